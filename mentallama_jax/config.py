@@ -1,0 +1,253 @@
+"""What a run is made of: frozen models read from YAML plus dotted overrides; a misspelt key is refused.
+
+`load_config("configs/toy.yaml", ["optimizer.learning_rate=1e-4"])` returns a `RunConfig`. Relative paths
+in a YAML file are read from the folder the command runs in.
+"""
+
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from mentallama_jax.errors import UserError
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+PositiveInt = Annotated[int, Field(ge=1)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+Style = Literal["plain", "completion", "llama2-chat", "chatml"]
+Dtype = Literal["float32", "bfloat16"]
+Metric = Literal["validation_loss", "label_f1"]
+
+
+class Section(BaseModel):
+    """A frozen group of keys that refuses unknown ones."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelSection(Section):
+    """Which model, and how it computes."""
+
+    source: str
+    """A preset name, a Hugging Face folder or hub id, or a `.gguf` file."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub id."""
+    tokenizer: str | None = None
+    """Folder or hub id of the tokenizer; by default the one that comes with `source`."""
+    weights: Literal["pretrained", "random"] = "pretrained"
+    """`random` starts from the initialiser: the only choice for a preset without a folder."""
+    compute_dtype: Dtype = "bfloat16"
+    """Of activations and matrix products; master weights stay in `parameter_dtype`."""
+    parameter_dtype: Dtype = "float32"
+    """Of the master weights. bfloat16 swallows updates at a learning rate of 1e-5."""
+    remat: Literal["none", "full"] = "full"
+    """What the backward pass recomputes: `none` of a layer, or the `full` layer."""
+
+
+class DataSection(Section):
+    """Which rows, rendered how, laid out how."""
+
+    train: tuple[str, ...]
+    """Files or folders of records; `sample` is the bundled sample."""
+    validation: tuple[str, ...] = ()
+    """Files or folders of records for the validation loss."""
+    datasets: tuple[str, ...] = ("all",)
+    """Data sets to take: names, or `all`."""
+    exclude: tuple[str, ...] = ()
+    """Data sets to leave out, such as the held-out tasks of the paper."""
+    drop_posts_in: tuple[str, ...] = ()
+    """Files or folders whose posts must not occur in training (leak control of held-out tasks)."""
+    weights: dict[str, PositiveFloat] = Field(default_factory=dict)
+    """Data set -> how many times its rows are seen per epoch (fractions sample); 1 where absent."""
+    max_rows: PositiveInt | None = None
+    """Take at most this many training rows, chosen by `training.seed`."""
+    style: Style = "plain"
+    """How a row becomes a prompt and a response."""
+    max_length: PositiveInt = 2048
+    """Tokens of a row of the batch. Longer examples lose the end of their post, never question or answer."""
+    layout: Literal["packed", "bucketed"] = "packed"
+    """`packed` puts several examples into a row (segment ids keep them apart); `bucketed` one, by length."""
+    repair_mojibake: bool = False
+    """Undo UTF-8 that was read as MacRoman, where it round-trips."""
+    strict: bool = False
+    """Fail on the first bad row in place of skipping, counting and reporting it."""
+    cache_dir: str = ".cache/tokens"
+    """Where tokenised examples are kept, keyed by content."""
+
+
+class OptimizerSection(Section):
+    """AdamW and its schedule."""
+
+    learning_rate: PositiveFloat = 1e-5
+    """Peak learning rate."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """From the peak to `final_fraction` of it after the warm-up."""
+    warmup_fraction: Fraction = 0.04
+    """Share of all updates with a linearly rising learning rate."""
+    final_fraction: Fraction = 0.0
+    """Learning rate of the last update as a share of the peak."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Decoupled; on matrices and embeddings, never on norm scales."""
+    beta1: Fraction = 0.9
+    """Decay of the first moment."""
+    beta2: Fraction = 0.999
+    """Decay of the second moment."""
+    epsilon: PositiveFloat = 1e-8
+    """Added to the root of the second moment."""
+    clip_norm: PositiveFloat | None = 1.0
+    """Largest global gradient norm; null does not clip."""
+    moments_dtype: Dtype = "float32"
+    """Of both moments; bfloat16 halves their memory."""
+
+
+class TrainingSection(Section):
+    """How long, how large, how reproducible."""
+
+    run_dir: str
+    """Where everything of the run goes; one run a directory."""
+    seed: int = 0
+    """Of initialisation, shuffling and sampling."""
+    epochs: PositiveFloat | None = None
+    """Passes over the training rows. Give this or `steps`."""
+    steps: PositiveInt | None = None
+    """Updates. Give this or `epochs`."""
+    batch_size: PositiveInt = 256
+    """Of one update, in `batch_unit`."""
+    batch_unit: Literal["examples", "rows"] = "examples"
+    """`examples` is the paper's recipe, packed or not; `rows` counts packed rows and changes the recipe."""
+    micro_batch_rows: PositiveInt = 4
+    """Rows that the devices work on at once; an update accumulates as many micro-batches as it needs."""
+    log_every: PositiveInt = 1
+    """Updates between lines of metrics.jsonl."""
+    compile_cache_dir: str | None = ".cache/xla"
+    """Where compiled programs are kept between runs; null keeps none."""
+
+    @model_validator(mode="after")
+    def _one_length(self) -> "TrainingSection":
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("give exactly one of epochs and steps")
+        return self
+
+
+class EvaluationSection(Section):
+    """What is measured while training."""
+
+    every_steps: PositiveInt | None = None
+    """Updates between evaluations; null evaluates at the end of each epoch and of the run."""
+    max_rows: PositiveInt | None = None
+    """Validation examples used for the loss; all by default."""
+    generate_rows: Annotated[int, Field(ge=0)] = 0
+    """Validation examples answered by generation for `label_f1`; 0 asks for none."""
+    max_new_tokens: PositiveInt = 256
+    """Longest generated answer."""
+    metric: Metric = "validation_loss"
+    """Chooses the best checkpoint."""
+
+
+class CheckpointSection(Section):
+    """What is kept."""
+
+    every_steps: PositiveInt = 100
+    """Updates between checkpoints; the end of an epoch and of the run always make one."""
+    keep_last: PositiveInt = 1
+    """Newest checkpoints to keep; the best one is kept besides."""
+
+
+class MeshSection(Section):
+    """How many devices each axis of the mesh has; -1 takes what is left."""
+
+    data: int = 1
+    """Replicas of the model."""
+    fsdp: int = -1
+    """Devices that share one copy of the state."""
+    tensor: int = 1
+    """Devices that share each layer's matrices."""
+
+
+class RunConfig(Section):
+    """Everything that decides a training run."""
+
+    model: ModelSection
+    data: DataSection
+    optimizer: OptimizerSection = Field(default_factory=OptimizerSection)
+    training: TrainingSection
+    evaluation: EvaluationSection = Field(default_factory=EvaluationSection)
+    checkpoint: CheckpointSection = Field(default_factory=CheckpointSection)
+    mesh: MeshSection = Field(default_factory=MeshSection)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "RunConfig":
+        if self.evaluation.metric == "label_f1" and not self.evaluation.generate_rows:
+            raise ValueError("evaluation.metric label_f1 needs evaluation.generate_rows above 0")
+        if self.data.layout == "bucketed" and self.training.batch_unit == "rows":
+            raise ValueError("training.batch_unit rows needs data.layout packed (a bucketed row is one example)")
+        return self
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a YAML file and apply overrides such as `training.steps=20`.
+
+    Raises:
+        UserError: unreadable file, invalid YAML, an unknown key (with the nearest known one) or a bad value.
+    """
+    path = Path(path)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such config (the shipped ones are in configs/)") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: expected sections such as `model:` and `data:`")
+    for override in overrides:
+        _apply(values, override)
+    return parse_config(values, str(path))
+
+
+def parse_config(values: dict[str, Any], origin: str) -> RunConfig:
+    """Validate plain values, as read from YAML or a run's `config.json`; `origin` names them in errors."""
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        raise UserError(f"{origin}: " + "; ".join(_explain(problem) for problem in error.errors())) from None
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise UserError(f"override {override!r}: expected section.key=value")
+    *sections, last = key.split(".")
+    place: Any = values
+    for section in sections:
+        place = place.setdefault(section, {}) if isinstance(place, dict) else None
+        if place is None:
+            break
+    if not isinstance(place, dict):
+        raise UserError(f"override {override!r}: {'.'.join(sections)} is not a section")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UserError(f"override {override!r}: the value is not valid YAML") from None
+    place[last] = value
+
+
+def _explain(problem: Any) -> str:
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        near = get_close_matches(key, list(known_keys()), n=1, cutoff=0.4)
+        return f"unknown key {key}" + (f"; did you mean {near[0]}?" if near else "")
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{key}: {message}" if key else message
+
+
+def known_keys(model: type[BaseModel] = RunConfig, prefix: str = "") -> Iterator[str]:
+    """Yield every dotted key, sections included."""
+    for name, info in model.model_fields.items():
+        yield prefix + name
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            yield from known_keys(info.annotation, f"{prefix}{name}.")

@@ -1,0 +1,230 @@
+"""The ten IMHI data sets as one declarative table.
+
+Wording is verbatim from the released benchmark, odd English included: a model tuned on it sees exactly
+these strings. Everything else in the package asks this table; no other file spells a question or a label.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+
+from mentallama_jax.errors import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One data set: what it asks of a post and how each answer is worded.
+
+    Attributes:
+        name: canonical name, as in the paper.
+        aliases: other spellings met in files and on the hub (matched without regard to case).
+        kind: what is detected.
+        source: where the posts come from.
+        question: of the instruction format; holds `{aspect}` when the task has aspects.
+        sentences: canonical label -> label sentence of the instruction format.
+        completion_prefix: what the completion format asks a model to continue; may hold `{aspect}`.
+        completion_words: canonical label -> its wording in the completion format.
+        aspects: what the question is asked about, one row each; empty for a single question.
+        sizes: rows of the whole benchmark (train, validation, test).
+    """
+
+    name: str
+    kind: str
+    source: str
+    question: str
+    sentences: Mapping[str, str]
+    completion_prefix: str
+    completion_words: Mapping[str, str]
+    sizes: tuple[int, int, int]
+    aliases: tuple[str, ...] = ()
+    aspects: tuple[str, ...] = field(default=())
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Canonical labels in the table's order."""
+        return tuple(self.sentences)
+
+
+_DISORDERS = "This post shows mental disorder symptoms related to {}."
+_STRESS = "This post shows the stress cause related to {}."
+_CAUSES = "This post shows causes of depression related to {}."
+
+
+def _yes_no(yes: str, no: str) -> dict[str, str]:
+    return {"yes": yes, "no": no}
+
+
+def _suffers(condition: str) -> dict[str, str]:
+    return _yes_no(f"Yes, the poster suffers from {condition}.", f"No, the poster does not suffer from {condition}.")
+
+
+def _suffers_prefix(condition: str) -> str:
+    return f'The answer to the question "Does the poster suffers from {condition}?" is'
+
+
+def _same(labels: Mapping[str, str], **changed: str) -> dict[str, str]:
+    return {label: label for label in labels} | changed
+
+
+_SAD_CAUSES = (
+    "school",
+    "financial problem",
+    "family issues",
+    "social relationships",
+    "work",
+    "health issues",
+    "emotional turmoil",
+    "everyday decision making",
+)
+_SAD = {cause: _STRESS.format(cause) for cause in _SAD_CAUSES} | {
+    "emotional turmoil": _STRESS.format("emotion turmoil"),
+    "other causes": "This post shows other stress causes.",
+}
+_CAMS = {"none": "This post shows no causes of depression."} | {
+    cause: _CAUSES.format(cause)
+    for cause in ("bias or abuse", "jobs and career", "medication", "relationship", "alienation")
+}
+_SWMH = {
+    disorder: _DISORDERS.format(disorder) for disorder in ("anxiety", "bipolar disorder", "depression", "suicide")
+} | {"no mental disorders": "This post shows no mental disorder symptoms."}
+_TSID = {
+    "depression": "This post shows depression.",
+    "ptsd": "This post shows PTSD.",
+    "suicide or self-harm tendency": "This post shows suicide or self-harm tendency.",
+    "no mental disorders": "This post shows no mental disorders.",
+}
+_DIMENSION = _yes_no("Yes, this wellness dimension exists in the post.", "No, this wellness dimension does not exist in the post.")
+_RISK = _yes_no("Yes, the post shows this risk.", "No, the post does not show this risk.")
+_YES_NO_WORDS = _yes_no("yes", "no")
+
+TASKS: Mapping[str, Task] = {
+    task.name: task
+    for task in (
+        Task(
+            name="DR",
+            kind="depression detection",
+            source="Reddit",
+            question="Does the poster suffer from depression?",
+            sentences=_suffers("depression"),
+            completion_prefix=_suffers_prefix("depression"),
+            completion_words=_YES_NO_WORDS,
+            sizes=(1003, 430, 405),
+            aliases=("reddit", "depression_reddit"),
+        ),
+        Task(
+            # Not public; supported by the wording of DR.
+            name="CLP",
+            kind="depression detection",
+            source="Reddit",
+            question="Does the poster suffer from depression?",
+            sentences=_suffers("depression"),
+            completion_prefix=_suffers_prefix("depression"),
+            completion_words=_YES_NO_WORDS,
+            sizes=(456, 196, 299),
+            aliases=("clpsych", "clpsych15"),
+        ),
+        Task(
+            name="dreaddit",
+            kind="stress detection",
+            source="Reddit",
+            question="Does the poster suffer from stress?",
+            sentences=_suffers("stress"),
+            completion_prefix=_suffers_prefix("stress"),
+            completion_words=_YES_NO_WORDS,
+            sizes=(2837, 300, 414),
+        ),
+        Task(
+            name="loneliness",
+            kind="loneliness detection",
+            source="Reddit",
+            question="Does the poster suffer from loneliness?",
+            sentences=_suffers("loneliness"),
+            completion_prefix=_suffers_prefix("loneliness"),
+            completion_words=_YES_NO_WORDS,
+            sizes=(2463, 527, 531),
+        ),
+        Task(
+            # The completion release leaves SWMH out; its wording here follows that of T-SID.
+            name="SWMH",
+            kind="mental disorder detection",
+            source="Reddit",
+            question="What mental disorder symptoms does this post show?",
+            sentences=_SWMH,
+            completion_prefix="This post shows the mental disorder symptoms of",
+            completion_words=_same(_SWMH),
+            sizes=(34822, 8705, 10882),
+        ),
+        Task(
+            name="T-SID",
+            kind="mental disorder detection",
+            source="Twitter",
+            question="What mental disorder does this post show?",
+            sentences=_TSID,
+            completion_prefix="This post shows the mental disorder symptoms of",
+            completion_words=_same(_TSID),
+            sizes=(3071, 767, 959),
+            aliases=("tsid", "t_sid"),
+        ),
+        Task(
+            name="SAD",
+            kind="stress cause detection",
+            source="SMS-like",
+            question="What is the stress cause of this post?",
+            sentences=_SAD,
+            completion_prefix="This post shows the stress cause of",
+            completion_words=_same(_SAD),
+            sizes=(5547, 616, 684),
+        ),
+        Task(
+            name="CAMS",
+            kind="depression/suicide cause detection",
+            source="Reddit",
+            question="What cause of depression does this post show?",
+            sentences=_CAMS,
+            completion_prefix="This post shows the mental disorder cause of",
+            completion_words=_same(_CAMS),
+            sizes=(2207, 320, 625),
+        ),
+        Task(
+            name="MultiWD",
+            kind="wellness dimension detection",
+            source="Reddit",
+            question="Does the {aspect} wellness dimension exist in the post?",
+            sentences=_DIMENSION,
+            completion_prefix='The answer to the question "Does the {aspect} wellness dimension exists in the post?" is',
+            completion_words=_YES_NO_WORDS,
+            sizes=(15744, 1500, 2441),
+            aspects=("spiritual", "physical", "intellectual", "social", "vocational", "emotional"),
+        ),
+        Task(
+            name="IRF",
+            kind="interpersonal risk factor detection",
+            source="Reddit",
+            question="Does the post show risk of {aspect}?",
+            sentences=_RISK,
+            completion_prefix='The answer to the question: "Does the post shows risk of {aspect}?" is',
+            completion_words=_YES_NO_WORDS,
+            sizes=(3943, 985, 2113),
+            aspects=("thwarted belongingness", "perceived burdensomeness"),
+        ),
+    )
+}
+
+HELD_OUT = ("dreaddit", "T-SID", "CAMS", "IRF")
+"""The data sets that the paper's generalisation experiment leaves out of training."""
+
+_BY_ALIAS = {alias.lower(): task.name for task in TASKS.values() for alias in (task.name, *task.aliases)}
+
+
+def task_named(name: str) -> Task:
+    """The task with this canonical name or alias, without regard to case.
+
+    Raises:
+        UserError: no data set has this name; the nearest known one is suggested.
+    """
+    known = _BY_ALIAS.get(name.strip().lower())
+    if known is None:
+        near = get_close_matches(name.strip().lower(), _BY_ALIAS, n=1, cutoff=0.5)
+        hint = f"; did you mean {_BY_ALIAS[near[0]]}?" if near else ""
+        raise UserError(f"unknown data set {name!r}{hint} (known: {', '.join(TASKS)})")
+    return TASKS[known]

@@ -1,0 +1,242 @@
+"""The LLaMA-2 decoder as Flax NNX modules used with plain JAX transformations.
+
+Shape suffixes: B batch, T tokens, D hidden, F intermediate, N query heads, K key/value heads, H head width,
+V vocabulary, L layers. Parameters live outside the module as one nested dict of arrays (see `abstract_params`);
+the layers' parameters are stacked along a leading L and run under `lax.scan`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from mentallama_jax.models.attention import attention
+from mentallama_jax.models.rotary import RopeScaling, apply_rotary, rotary_tables
+
+Params = dict[str, Any]
+Attend = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+"""(q_BTNH, k_BTKH, v_BTKH) -> o_BTNH: how a layer's queries meet keys (packed rows, or a cache)."""
+
+
+@dataclass(frozen=True, slots=True)
+class LlamaConfig:
+    """What decides the maths of a LLaMA-family model. Nothing here has a default: read it, never assume it."""
+
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    rms_norm_eps: float
+    rope_theta: float
+    rope_scaling: RopeScaling | None
+    tie_embeddings: bool
+    max_positions: int
+
+    def __post_init__(self) -> None:
+        if self.num_heads % self.num_kv_heads:
+            raise ValueError(f"num_heads {self.num_heads} is not a multiple of num_kv_heads {self.num_kv_heads}")
+        if self.head_dim % 2:
+            raise ValueError(f"head_dim {self.head_dim} is odd: rotary embeddings turn pairs")
+
+
+def _normal(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    return 0.02 * jax.random.normal(key, shape, dtype)
+
+
+class RMSNorm(nnx.Module):
+    """Root-mean-square norm (Zhang and Sennrich 2019), computed in fp32."""
+
+    def __init__(self, shape: tuple[int, ...], epsilon: float, dtype: Any) -> None:
+        self.scale = nnx.Param(jnp.ones(shape, dtype))
+        self.epsilon = epsilon
+
+    def __call__(self, x_BTD: jax.Array) -> jax.Array:
+        """Return `x_BTD` over its root mean square times the scale, in the dtype of `x_BTD`."""
+        x_fp32 = x_BTD.astype(jnp.float32)
+        inverse = jax.lax.rsqrt(jnp.mean(jnp.square(x_fp32), axis=-1, keepdims=True) + self.epsilon)
+        return (x_fp32 * inverse).astype(x_BTD.dtype) * self.scale[...].astype(x_BTD.dtype)
+
+
+def _project(x_BTD: jax.Array, weight: jax.Array) -> jax.Array:
+    """Contract the last axis of `x_BTD` with the first of `weight`; the weight's other axes follow.
+
+    Two dimensions on both sides: on CPU a batched product with three runs at half the speed.
+    """
+    outer, inner = x_BTD.shape[:-1], x_BTD.shape[-1]
+    flat = x_BTD.reshape(-1, inner) @ weight.astype(x_BTD.dtype).reshape(inner, -1)
+    return flat.reshape(*outer, *weight.shape[1:])
+
+
+class Attention(nnx.Module):
+    """Grouped-query attention with rotary positions; weights in natural head layout."""
+
+    def __init__(self, config: LlamaConfig, layers: int, rngs: nnx.Rngs, dtype: Any) -> None:
+        L, D, H = layers, config.hidden_size, config.head_dim
+        N, K = config.num_heads, config.num_kv_heads
+        self.query = nnx.Param(_normal(rngs.params(), (L, D, N, H), dtype))
+        self.key = nnx.Param(_normal(rngs.params(), (L, D, K, H), dtype))
+        self.value = nnx.Param(_normal(rngs.params(), (L, D, K, H), dtype))
+        self.output = nnx.Param(_normal(rngs.params(), (L, N, H, D), dtype))
+
+    def __call__(self, x_BTD: jax.Array, rotary: tuple[jax.Array, jax.Array], attend: Attend) -> jax.Array:
+        """Project, rotate, let `attend` mix the tokens, project back."""
+        q_BTNH = apply_rotary(_project(x_BTD, self.query[...]), *rotary)
+        k_BTKH = apply_rotary(_project(x_BTD, self.key[...]), *rotary)
+        v_BTKH = _project(x_BTD, self.value[...])
+        o_BTNH = attend(q_BTNH, k_BTKH, v_BTKH)
+        N, H, D = self.output.shape
+        return _project(o_BTNH.reshape(*x_BTD.shape[:-1], N * H), self.output[...].reshape(N * H, D))
+
+
+class Mlp(nnx.Module):
+    """SwiGLU (Shazeer 2020): down(silu(gate(x)) * up(x))."""
+
+    def __init__(self, config: LlamaConfig, layers: int, rngs: nnx.Rngs, dtype: Any) -> None:
+        L, D, F = layers, config.hidden_size, config.intermediate_size
+        self.gate = nnx.Param(_normal(rngs.params(), (L, D, F), dtype))
+        self.up = nnx.Param(_normal(rngs.params(), (L, D, F), dtype))
+        self.down = nnx.Param(_normal(rngs.params(), (L, F, D), dtype))
+
+    def __call__(self, x_BTD: jax.Array) -> jax.Array:
+        """Map [B, T, D] to [B, T, D]."""
+        hidden_BTF = jax.nn.silu(_project(x_BTD, self.gate[...])) * _project(x_BTD, self.up[...])
+        return _project(hidden_BTF, self.down[...])
+
+
+class DecoderLayer(nnx.Module):
+    """Pre-norm attention and SwiGLU, each with a residual connection."""
+
+    def __init__(self, config: LlamaConfig, layers: int, rngs: nnx.Rngs, dtype: Any) -> None:
+        norm = (layers, config.hidden_size)
+        self.attention_norm = RMSNorm(norm, config.rms_norm_eps, dtype)
+        self.attention = Attention(config, layers, rngs, dtype)
+        self.mlp_norm = RMSNorm(norm, config.rms_norm_eps, dtype)
+        self.mlp = Mlp(config, layers, rngs, dtype)
+
+    def __call__(self, x_BTD: jax.Array, rotary: tuple[jax.Array, jax.Array], attend: Attend) -> jax.Array:
+        """Map [B, T, D] to [B, T, D]. Of a stacked layer, call one slice (as `lax.scan` hands it over)."""
+        x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), rotary, attend)
+        return x_BTD + self.mlp(self.mlp_norm(x_BTD))
+
+
+class Llama(nnx.Module):
+    """The decoder: embedding, stacked layers, final norm, head (or the embedding's transpose when tied)."""
+
+    def __init__(self, config: LlamaConfig, rngs: nnx.Rngs, dtype: Any = jnp.float32) -> None:
+        self.config = config
+        self.embedding = nnx.Param(_normal(rngs.params(), (config.vocab_size, config.hidden_size), dtype))
+        self.layers = DecoderLayer(config, config.num_layers, rngs, dtype)
+        self.final_norm = RMSNorm((config.hidden_size,), config.rms_norm_eps, dtype)
+        if not config.tie_embeddings:
+            self.head = nnx.Param(_normal(rngs.params(), (config.hidden_size, config.vocab_size), dtype))
+
+    def embed(self, tokens_BT: jax.Array, dtype: Any) -> jax.Array:
+        """Look tokens up: [B, T] int32 -> [B, T, D] `dtype`."""
+        return jnp.take(self.embedding[...], tokens_BT, axis=0).astype(dtype)
+
+    def rotary(self, positions_BT: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Cosines and sines for these positions, [B, T, 1, H] fp32 each."""
+        return rotary_tables(positions_BT, self.config.head_dim, self.config.rope_theta, self.config.rope_scaling)
+
+    def hidden(
+        self,
+        tokens_BT: jax.Array,
+        positions_BT: jax.Array,
+        segment_ids_BT: jax.Array,
+        *,
+        dtype: Any,
+        remat: Literal["none", "full"],
+    ) -> jax.Array:
+        """Hidden states after the final norm for packed rows.
+
+        Args:
+            tokens_BT: int32 token ids.
+            positions_BT: int32 positions, restarting at 0 in each segment.
+            segment_ids_BT: int32; tokens see earlier tokens of their own segment only; 0 is padding.
+            dtype: of the activations and matrix products.
+            remat: what the backward pass recomputes: nothing of a layer, or the full layer.
+
+        Returns:
+            [B, T, D] in `dtype`.
+
+        Raises:
+            ValueError: rows longer than `max_positions`.
+        """
+        if tokens_BT.shape[1] > self.config.max_positions:
+            raise ValueError(f"rows of {tokens_BT.shape[1]} tokens exceed max_positions {self.config.max_positions}")
+        rotary = self.rotary(positions_BT)
+
+        def attend(q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array) -> jax.Array:
+            return attention(
+                q_BTNH,
+                k_BTKH,
+                v_BTKH,
+                q_positions_BT=positions_BT,
+                kv_positions_BS=positions_BT,
+                q_segment_ids_BT=segment_ids_BT,
+                kv_segment_ids_BS=segment_ids_BT,
+            )
+
+        def body(x_BTD: jax.Array, layer: DecoderLayer) -> tuple[jax.Array, None]:
+            return layer(x_BTD, rotary, attend), None
+
+        if remat == "full":
+            body = jax.checkpoint(body, prevent_cse=False)
+        x_BTD, _ = jax.lax.scan(body, self.embed(tokens_BT, dtype), self.layers)
+        return self.final_norm(x_BTD)
+
+    def head_DV(self) -> jax.Array:
+        """The output projection [D, V]: its own, or the embedding's transpose when tied."""
+        return self.embedding[...].T if self.config.tie_embeddings else self.head[...]
+
+
+def init_params(config: LlamaConfig, key: jax.Array, dtype: Any = jnp.float32) -> Params:
+    """Random parameters (normal, standard deviation 0.02; norm scales 1) as a nested dict."""
+    return nnx.to_pure_dict(nnx.state(Llama(config, nnx.Rngs(params=key), dtype)))
+
+
+@lru_cache(maxsize=16)
+def _skeleton(config: LlamaConfig, dtype: Any) -> tuple[nnx.GraphDef[Llama], nnx.State]:
+    return nnx.split(nnx.eval_shape(lambda: Llama(config, nnx.Rngs(params=jax.random.key(0)), dtype)))
+
+
+def abstract_params(config: LlamaConfig, dtype: Any = jnp.float32) -> Params:
+    """The nested dict of `jax.ShapeDtypeStruct` that `init_params` would return, without any memory."""
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), nnx.to_pure_dict(_skeleton(config, jnp.dtype(dtype))[1])
+    )
+
+
+def bind(config: LlamaConfig, params: Params) -> Llama:
+    """The module around these parameters (arrays or tracers of any float dtype)."""
+    graphdef, state = _skeleton(config, jnp.dtype(jnp.float32))
+    state = jax.tree.map(lambda x: x, state)
+    nnx.replace_by_pure_dict(state, params)
+    return nnx.merge(graphdef, state)
+
+
+def forward(
+    params: Params,
+    config: LlamaConfig,
+    tokens_BT: jax.Array,
+    positions_BT: jax.Array,
+    segment_ids_BT: jax.Array,
+    *,
+    dtype: Any = jnp.float32,
+) -> jax.Array:
+    """Logits [B, T, V] fp32 of packed rows. Training uses `Llama.hidden` and never forms them whole."""
+    model = bind(config, params)
+    x_BTD = model.hidden(tokens_BT, positions_BT, segment_ids_BT, dtype=dtype, remat="none")
+    return _project(x_BTD, model.head_DV()).astype(jnp.float32)
+
+
+def count_params(config: LlamaConfig) -> int:
+    """How many numbers the model holds (a tied head counts once)."""
+    return sum(leaf.size for leaf in jax.tree.leaves(abstract_params(config)))

@@ -1,0 +1,63 @@
+"""Published shapes by name."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from mentallama_jax.models.llama import LlamaConfig
+
+_LLAMA2_7B = LlamaConfig(
+    vocab_size=32000,
+    hidden_size=4096,
+    intermediate_size=11008,
+    num_layers=32,
+    num_heads=32,
+    num_kv_heads=32,
+    head_dim=128,
+    rms_norm_eps=1e-5,
+    rope_theta=10000.0,
+    rope_scaling=None,
+    tie_embeddings=False,
+    max_positions=4096,
+)
+_LLAMA2_13B = replace(
+    _LLAMA2_7B, hidden_size=5120, intermediate_size=13824, num_layers=40, num_heads=40, num_kv_heads=40
+)
+_LLAMA2_70B = replace(
+    _LLAMA2_7B, hidden_size=8192, intermediate_size=28672, num_layers=80, num_heads=64, num_kv_heads=8
+)
+
+PRESETS: Mapping[str, LlamaConfig] = {
+    "llama2-7b": _LLAMA2_7B,
+    "llama2-chat-7b": _LLAMA2_7B,
+    "llama2-13b": _LLAMA2_13B,
+    "llama2-chat-13b": _LLAMA2_13B,
+    "llama2-70b": _LLAMA2_70B,
+    "smollm2-135m": LlamaConfig(
+        vocab_size=49152,
+        hidden_size=576,
+        intermediate_size=1536,
+        num_layers=30,
+        num_heads=9,
+        num_kv_heads=3,
+        head_dim=64,
+        rms_norm_eps=1e-5,
+        rope_theta=100000.0,
+        rope_scaling=None,
+        tie_embeddings=True,
+        max_positions=8192,
+    ),
+    "toy": LlamaConfig(
+        vocab_size=1024,
+        hidden_size=128,
+        intermediate_size=352,
+        num_layers=3,
+        num_heads=4,
+        num_kv_heads=2,
+        head_dim=32,
+        rms_norm_eps=1e-5,
+        rope_theta=10000.0,
+        rope_scaling=None,
+        tie_embeddings=True,
+        max_positions=1024,
+    ),
+}

@@ -44,7 +44,9 @@ class Record:
         if self.label not in task.sentences:
             raise UserError(f"{where}: {self.label!r} is not a label of {task.name} ({', '.join(task.labels)})")
         if self.aspect not in (task.aspects or ("",)):
-            raise UserError(f"{where}: {self.aspect!r} is not an aspect of {task.name} ({', '.join(task.aspects) or 'none'})")
+            raise UserError(
+                f"{where}: {self.aspect!r} is not an aspect of {task.name} ({', '.join(task.aspects) or 'none'})"
+            )
 
     @property
     def task(self) -> Task:

@@ -93,7 +93,9 @@ _TSID = {
     "suicide or self-harm tendency": "This post shows suicide or self-harm tendency.",
     "no mental disorders": "This post shows no mental disorders.",
 }
-_DIMENSION = _yes_no("Yes, this wellness dimension exists in the post.", "No, this wellness dimension does not exist in the post.")
+_DIMENSION = _yes_no(
+    "Yes, this wellness dimension exists in the post.", "No, this wellness dimension does not exist in the post."
+)
 _RISK = _yes_no("Yes, the post shows this risk.", "No, the post does not show this risk.")
 _YES_NO_WORDS = _yes_no("yes", "no")
 
@@ -191,7 +193,9 @@ TASKS: Mapping[str, Task] = {
             source="Reddit",
             question="Does the {aspect} wellness dimension exist in the post?",
             sentences=_DIMENSION,
-            completion_prefix='The answer to the question "Does the {aspect} wellness dimension exists in the post?" is',
+            completion_prefix=(
+                'The answer to the question "Does the {aspect} wellness dimension exists in the post?" is'
+            ),
             completion_words=_YES_NO_WORDS,
             sizes=(15744, 1500, 2441),
             aspects=("spiritual", "physical", "intellectual", "social", "vocational", "emotional"),

@@ -1,0 +1,49 @@
+"""AdamW (Loshchilov and Hutter 2019) with a linear warm-up, from optax."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from mentallama_jax.config import OptimizerSection
+from mentallama_jax.models.llama import Params
+
+
+def learning_rate_schedule(config: OptimizerSection, total_steps: int) -> optax.Schedule:
+    """Learning rate of update 0, 1, ...: linear up to the peak, then cosine, linear or constant.
+
+    The warm-up takes ceil(warmup_fraction * total_steps) updates; its first is already above 0, and the
+    update after it has the peak. The last update has `final_fraction` of the peak.
+    """
+    warmup = -int(-config.warmup_fraction * total_steps // 1)
+    after = max(total_steps - warmup - 1, 1)
+    peak, final = config.learning_rate, config.learning_rate * config.final_fraction
+    if config.schedule == "cosine":
+        decay = optax.cosine_decay_schedule(peak, after, alpha=config.final_fraction)
+    elif config.schedule == "linear":
+        decay = optax.linear_schedule(peak, final, after)
+    else:
+        decay = optax.constant_schedule(peak)
+    if warmup == 0:
+        return decay
+    rise = optax.linear_schedule(peak / (warmup + 1), peak, warmup)
+    return optax.join_schedules([rise, decay], [warmup])
+
+
+def decays(params: Params) -> Params:
+    """True for what weight decay acts on: every matrix and embedding; False for the norms' scales."""
+    return jax.tree.map_with_path(lambda path, _: path[-1].key != "scale", params)
+
+
+def make_optimizer(config: OptimizerSection, schedule: optax.Schedule) -> optax.GradientTransformation:
+    """Clipping by global norm, then AdamW. The first moment has `first_moment_dtype`, the second is fp32."""
+    clip = optax.identity() if config.clip_norm is None else optax.clip_by_global_norm(config.clip_norm)
+    adamw = optax.adamw(
+        schedule,
+        b1=config.beta1,
+        b2=config.beta2,
+        eps=config.epsilon,
+        weight_decay=config.weight_decay,
+        mask=decays,
+        mu_dtype=jnp.dtype(config.first_moment_dtype),
+    )
+    return optax.chain(clip, adamw)

@@ -1,0 +1,305 @@
+"""Checkpoints that are whole or do not count: saved in the background, verified before use, best and last kept.
+
+A checkpoint is a folder `checkpoints/00000120` written by orbax. Its `manifest.json` is written last and lists every
+file with its size, so that a save that was cut off and a file that was cut off later are both found without
+reading the arrays.
+"""
+
+import json
+import logging
+import math
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Thread
+from typing import Any, Literal, Self
+
+import jax
+from orbax.checkpoint import v1 as ocp
+
+from mentallama_jax.config import Metric
+from mentallama_jax.errors import UserError
+from mentallama_jax.files import write_json
+
+MANIFEST = "manifest.json"
+Which = Literal["best", "last"] | int
+_HIGHER_IS_BETTER: dict[Metric, bool] = {"validation_loss": False, "label_f1": True}
+
+# orbax reports each retry and each file that it cannot read; this module says in one line what matters.
+logging.getLogger("absl").setLevel(logging.CRITICAL)
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A complete checkpoint: its folder, the updates done, and its scores by metric (empty until evaluated)."""
+
+    path: Path
+    step: int
+    scores: dict[str, float]
+
+
+def complete_checkpoints(directory: Path) -> list[Checkpoint]:
+    """The checkpoints in a folder that have a manifest, oldest first; `damage` tells whether their files are whole."""
+    found = []
+    for path in _step_folders(directory):
+        manifest = _manifest(path)
+        if manifest is not None and path.name.isdigit():
+            found.append(Checkpoint(path, manifest["step"], manifest["scores"]))
+    return sorted(found, key=lambda checkpoint: checkpoint.step)
+
+
+def damage(checkpoint: Checkpoint) -> str | None:
+    """What is wrong with the files of a checkpoint, compared with its manifest; None where they are whole."""
+    for name, size in (_manifest(checkpoint.path) or {"files": {}})["files"].items():
+        file = checkpoint.path / name
+        if not file.is_file():
+            return f"{name} is missing"
+        if file.stat().st_size != size:
+            return f"{name} has {file.stat().st_size} of {size} bytes"
+    return None
+
+
+def best_of(checkpoints: list[Checkpoint], metric: Metric) -> Checkpoint | None:
+    """The checkpoint with the best score (the earlier of equals); None where none is scored."""
+    sign = -1 if _HIGHER_IS_BETTER[metric] else 1
+    scored = [checkpoint for checkpoint in checkpoints if metric in checkpoint.scores]
+    return min(scored, key=lambda checkpoint: (sign * checkpoint.scores[metric], checkpoint.step), default=None)
+
+
+def find_checkpoint(directory: Path, which: Which, metric: Metric) -> Checkpoint:
+    """Choose a whole checkpoint to read: the best by `metric`, the last, or one by its step.
+
+    Where nothing was evaluated yet, the best is the last.
+
+    Raises:
+        UserError: there is none, or the chosen one is damaged.
+    """
+    checkpoints = complete_checkpoints(directory)
+    if not checkpoints:
+        raise UserError(f"{directory}: no complete checkpoint yet; let the run reach its first one")
+    chosen: Checkpoint | None
+    if which == "best":
+        chosen = best_of(checkpoints, metric) or checkpoints[-1]
+    elif which == "last":
+        chosen = checkpoints[-1]
+    else:
+        chosen = next((checkpoint for checkpoint in checkpoints if checkpoint.step == which), None)
+    if chosen is None:
+        steps = ", ".join(str(checkpoint.step) for checkpoint in checkpoints)
+        raise UserError(f"{directory}: no checkpoint of step {which} (there are: {steps})")
+    if problem := damage(chosen):
+        raise UserError(
+            f"{chosen.path}: damaged checkpoint ({problem}); choose another, or train on from the one before"
+        )
+    return chosen
+
+
+def load_params(checkpoint: Checkpoint, abstract_params: Any) -> Any:
+    """Read the parameters alone, onto the dtypes and shardings of a tree of `jax.ShapeDtypeStruct`.
+
+    Raises:
+        UserError: the arrays cannot be read or do not fit the tree.
+    """
+    try:
+        return _load(checkpoint, {"params": abstract_params})["params"]
+    except Exception as error:
+        raise UserError(f"{checkpoint.path}: cannot be read ({_brief(error)})") from None
+
+
+class Checkpoints:
+    """The checkpoints of a run in progress. Use as a context manager: leaving it waits for the save under way."""
+
+    def __init__(self, directory: Path, metric: Metric, keep_last: int, config: dict[str, Any]) -> None:
+        """Open a folder (made where absent).
+
+        Args:
+            directory: where the checkpoints live.
+            metric: score that chooses the best one.
+            keep_last: newest checkpoints to keep besides the best.
+            config: resolved config of the run, stored with each checkpoint.
+        """
+        self.directory = directory
+        self._metric: Metric = metric
+        self._keep_last = keep_last
+        self._config = config
+        self._saving: Thread | None = None
+        self._failure: Exception | None = None
+        self._writes_files = jax.process_index() == 0
+        directory.mkdir(parents=True, exist_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, exception_type: type[BaseException] | None, *_: object) -> None:
+        self._join()
+        if exception_type is None:
+            self.raise_failure()
+
+    @property
+    def last(self) -> Checkpoint | None:
+        """The newest complete checkpoint."""
+        return next(reversed(complete_checkpoints(self.directory)), None)
+
+    @property
+    def best(self) -> Checkpoint | None:
+        """The complete checkpoint with the best score."""
+        return best_of(complete_checkpoints(self.directory), self._metric)
+
+    def restore(self, abstract_state: Any, say: Callable[[str], None]) -> tuple[Checkpoint, Any] | None:
+        """Read the newest checkpoint that is whole, and remove what was cut off or lies beyond it.
+
+        Args:
+            abstract_state: {"params", "opt_state", "step"} of `jax.ShapeDtypeStruct`, shardings included.
+            say: is told in one line of each checkpoint that cannot be used.
+
+        Returns:
+            The checkpoint and its state; None where no checkpoint was completed yet.
+
+        Raises:
+            UserError: checkpoints were completed, but none can be read.
+        """
+        complete = complete_checkpoints(self.directory)
+        for path in _step_folders(self.directory):
+            if all(path != checkpoint.path for checkpoint in complete):
+                say(f"{path}: incomplete (the run was stopped while it was written); not used")
+        for checkpoint in reversed(complete):
+            try:
+                problem = damage(checkpoint)
+                loaded = None if problem else _load(checkpoint, _split(abstract_state))
+            except Exception as error:
+                problem = _brief(error)
+            if problem:
+                say(f"{checkpoint.path}: damaged checkpoint ({problem}); trying the one before it")
+                continue
+            assert loaded is not None
+            self._keep_only(complete[: complete.index(checkpoint) + 1])
+            return checkpoint, {"params": loaded["params"], **loaded["optimizer"]}
+        if complete:
+            raise UserError(f"{self.directory}: no checkpoint can be read; move the folder away to start over")
+        self._keep_only([])
+        return None
+
+    def save(self, step: int, state: Any) -> None:
+        """Start saving in the background; a save under way is waited for first. A step already saved is left as it is.
+
+        Raises:
+            UserError: the save before this one failed, for example on a full disk.
+        """
+        self.wait()
+        path = self.directory / f"{step:08d}"
+        if _manifest(path) is not None:
+            return
+        try:
+            response = ocp.save_checkpointables_async(path.absolute(), _split(state))
+        except Exception as error:
+            self._fail(path, error)
+            self.raise_failure()
+        self._saving = Thread(target=self._commit, args=(path, step, response), name=f"checkpoint-{step}")
+        self._saving.start()
+
+    def add_scores(self, step: int, scores: dict[str, float]) -> None:
+        """Note what an evaluation found for the checkpoint of `step`, then let go of what is neither best nor last."""
+        self.wait()
+        if not self._writes_files:
+            return
+        path = self.directory / f"{step:08d}"
+        manifest = _manifest(path)
+        if manifest is None:
+            raise ValueError(f"{path} is not a complete checkpoint")
+        if not all(math.isfinite(score) for score in scores.values()):
+            raise ValueError(f"scores of step {step} are not finite: {scores}")
+        write_json(path / MANIFEST, manifest | {"scores": scores})
+        self._rotate()
+
+    def wait(self) -> None:
+        """Wait for the save under way.
+
+        Raises:
+            UserError: it failed, for example on a full disk.
+        """
+        self._join()
+        self.raise_failure()
+
+    def raise_failure(self) -> None:
+        """Raise the `UserError` of a background save that failed; do not wait for one under way."""
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+
+    def _join(self) -> None:
+        if self._saving is not None:
+            self._saving.join()
+            self._saving = None
+
+    def _commit(self, path: Path, step: int, response: ocp.AsyncResponse[None]) -> None:
+        """Runs in a thread: once orbax is done, make the checkpoint count and let go of old ones."""
+        try:
+            response.result()
+            if self._writes_files:
+                sizes = {
+                    str(file.relative_to(path)): file.stat().st_size
+                    for file in sorted(path.rglob("*"))
+                    if file.is_file()
+                }
+                write_json(path / MANIFEST, {"step": step, "scores": {}, "config": self._config, "files": sizes})
+                self._rotate()
+        except Exception as error:
+            self._fail(path, error)
+
+    def _fail(self, path: Path, error: Exception) -> None:
+        for part in path.parent.glob(f"{path.name}*"):  # what is half-written only takes room on a full disk
+            shutil.rmtree(part, ignore_errors=True)
+        self._failure = UserError(
+            f"{path}: the checkpoint could not be written ({_brief(error)}); make room, then run the same command again"
+        )
+
+    def _rotate(self) -> None:
+        complete = complete_checkpoints(self.directory)
+        kept = [*complete[-self._keep_last :], best_of(complete, self._metric)]
+        for checkpoint in complete:
+            if checkpoint not in kept:
+                _delete(checkpoint.path)
+
+    def _keep_only(self, wanted: list[Checkpoint]) -> None:
+        if self._writes_files:
+            for path in _step_folders(self.directory):
+                if all(path != checkpoint.path for checkpoint in wanted):
+                    _delete(path)
+
+
+def _split(state: Any) -> dict[str, Any]:
+    """Two parts, so that generation and export read the parameters alone."""
+    return {"params": state["params"], "optimizer": {"opt_state": state["opt_state"], "step": state["step"]}}
+
+
+def _load(checkpoint: Checkpoint, abstract: dict[str, Any]) -> dict[str, Any]:
+    return ocp.load_checkpointables(checkpoint.path.absolute(), abstract)
+
+
+def _step_folders(directory: Path) -> Iterator[Path]:
+    """Folders of checkpoints, complete or not (orbax adds a suffix until it has written everything)."""
+    if directory.is_dir():
+        yield from sorted(path for path in directory.iterdir() if path.is_dir() and path.name[:8].isdigit())
+
+
+def _manifest(path: Path) -> dict[str, Any] | None:
+    try:
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return manifest if isinstance(manifest, dict) else None
+
+
+def _delete(path: Path) -> None:
+    # The manifest goes first: a deletion that is cut off leaves an incomplete checkpoint, not a damaged one.
+    (path / MANIFEST).unlink(missing_ok=True)
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def _brief(error: BaseException) -> str:
+    """The first sentence of the first cause, without the store's own description of itself."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = " ".join(str(error).split()).split(" [tensorstore_spec")[0]
+    return text[:200] or type(error).__name__

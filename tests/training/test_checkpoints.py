@@ -234,7 +234,7 @@ def test_a_failed_save_is_one_line_and_leaves_room(tmp_path, monkeypatch):
         monkeypatch.setattr(ocp, "save_checkpointables_async", lambda *_: Full())
         checkpoints.save(2, make_state(2))
         with pytest.raises(
-            UserError, match=r"00000002: the checkpoint could not be written .*No space left.*make room"
+            UserError, match=r"00000002: the checkpoint could not be written .*space left.*make room"
         ):
             checkpoints.wait()
     assert [path.name for path in tmp_path.iterdir()] == ["00000001"]

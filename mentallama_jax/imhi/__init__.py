@@ -1,1 +1,12 @@
-"""TODO."""
+"""The IMHI benchmark: ten data sets as one table, records, readers, writers, prompts, mixtures.
+
+`tasks` is the table; every wording comes from it. A `records.Record` is one question about one post.
+
+    readers, build, annotations   files of every layout -> records, by way of sources, hub, tables, gold, collect
+    writers                       records -> JSONL, Parquet, released CSV
+    mixture                       which records a run sees
+    prompts                       record -> text and tokens, the same in training and generation
+    labels, cleaning, check       reading a model's label, repairing text, what is wrong or risky in data
+
+Nothing here imports jax, and nothing heavy is imported before it is used.
+"""

@@ -8,14 +8,14 @@ question; the names of file and folder decide where two data sets ask the same a
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import fields
 from difflib import get_close_matches
 from functools import cache
-from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
 from mentallama_jax.errors import UserError
+from mentallama_jax.imhi.collect import ReadResult, RowReader, collect, row_id
 from mentallama_jax.imhi.gold import read_gold
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.imhi.sources import SourceFile, find_files, split_named
@@ -25,7 +25,6 @@ from mentallama_jax.imhi.tasks import TASKS, Task, task_named
 __all__ = ["Problem", "ReadResult", "read_records", "records_from_dataset", "split_query"]
 
 _KEYS = tuple(key.name for key in fields(Record))
-_RESPONSES = ("gpt-3.5-turbo", "response")
 
 _INSTRUCTION_START = 'Consider this post: "'
 _INSTRUCTION_MIDDLE = '" Question: '
@@ -33,49 +32,33 @@ _COMPLETION_START = "Post: "
 _COMPLETION_MIDDLE = "  Question: "
 
 
-@dataclass(frozen=True, slots=True)
-class ReadResult:
-    """What was read.
-
-    Attributes:
-        records: in the order of sources and rows; ids are unique (a repeated id gets `#2`, `#3`, ...).
-        problems: rows that could not be read.
-        passed_over: files that folders hold besides: the same rows in another wording, or no records.
-    """
-
-    records: list[Record] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
-    passed_over: list[Path] = field(default_factory=list)
-
-
 def read_records(
     sources: Sequence[str | Path], *, split: str | None = None, repair_mojibake: bool = False, strict: bool = False
 ) -> ReadResult:
-    """Read records from files, folders and the bundled sample.
+    """Read records from files, folders, the bundled sample and the hub.
 
     Args:
-        sources: each a `.csv`, `.jsonl` or `.parquet` file, a folder that holds such files (below it, what
-            `sources.PASSED_OVER` lists is left out), the word `sample`, or any of these with `:train`, `:val`
-            or `:test` behind it, which keeps that split.
-        split: keep this split of all sources.
+        sources: each a `.csv`, `.jsonl`, `.parquet` or `.arrow` file, a folder that holds such files (below it, what
+            `sources.PASSED_OVER` lists is left out), the word `sample`, or `hub:owner/name[@revision]`; with
+            `:train`, `:val` or `:test` behind it, only that split of it.
+        split: keep only this split of all sources.
         repair_mojibake: undo UTF-8 that was read as MacRoman, in posts and explanations.
         strict: raise at the first bad row.
 
     Raises:
-        UserError: a source is missing or malformed, none of a file's rows can be read, or, with `strict`, one cannot.
+        UserError: a source is missing or malformed, none of a file's rows can be read, no row of the wanted split is
+            there, or, with `strict`, a row cannot be read.
     """
     if isinstance(sources, str | Path):
         raise TypeError("sources is a sequence of paths")
-    wanted = split_named(split or "")
     with ExitStack() as stack:
-        files, passed_over = find_files(sources, stack)
-        result = ReadResult(passed_over=passed_over)
-        for file in files:
-            records, problems = _read_table(read_table(file.path), file, strict)
-            kept = {file.wanted, wanted} - {""}
-            result.records.extend(record for record in records if kept <= {record.split})
-            result.problems.extend(problems)
-    return _finish(result, repair_mojibake)
+        files, passed_over = find_files(sources, split_named(split or ""), stack)
+        tables = ((table, file, _layout(table, file)) for file in files for table in [read_table(file.path)])
+        result = collect(tables, repair_mojibake=repair_mojibake, strict=strict)
+    if not result.records:
+        raise UserError(f"{', '.join(map(str, sources))}: holds no row of the split that is asked for")
+    result.passed_over.extend(passed_over)
+    return result
 
 
 def records_from_dataset(
@@ -102,17 +85,15 @@ def records_from_dataset(
     """
     task = task_named(dataset) if dataset else None
     parts: Mapping[str, Iterable[Mapping[str, Any]]] = rows if isinstance(rows, Mapping) else {split: rows}
-    result = ReadResult()
+    tables = []
     for part, part_rows in parts.items():
         label = f"{name}:{part}" if isinstance(rows, Mapping) else name
-        file = SourceFile(Path(label), label, task, split_named(part), "", expert=False)
         table = table_of_rows(part_rows)
         if not table.rows:
             raise UserError(f"{label}: holds no rows")
-        records, problems = _read_table(table, file, strict)
-        result.records.extend(records)
-        result.problems.extend(problems)
-    return _finish(result, repair_mojibake)
+        file = SourceFile(Path(label), label, task, split_named(part))
+        tables.append((table, file, _layout(table, file)))
+    return collect(tables, repair_mojibake=repair_mojibake, strict=strict)
 
 
 def split_query(query: str) -> tuple[str, str]:
@@ -128,29 +109,13 @@ def split_query(query: str) -> tuple[str, str]:
     raise UserError('the query is neither `Consider this post: "..." Question: ...` nor `Post: ...  Question: ...`')
 
 
-def _read_table(table: Table, file: SourceFile, strict: bool) -> tuple[list[Record], list[Problem]]:
-    read_row = _layout(set(table.columns), file.name)
-    problems = list(table.problems)
-    records = []
-    for number, row in table.rows:
-        try:
-            records.append(read_row(row, file, number))
-        except UserError as error:
-            problems.append(Problem(file.name, number, str(error)))
-    problems.sort(key=lambda problem: problem.row)
-    if problems and strict:
-        raise UserError(str(problems[0]))
-    if not records:
-        raise UserError(f"{problems[0]} (and no row of the file can be read: {len(problems)} are bad)")
-    return records, problems
-
-
-def _layout(columns: set[str], name: str) -> Any:
+def _layout(table: Table, file: SourceFile) -> RowReader:
+    columns, name = set(table.columns), file.name
     if {"query", "goldens"} <= columns or {"goldens", "generated_text"} <= columns:
         raise UserError(f"{name}: holds model outputs, not records; `mentallama evaluate` reads it")
     if {"text", "label", "fluency"} <= columns:
         raise UserError(f"{name}: holds human marks of explanations, not records; `read_annotations` reads it")
-    if "query" in columns and columns & set(_RESPONSES):
+    if "query" in columns and columns & {"gpt-3.5-turbo", "response"}:
         return _from_query
     if {"post", "question", "response"} <= columns:
         return _from_parts
@@ -165,9 +130,9 @@ def _layout(columns: set[str], name: str) -> Any:
 
 
 def _from_query(row: Mapping[str, Any], file: SourceFile, number: int) -> Record:
-    response = next(name for name in _RESPONSES if name in row)
+    response = _text(row, "gpt-3.5-turbo" if "gpt-3.5-turbo" in row else "response")
     post, question = split_query(_text(row, "query"))
-    return _from_question(post, question, _text(row, response), file, number)
+    return _from_question(post, question, response, file, number)
 
 
 def _from_parts(row: Mapping[str, Any], file: SourceFile, number: int) -> Record:
@@ -178,17 +143,15 @@ def _from_parts(row: Mapping[str, Any], file: SourceFile, number: int) -> Record
 def _from_question(post: str, question: str, response: str, file: SourceFile, number: int) -> Record:
     task, aspect = _task_of(question, file)
     label, explanation = read_gold(response, task)
-    return _checked(
-        Record(
-            id=_row_id(task, "expert" if file.expert else file.split, number),
-            dataset=task.name,
-            post=post,
-            label=label,
-            explanation=explanation,
-            aspect=aspect,
-            split=file.split,
-            source=f"{file.name}:{number}",
-        )
+    return Record(
+        id=row_id(task, "expert" if file.expert else file.split, number),
+        dataset=task.name,
+        post=post,
+        label=label,
+        explanation=explanation,
+        aspect=aspect,
+        split=file.split,
+        source=f"{file.name}:{number}",
     )
 
 
@@ -201,37 +164,16 @@ def _from_own(row: Mapping[str, Any], file: SourceFile, number: int) -> Record:
     values = {key: _text(row, key) for key in _KEYS if row.get(key) is not None}
     task = task_named(_text(row, "dataset"))
     split = split_named(values.get("split", file.split))
-    given = {
-        "source": f"{file.name}:{number}",
-        "id": "/".join(part for part in (task.name, split, str(number)) if part),
-    }
+    given = {"source": f"{file.name}:{number}", "id": row_id(task, split, number)}
     values = {"post": _text(row, "post"), "label": _text(row, "label")} | given | values
-    try:
-        return _checked(Record(**values | {"dataset": task.name, "split": split}))
-    except UserError as error:
-        # The record names its own source; the caller names file and row.
-        raise UserError(str(error).removeprefix(f"{values['source']}: ")) from None
-
-
-def _row_id(task: Task, part: str, number: int) -> str:
-    return f"{task.name}/{part}/{number}" if part else f"{task.name}/{number}"
+    return Record(**values | {"dataset": task.name, "split": split})
 
 
 def _text(row: Mapping[str, Any], key: str) -> str:
     value = row.get(key)
     if not isinstance(value, str):
-        raise UserError(f"{key} is missing" if value is None else f"{key} is a {type(value).__name__}, not a text")
+        raise UserError(f"{key} is missing" if value is None else f"{key} must be a text, not {type(value).__name__}")
     return value
-
-
-def _checked(record: Record) -> Record:
-    if not record.post.strip():
-        raise UserError("the post is empty")
-    try:
-        (record.post + record.explanation).encode("utf-8")
-    except UnicodeEncodeError:
-        raise UserError("the text holds half a character (a lone surrogate)") from None
-    return record
 
 
 @cache
@@ -257,20 +199,3 @@ def _task_of(question: str, file: SourceFile) -> tuple[Task, str]:
         if task.name == file.dataset.name:
             return task, aspect
     raise UserError(f"the question is that of {names}, but the file or its folder is named after {file.dataset.name}")
-
-
-def _finish(result: ReadResult, repair_mojibake: bool) -> ReadResult:
-    taken: set[str] = set()
-    for index, record in enumerate(result.records):
-        spellings = chain([record.id], (f"{record.id}#{number}" for number in count(2)))
-        unused = next(spelling for spelling in spellings if spelling not in taken)
-        taken.add(unused)
-        if unused != record.id:
-            result.records[index] = replace(record, id=unused)
-    if repair_mojibake:
-        from mentallama_jax.imhi.cleaning import repair_mojibake as repaired
-
-        for index, record in enumerate(result.records):
-            post, explanation = repaired(record.post), repaired(record.explanation)
-            result.records[index] = replace(record, post=post, explanation=explanation)
-    return result

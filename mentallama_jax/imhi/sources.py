@@ -1,13 +1,14 @@
-"""From what the user names (files, folders, `sample`, `FOLDER:train`) to the files to read."""
+"""From what the user names (files, folders, `sample`, `hub:owner/name`, `FOLDER:train`) to the files to read."""
 
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 
 from mentallama_jax.errors import UserError
+from mentallama_jax.imhi.hub import PREFIX, fetch_dataset
 from mentallama_jax.imhi.tables import SUFFIXES
 from mentallama_jax.imhi.tasks import Task, task_named
 
@@ -25,7 +26,7 @@ PASSED_OVER = (
 
 _SPELLINGS = {"train": ("train", "training"), "val": ("val", "valid", "validation", "dev"), "test": ("test",)}
 _SPLIT_WORDS = {word: split for split, words in _SPELLINGS.items() for word in words}
-_OTHER_WORDS = ("instruction", "complete", "completion", "expert", "annotation", "data")
+_OTHER_WORDS = ("instruction", "complete", "completion", "expert", "annotation", "data", "imhi")
 _WORD = re.compile(r"[^-_. ]+")
 
 
@@ -38,7 +39,7 @@ class SourceFile:
         name: how messages and `Record.source` call it.
         dataset: the data set that its name or its folder names, or None.
         split: "train", "val", "test" or "" when neither name says.
-        wanted: the split asked for by `FOLDER:train`, or "".
+        wanted: the splits asked for, of those that its rows name; empty for all.
         expert: whether it is of the expert-written set, which answers test posts a second time.
     """
 
@@ -46,8 +47,8 @@ class SourceFile:
     name: str
     dataset: Task | None
     split: str
-    wanted: str
-    expert: bool
+    wanted: frozenset[str] = frozenset()
+    expert: bool = False
 
 
 def split_named(word: str) -> str:
@@ -64,10 +65,13 @@ def split_named(word: str) -> str:
         raise UserError(f"unknown split {word!r} (known: {', '.join(SPLITS)})") from None
 
 
-def find_files(sources: Sequence[str | Path], stack: ExitStack) -> tuple[list[SourceFile], list[Path]]:
+def find_files(sources: Sequence[str | Path], split: str, stack: ExitStack) -> tuple[list[SourceFile], list[Path]]:
     """The files behind `sources`, in a stable order and each once, and the files passed over in folders.
 
-    `stack` keeps the bundled sample's files in place until it is closed.
+    Hidden files and folders (`.ipynb_checkpoints`) are never looked at.
+
+    `split` is wanted of every source ("" for all); a source that asks for another one gives nothing. `stack` keeps
+    the bundled sample's files in place until it is closed.
 
     Raises:
         UserError: a source does not exist or holds no file to read.
@@ -75,53 +79,67 @@ def find_files(sources: Sequence[str | Path], stack: ExitStack) -> tuple[list[So
     files: dict[Path, SourceFile] = {}
     passed_over: list[Path] = []
     for source in sources:
-        found, skipped = _of_source(str(source), stack)
+        found, skipped, asked = _of_source(str(source), stack)
         passed_over += skipped
+        if asked and split and asked != split:
+            continue
+        wanted = frozenset({asked, split} - {""})
         for file in found:
-            files.setdefault(file.path.resolve(), file)
+            seen = files.setdefault(file.path.resolve(), replace(file, wanted=wanted))
+            both = seen.wanted | wanted if seen.wanted and wanted else frozenset[str]()
+            files[file.path.resolve()] = replace(seen, wanted=both)
     return list(files.values()), [path for path in dict.fromkeys(passed_over) if path.resolve() not in files]
 
 
-def _of_source(source: str, stack: ExitStack) -> tuple[list[SourceFile], list[Path]]:
+def _of_source(source: str, stack: ExitStack) -> tuple[list[SourceFile], list[Path], str]:
+    """The files of one source, those passed over, and the split it asks for."""
     place, wanted = source, ""
-    if not Path(source).exists():
-        before, colon, word = source.rpartition(":")
-        if colon:
-            place, wanted = before, split_named(word)
-    if place == "sample" and not Path(place).exists():
-        return list(_sample_files(wanted, stack)), []
-    path = Path(place)
+    if not Path(source).exists() and source.count(":") > source.startswith(PREFIX):
+        place, _, word = source.rpartition(":")
+        if word.lower() not in _SPLIT_WORDS:
+            raise UserError(f"{source}: no such file or folder, and {word!r} is no split ({', '.join(SPLITS)})")
+        wanted = split_named(word)
+    if place == "sample":
+        return list(_sample_files(wanted, stack)), [], wanted
+    path = fetch_dataset(place.removeprefix(PREFIX), SUFFIXES) if place.startswith(PREFIX) else Path(place)
     if path.is_file():
-        return [_describe(path, wanted)], []
+        return [_describe(path)], [], wanted
     if not path.is_dir():
         raise UserError(f"{source}: no such file or folder (`sample` is the bundled sample)")
-    inside = sorted(found for found in path.rglob("*") if found.suffix.lower() in SUFFIXES and found.is_file())
-    skipped = [found for found in inside if set(found.relative_to(path).parts[:-1]) & set(PASSED_OVER)]
-    kept = [found for found in inside if found not in set(skipped)]
+    kept: list[SourceFile] = []
+    skipped: list[Path] = []
+    for found in sorted(path.rglob("*")):
+        parts = found.relative_to(path).parts
+        hidden = any(part.startswith(".") for part in parts)
+        if found.suffix.lower() not in SUFFIXES or hidden or not found.is_file():
+            continue
+        if set(parts[:-1]) & set(PASSED_OVER):
+            skipped.append(found)
+        else:
+            kept.append(_describe(found))
     if not kept:
         hint = f"; name one of {', '.join(sorted({str(found.parent) for found in skipped}))}" if skipped else ""
         raise UserError(f"{path}: holds no {', '.join(SUFFIXES)} file to read{hint}")
-    return [_describe(found, wanted) for found in kept], skipped
+    return kept, skipped, wanted
 
 
 def _sample_files(wanted: str, stack: ExitStack) -> Iterator[SourceFile]:
     folder = resources.files("mentallama_jax.imhi") / "sample"
     for split in (wanted,) if wanted else SPLITS:
         path = stack.enter_context(resources.as_file(folder / f"{split}.jsonl"))
-        yield SourceFile(path, f"sample/{split}.jsonl", None, split, wanted, expert=False)
+        yield SourceFile(path, f"sample/{split}.jsonl", None, split)
 
 
-def _describe(path: Path, wanted: str) -> SourceFile:
-    places = (path.stem, path.absolute().parent.name)
-    datasets = (_dataset_in(place) for place in places)
-    splits = (_split_in(place) for place in places)
+def _describe(path: Path) -> SourceFile:
+    stem, folder = path.stem, path.absolute().parent.name
+    # Any folder may be called after a test of something; one that says the split says nothing else.
+    plain_folder = folder if set(_words(folder)) <= {*_SPLIT_WORDS, *_OTHER_WORDS} else ""
     return SourceFile(
         path=path,
         name=str(path),
-        dataset=next((task for task in datasets if task), None),
-        split=next((split for split in splits if split), ""),
-        wanted=wanted,
-        expert="expert" in _words(places[1]),
+        dataset=_dataset_in(stem) or _dataset_in(folder),
+        split=_split_in(stem) or _split_in(plain_folder),
+        expert="expert" in _words(plain_folder),
     )
 
 

@@ -1,4 +1,4 @@
-"""Tables of strings from CSV, JSONL and Parquet files, with every malformation told in one line."""
+"""Tables from CSV, JSONL, Parquet and Arrow files, with every malformation told in one line."""
 
 import csv
 import io
@@ -10,7 +10,7 @@ from typing import Any
 from mentallama_jax.errors import UserError
 from mentallama_jax.files import read_jsonl
 
-SUFFIXES = (".csv", ".jsonl", ".parquet")
+SUFFIXES = (".csv", ".jsonl", ".parquet", ".arrow")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +47,13 @@ class Table:
 
 
 def read_table(path: Path) -> Table:
-    """Read a `.csv`, `.jsonl` or `.parquet` file whole.
+    """Read a `.csv`, `.jsonl`, `.parquet` or `.arrow` file (of a `datasets` folder) whole.
 
     CSV is UTF-8 (a byte-order mark is dropped) in strict RFC-4180: doubled quotes, no backslash escapes,
     line breaks inside quoted cells kept as they are.
 
     Raises:
-        UserError: no such file, another suffix, wrong encoding, NUL bytes, not CSV, JSONL or Parquet, no rows.
+        UserError: no such file, another suffix, wrong encoding, NUL bytes, not what the suffix says, no rows.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file")
@@ -62,8 +62,8 @@ def read_table(path: Path) -> Table:
         table = _read_csv(path)
     elif suffix == ".jsonl":
         table = table_of_rows(read_jsonl(path))
-    elif suffix == ".parquet":
-        table = table_of_rows(_parquet_rows(path))
+    elif suffix in SUFFIXES:
+        table = table_of_rows(_arrow_rows(path, suffix))
     else:
         raise UserError(f"{path}: expected a file that ends in {', '.join(SUFFIXES)}")
     if not table.rows and not table.problems:
@@ -121,11 +121,14 @@ def _line_of(raw: bytes, offset: int) -> int:
     return raw.count(b"\n", 0, offset) + 1
 
 
-def _parquet_rows(path: Path) -> list[dict[str, Any]]:
+def _arrow_rows(path: Path, suffix: str) -> list[dict[str, Any]]:
     import pyarrow
     import pyarrow.parquet
 
     try:
-        return list(pyarrow.parquet.read_table(path).to_pylist())
-    except pyarrow.ArrowException as error:
-        raise UserError(f"{path}: not a Parquet file ({' '.join(str(error).split())})") from None
+        if suffix == ".parquet":
+            return list(pyarrow.parquet.read_table(path).to_pylist())
+        with pyarrow.OSFile(str(path)) as stream:
+            return list(pyarrow.ipc.open_stream(stream).read_all().to_pylist())
+    except (pyarrow.ArrowException, OSError) as error:
+        raise UserError(f"{path}: not a {suffix[1:]} file ({' '.join(str(error).split())})") from None

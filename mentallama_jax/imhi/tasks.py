@@ -17,6 +17,7 @@ class Task:
 
     Attributes:
         name: canonical name, as in the paper.
+        label_aliases: canonical label -> other names met in raw tables and classifiers (without regard to case).
         aliases: other spellings met in files and on the hub (matched without regard to case).
         kind: what is detected.
         source: where the posts come from.
@@ -36,6 +37,7 @@ class Task:
     completion_prefix: str
     completion_words: Mapping[str, str]
     sizes: tuple[int, int, int]
+    label_aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
     aspects: tuple[str, ...] = field(default=())
 
@@ -111,6 +113,7 @@ TASKS: Mapping[str, Task] = {
             completion_prefix=_suffers_prefix("depression"),
             completion_words=_YES_NO_WORDS,
             sizes=(1003, 430, 405),
+            label_aliases={"yes": ("depression", "depressed"), "no": ("control", "not depressed")},
             aliases=("reddit", "depression_reddit"),
         ),
         Task(
@@ -123,6 +126,7 @@ TASKS: Mapping[str, Task] = {
             completion_prefix=_suffers_prefix("depression"),
             completion_words=_YES_NO_WORDS,
             sizes=(456, 196, 299),
+            label_aliases={"yes": ("depression", "depressed"), "no": ("control", "not depressed")},
             aliases=("clpsych", "clpsych15"),
         ),
         Task(
@@ -134,6 +138,7 @@ TASKS: Mapping[str, Task] = {
             completion_prefix=_suffers_prefix("stress"),
             completion_words=_YES_NO_WORDS,
             sizes=(2837, 300, 414),
+            label_aliases={"yes": ("stress", "stressed"), "no": ("no stress", "not stressed")},
         ),
         Task(
             name="loneliness",
@@ -144,6 +149,7 @@ TASKS: Mapping[str, Task] = {
             completion_prefix=_suffers_prefix("loneliness"),
             completion_words=_YES_NO_WORDS,
             sizes=(2463, 527, 531),
+            label_aliases={"yes": ("lonely", "loneliness"), "no": ("not lonely",)},
         ),
         Task(
             # The completion release leaves SWMH out; its wording here follows that of T-SID.
@@ -155,6 +161,13 @@ TASKS: Mapping[str, Task] = {
             completion_prefix="This post shows the mental disorder symptoms of",
             completion_words=_same(_SWMH),
             sizes=(34822, 8705, 10882),
+            label_aliases={
+                "anxiety": ("self.anxiety",),
+                "bipolar disorder": ("bipolar", "self.bipolar"),
+                "depression": ("self.depression",),
+                "suicide": ("suicidewatch", "self.suicidewatch"),
+                "no mental disorders": ("none", "no mental", "no mental disorder", "offmychest", "self.offmychest"),
+            },
         ),
         Task(
             name="T-SID",
@@ -165,6 +178,10 @@ TASKS: Mapping[str, Task] = {
             completion_prefix="This post shows the mental disorder symptoms of",
             completion_words=_same(_TSID),
             sizes=(3071, 767, 959),
+            label_aliases={
+                "suicide or self-harm tendency": ("suicide", "suicidal", "self-harm"),
+                "no mental disorders": ("none", "control", "no mental disorder"),
+            },
             aliases=("tsid", "t_sid"),
         ),
         Task(
@@ -176,6 +193,15 @@ TASKS: Mapping[str, Task] = {
             completion_prefix="This post shows the stress cause of",
             completion_words=_same(_SAD),
             sizes=(5547, 616, 684),
+            label_aliases={
+                "financial problem": ("financial", "financial problems"),
+                "family issues": ("family",),
+                "social relationships": ("social", "social relationship"),
+                "health issues": ("health", "health, fatigue, or physical pain"),
+                "emotional turmoil": ("emotional", "emotion turmoil"),
+                "everyday decision making": ("everyday",),
+                "other causes": ("other", "others"),
+            },
         ),
         Task(
             name="CAMS",
@@ -186,6 +212,12 @@ TASKS: Mapping[str, Task] = {
             completion_prefix="This post shows the mental disorder cause of",
             completion_words=_same(_CAMS),
             sizes=(2207, 320, 625),
+            label_aliases={
+                "none": ("no reason", "no cause", "no causes"),
+                "bias or abuse": ("bias",),
+                "jobs and career": ("job", "jobs", "jobs and careers"),
+                "relationship": ("relation", "relationships"),
+            },
         ),
         Task(
             name="MultiWD",
@@ -198,6 +230,7 @@ TASKS: Mapping[str, Task] = {
             ),
             completion_words=_YES_NO_WORDS,
             sizes=(15744, 1500, 2441),
+            label_aliases={"yes": ("present",), "no": ("absent",)},
             aspects=("spiritual", "physical", "intellectual", "social", "vocational", "emotional"),
         ),
         Task(
@@ -209,6 +242,7 @@ TASKS: Mapping[str, Task] = {
             completion_prefix='The answer to the question: "Does the post shows risk of {aspect}?" is',
             completion_words=_YES_NO_WORDS,
             sizes=(3943, 985, 2113),
+            label_aliases={"yes": ("present",), "no": ("absent",)},
             aspects=("thwarted belongingness", "perceived burdensomeness"),
         ),
     )

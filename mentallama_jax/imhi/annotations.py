@@ -1,0 +1,100 @@
+"""The human evaluation of the release: a model's explanation of a DR label, marked by three annotators."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mentallama_jax.errors import UserError
+from mentallama_jax.imhi.tables import Problem, Table, read_table
+from mentallama_jax.imhi.tasks import TASKS
+
+CRITERIA = ("fluency", "completeness", "reliability", "overall")
+ANNOTATORS = 3
+HIGHEST_MARK = 3
+
+_LABELS = {"0": "no", "1": "yes"}
+_TASK = TASKS["DR"]
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """A generated explanation and what people think of it.
+
+    Attributes:
+        id: stable between reads, such as `gpt3_data/17`.
+        post: the text, as read.
+        label: canonical gold label of DR.
+        model: the model that wrote the explanation: its column's name.
+        explanation: what the model wrote, as read.
+        marks: criterion -> the marks of the three annotators, 0 to 3 each, in their order.
+    """
+
+    id: str
+    post: str
+    label: str
+    model: str
+    explanation: str
+    marks: Mapping[str, tuple[int, ...]]
+
+    def row(self) -> dict[str, str]:
+        """The row of the released file: column -> cell."""
+        label = next(cell for cell, label in _LABELS.items() if label == self.label)
+        marks = {criterion: str(list(marks)) for criterion, marks in self.marks.items()}
+        return {"text": self.post, "label": label, self.model: self.explanation} | marks
+
+
+def read_annotations(path: str | Path, *, strict: bool = False) -> tuple[list[Annotation], list[Problem]]:
+    """Read a file of `human_evaluation/DR_annotation`: `text,label,<model>,fluency,completeness,reliability,overall`.
+
+    Returns:
+        The annotations, and the rows that could not be read.
+
+    Raises:
+        UserError: the file is missing or malformed, no row can be read, or, with `strict`, one cannot.
+    """
+    path = Path(path)
+    table = read_table(path)
+    model = _model_column(table, path)
+    annotations = []
+    problems = list(table.problems)
+    for number, row in table.rows:
+        try:
+            annotations.append(_annotation(row, model, f"{path.stem}/{number}"))
+        except UserError as error:
+            problems.append(Problem(str(path), number, str(error)))
+    problems.sort(key=lambda problem: problem.row)
+    if problems and (strict or not annotations):
+        raise UserError(str(problems[0]))
+    return annotations, problems
+
+
+def _model_column(table: Table, path: Path) -> str:
+    known = ("text", "label", *CRITERIA)
+    missing = [name for name in known if name not in table.columns]
+    models = [name for name in table.columns if name not in known]
+    if missing:
+        raise UserError(f"{path}: the column {missing[0]} is missing (found: {', '.join(table.columns)})")
+    if len(models) != 1:
+        raise UserError(f"{path}: expected one column with a model's explanations, found {', '.join(models) or 'none'}")
+    return models[0]
+
+
+def _annotation(row: Mapping[str, Any], model: str, name: str) -> Annotation:
+    label = _LABELS.get(row["label"].strip())
+    if label is None:
+        raise UserError(f"{row['label']!r} is not a label of {_TASK.name} here (0 is no, 1 is yes)")
+    marks = {criterion: _marks(row[criterion], criterion) for criterion in CRITERIA}
+    return Annotation(name, row["text"], label, model, row[model], marks)
+
+
+def _marks(cell: str, criterion: str) -> tuple[int, ...]:
+    try:
+        marks = json.loads(cell)
+    except json.JSONDecodeError:
+        marks = None
+    expected = range(HIGHEST_MARK + 1)
+    if not isinstance(marks, list) or len(marks) != ANNOTATORS or any(mark not in expected for mark in marks):
+        raise UserError(f"{criterion} is not a list of {ANNOTATORS} marks from 0 to {HIGHEST_MARK}")
+    return tuple(marks)

@@ -1,0 +1,96 @@
+"""From tables to records, whatever the layout: bad rows counted, texts checked and repaired, ids made unique."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import chain, count
+from pathlib import Path
+from typing import Any
+
+from mentallama_jax.errors import UserError
+from mentallama_jax.imhi.records import Record
+from mentallama_jax.imhi.sources import SourceFile
+from mentallama_jax.imhi.tables import Problem, Table
+from mentallama_jax.imhi.tasks import Task
+
+RowReader = Callable[[Mapping[str, Any], SourceFile, int], Record]
+"""Makes the record of a row, given its cells, its file and its number; a `UserError` says why it cannot."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadResult:
+    """What was read.
+
+    Attributes:
+        records: in the order of sources and rows; ids are unique (a repeated id gets `#2`, `#3`, ...).
+        problems: rows that could not be read.
+        passed_over: files that folders hold besides: the same rows in another wording, or no records.
+    """
+
+    records: list[Record] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    passed_over: list[Path] = field(default_factory=list)
+
+
+def collect(
+    tables: Iterable[tuple[Table, SourceFile, RowReader]], *, repair_mojibake: bool, strict: bool
+) -> ReadResult:
+    """Read the rows of several tables.
+
+    Raises:
+        UserError: no row of a table can be read, or, with `strict`, one cannot.
+    """
+    result = ReadResult()
+    taken: set[str] = set()
+    for table, file, read_row in tables:
+        records, problems = _rows(table, file, read_row)
+        if problems and strict:
+            raise UserError(str(problems[0]))
+        if not records:
+            raise UserError(f"{problems[0]}; no row of the file can be read ({len(problems)} are bad)")
+        result.problems.extend(problems)
+        for record in records:
+            if not file.wanted or record.split in file.wanted:
+                result.records.append(_unique(_repaired(record) if repair_mojibake else record, taken))
+    return result
+
+
+def row_id(task: Task, part: str, number: int) -> str:
+    """The id of a row that comes without one, such as `DR/train/17`."""
+    return f"{task.name}/{part}/{number}" if part else f"{task.name}/{number}"
+
+
+def _rows(table: Table, file: SourceFile, read_row: RowReader) -> tuple[list[Record], list[Problem]]:
+    records = []
+    problems = list(table.problems)
+    for number, row in table.rows:
+        try:
+            record = read_row(row, file, number)
+            _check_texts(record)
+        except UserError as error:
+            # A record names its own source, which the problem names too.
+            problems.append(Problem(file.name, number, str(error).removeprefix(f"{file.name}:{number}: ")))
+        else:
+            records.append(record)
+    return records, sorted(problems, key=lambda problem: problem.row)
+
+
+def _check_texts(record: Record) -> None:
+    if not record.post.strip():
+        raise UserError("the post is empty")
+    try:
+        (record.id + record.post + record.explanation).encode("utf-8")
+    except UnicodeEncodeError:
+        raise UserError("the text holds half a character (a lone surrogate)") from None
+
+
+def _repaired(record: Record) -> Record:
+    from mentallama_jax.imhi.cleaning import repair_mojibake
+
+    return replace(record, post=repair_mojibake(record.post), explanation=repair_mojibake(record.explanation))
+
+
+def _unique(record: Record, taken: set[str]) -> Record:
+    spellings = chain([record.id], (f"{record.id}#{number}" for number in count(2)))
+    unused = next(spelling for spelling in spellings if spelling not in taken)
+    taken.add(unused)
+    return record if unused == record.id else replace(record, id=unused)

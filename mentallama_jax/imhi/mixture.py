@@ -1,0 +1,146 @@
+"""Which records a run sees: data sets taken or left out, weighted, free of leaks, cut to a number of rows.
+
+Every choice is a function of a record's identity and the seed, so it does not depend on the order of the input
+or on which other records are there.
+"""
+
+import hashlib
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from mentallama_jax.errors import UserError
+from mentallama_jax.imhi.records import Record
+from mentallama_jax.imhi.tasks import HELD_OUT, task_named
+
+ALL = "all"
+
+
+def mix(
+    records: Sequence[Record],
+    *,
+    datasets: Sequence[str] = (ALL,),
+    exclude: Collection[str] = (),
+    weights: Mapping[str, float] | None = None,
+    drop_posts: Collection[str] | None = None,
+    max_rows: int | None = None,
+    seed: int = 0,
+) -> list[Record]:
+    """Choose records for training, validation or a test.
+
+    Args:
+        records: what there is.
+        datasets: names or aliases of the data sets to take, or `all`.
+        exclude: names or aliases to leave out of these; `tasks.HELD_OUT` makes the paper's IMHI-general.
+        weights: data set -> how many times its rows are seen, above 0; 1 where absent. 2.3 gives every row twice
+            and 30 % of the posts a third time; a post's questions are chosen together.
+        drop_posts: `Record.post_id` of posts that must not occur. By default those of the test rows, among
+            `records`, of the data sets left out: a held-out task is not held out if its test posts are trained on.
+        max_rows: keep at most this many rows, chosen evenly at random over what is left.
+        seed: of every random choice.
+
+    Returns:
+        The rows in the order of `records`, repeats next to each other.
+
+    Raises:
+        UserError: an unknown data set, a weight or a number of rows that is not above 0, or nothing is left.
+    """
+    taken = _wanted(records, datasets, exclude)
+    times = {task_named(name).name: weight for name, weight in (weights or {}).items()}
+    for name, weight in times.items():
+        if not weight > 0:
+            raise UserError(
+                f"the weight of {name} is {weight}; leave a data set out with exclude, or give a number above 0"
+            )
+        if name not in taken:
+            raise UserError(f"a weight is given for {name}, which is not among the data sets taken ({_listed(taken)})")
+    if max_rows is not None and max_rows < 1:
+        raise UserError(f"max_rows is {max_rows}; give a number above 0")
+    dropped = frozenset(held_out_posts(records, exclude) if drop_posts is None else drop_posts)
+    chosen = [
+        record
+        for record in records
+        if record.dataset in taken and (not dropped or record.post_id not in dropped)
+        for _ in range(_repeats(record, times.get(record.dataset, 1.0), seed))
+    ]
+    if not chosen:
+        reason = f" after dropping {len(dropped)} posts that must not occur" if dropped else ""
+        raise UserError(f"no record of {_listed(taken)} is left{reason}; {len(records)} records were given")
+    return chosen if max_rows is None else sample_rows(chosen, max_rows, seed)
+
+
+def held_out_posts(records: Iterable[Record], exclude: Collection[str] = HELD_OUT) -> frozenset[str]:
+    """Ids of the posts in the test rows of data sets left out: a model tested on these must not train on them."""
+    left_out = {task_named(name).name for name in exclude}
+    return frozenset(record.post_id for record in records if record.dataset in left_out and record.split == "test")
+
+
+def sample_rows(records: Sequence[Record], count: int, seed: int) -> list[Record]:
+    """Keep `count` rows (or all, if fewer), the same ones in whatever order they come; their order is kept."""
+    keys = [
+        (_draw(seed, "rows", record.id, record.dataset, record.aspect), index) for index, record in enumerate(records)
+    ]
+    kept = sorted(index for _, index in sorted(keys)[:count])
+    return [records[index] for index in kept]
+
+
+def group_by_post(records: Iterable[Record]) -> dict[str, list[Record]]:
+    """Post id -> its records, in order of first appearance: the questions about one post are not independent."""
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        groups.setdefault(record.post_id, []).append(record)
+    return groups
+
+
+def split_by_post(records: Iterable[Record], shares: Mapping[str, float], seed: int = 0) -> dict[str, list[Record]]:
+    """Divide records so that no post is in two parts.
+
+    A post's part depends on its text and the seed alone, so parts stay as they are when records are added, and
+    their sizes keep to the shares only roughly.
+
+    Args:
+        records: what to divide.
+        shares: name of a part -> its share of the posts; they must add up to 1.
+        seed: another seed gives another division.
+
+    Returns:
+        Name of a part -> its records, in their order; a part may be empty.
+
+    Raises:
+        UserError: a share is negative, or they do not add up to 1.
+    """
+    if min(shares.values(), default=-1) < 0 or abs(sum(shares.values()) - 1) > 1e-9:
+        raise UserError(f"shares must not be negative and must add up to 1, not {dict(shares)}")
+    names = [name for name, share in shares.items() if share]
+    parts: dict[str, list[Record]] = {name: [] for name in shares}
+    for post, group in group_by_post(records).items():
+        draw = _draw(seed, "split", post)
+        for name in names:
+            draw -= shares[name]
+            if draw < 0:
+                break
+        parts[name].extend(group)
+    return parts
+
+
+def _wanted(records: Sequence[Record], datasets: Sequence[str], exclude: Collection[str]) -> list[str]:
+    present = list(dict.fromkeys(record.dataset for record in records))
+    named = present if ALL in datasets else list(dict.fromkeys(task_named(name).name for name in datasets))
+    absent = [name for name in named if name not in present]
+    if absent:
+        raise UserError(f"no record of {_listed(absent)} was read (there are: {_listed(present)})")
+    left_out = {task_named(name).name for name in exclude}
+    return [name for name in named if name not in left_out]
+
+
+def _repeats(record: Record, weight: float, seed: int) -> int:
+    whole = int(weight)
+    return whole + (_draw(seed, "weight", record.dataset, record.post_id) < weight - whole)
+
+
+def _draw(seed: int, *identity: str) -> float:
+    """A number in [0, 1) that is a function of its arguments."""
+    digest = hashlib.sha256("\0".join((str(seed), *identity)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def _listed(names: Collection[str]) -> str:
+    return ", ".join(names) or "none"

@@ -1,0 +1,68 @@
+"""Records to JSONL or Parquet, so that reading them back gives equal records, and to the released CSV layouts."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Literal
+
+from mentallama_jax.errors import UserError
+from mentallama_jax.files import atomic_open, write_jsonl
+from mentallama_jax.imhi.prompts import (
+    completion_query,
+    completion_response,
+    instruction_query,
+    instruction_response,
+)
+from mentallama_jax.imhi.records import Record
+
+
+def write_records(path: str | Path, records: Sequence[Record]) -> None:
+    """Write records, every key of each, atomically; the suffix `.jsonl` or `.parquet` chooses the format.
+
+    Ids must be unique for the round trip to be lossless: readers rename a repeated id.
+
+    Raises:
+        UserError: another suffix, or no records.
+    """
+    path = Path(path)
+    if not records:
+        raise UserError(f"{path}: there are no records to write")
+    suffix = path.suffix.lower()
+    if suffix == ".jsonl":
+        write_jsonl(path, (asdict(record) for record in records))
+    elif suffix == ".parquet":
+        _write_parquet(path, records)
+    else:
+        raise UserError(f"{path}: records are written to a file that ends in .jsonl or .parquet")
+
+
+def write_queries(path: str | Path, records: Sequence[Record], layout: Literal["instruction", "completion"]) -> None:
+    """Write records as the released test files have them: CSV with the columns `query,gpt-3.5-turbo`, atomically.
+
+    `layout` chooses the wording. The data set, where the question does not tell it, and the split are in the names of
+    file and folder alone, as in the release; ids are lost.
+
+    Raises:
+        UserError: no records.
+    """
+    path = Path(path)
+    if not records:
+        raise UserError(f"{path}: there are no records to write")
+    instruction = layout == "instruction"
+    query = instruction_query if instruction else completion_query
+    response = instruction_response if instruction else completion_response
+    with atomic_open(path) as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(("query", "gpt-3.5-turbo"))
+        writer.writerows((query(record), response(record)) for record in records)
+
+
+def _write_parquet(path: Path, records: Sequence[Record]) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    schema = pyarrow.schema([(key.name, pyarrow.string()) for key in fields(Record)])
+    table = pyarrow.Table.from_pylist([asdict(record) for record in records], schema=schema)
+    with atomic_open(path, "wb") as stream:
+        pyarrow.parquet.write_table(table, stream)

@@ -58,6 +58,8 @@ class Tokenizer:
             raise UserError(f"{origin}: no tokenizer.json or tokenizer.model; give a folder that holds one of them")
         self._backend = backend
         self.vocab_size = max(backend.vocabulary.values()) + 1
+        # Some published tokenizers add a padding token that the model's embedding has no row for.
+        self._rows = int(self._json("config.json").get("vocab_size") or self.vocab_size)
         named = {role: self._named_id(role, config) for role in ("bos", "eos", "pad", "unk")}
         if named["eos"] is None:
             raise UserError(f"{origin}: no eos_token is named; add one to tokenizer_config.json")
@@ -135,12 +137,13 @@ class Tokenizer:
         for source in (config, self._json("special_tokens_map.json")):
             token = source.get(f"{role}_token")
             token = token.get("content") if isinstance(token, dict) else token
-            if token in self._backend.vocabulary:
-                return self._backend.vocabulary[token]
+            id_ = self._backend.vocabulary.get(token) if isinstance(token, str) else None
+            if id_ is not None and id_ < self._rows:
+                return id_
         for name in _HINT_FILES:
             id_ = self._json(name).get(f"{role}_token_id")
             id_ = id_[0] if isinstance(id_, list) and id_ else id_
-            if isinstance(id_, int) and 0 <= id_ < self.vocab_size:
+            if isinstance(id_, int) and 0 <= id_ < min(self.vocab_size, self._rows):
                 return id_
         return self._backend.default_id(role)
 
@@ -169,16 +172,21 @@ class Tokenizer:
 
 
 def load_tokenizer(source: str | Path, revision: str | None = None) -> Tokenizer:
-    """Read the tokenizer of a model folder.
+    """Read the tokenizer of a model: a folder, a `.gguf` file, `package:NAME` or a hub id (see `hub.locate`).
 
     Raises:
-        UserError: no such folder, or no usable tokenizer in it.
+        UserError: no such model, or no usable tokenizer in it.
     """
-    folder = Path(source)
-    if not folder.is_dir():
-        raise UserError(f"{source}: no such folder")
-    names = [name for name in (*TOKENIZER_FILES, *_HINT_FILES) if (folder / name).is_file()]
-    return Tokenizer({name: (folder / name).read_bytes() for name in names}, str(source))
+    from mentallama_jax.formats.hub import locate
+
+    path = locate(source, revision, weights=False)
+    if path.is_file():
+        from mentallama_jax.formats.gguf import open_gguf
+        from mentallama_jax.formats.gguf_tokenizer import read_gguf_tokenizer
+
+        return read_gguf_tokenizer(open_gguf(path).metadata, str(source))
+    names = [name for name in (*TOKENIZER_FILES, *_HINT_FILES) if (path / name).is_file()]
+    return Tokenizer({name: (path / name).read_bytes() for name in names}, str(source))
 
 
 class _Backend(Protocol):

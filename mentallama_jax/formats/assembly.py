@@ -1,0 +1,133 @@
+"""Builds the stacked, sharded parameters from a file's tensors, one tensor at a time."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from mentallama_jax.errors import UserError
+from mentallama_jax.formats.names import EMBEDDING, HEAD, Parameter, foreign_shapes, model_parameters, name_problems
+from mentallama_jax.models.llama import LlamaConfig, Params
+
+
+class TensorFile(Protocol):
+    """A checkpoint on disk: shapes are known at once, values are read one tensor at a time."""
+
+    origin: str
+    """Names the checkpoint in errors."""
+    table: str
+    """Which column of the name table it uses: "hf" or "gguf"."""
+    shapes: dict[str, tuple[int, ...]]
+
+    def read(self, name: str, parameter: Parameter) -> np.ndarray[Any, Any]:
+        """The tensor `name`, which is (a layer of) `parameter`, in its stored float type, rotary pairs half-split."""
+
+
+def assemble(
+    file: TensorFile, config: LlamaConfig, dtype: Any, sharding: Sharding | dict[str, Any] | None = None
+) -> Params:
+    """Read a checkpoint into the nested dict of parameters.
+
+    Each layer's tensor is placed into its stacked parameter on the devices before the next one is read, so the host
+    holds its shards plus one tensor, whatever the size of the model.
+
+    Args:
+        file: where the tensors come from.
+        config: the model; every tensor is checked against it before any is read.
+        dtype: of the parameters.
+        sharding: one for all parameters, a nested dict of one for each, or None for the first device.
+
+    Raises:
+        UserError: a tensor is missing, unknown or misshapen.
+    """
+    check_names(file, config)
+    params: Params = {}
+    with _progress(f"reading {file.origin}", total=len(foreign_shapes(config, file.table))) as advance:
+        for parameter, shape, count in model_parameters(config):
+            place = params
+            for key in parameter.path[:-1]:
+                place = place.setdefault(key, {})
+            target = _sharding_of(parameter, sharding)
+            read = (parameter.to_ours(_read(file, parameter, layer, advance), shape) for layer in range(count))
+            if parameter.stacked:
+                place[parameter.path[-1]] = _stack(read, shape, count, dtype, target)
+            else:
+                place[parameter.path[-1]] = _put(next(read).astype(dtype), target)
+    return params
+
+
+def check_names(file: TensorFile, config: LlamaConfig) -> None:
+    """Refuse a checkpoint that is not exactly this model.
+
+    Raises:
+        UserError: names up to three missing, unknown and misshapen tensors, with the nearest known name.
+    """
+    wanted = foreign_shapes(config, file.table)
+    found = dict(file.shapes)
+    head, embedding = HEAD.name(file.table, 0), EMBEDDING.name(file.table, 0)
+    if config.tie_embeddings and head in found and found[head] == found.get(embedding):
+        if not np.array_equal(file.read(head, HEAD), file.read(embedding, EMBEDDING)):
+            raise UserError(
+                f"{file.origin}: {head} differs from {embedding} though tie_word_embeddings is true; "
+                "set it to false in config.json to use both"
+            )
+        del found[head]
+    problems = name_problems(found, wanted)
+    if problems:
+        raise UserError(f"{file.origin}: " + "; ".join(problems))
+
+
+@contextmanager
+def _progress(title: str, total: int) -> Iterator[Callable[[], None]]:
+    """A bar on stderr, silent where that is no terminal; the value is called once a tensor."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+        task = progress.add_task(title, total=total)
+        yield lambda: progress.advance(task)
+
+
+def _read(file: TensorFile, parameter: Parameter, layer: int, advance: Callable[[], None]) -> np.ndarray[Any, Any]:
+    tensor = file.read(parameter.name(file.table, layer), parameter)
+    advance()
+    return tensor
+
+
+def _sharding_of(parameter: Parameter, sharding: Sharding | dict[str, Any] | None) -> Sharding:
+    if sharding is None:
+        return SingleDeviceSharding(jax.local_devices()[0])
+    place: Any = sharding
+    for key in parameter.path:
+        if isinstance(place, Sharding):
+            break
+        place = place[key]
+    return place
+
+
+def _put(tensor: np.ndarray[Any, Any], sharding: Sharding) -> jax.Array:
+    """Place a tensor; each process copies out the parts of its own devices only."""
+    return jax.make_array_from_callback(tensor.shape, sharding, lambda index: np.ascontiguousarray(tensor[index]))
+
+
+def _stack(
+    layers: Iterator[np.ndarray[Any, Any]], shape: tuple[int, ...], count: int, dtype: Any, sharding: Sharding
+) -> jax.Array:
+    layer_sharding = sharding
+    if isinstance(sharding, NamedSharding):
+        layer_sharding = NamedSharding(sharding.mesh, PartitionSpec(*sharding.spec[1:]))
+    stack = jnp.zeros((count, *shape), dtype, device=sharding)
+    place = jax.jit(_place_layer, donate_argnums=0, out_shardings=sharding)
+    for index, layer in enumerate(layers):
+        # Waiting keeps the queue of tensors in host memory at one.
+        stack = jax.block_until_ready(place(stack, _put(layer, layer_sharding), index))
+    return stack
+
+
+def _place_layer(stack: jax.Array, layer: jax.Array, index: jax.Array) -> jax.Array:
+    return jax.lax.dynamic_update_index_in_dim(stack, layer.astype(stack.dtype), index, 0)

@@ -1,0 +1,89 @@
+"""Where a model comes from: a folder, a `.gguf` file, an installed package that carries one, or the hub."""
+
+import re
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from mentallama_jax.errors import UserError
+from mentallama_jax.formats.tokenizer import TOKENIZER_FILES
+
+_CONFIG_PATTERNS = ("config.json", "generation_config.json", *TOKENIZER_FILES)
+_WEIGHT_PATTERNS = ("model*.safetensors", "model.safetensors.index.json")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_PACKAGE = "package:"
+
+
+def locate(source: str | Path, revision: str | None = None, *, weights: bool) -> Path:
+    """The local folder or `.gguf` file that `source` stands for, downloaded if need be.
+
+    Args:
+        source: a folder; a `.gguf` file; `package:NAME`, the one `.gguf` file inside an installed Python package; or
+            a hub id such as `meta-llama/Llama-2-7b-hf`.
+        revision: branch, tag or commit of a hub id.
+        weights: whether the weights are wanted besides config and tokenizer.
+
+    Raises:
+        UserError: nothing there, or the hub does not give it (offline, gated, unknown, no such revision).
+    """
+    text = str(source)
+    if text.startswith(_PACKAGE):
+        return _packaged(text.removeprefix(_PACKAGE))
+    path = Path(source).expanduser()
+    if path.is_dir() or path.is_file():
+        if path.is_file() and path.suffix != ".gguf":
+            raise UserError(f"{source}: not a folder or a .gguf file; give the folder that holds config.json")
+        if revision is not None:
+            raise UserError(f"{source}: a revision ({revision}) goes with a hub id, but this is a path")
+        return path
+    if isinstance(source, Path) or not _HUB_ID.fullmatch(text):
+        raise UserError(f"{source}: no such folder or file (a hub id looks like owner/name)")
+    return _download(text, revision, weights)
+
+
+def _packaged(name: str) -> Path:
+    spec = find_spec(name) if name.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError(f"{_PACKAGE}{name}: no such Python package; install it with pip")
+    files = [path for folder in spec.submodule_search_locations for path in sorted(Path(folder).glob("*.gguf"))]
+    if len(files) != 1:
+        raise UserError(f"{_PACKAGE}{name}: holds {len(files)} .gguf files, expected one; give a file's path")
+    return files[0]
+
+
+def _download(repo_id: str, revision: str | None, weights: bool) -> Path:
+    import huggingface_hub
+    from huggingface_hub import errors
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    if not sys.stderr.isatty():
+        disable_progress_bars()
+    patterns = [*_CONFIG_PATTERNS, *(_WEIGHT_PATTERNS if weights else ())]
+    at = f"{repo_id}, revision {revision}" if revision else repo_id
+    login = "run `hf auth login` or set HF_TOKEN"
+    try:
+        # Patterns match across "/": leave out copies in other formats that some repositories keep in subfolders.
+        return Path(
+            huggingface_hub.snapshot_download(
+                repo_id, revision=revision, allow_patterns=patterns, ignore_patterns="*/*"
+            )
+        )
+    except errors.LocalTokenNotFoundError:
+        raise UserError(f"{at}: the hub asks for a token and there is none here; {login}") from None
+    except errors.GatedRepoError:
+        first = "" if huggingface_hub.get_token() else f"there is no token here: {login}; "
+        raise UserError(f"{at}: gated; {first}accept its terms on its hub page with the account of the token") from None
+    except errors.RevisionNotFoundError:
+        raise UserError(f"{at}: the hub has no such revision; give a branch, tag or full commit") from None
+    except errors.RepositoryNotFoundError:
+        hint = "" if huggingface_hub.get_token() else f"; if it is private, {login}"
+        raise UserError(f"{at}: no such folder here and no such model on the hub; check the spelling{hint}") from None
+    except (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError):
+        offline = "HF_HUB_OFFLINE is set" if huggingface_hub.constants.HF_HUB_OFFLINE else "the hub cannot be reached"
+        raise UserError(
+            f"{at}: no such folder here, not in the local cache, and {offline}; "
+            "download it once while online, or give the path of a folder"
+        ) from None
+    # HTTPError is the HTTP client's own, which differs between versions of huggingface_hub.
+    except (errors.HTTPError, errors.HFValidationError, ConnectionError) as error:  # type: ignore[attr-defined]
+        raise UserError(f"{at}: the hub answered with an error ({' '.join(str(error).split())[:200]})") from None

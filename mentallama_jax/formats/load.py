@@ -1,0 +1,55 @@
+"""From the name of a model, wherever it lives, to its config and its parameters."""
+
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+from jax.sharding import Sharding
+
+from mentallama_jax.formats.assembly import TensorFile, assemble
+from mentallama_jax.formats.gguf import open_gguf, read_gguf_config
+from mentallama_jax.formats.hf import SafetensorsFile, read_hf_config
+from mentallama_jax.formats.hub import locate
+from mentallama_jax.models.llama import LlamaConfig, Params
+
+
+def load_model_config(source: str | Path, *, revision: str | None = None) -> LlamaConfig:
+    """The model's shape and constants, without its weights; what a sharding is made from.
+
+    Raises:
+        UserError: no such model, or not one this package can compute.
+    """
+    path = locate(source, revision, weights=False)
+    return read_gguf_config(open_gguf(path)) if path.is_file() else read_hf_config(path)
+
+
+def load_model(
+    source: str | Path,
+    *,
+    revision: str | None = None,
+    dtype: Any = jnp.float32,
+    sharding: Sharding | dict[str, Any] | None = None,
+) -> tuple[LlamaConfig, Params]:
+    """Read a model onto the devices, tensor by tensor: the host holds its shards plus one tensor.
+
+    Args:
+        source: a Hugging Face folder with safetensors, a `.gguf` file, `package:NAME` or a hub id (see `hub.locate`).
+        revision: branch, tag or commit of a hub id.
+        dtype: of the parameters, whatever the file stores (fp32, fp16, bf16, or quantised in GGUF).
+        sharding: one for all parameters, a nested dict of one for each, or None for the first device.
+
+    Returns:
+        The config and the nested dict of arrays (see `models.llama.abstract_params`).
+
+    Raises:
+        UserError: no such model; not one this package can compute; a tensor missing, unknown or misshapen.
+    """
+    path = locate(source, revision, weights=True)
+    file: TensorFile
+    if path.is_file():
+        file = gguf_file = open_gguf(path)
+        config = read_gguf_config(gguf_file)
+    else:
+        config = read_hf_config(path)
+        file = SafetensorsFile(path)
+    return config, assemble(file, config, dtype, sharding)

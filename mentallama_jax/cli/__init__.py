@@ -1,1 +1,1 @@
-"""TODO."""
+"""The `mentallama` command and its subcommands; nothing else imports this package."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""The LLaMA family in Flax NNX: maths whose parameters are one nested dict of arrays."""

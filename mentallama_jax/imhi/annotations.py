@@ -94,7 +94,7 @@ def _marks(cell: str, criterion: str) -> tuple[int, ...]:
         marks = json.loads(cell)
     except json.JSONDecodeError:
         marks = None
-    expected = range(HIGHEST_MARK + 1)
-    if not isinstance(marks, list) or len(marks) != ANNOTATORS or any(mark not in expected for mark in marks):
+    marked = isinstance(marks, list) and len(marks) == ANNOTATORS
+    if not marked or any(type(mark) is not int or not 0 <= mark <= HIGHEST_MARK for mark in marks):
         raise UserError(f"{criterion} is not a list of {ANNOTATORS} marks from 0 to {HIGHEST_MARK}")
     return tuple(marks)

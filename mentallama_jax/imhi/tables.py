@@ -131,4 +131,4 @@ def _arrow_rows(path: Path, suffix: str) -> list[dict[str, Any]]:
         with pyarrow.OSFile(str(path)) as stream:
             return list(pyarrow.ipc.open_stream(stream).read_all().to_pylist())
     except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(f"{path}: not a {suffix[1:]} file ({' '.join(str(error).split())})") from None
+        raise UserError(f"{path}: not a valid {suffix} file ({' '.join(str(error).split())})") from None

@@ -1,6 +1,6 @@
 """Records to JSONL or Parquet, so that reading them back gives equal records, and to the released CSV layouts."""
 
-import csv
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -15,6 +15,8 @@ from mentallama_jax.imhi.prompts import (
     instruction_response,
 )
 from mentallama_jax.imhi.records import Record
+
+_NEEDS_QUOTES = re.compile(r'[",\r\n]')
 
 
 def write_records(path: str | Path, records: Sequence[Record]) -> None:
@@ -53,9 +55,13 @@ def write_queries(path: str | Path, records: Sequence[Record], layout: Literal["
     query = instruction_query if instruction else completion_query
     response = instruction_response if instruction else completion_response
     with atomic_open(path) as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(("query", "gpt-3.5-turbo"))
-        writer.writerows((query(record), response(record)) for record in records)
+        stream.write("query,gpt-3.5-turbo\n")
+        stream.writelines(f"{_cell(query(record))},{_cell(response(record))}\n" for record in records)
+
+
+def _cell(text: str) -> str:
+    # csv.writer of Python 3.11 leaves a lone carriage return unquoted, which strict readers take for a line's end.
+    return '"' + text.replace('"', '""') + '"' if _NEEDS_QUOTES.search(text) else text
 
 
 def _write_parquet(path: Path, records: Sequence[Record]) -> None:

@@ -1,0 +1,103 @@
+"""What is written is read back equal."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mentallama_jax.errors import UserError
+from mentallama_jax.imhi.readers import read_records
+from mentallama_jax.imhi.records import Record
+from mentallama_jax.imhi.tasks import TASKS
+from mentallama_jax.imhi.writers import write_queries, write_records
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
+cells = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30)
+
+
+@st.composite
+def records(draw: st.DrawFn, name: str | None = None, text: st.SearchStrategy[str] = texts) -> Record:
+    task = TASKS[name or draw(st.sampled_from(list(TASKS)))]
+    return Record(
+        id="",
+        dataset=task.name,
+        post=draw(text.filter(str.strip)),
+        label=draw(st.sampled_from(task.labels)),
+        explanation=draw(text),
+        aspect=draw(st.sampled_from(task.aspects or ("",))),
+        split=draw(st.sampled_from(["train", "val", "test", ""])),
+        source=draw(text),
+        original_label=draw(st.sampled_from(["", *task.labels])),
+    )
+
+
+def numbered(found: list[Record]) -> list[Record]:
+    return [replace(record, id=f"row {number}") for number, record in enumerate(found)]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(found=st.lists(records(), min_size=1, max_size=5).map(numbered))
+def test_records_survive_writing_and_reading(tmp_path: Path, suffix: str, found: list[Record]) -> None:
+    path = tmp_path / f"records{suffix}"
+    write_records(path, found)
+    result = read_records([path])
+    assert result.records == found
+    assert not result.problems
+
+
+@pytest.mark.parametrize("layout", ["instruction", "completion"])
+@pytest.mark.parametrize("name", TASKS)
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_released_layouts_carry_post_label_and_explanation(
+    tmp_path: Path, name: str, layout: str, data: st.DataObject
+) -> None:
+    found = data.draw(st.lists(records(name, cells), min_size=1, max_size=3))
+    path = tmp_path / f"{name}_test.csv"
+    write_queries(path, found, layout)
+    back = read_records([path], strict=True).records
+    expected = [(record.post, record.label, record.explanation.strip(), record.aspect) for record in found]
+    assert [(record.post, record.label, record.explanation, record.aspect) for record in back] == expected
+
+
+def test_a_line_of_jsonl_has_every_key(tmp_path: Path) -> None:
+    write_records(tmp_path / "one.jsonl", [Record("a", "DR", "é", "yes")])
+    (line,) = (tmp_path / "one.jsonl").read_text(encoding="utf-8").splitlines()
+    assert "é" in line
+    assert list(json.loads(line)) == [
+        "id",
+        "dataset",
+        "post",
+        "label",
+        "explanation",
+        "aspect",
+        "split",
+        "source",
+        "original_label",
+    ]
+
+
+def test_nothing_is_written_where_nothing_can_be(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"\.jsonl or \.parquet"):
+        write_records(tmp_path / "records.json", [Record("a", "DR", "p", "yes")])
+    with pytest.raises(UserError, match="no records"):
+        write_records(tmp_path / "records.jsonl", [])
+    with pytest.raises(UserError, match="no records"):
+        write_queries(tmp_path / "records.csv", [], "instruction")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_damaged_parquet_file_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "records.parquet"
+    write_records(path, [Record("a", "DR", "p", "yes")])
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(UserError, match=r"not a valid \.parquet file") as error:
+        read_records([path])
+    assert "\n" not in str(error.value)
+    path.with_suffix(".arrow").write_bytes(b"nonsense")
+    with pytest.raises(UserError, match=r"not a valid \.arrow file"):
+        read_records([path.with_suffix(".arrow")])

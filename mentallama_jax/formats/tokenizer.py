@@ -132,14 +132,20 @@ class Tokenizer:
             added[token["content"]] = int(id_)
         return added
 
-    def _named_id(self, role: str, config: dict[str, Any]) -> int | None:
-        """The id of the `bos`, `eos`, `pad` or `unk` token, from the first file that names it."""
+    def _declared(self, role: str, config: dict[str, Any]) -> int | None:
+        """The id of the `bos`, `eos`, `pad` or `unk` token that the tokenizer's own files name."""
         for source in (config, self._json("special_tokens_map.json")):
             token = source.get(f"{role}_token")
             token = token.get("content") if isinstance(token, dict) else token
-            id_ = self._backend.vocabulary.get(token) if isinstance(token, str) else None
-            if id_ is not None and id_ < self._rows:
-                return id_
+            if token in self._backend.vocabulary:
+                return self._backend.vocabulary[token]
+        return None
+
+    def _named_id(self, role: str, config: dict[str, Any]) -> int | None:
+        """The id of the `bos`, `eos`, `pad` or `unk` token, from the first file that names one the model has."""
+        declared = self._declared(role, config)
+        if declared is not None and declared < self._rows:
+            return declared
         for name in _HINT_FILES:
             id_ = self._json(name).get(f"{role}_token_id")
             id_ = id_[0] if isinstance(id_, list) and id_ else id_
@@ -160,13 +166,14 @@ class Tokenizer:
         return template
 
     def _complete_config(self, config: dict[str, Any], named: dict[str, int | None]) -> None:
-        """Where the files alone do not tell the special tokens, add them, so that a saved copy stands by itself."""
-        if config.get("eos_token") and config.get("tokenizer_class"):
+        """Where the saved files alone would not give the same special tokens, spell them out in tokenizer_config."""
+        padding = self._declared("pad", config)
+        if config.get("eos_token") and config.get("tokenizer_class") and (padding is None or padding < self._rows):
             return
         config.setdefault("tokenizer_class", self._backend.transformers_class)
         config.setdefault("add_bos_token", self.bos_id is not None)
-        for role, id_ in named.items():
-            if id_ is not None and not config.get(f"{role}_token"):
+        for role, id_ in (named | {"pad": self.pad_id}).items():
+            if id_ is not None:
                 config[f"{role}_token"] = self._backend.token(id_)
         self._files["tokenizer_config.json"] = (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode()
 

@@ -1,0 +1,155 @@
+"""`mentallama export`: a run's checkpoint, or any model that can be read, as a Hugging Face folder."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mentallama_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from mentallama_jax.config import RunConfig
+    from mentallama_jax.formats.model_card import ModelCard
+
+_DESCRIPTION = """\
+Write a model as a folder that transformers (and what builds on it) loads: safetensors, config, generation config,
+tokenizer and a model card. SOURCE is a run directory, or a model to convert: a Hugging Face folder, a hub id, a .gguf
+file, or package:NAME for the .gguf file inside an installed Python package.
+"""
+
+_EPILOG = """\
+examples:
+  mentallama export runs/toy --out exports/toy
+  mentallama export runs/chat-7b --out exports/chat-7b --dtype bfloat16 --scores scores/chat-7b/scores.json
+  mentallama export model.gguf --out exports/converted
+
+then, in Python:
+  transformers.AutoModelForCausalLM.from_pretrained("exports/toy")
+"""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the subcommand."""
+    parser = subparsers.add_parser(
+        "export",
+        help="write a Hugging Face folder",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("source", metavar="SOURCE", help="run directory, or model to convert")
+    parser.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="new folder to write")
+    parser.add_argument(
+        "--checkpoint",
+        choices=("best", "last"),
+        help="of a run: best by its metric, or the last one (default: best)",
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16", "float16"),
+        default="float32",
+        help="of the stored weights; bfloat16 halves the size and rounds (default: float32, as trained)",
+    )
+    parser.add_argument("--revision", help="of a hub id: branch, tag or commit (default: its main branch)")
+    parser.add_argument("--scores", type=Path, metavar="FILE", help="a scores.json to show in the model card")
+    parser.add_argument(
+        "--max-shard-gb",
+        type=float,
+        default=2.0,
+        metavar="GB",
+        help="split the weights into files of at most this size (default: 2)",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Export; print what was written."""
+    if options.max_shard_gb <= 0:
+        raise UserError(f"--max-shard-gb {options.max_shard_gb}: give a size above 0")
+    scores = _read_scores(options.scores)
+    source = Path(options.source)
+    is_run = (source / "model_config.json").is_file()
+    if is_run and options.revision:
+        raise UserError(f"{source}: --revision goes with a hub id, but this is a run directory")
+    if not is_run and options.checkpoint:
+        raise UserError(f"{source}: --checkpoint goes with a run directory, but this is not one")
+
+    from mentallama_jax.formats.export import save_hf
+    from mentallama_jax.formats.load import load_model
+    from mentallama_jax.formats.tokenizer import load_tokenizer
+
+    if is_run:
+        from mentallama_jax.training.run_directory import load_run
+
+        loaded = load_run(source, options.checkpoint or "best")
+        config, params = loaded.model_config, loaded.params
+        tokenizer = load_tokenizer(loaded.tokenizer)
+        card = _card_of_run(options.out.name, loaded.config, loaded.checkpoint.step, scores)
+        what = f"checkpoint of step {loaded.checkpoint.step}"
+    else:
+        config, params = load_model(options.source, revision=options.revision, dtype=options.dtype)
+        tokenizer = load_tokenizer(options.source, options.revision)
+        card = _card_of_source(options.out.name, options.source, options.revision, scores)
+        what = options.source
+    size = int(options.max_shard_gb * 1e9)
+    save_hf(options.out, config, params, tokenizer, card=card, dtype=options.dtype, max_shard_bytes=size)
+    written = sum(path.stat().st_size for path in options.out.iterdir())
+    print(f"wrote {what} to {options.out} ({written / 1e6:.1f} MB, {options.dtype})")
+    return 0
+
+
+def _card_of_run(name: str, config: "RunConfig", step: int, scores: dict[str, Any] | None) -> "ModelCard":
+    from mentallama_jax.formats.model_card import ModelCard
+
+    base, is_hub_id = _public_name(config.model.source)
+    if config.model.weights == "random":
+        base, is_hub_id = f"none: random weights in the shape of {base}", False
+    elif config.model.revision:
+        base += f" (revision {config.model.revision})"
+        is_hub_id = False
+    data = {
+        "files": [_public_name(path)[0] for path in config.data.train],
+        "data sets": config.data.datasets,
+        "left out": config.data.exclude or "none",
+        "style": config.data.style,
+        "longest row": f"{config.data.max_length} tokens",
+    }
+    recipe: dict[str, Any] = {"updates": step}
+    recipe |= {
+        f"training.{k}": getattr(config.training, k) for k in ("epochs", "steps", "batch_size", "batch_unit", "seed")
+    }
+    recipe |= {f"optimizer.{k}": v for k, v in config.optimizer.model_dump().items()}
+    recipe |= {f"model.{k}": getattr(config.model, k) for k in ("compute_dtype", "parameter_dtype")}
+    recipe = {key: value for key, value in recipe.items() if value is not None}
+    return ModelCard(name, base, is_hub_id, data=data, recipe=recipe, scores=scores)
+
+
+def _card_of_source(name: str, source: str, revision: str | None, scores: dict[str, Any] | None) -> "ModelCard":
+    from mentallama_jax.formats.model_card import ModelCard
+
+    base, is_hub_id = _public_name(source)
+    return ModelCard(
+        name, f"{base} (revision {revision})" if revision else base, is_hub_id and not revision, scores=scores
+    )
+
+
+def _public_name(source: str) -> tuple[str, bool]:
+    """What a card may show of a source, and whether it is a hub id: of a path, the last part only."""
+    path = Path(source)
+    if path.exists() or path.is_absolute() or source.startswith("package:"):
+        return path.name, False
+    return source, source.count("/") == 1
+
+
+def _read_scores(path: Path | None) -> dict[str, Any] | None:
+    if path is None:
+        return None
+    try:
+        scores = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; write one with `mentallama evaluate`") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(f"{path}: not valid JSON ({error})") from None
+    if not isinstance(scores, dict) or not isinstance(scores.get("datasets"), dict):
+        raise UserError(f"{path}: no scores in it; give the scores.json of `mentallama evaluate`")
+    return scores

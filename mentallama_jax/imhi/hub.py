@@ -35,9 +35,11 @@ def fetch_dataset(name: str, suffixes: tuple[str, ...]) -> Path:
         what = f"has no revision {revision!r}"
     except errors.HFValidationError:
         what = "is no valid name; expected hub:owner/name or hub:owner/name@revision"
-    except (OSError, errors.HfHubHTTPError):
-        # LocalEntryNotFoundError, OfflineModeIsEnabled and all that a broken connection raises are OSErrors.
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled):
         what = "is not in the cache and the hub cannot be reached: fetch it once with network (HF_HUB_OFFLINE unset)"
+    except (errors.HTTPError, ConnectionError) as error:  # type: ignore[attr-defined]
+        # The HTTP client's own error, which differs between versions of huggingface_hub.
+        what = f"could not be fetched: the hub answered with {type(error).__name__}; try again"
     else:
         return Path(folder)
     raise UserError(f"{PREFIX}{name} {what}")

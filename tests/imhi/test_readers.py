@@ -295,6 +295,14 @@ def test_repeated_ids_are_made_unique_and_a_file_named_twice_is_read_once(tmp_pa
     assert [record.id for record in read_records([first, second, first]).records] == ["DR/1", "DR/1#2"]
 
 
+def test_the_bundled_sample_is_a_source() -> None:
+    whole = read_records(["sample"], strict=True).records
+    assert {record.dataset for record in whole} == set(TASKS)
+    tests = read_records(["sample:test"]).records
+    assert tests == [record for record in whole if record.split == "test"]
+    assert len({record.id for record in whole}) == len(whole)
+
+
 def test_mojibake_is_repaired_on_request_only(tmp_path: Path) -> None:
     broken = "I don’t know".encode().decode("mac_roman")
     path = instruction_file(tmp_path / "DR.csv", dr_row(post=broken))
@@ -338,6 +346,9 @@ def test_the_hub_gives_a_folder_or_a_clear_line(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
     with pytest.raises(UserError, match="hub:someone/imhi is not in the cache"):
         hub.fetch_dataset("someone/imhi", sources.SUFFIXES)
+    monkeypatch.undo()
+    with pytest.raises(UserError, match="no valid name"):
+        hub.fetch_dataset("one/two/three", sources.SUFFIXES)
 
 
 @given(post=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")).filter(str.strip))

@@ -68,7 +68,8 @@ def measure(store: TokenStore, settings: PlanSettings, epochs: int) -> None:
     seconds = time.perf_counter() - planned
     print(
         f"{settings.layout}, {settings.batch_size} {settings.batch_unit} an update: "
-        f"{1 - data.pad_share:.2%} real tokens, {tokens / seconds:,.0f} tokens/s, {data.epoch_ends[0]} updates an epoch of {data.rows} rows at most, "
+        f"{1 - data.pad_share:.2%} real tokens, {tokens / seconds:,.0f} tokens/s, "
+        f"{data.epoch_ends[0]} updates an epoch of {data.rows} rows at most, "
         f"planned in {(planned - start) / epochs:.2f} s an epoch"
     )
 

@@ -156,17 +156,6 @@ class CheckpointSection(Section):
     """Newest checkpoints to keep; the best one is kept besides."""
 
 
-class MeshSection(Section):
-    """How many devices each axis of the mesh has; -1 takes what is left."""
-
-    data: int = 1
-    """Replicas of the model."""
-    fsdp: int = -1
-    """Devices that share one copy of the state."""
-    tensor: int = 1
-    """Devices that share each layer's matrices."""
-
-
 class RunConfig(Section):
     """Everything that decides a training run."""
 
@@ -176,7 +165,6 @@ class RunConfig(Section):
     training: TrainingSection
     evaluation: EvaluationSection = Field(default_factory=EvaluationSection)
     checkpoint: CheckpointSection = Field(default_factory=CheckpointSection)
-    mesh: MeshSection = Field(default_factory=MeshSection)
 
     @model_validator(mode="after")
     def _consistent(self) -> "RunConfig":
@@ -184,7 +172,22 @@ class RunConfig(Section):
             raise ValueError("evaluation.metric label_f1 needs evaluation.generate_rows above 0")
         if self.data.layout == "bucketed" and self.training.batch_unit == "rows":
             raise ValueError("training.batch_unit rows needs data.layout packed (a bucketed row is one example)")
+        self._check_batch_arithmetic()
         return self
+
+    def _check_batch_arithmetic(self) -> None:
+        """Refuse an update that cannot fill its micro-batches: rows left empty are computed all the same."""
+        size, micro_batch = self.training.batch_size, self.training.micro_batch_rows
+        if micro_batch > size:
+            raise ValueError(
+                f"training.micro_batch_rows {micro_batch} is more than training.batch_size {size} can fill; lower it"
+            )
+        packed_examples = self.data.layout == "packed" and self.training.batch_unit == "examples"
+        if size % micro_batch and not packed_examples:
+            raise ValueError(
+                f"training.batch_size {size} rows are not whole micro-batches of training.micro_batch_rows "
+                f"{micro_batch}; choose a multiple"
+            )
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:

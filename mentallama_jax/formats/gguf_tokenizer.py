@@ -5,6 +5,7 @@ import struct
 from typing import Any
 
 from mentallama_jax.errors import UserError
+from mentallama_jax.formats.sentencepiece_json import added_token, start_with
 from mentallama_jax.formats.tokenizer import Tokenizer
 
 # Token types of GGUF; SentencePiece uses the same numbers.
@@ -34,18 +35,15 @@ def read_gguf_tokenizer(metadata: dict[str, Any], origin: str) -> Tokenizer:
     config = _config(values, metadata.get("tokenizer.chat_template"))
     if kind == "gpt2":
         vocabulary = {"tokenizer.json": json.dumps(_byte_level(values, config, origin), ensure_ascii=False).encode()}
-        config["tokenizer_class"] = "PreTrainedTokenizerFast"
     else:
         vocabulary = {"tokenizer.model": _sentencepiece(values, origin)}
-        config["tokenizer_class"] = "LlamaTokenizer"
-        config["legacy"] = True
     files = {**vocabulary, "tokenizer_config.json": (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode()}
     return Tokenizer(files, origin)
 
 
 def _config(values: dict[str, Any], chat_template: Any) -> dict[str, Any]:
     tokens: list[str] = values["tokens"]
-    config: dict[str, Any] = {"clean_up_tokenization_spaces": False}
+    config: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
     for role, key in (("bos", "bos"), ("eos", "eos"), ("unk", "unknown"), ("pad", "padding")):
         id_ = values.get(f"{key}_token_id")
         if isinstance(id_, int) and 0 <= id_ < len(tokens):
@@ -65,28 +63,14 @@ def _byte_level(values: dict[str, Any], config: dict[str, Any], origin: str) -> 
         raise UserError(f"{origin}: tokenizer.ggml.pre is {values.get('pre')!r}; supported are {known}")
     tokens: list[str] = values["tokens"]
     added = [
-        {
-            "id": id_,
-            "content": tokens[id_],
-            "single_word": False,
-            "lstrip": False,
-            "rstrip": False,
-            "normalized": False,
-            "special": type_ == _CONTROL,
-        }
+        added_token(tokens[id_], id_, special=type_ == _CONTROL)
         for id_, type_ in enumerate(values["token_type"])
         if type_ in (_CONTROL, _USER_DEFINED)
     ]
     post_processor: dict[str, Any] = {"type": "ByteLevel", **{k: v for k, v in _BYTE_LEVEL.items() if k != "type"}}
     if config["add_bos_token"] and "bos_token" in config:
         bos = config["bos_token"]
-        start = [{"SpecialToken": {"id": bos, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
-        post_processor = {
-            "type": "TemplateProcessing",
-            "single": start,
-            "pair": [*start, {"Sequence": {"id": "B", "type_id": 1}}],
-            "special_tokens": {bos: {"id": bos, "ids": [tokens.index(bos)], "tokens": [bos]}},
-        }
+        post_processor = start_with(bos, tokens.index(bos))
     return {
         "version": "1.0",
         "truncation": None,

@@ -9,10 +9,13 @@ import json
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.files import atomic_open
+
+if TYPE_CHECKING:
+    import tokenizers
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -24,6 +27,8 @@ TOKENIZER_FILES = (
 )
 # Not the tokenizer's own files, but the last places that may name the beginning and the end of a text.
 _HINT_FILES = ("generation_config.json", "config.json")
+# Parts of tokenizer.json that may put a space before a text.
+_PREFIXING = ("normalizer", "pre_tokenizer")
 
 
 class Tokenizer:
@@ -49,15 +54,16 @@ class Tokenizer:
         self._files = {name: files[name] for name in (*TOKENIZER_FILES, *_HINT_FILES) if name in files}
         self._origin = origin
         config = self._json("tokenizer_config.json")
-        backend: _Backend
-        if "tokenizer.json" in files:
-            backend = _JsonBackend(self._json("tokenizer.json"), f"{origin}: tokenizer.json")
-        elif "tokenizer.model" in files:
-            backend = _SentencePieceBackend(files["tokenizer.model"], self._added(config), f"{origin}: tokenizer.model")
-        else:
-            raise UserError(f"{origin}: no tokenizer.json or tokenizer.model; give a folder that holds one of them")
-        self._backend = backend
-        self.vocab_size = max(backend.vocabulary.values()) + 1
+        if "tokenizer.json" not in files:
+            config = self._convert_sentencepiece(config)
+        spec = self._json("tokenizer.json")
+        # Whatever the files call special or not: no added token may be read from the text of a post.
+        added = spec.get("added_tokens") or []
+        spec |= {"added_tokens": [{**token, "special": True} for token in added], "truncation": None, "padding": None}
+        self._start = self._build(spec)
+        self._continued = self._build(spec | {part: _without_prefix(spec.get(part)) for part in _PREFIXING})
+        self._vocabulary: dict[str, int] = self._start.get_vocab()
+        self.vocab_size = max(self._vocabulary.values()) + 1
         # Some published tokenizers add a padding token that the model's embedding has no row for.
         self._rows = int(self._json("config.json").get("vocab_size") or self.vocab_size)
         named = {role: self._named_id(role, config) for role in ("bos", "eos", "pad", "unk")}
@@ -67,11 +73,12 @@ class Tokenizer:
         self.bos_id = named["bos"] if self._adds_bos(config, named["bos"]) else None
         candidates = [named["pad"], named["unk"], *range(2)]
         self.pad_id = next(id_ for id_ in candidates if id_ is not None and id_ != self.eos_id)
-        self._special = backend.special | {id_ for id_ in named.values() if id_ is not None}
+        self._special = {token["id"] for token in added if token["special"]}
+        self._special |= {id_ for id_ in named.values() if id_ is not None}
         self.chat_template = self._template(config)
-        digest = hashlib.sha256(backend.digest)
-        digest.update(json.dumps([self.bos_id, self.eos_id, self.pad_id]).encode())
-        self.fingerprint = digest.hexdigest()
+        deciding = [spec.get(part) for part in ("model", "added_tokens", *_PREFIXING)]
+        deciding += [self.bos_id, self.eos_id, self.pad_id]
+        self.fingerprint = hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
         self._complete_config(config, named)
 
     def __reduce__(self) -> tuple[type["Tokenizer"], tuple[dict[str, bytes], str]]:
@@ -83,17 +90,16 @@ class Tokenizer:
         `continues=True` says that the text goes on after earlier tokens: no dummy space is put before it, so
         `encode(a) + encode(" b", continues=True)` equals `encode(a + " b")`.
         """
-        return self._backend.encode([text], continues)[0]
+        return self.encode_batch([text], continues)[0]
 
     def encode_batch(self, texts: Sequence[str], continues: bool = False) -> list[list[int]]:
         """`encode` of each text, on all cores."""
-        return self._backend.encode(list(texts), continues)
+        tokenizer = self._continued if continues else self._start
+        return [encoding.ids for encoding in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of `ids` without special tokens; SentencePiece's dummy space at the start is dropped."""
-        return self._backend.decode(
-            [id_ for id_ in map(int, ids) if id_ not in self._special and id_ < self.vocab_size]
-        )
+        return str(self._start.decode([id_ for id_ in known if id_ not in self._special], skip_special_tokens=False))
 
     def special_id(self, token: str) -> int:
         """Id of a token written out, such as `<|im_start|>`.
@@ -101,15 +107,18 @@ class Tokenizer:
         Raises:
             UserError: the vocabulary has no such token.
         """
-        id_ = self._backend.vocabulary.get(token)
+        id_ = self._vocabulary.get(token)
         if id_ is None:
-            near = get_close_matches(token, [self._backend.token(i) for i in sorted(self._special)], n=1, cutoff=0.4)
+            near = get_close_matches(token, [self._token(i) for i in sorted(self._special)], n=1, cutoff=0.4)
             hint = f"; did you mean {near[0]}?" if near else "; choose a style whose tokens it has"
             raise UserError(f"{self._origin}: the tokenizer has no token {token}{hint}")
         return id_
 
     def save(self, folder: Path) -> None:
-        """Write the files this tokenizer was made from into `folder`, where transformers' AutoTokenizer finds them."""
+        """Write the files this tokenizer was made from into `folder`, where transformers' AutoTokenizer finds them.
+
+        A `tokenizer.model` gets a `tokenizer.json` besides, which transformers needs to give the same ids.
+        """
         for name in TOKENIZER_FILES:
             if name in self._files:
                 with atomic_open(Path(folder) / name, "wb") as stream:
@@ -126,19 +135,42 @@ class Tokenizer:
             raise UserError(f"{self._origin}: {name} holds no JSON object")
         return value
 
-    def _added(self, config: dict[str, Any]) -> dict[str, int]:
+    def _build(self, spec: dict[str, Any]) -> "tokenizers.Tokenizer":
+        import tokenizers
+
+        try:
+            tokenizer = tokenizers.Tokenizer.from_str(json.dumps(spec))
+        except Exception as error:  # tokenizers raises bare Exception
+            raise UserError(f"{self._origin}: tokenizer.json cannot be read ({error})") from None
+        tokenizer.encode_special_tokens = True
+        return tokenizer
+
+    def _convert_sentencepiece(self, config: dict[str, Any]) -> dict[str, Any]:
+        """Add a `tokenizer.json` made from `tokenizer.model`; return the config with the special tokens it names."""
+        from mentallama_jax.formats.sentencepiece_json import convert
+
+        if "tokenizer.model" not in self._files:
+            raise UserError(
+                f"{self._origin}: no tokenizer.json or tokenizer.model; give a folder that holds one of them"
+            )
         added = {str(token): int(id_) for token, id_ in self._json("added_tokens.json").items()}
         for id_, token in config.get("added_tokens_decoder", {}).items():
             added[token["content"]] = int(id_)
-        return added
+        adds_bos = config.get("add_bos_token", True)
+        origin = f"{self._origin}: tokenizer.model"
+        self._files["tokenizer.json"], named = convert(self._files["tokenizer.model"], added, adds_bos, origin)
+        return named | {key: value for key, value in config.items() if value is not None}
+
+    def _token(self, id_: int) -> str:
+        return str(self._start.id_to_token(id_))
 
     def _declared(self, role: str, config: dict[str, Any]) -> int | None:
         """The id of the `bos`, `eos`, `pad` or `unk` token that the tokenizer's own files name."""
         for source in (config, self._json("special_tokens_map.json")):
             token = source.get(f"{role}_token")
             token = token.get("content") if isinstance(token, dict) else token
-            if token in self._backend.vocabulary:
-                return self._backend.vocabulary[token]
+            if token in self._vocabulary:
+                return self._vocabulary[token]
         return None
 
     def _named_id(self, role: str, config: dict[str, Any]) -> int | None:
@@ -151,11 +183,14 @@ class Tokenizer:
             id_ = id_[0] if isinstance(id_, list) and id_ else id_
             if isinstance(id_, int) and 0 <= id_ < min(self.vocab_size, self._rows):
                 return id_
-        return self._backend.default_id(role)
+        # LLaMA's own names, for a tokenizer.json that stands alone.
+        return self._vocabulary.get({"bos": "<s>", "eos": "</s>", "unk": "<unk>", "pad": "<pad>"}[role])
 
     def _adds_bos(self, config: dict[str, Any], bos_id: int | None) -> bool:
         declared = config.get("add_bos_token")
-        return declared if isinstance(declared, bool) else self._backend.adds_bos(bos_id)
+        if isinstance(declared, bool):
+            return declared
+        return bos_id is not None and self._start.encode("").ids[:1] == [bos_id]
 
     def _template(self, config: dict[str, Any]) -> str | None:
         if "chat_template.jinja" in self._files:
@@ -170,11 +205,11 @@ class Tokenizer:
         padding = self._declared("pad", config)
         if config.get("eos_token") and config.get("tokenizer_class") and (padding is None or padding < self._rows):
             return
-        config.setdefault("tokenizer_class", self._backend.transformers_class)
+        config.setdefault("tokenizer_class", "PreTrainedTokenizerFast")
         config.setdefault("add_bos_token", self.bos_id is not None)
         for role, id_ in (named | {"pad": self.pad_id}).items():
             if id_ is not None:
-                config[f"{role}_token"] = self._backend.token(id_)
+                config[f"{role}_token"] = self._token(id_)
         self._files["tokenizer_config.json"] = (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode()
 
 
@@ -196,62 +231,6 @@ def load_tokenizer(source: str | Path, revision: str | None = None) -> Tokenizer
     return Tokenizer({name: (path / name).read_bytes() for name in names}, str(source))
 
 
-class _Backend(Protocol):
-    """What the two kinds of vocabulary have in common."""
-
-    vocabulary: dict[str, int]
-    special: set[int]
-    digest: bytes
-    transformers_class: str
-
-    def encode(self, texts: list[str], continues: bool) -> list[list[int]]: ...
-    def decode(self, ids: list[int]) -> str: ...
-    def token(self, id_: int) -> str: ...
-    def default_id(self, role: str) -> int | None: ...
-    def adds_bos(self, bos_id: int | None) -> bool: ...
-
-
-class _JsonBackend:
-    """A `tokenizer.json`, run by `tokenizers`."""
-
-    transformers_class = "PreTrainedTokenizerFast"
-
-    def __init__(self, spec: dict[str, Any], origin: str) -> None:
-        import tokenizers
-
-        # Whatever the files call special or not: no added token may be read from the text of a post.
-        added = [{**token, "special": True} for token in spec.get("added_tokens", [])]
-        self.special = {token["id"] for token in spec.get("added_tokens", []) if token["special"]}
-        spec = {**spec, "added_tokens": added, "truncation": None, "padding": None}
-        continued = {**spec, **{part: _without_prefix(spec.get(part)) for part in ("normalizer", "pre_tokenizer")}}
-        try:
-            self._start = tokenizers.Tokenizer.from_str(json.dumps(spec))
-            self._continued = tokenizers.Tokenizer.from_str(json.dumps(continued))
-        except Exception as error:  # tokenizers raises bare Exception
-            raise UserError(f"{origin} cannot be read ({error})") from None
-        self._start.encode_special_tokens = self._continued.encode_special_tokens = True
-        self.vocabulary: dict[str, int] = self._start.get_vocab()
-        parts = {part: spec.get(part) for part in ("model", "normalizer", "pre_tokenizer", "added_tokens")}
-        self.digest = json.dumps(parts, sort_keys=True).encode()
-
-    def encode(self, texts: list[str], continues: bool) -> list[list[int]]:
-        tokenizer = self._continued if continues else self._start
-        return [encoding.ids for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
-
-    def decode(self, ids: list[int]) -> str:
-        return str(self._start.decode(ids, skip_special_tokens=False))
-
-    def token(self, id_: int) -> str:
-        return str(self._start.id_to_token(id_))
-
-    def default_id(self, role: str) -> int | None:
-        # The names that LLaMA gives them, for a tokenizer.json that stands alone.
-        return self.vocabulary.get({"bos": "<s>", "eos": "</s>", "unk": "<unk>", "pad": "<pad>"}[role])
-
-    def adds_bos(self, bos_id: int | None) -> bool:
-        return bool(bos_id is not None and self._start.encode("").ids[:1] == [bos_id])
-
-
 def _without_prefix(part: Any) -> Any:
     """A normalizer or pre-tokenizer of `tokenizer.json` that puts no space before a text."""
     match part:
@@ -267,49 +246,3 @@ def _without_prefix(part: Any) -> Any:
         case {"type": "ByteLevel"}:
             return {**part, "add_prefix_space": False}
     return part
-
-
-class _SentencePieceBackend:
-    """A `tokenizer.model`, run by `sentencepiece`; `added` are the tokens beyond its own vocabulary."""
-
-    transformers_class = "LlamaTokenizer"
-    # Protocol-buffer messages merge when concatenated: this one is `normalizer_spec { add_dummy_prefix: false }`.
-    _NO_DUMMY_PREFIX = b"\x1a\x02\x18\x00"
-
-    def __init__(self, model: bytes, added: dict[str, int], origin: str) -> None:
-        import sentencepiece
-
-        try:
-            self._start = sentencepiece.SentencePieceProcessor(model_proto=model)
-            self._continued = sentencepiece.SentencePieceProcessor(model_proto=model + self._NO_DUMMY_PREFIX)
-        except (RuntimeError, ValueError) as error:
-            raise UserError(f"{origin} is not a SentencePiece model ({' '.join(str(error).split())})") from None
-        self._size = self._start.vocab_size()
-        self._pieces: list[str] = self._start.id_to_piece(list(range(self._size)))
-        self.vocabulary = {piece: id_ for id_, piece in enumerate(self._pieces)} | added
-        self._added = {id_: token for token, id_ in added.items()}
-        own = [i for i in range(self._size) if self._start.is_control(i) or self._start.is_unknown(i)]
-        self.special = {*own, *added.values()}
-        # Such a model drops white space at both ends of a text, so the space before a word must come from the dummy.
-        self._trims = "\u2581\u2581" not in self._start.normalize("a  a")
-        self.digest = model + json.dumps(added, sort_keys=True).encode()
-
-    def encode(self, texts: list[str], continues: bool) -> list[list[int]]:
-        if not continues:
-            return list(self._start.encode(texts))
-        if not self._trims:
-            return list(self._continued.encode(texts))
-        return [(self._start if text[:1].isspace() else self._continued).encode(text) for text in texts]
-
-    def decode(self, ids: list[int]) -> str:
-        return str(self._start.decode([id_ for id_ in ids if id_ < self._size]))
-
-    def token(self, id_: int) -> str:
-        return self._pieces[id_] if id_ < self._size else self._added[id_]
-
-    def default_id(self, role: str) -> int | None:
-        id_ = int(getattr(self._start, f"{role}_id")())
-        return id_ if id_ >= 0 else None
-
-    def adds_bos(self, bos_id: int | None) -> bool:
-        return bos_id is not None

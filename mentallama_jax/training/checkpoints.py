@@ -18,7 +18,7 @@ from typing import Any, Literal, Self
 import jax
 from orbax.checkpoint import v1 as ocp
 
-from mentallama_jax.config import Metric
+from mentallama_jax.config import Metric, RunConfig
 from mentallama_jax.errors import UserError
 from mentallama_jax.files import write_json
 
@@ -110,19 +110,12 @@ def load_params(checkpoint: Checkpoint, abstract_params: Any) -> Any:
 class Checkpoints:
     """The checkpoints of a run in progress. Use as a context manager: leaving it waits for the save under way."""
 
-    def __init__(self, directory: Path, metric: Metric, keep_last: int, config: dict[str, Any]) -> None:
-        """Open a folder (made where absent).
-
-        Args:
-            directory: where the checkpoints live.
-            metric: score that chooses the best one.
-            keep_last: newest checkpoints to keep besides the best.
-            config: resolved config of the run, stored with each checkpoint.
-        """
+    def __init__(self, directory: Path, config: RunConfig) -> None:
+        """Open a folder, made where absent; `config` says what is kept, and is stored with each checkpoint."""
         self.directory = directory
-        self._metric: Metric = metric
-        self._keep_last = keep_last
-        self._config = config
+        self._metric: Metric = config.evaluation.metric
+        self._keep_last = config.checkpoint.keep_last
+        self._config = config.model_dump(mode="json")
         self._saving: Thread | None = None
         self._failure: Exception | None = None
         self._writes_files = jax.process_index() == 0
@@ -137,14 +130,14 @@ class Checkpoints:
             self.raise_failure()
 
     @property
-    def last(self) -> Checkpoint | None:
-        """The newest complete checkpoint."""
-        return next(reversed(complete_checkpoints(self.directory)), None)
+    def complete(self) -> list[Checkpoint]:
+        """The complete checkpoints, oldest first."""
+        return complete_checkpoints(self.directory)
 
     @property
     def best(self) -> Checkpoint | None:
-        """The complete checkpoint with the best score."""
-        return best_of(complete_checkpoints(self.directory), self._metric)
+        """The complete checkpoint with the best score; None where none is scored."""
+        return best_of(self.complete, self._metric)
 
     def restore(self, abstract_state: Any, say: Callable[[str], None]) -> tuple[Checkpoint, Any] | None:
         """Read the newest checkpoint that is whole, and remove what was cut off or lies beyond it.
@@ -159,7 +152,7 @@ class Checkpoints:
         Raises:
             UserError: checkpoints were completed, but none can be read.
         """
-        complete = complete_checkpoints(self.directory)
+        complete = self.complete
         for path in _step_folders(self.directory):
             if all(path != checkpoint.path for checkpoint in complete):
                 say(f"{path}: incomplete (the run was stopped while it was written); not used")
@@ -255,7 +248,7 @@ class Checkpoints:
         )
 
     def _rotate(self) -> None:
-        complete = complete_checkpoints(self.directory)
+        complete = self.complete
         kept = [*complete[-self._keep_last :], best_of(complete, self._metric)]
         for checkpoint in complete:
             if checkpoint not in kept:

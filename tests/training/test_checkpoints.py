@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mentallama_jax.config import parse_config
 from mentallama_jax.errors import UserError
 from mentallama_jax.training.checkpoints import (
     Checkpoints,
@@ -39,7 +40,14 @@ def assert_same(one: dict, other: dict) -> None:
 
 
 def open_run(directory: Path, keep_last: int = 2, metric: str = "validation_loss") -> Checkpoints:
-    return Checkpoints(directory, metric, keep_last, {"seed": 1})
+    sections = {
+        "model": {"source": "toy"},
+        "data": {"train": ["sample"]},
+        "training": {"run_dir": "run", "steps": 1, "seed": 7},
+        "evaluation": {"metric": metric, "generate_rows": 1},
+        "checkpoint": {"keep_last": keep_last},
+    }
+    return Checkpoints(directory, parse_config(sections, "test"))
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +79,7 @@ def test_a_restored_state_is_bit_equal_and_knows_its_config(run):
     step, state, said = restore(run)
     assert (step, said) == (3, [])
     assert_same(state, make_state(3))
-    assert json.loads((run / "00000003" / "manifest.json").read_text())["config"] == {"seed": 1}
+    assert json.loads((run / "00000003" / "manifest.json").read_text())["config"]["training"]["seed"] == 7
 
 
 def test_the_state_may_be_donated_while_it_is_being_saved(tmp_path):
@@ -119,7 +127,7 @@ def test_last_and_best_are_kept(tmp_path, keep_last):
         checkpoints.save(6, make_state(6))
     assert steps(tmp_path) == ([2, 6] if keep_last == 1 else [2, 5, 6])
     assert checkpoints.best.step == 2
-    assert checkpoints.last.step == 6
+    assert checkpoints.complete[-1].step == 6
     assert find_checkpoint(tmp_path, "best", "validation_loss").step == 2
 
 
@@ -233,8 +241,6 @@ def test_a_failed_save_is_one_line_and_leaves_room(tmp_path, monkeypatch):
         checkpoints.wait()
         monkeypatch.setattr(ocp, "save_checkpointables_async", lambda *_: Full())
         checkpoints.save(2, make_state(2))
-        with pytest.raises(
-            UserError, match=r"00000002: the checkpoint could not be written .*space left.*make room"
-        ):
+        with pytest.raises(UserError, match=r"00000002: the checkpoint could not be written .*space left.*make room"):
             checkpoints.wait()
     assert [path.name for path in tmp_path.iterdir()] == ["00000001"]

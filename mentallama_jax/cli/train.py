@@ -1,0 +1,132 @@
+"""`mentallama train`: tune a model, or go on with a run."""
+
+import argparse
+import shlex
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mentallama_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from mentallama_jax.config import RunConfig
+    from mentallama_jax.formats.tokenizer import Tokenizer
+    from mentallama_jax.training.loop import BaseModel, TrainResult
+
+STOPPED = 75
+"""Exit status of a run that was asked to stop and saved itself (EX_TEMPFAIL: run it again)."""
+
+_DESCRIPTION = """\
+Tune a LLaMA on IMHI rows. CONFIG is a YAML file; the shipped ones are in configs/ and say what each key does. Any key
+can be changed on the command line as section.key=value, read as YAML.
+
+Everything of the run goes to training.run_dir: config.json (with every default filled in), data.json, metrics.jsonl,
+loss.png, TensorBoard files, checkpoints and a log. The same command again goes on with the run where it stopped: after
+Ctrl-C or SIGTERM (it saves and exits with status 75), after a crash or kill -9 (from the last checkpoint), with the
+same losses as if it had never stopped. The best checkpoint by evaluation.metric is kept besides the last ones.
+"""
+
+_EPILOG = """\
+examples:
+  mentallama train configs/toy.yaml
+  mentallama train configs/toy.yaml training.run_dir=runs/seed1 training.seed=1
+  mentallama train configs/smollm2-135m.yaml data.train='[data/DR, data/dreaddit]' training.steps=20
+
+defaults worth knowing (`mentallama train CONFIG --show` prints them all):
+  training.batch_size       256 examples an update, as in the paper, however they are packed into rows
+  training.micro_batch_rows 4 rows at once; lower it when memory runs out: the result does not change
+  data.layout               packed: several examples a row, kept apart by segment ids
+  optimizer.learning_rate   1e-5 after a warm-up over 4 % of the updates, then cosine
+  evaluation                validation loss after each epoch; evaluation.generate_rows=200 adds label F1
+  checkpoint.every_steps    100 updates; checkpoint.keep_last 1, and the best
+"""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the subcommand."""
+    parser = subparsers.add_parser(
+        "train",
+        help="tune a model, or go on with a run",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("config", metavar="CONFIG", help="YAML file, such as configs/toy.yaml")
+    parser.add_argument("overrides", metavar="key=value", nargs="*", help="changes to it, such as training.steps=20")
+    parser.add_argument("--show", action="store_true", help="print the config with every default filled in, and stop")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train; print where the results are, or how to go on."""
+    from mentallama_jax.config import load_config
+
+    config = load_config(options.config, options.overrides)
+    if options.show:
+        import yaml
+
+        print(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), end="")
+        return 0
+    result = run_training(config)
+    if result.stopped_by:
+        command = shlex.join(["mentallama", "train", options.config, *options.overrides])
+        print(f"stopped after update {result.steps} of {result.total_steps}; to go on: {command}")
+        return STOPPED
+    if result.best is not None:
+        scores = ", ".join(f"{name} {score:.4f}" for name, score in result.best.scores.items())
+        print(f"best checkpoint: update {result.best.step} ({scores})")
+    print(f"run directory: {result.run_dir}")
+    return 0
+
+
+def run_training(config: "RunConfig") -> "TrainResult":
+    """Train as a config says: the base model and the generation for `label_f1` are found for it.
+
+    Raises:
+        UserError: see `training.loop.train`.
+    """
+    from mentallama_jax.training.loop import train
+
+    base = base_model(config)
+    return train(config, base)
+
+
+def base_model(config: "RunConfig") -> "BaseModel":
+    """The model and the tokenizer that a config names, with the weights still to be read.
+
+    Raises:
+        UserError: no such model or tokenizer, or pretrained weights of a preset, which has none.
+    """
+    import jax.numpy as jnp
+
+    from mentallama_jax.formats.load import load_model, load_model_config
+    from mentallama_jax.models.presets import PRESETS
+    from mentallama_jax.training.loop import BaseModel
+
+    model = config.model
+    if model.source in PRESETS:
+        if model.weights == "pretrained":
+            raise UserError(
+                f"model.source: {model.source} is a shape without weights; name a folder, a hub id or a .gguf file, "
+                "or set model.weights=random"
+            )
+        if model.tokenizer is None:
+            raise UserError(f"model.tokenizer: {model.source} brings none; name a folder, or `sample`")
+        shape = PRESETS[model.source]
+    else:
+        shape = load_model_config(model.source, revision=model.revision)
+
+    def read_weights() -> Any:
+        return load_model(model.source, revision=model.revision, dtype=jnp.dtype(model.parameter_dtype))[1]
+
+    return BaseModel(shape, _tokenizer(config), read_weights if model.weights == "pretrained" else None)
+
+
+def _tokenizer(config: "RunConfig") -> "Tokenizer":
+    from mentallama_jax.formats.tokenizer import load_tokenizer
+
+    if config.model.tokenizer == "sample":
+        return load_tokenizer(Path(str(resources.files("mentallama_jax.imhi"))) / "sample" / "tokenizer")
+    if config.model.tokenizer is not None:
+        return load_tokenizer(config.model.tokenizer)
+    return load_tokenizer(config.model.source, config.model.revision)

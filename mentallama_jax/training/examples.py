@@ -1,0 +1,131 @@
+"""From the data section of a config to tokenised examples, and to the facts about them that a run records."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from mentallama_jax.config import RunConfig
+from mentallama_jax.errors import UserError
+from mentallama_jax.imhi.mixture import held_out_posts, mix, sample_rows
+from mentallama_jax.imhi.readers import read_records
+from mentallama_jax.imhi.records import Record
+from mentallama_jax.training.run_directory import data_fingerprint
+from mentallama_jax.training.tokens import FingerprintedTokenizer, TokenStore, tokenize
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Examples:
+    """What a run trains and is evaluated on.
+
+    Attributes:
+        train: tokenised training examples; a row with weight 2 is there twice.
+        validation: tokenised examples for the validation loss; None where no validation data is named.
+        to_answer: the fixed validation records that generation answers for `label_f1`.
+        rows: training rows of each data set.
+        facts: fingerprints, counts and problems: what `data.json` records.
+    """
+
+    train: TokenStore
+    validation: TokenStore | None
+    to_answer: list[Record]
+    rows: dict[str, int]
+    facts: dict[str, Any]
+
+
+def load_examples(config: RunConfig, tokenizer: FingerprintedTokenizer, say: Say) -> Examples:
+    """Read, choose and tokenise the rows of a run.
+
+    A source may hold all splits: training takes the rows marked `train` or not at all, validation those marked
+    `val` or not at all. Posts of the test rows of data sets that are left out never train.
+
+    Raises:
+        UserError: unreadable data, or nothing left of it.
+    """
+    data, seed = config.data, config.training.seed
+    problems: list[dict[str, Any]] = []
+
+    def read(sources: Sequence[str], key: str) -> list[Record]:
+        try:
+            result = read_records(sources, repair_mojibake=data.repair_mojibake, strict=data.strict)
+        except UserError as error:
+            raise UserError(f"{key}: {error}") from None
+        if result.problems:
+            say(f"{key}: {len(result.problems)} rows cannot be read and are left out, the first: {result.problems[0]}")
+            problems.extend(asdict(problem) for problem in result.problems)
+        return result.records
+
+    everything = read(data.train, "data.train")
+    forbidden = set(held_out_posts(everything, data.exclude))
+    if data.drop_posts_in:
+        forbidden |= {record.post_id for record in read(data.drop_posts_in, "data.drop_posts_in")}
+    train = mix(
+        _of_split(everything, "train", "data.train"),
+        datasets=data.datasets,
+        exclude=data.exclude,
+        weights=data.weights,
+        drop_posts=forbidden,
+        max_rows=data.max_rows,
+        seed=seed,
+    )
+    validation: list[Record] = []
+    if data.validation:
+        validation = mix(
+            _of_split(read(data.validation, "data.validation"), "val", "data.validation"),
+            datasets=data.datasets,
+            exclude=data.exclude,
+            drop_posts=(),
+            max_rows=config.evaluation.max_rows,
+            seed=seed,
+        )
+    to_answer = sample_rows(validation, config.evaluation.generate_rows, seed)
+
+    def store(records: list[Record], what: str) -> TokenStore:
+        tokens = tokenize(records, data.style, tokenizer, data.max_length, data.cache_dir)
+        if tokens.truncated_examples:
+            say(
+                f"{what}: {tokens.truncated_examples} of {len(tokens)} posts lose their end "
+                f"({tokens.truncated_tokens} tokens) to fit data.max_length {data.max_length}"
+            )
+        return tokens
+
+    stores = {"train": store(train, "training")}
+    if validation:
+        stores["validation"] = store(validation, "validation")
+    facts = {
+        "fingerprints": {name: data_fingerprint(tokens) for name, tokens in stores.items()},
+        "train": _facts(train, stores["train"]),
+        "validation": _facts(validation, stores["validation"]) if validation else None,
+        "label_f1_rows": [record.id for record in to_answer],
+        "posts_kept_out_of_training": len(forbidden),
+        "problems": problems,
+    }
+    return Examples(stores["train"], stores.get("validation"), to_answer, _rows(train), facts)
+
+
+def _of_split(records: list[Record], split: str, key: str) -> list[Record]:
+    kept = [record for record in records if record.split in (split, "")]
+    if not kept:
+        there = ", ".join(sorted({record.split for record in records}))
+        raise UserError(f"{key}: no row of split {split} (only {there}); name other files")
+    return kept
+
+
+def _rows(records: list[Record]) -> dict[str, int]:
+    return dict(sorted(Counter(record.dataset for record in records).items()))
+
+
+def _facts(records: list[Record], store: TokenStore) -> dict[str, Any]:
+    tokens, prompt_tokens = int(store.lengths.sum()), int(store.prompt_lengths.sum())
+    return {
+        "examples": len(store),
+        "rows": _rows(records),
+        "posts": len({record.post_id for record in records}),
+        "tokens": tokens,
+        "target_tokens": tokens - prompt_tokens,
+        "longest_example": int(store.lengths.max()),
+        "posts_cut": store.truncated_examples,
+        "tokens_cut": store.truncated_tokens,
+    }

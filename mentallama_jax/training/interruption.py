@@ -1,0 +1,37 @@
+"""Stopping at the next update when asked to, in place of dying in the middle of one."""
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+
+class StopRequest:
+    """Becomes true when SIGTERM or Ctrl-C arrives. Use as a context manager, in the main thread.
+
+    A second Ctrl-C raises `KeyboardInterrupt`: for who would rather lose the updates since the last checkpoint.
+    """
+
+    def __init__(self) -> None:
+        self.signal_name = ""
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self.signal_name)
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and self.signal_name:
+            raise KeyboardInterrupt
+        self.signal_name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name

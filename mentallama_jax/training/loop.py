@@ -1,0 +1,344 @@
+"""A training run from config to checkpoints: `train` reads from top to bottom."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+from rich.console import Console
+from rich.table import Table
+
+from mentallama_jax.config import RunConfig
+from mentallama_jax.errors import UserError
+from mentallama_jax.files import write_json
+from mentallama_jax.host_memory import keep_freed_memory
+from mentallama_jax.models.llama import LlamaConfig, Params, count_params
+from mentallama_jax.training.checkpoints import Checkpoint, Checkpoints
+from mentallama_jax.training.data import Batch, TrainingData
+from mentallama_jax.training.examples import Examples, load_examples
+from mentallama_jax.training.interruption import StopRequest
+from mentallama_jax.training.metrics import MetricsLog, draw_loss_curve
+from mentallama_jax.training.packing import PlanSettings
+from mentallama_jax.training.preflight import check_disk, check_memory, estimate_memory
+from mentallama_jax.training.progress import Speed, TrainingProgress
+from mentallama_jax.training.run_directory import RunDirectory, SavableTokenizer
+from mentallama_jax.training.step import Metrics, TrainState, init_state, make_train_step
+from mentallama_jax.training.tokens import FingerprintedTokenizer
+from mentallama_jax.training.validation import LabelF1, Validation
+
+
+class TrainingTokenizer(FingerprintedTokenizer, SavableTokenizer, Protocol):
+    """What training asks of a tokenizer."""
+
+    @property
+    def vocab_size(self) -> int:
+        """One above the largest id."""
+
+
+@dataclass(frozen=True, slots=True)
+class BaseModel:
+    """What training starts from: a shape, a tokenizer, and a way to read the weights (None: random ones)."""
+
+    config: LlamaConfig
+    tokenizer: TrainingTokenizer
+    load_params: Callable[[], Params] | None
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """How a run ended.
+
+    Attributes:
+        run_dir: the run directory.
+        steps: updates done.
+        total_steps: updates of the whole run.
+        stopped_by: the signal that stopped it early, or "".
+        best: the best checkpoint; None where nothing was evaluated.
+        step_compiles: how often the training step was compiled (1, and one more for each further row length).
+    """
+
+    run_dir: Path
+    steps: int
+    total_steps: int
+    stopped_by: str
+    best: Checkpoint | None
+    step_compiles: int
+
+
+def train(
+    config: RunConfig, base: BaseModel, label_f1: LabelF1 | None = None, console: Console | None = None
+) -> TrainResult:
+    """Train, or go on with the run in `config.training.run_dir`, until the end or until asked to stop.
+
+    Args:
+        config: the run.
+        base: what it starts from.
+        label_f1: measures `label_f1`; needed where `evaluation.generate_rows` is above 0.
+        console: where to show things; standard error by default.
+
+    Raises:
+        UserError: anything that the user can mend, before the first update where that can be known; a loss that is
+            not finite; a full disk. The run can then be gone on with from its last checkpoint.
+    """
+    console = console or Console(stderr=True)
+    run = RunDirectory(config.training.run_dir)
+    with _explained(config, run), run.locked(), ExitStack() as stack:
+        progress = stack.enter_context(TrainingProgress(run.log, console))
+        _check_model(config, base)
+        use_compile_cache(config.training.compile_cache_dir)
+        if jax.default_backend() == "cpu":
+            keep_freed_memory()
+        examples = load_examples(config, base.tokenizer, progress.say)
+        plan, training = PlanSettings.of(config), config.training
+        data = TrainingData(examples.train, plan, epochs=training.epochs, steps=training.steps)
+        state_shapes = _placed(jax.eval_shape(partial(init_state, base.config, config, data.steps)))
+        checkpoints = stack.enter_context(Checkpoints(run.checkpoints, config))
+        _check_resources(config, base, data, state_shapes, checkpoints, run, progress.say)
+        run.prepare(config, base.config, examples.facts, base.tokenizer, progress.say)
+        console.print(_summary(config, base, examples, data, run))
+
+        restored = checkpoints.restore(state_shapes, progress.say)
+        if restored is not None:
+            start, scored, state = restored[0].step, bool(restored[0].scores), restored[1]
+            progress.say(f"going on after update {start} of {data.steps}")
+        else:
+            start, scored, state = 0, False, _first_state(config, base, data, state_shapes)
+
+        stop = stack.enter_context(StopRequest())
+        metrics = stack.enter_context(MetricsLog(run.metrics, run.tensorboard, start, evaluated=scored))
+        train_step = make_train_step(base.config, config, data.steps)
+        validation = Validation(config, base.config, examples, label_f1, stop)
+        recorder = _Recorder(config, run, data, examples.train.ids, metrics, progress)
+        due = _Due(config, data, examples)
+
+        def evaluate(step: int, params: Params) -> bool:
+            scores = validation.scores(params, step)
+            if scores:
+                metrics.write("validation", step, scores)
+                checkpoints.add_scores(step, scores)
+                draw_loss_curve(run.metrics, run.loss_curve)
+                figures = ", ".join(f"{name} {score:.4f}" for name, score in scores.items())
+                progress.say(f"after update {step}: {figures}")
+            return bool(scores)
+
+        progress.start_bar(data.steps, start)
+        done, complete = start, start == data.steps and (scored or not due.evaluation(start))
+        if due.evaluation(start) and not scored:  # an evaluation that was interrupted
+            complete = evaluate(start, state["params"]) and start == data.steps
+        for batch in stack.enter_context(closing(data.iterate(start))):
+            if stop:
+                break
+            with recorder.compile_time(train_step, batch):
+                state, figures = train_step(state, batch.arrays)
+            recorder.add(batch, figures)  # and read those of the update before, while this one is computed
+            done = batch.step + 1
+            if due.checkpoint(done) or stop:
+                recorder.flush()  # refuses figures that are not finite, so no bad state is saved
+                metrics.sync()
+                checkpoints.save(done, state)
+            if due.evaluation(done) and not stop:
+                scored = evaluate(done, state["params"])
+                recorder.interrupt_clock()
+            complete = done == data.steps and (scored or not due.evaluation(done))
+        checkpoints.wait()
+        draw_loss_curve(run.metrics, run.loss_curve)
+        if complete:
+            progress.say(f"done after {done} updates: {run.path}")
+        else:
+            progress.say(f"stopped by {stop.signal_name} after update {done} of {data.steps}; everything is saved")
+        stopped_by = "" if complete else stop.signal_name
+        return TrainResult(run.path, done, data.steps, stopped_by, checkpoints.best, _compiles(train_step))
+
+
+def use_compile_cache(folder: str | None) -> None:
+    """Keep compiled programs in a folder, so that a run that goes on does not compile again; None keeps none."""
+    jax.config.update("jax_compilation_cache_dir", folder and str(Path(folder).expanduser().absolute()))
+
+
+class _Due:
+    """After which updates to evaluate and to save."""
+
+    def __init__(self, config: RunConfig, data: TrainingData, examples: Examples) -> None:
+        self._save_every = config.checkpoint.every_steps
+        self._evaluate_every = config.evaluation.every_steps
+        self._evaluates = examples.validation is not None
+        self._ends = {*data.epoch_ends, data.steps}
+        self._last = data.steps
+
+    def evaluation(self, step: int) -> bool:
+        """Every so many updates and after the last; or else after each epoch and the last."""
+        if not self._evaluates or not step:
+            return False
+        if self._evaluate_every is None:
+            return step in self._ends
+        return step % self._evaluate_every == 0 or step == self._last
+
+    def checkpoint(self, step: int) -> bool:
+        """Every so many updates, after each epoch and the last, and before each evaluation: it may find the best."""
+        return step % self._save_every == 0 or step in self._ends or self.evaluation(step)
+
+
+class _Recorder:
+    """Reads the figures of an update while the next one is computed; refuses those that are not finite."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        run: RunDirectory,
+        data: TrainingData,
+        ids: tuple[str, ...],
+        metrics: MetricsLog,
+        progress: TrainingProgress,
+    ) -> None:
+        self._log_every, self._last = config.training.log_every, data.steps
+        self._run, self._ids, self._metrics, self._progress = run, ids, metrics, progress
+        self._speed = Speed()
+        self._pending: tuple[Batch, Metrics] | None = None
+        self._clock: float | None = None
+
+    def add(self, batch: Batch, figures: Metrics) -> None:
+        """Take the figures of an update that was just dispatched, and log those of the one before."""
+        self.flush()
+        self._pending = (batch, figures)
+
+    def flush(self) -> None:
+        """Log the update taken last, waiting for it.
+
+        Raises:
+            UserError: its loss or its gradient norm is not finite.
+        """
+        if self._pending is None:
+            return
+        (batch, arrays), self._pending = self._pending, None
+        figures: dict[str, float] = {name: value.item() for name, value in jax.device_get(arrays).items()}
+        if not (math.isfinite(figures["loss"]) and math.isfinite(figures["grad_norm"])):
+            self._refuse(batch, figures)
+        now = time.monotonic()
+        if self._clock is not None:
+            self._speed.add(now - self._clock, batch.real_tokens)
+        self._clock = now
+        step = batch.step + 1
+        if step % self._log_every == 0 or step == self._last:
+            figures |= {"real_tokens": batch.real_tokens, "pad_share": round(batch.pad_share, 6)}
+            if self._speed.known:
+                figures["tokens_per_second"] = round(self._speed.tokens_per_second, 1)
+            self._metrics.write("train", step, {"epoch": batch.epoch + 1, **figures})
+        self._progress.update(step, figures["loss"], figures["learning_rate"], batch.pad_share, self._speed)
+
+    def interrupt_clock(self) -> None:
+        """Leave the next update out of the speed: something else took time as well."""
+        self._clock = None
+
+    @contextmanager
+    def compile_time(self, train_step: Any, batch: Batch) -> Iterator[None]:
+        """Around a call of the step: say how long it compiled, if it did."""
+        before, start = _compiles(train_step), time.monotonic()
+        yield
+        if _compiles(train_step) > before:
+            rows, length = batch.arrays["tokens"].shape
+            seconds = time.monotonic() - start
+            self._progress.say(f"compiled the training step for {rows} rows of {length} tokens in {seconds:.1f} s")
+            self.interrupt_clock()
+
+    def _refuse(self, batch: Batch, figures: dict[str, float]) -> None:
+        ids = [self._ids[example] for example in batch.examples]
+        write_json(self._run.bad_batch, {"step": batch.step + 1, "epoch": batch.epoch + 1, "examples": ids})
+        shown = ", ".join(ids[:3]) + (f" and {len(ids) - 3} more" if len(ids) > 3 else "")
+        raise UserError(
+            f"update {batch.step + 1} (epoch {batch.epoch + 1}): loss {figures['loss']}, gradient norm "
+            f"{figures['grad_norm']}; its rows: {shown} (all in {self._run.bad_batch}). The checkpoints before it are "
+            "kept. Look at these rows, or start again in a new training.run_dir with a lower optimizer.learning_rate"
+        )
+
+
+def _check_model(config: RunConfig, base: BaseModel) -> None:
+    if base.tokenizer.vocab_size > base.config.vocab_size:
+        raise UserError(
+            f"model.tokenizer has {base.tokenizer.vocab_size} tokens and {config.model.source} embeds "
+            f"{base.config.vocab_size}; name the tokenizer that belongs to the model"
+        )
+    if config.data.max_length > base.config.max_positions:
+        raise UserError(
+            f"data.max_length {config.data.max_length} is more than the {base.config.max_positions} positions of "
+            f"{config.model.source}; lower it"
+        )
+
+
+def _check_resources(
+    config: RunConfig,
+    base: BaseModel,
+    data: TrainingData,
+    state_shapes: TrainState,
+    checkpoints: Checkpoints,
+    run: RunDirectory,
+    say: Callable[[str], None],
+) -> None:
+    need = estimate_memory(base.config, config, data.rows, data.row_lengths[-1], state_shapes)
+    check_disk(run.path, need.checkpoint, len(checkpoints.complete), config)
+    check_memory(need, config, say)
+
+
+def _first_state(config: RunConfig, base: BaseModel, data: TrainingData, state_shapes: TrainState) -> TrainState:
+    params = base.load_params() if base.load_params is not None else None
+    state = init_state(base.config, config, data.steps, params)
+    # Placed as a restored state is, so that both run the very same program.
+    return jax.tree.map(lambda x, shape: jax.device_put(x, shape.sharding), state, state_shapes)
+
+
+def _placed(shapes: TrainState) -> TrainState:
+    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
+
+
+def _summary(config: RunConfig, base: BaseModel, examples: Examples, data: TrainingData, run: RunDirectory) -> Table:
+    rows = sum(examples.rows.values())
+    unit, size = config.training.batch_unit, config.training.batch_size
+    epochs = f"{len(data.epoch_ends)} epochs" if data.epoch_ends else "part of an epoch"
+    if data.epoch_ends and data.epoch_ends[-1] != data.steps:
+        epochs += " and part of the next"
+    validation = len(examples.validation) if examples.validation is not None else 0
+    table = Table(show_header=False, box=None, title="training", title_justify="left")
+    for name, value in (
+        ("model", f"{config.model.source}, {config.model.weights} weights"),
+        ("parameters", f"{count_params(base.config):,} in {config.model.parameter_dtype}"),
+        ("training rows", f"{rows:,}: " + ", ".join(f"{name} {count:,}" for name, count in examples.rows.items())),
+        (
+            "validation rows",
+            f"{validation:,}" if validation else "none: the last checkpoint is the best",
+        ),
+        ("updates", f"{data.steps:,} in {epochs}"),
+        ("batch", f"{size} {unit} an update, micro-batches of {config.training.micro_batch_rows} rows"),
+        ("layout", f"{config.data.layout}, rows of {config.data.max_length} tokens, {data.pad_share:.1%} padding"),
+        ("computes on", f"{jax.devices()[0].device_kind} in {config.model.compute_dtype}"),
+        ("run directory", str(run.path)),
+    ):
+        table.add_row(name, value)
+    return table
+
+
+def _compiles(train_step: Any) -> int:
+    return int(train_step._cache_size())
+
+
+@contextmanager
+def _explained(config: RunConfig, run: RunDirectory) -> Iterator[None]:
+    """Turn a full disk and exhausted device memory into one line."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{error.filename or run.path}: {error.strerror or error}; mend that (if the disk is full, make room), "
+            "then run the same command again: it goes on from the last checkpoint"
+        ) from None
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise UserError(
+            f"out of device memory; lower training.micro_batch_rows (now {config.training.micro_batch_rows}) or "
+            f"data.max_length ({config.data.max_length}), or set model.remat=full"
+        ) from None

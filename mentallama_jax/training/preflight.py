@@ -1,0 +1,185 @@
+"""Before the first step: will the checkpoints fit on the disk, and the run into the memory?
+
+The memory figures are estimates, made from shapes alone before anything is loaded or compiled. State and
+gradients are counted exactly, so what exceeds the memory by those alone is an error; the activations are good to
+a factor of about 1.7, so what exceeds it only with them is a warning.
+"""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import psutil
+
+from mentallama_jax.config import RunConfig
+from mentallama_jax.errors import UserError
+from mentallama_jax.models.llama import LlamaConfig
+from mentallama_jax.training.loss import CHUNK_TOKENS
+
+_CGROUP_LIMITS = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat", "inactive_file"),
+    (
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+        "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+        "/sys/fs/cgroup/memory/memory.stat",
+        "total_inactive_file",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryEstimate:
+    """Bytes of a training step, over all devices."""
+
+    params: int
+    moments: int
+    gradients: int
+    activations: int
+
+    @property
+    def certain(self) -> int:
+        """What the step holds whatever the rows: parameters, moments, gradients."""
+        return self.params + self.moments + self.gradients
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.certain + self.activations
+
+    @property
+    def checkpoint(self) -> int:
+        """Bytes of a checkpoint: parameters and moments."""
+        return self.params + self.moments
+
+
+def estimate_memory(
+    model: LlamaConfig, config: RunConfig, rows: int, row_length: int, abstract_state: Any
+) -> MemoryEstimate:
+    """Estimate what a training step holds.
+
+    Args:
+        model: shape of the model.
+        config: the run.
+        rows: of an update; more than one micro-batch means that gradients are accumulated in a second copy.
+        row_length: tokens of the longest row.
+        abstract_state: the train state as `jax.ShapeDtypeStruct`.
+    """
+    params, moments = tree_bytes(abstract_state["params"]), tree_bytes(abstract_state["opt_state"])
+    count = sum(leaf.size for leaf in jax.tree.leaves(abstract_state["params"]))
+    micro_rows = config.training.micro_batch_rows
+    width = jnp.dtype(config.model.compute_dtype).itemsize
+    tokens = micro_rows * row_length
+    heads = (model.num_heads + 2 * model.num_kv_heads) * model.head_dim
+    scores = 2 * 4 * tokens * row_length * model.num_heads
+    layer = tokens * (4 * model.hidden_size + 2 * heads + 3 * model.intermediate_size) * width + scores
+    kept = model.num_layers * layer
+    if config.model.remat == "full":
+        kept = 2 * layer + model.num_layers * tokens * model.hidden_size * width
+    logits = 3 * 4 * min(tokens, CHUNK_TOKENS) * model.vocab_size
+    casts = count * width if config.model.compute_dtype != config.model.parameter_dtype else 0
+    return MemoryEstimate(params, moments, 4 * count * (2 if rows > micro_rows else 1), kept + logits + casts)
+
+
+def check_memory(need: MemoryEstimate, config: RunConfig, say: Callable[[str], None]) -> None:
+    """Compare the estimate with the memory of the devices, and a checkpoint with that of the host.
+
+    Raises:
+        UserError: parameters, moments and gradients alone do not fit.
+    """
+    devices = jax.local_devices()
+    limit = sum((device.memory_stats() or {}).get("bytes_limit", 0) for device in devices)
+    host = available_memory()
+    if not limit:  # the CPU's devices are the host, which also holds the copy that a checkpoint is written from
+        _check(need, need.checkpoint, host, "the host", config, say)
+        return
+    share = len(devices) / jax.device_count()
+    _check(_scaled(need, share), 0, limit, f"{len(devices)} {devices[0].device_kind}", config, say)
+    copy = round(need.checkpoint * share)
+    if copy > host:
+        say(
+            f"warning: a checkpoint passes through host memory as a copy of {size(copy)}, and {size(host)} are free; "
+            "run on a machine with more memory"
+        )
+
+
+def check_disk(run_dir: Path, checkpoint_bytes: int, existing: int, config: RunConfig) -> None:
+    """Make sure that the disk holds the checkpoints that will exist at one time: the last ones, the best, a new one.
+
+    Args:
+        run_dir: where they go.
+        checkpoint_bytes: of one.
+        existing: how many are there already.
+        config: says how many are kept.
+
+    Raises:
+        UserError: it does not.
+    """
+    copies = config.checkpoint.keep_last + 2
+    need = checkpoint_bytes * max(copies - existing, 1)
+    free = shutil.disk_usage(run_dir).free
+    if need > free:
+        raise UserError(
+            f"{run_dir}: {copies} checkpoints of {size(checkpoint_bytes)} (last {config.checkpoint.keep_last}, best "
+            f"and the one being written) need {size(need)} more and {size(free)} are free; make room, name a "
+            "training.run_dir on a larger disk, or lower checkpoint.keep_last"
+        )
+
+
+def available_memory() -> int:
+    """Bytes that this process may still take: what the system has free, or its control group if that is less."""
+    available = psutil.virtual_memory().available
+    for limit_file, used_file, stat_file, cache_key in _CGROUP_LIMITS:
+        try:
+            limit, used = (int(Path(name).read_text().strip()) for name in (limit_file, used_file))
+            stats = dict(line.split() for line in Path(stat_file).read_text().splitlines())
+        except (OSError, ValueError):  # no such file, or "max": no limit
+            continue
+        available = min(available, max(limit - used + int(stats.get(cache_key, 0)), 0))
+    return available
+
+
+def tree_bytes(tree: Any) -> int:
+    """Bytes of all arrays of a tree, abstract or not."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def size(count: float) -> str:
+    """Such as `27.0 GB` or `1.2 MB` (powers of 1000)."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
+
+
+def _scaled(need: MemoryEstimate, share: float) -> MemoryEstimate:
+    parts = (need.params, need.moments, need.gradients, need.activations)
+    return MemoryEstimate(*(round(part * share) for part in parts))
+
+
+def _check(
+    need: MemoryEstimate, extra: int, limit: int, where: str, config: RunConfig, say: Callable[[str], None]
+) -> None:
+    parts = (
+        f"parameters {size(need.params)}, moments {size(need.moments)}, gradients {size(need.gradients)}, "
+        f"activations about {size(need.activations)}" + (f", a checkpoint's copy {size(extra)}" if extra else "")
+    )
+    if need.certain > limit:
+        raise UserError(
+            f"{where} has {size(limit)} of memory free and training needs {size(need.total + extra)} ({parts}); "
+            "use more or larger devices, a smaller model.source, or optimizer.first_moment_dtype=bfloat16"
+        )
+    if need.total + extra > limit:
+        changes = [f"training.micro_batch_rows below {config.training.micro_batch_rows}"] * (
+            config.training.micro_batch_rows > 1
+        )
+        changes += ["model.remat=full"] * (config.model.remat != "full")
+        changes += [f"data.max_length below {config.data.max_length}"]
+        say(
+            f"warning: {where} has {size(limit)} of memory free and training may need {size(need.total + extra)} "
+            f"({parts}); if it runs out: {', or '.join(changes)}"
+        )

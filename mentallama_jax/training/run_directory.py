@@ -1,0 +1,268 @@
+"""The folder of a run: what it is made of, who may write to it, and when it may be gone on with."""
+
+import dataclasses
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mentallama_jax.config import RunConfig, parse_config
+from mentallama_jax.errors import UserError
+from mentallama_jax.files import write_json
+from mentallama_jax.models.llama import LlamaConfig, Params, abstract_params
+from mentallama_jax.models.rotary import RopeScaling
+from mentallama_jax.training.checkpoints import Checkpoint, Which, complete_checkpoints, find_checkpoint, load_params
+from mentallama_jax.training.tokens import TokenStore
+
+MAY_CHANGE = (
+    "model.remat",
+    "data.train",
+    "data.validation",
+    "data.drop_posts_in",
+    "data.cache_dir",
+    "training.run_dir",
+    "training.log_every",
+    "training.compile_cache_dir",
+    "evaluation.every_steps",
+    "checkpoint",
+    "mesh",
+)
+"""Keys and sections that a resumed run may change. Data may move: what it holds is compared by `data_fingerprint`."""
+
+_PACKAGES = ("mentallama-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "transformers")
+
+
+class SavableTokenizer(Protocol):
+    """A tokenizer that can copy its files."""
+
+    def save(self, folder: Path) -> None:
+        """Write the files of the tokenizer into a folder."""
+
+
+class RunDirectory:
+    """Paths of a run's files."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.config = self.path / "config.json"
+        self.model_config = self.path / "model_config.json"
+        self.versions = self.path / "versions.json"
+        self.data = self.path / "data.json"
+        self.tokenizer = self.path / "tokenizer"
+        self.metrics = self.path / "metrics.jsonl"
+        self.loss_curve = self.path / "loss.png"
+        self.tensorboard = self.path / "tensorboard"
+        self.checkpoints = self.path / "checkpoints"
+        self.log = self.path / "log.txt"
+        self.bad_batch = self.path / "bad_batch.json"
+        self._lock = self.path / "run.lock"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Make the folder and hold its lock. The system lets go of it when the process ends, however it ends.
+
+        Raises:
+            UserError: another process holds it, the folder cannot be written, or it holds something else than a run.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            strangers = [] if self.config.exists() else sorted(set(os.listdir(self.path)) - self._own_names())
+            if strangers:
+                raise UserError(
+                    f"{self.path}: not a run directory (it holds {strangers[0]}); name a new training.run_dir"
+                )
+            stream = self._lock.open("a+", encoding="utf-8")
+        except OSError as error:
+            raise UserError(
+                f"{self.path}: cannot be used ({error.strerror}); name another folder with training.run_dir"
+            ) from None
+        with stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                stream.seek(0)
+                holder = stream.read().strip() or "another process"
+                raise UserError(
+                    f"{self.path}: {holder} is training here; wait for it, or name another training.run_dir"
+                ) from None
+            stream.truncate(0)
+            stream.write(f"process {os.getpid()} on {socket.gethostname()}")
+            stream.flush()
+            yield
+
+    def _own_names(self) -> set[str]:
+        return {path.name for path in vars(self).values()}
+
+    def prepare(
+        self,
+        config: RunConfig,
+        model_config: LlamaConfig,
+        data: Mapping[str, Any],
+        tokenizer: SavableTokenizer,
+        say: Callable[[str], None],
+    ) -> None:
+        """Write the descriptions of the run, or compare them with those of the run that is gone on with.
+
+        Until the first checkpoint is complete there is nothing to protect, and a new recipe replaces the old one.
+
+        Args:
+            config: resolved config.
+            model_config: shape of the model.
+            data: facts about the data; those under `fingerprints` must stay as they are.
+            tokenizer: copied into the folder.
+            say: is told of changes that are allowed but may show in the figures.
+
+        Raises:
+            UserError: the recipe, the model or the data differ; the message shows where.
+        """
+        described = json.loads(json.dumps(dataclasses.asdict(model_config)))
+        if complete_checkpoints(self.checkpoints):
+            # Parsed, so that a key that came with a newer version of the package has its default.
+            before = parse_config(read_json(self.config), str(self.config))
+            _refuse_changes(self.path, "another recipe", _plain(before), _plain(config), MAY_CHANGE)
+            _refuse_changes(self.path, "another model", read_json(self.model_config), described)
+            _refuse_changes(self.path, "other data", read_json(self.data)["fingerprints"], data["fingerprints"])
+        tokenizer.save(self.tokenizer)
+        write_json(self.model_config, described)
+        write_json(self.data, data)
+        self._note_versions(say)
+        write_json(self.config, _plain(config))
+
+    def _note_versions(self, say: Callable[[str], None]) -> None:
+        now = versions()
+        before = read_json(self.versions) if self.versions.exists() else []
+        if before and before[-1] != now:
+            changes = ", ".join(
+                f"{key} {before[-1].get(key)} -> {now[key]}" for key in now if before[-1].get(key) != now[key]
+            )
+            say(f"going on with other versions ({changes}): losses may differ in their last digits")
+        if not before or before[-1] != now:
+            write_json(self.versions, [*before, now])
+
+
+class LoadedRun(NamedTuple):
+    """What generation and export need of a run."""
+
+    model_config: LlamaConfig
+    params: Params
+    tokenizer: Path
+    config: RunConfig
+    checkpoint: Checkpoint
+
+
+def load_run(run_dir: str | Path, which: Which = "best", *, dtype: Any = None, shardings: Any = None) -> LoadedRun:
+    """Read the model of a run.
+
+    Args:
+        run_dir: a run directory, finished or not.
+        which: the checkpoint: "best" by the run's metric (the last where nothing was evaluated), "last", or a step.
+        dtype: of the parameters; by default as trained.
+        shardings: a tree like the parameters, or one sharding for all; by default the first device.
+
+    Returns:
+        The shape of the model, its parameters, the folder of its tokenizer, the config of the run, and the checkpoint.
+
+    Raises:
+        UserError: not a run directory, no such checkpoint, or a damaged one.
+    """
+    run = RunDirectory(run_dir)
+    if not run.config.is_file():
+        raise UserError(f"{run.path}: not a run directory (it has no config.json)")
+    config = parse_config(read_json(run.config), str(run.config))
+    model_config = _model_config(read_json(run.model_config))
+    checkpoint = find_checkpoint(run.checkpoints, which, config.evaluation.metric)
+    abstract = abstract_params(model_config, jnp.dtype(dtype or config.model.parameter_dtype))
+    if shardings is None:
+        shardings = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    if isinstance(shardings, jax.sharding.Sharding):
+        one = shardings
+        shardings = jax.tree.map(lambda _: one, abstract)
+    placed = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, shardings)
+    return LoadedRun(model_config, load_params(checkpoint, placed), run.tokenizer, config, checkpoint)
+
+
+def data_fingerprint(store: TokenStore) -> str:
+    """SHA-256 of the examples in their order: ids, tokens, and which of those are targets."""
+    digest = hashlib.sha256("\n".join(store.ids).encode())
+    for values in (store.tokens, store.offsets, store.prompt_lengths):
+        digest.update(np.ascontiguousarray(values).data)
+    return digest.hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Versions of all that decides the figures of a run."""
+    packages = {name: _version(name) for name in _PACKAGES}
+    device = jax.devices()[0]
+    return packages | {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "devices": f"{jax.device_count()} {device.platform} {device.device_kind}",
+    }
+
+
+def read_json(path: Path) -> Any:
+    """Read one of the JSON files of a run directory.
+
+    Raises:
+        UserError: it is missing or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); is {path.parent} a run directory?") from None
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        from mentallama_jax import __version__
+
+        return __version__ if package == "mentallama-jax" else "absent"
+
+
+def _model_config(values: dict[str, Any]) -> LlamaConfig:
+    scaling = values["rope_scaling"]
+    return LlamaConfig(**values | {"rope_scaling": RopeScaling(**scaling) if scaling else None})
+
+
+def _refuse_changes(path: Path, what: str, old: Any, new: Any, may_change: tuple[str, ...] = ()) -> None:
+    before, after = dict(_flat(old)), dict(_flat(new))
+    differences = [
+        f"{key} was {_shown(before, key)}, is {_shown(after, key)}"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key)
+        and not any(key == free or key.startswith(f"{free}.") for free in may_change)
+    ]
+    if differences:
+        raise UserError(
+            f"{path}: this run was started with {what} ({'; '.join(differences)}); "
+            "restore that to go on, or name another training.run_dir"
+        )
+
+
+def _plain(config: RunConfig) -> dict[str, Any]:
+    return config.model_dump(mode="json")
+
+
+def _flat(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def _shown(values: dict[str, Any], key: str) -> str:
+    return str(values[key]) if key in values else "absent"

@@ -99,6 +99,7 @@ class Tokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of `ids` without special tokens; SentencePiece's dummy space at the start is dropped."""
+        known = (int(id_) for id_ in ids if id_ < self.vocab_size)
         return str(self._start.decode([id_ for id_ in known if id_ not in self._special], skip_special_tokens=False))
 
     def special_id(self, token: str) -> int:

@@ -33,7 +33,7 @@ _CGROUP_LIMITS = (
 
 @dataclass(frozen=True, slots=True)
 class MemoryEstimate:
-    """Bytes of a training step, over all devices."""
+    """Bytes of a training step."""
 
     params: int
     moments: int
@@ -85,24 +85,22 @@ def estimate_memory(
 
 
 def check_memory(need: MemoryEstimate, config: RunConfig, say: Callable[[str], None]) -> None:
-    """Compare the estimate with the memory of the devices, and a checkpoint with that of the host.
+    """Compare the estimate with the memory of the device that trains, and a checkpoint with that of the host.
 
     Raises:
         UserError: parameters, moments and gradients alone do not fit.
     """
-    devices = jax.local_devices()
-    limit = sum((device.memory_stats() or {}).get("bytes_limit", 0) for device in devices)
+    device = jax.devices()[0]
+    limit = (device.memory_stats() or {}).get("bytes_limit", 0)
     host = available_memory()
-    if not limit:  # the CPU's devices are the host, which also holds the copy that a checkpoint is written from
+    if not limit:  # the CPU is the host, which also holds the copy that a checkpoint is written from
         _check(need, need.checkpoint, host, "the host", config, say)
         return
-    share = len(devices) / jax.device_count()
-    _check(_scaled(need, share), 0, limit, f"{len(devices)} {devices[0].device_kind}", config, say)
-    copy = round(need.checkpoint * share)
-    if copy > host:
+    _check(need, 0, limit, device.device_kind, config, say)
+    if need.checkpoint > host:
         say(
-            f"warning: a checkpoint passes through host memory as a copy of {size(copy)}, and {size(host)} are free; "
-            "run on a machine with more memory"
+            f"warning: a checkpoint passes through host memory as a copy of {size(need.checkpoint)}, and {size(host)} "
+            "are free; run on a machine with more memory"
         )
 
 
@@ -156,11 +154,6 @@ def size(count: float) -> str:
     return f"{count:.1f} GB"
 
 
-def _scaled(need: MemoryEstimate, share: float) -> MemoryEstimate:
-    parts = (need.params, need.moments, need.gradients, need.activations)
-    return MemoryEstimate(*(round(part * share) for part in parts))
-
-
 def _check(
     need: MemoryEstimate, extra: int, limit: int, where: str, config: RunConfig, say: Callable[[str], None]
 ) -> None:
@@ -171,7 +164,7 @@ def _check(
     if need.certain > limit:
         raise UserError(
             f"{where} has {size(limit)} of memory free and training needs {size(need.total + extra)} ({parts}); "
-            "use more or larger devices, a smaller model.source, or optimizer.first_moment_dtype=bfloat16"
+            "use a larger device, a smaller model.source, or optimizer.first_moment_dtype=bfloat16"
         )
     if need.total + extra > limit:
         changes = [f"training.micro_batch_rows below {config.training.micro_batch_rows}"] * (

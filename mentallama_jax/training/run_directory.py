@@ -36,7 +36,6 @@ MAY_CHANGE = (
     "training.compile_cache_dir",
     "evaluation.every_steps",
     "checkpoint",
-    "mesh",
 )
 """Keys and sections that a resumed run may change. Data may move: what it holds is compared by `data_fingerprint`."""
 

@@ -1,0 +1,65 @@
+"""What the documents and the help texts say can be run, and what they point to exists; the wheel is complete."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from mentallama_jax.cli.main import build_parser
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "tpu/README.md")]
+SPEAKING = [*DOCUMENTS, *sorted((ROOT / "mentallama_jax/cli").glob("*.py")), *sorted((ROOT / "configs").glob("*.yaml"))]
+
+
+def shown_commands(text: str) -> list[str]:
+    """Lines that show a `mentallama` command; what stands behind two blanks explains it."""
+    lines = re.findall(r"^(?:#.*: )? *(mentallama [^-\s].*)$", text.replace("\\\n", " "), re.MULTILINE)
+    return [re.split(r"\s{2,}", line)[0] for line in lines]
+
+
+COMMANDS = sorted({command for path in SPEAKING for command in shown_commands(path.read_text("utf-8"))})
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_shown_commands_parse(command: str) -> None:
+    build_parser().parse_args(shlex.split(command)[1:])
+
+
+def test_every_subcommand_is_shown_in_the_readme() -> None:
+    shown = {command.split()[1] for command in shown_commands((ROOT / "README.md").read_text("utf-8"))}
+    assert {"data", "train", "generate", "evaluate", "export"} <= shown
+
+
+@pytest.mark.parametrize("path", SPEAKING, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_that_are_named_exist(path: Path) -> None:
+    text = path.read_text("utf-8")
+    named = set(re.findall(r"\b((?:configs|tests|tpu)/[\w./-]+\.(?:yaml|py|md))", text))
+    named |= {link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link}
+    assert {name for name in named if not (ROOT / name).exists()} == set()
+
+
+def test_make_targets_that_are_named_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    shown = r"(?:`|^    |^`?PYTHON=\S+ )make ([a-z-]+)"
+    named = {name for path in DOCUMENTS for name in re.findall(shown, path.read_text("utf-8"), re.MULTILINE)}
+    assert {"quickstart", "test"} <= named <= targets
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_every_file_of_the_package(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    clean = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "runs", "data", "tests")
+    shutil.copytree(ROOT, tree, ignore=clean)
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(tree)]
+    done = subprocess.run(pip, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    package = ROOT / "mentallama_jax"
+    files = {str(path.relative_to(ROOT)) for path in package.rglob("*") if path.is_file() and path.suffix != ".pyc"}
+    assert files <= set(zipfile.ZipFile(wheel).namelist())

@@ -1,1 +1,1 @@
-"""Predictions scored: labels read from whole answers, figures with intervals, reports. Never imports torch."""
+"""Scores of generated answers: labels read from outputs, correctness, intervals over posts, reports."""

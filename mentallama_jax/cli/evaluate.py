@@ -1,0 +1,92 @@
+"""`mentallama evaluate`: score generated answers."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+_DESCRIPTION = """\
+Score generated answers: read the label that each output states, compare it with gold.
+
+PREDICTIONS is the .jsonl that `mentallama generate` wrote, or a folder of DATASET.csv files with the columns
+goldens,generated_text (the data set is the file's name; a column `aspect` adds scores by aspect, a column
+`post_id` tells which rows belong to one post).
+
+Labels are read from the whole output: its opening, declared answers and label sentences, then claims in words with
+negation in mind. An output that states none is `unparsed`: wrong, and counted. Written to --out: scores.json (figures
+as fractions of 1, with a signature of what was scored and how) and a drawn confusion matrix of each data set.
+"""
+
+_EPILOG = """\
+examples:
+  mentallama evaluate predictions.jsonl --out scores
+  mentallama evaluate tuned.jsonl --compare base.jsonl --out scores     is the tuned model better, and how surely?
+  mentallama evaluate model_output/ --as-upstream --out scores_upstream
+"""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the subcommand."""
+    parser = subparsers.add_parser(
+        "evaluate",
+        help="score generated answers",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "predictions", metavar="PREDICTIONS", type=Path, help="a .jsonl, a DATASET.csv or a folder of such"
+    )
+    parser.add_argument(
+        "--out", metavar="DIR", type=Path, required=True, help="folder for scores.json and the drawings"
+    )
+    parser.add_argument(
+        "--compare",
+        metavar="OTHER",
+        type=Path,
+        help="predictions of another model on the same rows: adds the difference in weighted F1 with a paired interval",
+    )
+    parser.add_argument(
+        "--as-upstream",
+        action="store_true",
+        help="read labels as the released rule scorer does (first substring before `Reasoning:`, else a default class),"
+        " for comparison with figures that it made; never for claims of your own",
+    )
+    parser.add_argument(
+        "--resamples", metavar="N", type=int, default=2000, help="bootstrap draws behind each interval (default: 2000)"
+    )
+    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of the bootstrap (default: 0)")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Score, print the tables, write the report."""
+    from rich.console import Console
+
+    from mentallama_jax.errors import UserError
+    from mentallama_jax.evaluation.comparison import compare
+    from mentallama_jax.evaluation.correctness import Reader, evaluate
+    from mentallama_jax.evaluation.predictions import read_predictions
+    from mentallama_jax.evaluation.report import comparison_table, score_table, write_report
+    from mentallama_jax.evaluation.statistics import Bootstrap
+
+    if options.resamples < 1 or options.seed < 0:
+        raise UserError("--resamples must be 1 or more and --seed 0 or more")
+    if options.out.exists() and not options.out.is_dir():
+        raise UserError(f"{options.out}: is a file; give a folder to --out")
+    reader: Reader = "as-upstream" if options.as_upstream else "templates+words"
+    bootstrap = Bootstrap(resamples=options.resamples, seed=options.seed)
+    predictions = read_predictions(options.predictions)
+    other = read_predictions(options.compare) if options.compare else None
+
+    scores = evaluate(predictions, reader=reader, bootstrap=bootstrap)
+    comparison = compare(predictions, other, reader=reader, bootstrap=bootstrap) if other else None
+    paths = write_report(options.out, scores, comparison)
+
+    console = Console()
+    console.print(score_table(scores))
+    if comparison:
+        console.print(comparison_table(comparison))
+    if not predictions.posts_known:
+        console.print("Intervals take every row for a post of its own: the files have no post_id.", style="dim")
+    console.print(f"{paths[0]} and {len(paths) - 1} confusion matrices written", highlight=False, soft_wrap=True)
+    return 0

@@ -1,0 +1,67 @@
+"""`mentallama evaluate` as a user meets it."""
+
+import argparse
+import csv
+import json
+
+import pytest
+
+from mentallama_jax.cli import evaluate
+from mentallama_jax.errors import UserError
+from mentallama_jax.imhi.tasks import TASKS
+
+
+def run(*arguments: object) -> int:
+    parser = argparse.ArgumentParser()
+    evaluate.add_parser(parser.add_subparsers())
+    options = parser.parse_args(["evaluate", *map(str, arguments)])
+    return options.run(options)
+
+
+@pytest.fixture
+def gold_folder(tmp_path):
+    """A `DATASET.csv` of each data set, in which a model answers with the gold of both formats."""
+    folder = tmp_path / "gold"
+    folder.mkdir()
+    for task in TASKS.values():
+        golds = [*task.sentences.values(), *(f" {word}." for word in task.completion_words.values())]
+        with (folder / f"{task.name}.csv").open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.writer(stream)
+            writer.writerow(["goldens", "generated_text"])
+            writer.writerows([f'{gold} Reasoning: A "made-up" one,\nin two lines.'] * 2 for gold in golds)
+    return folder
+
+
+def test_gold_scored_as_its_own_prediction_is_perfect(gold_folder, tmp_path, capsys):
+    assert run(gold_folder, "--out", tmp_path / "scores", "--resamples", 20) == 0
+    scores = json.loads((tmp_path / "scores" / "scores.json").read_text())
+    assert list(scores["datasets"]) == list(TASKS)
+    assert {(each["accuracy"], each["unparsed"]) for each in scores["datasets"].values()} == {(1.0, 0)}
+    printed = capsys.readouterr().out
+    assert "pooled" in printed
+    assert "no post_id" in printed
+
+
+def test_comparing_and_reading_as_upstream(gold_folder, tmp_path, capsys):
+    assert run(gold_folder, "--out", tmp_path / "s", "--compare", gold_folder, "--as-upstream", "--resamples", 20) == 0
+    scores = json.loads((tmp_path / "s" / "scores.json").read_text())
+    assert scores["signature"]["reader"] == "as-upstream"
+    assert scores["comparison"]["other"]["reader"] == "as-upstream"
+    assert "clear of 0" in capsys.readouterr().out
+
+
+def test_the_same_command_writes_the_same_file(gold_folder, tmp_path):
+    for name in ("a", "b"):
+        run(gold_folder / "DR.csv", "--out", tmp_path / name, "--resamples", 20)
+    assert (tmp_path / "a" / "scores.json").read_bytes() == (tmp_path / "b" / "scores.json").read_bytes()
+
+
+def test_wrong_use_is_told(gold_folder, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="is a file; give a folder to --out"):
+        run(gold_folder, "--out", tmp_path / "file")
+    with pytest.raises(UserError, match="--resamples must be 1 or more"):
+        run(gold_folder, "--out", tmp_path / "s", "--resamples", 0)
+    with pytest.raises(UserError, match="no such file or folder"):
+        run(gold_folder, "--out", tmp_path / "s", "--compare", tmp_path / "absent")
+    assert not (tmp_path / "s").exists()

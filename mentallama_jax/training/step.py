@@ -93,7 +93,7 @@ def make_train_step(
         metrics = {
             "loss": loss / count,
             "target_tokens": count,
-            "grad_norm": optax.global_norm(gradients),
+            "grad_norm": optax.tree.norm(gradients),
             "learning_rate": jnp.asarray(schedule(state["step"]), jnp.float32),
         }
         params = optax.apply_updates(state["params"], updates)

@@ -27,6 +27,8 @@ TOKENIZER_FILES = (
 )
 # Not the tokenizer's own files, but the last places that may name the beginning and the end of a text.
 _HINT_FILES = ("generation_config.json", "config.json")
+# transformers' class that does what tokenizer.json says and nothing else.
+_FAITHFUL_CLASS = "PreTrainedTokenizerFast"
 # Parts of tokenizer.json that may put a space before a text.
 _PREFIXING = ("normalizer", "pre_tokenizer")
 
@@ -160,7 +162,9 @@ class Tokenizer:
         adds_bos = config.get("add_bos_token", True)
         origin = f"{self._origin}: tokenizer.model"
         self._files["tokenizer.json"], named = convert(self._files["tokenizer.model"], added, adds_bos, origin)
-        return named | {key: value for key, value in config.items() if value is not None}
+        given = {key: value for key, value in config.items() if value is not None}
+        # LlamaTokenizer would put its own pre-tokenizer in the place of the file's, and skip the dummy space of " x".
+        return named | given | {"tokenizer_class": _FAITHFUL_CLASS}
 
     def _token(self, id_: int) -> str:
         return str(self._start.id_to_token(id_))
@@ -195,7 +199,7 @@ class Tokenizer:
 
     def _template(self, config: dict[str, Any]) -> str | None:
         if "chat_template.jinja" in self._files:
-            return self._files["chat_template.jinja"].decode("utf-8")
+            return self._files["chat_template.jinja"].decode("utf-8", errors="replace")
         template = config.get("chat_template")
         if isinstance(template, list):  # several named ones, as older transformers wrote them
             template = {entry["name"]: entry["template"] for entry in template}.get("default")
@@ -203,10 +207,13 @@ class Tokenizer:
 
     def _complete_config(self, config: dict[str, Any], named: dict[str, int | None]) -> None:
         """Where the saved files alone would not give the same special tokens, spell them out in tokenizer_config."""
+        original = self._json("tokenizer_config.json")
         padding = self._declared("pad", config)
-        if config.get("eos_token") and config.get("tokenizer_class") and (padding is None or padding < self._rows):
+        stands_alone = original.get("eos_token") and (padding is None or padding < self._rows)
+        class_name = original.get("tokenizer_class")
+        if stands_alone and class_name and class_name == config["tokenizer_class"]:
             return
-        config.setdefault("tokenizer_class", "PreTrainedTokenizerFast")
+        config.setdefault("tokenizer_class", _FAITHFUL_CLASS)
         config.setdefault("add_bos_token", self.bos_id is not None)
         for role, id_ in (named | {"pad": self.pad_id}).items():
             if id_ is not None:

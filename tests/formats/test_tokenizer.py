@@ -1,0 +1,203 @@
+import json
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import sentencepiece
+from hypothesis import given
+from hypothesis import strategies as st
+from small_models import SAMPLE_TOKENIZER
+
+from mentallama_jax.errors import UserError
+from mentallama_jax.formats.tokenizer import Tokenizer, load_tokenizer
+
+POST = "I can't sleep.  It's 3am </s> again \U0001f62d\n\n<s>na\u00efve \u4f60\u597d"
+WORDS = st.lists(st.text(st.characters(codec="utf-8", exclude_categories=["Z", "C"]), min_size=1), min_size=1)
+
+
+def files_of(tokenizer: Tokenizer, folder: Path) -> dict[str, bytes]:
+    tokenizer.save(folder)
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture
+def json_files(tokenizer: Tokenizer, tmp_path: Path) -> dict[str, bytes]:
+    """A tokenizer.json that stands alone."""
+    return {"tokenizer.json": files_of(tokenizer, tmp_path)["tokenizer.json"]}
+
+
+@pytest.fixture(scope="module")
+def processor() -> sentencepiece.SentencePieceProcessor:
+    return sentencepiece.SentencePieceProcessor(model_file=str(SAMPLE_TOKENIZER / "tokenizer.model"))
+
+
+@given(text=st.text(st.characters(codec="utf-8")))
+def test_ids_are_those_of_sentencepiece(tokenizer: Tokenizer, processor, text: str) -> None:
+    assert tokenizer.encode(text) == processor.encode(text)
+
+
+@pytest.mark.parametrize("spaces", range(1, 40))
+def test_runs_of_spaces_are_cut_as_by_sentencepiece(tokenizer: Tokenizer, processor, spaces: int) -> None:
+    text = "a" + " " * spaces + "b"
+    assert tokenizer.encode(text) == processor.encode(text)
+
+
+@given(prompt=WORDS.map(" ".join), answer=WORDS.map(" ".join))
+def test_a_text_that_continues_joins_without_a_seam(tokenizer: Tokenizer, prompt: str, answer: str) -> None:
+    joined = tokenizer.encode(prompt) + tokenizer.encode(" " + answer, continues=True)
+    assert joined == tokenizer.encode(f"{prompt} {answer}")
+
+
+def test_a_text_that_continues_has_no_dummy_space(tokenizer: Tokenizer) -> None:
+    assert tokenizer.decode(tokenizer.encode("x", continues=True) * 2) == "xx"
+    assert tokenizer.encode_batch(["x", " y"], continues=True) == [
+        tokenizer.encode("x", continues=True),
+        tokenizer.encode(" y", continues=True),
+    ]
+
+
+def test_post_text_never_becomes_a_special_token(tokenizer: Tokenizer) -> None:
+    ids = tokenizer.encode(POST)
+    assert not {tokenizer.bos_id, tokenizer.eos_id, tokenizer.special_id("<unk>")} & set(ids)
+    assert tokenizer.decode(ids) == POST
+
+
+def test_added_tokens_are_never_read_from_text_even_if_not_marked_special(json_files: dict[str, bytes]) -> None:
+    spec = json.loads(json_files["tokenizer.json"])
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    spec["added_tokens"].append({"id": 1024, "content": "[INST]", "special": False, **flags})
+    tokenizer = Tokenizer({"tokenizer.json": json.dumps(spec).encode()}, "here")
+    assert tokenizer.special_id("[INST]") == 1024
+    assert 1024 not in tokenizer.encode("a [INST] b")
+    assert tokenizer.decode(tokenizer.encode("a [INST] b")) == "a [INST] b"
+
+
+def test_decode_leaves_special_and_unknown_ids_out(tokenizer: Tokenizer) -> None:
+    ids = [tokenizer.bos_id, *tokenizer.encode("well"), tokenizer.eos_id, tokenizer.pad_id, 999_999]
+    assert tokenizer.decode(ids) == "well"
+
+
+def test_llama_ids(tokenizer: Tokenizer) -> None:
+    assert (tokenizer.bos_id, tokenizer.eos_id, tokenizer.pad_id, tokenizer.vocab_size) == (1, 2, 0, 1024)
+
+
+def test_saved_files_give_the_same_tokenizer_to_us_and_to_transformers(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer.save(tmp_path)
+    again = load_tokenizer(tmp_path)
+    assert again.fingerprint == tokenizer.fingerprint
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    theirs = AutoTokenizer.from_pretrained(tmp_path)
+    for text in (POST.replace("</s>", "").replace("<s>", ""), " leading", "two  spaces   three", ""):
+        assert theirs(text).input_ids == [tokenizer.bos_id, *tokenizer.encode(text)]
+    assert (theirs.bos_token_id, theirs.eos_token_id, theirs.pad_token_id) == (1, 2, 0)
+
+
+def test_a_copy_by_pickle_is_the_same(tokenizer: Tokenizer) -> None:
+    again = pickle.loads(pickle.dumps(tokenizer))
+    assert again.fingerprint == tokenizer.fingerprint
+    assert again.encode(POST) == tokenizer.encode(POST)
+
+
+def test_the_fingerprint_changes_with_what_decides_ids(json_files: dict[str, bytes]) -> None:
+    def fingerprint(**config: object) -> str:
+        return Tokenizer({**json_files, "tokenizer_config.json": json.dumps(config).encode()}, "here").fingerprint
+
+    plain = fingerprint(eos_token="</s>")
+    assert plain == fingerprint(eos_token="</s>", model_max_length=5)
+    assert plain != fingerprint(eos_token="<s>")
+    spec = json.loads(json_files["tokenizer.json"])
+    spec["model"]["merges"].reverse()
+    assert plain != Tokenizer({"tokenizer.json": json.dumps(spec).encode()}, "here").fingerprint
+
+
+@pytest.mark.parametrize(
+    ("config", "others", "expected"),
+    [
+        ({"eos_token": "</s>", "pad_token": "</s>"}, {}, (1, 2, 0)),  # pad = eos would hide the end of the answer
+        ({"eos_token": {"content": "</s>"}, "pad_token": "<s>"}, {}, (1, 2, 1)),
+        ({"eos_token": "</s>", "add_bos_token": False}, {}, (None, 2, 0)),
+        ({"eos_token": "<unk>", "unk_token": None}, {}, (1, 0, 1)),
+        ({}, {"special_tokens_map.json": {"eos_token": "<s>"}}, (1, 1, 0)),
+        ({}, {"generation_config.json": {"eos_token_id": [5, 6]}}, (1, 5, 0)),
+        # The embedding has 1,000 rows: id 1,023 must not be used to fill up.
+        ({"pad_token": "PIECE_1023"}, {"config.json": {"vocab_size": 1000}}, (1, 2, 0)),
+    ],
+)
+def test_special_ids_come_from_the_files_in_order(
+    json_files: dict[str, bytes], tokenizer: Tokenizer, tmp_path: Path, config: dict, others: dict, expected: tuple
+) -> None:
+    piece = next(p for p, i in json.loads(json_files["tokenizer.json"])["model"]["vocab"].items() if i == 1023)
+    config = {key: piece if value == "PIECE_1023" else value for key, value in config.items()}
+    contents = {"tokenizer_config.json": config, **others}
+    files = json_files | {name: json.dumps(value).encode() for name, value in contents.items()}
+    made = Tokenizer(files, "here")
+    assert (made.bos_id, made.eos_id, made.pad_id) == expected
+    made.save(tmp_path / "copy")
+    copy = load_tokenizer(tmp_path / "copy")
+    assert (copy.bos_id, copy.eos_id, copy.pad_id) == expected
+    assert copy.fingerprint == made.fingerprint
+
+
+def test_chat_template_from_each_place(json_files: dict[str, bytes]) -> None:
+    named = {"chat_template": [{"name": "tool", "template": "t"}, {"name": "default", "template": "d"}]}
+    for config, jinja, expected in (({"chat_template": "c"}, None, "c"), (named, None, "d"), ({}, b"j", "j")):
+        files = json_files | {"tokenizer_config.json": json.dumps(config).encode()}
+        if jinja is not None:
+            files["chat_template.jinja"] = jinja
+        assert Tokenizer(files, "here").chat_template == expected
+
+
+def test_a_token_that_is_not_there(tokenizer: Tokenizer) -> None:
+    with pytest.raises(UserError, match=r"no token <ss>; did you mean <s>\?"):
+        tokenizer.special_id("<ss>")
+
+
+@pytest.mark.parametrize(
+    ("files", "reason"),
+    [
+        ({}, "no tokenizer.json or tokenizer.model"),
+        ({"tokenizer.json": b"{"}, "tokenizer.json is not valid JSON"),
+        ({"tokenizer.json": b"[]"}, "tokenizer.json holds no JSON object"),
+        ({"tokenizer.json": b"{}"}, "tokenizer.json cannot be read"),
+        ({"tokenizer.model": b"half a file"}, "not a SentencePiece model"),
+    ],
+)
+def test_bad_files_are_named(files: dict[str, bytes], reason: str) -> None:
+    with pytest.raises(UserError, match=f"^here: .*{reason}"):
+        Tokenizer(files, "here")
+
+
+def test_a_sentencepiece_model_of_another_kind_is_refused() -> None:
+    import io
+
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["consider this post and the other one"] * 5),
+        model_writer=model,
+        model_type="unigram",
+        vocab_size=40,
+        hard_vocab_limit=False,
+        minloglevel=2,
+    )
+    with pytest.raises(UserError, match="only SentencePiece models of LLaMA's kind"):
+        Tokenizer({"tokenizer.model": model.getvalue()}, "here")
+
+
+def test_no_eos_is_an_error(json_files: dict[str, bytes]) -> None:
+    text = json_files["tokenizer.json"].decode().replace('"</s>"', '"<end>"')
+    with pytest.raises(UserError, match="no eos_token is named"):
+        Tokenizer({"tokenizer.json": text.encode()}, "here")
+
+
+def test_loading_a_tokenizer_is_light() -> None:
+    code = (
+        "import sys; from mentallama_jax.formats.tokenizer import load_tokenizer;"
+        f"load_tokenizer({str(SAMPLE_TOKENIZER)!r});"
+        "print([m for m in ('jax', 'transformers', 'torch', 'huggingface_hub') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

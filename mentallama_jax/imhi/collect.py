@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mentallama_jax.errors import UserError
+from mentallama_jax.imhi import cleaning
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.imhi.sources import SourceFile
 from mentallama_jax.imhi.tables import Problem, Table
@@ -34,7 +35,7 @@ class ReadResult:
 def collect(
     tables: Iterable[tuple[Table, SourceFile, RowReader]], *, repair_mojibake: bool, strict: bool
 ) -> ReadResult:
-    """Read the rows of several tables.
+    """Read the rows of several tables; `repair_mojibake` mends their texts, `strict` raises at the first bad row.
 
     Raises:
         UserError: no row of a table can be read, or, with `strict`, one cannot.
@@ -84,9 +85,8 @@ def _check_texts(record: Record) -> None:
 
 
 def _repaired(record: Record) -> Record:
-    from mentallama_jax.imhi.cleaning import repair_mojibake
-
-    return replace(record, post=repair_mojibake(record.post), explanation=repair_mojibake(record.explanation))
+    post, explanation = cleaning.repair_mojibake(record.post), cleaning.repair_mojibake(record.explanation)
+    return replace(record, post=post, explanation=explanation)
 
 
 def _unique(record: Record, taken: set[str]) -> Record:

@@ -95,6 +95,7 @@ _END = re.compile(
     r" ?(?:$|[.,;:!()\n])| ?[-–—]+ | [-–—]+|\s+(?:reasoning|because|as|since|due to|is|the|this|that|they|there"
     r"|it|he|she|i|you|we|but|definitely|absolutely|indeed)\b"
 )
+_LONGEST_CLAUSE = 300
 _SENTENCE_END = re.compile(r"[.!?] |\n")
 _YES_NO_FIRST = re.compile(r"(?:yes|no), ")
 _REASONING_FIRST = re.compile(r"(?:reasoning ?: ?)?(?:\(?[a-e][.)] ?)?")
@@ -200,8 +201,10 @@ class _Reader:
         lines = [line.rstrip(".!") for line in text.split("\n")]
         labels |= {label for line in lines for label, name in self.names.items() if name.fullmatch(line)}
         for lead in self.lead.finditer(text):
-            if not is_withheld(_SENTENCE_END.split(text[: lead.start()])[-1]):
-                labels |= self._named(text, lead.end())
+            named = self._named(text, lead.end())
+            before = text[max(0, lead.start() - _LONGEST_CLAUSE) : lead.start()]
+            if named and not is_withheld(_SENTENCE_END.split(before)[-1]):
+                labels |= named
         return labels
 
     def claimed(self, text: str) -> set[str]:

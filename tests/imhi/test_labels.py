@@ -1,7 +1,9 @@
 """Reading labels from outputs; every sentence here was written for the tests."""
 
+import time
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mentallama_jax.imhi.labels import read_label
@@ -33,6 +35,7 @@ def test_both_released_formats_are_read(name, label, reasoning):
         assert read_label(wording + reasoning, task) == label
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(EVERY_LABEL),
     FILLER,
@@ -44,6 +47,7 @@ def test_a_label_is_read_whatever_reasoning_follows(labelled, reasoning, lead):
         assert read_label(f"{lead}{wording} Reasoning: {reasoning}", TASKS[name]) == label
 
 
+@settings(deadline=None)
 @given(st.sampled_from(EVERY_LABEL), FILLER)
 def test_a_label_sentence_may_follow_the_reasoning(labelled, reasoning):
     name, label = labelled
@@ -51,6 +55,7 @@ def test_a_label_sentence_may_follow_the_reasoning(labelled, reasoning):
     assert read_label(f"Reasoning: {reasoning}.\nAnswer: {TASKS[name].completion_words[label]}", TASKS[name]) == label
 
 
+@settings(deadline=None)
 @given(st.sampled_from(EVERY_LABEL), st.randoms(use_true_random=False))
 def test_case_and_white_space_do_not_matter(labelled, random):
     name, label = labelled
@@ -60,17 +65,20 @@ def test_case_and_white_space_do_not_matter(labelled, random):
         assert read_label(f"  {loose}  ", TASKS[name]) == label
 
 
+@settings(deadline=None)
 @given(st.sampled_from(sorted(TASKS)), FILLER)
 def test_words_that_only_hold_a_label_are_not_one(name, text):
     assert read_label(text, TASKS[name]) is None
     assert read_label(f"Reasoning: {text}", TASKS[name]) is None
 
 
+@settings(deadline=None)
 @given(st.sampled_from(sorted(TASKS)), st.text())
 def test_any_text_is_read_without_error_to_a_label_or_none(name, text):
     assert read_label(text, TASKS[name]) in {*TASKS[name].labels, None}
 
 
+@settings(deadline=None)
 @given(st.sampled_from(sorted(TASKS)), st.text(), st.text())
 def test_a_run_on_question_does_not_count(name, post, answer):
     task = TASKS[name]
@@ -317,10 +325,14 @@ def test_label_names(name, text, label):
     assert read_label(text, TASKS[name]) == label
 
 
-def test_a_long_output_is_read_quickly():
-    text = "the poster is very very very very " * 5000
-    assert read_label(text, TASKS["DR"]) is None
-    assert read_label("the the the my my final " * 5000, TASKS["SAD"]) is None
+@pytest.mark.parametrize(
+    "loop", ["the poster is very very very ", "the the my my final ", "answer: no ", "no, ", "- ", '"']
+)
+def test_an_output_that_loops_is_read_in_bounded_time(loop):
+    started = time.perf_counter()
+    for name in TASKS:
+        read_label(loop * 3000, TASKS[name])
+    assert time.perf_counter() - started < 20
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """AdamW (Loshchilov and Hutter 2019) with a linear warm-up, from optax."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -12,10 +14,11 @@ def learning_rate_schedule(config: OptimizerSection, total_steps: int) -> optax.
     """Learning rate of update 0, 1, ...: linear up to the peak, then cosine, linear or constant.
 
     The warm-up takes ceil(warmup_fraction * total_steps) updates; its first is already above 0, and the
-    update after it has the peak. The last update has `final_fraction` of the peak.
+    update after it has the peak. The decay would reach `final_fraction` of the peak one update after the
+    last, so that no update is spent on a learning rate of 0.
     """
-    warmup = -int(-config.warmup_fraction * total_steps // 1)
-    after = max(total_steps - warmup - 1, 1)
+    warmup = math.ceil(config.warmup_fraction * total_steps)
+    after = max(total_steps - warmup, 1)
     peak, final = config.learning_rate, config.learning_rate * config.final_fraction
     if config.schedule == "cosine":
         decay = optax.cosine_decay_schedule(peak, after, alpha=config.final_fraction)

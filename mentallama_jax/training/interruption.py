@@ -1,5 +1,6 @@
 """Stopping at the next update when asked to, in place of dying in the middle of one."""
 
+import os
 import signal
 import threading
 from types import FrameType, TracebackType
@@ -35,3 +36,6 @@ class StopRequest:
         if number == signal.SIGINT and self.signal_name:
             raise KeyboardInterrupt
         self.signal_name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+        again = "; once more: at once, without saving" if number == signal.SIGINT else ""
+        # Not through the console: the signal may have come while that holds its lock.
+        os.write(2, f"\n{self.signal_name}: stopping after this update{again}\n".encode())

@@ -29,7 +29,13 @@ class Validation:
         label_f1: LabelF1 | None,
         stop: StopRequest,
     ) -> None:
-        """Make the batches; `stop` cuts an evaluation short."""
+        """Make the batches; `stop` cuts an evaluation short.
+
+        Raises:
+            ValueError: the config asks for `label_f1` and there is no function for it.
+        """
+        if examples.to_answer and label_f1 is None:
+            raise ValueError("evaluation.generate_rows needs a label_f1 function")
         self._eval_step = make_eval_step(model, config)
         self._batches: list[Batch] = []
         if examples.validation is not None:
@@ -52,7 +58,7 @@ class Validation:
         for batch in self._batches:
             if self._stop:
                 return {}
-            sums.append(self._eval_step(params, batch.arrays))
+            sums.append(self._eval_step(params, jax.device_put(batch.arrays)))
         totals = [(float(loss), float(count)) for loss, count in jax.device_get(sums)]
         scores = {"validation_loss": math.fsum(loss for loss, _ in totals) / sum(count for _, count in totals)}
         if not math.isfinite(scores["validation_loss"]):

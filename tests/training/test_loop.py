@@ -1,0 +1,384 @@
+"""A whole run in this process: what it writes, when it evaluates and saves, what it refuses, how it stops."""
+
+import io
+import json
+import math
+import signal
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from rich.console import Console
+
+from mentallama_jax.cli.train import base_model
+from mentallama_jax.errors import UserError
+from mentallama_jax.training import checkpoints, loop, metrics, validation
+from mentallama_jax.training.checkpoints import complete_checkpoints
+from mentallama_jax.training.interruption import StopRequest
+from mentallama_jax.training.loop import train
+from mentallama_jax.training.metrics import read_metrics
+from mentallama_jax.training.run_directory import load_run
+from mentallama_jax.training.step import init_state
+
+
+def run_training(config, **more):
+    shown = io.StringIO()
+    result = train(config, base_model(config), console=Console(file=shown, width=200), **more)
+    return result, shown.getvalue()
+
+
+def losses(run_dir: Path) -> dict[int, float]:
+    rows = [row for row in read_metrics(Path(run_dir) / "metrics.jsonl") if row["kind"] == "train"]
+    assert len({row["step"] for row in rows}) == len(rows), "a step is logged twice"
+    return {row["step"]: row["loss"] for row in rows}
+
+
+def validations(run_dir: Path) -> dict[int, float]:
+    rows = [row for row in read_metrics(Path(run_dir) / "metrics.jsonl") if row["kind"] == "validation"]
+    assert len({row["step"] for row in rows}) == len(rows), "an evaluation is logged twice"
+    return {row["step"]: row["validation_loss"] for row in rows}
+
+
+@pytest.fixture(scope="module")
+def reference(tiny_config, tmp_path_factory):
+    """An uninterrupted run of 12 updates: its config, its result and what was shown."""
+    config = tiny_config(tmp_path_factory.mktemp("reference") / "run")
+    result, shown = run_training(config)
+    return config, result, shown
+
+
+@pytest.fixture(autouse=True, scope="module")
+def programs_are_traced_once(reference):
+    """The runs of this module differ in what happens around the step; the step itself is the reference's."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name in ((loop, "make_train_step"), (validation, "make_eval_step")):
+            patch.setattr(module, name, _cached(getattr(module, name)))
+        yield
+
+
+def _cached(make):
+    made = {}
+
+    def make_once(model, config, *total):
+        recipe = config.model_dump_json(include={"model", "optimizer", "data"})
+        key = (model, recipe, config.training.micro_batch_rows, *total)
+        if key not in made:
+            made[key] = make(model, config, *total)
+        return made[key]
+
+    return make_once
+
+
+def test_a_run_leaves_everything_that_it_promises(reference):
+    config, result, shown = reference
+    names = {path.name for path in result.run_dir.iterdir()}
+    assert names == {
+        *("config.json", "model_config.json", "versions.json", "data.json", "tokenizer", "metrics.jsonl"),
+        *("loss.png", "tensorboard", "checkpoints", "log.txt", "run.lock"),
+    }
+    assert json.loads((result.run_dir / "config.json").read_text()) == config.model_dump(mode="json")
+    assert (result.steps, result.total_steps, result.stopped_by) == (12, 12, "")
+    assert list(losses(result.run_dir)) == list(range(1, 13))
+    assert "12 in 2 epochs" in shown
+    assert "compiled the training step for" in shown
+    facts = json.loads((result.run_dir / "data.json").read_text())
+    assert facts["train"]["examples"] == 90
+    assert facts["validation"]["examples"] == 12
+    assert sum(facts["train"]["rows"].values()) == 90
+
+
+def test_the_model_learns(reference):
+    history = losses(reference[1].run_dir)
+    assert history[12] < history[1] - 0.3
+
+
+def test_a_line_of_the_metrics_has_every_figure(reference):
+    rows = read_metrics(reference[1].run_dir / "metrics.jsonl")
+    last = [row for row in rows if row["kind"] == "train"][-1]
+    assert last["step"] == 12
+    assert last["epoch"] == 2
+    assert last["target_tokens"] < last["real_tokens"]
+    assert 0 <= last["pad_share"] < 1
+    assert last["tokens_per_second"] > 0
+    assert last["grad_norm"] > 0
+
+
+def test_the_packed_step_is_compiled_once(reference):
+    assert reference[1].step_compiles == 1
+
+
+def test_evaluated_after_each_epoch_and_the_best_is_kept(reference):
+    result = reference[1]
+    scores = validations(result.run_dir)
+    assert list(scores) == [6, 12]
+    assert result.best.step == min(scores, key=scores.get)
+    assert [checkpoint.step for checkpoint in complete_checkpoints(result.run_dir / "checkpoints")] == [8, 12]
+
+
+def test_load_run_gives_the_trained_model_and_its_tokenizer(reference):
+    from mentallama_jax.formats.tokenizer import load_tokenizer
+
+    config, result, _ = reference
+    run = load_run(result.run_dir)
+    assert run.config == config
+    assert run.checkpoint.step == 12
+    assert load_tokenizer(run.tokenizer).fingerprint == base_model(config).tokenizer.fingerprint
+    untrained = init_state(run.model_config, config, 12)["params"]
+    assert jax.tree.structure(untrained) == jax.tree.structure(run.params)
+    assert not np.array_equal(untrained["embedding"], run.params["embedding"])
+    assert load_run(result.run_dir, 8, dtype="bfloat16").params["embedding"].dtype == jnp.bfloat16
+
+
+def test_a_finished_run_has_nothing_left_to_do(reference):
+    config, result, _ = reference
+    before = (result.run_dir / "metrics.jsonl").read_bytes()
+    again, shown = run_training(config)
+    assert (again.steps, again.best.step) == (12, result.best.step)
+    assert "done after 12 updates" in shown
+    assert (result.run_dir / "metrics.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_after_the_update_and_the_run_goes_on_bit_for_bit(
+    reference, tiny_config, tmp_path, monkeypatch, signal_number
+):
+    config = tiny_config(tmp_path / "run")
+    batch = loop.TrainingData.batch
+
+    def batch_and_signal(self, step):
+        if step == 7:  # asked for ahead of time, so the run stops somewhere before it
+            signal.raise_signal(signal_number)
+        return batch(self, step)
+
+    # In the main thread the handler runs as soon as that gets its turn.
+    monkeypatch.setattr(loop.TrainingData, "batch", batch_and_signal)
+    first, shown = run_training(config)
+    assert 0 < first.steps < 12
+    assert first.stopped_by == {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}[signal_number]
+    assert f"after update {first.steps} of 12; everything is saved" in shown
+    assert complete_checkpoints(tmp_path / "run" / "checkpoints")[-1].step == first.steps
+    monkeypatch.undo()
+    second, shown = run_training(config)
+    assert f"going on after update {first.steps} of 12" in shown
+    assert second.steps == 12
+    assert losses(tmp_path / "run") == losses(reference[1].run_dir)
+    assert validations(tmp_path / "run") == validations(reference[1].run_dir)
+
+
+def test_a_signal_in_an_evaluation_leaves_it_to_the_next_start(reference, tiny_config, tmp_path, monkeypatch):
+    config = tiny_config(tmp_path / "run")
+    monkeypatch.setattr(loop.Validation, "scores", lambda self, params, step: signal.raise_signal(signal.SIGTERM) or {})
+    first, _ = run_training(config)
+    assert first.steps == 6
+    monkeypatch.undo()
+    run_training(config)
+    assert validations(tmp_path / "run") == validations(reference[1].run_dir)
+
+
+def test_a_signal_in_the_last_evaluation_is_no_finished_run(reference, tiny_config, tmp_path, monkeypatch):
+    config = tiny_config(tmp_path / "run", evaluation={"every_steps": 12})
+    monkeypatch.setattr(loop.Validation, "scores", lambda self, params, step: signal.raise_signal(signal.SIGTERM) or {})
+    first, _ = run_training(config)
+    assert (first.steps, first.stopped_by, first.best) == (12, "SIGTERM", None)
+    monkeypatch.undo()
+    second, _ = run_training(config)
+    assert (second.stopped_by, second.best.step) == ("", 12)
+    assert validations(tmp_path / "run") == {12: validations(reference[1].run_dir)[12]}
+
+
+def test_a_second_ctrl_c_stops_at_once(tiny_config, tmp_path, monkeypatch):
+    config = tiny_config(tmp_path / "run")
+    monkeypatch.setattr(
+        loop.Validation, "scores", lambda *_: [signal.raise_signal(signal.SIGINT) for _ in range(2)] and {}
+    )
+    with pytest.raises(KeyboardInterrupt):
+        run_training(config)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def poison(monkeypatch, bad_step: int, figure: str) -> None:
+    """Make the figures and the parameters of one update NaN."""
+    make = loop.make_train_step
+
+    def make_poisoned(*arguments):
+        step = make(*arguments)
+
+        def poisoned(state, batch):
+            state, figures = step(state, batch)
+            if int(state["step"]) == bad_step:
+                figures |= {figure: jnp.float32(math.nan)}
+                state |= {"params": jax.tree.map(lambda x: x * math.nan, state["params"])}
+            return state, figures
+
+        poisoned._cache_size = step._cache_size
+        return poisoned
+
+    monkeypatch.setattr(loop, "make_train_step", make_poisoned)
+
+
+@pytest.mark.parametrize(
+    ("bad_step", "figure", "kept"), [(5, "loss", 4), (8, "grad_norm", 6), (9, "loss", 8), (12, "grad_norm", 8)]
+)
+def test_a_figure_that_is_not_finite_stops_the_run_and_is_never_saved(
+    tiny_config, tmp_path, monkeypatch, bad_step, figure, kept
+):
+    config = tiny_config(tmp_path / "run")
+    poison(monkeypatch, bad_step, figure)
+    with pytest.raises(UserError) as caught:
+        run_training(config)
+    message = str(caught.value)
+    assert f"update {bad_step} (epoch {1 if bad_step <= 6 else 2})" in message
+    assert "nan" in message
+    bad = json.loads((tmp_path / "run" / "bad_batch.json").read_text())
+    assert (bad["step"], len(bad["examples"])) == (bad_step, 16 if bad_step not in (6, 12) else 10)
+    assert bad["examples"][0] in message
+    saved = complete_checkpoints(tmp_path / "run" / "checkpoints")
+    assert saved[-1].step == kept
+    for checkpoint in saved:
+        params = load_run(tmp_path / "run", checkpoint.step).params
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
+    assert max(losses(tmp_path / "run")) == bad_step - 1
+
+
+def test_label_f1_answers_the_same_rows_each_time_and_chooses_the_best(tiny_config, tmp_path):
+    asked = []
+
+    def label_f1(params, records):
+        asked.append(tuple(record.id for record in records))
+        return [0.4, 0.9, 0.1][len(asked) - 1]
+
+    config = tiny_config(
+        tmp_path / "run",
+        evaluation={"generate_rows": 5, "metric": "label_f1", "every_steps": 4},
+        checkpoint={"keep_last": 1},
+    )
+    result, _ = run_training(config, label_f1=label_f1)
+    assert len(asked) == 3
+    assert len(set(asked)) == 1
+    assert len(asked[0]) == 5
+    assert (result.best.step, result.best.scores["label_f1"]) == (8, 0.9)
+    assert [checkpoint.step for checkpoint in complete_checkpoints(tmp_path / "run" / "checkpoints")] == [8, 12]
+    rows = [row for row in read_metrics(tmp_path / "run" / "metrics.jsonl") if row["kind"] == "validation"]
+    assert [row["label_f1"] for row in rows] == [0.4, 0.9, 0.1]
+
+
+def test_without_validation_data_the_last_checkpoint_is_the_best(tiny_config, tmp_path):
+    config = tiny_config(tmp_path / "run", data={"validation": []})
+    result, shown = run_training(config)
+    assert result.best is None
+    assert load_run(result.run_dir).checkpoint.step == 12
+    assert "the last checkpoint is the best" in shown
+
+
+def test_the_validation_loss_is_the_mean_over_target_tokens_and_no_mean_of_means(tiny_config, tmp_path, monkeypatch):
+    config = tiny_config(tmp_path / "run")
+    base = base_model(config)
+    examples = loop.load_examples(config, base.tokenizer, print)
+    each_target_costs_its_id = lambda params, batch: (  # noqa: E731
+        (batch["tokens"] * batch["loss_mask"]).sum().astype("float32"),
+        batch["loss_mask"].sum(),
+    )
+    monkeypatch.setattr(validation, "make_eval_step", lambda *_: each_target_costs_its_id)
+    scores = validation.Validation(config, base.config, examples, None, StopRequest()).scores({}, 1)
+    store = examples.validation
+    targets = [
+        store.tokens[store.offsets[i] + store.prompt_lengths[i] : store.offsets[i + 1]] for i in range(len(store))
+    ]
+    assert scores["validation_loss"] == pytest.approx(np.concatenate(targets).mean(), rel=1e-6)
+
+
+def test_log_every_thins_the_lines_but_not_the_guard(tiny_config, tmp_path, monkeypatch):
+    config = tiny_config(tmp_path / "run", training={"log_every": 5})
+    poison(monkeypatch, 7, "loss")
+    with pytest.raises(UserError, match="update 7 "):
+        run_training(config)
+    assert list(losses(tmp_path / "run")) == [5]
+
+
+def test_a_full_disk_while_writing_metrics_is_one_line_and_the_run_goes_on(
+    reference, tiny_config, tmp_path, monkeypatch
+):
+    config = tiny_config(tmp_path / "run")
+    write = metrics.MetricsLog.write
+
+    def full(self, kind, step, figures):
+        if step == 7:
+            raise OSError(28, "No space left on device")
+        write(self, kind, step, figures)
+
+    monkeypatch.setattr(metrics.MetricsLog, "write", full)
+    with pytest.raises(UserError, match=r"run: No space left on device; .*make room.*same command again"):
+        run_training(config)
+    monkeypatch.undo()
+    run_training(config)
+    assert losses(tmp_path / "run") == losses(reference[1].run_dir)
+
+
+def test_a_full_disk_while_saving_is_one_line_and_the_run_goes_on(reference, tiny_config, tmp_path, monkeypatch):
+    config = tiny_config(tmp_path / "run")
+    write_json = checkpoints.write_json
+
+    def full(path, value):
+        if path.name == "manifest.json" and path.parent.name == "00000008":
+            raise OSError(28, "No space left on device")
+        write_json(path, value)
+
+    monkeypatch.setattr(checkpoints, "write_json", full)
+    with pytest.raises(UserError, match=r"00000008: the checkpoint could not be written .*No space left.*make room"):
+        run_training(config)
+    monkeypatch.undo()
+    run_training(config)
+    assert losses(tmp_path / "run") == losses(reference[1].run_dir)
+
+
+def test_a_damaged_checkpoint_costs_the_updates_since_the_one_before(reference, tiny_config, tmp_path, monkeypatch):
+    config = tiny_config(tmp_path / "run")
+    poison(monkeypatch, 11, "loss")
+    with pytest.raises(UserError):
+        run_training(config)
+    monkeypatch.undo()
+    victim = max((tmp_path / "run" / "checkpoints" / "00000008" / "params").rglob("*"), key=lambda p: p.stat().st_size)
+    victim.write_bytes(victim.read_bytes()[:-1])
+    _, shown = run_training(config)
+    assert "00000008: damaged checkpoint" in shown
+    assert "going on after update 6 of 12" in shown
+    assert losses(tmp_path / "run") == losses(reference[1].run_dir)
+
+
+def test_exhausted_device_memory_names_what_to_lower(tiny_config, tmp_path, monkeypatch):
+    def exhausted(*_):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory allocating 1 byte")
+
+    exhausted._cache_size = lambda: 0
+    monkeypatch.setattr(loop, "make_train_step", lambda *_: exhausted)
+    with pytest.raises(UserError, match=r"out of device memory; lower training.micro_batch_rows \(now 4\)"):
+        run_training(tiny_config(tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data": {"max_length": 1024}}, "data.max_length 1024 is more than the 512 positions"),
+        ({"data": {"train": ["nowhere.jsonl"]}}, "data.train: nowhere.jsonl: no such file"),
+        ({"data": {"validation": ["nowhere.jsonl"]}}, "data.validation: nowhere.jsonl: no such file"),
+        ({"data": {"train": ["sample:test"]}}, "data.train: no row of split train"),
+        ({"data": {"max_length": 24}}, "needs 55 tokens even with an empty post; 24 are allowed"),
+        ({"model": {"tokenizer": "nowhere"}}, "nowhere"),
+        ({"model": {"source": "toy", "weights": "pretrained"}}, "toy is a shape without weights"),
+        ({"model": {"source": "toy", "tokenizer": None}}, "model.tokenizer: toy brings none"),
+    ],
+)
+def test_what_cannot_work_is_one_line_before_anything_starts(tiny_config, tmp_path, changes, message):
+    with pytest.raises(UserError, match=message.replace(".", r"\.")) as caught:
+        run_training(tiny_config(tmp_path / "run", **changes))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_vocabulary_larger_than_the_embedding_is_refused(tiny_config, tiny_model, tmp_path):
+    small = json.loads((tiny_model / "config.json").read_text()) | {"vocab_size": 1000}
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text(json.dumps(small))
+    with pytest.raises(UserError, match=r"model.tokenizer has 1024 tokens and .* embeds 1000"):
+        run_training(tiny_config(tmp_path / "run", model={"source": str(tmp_path / "model")}))

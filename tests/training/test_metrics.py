@@ -1,0 +1,112 @@
+"""The metrics file across interruptions, the TensorBoard files, the loss curve."""
+
+import json
+import struct
+
+import pytest
+
+from mentallama_jax.training.metrics import MetricsLog, draw_loss_curve, read_metrics
+
+
+def write_run(folder, start, stop, *, evaluated=False):
+    with MetricsLog(folder / "metrics.jsonl", folder / "tensorboard", start, evaluated=evaluated) as metrics:
+        for step in range(start + 1, stop + 1):
+            metrics.write("train", step, {"loss": 1 / step})
+            if step % 4 == 0:
+                metrics.write("validation", step, {"validation_loss": 2 / step})
+
+
+def steps(folder, kind):
+    return [row["step"] for row in read_metrics(folder / "metrics.jsonl") if row["kind"] == kind]
+
+
+def events(folder) -> list[tuple[int, str, float]]:
+    """(step, name, value) of every scalar, read from the record format: length, its CRC, event, CRC."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    found = []
+    for path in sorted((folder / "tensorboard").iterdir()):
+        data = path.read_bytes()
+        while data:
+            (length,) = struct.unpack("<Q", data[:8])
+            event = Event.FromString(data[12 : 12 + length])
+            found += [(event.step, value.tag, value.simple_value) for value in event.summary.value]
+            data = data[16 + length :]
+    return found
+
+
+def test_a_resumed_run_has_each_step_once(tmp_path):
+    write_run(tmp_path, 0, 10)
+    write_run(tmp_path, 6, 12)
+    assert steps(tmp_path, "train") == list(range(1, 13))
+    assert steps(tmp_path, "validation") == [4, 8, 12]
+
+
+@pytest.mark.parametrize(("evaluated", "kept"), [(True, [4, 8]), (False, [4])])
+def test_the_evaluation_of_the_restored_step_stays_only_if_it_was_completed(tmp_path, evaluated, kept):
+    write_run(tmp_path, 0, 9)
+    with MetricsLog(tmp_path / "metrics.jsonl", tmp_path / "tensorboard", 8, evaluated=evaluated):
+        pass
+    assert steps(tmp_path, "validation") == kept
+    assert steps(tmp_path, "train") == list(range(1, 9))
+
+
+def test_a_line_that_was_cut_off_is_dropped(tmp_path):
+    write_run(tmp_path, 0, 5)
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(path.read_bytes()[:-9])
+    write_run(tmp_path, 3, 6)
+    assert steps(tmp_path, "train") == [1, 2, 3, 4, 5, 6]
+    assert all(json.loads(line) for line in path.read_text().splitlines())
+
+
+def test_a_line_is_there_as_soon_as_it_is_written(tmp_path):
+    with MetricsLog(tmp_path / "metrics.jsonl", tmp_path / "tensorboard", 0, evaluated=False) as metrics:
+        metrics.write("train", 1, {"loss": 2.5})
+        assert read_metrics(tmp_path / "metrics.jsonl") == [{"kind": "train", "step": 1, "loss": 2.5}]
+
+
+def test_json_has_no_nan(tmp_path):
+    log = MetricsLog(tmp_path / "metrics.jsonl", tmp_path / "tensorboard", 0, evaluated=False)
+    with log as metrics, pytest.raises(ValueError, match="JSON compliant"):
+        metrics.write("train", 1, {"loss": float("nan")})
+
+
+def test_tensorboard_holds_the_same_figures(tmp_path):
+    write_run(tmp_path, 0, 4)
+    found = events(tmp_path)
+    assert [(step, name) for step, name, _ in found] == [
+        *((step, "train/loss") for step in range(1, 5)),
+        (4, "validation/validation_loss"),
+    ]
+    assert [value for *_, value in found] == pytest.approx([1, 1 / 2, 1 / 3, 1 / 4, 1 / 2])
+
+
+def test_a_resumed_run_writes_a_file_of_its_own(tmp_path):
+    write_run(tmp_path, 0, 4)
+    write_run(tmp_path, 2, 4)
+    assert len(list((tmp_path / "tensorboard").iterdir())) == 2
+
+
+def test_a_full_disk_raises_at_once_and_never_hangs(tmp_path, monkeypatch):
+    from tensorboardX.event_file_writer import EventsWriter
+
+    def full(self, event):
+        raise OSError(28, "No space left on device")
+
+    with MetricsLog(tmp_path / "metrics.jsonl", tmp_path / "tensorboard", 0, evaluated=False) as metrics:
+        monkeypatch.setattr(EventsWriter, "write_event", full)
+        for step in range(1, 40):
+            with pytest.raises(OSError, match="No space left"):
+                metrics.write("train", step, {"loss": 1.0})
+
+
+def test_the_loss_curve_is_a_picture(tmp_path):
+    write_run(tmp_path, 0, 8)
+    draw_loss_curve(tmp_path / "metrics.jsonl", tmp_path / "loss.png")
+    assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_there_is_no_curve_of_nothing(tmp_path):
+    draw_loss_curve(tmp_path / "metrics.jsonl", tmp_path / "loss.png")
+    assert list(tmp_path.iterdir()) == []

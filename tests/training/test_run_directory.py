@@ -1,0 +1,196 @@
+"""Who may write to a run directory, and when a run may be gone on with."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mentallama_jax.errors import UserError
+from mentallama_jax.models.presets import PRESETS
+from mentallama_jax.models.rotary import RopeScaling
+from mentallama_jax.training import run_directory
+from mentallama_jax.training.run_directory import RunDirectory, data_fingerprint, load_run
+from mentallama_jax.training.tokens import TokenStore
+
+ROOT = Path(__file__).resolve().parents[2]
+FACTS = {"fingerprints": {"train": "aa", "validation": "bb"}, "train": {"examples": 3}}
+
+HOLD = """
+import sys, time
+from mentallama_jax.training.run_directory import RunDirectory
+with RunDirectory(sys.argv[1]).locked():
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+class NoTokenizer:
+    def save(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+
+
+def with_a_checkpoint(run: RunDirectory) -> None:
+    folder = run.checkpoints / "00000004"
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text(json.dumps({"step": 4, "scores": {}, "files": {}}))
+
+
+def prepare(run: RunDirectory, config, model=PRESETS["toy"], facts=FACTS) -> list[str]:
+    said: list[str] = []
+    with run.locked():
+        run.prepare(config, model, facts, NoTokenizer(), said.append)
+    return said
+
+
+def test_two_processes_in_one_directory_are_refused_until_the_first_is_gone(tmp_path):
+    run = RunDirectory(tmp_path / "run")
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(run.path)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(UserError, match=rf"run: process {holder.pid} on .* is training here"), run.locked():
+            pass
+    finally:
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
+        holder.stdout.close()
+    with run.locked():
+        assert f"process {os.getpid()} " in (run.path / "run.lock").read_text()
+
+
+def test_a_folder_with_other_things_is_not_taken_for_a_run(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with (
+        pytest.raises(UserError, match=r"not a run directory \(it holds thesis.tex\)"),
+        RunDirectory(tmp_path).locked(),
+    ):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_path_that_cannot_be_a_folder_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="file/run: cannot be used"), RunDirectory(tmp_path / "file" / "run").locked():
+        pass
+
+
+def test_another_recipe_is_refused_with_the_difference(tmp_path, tiny_config):
+    run = RunDirectory(tmp_path / "run")
+    prepare(run, tiny_config(run.path))
+    with_a_checkpoint(run)
+    changed = tiny_config(run.path, optimizer={"learning_rate": 2e-3}, training={"batch_size": 8, "epochs": 3})
+    before = run.config.read_text()
+    with pytest.raises(UserError) as caught:
+        prepare(run, changed)
+    message = str(caught.value)
+    assert "optimizer.learning_rate was 0.001, is 0.002" in message
+    assert "training.batch_size was 16, is 8" in message
+    assert "training.epochs was 2.0, is 3.0" in message
+    assert "\n" not in message
+    assert run.config.read_text() == before
+
+
+def test_what_does_not_change_the_recipe_may_change(tmp_path, tiny_config):
+    run = RunDirectory(tmp_path / "run")
+    prepare(run, tiny_config(run.path))
+    with_a_checkpoint(run)
+    changed = tiny_config(
+        run.path,
+        model={"remat": "full"},
+        data={"train": ["moved"], "cache_dir": "elsewhere"},
+        training={"log_every": 7, "compile_cache_dir": None},
+        evaluation={"every_steps": 3},
+        checkpoint={"every_steps": 1, "keep_last": 5},
+    )
+    prepare(run, changed)
+    assert json.loads(run.config.read_text()) == changed.model_dump(mode="json")
+
+
+def test_other_data_is_refused_even_under_the_same_path(tmp_path, tiny_config):
+    run = RunDirectory(tmp_path / "run")
+    prepare(run, tiny_config(run.path))
+    with_a_checkpoint(run)
+    other = {"fingerprints": {"train": "cc", "validation": "bb"}, "train": {"examples": 4}}
+    with pytest.raises(UserError, match=r"other data \(train was aa, is cc\)"):
+        prepare(run, tiny_config(run.path), facts=other)
+
+
+def test_another_model_under_the_same_name_is_refused(tmp_path, tiny_config):
+    run = RunDirectory(tmp_path / "run")
+    prepare(run, tiny_config(run.path))
+    with_a_checkpoint(run)
+    wider = dataclasses.replace(PRESETS["toy"], intermediate_size=512)
+    with pytest.raises(UserError, match=r"another model \(intermediate_size was 352, is 512\)"):
+        prepare(run, tiny_config(run.path), model=wider)
+
+
+def test_before_the_first_checkpoint_a_new_recipe_replaces_the_old_one(tmp_path, tiny_config):
+    run = RunDirectory(tmp_path / "run")
+    prepare(run, tiny_config(run.path))
+    changed = tiny_config(run.path, optimizer={"learning_rate": 2e-3})
+    prepare(run, changed)
+    assert json.loads(run.config.read_text())["optimizer"]["learning_rate"] == 2e-3
+
+
+def test_a_key_that_came_with_a_newer_version_has_its_default(tmp_path, tiny_config):
+    run = RunDirectory(tmp_path / "run")
+    prepare(run, tiny_config(run.path))
+    with_a_checkpoint(run)
+    old = json.loads(run.config.read_text())
+    del old["optimizer"]["epsilon"]
+    run.config.write_text(json.dumps(old))
+    prepare(run, tiny_config(run.path))
+
+
+def test_other_versions_are_said_and_kept_beside_the_first(tmp_path, tiny_config, monkeypatch):
+    run = RunDirectory(tmp_path / "run")
+    assert prepare(run, tiny_config(run.path)) == []
+    assert prepare(run, tiny_config(run.path)) == []
+    now = run_directory.versions()
+    monkeypatch.setattr(run_directory, "versions", lambda: now | {"jax": "99.0"})
+    said = prepare(run, tiny_config(run.path))
+    assert len(said) == 1
+    assert f"jax {now['jax']} -> 99.0" in said[0]
+    assert [entry["jax"] for entry in json.loads(run.versions.read_text())] == [now["jax"], "99.0"]
+
+
+def test_the_shape_of_a_model_with_scaled_positions_survives(tmp_path, tiny_config):
+    run = RunDirectory(tmp_path / "run")
+    scaling = RopeScaling("llama3", 8.0, 1.0, 4.0, 8192)
+    model = dataclasses.replace(PRESETS["toy"], rope_scaling=scaling)
+    prepare(run, tiny_config(run.path), model=model)
+    assert run_directory._model_config(json.loads(run.model_config.read_text())) == model
+
+
+def test_load_run_elsewhere_says_what_is_missing(tmp_path):
+    with pytest.raises(UserError, match=r"not a run directory \(it has no config.json\)"):
+        load_run(tmp_path)
+
+
+def make_store(**changes) -> TokenStore:
+    values = {
+        "key": "k",
+        "ids": ("DR/train/1", "DR/train/2"),
+        "tokens": np.arange(7, dtype=np.int32),
+        "offsets": np.array([0, 3, 7]),
+        "prompt_lengths": np.array([1, 2], np.int32),
+        "truncated": np.zeros(2, np.int32),
+    }
+    return TokenStore(**values | changes)
+
+
+def test_the_fingerprint_of_data_is_that_of_its_examples_in_order():
+    one = data_fingerprint(make_store())
+    assert data_fingerprint(make_store(key="made by newer code", truncated=np.ones(2, np.int32))) == one
+    for change in (
+        {"ids": ("DR/train/2", "DR/train/1")},
+        {"tokens": np.arange(7, dtype=np.int32)[::-1]},
+        {"offsets": np.array([0, 4, 7])},
+        {"prompt_lengths": np.array([2, 2], np.int32)},
+    ):
+        assert data_fingerprint(make_store(**change)) != one

@@ -22,7 +22,7 @@ from mentallama_jax.imhi.sources import SourceFile, find_files, split_named
 from mentallama_jax.imhi.tables import Problem, Table, read_table, table_of_rows
 from mentallama_jax.imhi.tasks import TASKS, Task, task_named
 
-__all__ = ["Problem", "ReadResult", "read_records", "records_from_dataset", "split_query"]
+__all__ = ["Problem", "ReadResult", "read_file", "read_records", "records_from_dataset", "split_query"]
 
 _KEYS = tuple(key.name for key in fields(Record))
 
@@ -59,6 +59,16 @@ def read_records(
         raise UserError(f"{', '.join(map(str, sources))}: holds no row of the split that is asked for")
     result.passed_over.extend(passed_over)
     return result
+
+
+def read_file(file: SourceFile, *, repair_mojibake: bool = False) -> ReadResult:
+    """Read one of the files that `sources.find_files` finds, on its own; rows of splits not wanted are left out.
+
+    Raises:
+        UserError: it is malformed, or none of its rows can be read.
+    """
+    table = read_table(file.path)
+    return collect([(table, file, _layout(table, file))], repair_mojibake=repair_mojibake, strict=False)
 
 
 def records_from_dataset(

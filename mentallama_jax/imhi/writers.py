@@ -1,13 +1,13 @@
 """Records to JSONL or Parquet, so that reading them back gives equal records, and to the released CSV layouts."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Literal
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.files import atomic_open, write_jsonl
+from mentallama_jax.files import atomic_folder, atomic_open, write_jsonl
 from mentallama_jax.imhi.prompts import (
     completion_query,
     completion_response,
@@ -54,9 +54,49 @@ def write_queries(path: str | Path, records: Sequence[Record], layout: Literal["
     instruction = layout == "instruction"
     query = instruction_query if instruction else completion_query
     response = instruction_response if instruction else completion_response
+    _write_csv(path, ("query", "gpt-3.5-turbo"), ((query(record), response(record)) for record in records))
+
+
+def write_release(folder: str | Path, records: Sequence[Record]) -> None:
+    """Write records as a folder in the layout of the release, in both wordings; all of it or nothing.
+
+    `train_data/{instruction_data,complete_data}/DATASET/{train,val}.csv`, completion in the columns
+    `post,question,response`, and `test_data/test_{instruction,complete}/DATASET.csv`. Ids are lost.
+
+    Raises:
+        UserError: no records, one without a split, or the folder exists and is not empty.
+    """
+    if not records:
+        raise UserError(f"{folder}: there are no records to write")
+    parts: dict[tuple[str, str], list[Record]] = {}
+    for record in records:
+        if not record.split:
+            raise UserError(f"{record.source or record.id}: has no split, by which the release names its files")
+        parts.setdefault((record.dataset, record.split), []).append(record)
+    with atomic_folder(Path(folder)) as new:
+        for (dataset, split), rows in parts.items():
+            if split == "test":
+                write_queries(new / "test_data" / "test_instruction" / f"{dataset}.csv", rows, "instruction")
+                write_queries(new / "test_data" / "test_complete" / f"{dataset}.csv", rows, "completion")
+            else:
+                write_queries(new / "train_data" / "instruction_data" / dataset / f"{split}.csv", rows, "instruction")
+                _write_parts(new / "train_data" / "complete_data" / dataset / f"{split}.csv", rows)
+
+
+def _write_parts(path: Path, records: Sequence[Record]) -> None:
+    """The completion format as the released training files have it: the query in two cells."""
+    middle = " Question: "
+    rows = []
+    for record in records:
+        post, _, prefix = completion_query(record).rpartition(f" {middle}")
+        rows.append((post, f"{middle}{prefix}", completion_response(record)))
+    _write_csv(path, ("post", "question", "response"), rows)
+
+
+def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     with atomic_open(path) as stream:
-        stream.write("query,gpt-3.5-turbo\n")
-        stream.writelines(f"{_cell(query(record))},{_cell(response(record))}\n" for record in records)
+        for row in (columns, *rows):
+            stream.write(",".join(map(_cell, row)) + "\n")
 
 
 def _cell(text: str) -> str:

@@ -1,0 +1,289 @@
+"""What `mentallama data check` measures and shows."""
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from mentallama_jax.config import Style, TrainingSection
+from mentallama_jax.errors import UserError
+from mentallama_jax.files import write_json
+from mentallama_jax.formats.tokenizer import load_tokenizer
+from mentallama_jax.imhi.check import CheckReport, PartReport, check_records
+from mentallama_jax.imhi.lengths import Length, LengthReport, measure_length, summarise_lengths
+from mentallama_jax.imhi.records import Record
+from mentallama_jax.imhi.survey import survey
+from mentallama_jax.training.packing import PlanSettings, plan_epoch
+
+_SHOWN_ROWS = 10
+_PIPE_WIDTH = 120
+
+
+@dataclass(frozen=True, slots=True)
+class PaddingReport:
+    """Padding as a fraction of all tokens computed in an epoch, for each way to lay out rows.
+
+    Attributes:
+        rows: examples; the training rows, or all where no row is marked as one.
+        tokens: of these, within the limit.
+        padded: every example in a row of the limit's length.
+        bucketed: examples of about one length in rows of it, at the default batch of training.
+        packed: several examples in a row of the limit's length, at the default batch of training.
+    """
+
+    rows: int
+    tokens: int
+    padded: float
+    bucketed: float
+    packed: float
+
+
+def check(options: argparse.Namespace) -> int:
+    """Read, report, and write the JSON file; return the exit status."""
+    if options.max_length < 1:
+        raise UserError("--max-length must be 1 or more")
+    found = survey(options.sources, repair_mojibake=options.repair)
+    for line in found.unreadable:
+        print(f"error: {line}", file=sys.stderr)
+    if found.records:
+        report = check_records(found)
+        facts: dict[str, Any] = report.as_json()
+        lengths: list[LengthReport] = []
+        padding = None
+        if options.tokenizer:
+            lengths, padding = _measure(found.records, report, options)
+            facts |= {"lengths": [asdict(part) for part in lengths], "padding": padding and asdict(padding)}
+            facts |= {"measured_with": _measured_with(options)}
+        if options.json:
+            write_json(options.json, facts)
+        _show(report, lengths, padding, options)
+    elif not found.unreadable:
+        raise UserError(f"{', '.join(options.sources)}: holds no row of the split that is asked for")
+    if found.unreadable:
+        return 2
+    return 1 if options.strict and found.bad_rows else 0
+
+
+def _measured_with(options: argparse.Namespace) -> dict[str, Any]:
+    return {"tokenizer": options.tokenizer, "style": options.style, "max_length": options.max_length}
+
+
+def _measure(
+    records: Sequence[Record], report: CheckReport, options: argparse.Namespace
+) -> tuple[list[LengthReport], PaddingReport | None]:
+    source = options.tokenizer
+    if source == "sample":
+        source = Path(str(resources.files("mentallama_jax.imhi"))) / "sample" / "tokenizer"
+    tokenizer = load_tokenizer(source)
+    style = cast(Style, options.style)
+    lengths = [measure_length(record, style, tokenizer, options.max_length) for record in _with_progress(records)]
+    parts = [(part.dataset, part.split) for part in report.parts]
+    return summarise_lengths(lengths, parts), _padding(lengths, options.max_length)
+
+
+def _with_progress(records: Sequence[Record]) -> Iterable[Record]:
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+        yield from progress.track(records, description="Measuring")
+
+
+def _padding(lengths: Sequence[Length], max_length: int) -> PaddingReport | None:
+    """What training would pad; None where no row fits."""
+    training = [length for length in lengths if length.part[1] == "train"] or lengths
+    kept = np.array([length.kept for length in training if length.kept is not None], np.int64)
+    if not len(kept):
+        return None
+    defaults = TrainingSection(run_dir="", epochs=1)
+    tokens, micro_batch = int(kept.sum()), defaults.micro_batch_rows
+
+    def computed(layout: Any) -> int:
+        settings = PlanSettings(
+            seed=defaults.seed,
+            batch_size=defaults.batch_size,
+            batch_unit=defaults.batch_unit,
+            max_length=max_length,
+            layout=layout,
+            micro_batch_rows=micro_batch,
+        )
+        rows = [
+            (-(-len(update.row_ends) // micro_batch), update.row_length) for update in plan_epoch(kept, settings, 0)
+        ]
+        return sum(micro_batches * micro_batch * row_length for micro_batches, row_length in rows)
+
+    return PaddingReport(
+        rows=len(kept),
+        tokens=tokens,
+        padded=1 - tokens / (len(kept) * max_length),
+        bucketed=1 - tokens / computed("bucketed"),
+        packed=1 - tokens / computed("packed"),
+    )
+
+
+def _show(
+    report: CheckReport, lengths: Sequence[LengthReport], padding: PaddingReport | None, options: argparse.Namespace
+) -> None:
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = max(console.width, _PIPE_WIDTH)
+    console.print(_parts_table(report.parts))
+    console.print(_labels_table(report.parts))
+    if any(part.rows for part in report.wordings):
+        console.print(_wordings_table(report))
+    if any(leak.any for leak in report.shared.leaks):
+        console.print(_leaks_table(report))
+    if _other_pairs(report):
+        console.print(_pairs_table(report))
+    if lengths:
+        console.print(_lengths_table(lengths, options))
+    for line in (*_notes(report), *_length_notes(lengths, padding, options)):
+        console.print(line, soft_wrap=True, markup=False)
+
+
+def _table(title: str, *columns: str, left: int = 2) -> Table:
+    """A table whose first `left` columns hold words and the others numbers."""
+    table = Table(title=title, title_justify="left")
+    for number, name in enumerate(columns):
+        table.add_column(name, justify="left" if number < left else "right")
+    return table
+
+
+def _parts_table(parts: Sequence[PartReport]) -> Table:
+    table = _table(
+        "Rows", "data set", "split", "rows", "benchmark", "posts", "mojibake", "#NAME?", "repeated", "conflicting",
+        "no explanation",
+    )  # fmt: skip
+    for part in parts:
+        benchmark = "-" if part.benchmark_rows is None else str(part.benchmark_rows)
+        risks = (part.mojibake, part.spreadsheet_errors, part.repeated_questions, part.conflicting_questions)
+        numbers = (part.rows, benchmark, part.posts, *(number or "" for number in (*risks, part.empty_explanations)))
+        table.add_row(part.dataset, part.split or "-", *map(str, numbers))
+    return table
+
+
+def _labels_table(parts: Sequence[PartReport]) -> Table:
+    table = _table("Labels", "data set", "split", "aspect", "rows of each label", left=4)
+    for part in parts:
+        for aspect, labels in part.labels.items():
+            total = sum(labels.values())
+            shares = ", ".join(f"{label} {count} ({count / total:.0%})" for label, count in labels.items())
+            table.add_row(part.dataset, part.split or "-", aspect or "-", shares)
+    return table
+
+
+def _wordings_table(report: CheckReport) -> Table:
+    table = _table(
+        "Rows whose two wordings differ (instruction, completion)",
+        "data set", "split", "compared", "post cut in one", "white space", "post otherwise", "answer",
+    )  # fmt: skip
+    for part in filter(lambda part: part.rows, report.wordings):
+        numbers = (part.cut, part.white_space, part.other, part.answers)
+        table.add_row(part.dataset, part.split or "-", str(part.compared), *(str(number or "") for number in numbers))
+    return table
+
+
+def _leaks_table(report: CheckReport) -> Table:
+    table = _table(
+        "Leaks: validation and test posts that are training posts", "data set", "split", "posts", "of its own",
+        "of other data sets", "of any", "share",
+    )  # fmt: skip
+    for leak in report.shared.leaks:
+        if leak.any:
+            others = ", ".join(f"{name} {count}" for name, count in leak.others.items())
+            share = f"{leak.any / leak.posts:.1%}"
+            table.add_row(leak.dataset, leak.split, str(leak.posts), str(leak.own), others, str(leak.any), share)
+    return table
+
+
+def _other_pairs(report: CheckReport) -> list[tuple[str, str, int]]:
+    """Pairs of parts that share posts, but those that `leaks` tells of."""
+    shared, pairs = report.shared, []
+    for row, first in enumerate(shared.parts):
+        for column, second in enumerate(shared.parts[:row]):
+            is_leak = (first[1] == "train") != (second[1] == "train") and first[1] and second[1]
+            if shared.matrix[row][column] and not is_leak:
+                pairs.append((_name(second), _name(first), shared.matrix[row][column]))
+    return pairs
+
+
+def _pairs_table(report: CheckReport) -> Table:
+    table = _table("Other posts in two places", "in", "and in", "posts")
+    for first, second, count in _other_pairs(report):
+        table.add_row(first, second, str(count))
+    return table
+
+
+def _name(part: tuple[str, str]) -> str:
+    return " ".join(filter(None, part))
+
+
+def _lengths_table(lengths: Sequence[LengthReport], options: argparse.Namespace) -> Table:
+    table = _table(
+        f"Tokens of prompt and response ({options.tokenizer}, {options.style})",
+        "data set", "split", "rows", "mean", "p5", "p50", "p95", "longest", f"over {options.max_length}", "cut tokens",
+    )  # fmt: skip
+    for part in lengths:
+        over = f"{part.too_long} ({part.too_long / part.rows:.1%})" if part.too_long else ""
+        quantiles = (part.p5, part.p50, part.p95, part.longest)
+        numbers = (part.rows, f"{part.mean:.0f}", *quantiles, over, part.cut_tokens or "")
+        table.add_row(part.dataset, part.split or "-", *map(str, numbers))
+    return table
+
+
+def _notes(report: CheckReport) -> list[str]:
+    """What the tables do not show, and what can be done about what they show."""
+    rows, files = sum(part.rows for part in report.parts), len(report.files)
+    notes = [f"{rows} rows in {files} files; {len(report.bad_rows)} rows cannot be read"]
+    notes += [f"  {problem}" for problem in report.bad_rows[:_SHOWN_ROWS]]
+    if len(report.bad_rows) > _SHOWN_ROWS:
+        notes.append(f"  ... and {len(report.bad_rows) - _SHOWN_ROWS} more; --json FILE lists them all")
+    if report.passed_over:
+        notes.append(f"{len(report.passed_over)} files were passed over: they hold no records, or the same ones again")
+    if report.wordings:
+        compared, differ = (
+            sum(part.compared for part in report.wordings),
+            sum(len(part.rows) for part in report.wordings),
+        )
+        notes.append(f"{compared} rows are there in both wordings; {differ} of them differ")
+    if any(part.mojibake for part in report.parts):
+        notes.append("mojibake: `mentallama data convert --repair` undoes it; in a run, data.repair_mojibake=true")
+    if report.spreadsheet_errors:
+        shown = ", ".join(row.source for row in report.spreadsheet_errors[:_SHOWN_ROWS])
+        notes.append(f"{len(report.spreadsheet_errors)} posts are spreadsheet errors and should be removed: {shown}")
+    conflicts = [question for question in report.repeated if question.conflict]
+    across = sum(len(question.splits) > 1 for question in conflicts)
+    if conflicts:
+        notes.append(f"{len(conflicts)} questions have conflicting labels, {across} of them in different splits")
+    if any(leak.any for leak in report.shared.leaks):
+        notes.append(
+            "leaks: data.drop_posts_in (in a run) or `convert --drop-posts-in` keeps such posts out of training"
+        )
+    elif report.shared.leaks:
+        notes.append("no validation or test post is a training post")
+    return notes
+
+
+def _length_notes(
+    lengths: Sequence[LengthReport], padding: PaddingReport | None, options: argparse.Namespace
+) -> list[str]:
+    if not lengths:
+        return ["lengths and padding: name a tokenizer with --tokenizer (`sample` is the bundled one)"]
+    unfit = [name for part in lengths for name in part.unfit]
+    notes = []
+    if unfit:
+        shown = ", ".join(unfit[:_SHOWN_ROWS])
+        notes.append(f"{len(unfit)} rows do not fit into {options.max_length} tokens even with an empty post: {shown}")
+    if padding is not None:
+        notes.append(
+            f"padding in an epoch of {padding.rows} rows ({padding.tokens} tokens): {padding.padded:.1%} when padded to"
+            f" {options.max_length}, {padding.bucketed:.1%} bucketed, {padding.packed:.1%} packed"
+        )
+    return notes

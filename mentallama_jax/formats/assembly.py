@@ -35,7 +35,7 @@ def assemble(
     """Read a checkpoint into the nested dict of parameters.
 
     Each layer's tensor is placed into its stacked parameter on the devices before the next one is read, so the host
-    holds its shards plus one tensor, whatever the size of the model.
+    holds its shards plus the tensor in hand, whatever the size of the model.
 
     Args:
         file: where the tensors come from.
@@ -58,7 +58,7 @@ def assemble(
             if parameter.stacked:
                 place[parameter.path[-1]] = _stack(read, shape, count, dtype, target)
             else:
-                place[parameter.path[-1]] = _put(next(read).astype(dtype), target)
+                place[parameter.path[-1]] = _put(next(read), target, dtype)
     return params
 
 
@@ -110,9 +110,13 @@ def _sharding_of(parameter: Parameter, sharding: Sharding | dict[str, Any] | Non
     return place
 
 
-def _put(tensor: np.ndarray[Any, Any], sharding: Sharding) -> jax.Array:
-    """Place a tensor; each process copies out the parts of its own devices only."""
-    return jax.make_array_from_callback(tensor.shape, sharding, lambda index: np.ascontiguousarray(tensor[index]))
+def _put(tensor: np.ndarray[Any, Any], sharding: Sharding, dtype: Any = None) -> jax.Array:
+    """Place a tensor, by default in its own type; each process copies out the parts of its own devices only."""
+
+    def part(index: tuple[slice, ...] | None) -> np.ndarray[Any, Any]:
+        return np.ascontiguousarray(tensor[index], dtype)
+
+    return jax.make_array_from_callback(tensor.shape, sharding, part)
 
 
 def _stack(
@@ -126,6 +130,7 @@ def _stack(
     for index, layer in enumerate(layers):
         # Waiting keeps the queue of tensors in host memory at one.
         stack = jax.block_until_ready(place(stack, _put(layer, layer_sharding), index))
+        del layer  # before the next one is read
     return stack
 
 

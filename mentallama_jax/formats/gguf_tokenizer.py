@@ -9,7 +9,7 @@ from mentallama_jax.formats.sentencepiece_json import added_token, start_with
 from mentallama_jax.formats.tokenizer import Tokenizer
 
 # Token types of GGUF; SentencePiece uses the same numbers.
-_UNKNOWN, _CONTROL, _USER_DEFINED = 2, 3, 4
+_UNKNOWN, _CONTROL, _USER_DEFINED, _BYTE = 2, 3, 4, 6
 
 _BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
 _PRE_TOKENIZERS: dict[str, dict[str, Any]] = {
@@ -110,7 +110,9 @@ def _sentencepiece(values: dict[str, Any], origin: str) -> bytes:
         # SentencePiece would find user-defined pieces in plain text, where no added token may be read.
         kind = _CONTROL if type_ == _USER_DEFINED else type_
         pieces.append(_message(1, _text(1, token) + b"\x15" + struct.pack("<f", score) + _number(3, kind)))
-    trainer = _number(3, 2) + _number(4, len(tokens)) + _number(35, 1)  # BPE, size, byte fallback
+    trainer = (
+        _number(3, 2) + _number(4, len(tokens)) + _number(35, _BYTE in values["token_type"])
+    )  # BPE, size, byte fallback
     trainer += _text(45, tokens[values["token_type"].index(_UNKNOWN)])
     for field, key in ((46, "bos"), (47, "eos"), (48, "padding")):
         id_ = values.get(f"{key}_token_id")

@@ -30,7 +30,7 @@ def load_model(
     dtype: Any = jnp.float32,
     sharding: Sharding | dict[str, Any] | None = None,
 ) -> tuple[LlamaConfig, Params]:
-    """Read a model onto the devices, tensor by tensor: the host holds its shards plus one tensor.
+    """Read a model onto the devices, tensor by tensor: the host holds its shards plus the tensor in hand.
 
     Args:
         source: a Hugging Face folder with safetensors, a `.gguf` file, `package:NAME` or a hub id (see `hub.locate`).

@@ -4,9 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from mentallama_jax.formats.model_card import ModelCard
-from mentallama_jax.models.llama import LlamaConfig, Params, init_params
+from mentallama_jax.models.llama import LlamaConfig, Params, abstract_params
 
 SAMPLE_TOKENIZER = Path(__file__).resolve().parents[2] / "mentallama_jax" / "imhi" / "sample" / "tokenizer"
 
@@ -30,9 +32,6 @@ CARD = ModelCard("tiny", "org/base", base_is_hub_id=True)
 
 
 def random_params(config: LlamaConfig) -> Params:
-    """Parameters in which the norm scales too differ from layer to layer."""
-    params = init_params(config, jax.random.key(0))
-    leaves, structure = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(1), len(leaves))
-    noise = (0.1 * jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True))
-    return jax.tree.unflatten(structure, [leaf + n for leaf, n in zip(leaves, noise, strict=True)])
+    """Parameters in which every tensor of every layer differs from all others, norm scales included."""
+    source = np.random.default_rng(0)
+    return jax.tree.map(lambda x: jnp.asarray(source.normal(0, 0.1, x.shape), x.dtype), abstract_params(config))

@@ -1,0 +1,129 @@
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import pytest
+from huggingface_hub import errors
+
+from mentallama_jax.errors import UserError
+from mentallama_jax.formats.hub import locate
+from mentallama_jax.formats.load import load_model
+from mentallama_jax.formats.tokenizer import load_tokenizer
+
+GATED = "meta-llama/Llama-2-7b-chat-hf"
+
+
+def http_error(kind: type[Exception]) -> Exception:
+    """As the hub client raises it, without a request having been made."""
+    error = kind.__new__(kind)
+    error.args = ("403 Client Error.",)
+    return error
+
+
+def answer(monkeypatch: pytest.MonkeyPatch, error: Exception, token: str | None = None) -> None:
+    def snapshot_download(*_: Any, **__: Any) -> str:
+        raise error
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: token)
+
+
+@pytest.mark.parametrize(
+    ("kind", "token", "parts"),
+    [
+        (errors.GatedRepoError, None, ("gated", "no token here", "hf auth login", "accept its terms")),
+        (errors.GatedRepoError, "hf_x", ("gated", "accept its terms")),
+        (errors.RepositoryNotFoundError, None, ("no such folder here and no such model", "if it is private")),
+        (errors.RepositoryNotFoundError, "hf_x", ("check the spelling",)),
+        (errors.RevisionNotFoundError, None, ("revision main", "no such revision")),
+        (errors.HfHubHTTPError, None, ("the hub answered with an error", "403")),
+    ],
+)
+def test_each_refusal_of_the_hub_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, kind: type[Exception], token: str | None, parts: tuple[str, ...]
+) -> None:
+    answer(monkeypatch, http_error(kind), token)
+    with pytest.raises(UserError, match=f"^{GATED}, revision main: ") as raised:
+        load_model(GATED, revision="main")
+    message = str(raised.value)
+    assert all(part in message for part in parts)
+    assert ("hf auth login" in message) == (token is None and kind is not errors.RevisionNotFoundError) or (
+        kind is errors.HfHubHTTPError
+    )
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("error", "offline", "parts"),
+    [
+        (errors.LocalTokenNotFoundError("x"), False, ("asks for a token", "hf auth login")),
+        (errors.OfflineModeIsEnabled("x"), True, ("HF_HUB_OFFLINE is set", "download it once while online")),
+        (errors.LocalEntryNotFoundError("x"), True, ("HF_HUB_OFFLINE is set", "not in the local cache")),
+        (errors.LocalEntryNotFoundError("x"), False, ("cannot be reached", "not in the local cache")),
+        (ConnectionResetError("reset by\npeer"), False, ("answered with an error (reset by peer)",)),
+    ],
+)
+def test_each_trouble_on_this_side_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, offline: bool, parts: tuple[str, ...]
+) -> None:
+    answer(monkeypatch, error)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", offline)
+    with pytest.raises(UserError, match=f"^{GATED}: ") as raised:
+        load_tokenizer(GATED)
+    assert all(part in str(raised.value) for part in parts)
+
+
+def test_offline_for_real(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No patched function here: the client itself finds an empty cache and no network."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(UserError, match="HF_HUB_OFFLINE is set"):
+        locate("nobody/nothing", weights=True)
+
+
+def test_what_is_asked_of_the_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def snapshot_download(repo_id: str, **options: Any) -> str:
+        asked.append({"repo_id": repo_id, **options})
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    assert locate("org/model", "v1", weights=False) == tmp_path
+    assert locate("org/model", weights=True) == tmp_path
+    light, whole = asked
+    assert (light["repo_id"], light["revision"], whole["revision"]) == ("org/model", "v1", None)
+    assert not any("safetensors" in pattern for pattern in light["allow_patterns"])
+    assert {"config.json", "tokenizer.model", "model*.safetensors"} <= set(whole["allow_patterns"])
+
+
+@pytest.mark.parametrize(
+    ("source", "revision", "reason"),
+    [
+        ("models/not/there", None, "no such folder or file"),
+        ("./nothing/here", None, "no such folder or file"),
+        (Path("org/model"), None, "no such folder or file"),
+        ("{folder}", "main", "a revision (main) goes with a hub id"),
+        ("{folder}/model.safetensors", None, "not a folder or a .gguf file"),
+        ("package:no_such_package", None, "no such Python package"),
+        ("package:not a name", None, "no such Python package"),
+        ("package:json", None, "holds 0 .gguf files"),
+    ],
+)
+def test_sources_that_are_none(tmp_path: Path, source: str | Path, revision: str | None, reason: str) -> None:
+    (tmp_path / "model.safetensors").touch()
+    if isinstance(source, str):
+        source = source.format(folder=tmp_path)
+    with pytest.raises(UserError, match=re.escape(reason)):
+        locate(source, revision, weights=True)
+
+
+def test_the_gguf_file_inside_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "carrier_of_a_model"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise RuntimeError('need not be imported')")
+    (package / "model.gguf").touch()
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    assert locate("package:carrier_of_a_model", weights=True) == package / "model.gguf"

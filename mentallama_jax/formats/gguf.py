@@ -70,7 +70,8 @@ class GgufFile:
 
         tensor = self._tensors[name]
         try:
-            values = dequantize(tensor.data, tensor.tensor_type).reshape(self.shapes[name])
+            # A copy: what is not quantised comes as a view of the mapped file, which must not become a parameter.
+            values = np.array(dequantize(tensor.data, tensor.tensor_type)).reshape(self.shapes[name])
         except NotImplementedError:
             kind = tensor.tensor_type.name
             raise UserError(f"{self.origin}: {name} is stored as {kind}, which cannot be expanded") from None

@@ -69,7 +69,9 @@ def torch_config(config: LlamaConfig):
 def random_params(config: LlamaConfig):
     """Parameters large enough that every part of the model matters to the result."""
     keys = iter(jax.random.split(jax.random.key(1), 32))
-    return jax.tree.map(lambda x: x + 0.2 * jax.random.normal(next(keys), x.shape), init_params(config, jax.random.key(0)))
+    return jax.tree.map(
+        lambda x: x + 0.2 * jax.random.normal(next(keys), x.shape), init_params(config, jax.random.key(0))
+    )
 
 
 def torch_layer_weights(params, layer: int) -> dict:

@@ -71,7 +71,8 @@ The choice depends on the records and --seed alone. Training does the same from 
 data.weights, ...); converting is for other tools, and for looking at what a run would see.
 
 --out chooses the format: FILE.jsonl or FILE.parquet (read back exactly), or a new folder in the released CSV layout, in
-the instruction and the completion wording (ids and human labels are lost).
+the instruction and the completion wording (ids and human labels are lost). Rows that cannot be read are named, counted
+and left out; a malformed file stops everything. Nothing is replaced, and nothing is left half-written.
 """
 
 _CONVERT_EPILOG = """\
@@ -106,7 +107,7 @@ def _parser(subparsers: Any, name: str, summary: str, description: str, epilog: 
 
 
 def _add_check(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("sources", metavar="PATHS", nargs="+", help="files, folders, `sample` or hub:owner/name")
+    parser.add_argument("sources", metavar="PATHS", nargs="+", help="sources, as `mentallama data --help` tells")
     parser.add_argument("--strict", action="store_true", help="exit with status 1 if a row cannot be read")
     parser.add_argument(
         "--repair", action="store_true", help="undo mojibake first: what would `convert --repair` leave?"
@@ -138,7 +139,7 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_convert(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("sources", metavar="SOURCES", nargs="+", help="files, folders, `sample` or hub:owner/name")
+    parser.add_argument("sources", metavar="SOURCES", nargs="+", help="sources, as `mentallama data --help` tells")
     parser.add_argument("--split", metavar="SPLIT", default="", help="write only train, val or test (default: all)")
     parser.add_argument(
         "--datasets", metavar="NAME", nargs="+", default=["all"], help="data sets to take (default: all that are there)"
@@ -283,14 +284,14 @@ def _say_problems(problems: Sequence["Problem"]) -> None:
     if len(problems) > _SHOWN_PROBLEMS:
         print("left out: ... (`mentallama data check --json` lists them all)")
     if problems:
-        print(f"{len(problems)} rows cannot be read and are left out")
+        print(f"bad rows left out: {len(problems)}")
 
 
 def _say_dropped(there: Iterable["Record"], chosen: Iterable["Record"], forbidden: set[str]) -> None:
     taken = {record.dataset for record in chosen}
     dropped = sum(record.dataset in taken and record.post_id in forbidden for record in there)
     if forbidden:
-        print(f"{dropped} rows left out, as their posts occur in held-out tests or in --drop-posts-in")
+        print(f"rows left out because their post is in a held-out test or in --drop-posts-in: {dropped}")
 
 
 def _say_unknown_tests(records: Iterable["Record"], exclude: Iterable[str]) -> None:

@@ -12,11 +12,12 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from mentallama_jax.config import Style, TrainingSection
 from mentallama_jax.errors import UserError
 from mentallama_jax.files import write_json
-from mentallama_jax.formats.tokenizer import load_tokenizer
+from mentallama_jax.formats.tokenizer import Tokenizer, load_tokenizer
 from mentallama_jax.imhi.check import CheckReport, PartReport, check_records
 from mentallama_jax.imhi.lengths import Length, LengthReport, measure_length, summarise_lengths
 from mentallama_jax.imhi.records import Record
@@ -50,6 +51,9 @@ def check(options: argparse.Namespace) -> int:
     """Read, report, and write the JSON file; return the exit status."""
     if options.max_length < 1:
         raise UserError("--max-length must be 1 or more")
+    if options.json and options.json.is_dir():
+        raise UserError(f"{options.json}: is a folder; give the name of a file to --json")
+    tokenizer = _tokenizer(options.tokenizer) if options.tokenizer else None
     found = survey(options.sources, repair_mojibake=options.repair)
     for line in found.unreadable:
         print(f"error: {line}", file=sys.stderr)
@@ -58,13 +62,13 @@ def check(options: argparse.Namespace) -> int:
         facts: dict[str, Any] = report.as_json()
         lengths: list[LengthReport] = []
         padding = None
-        if options.tokenizer:
-            lengths, padding = _measure(found.records, report, options)
+        if tokenizer is not None:
+            lengths, padding = _measure(found.records, report, tokenizer, options)
             facts |= {"lengths": [asdict(part) for part in lengths], "padding": padding and asdict(padding)}
             facts |= {"measured_with": _measured_with(options)}
+        _show(report, lengths, padding, options)
         if options.json:
             write_json(options.json, facts)
-        _show(report, lengths, padding, options)
     elif not found.unreadable:
         raise UserError(f"{', '.join(options.sources)}: holds no row of the split that is asked for")
     if found.unreadable:
@@ -76,13 +80,15 @@ def _measured_with(options: argparse.Namespace) -> dict[str, Any]:
     return {"tokenizer": options.tokenizer, "style": options.style, "max_length": options.max_length}
 
 
-def _measure(
-    records: Sequence[Record], report: CheckReport, options: argparse.Namespace
-) -> tuple[list[LengthReport], PaddingReport | None]:
-    source = options.tokenizer
+def _tokenizer(source: str) -> Tokenizer:
     if source == "sample":
-        source = Path(str(resources.files("mentallama_jax.imhi"))) / "sample" / "tokenizer"
-    tokenizer = load_tokenizer(source)
+        return load_tokenizer(Path(str(resources.files("mentallama_jax.imhi"))) / "sample" / "tokenizer")
+    return load_tokenizer(source)
+
+
+def _measure(
+    records: Sequence[Record], report: CheckReport, tokenizer: Tokenizer, options: argparse.Namespace
+) -> tuple[list[LengthReport], PaddingReport | None]:
     style = cast(Style, options.style)
     lengths = [measure_length(record, style, tokenizer, options.max_length) for record in _with_progress(records)]
     parts = [(part.dataset, part.split) for part in report.parts]
@@ -150,7 +156,7 @@ def _show(
 
 def _table(title: str, *columns: str, left: int = 2) -> Table:
     """A table whose first `left` columns hold words and the others numbers."""
-    table = Table(title=title, title_justify="left")
+    table = Table(title=Text(title), title_justify="left")
     for number, name in enumerate(columns):
         table.add_column(name, justify="left" if number < left else "right")
     return table
@@ -241,27 +247,27 @@ def _lengths_table(lengths: Sequence[LengthReport], options: argparse.Namespace)
 def _notes(report: CheckReport) -> list[str]:
     """What the tables do not show, and what can be done about what they show."""
     rows, files = sum(part.rows for part in report.parts), len(report.files)
-    notes = [f"{rows} rows in {files} files; {len(report.bad_rows)} rows cannot be read"]
+    notes = [f"rows read: {rows}, from {files} files; bad rows: {len(report.bad_rows)}"]
     notes += [f"  {problem}" for problem in report.bad_rows[:_SHOWN_ROWS]]
     if len(report.bad_rows) > _SHOWN_ROWS:
         notes.append(f"  ... and {len(report.bad_rows) - _SHOWN_ROWS} more; --json FILE lists them all")
     if report.passed_over:
-        notes.append(f"{len(report.passed_over)} files were passed over: they hold no records, or the same ones again")
+        notes.append(f"files passed over, as they hold no records or the same ones again: {len(report.passed_over)}")
     if report.wordings:
         compared, differ = (
             sum(part.compared for part in report.wordings),
             sum(len(part.rows) for part in report.wordings),
         )
-        notes.append(f"{compared} rows are there in both wordings; {differ} of them differ")
+        notes.append(f"rows in both wordings: {compared}, of which {differ} differ")
     if any(part.mojibake for part in report.parts):
         notes.append("mojibake: `mentallama data convert --repair` undoes it; in a run, data.repair_mojibake=true")
     if report.spreadsheet_errors:
         shown = ", ".join(row.source for row in report.spreadsheet_errors[:_SHOWN_ROWS])
-        notes.append(f"{len(report.spreadsheet_errors)} posts are spreadsheet errors and should be removed: {shown}")
+        notes.append(f"posts that are spreadsheet errors, to be removed: {shown}")
     conflicts = [question for question in report.repeated if question.conflict]
     across = sum(len(question.splits) > 1 for question in conflicts)
     if conflicts:
-        notes.append(f"{len(conflicts)} questions have conflicting labels, {across} of them in different splits")
+        notes.append(f"questions with conflicting labels: {len(conflicts)}, of which {across} are in different splits")
     if any(leak.any for leak in report.shared.leaks):
         notes.append(
             "leaks: data.drop_posts_in (in a run) or `convert --drop-posts-in` keeps such posts out of training"
@@ -280,7 +286,9 @@ def _length_notes(
     notes = []
     if unfit:
         shown = ", ".join(unfit[:_SHOWN_ROWS])
-        notes.append(f"{len(unfit)} rows do not fit into {options.max_length} tokens even with an empty post: {shown}")
+        notes.append(
+            f"rows that do not fit into {options.max_length} tokens even with an empty post: {len(unfit)} ({shown})"
+        )
     if padding is not None:
         notes.append(
             f"padding in an epoch of {padding.rows} rows ({padding.tokens} tokens): {padding.padded:.1%} when padded to"

@@ -6,7 +6,8 @@
     writers                       records -> JSONL, Parquet, released CSV
     mixture                       which records a run sees
     prompts                       record -> text and tokens, the same in training and generation
-    labels, cleaning, check       reading a model's label, repairing text, what is wrong or risky in data
+    labels                        reading a model's label
+    check                         what is wrong or risky in data, by way of survey, cleaning, leaks; lengths in tokens
 
 Nothing here imports jax, and nothing heavy is imported before it is used.
 """

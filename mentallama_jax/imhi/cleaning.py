@@ -2,10 +2,16 @@
 
 import re
 
-# Bytes 0x80 to 0xBF, which go on a character in UTF-8, as MacRoman shows them.
-_REST = f"[{bytes(range(0x80, 0xC0)).decode('mac_roman')}]"
-_MOJIBAKE = re.compile(f"[¬√]{_REST}|‚{_REST}{{2}}|\uf8ff{_REST}{{3}}")
-"""UTF-8 read as MacRoman: a character of Latin-1, of punctuation and symbols (`‚Äô` for an apostrophe), an emoji."""
+
+def _shown(first: int, last: int) -> str:
+    """A class of the characters that MacRoman shows for bytes from `first` to `last`."""
+    return f"[{bytes(range(first, last + 1)).decode('mac_roman')}]"
+
+
+_REST = _shown(0x80, 0xBF)
+# Two bytes: Latin-1 alone, as what others look like (an opening quote before an accent) occurs in honest text.
+_MOJIBAKE = re.compile(f"{_shown(0xC2, 0xC3)}{_REST}|{_shown(0xE0, 0xEF)}{_REST}{{2}}|{_shown(0xF0, 0xF4)}{_REST}{{3}}")
+"""A character of two, three (`‚Äô` for an apostrophe) or four bytes of UTF-8, read as MacRoman."""
 
 _SPREADSHEET_ERRORS = frozenset(
     ("#NAME?", "#REF!", "#VALUE!", "#DIV/0!", "#N/A", "#NULL!", "#NUM!", "#ERROR!", "#SPILL!", "#CALC!")

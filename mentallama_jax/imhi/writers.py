@@ -71,7 +71,8 @@ def write_release(folder: str | Path, records: Sequence[Record]) -> None:
     parts: dict[tuple[str, str], list[Record]] = {}
     for record in records:
         if not record.split:
-            raise UserError(f"{record.source or record.id}: has no split, by which the release names its files")
+            where = record.source or record.id
+            raise UserError(f"{where}: has no split, by which the release names its files; write a .jsonl instead")
         parts.setdefault((record.dataset, record.split), []).append(record)
     with atomic_folder(Path(folder)) as new:
         for (dataset, split), rows in parts.items():

@@ -23,4 +23,5 @@ def keep_freed_memory() -> bool:
     if mallopt is None:
         return False
     # One arena, because the others fall back to mapping for blocks above 64 MB whatever the settings.
-    return all(mallopt(option, value) == 1 for option, value in ((_ARENA_MAX, 1), (_MMAP_MAX, 0), (_TRIM_THRESHOLD, -1)))
+    settings = ((_ARENA_MAX, 1), (_MMAP_MAX, 0), (_TRIM_THRESHOLD, -1))
+    return all(mallopt(option, value) == 1 for option, value in settings)

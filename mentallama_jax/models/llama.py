@@ -195,7 +195,7 @@ def init_params(config: LlamaConfig, key: jax.Array, dtype: Any = jnp.float32) -
 
 
 @lru_cache(maxsize=16)
-def _skeleton(config: LlamaConfig, dtype: Any) -> tuple[nnx.GraphDef[Llama], nnx.State]:
+def _skeleton(config: LlamaConfig, dtype: Any) -> tuple[nnx.GraphDef[Llama], nnx.State[Any, Any]]:
     return nnx.split(nnx.eval_shape(lambda: Llama(config, nnx.Rngs(params=jax.random.key(0)), dtype)))
 
 

@@ -32,7 +32,9 @@ class RopeScaling:
     def __post_init__(self) -> None:
         parts = (self.low_frequency_factor, self.high_frequency_factor, self.original_max_positions)
         if (self.kind == "llama3") != all(part is not None for part in parts):
-            raise ValueError(f"rope scaling {self.kind!r}: the two frequency factors and the original length go with llama3")
+            raise ValueError(
+                f"rope scaling {self.kind!r}: the two frequency factors and the original length go with llama3"
+            )
 
 
 def rotary_frequencies(head_dim: int, theta: float, scaling: RopeScaling | None) -> np.ndarray:

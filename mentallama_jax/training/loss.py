@@ -20,7 +20,9 @@ def next_token_targets(batch: dict[str, jax.Array]) -> tuple[jax.Array, jax.Arra
         same segment; the last position predicts nothing.
     """
     targets = jnp.roll(batch["tokens"], -1, axis=-1)
-    counts = jnp.roll(batch["loss_mask"], -1, axis=-1) * (jnp.roll(batch["segment_ids"], -1, axis=-1) == batch["segment_ids"])
+    counts = jnp.roll(batch["loss_mask"], -1, axis=-1) * (
+        jnp.roll(batch["segment_ids"], -1, axis=-1) == batch["segment_ids"]
+    )
     return targets, (counts * (batch["segment_ids"] != 0)).at[..., -1].set(0).astype(jnp.float32)
 
 

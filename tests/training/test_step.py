@@ -1,0 +1,249 @@
+"""The loss, the optimizer and one update."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mentallama_jax.config import OptimizerSection, parse_config
+from mentallama_jax.models.llama import LlamaConfig, forward
+from mentallama_jax.training import loss as loss_module
+from mentallama_jax.training.loss import cross_entropy_sum, next_token_targets
+from mentallama_jax.training.optimizer import decays, learning_rate_schedule
+from mentallama_jax.training.step import accumulated_gradients, init_state, make_eval_step, make_train_step
+
+MODEL = LlamaConfig(
+    vocab_size=64,
+    hidden_size=16,
+    intermediate_size=32,
+    num_layers=2,
+    num_heads=4,
+    num_kv_heads=2,
+    head_dim=4,
+    rms_norm_eps=1e-5,
+    rope_theta=10000.0,
+    rope_scaling=None,
+    tie_embeddings=True,
+    max_positions=64,
+)
+ROWS, LENGTH = 8, 32
+
+
+def run_config(micro_batch_rows=ROWS, **optimizer):
+    return parse_config(
+        {
+            "model": {"source": "toy", "weights": "random", "compute_dtype": "float32", "remat": "none"},
+            "data": {"train": ["sample"], "max_length": LENGTH},
+            "optimizer": {"learning_rate": 1e-2, **optimizer},
+            "training": {"run_dir": "unused", "steps": 10, "micro_batch_rows": micro_batch_rows},
+        },
+        "test",
+    )
+
+
+@pytest.fixture(scope="module")
+def batch():
+    """Eight rows with one to three examples each, unequal numbers of target tokens, and padding."""
+    random = np.random.default_rng(0)
+    arrays = {name: np.zeros((ROWS, LENGTH), np.int32) for name in ("tokens", "segment_ids", "positions", "loss_mask")}
+    for row in range(ROWS):
+        start = 0
+        for segment in range(1, row % 3 + 2):
+            size = int(random.integers(4, 10))
+            place = slice(start, start + size)
+            arrays["tokens"][row, place] = random.integers(1, MODEL.vocab_size, size)
+            arrays["segment_ids"][row, place] = segment
+            arrays["positions"][row, place] = np.arange(size)
+            arrays["loss_mask"][row, start + int(random.integers(1, size)) : start + size] = 1
+            start += size
+    return {name: jnp.asarray(value) for name, value in arrays.items()}
+
+
+def micro_batches(batch, micro_batch_rows):
+    return batch | {"micro_batches": jnp.int32(ROWS // micro_batch_rows)}
+
+
+def plain_loss(params, batch):
+    """Mean over target tokens by optax, from whole logits, with the targets found by loops."""
+    logits = forward(params, MODEL, batch["tokens"], batch["positions"], batch["segment_ids"])
+    where = [
+        (r, t)
+        for r, t in zip(*np.nonzero(np.asarray(batch["loss_mask"])), strict=True)
+        if t and batch["positions"][r, t]
+    ]
+    rows, columns = (np.array(x) for x in zip(*where, strict=True))
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits[rows, columns - 1], batch["tokens"][rows, columns])
+    return losses.mean(), len(where)
+
+
+def relative_difference(one, other):
+    return max(
+        float(jnp.linalg.norm(a - b) / jnp.linalg.norm(b))
+        for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    )
+
+
+def test_loss_and_gradient_are_those_of_whole_logits(batch):
+    params = init_state(MODEL, run_config(), 10)["params"]
+    (expected, tokens), gradient = jax.value_and_grad(plain_loss, has_aux=True)(params, batch)
+    total, sums, count = accumulated_gradients(params, MODEL, run_config(), micro_batches(batch, ROWS))
+    assert count == tokens
+    assert total / count == pytest.approx(float(expected), rel=1e-6)
+    assert relative_difference(jax.tree.map(lambda g: g / count, sums), gradient) < 1e-5
+
+
+@pytest.mark.parametrize("micro_batch_rows", [1, 2, 4])
+def test_accumulation_equals_one_batch(batch, micro_batch_rows):
+    params = init_state(MODEL, run_config(), 10)["params"]
+    whole = accumulated_gradients(params, MODEL, run_config(), micro_batches(batch, ROWS))
+    cut = accumulated_gradients(params, MODEL, run_config(micro_batch_rows), micro_batches(batch, micro_batch_rows))
+    assert cut[2] == whole[2]
+    assert float(cut[0]) == pytest.approx(float(whole[0]), rel=1e-6)
+    assert relative_difference(cut[1], whole[1]) <= 1e-6
+
+
+def test_empty_micro_batches_change_nothing(batch):
+    params = init_state(MODEL, run_config(), 10)["params"]
+    padded = {name: jnp.concatenate([value, jnp.zeros_like(value[:4])]) for name, value in batch.items()}
+    padded["micro_batches"] = jnp.int32(2)
+    one = accumulated_gradients(params, MODEL, run_config(4), padded)
+    other = accumulated_gradients(params, MODEL, run_config(4), micro_batches(batch, 4))
+    assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), one, other))
+
+
+def test_rows_that_do_not_divide_are_refused(batch):
+    params = init_state(MODEL, run_config(), 10)["params"]
+    with pytest.raises(ValueError, match="whole micro-batches"):
+        accumulated_gradients(params, MODEL, run_config(3), micro_batches(batch, 1))
+
+
+def test_targets_never_cross_segments():
+    batch = {
+        "tokens": jnp.array([[5, 6, 7, 8, 9, 0]]),
+        "segment_ids": jnp.array([[1, 1, 2, 2, 2, 0]]),
+        "loss_mask": jnp.array([[1, 1, 1, 0, 1, 1]]),
+    }
+    targets, mask = next_token_targets(batch)
+    np.testing.assert_array_equal(mask, [[1, 0, 0, 1, 0, 0]])
+    assert targets[0, 0] == 6
+    assert targets[0, 3] == 9
+
+
+@settings(max_examples=8, deadline=None)
+@given(tokens=st.integers(1, 40), chunk=st.sampled_from([8, 16]), seed=st.integers(0, 9))
+def test_chunks_equal_the_plain_loss(tokens, chunk, seed):
+    keys = jax.random.split(jax.random.key(seed), 4)
+    hidden = jax.random.normal(keys[0], (tokens, 6))
+    head = jax.random.normal(keys[1], (6, 11))
+    targets = jax.random.randint(keys[2], (tokens,), 0, 11)
+    mask = jax.random.bernoulli(keys[3], 0.6, (tokens,)).astype(jnp.float32)
+
+    def plain(hidden, head):
+        return jnp.sum(mask * optax.softmax_cross_entropy_with_integer_labels(hidden @ head, targets))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loss_module, "CHUNK_TOKENS", chunk)
+        ours = jax.value_and_grad(lambda h, w: 3 * cross_entropy_sum(h, w, targets, mask), (0, 1))(hidden, head)
+        assert cross_entropy_sum(hidden, head, targets, mask) == pytest.approx(float(plain(hidden, head)), rel=1e-5)
+    value, gradients = jax.value_and_grad(lambda h, w: 3 * plain(h, w), (0, 1))(hidden, head)
+    assert float(ours[0]) == pytest.approx(float(value), rel=1e-5, abs=1e-5)
+    for one, other in zip(ours[1], gradients, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_large_logits_stay_finite():
+    hidden, head = jnp.full((2, 4), 100.0), jnp.eye(4) * jnp.array([100.0, 1, 1, 1])
+    value, gradient = jax.value_and_grad(cross_entropy_sum)(hidden, head, jnp.array([0, 1]), jnp.ones(2))
+    assert value == pytest.approx(10_000 - 100, rel=1e-5)
+    assert np.all(np.isfinite(gradient))
+
+
+def test_one_compile_whatever_the_number_of_micro_batches(batch):
+    config = run_config(2)
+    step = make_train_step(MODEL, config, 10)
+    state = init_state(MODEL, config, 10)
+    for used in (4, 3, 1):
+        state, metrics = step(state, batch | {"micro_batches": jnp.int32(used)})
+    assert step._cache_size() == 1
+    assert int(state["step"]) == 3
+    assert np.isfinite(metrics["loss"])
+
+
+def test_training_learns_and_evaluation_agrees(batch):
+    config = run_config()
+    step, evaluate = make_train_step(MODEL, config, 40), make_eval_step(MODEL, config)
+    state = init_state(MODEL, config, 40)
+    before = [float(x) for x in evaluate(state["params"], micro_batches(batch, ROWS))]
+    losses = []
+    for _ in range(40):
+        state, metrics = step(state, micro_batches(batch, ROWS))
+        losses.append(float(metrics["loss"]))
+    assert losses[0] == pytest.approx(before[0] / before[1], rel=1e-6)
+    assert losses[-1] < 0.5 * losses[0]
+    assert metrics["target_tokens"] == before[1]
+
+
+def test_bfloat16_compute_keeps_fp32_master_weights(batch):
+    config = parse_config(run_config().model_dump() | {"model": {"source": "toy", "weights": "random"}}, "test")
+    assert config.model.compute_dtype == "bfloat16"
+    state = init_state(MODEL, config, 10)
+    exact = accumulated_gradients(state["params"], MODEL, run_config(), micro_batches(batch, ROWS))
+    coarse = accumulated_gradients(state["params"], MODEL, config, micro_batches(batch, ROWS))
+    assert float(coarse[0]) == pytest.approx(float(exact[0]), rel=2e-2)
+    new_state, _ = make_train_step(MODEL, config, 10)(state, micro_batches(batch, ROWS))
+    assert {leaf.dtype for leaf in jax.tree.leaves(new_state["params"])} == {jnp.dtype("float32")}
+
+
+def test_update_is_that_of_adamw_written_out(batch):
+    """First update of AdamW after clipping, by the formulas of Loshchilov and Hutter (2019), algorithm 2."""
+    config = run_config(weight_decay=0.1, clip_norm=0.01, schedule="constant", warmup_fraction=0.0)
+    state = init_state(MODEL, config, 10)
+    old = jax.tree.map(np.array, state["params"])
+    _, sums, count = accumulated_gradients(state["params"], MODEL, config, micro_batches(batch, ROWS))
+    gradients = jax.tree.map(lambda g: np.asarray(g / count, np.float64), sums)
+    norm = np.sqrt(sum(np.sum(g**2) for g in jax.tree.leaves(gradients)))
+    new, metrics = make_train_step(MODEL, config, 10)(state, micro_batches(batch, ROWS))
+    assert metrics["grad_norm"] == pytest.approx(norm, rel=1e-5)
+    assert norm > 0.01
+
+    def expected(p, g, decay):
+        g = g * 0.01 / norm
+        return p - 1e-2 * (g / (np.abs(g) + 1e-8) + 0.1 * decay * p)
+
+    wanted = jax.tree.map(expected, old, gradients, decays(old))
+    for one, other in zip(jax.tree.leaves(new["params"]), jax.tree.leaves(wanted), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_norm_scales_do_not_decay():
+    flags = decays(init_state(MODEL, run_config(), 10)["params"])
+    assert flags["embedding"]
+    assert flags["layers"]["mlp"]["gate"]
+    assert not flags["layers"]["attention_norm"]["scale"]
+    assert not flags["final_norm"]["scale"]
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear", "constant"])
+def test_schedule(schedule):
+    section = OptimizerSection(learning_rate=1e-3, schedule=schedule, warmup_fraction=0.04, final_fraction=0.1)
+    rates = np.array([float(learning_rate_schedule(section, 100)(step)) for step in range(101)])
+    assert 0 < rates[0] < rates[1] < rates[3] < rates[4]
+    assert rates.argmax() == 4
+    assert rates[4] == pytest.approx(1e-3)
+    np.testing.assert_allclose(np.diff(rates[:5]), np.diff(rates[:5])[0], rtol=1e-4)
+    if schedule == "constant":
+        assert rates[100] == pytest.approx(1e-3)
+    else:
+        assert np.all(np.diff(rates[4:]) < 0)
+        assert rates[100] == pytest.approx(1e-4, rel=1e-3)
+        assert rates[99] > rates[100]
+
+
+def test_the_papers_warm_up():
+    """282 updates an epoch for ten epochs: 4 % are 113."""
+    rates = learning_rate_schedule(OptimizerSection(), 2820)
+    assert float(rates(112)) < 1e-5
+    assert float(rates(113)) == pytest.approx(1e-5)

@@ -18,9 +18,13 @@ def test_a_folder_appears_whole(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_a_folder_that_fails_leaves_nothing(tmp_path: Path, error: BaseException) -> None:
-    with pytest.raises(type(error)), atomic_folder(tmp_path / "new") as folder:
-        (folder / "file").write_text("x", "utf-8")
-        raise error
+    def fill() -> None:
+        with atomic_folder(tmp_path / "new") as folder:
+            (folder / "file").write_text("x", "utf-8")
+            raise error
+
+    with pytest.raises(type(error)):
+        fill()
     assert list(tmp_path.iterdir()) == []
 
 

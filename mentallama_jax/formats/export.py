@@ -12,6 +12,8 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import save_file
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.files import atomic_open, write_json
@@ -58,7 +60,10 @@ def save_hf(
     with _new_folder(folder, count_params(config) * itemsize + _SPARE_BYTES) as new:
         weight_map: dict[str, str] = {}
         for name, tensors in files.items():
-            _write_tensors(new / name, params, tensors, dtype)
+            try:
+                _write_tensors(new / name, params, tensors, dtype)
+            except SafetensorError as error:
+                raise UserError(f"{folder / name}: could not be written ({error}); make room and try again") from None
             weight_map |= {parameter.name("hf", layer): name for parameter, layer in tensors}
         if len(files) > 1:
             total = {"total_size": count_params(config) * itemsize, "total_parameters": count_params(config)}
@@ -93,9 +98,6 @@ def _plan_files(config: LlamaConfig, max_numbers: int) -> dict[str, list[tuple[P
 
 
 def _write_tensors(path: Path, params: Params, tensors: list[tuple[Parameter, int]], dtype: ExportDtype) -> None:
-    from safetensors import SafetensorError
-    from safetensors.numpy import save_file
-
     values: dict[str, np.ndarray[Any, Any]] = {}
     for parameter, layer in tensors:
         array: jax.Array = leaf(params, parameter.path)
@@ -106,11 +108,9 @@ def _write_tensors(path: Path, params: Params, tensors: list[tuple[Parameter, in
         if dtype == "float16" and not np.isfinite(value).all():
             raise UserError(f"{name}: has values that float16 cannot hold; export as bfloat16 or float32")
         values[name] = value
-    try:
-        # Readers ask for this mark to know how the matrices are laid out.
-        save_file(values, path, metadata={"format": "pt"})
-    except SafetensorError as error:
-        raise UserError(f"{path}: could not be written ({error}); make room or choose another folder") from None
+    # Readers ask for this mark to know how the matrices are laid out.
+    save_file(values, path, metadata={"format": "pt"})
+    path.chmod(0o644)
     with path.open("rb") as stream:
         os.fsync(stream.fileno())
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.formats.hf_config import read_config
@@ -28,8 +29,6 @@ class SafetensorsFile:
             UserError: no safetensors, a file of the index is missing, cut off or no safetensors file, or a tensor is
                 of a type other than fp32, fp16 and bf16.
         """
-        from safetensors import SafetensorError, safe_open
-
         self.origin = str(folder)
         self.shapes: dict[str, tuple[int, ...]] = {}
         self._paths: dict[str, Path] = {}
@@ -55,8 +54,6 @@ class SafetensorsFile:
 
     def read(self, name: str, parameter: Parameter) -> np.ndarray[Any, Any]:
         """The tensor in its stored type (fp32, fp16 or ml_dtypes' bfloat16)."""
-        from safetensors import safe_open
-
         # Opened anew for each tensor, so that no mapped pages of earlier ones stay in memory.
         with safe_open(self._paths[name], framework="np") as tensors:
             return tensors.get_tensor(name)

@@ -174,6 +174,11 @@ def test_a_folder_without_safetensors(exported: Path) -> None:
         load_model(exported)
 
 
+def test_everybody_may_read_an_export(exported: Path) -> None:
+    assert {oct(path.stat().st_mode & 0o777) for path in exported.iterdir()} == {"0o644"}
+    assert exported.stat().st_mode & 0o777 == 0o755
+
+
 def test_ids_of_config_and_generation_config(exported: Path) -> None:
     expected = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
     assert json.loads((exported / "generation_config.json").read_text()) == expected

@@ -108,13 +108,15 @@ class Tokenizer:
         """Id of a token written out, such as `<|im_start|>`.
 
         Raises:
-            UserError: the vocabulary has no such token.
+            UserError: the vocabulary has no such token, or the model no embedding for it.
         """
         id_ = self._vocabulary.get(token)
         if id_ is None:
             near = get_close_matches(token, [self._token(i) for i in sorted(self._special)], n=1, cutoff=0.4)
             hint = f"; did you mean {near[0]}?" if near else "; choose a style whose tokens it has"
             raise UserError(f"{self._origin}: the tokenizer has no token {token}{hint}")
+        if id_ >= self._rows:
+            raise UserError(f"{self._origin}: token {token} has id {id_}, but the model has {self._rows} embeddings")
         return id_
 
     def save(self, folder: Path) -> None:

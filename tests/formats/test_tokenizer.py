@@ -156,6 +156,12 @@ def test_a_token_that_is_not_there(tokenizer: Tokenizer) -> None:
         tokenizer.special_id("<ss>")
 
 
+def test_a_token_without_an_embedding(json_files: dict[str, bytes]) -> None:
+    files = {**json_files, "config.json": b'{"vocab_size": 2, "eos_token_id": 1}'}
+    with pytest.raises(UserError, match="token </s> has id 2, but the model has 2 embeddings"):
+        Tokenizer(files, "here").special_id("</s>")
+
+
 @pytest.mark.parametrize(
     ("files", "reason"),
     [

@@ -9,7 +9,8 @@ Score generated answers: read the label that each output states, compare it with
 
 PREDICTIONS is the .jsonl that `mentallama generate` wrote, or a folder of DATASET.csv files with the columns
 goldens,generated_text (the data set is the file's name; a column `aspect` adds scores by aspect, a column
-`post_id` tells which rows belong to one post).
+`post_id` tells which rows belong to one post). Several, such as the seeds of one recipe, are pooled; intervals are
+drawn over posts, so that answering a post three times does not make them narrower by itself.
 
 Labels are read from the whole output: its opening, declared answers and label sentences, then claims in words with
 negation in mind. An output that states none is `unparsed`: wrong, and counted. Written to --out: scores.json (figures
@@ -19,6 +20,7 @@ as fractions of 1, with a signature of what was scored and how) and a drawn conf
 _EPILOG = """\
 examples:
   mentallama evaluate predictions.jsonl --out scores
+  mentallama evaluate seed0.jsonl seed1.jsonl seed2.jsonl --out scores  pooled over seeds
   mentallama evaluate tuned.jsonl --compare base.jsonl --out scores     is the tuned model better, and how surely?
   mentallama evaluate model_output/ --as-upstream --out scores_upstream
 """
@@ -34,7 +36,11 @@ def add_parser(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "predictions", metavar="PREDICTIONS", type=Path, help="a .jsonl, a DATASET.csv or a folder of such"
+        "predictions",
+        metavar="PREDICTIONS",
+        type=Path,
+        nargs="+",
+        help="a .jsonl, a DATASET.csv or a folder of such; several are pooled",
     )
     parser.add_argument(
         "--out", metavar="DIR", type=Path, required=True, help="folder for scores.json and the drawings"
@@ -65,7 +71,7 @@ def run(options: argparse.Namespace) -> int:
     from mentallama_jax.errors import UserError
     from mentallama_jax.evaluation.comparison import compare
     from mentallama_jax.evaluation.correctness import Reader, evaluate
-    from mentallama_jax.evaluation.predictions import read_predictions
+    from mentallama_jax.evaluation.predictions import pool, read_predictions
     from mentallama_jax.evaluation.report import comparison_table, score_table, write_report
     from mentallama_jax.evaluation.statistics import Bootstrap
 
@@ -75,7 +81,9 @@ def run(options: argparse.Namespace) -> int:
         raise UserError(f"{options.out}: is a file; give a folder to --out")
     reader: Reader = "as-upstream" if options.as_upstream else "templates+words"
     bootstrap = Bootstrap(resamples=options.resamples, seed=options.seed)
-    predictions = read_predictions(options.predictions)
+    if options.compare and len(options.predictions) > 1:
+        raise UserError("--compare takes one PREDICTIONS, as its rows are matched by id")
+    predictions = pool([read_predictions(path) for path in options.predictions])
     other = read_predictions(options.compare) if options.compare else None
 
     scores = evaluate(predictions, reader=reader, bootstrap=bootstrap)

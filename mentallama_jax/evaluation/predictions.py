@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,24 @@ def read_predictions(path: Path) -> Predictions:
         what = "expected a .jsonl file or a folder of DATASET.csv files" if path.exists() else "no such file or folder"
         raise UserError(f"{path}: {what}")
     return _read_csvs(files)
+
+
+def pool(parts: Sequence[Predictions]) -> Predictions:
+    """All rows of several predictions as one: seeds of a recipe, or parts of a benchmark. A post stays one post.
+
+    Ids get the number of their part, as seeds answer the same rows. `generation` becomes `{"pooled": [...]}`.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    return Predictions(
+        rows=tuple(
+            replace(row, id=f"{row.id} ({number})") for number, part in enumerate(parts, start=1) for row in part.rows
+        ),
+        files=tuple(file for part in parts for file in part.files),
+        generation={"pooled": [part.generation for part in parts]} if any(part.generation for part in parts) else None,
+        gold="; ".join(dict.fromkeys(part.gold for part in parts)),
+        posts_known=all(part.posts_known for part in parts),
+    )
 
 
 def _read_jsonl(path: Path) -> Predictions:

@@ -116,7 +116,7 @@ def train(
         recorder = _Recorder(config, run, data, examples.train.ids, metrics, progress)
         due = _Due(config, data, examples)
 
-        def evaluate(step: int, params: Params) -> bool:
+        def evaluate(step: int, params: Params) -> None:
             scores = validation.scores(params, step)
             if scores:
                 metrics.write("validation", step, scores)
@@ -124,12 +124,11 @@ def train(
                 draw_loss_curve(run.metrics, run.loss_curve)
                 figures = ", ".join(f"{name} {score:.4f}" for name, score in scores.items())
                 progress.say(f"after update {step}: {figures}")
-            return bool(scores)
 
         progress.start_bar(data.steps, start)
-        done, complete = start, start == data.steps and (scored or not due.evaluation(start))
-        if due.evaluation(start) and not scored:  # an evaluation that was interrupted
-            complete = evaluate(start, state["params"]) and start == data.steps
+        done = start
+        if due.evaluation(start) and not scored:  # it was interrupted
+            evaluate(start, state["params"])
         for batch in stack.enter_context(closing(data.iterate(start))):
             if stop:
                 break
@@ -142,11 +141,14 @@ def train(
                 metrics.sync()
                 checkpoints.save(done, state)
             if due.evaluation(done) and not stop:
-                scored = evaluate(done, state["params"])
+                evaluate(done, state["params"])
                 recorder.interrupt_clock()
-            complete = done == data.steps and (scored or not due.evaluation(done))
+        recorder.flush()
+        if done > start:
+            checkpoints.save(done, state)  # nothing to do, unless the request to stop came after the last look at it
         checkpoints.wait()
         draw_loss_curve(run.metrics, run.loss_curve)
+        complete = done == data.steps and (bool(checkpoints.complete[-1].scores) or not due.evaluation(done))
         if complete:
             progress.say(f"done after {done} updates: {run.path}")
         else:
@@ -285,9 +287,10 @@ def _check_resources(
 
 def _first_state(config: RunConfig, base: BaseModel, data: TrainingData, state_shapes: TrainState) -> TrainState:
     params = base.load_params() if base.load_params is not None else None
-    state = init_state(base.config, config, data.steps, params)
-    # Placed as a restored state is, so that both run the very same program.
-    return jax.tree.map(lambda x, shape: jax.device_put(x, shape.sharding), state, state_shapes)
+    # Placed as a restored state is, so that both run the very same program; the parameters are not copied.
+    shardings = jax.tree.map(lambda shape: shape.sharding, state_shapes)
+    first = jax.jit(partial(init_state, base.config, config, data.steps), out_shardings=shardings, donate_argnums=0)
+    return first(params)
 
 
 def _placed(shapes: TrainState) -> TrainState:

@@ -6,7 +6,10 @@ the number of updates done. A resumed run has each step once.
 
 import json
 import os
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Literal, Self
 
@@ -67,9 +70,10 @@ class _EventFile:
     """
 
     def __init__(self, folder: Path, start_step: int) -> None:
-        from tensorboardX.event_file_writer import EventsWriter
-        from tensorboardX.proto import event_pb2
-        from tensorboardX.summary import scalar
+        with _torch_out_of_sight():
+            from tensorboardX.event_file_writer import EventsWriter
+            from tensorboardX.proto import event_pb2
+            from tensorboardX.summary import scalar
 
         folder.mkdir(parents=True, exist_ok=True)
         self._event, self._scalar = event_pb2.Event, scalar
@@ -87,6 +91,19 @@ class _EventFile:
 
     def close(self) -> None:
         self._writer.close()
+
+
+@contextmanager
+def _torch_out_of_sight() -> Iterator[None]:
+    """tensorboardX imports torch where it is installed: seconds, and threads that the training step wants."""
+    hide = "torch" not in sys.modules
+    if hide:
+        sys.modules["torch"] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if hide:
+            del sys.modules["torch"]
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ import io
 import json
 import math
 import signal
+import sys
 from pathlib import Path
 
 import jax
@@ -163,6 +164,28 @@ def test_a_signal_stops_after_the_update_and_the_run_goes_on_bit_for_bit(
     second, shown = run_training(config)
     assert f"going on after update {first.steps} of 12" in shown
     assert second.steps == 12
+    assert losses(tmp_path / "run") == losses(reference[1].run_dir)
+    assert validations(tmp_path / "run") == validations(reference[1].run_dir)
+
+
+@pytest.mark.parametrize("update", [5, 6, 12])
+def test_a_signal_at_the_end_of_an_update_still_saves_it(reference, tiny_config, tmp_path, monkeypatch, update):
+    """It comes after the last look at whether to save, so only what follows the loop can save."""
+    config = tiny_config(tmp_path / "run", checkpoint={"every_steps": 100})
+    due = loop._Due.evaluation
+
+    def evaluation(self, step):  # the last thing that the loop asks in an update
+        answer = due(self, step)
+        if step == update and sys._getframe(1).f_code.co_name == "train":
+            signal.raise_signal(signal.SIGTERM)
+        return answer
+
+    monkeypatch.setattr(loop._Due, "evaluation", evaluation)
+    first, _ = run_training(config)
+    assert (first.steps, first.stopped_by) == (update, "SIGTERM")
+    assert complete_checkpoints(tmp_path / "run" / "checkpoints")[-1].step == update
+    monkeypatch.undo()
+    assert run_training(config)[0].stopped_by == ""
     assert losses(tmp_path / "run") == losses(reference[1].run_dir)
     assert validations(tmp_path / "run") == validations(reference[1].run_dir)
 

@@ -1,11 +1,17 @@
 """The metrics file across interruptions, the TensorBoard files, the loss curve."""
 
 import json
+import os
 import struct
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from mentallama_jax.training.metrics import MetricsLog, draw_loss_curve, read_metrics
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def write_run(folder, start, stop, *, evaluated=False):
@@ -86,6 +92,16 @@ def test_a_resumed_run_writes_a_file_of_its_own(tmp_path):
     write_run(tmp_path, 0, 4)
     write_run(tmp_path, 2, 4)
     assert len(list((tmp_path / "tensorboard").iterdir())) == 2
+
+
+def test_torch_stays_out(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from mentallama_jax.training.metrics import MetricsLog\n"
+        "MetricsLog(Path('metrics.jsonl'), Path('tensorboard'), 0, evaluated=False).write('train', 1, {'loss': 1.0})\n"
+        "assert 'torch' not in sys.modules"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True, timeout=240)
 
 
 def test_a_full_disk_raises_at_once_and_never_hangs(tmp_path, monkeypatch):

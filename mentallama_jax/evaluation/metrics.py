@@ -92,7 +92,7 @@ def weighted_f1(counts: Tally) -> Counts:
 def macro_f1(counts: Tally) -> Counts:
     """Plain mean of the F1 of the classes that occur in gold or prediction, [...]."""
     occurs = (counts.predicted + counts.support) > 0
-    return _ratio(f1_by_class(counts).sum(axis=-1), occurs.sum(axis=-1))
+    return _ratio(f1_by_class(counts).sum(axis=-1), occurs.sum(axis=-1, dtype=np.float64))
 
 
 def _ratio(numerator: Counts, denominator: Counts) -> Counts:

@@ -19,7 +19,8 @@ SPEAKING = [*DOCUMENTS, *sorted((ROOT / "mentallama_jax/cli").glob("*.py")), *so
 
 def shown_commands(text: str) -> list[str]:
     """Lines that show a `mentallama` command; what stands behind two blanks explains it."""
-    lines = re.findall(r"^(?:#.*: )? *(mentallama [^-\s].*)$", text.replace("\\\n", " "), re.MULTILINE)
+    whole_lines = re.sub(r" *\\\n *", " ", text)
+    lines = re.findall(r"^(?:#.*: )? *(mentallama [^-\s].*)$", whole_lines, re.MULTILINE)
     return [re.split(r"\s{2,}", line)[0] for line in lines]
 
 

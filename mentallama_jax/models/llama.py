@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from mentallama_jax.models.attention import Places, self_attention
+from mentallama_jax.models.attention import Places, attention
 from mentallama_jax.models.rotary import RopeScaling, apply_rotary, rotary_tables
 
 Params = dict[str, Any]
@@ -174,7 +174,7 @@ class Llama(nnx.Module):
         rotary = self.rotary(positions_BT)
 
         def attend(q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array) -> jax.Array:
-            return self_attention(q_BTNH, k_BTKH, v_BTKH, Places(positions_BT, segment_ids_BT))
+            return attention(q_BTNH, k_BTKH, v_BTKH, Places(positions_BT, segment_ids_BT))
 
         def body(x_BTD: jax.Array, layer: DecoderLayer) -> tuple[jax.Array, None]:
             return layer(x_BTD, rotary, attend), None

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mentallama_jax.models.attention import Places, reference_attention, self_attention
+from mentallama_jax.models.attention import Places, attention, reference_attention
 from mentallama_jax.models.blockwise_attention import BLOCK, blockwise_attention
 from mentallama_jax.models.llama import bind, forward, init_params
 from mentallama_jax.models.presets import PRESETS
@@ -49,7 +49,7 @@ def test_reference_matches_loops(data):
     q, k, v, _ = random_heads(data.draw(st.integers(0, 99)), 1, 16, 4, kv_heads, 4)
     segments, places = segments_of(lengths, 16)
     where = Places(jnp.asarray(places)[None], jnp.asarray(segments)[None])
-    ours = reference_attention(q, k, v, where, where)[0]
+    ours = reference_attention(q, k, v, where)[0]
     np.testing.assert_allclose(ours, plain_attention(q[0], k[0], v[0], segments, places), atol=1e-5)
 
 
@@ -70,7 +70,7 @@ def test_blockwise_equals_reference_with_gradients(data):
         return jax.value_and_grad(lambda q, k, v: jnp.sum(weight * attend(q, k, v)), (0, 1, 2))(q, k, v)
 
     ours = compare(lambda q, k, v: blockwise_attention(q, k, v, segments))
-    theirs = compare(lambda q, k, v: reference_attention(q, k, v, where, where))
+    theirs = compare(lambda q, k, v: reference_attention(q, k, v, where))
     np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-5, atol=1e-3)
     for one, other in zip(ours[1], theirs[1], strict=True):
         np.testing.assert_allclose(one, other, atol=2e-5)
@@ -81,7 +81,7 @@ def test_padding_outputs_zero_and_gradients_stay_finite():
     segments = jnp.zeros((1, BLOCK), jnp.int32)
     for attend in (
         lambda q, k, v: blockwise_attention(q, k, v, segments),
-        lambda q, k, v: self_attention(q[:, :7], k[:, :7], v[:, :7], Places(segments[:, :7], segments[:, :7])),
+        lambda q, k, v: attention(q[:, :7], k[:, :7], v[:, :7], Places(segments[:, :7], segments[:, :7])),
     ):
         assert not np.any(attend(q, k, v))
         gradients = jax.grad(lambda q, k, v, f=attend: jnp.sum(f(q, k, v) ** 2), (0, 1, 2))(q, k, v)

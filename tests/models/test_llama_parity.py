@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mentallama_jax.models.attention import Places, self_attention
+from mentallama_jax.models.attention import Places, attention
 from mentallama_jax.models.llama import DecoderLayer, LlamaConfig, bind, forward, init_params
 from mentallama_jax.models.rotary import RopeScaling, apply_rotary
 
@@ -155,7 +155,7 @@ def test_attention_mlp_and_layer(kv_heads, head_dim):
     ours, rotary = one_layer(config, params), bind(config, params).rotary(jnp.asarray(places))
 
     def attend(q, k, v):
-        return self_attention(q, k, v, Places(jnp.asarray(places), jnp.ones((BATCH, TOKENS), jnp.int32)))
+        return attention(q, k, v, Places(jnp.asarray(places), jnp.ones((BATCH, TOKENS), jnp.int32)))
 
     assert_close(ours.mlp(jnp.asarray(x)), theirs.mlp(x_torch), 1e-5)
     attended = theirs.self_attn(x_torch, position_embeddings=rotary_torch, attention_mask=causal)[0]

@@ -2,6 +2,8 @@
 
 import argparse
 import shlex
+from collections.abc import Sequence
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +13,10 @@ from mentallama_jax.errors import UserError
 if TYPE_CHECKING:
     from mentallama_jax.config import RunConfig
     from mentallama_jax.formats.tokenizer import Tokenizer
+    from mentallama_jax.imhi.records import Record
+    from mentallama_jax.models.llama import LlamaConfig, Params
     from mentallama_jax.training.loop import BaseModel, TrainResult
+    from mentallama_jax.training.validation import LabelF1
 
 STOPPED = 75
 """Exit status of a run that was asked to stop and saved itself (EX_TEMPFAIL: run it again)."""
@@ -88,7 +93,7 @@ def run_training(config: "RunConfig") -> "TrainResult":
     from mentallama_jax.training.loop import train
 
     base = base_model(config)
-    return train(config, base)
+    return train(config, base, _label_f1(config, base.config) if config.evaluation.generate_rows else None)
 
 
 def base_model(config: "RunConfig") -> "BaseModel":
@@ -120,6 +125,33 @@ def base_model(config: "RunConfig") -> "BaseModel":
         return load_model(model.source, revision=model.revision, dtype=jnp.dtype(model.parameter_dtype))[1]
 
     return BaseModel(shape, _tokenizer(config), read_weights if model.weights == "pretrained" else None)
+
+
+def _label_f1(config: "RunConfig", model: "LlamaConfig") -> "LabelF1":
+    """Greedy answers, their labels read by the templates, and the weighted F1 of all data sets together."""
+    from mentallama_jax.evaluation.correctness import label_rows, tally_rows, told_apart
+    from mentallama_jax.evaluation.metrics import weighted_f1
+    from mentallama_jax.evaluation.predictions import Prediction
+    from mentallama_jax.generation.answers import Settings, answer_records
+
+    answer = partial(
+        answer_records,
+        config=model,
+        tokenizer=_tokenizer(config),
+        style=config.data.style,
+        max_length=config.data.max_length,
+        settings=Settings(config.evaluation.max_new_tokens),
+        dtype=config.model.compute_dtype,
+    )
+
+    def label_f1(params: "Params", records: "Sequence[Record]") -> float:
+        rows = [
+            Prediction(row["id"], row["dataset"], row["aspect"], row["post_id"], row["label"], row["generated_text"])
+            for row in answer(params, records=records)
+        ]
+        return float(weighted_f1(tally_rows(told_apart(label_rows(rows, "templates+words"))).total()))
+
+    return label_f1
 
 
 def _tokenizer(config: "RunConfig") -> "Tokenizer":

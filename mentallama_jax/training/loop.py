@@ -96,6 +96,7 @@ def train(
         examples = load_examples(config, base.tokenizer, progress.say)
         plan, training = PlanSettings.of(config), config.training
         data = TrainingData(examples.train, plan, epochs=training.epochs, steps=training.steps)
+        _warn_of_padding(config, data, progress.say)
         state_shapes = _placed(jax.eval_shape(partial(init_state, base.config, config, data.steps)))
         checkpoints = stack.enter_context(Checkpoints(run.checkpoints, config))
         _check_resources(config, base, data, state_shapes, checkpoints, run, progress.say)
@@ -271,6 +272,16 @@ def _check_model(config: RunConfig, base: BaseModel) -> None:
         )
 
 
+def _warn_of_padding(config: RunConfig, data: TrainingData, say: Callable[[str], None]) -> None:
+    if data.pad_share > 0.5:
+        training = config.training
+        say(
+            f"warning: {data.pad_share:.0%} of what is computed is padding; an update of {training.batch_size} "
+            f"{training.batch_unit} does not fill training.micro_batch_rows {training.micro_batch_rows} rows of "
+            f"data.max_length {config.data.max_length} tokens: lower either"
+        )
+
+
 def _check_resources(
     config: RunConfig,
     base: BaseModel,
@@ -300,10 +311,12 @@ def _placed(shapes: TrainState) -> TrainState:
 
 def _summary(config: RunConfig, base: BaseModel, examples: Examples, data: TrainingData, run: RunDirectory) -> Table:
     rows = sum(examples.rows.values())
-    unit, size = config.training.batch_unit, config.training.batch_size
-    epochs = f"{len(data.epoch_ends)} epochs" if data.epoch_ends else "part of an epoch"
-    if data.epoch_ends and data.epoch_ends[-1] != data.steps:
-        epochs += " and part of the next"
+    unit, size, micro_rows = config.training.batch_unit, config.training.batch_size, config.training.micro_batch_rows
+    micro_batches = data.rows // micro_rows
+    epochs = "part of an epoch"
+    if data.epoch_ends:
+        more = "" if data.epoch_ends[-1] == data.steps else " and part of the next"
+        epochs = f"{len(data.epoch_ends)} epochs of {data.epoch_ends[0]:,}{more}"
     validation = len(examples.validation) if examples.validation is not None else 0
     table = Table(show_header=False, box=None, title="training", title_justify="left")
     for name, value in (
@@ -314,8 +327,8 @@ def _summary(config: RunConfig, base: BaseModel, examples: Examples, data: Train
             "validation rows",
             f"{validation:,}" if validation else "none: the last checkpoint is the best",
         ),
-        ("updates", f"{data.steps:,} in {epochs}"),
-        ("batch", f"{size} {unit} an update, micro-batches of {config.training.micro_batch_rows} rows"),
+        ("updates", f"{data.steps:,}: {epochs}"),
+        ("batch", f"{size:,} {unit} an update, in up to {micro_batches} micro-batches of {micro_rows} rows"),
         ("layout", f"{config.data.layout}, rows of {config.data.max_length} tokens, {data.pad_share:.1%} padding"),
         ("computes on", f"{jax.devices()[0].device_kind} in {config.model.compute_dtype}"),
         ("run directory", str(run.path)),

@@ -2,6 +2,7 @@
 
 import time
 from collections import deque
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -61,6 +62,9 @@ class TrainingProgress:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
+        if error is not None:
+            with suppress(OSError):  # the disk may be full: that is what the error says then
+                self._keep(f"ended by {type(error).__name__}: {error}")
 
     def start_bar(self, total_steps: int, start_step: int) -> None:
         """Begin at `start_step` updates of `total_steps`; on a terminal, show a bar."""

@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import re
 import signal
 import sys
 from pathlib import Path
@@ -82,7 +83,8 @@ def test_a_run_leaves_everything_that_it_promises(reference):
     assert json.loads((result.run_dir / "config.json").read_text()) == config.model_dump(mode="json")
     assert (result.steps, result.total_steps, result.stopped_by) == (12, 12, "")
     assert list(losses(result.run_dir)) == list(range(1, 13))
-    assert "12 in 2 epochs" in shown
+    assert "12: 2 epochs of 6" in shown
+    assert re.search(r"16 examples an update, in up to [2-4] micro-batches of 4 rows", shown)
     assert "compiled the training step for" in shown
     facts = json.loads((result.run_dir / "data.json").read_text())
     assert facts["train"]["examples"] == 90
@@ -368,6 +370,39 @@ def test_a_damaged_checkpoint_costs_the_updates_since_the_one_before(reference, 
     assert "00000008: damaged checkpoint" in shown
     assert "going on after update 6 of 12" in shown
     assert losses(tmp_path / "run") == losses(reference[1].run_dir)
+
+
+def test_the_log_says_how_a_run_ended(tiny_config, tmp_path, monkeypatch):
+    poison(monkeypatch, 2, "loss")
+    with pytest.raises(UserError):
+        run_training(tiny_config(tmp_path / "run"))
+    assert "ended by UserError: update 2 (epoch 1): loss nan" in (tmp_path / "run" / "log.txt").read_text()
+
+
+def test_micro_batches_that_no_update_fills_are_remarked_upon(tiny_config, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "_check_resources", lambda *_: 1 / 0)  # far enough
+    with pytest.raises(ZeroDivisionError):
+        run_training(tiny_config(tmp_path / "run", data={"max_length": 384}, training={"micro_batch_rows": 16}))
+    log = (tmp_path / "run" / "log.txt").read_text()
+    assert "of what is computed is padding; an update of 16 examples does not fill training.micro_batch_rows 16" in log
+
+
+@pytest.mark.slow
+def test_the_bucketed_step_is_compiled_once_a_row_length_and_resumes_bit_for_bit(tiny_config, tmp_path, monkeypatch):
+    def bucketed(name):
+        return tiny_config(
+            tmp_path / name, data={"layout": "bucketed", "max_length": 256}, training={"micro_batch_rows": 8}
+        )
+
+    whole, shown = run_training(bucketed("whole"))
+    lengths = {int(line.split(" rows of ")[1].split()[0]) for line in shown.splitlines() if "compiled" in line}
+    assert whole.step_compiles == len(lengths) > 1
+    poison(monkeypatch, 11, "loss")
+    with pytest.raises(UserError):
+        run_training(bucketed("cut"))
+    monkeypatch.undo()
+    run_training(bucketed("cut"))
+    assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
 
 
 def test_exhausted_device_memory_names_what_to_lower(tiny_config, tmp_path, monkeypatch):

@@ -1,0 +1,177 @@
+"""The decoder with a cache of keys and values: a prompt once, then a few tokens at a time.
+
+Shape suffixes: B rows, P prompt slots, T new tokens, S cache slots, D hidden, N query heads, K key/value heads,
+G = N / K, R = T * G, H head width, V vocabulary. Prompts are padded on the left, so that all rows write their next
+token to the same slot; a row's positions count from its first real token, so padding changes nothing.
+"""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from mentallama_jax.models.attention import Places, attention
+from mentallama_jax.models.llama import DecoderLayer, LlamaConfig, Params, RMSNorm, bind
+from mentallama_jax.models.rotary import rotary_tables
+
+_MASKED = -0.7 * float(jnp.finfo(jnp.float32).max)
+
+
+class UnrolledLlama(NamedTuple):
+    """The decoder's parameters with arrays of their own for each layer.
+
+    Training scans over stacked layers; a scan that decodes would copy each layer's weights out of the stack for
+    every single token, which costs more than the token.
+    """
+
+    embedding_VD: jax.Array
+    layers: tuple[DecoderLayer, ...]
+    final_norm: RMSNorm
+    head_DV: jax.Array | None
+    """None where the embedding is the head too."""
+
+
+class LayerCache(NamedTuple):
+    """Rotated keys and values of one layer, laid out so that neither product of a decoding step transposes them."""
+
+    keys_BKHS: jax.Array
+    values_BKSH: jax.Array
+
+
+Cache = tuple[LayerCache, ...]
+
+
+def unroll(config: LlamaConfig, params: Params, dtype: Any, *, donate: bool = False) -> UnrolledLlama:
+    """Parameters for decoding, in the dtype of the computation.
+
+    Args:
+        config: of the model.
+        params: nested dict with stacked layers, see `models.llama.abstract_params`.
+        dtype: of weights and activations.
+        donate: delete each stacked array once its layers are copied out, so that a device needs room for the
+            model and one such array in place of two models. `params` cannot be used afterwards.
+    """
+    model = bind(config, params)
+    stacked, structure = jax.tree.flatten(model.layers)
+    split = []
+    for array in stacked:
+        split.append(_split(array, dtype))
+        if donate:
+            jax.block_until_ready(split[-1])
+            array.delete()
+    layers = tuple(jax.tree.unflatten(structure, leaves) for leaves in zip(*split, strict=True))
+    return UnrolledLlama(
+        model.embedding[...].astype(dtype),
+        layers,
+        model.final_norm,
+        None if config.tie_embeddings else model.head[...].astype(dtype),
+    )
+
+
+@partial(jax.jit, static_argnames="dtype")
+def _split(stacked: jax.Array, dtype: Any) -> tuple[jax.Array, ...]:
+    return tuple(stacked[layer].astype(dtype) for layer in range(stacked.shape[0]))
+
+
+def prefill(
+    model: UnrolledLlama, config: LlamaConfig, tokens_BP: jax.Array, lengths_B: jax.Array, slots: int
+) -> tuple[jax.Array, Cache]:
+    """Run prompts through the decoder and keep their keys and values.
+
+    Args:
+        model: the parameters.
+        config: of the model.
+        tokens_BP: int32 prompts, padded on the left.
+        lengths_B: int32 real tokens of each row; 0 for a row that only fills up the batch.
+        slots: size of the cache, at least P.
+
+    Returns:
+        [B, D]: the last token's hidden state after the final norm. The cache, prompts in its first P slots.
+    """
+    P = tokens_BP.shape[1]
+    offsets_BP = jnp.arange(P) - (P - lengths_B[:, None])
+    places = Places(jnp.maximum(offsets_BP, 0), (offsets_BP >= 0).astype(jnp.int32))
+    rotary = rotary_tables(places.positions_BT, config.head_dim, config.rope_theta, config.rope_scaling)
+    x_BPD = jnp.take(model.embedding_VD, tokens_BP, axis=0)
+    caches = []
+    for layer in model.layers:
+
+        def attend(q_BPNH: jax.Array, k_BPKH: jax.Array, v_BPKH: jax.Array) -> jax.Array:
+            free = slots - P
+            caches.append(
+                LayerCache(
+                    jnp.pad(jnp.transpose(k_BPKH, (0, 2, 3, 1)), ((0, 0), (0, 0), (0, 0), (0, free))),
+                    jnp.pad(jnp.transpose(v_BPKH, (0, 2, 1, 3)), ((0, 0), (0, 0), (0, free), (0, 0))),
+                )
+            )
+            return attention(q_BPNH, k_BPKH, v_BPKH, places)
+
+        x_BPD = layer(x_BPD, rotary, attend)
+    return model.final_norm(x_BPD[:, -1]), tuple(caches)
+
+
+def extend(
+    model: UnrolledLlama,
+    config: LlamaConfig,
+    cache: Cache,
+    tokens_BT: jax.Array,
+    positions_BT: jax.Array,
+    slot: jax.Array | int,
+    visible_BTS: jax.Array,
+) -> tuple[jax.Array, Cache]:
+    """Run further tokens through the decoder.
+
+    Args:
+        model: the parameters.
+        config: of the model.
+        cache: of what came before.
+        tokens_BT: int32 tokens.
+        positions_BT: int32 positions.
+        slot: where the first of the tokens goes in the cache; the others follow.
+        visible_BTS: which slots each token sees, its own among them.
+
+    Returns:
+        [B, T, D]: hidden states after the final norm. The cache with the tokens in it.
+    """
+    rotary = rotary_tables(positions_BT, config.head_dim, config.rope_theta, config.rope_scaling)
+    x_BTD = jnp.take(model.embedding_VD, tokens_BT, axis=0)
+    caches = []
+    for layer, layer_cache in zip(model.layers, cache, strict=True):
+
+        def attend(
+            q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, before: LayerCache = layer_cache
+        ) -> jax.Array:
+            caches.append(_write(before, k_BTKH, v_BTKH, slot))
+            return _cached_attention(q_BTNH, caches[-1], visible_BTS)
+
+        x_BTD = layer(x_BTD, rotary, attend)
+    return model.final_norm(x_BTD), tuple(caches)
+
+
+def logits(model: UnrolledLlama, hidden_BD: jax.Array) -> jax.Array:
+    """[B, V] fp32 scores of the next token."""
+    if model.head_DV is None:
+        return jnp.einsum("BD,VD->BV", hidden_BD, model.embedding_VD, preferred_element_type=jnp.float32)
+    return jnp.einsum("BD,DV->BV", hidden_BD, model.head_DV, preferred_element_type=jnp.float32)
+
+
+def _write(cache: LayerCache, k_BTKH: jax.Array, v_BTKH: jax.Array, slot: jax.Array | int) -> LayerCache:
+    k_BKHT, v_BKTH = jnp.transpose(k_BTKH, (0, 2, 3, 1)), jnp.transpose(v_BTKH, (0, 2, 1, 3))
+    return LayerCache(
+        jax.lax.dynamic_update_slice(cache.keys_BKHS, k_BKHT, (0, 0, 0, slot)),
+        jax.lax.dynamic_update_slice(cache.values_BKSH, v_BKTH, (0, 0, slot, 0)),
+    )
+
+
+def _cached_attention(q_BTNH: jax.Array, cache: LayerCache, visible_BTS: jax.Array) -> jax.Array:
+    """Softmax attention over cache slots, scores scaled by 1/sqrt(H), softmax in fp32; [B, T, N, H]."""
+    B, T, N, H = q_BTNH.shape
+    K, S = cache.values_BKSH.shape[1:3]
+    G = N // K
+    q_BKRH = q_BTNH.reshape(B, T, K, G, H).swapaxes(1, 2).reshape(B, K, T * G, H)
+    scores = jnp.einsum("BKRH,BKHS->BKRS", q_BKRH, cache.keys_BKHS, preferred_element_type=jnp.float32) * H**-0.5
+    scores = jnp.where(visible_BTS[:, None, :, None], scores.reshape(B, K, T, G, S), _MASKED)
+    weights_BKRS = jax.nn.softmax(scores, axis=-1).astype(cache.values_BKSH.dtype).reshape(B, K, T * G, S)
+    out_BKRH = jnp.einsum("BKRS,BKSH->BKRH", weights_BKRS, cache.values_BKSH)
+    return out_BKRH.reshape(B, K, T, G, H).swapaxes(1, 2).reshape(B, T, N, H)

@@ -1,0 +1,88 @@
+"""From a batch of prompts to a batch of answers in one compiled program."""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from mentallama_jax.generation.cache import Cache, UnrolledLlama, extend, logits, prefill
+from mentallama_jax.generation.sampling import Sampling, next_tokens
+from mentallama_jax.models.llama import LlamaConfig
+
+
+class Generated(NamedTuple):
+    """Answers of a batch.
+
+    Attributes:
+        tokens_BT: int32 [B, max_new_tokens]; the end token included where there is one, 0 after it.
+        counts_B: int32, how many of them are real.
+        ended_B: whether the row reached an end token.
+    """
+
+    tokens_BT: jax.Array
+    counts_B: jax.Array
+    ended_B: jax.Array
+
+
+class _Loop(NamedTuple):
+    step: jax.Array
+    last_B: jax.Array
+    cache: Cache
+    generated: Generated
+
+
+@partial(jax.jit, static_argnames=("config", "sampling", "end_ids", "max_new_tokens"))
+def generate(
+    model: UnrolledLlama,
+    tokens_BP: jax.Array,
+    lengths_B: jax.Array,
+    keys_B: jax.Array,
+    *,
+    config: LlamaConfig,
+    sampling: Sampling,
+    end_ids: tuple[int, ...],
+    max_new_tokens: int,
+) -> Generated:
+    """Answer prompts; stops early once every row has ended.
+
+    Args:
+        model: the parameters.
+        tokens_BP: int32 prompts, padded on the left.
+        lengths_B: int32 real tokens of each row; 0 for a row that only fills up the batch.
+        keys_B: a random key for each row, see `sampling.row_keys`.
+        config: of the model.
+        sampling: how tokens are chosen.
+        end_ids: tokens that end an answer.
+        max_new_tokens: longest answer, end token included.
+    """
+    B, P = tokens_BP.shape
+    slots = P + max_new_tokens
+    padding_B = P - lengths_B
+    ends = jnp.asarray(end_ids, jnp.int32)
+
+    def choose(hidden_BD: jax.Array, step: jax.Array | int, generated: Generated) -> tuple[jax.Array, Generated]:
+        token_B = next_tokens(logits(model, hidden_BD), keys_B, step, sampling)
+        running_B = ~generated.ended_B
+        tokens_BT = jax.lax.dynamic_update_slice(
+            generated.tokens_BT, jnp.where(running_B, token_B, 0)[:, None], (0, step)
+        )
+        ended_B = generated.ended_B | jnp.any(token_B[:, None] == ends, axis=1)
+        return token_B, Generated(tokens_BT, generated.counts_B + running_B, ended_B)
+
+    def advance(loop: _Loop) -> _Loop:
+        slot = P + loop.step - 1
+        slots_S = jnp.arange(slots)
+        visible_BTS = ((slots_S >= padding_B[:, None]) & (slots_S <= slot))[:, None]
+        positions_BT = (slot - padding_B)[:, None]
+        hidden_BTD, cache = extend(model, config, loop.cache, loop.last_B[:, None], positions_BT, slot, visible_BTS)
+        token_B, generated = choose(hidden_BTD[:, 0], loop.step, loop.generated)
+        return _Loop(loop.step + 1, token_B, cache, generated)
+
+    def unfinished(loop: _Loop) -> jax.Array:
+        return (loop.step < max_new_tokens) & ~jnp.all(loop.generated.ended_B)
+
+    hidden_BD, cache = prefill(model, config, tokens_BP, lengths_B, slots)
+    nothing = Generated(jnp.zeros((B, max_new_tokens), jnp.int32), jnp.zeros(B, jnp.int32), lengths_B == 0)
+    token_B, generated = choose(hidden_BD, 0, nothing)
+    return jax.lax.while_loop(unfinished, advance, _Loop(jnp.int32(1), token_B, cache, generated)).generated

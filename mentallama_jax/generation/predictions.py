@@ -1,0 +1,175 @@
+"""A predictions file that survives being stopped: rows appended batch by batch, gone on with, ordered at the end."""
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from mentallama_jax.errors import UserError
+from mentallama_jax.files import write_jsonl
+from mentallama_jax.generation.answers import Prediction
+from mentallama_jax.imhi.records import Record
+from mentallama_jax.models.llama import Params
+
+MAY_DIFFER = ("model", "tokenizer", "sources", "versions")
+"""Keys of the signature that going on does not compare: what they name is compared by its fingerprint."""
+
+_SAMPLE = 4096
+"""Numbers of each tensor that the fingerprint of weights looks at."""
+
+
+def signature_path(predictions: Path) -> Path:
+    """The file beside the predictions that says how they were made."""
+    return predictions.with_suffix(".meta.json")
+
+
+def write_predictions(
+    path: Path,
+    records: Sequence[Record],
+    signature: Mapping[str, Any],
+    answer: Callable[[list[Record]], Iterator[list[Prediction]]],
+    on_batch: Callable[[list[Prediction]], None] = lambda rows: None,
+) -> list[Prediction]:
+    """Answer the records that `path` does not hold yet; at the end it holds all, in the order of `records`.
+
+    Each batch is on disk before the next begins. A last line that was cut off is dropped and its record answered
+    again.
+
+    Args:
+        path: ends in `.jsonl`; `signature_path(path)` is written beside it.
+        records: all that the file is to answer, with unique ids.
+        signature: all that decides the answers, as plain JSON values; versions and names besides.
+        answer: yields batches of predictions for records.
+        on_batch: is told of each batch once it is on disk.
+
+    Returns:
+        All predictions in the order of `records`.
+
+    Raises:
+        UserError: the file was made with another signature or is not one of ours, or another process writes it.
+    """
+    path = Path(path)
+    if path.suffix != ".jsonl":
+        raise UserError(f"{path}: predictions are written to a file that ends in .jsonl")
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; name a file")
+    wanted = {record.id: record for record in records}
+    if len(wanted) != len(records):
+        raise UserError(
+            f"{path}: {len(records) - len(wanted)} of the records to answer repeat an id; ids must be unique"
+        )
+    if _holds_rows(path) and not signature_path(path).exists():
+        raise UserError(
+            f"{path}: exists without {signature_path(path).name}, which says how it was made; name another file"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(path):
+        _check_signature(path, signature)
+        done = _read_done(path)
+        if strangers := done.keys() - wanted.keys():
+            raise UserError(f"{path}: holds {len(strangers)} rows of other records; name another file")
+        left = [record for record in records if record.id not in done]
+        if left:
+            with path.open("ab") as stream:
+                for rows in answer(left):
+                    stream.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
+                    stream.flush()
+                    os.fsync(stream.fileno())
+                    done |= {row["id"]: row for row in rows}
+                    on_batch(rows)
+        predictions = [done[record.id] for record in records]
+        write_jsonl(path, predictions)
+        return predictions
+
+
+def records_fingerprint(records: Sequence[Record]) -> str:
+    """SHA-256 of what decides prompts and gold answers, in order; where records were read from does not count."""
+    digest = hashlib.sha256()
+    for record in records:
+        values = asdict(record)
+        del values["source"]
+        digest.update(json.dumps(values, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def params_fingerprint(params: Params) -> str:
+    """SHA-256 of names, shapes, types and evenly spaced numbers of all parameters; [L, ...] arrays on any device."""
+    digest = hashlib.sha256()
+    for path, array in jax.tree_util.tree_leaves_with_path(params):
+        digest.update(f"{jax.tree_util.keystr(path)} {array.shape} {array.dtype}".encode())
+        places = np.unravel_index(np.linspace(0, array.size - 1, min(array.size, _SAMPLE), dtype=np.int64), array.shape)
+        digest.update(np.asarray(array[places]).astype(np.float32).tobytes())
+    return digest.hexdigest()
+
+
+def _holds_rows(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 0
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    # The predictions file itself is replaced at the end, so the lock is held on the file beside it.
+    with signature_path(path).open("a") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(f"{path}: another process is writing it; wait for it, or name another file") from None
+        yield
+
+
+def _check_signature(path: Path, signature: Mapping[str, Any]) -> None:
+    """Write the signature, or compare it with the one that the rows at hand were made with."""
+    beside = signature_path(path)
+    now = json.loads(json.dumps(signature))
+    if _holds_rows(path):
+        try:
+            before = json.loads(beside.read_text(encoding="utf-8"))
+        except ValueError:
+            raise UserError(f"{beside}: damaged, so {path.name} cannot be gone on with; name another file") from None
+        differences = [
+            f"{key} was {before.get(key)}, is {now.get(key)}"
+            for key in sorted((before.keys() | now.keys()) - set(MAY_DIFFER))
+            if before.get(key) != now.get(key)
+        ]
+        if differences:
+            raise UserError(
+                f"{path}: was begun with other settings ({'; '.join(differences)}); "
+                "restore them to go on, or name another file"
+            )
+        return
+    with beside.open("r+", encoding="utf-8") as stream:
+        stream.truncate()
+        json.dump(now, stream, indent=2, ensure_ascii=False)
+        stream.write("\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _read_done(path: Path) -> dict[str, Prediction]:
+    """The rows at hand by id; a last line that was cut off is removed from the file."""
+    if not path.exists():
+        return {}
+    done: dict[str, Prediction] = {}
+    with path.open("r+b") as stream:
+        whole = 0
+        for number, line in enumerate(stream, start=1):
+            try:
+                if not line.endswith(b"\n"):
+                    raise ValueError("cut off")
+                row = json.loads(line)
+                done[row["id"]] = row
+            except (ValueError, KeyError, TypeError):
+                if stream.read(1):
+                    raise UserError(f"{path}, line {number}: not a prediction; name another file") from None
+                stream.truncate(whole)
+                break
+            whole += len(line)
+    return done

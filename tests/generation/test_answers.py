@@ -1,0 +1,138 @@
+"""Records in, predictions out: with the bundled vocabulary and a random model."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.special import log_softmax
+from tiny_decoder import full_logits, random_params, shape
+
+from mentallama_jax.errors import UserError
+from mentallama_jax.formats.tokenizer import Tokenizer, load_tokenizer
+from mentallama_jax.generation.answers import Settings, answer_batches, answer_records, score_batches
+from mentallama_jax.generation.batching import PROMPT_SLOTS, batches_by_length, prompt_slots
+from mentallama_jax.generation.decode import generate
+from mentallama_jax.generation.sampling import Sampling
+from mentallama_jax.imhi.prompts import encode_prompt, instruction_response, label_answers
+from mentallama_jax.imhi.readers import read_records
+from mentallama_jax.imhi.records import Record
+
+SAMPLE_TOKENIZER = Path(__file__).resolve().parents[2] / "mentallama_jax" / "imhi" / "sample" / "tokenizer"
+CONFIG = shape(vocab_size=1024, num_layers=1)
+PARAMS = random_params(CONFIG)
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return load_tokenizer(SAMPLE_TOKENIZER)
+
+
+@pytest.fixture(scope="module")
+def records() -> list[Record]:
+    """One row of each data set, and two that are much longer than the others."""
+    sample = read_records(["sample:test"]).records
+    chosen = list({record.dataset: record for record in sample}.values())
+    long = [replace(sample[0], id=f"long/{n}", post=" ".join([sample[0].post] * n)) for n in (2, 5)]
+    return [*chosen[:5], *long, *chosen[5:]]
+
+
+def answers(tokenizer, records, *, max_length=512, style="plain", **changes):
+    settings = replace(Settings(max_new_tokens=8, batch_size=4), **changes)
+    return answer_records(PARAMS, CONFIG, tokenizer, records, style=style, max_length=max_length, settings=settings)
+
+
+def test_predictions_carry_the_record_and_come_in_its_order(tokenizer, records) -> None:
+    rows = answers(tokenizer, records)
+    for row, record in zip(rows, records, strict=True):
+        text, finish, tokens = row.pop("generated_text"), row.pop("finish"), row.pop("new_tokens")
+        assert isinstance(text, str)
+        assert finish in ("eos", "length")
+        assert 1 <= tokens <= 8
+        assert row == {
+            "id": record.id,
+            "dataset": record.dataset,
+            "aspect": record.aspect,
+            "split": record.split,
+            "post_id": record.post_id,
+            "label": record.label,
+            "goldens": instruction_response(record),
+            "prompt_truncated": 0,
+        }
+
+
+def test_batch_size_and_order_change_nothing(tokenizer, records) -> None:
+    sampling = Sampling(1.2, None, 0.95)
+    rows = answers(tokenizer, records, sampling=sampling, seed=3)
+    assert rows == answers(tokenizer, records, sampling=sampling, seed=3, batch_size=3)
+    assert rows == answers(tokenizer, records[::-1], sampling=sampling, seed=3)[::-1]
+    assert [row["generated_text"] for row in rows] != [
+        row["generated_text"] for row in answers(tokenizer, records, sampling=sampling, seed=4)
+    ]
+
+
+def test_a_prompt_leaves_room_for_the_answer(tokenizer, records) -> None:
+    rows = answers(tokenizer, records, max_length=256)
+    for row, record in zip(rows, records, strict=True):
+        whole = encode_prompt(record, "plain", tokenizer, 10_000)
+        assert (row["prompt_truncated"] > 0) == (len(whole.tokens) > 256 - 8)
+    assert any(row["prompt_truncated"] for row in rows)
+
+
+def test_impossible_lengths_are_refused(tokenizer, records) -> None:
+    with pytest.raises(UserError, match="1024 positions"):
+        answers(tokenizer, records, max_length=1025)
+    with pytest.raises(UserError, match="no room for a prompt"):
+        answers(tokenizer, records, max_length=8)
+    with pytest.raises(UserError, match="even with an empty post"):
+        answers(tokenizer, records, max_length=20)
+    with pytest.raises(UserError, match="batch-size 0"):
+        Settings(batch_size=0)
+
+
+def test_few_compilations_for_many_lengths(tokenizer, records) -> None:
+    config = replace(CONFIG, intermediate_size=8)
+    before = generate._cache_size()
+    settings = Settings(max_new_tokens=4, batch_size=3)
+    params = random_params(config)
+    rows = list(answer_batches(params, config, tokenizer, records, style="plain", max_length=512, settings=settings))
+    assert [len(batch) for batch in rows] == [3, 3, 3, 3]
+    slots = {
+        prompt_slots(max(len(encode_prompt(r, "plain", tokenizer, 508).tokens) for r in records if r.id in ids))
+        for ids in [{row["id"] for row in batch} for batch in rows]
+    }
+    assert generate._cache_size() - before == len(slots) <= 3
+
+
+def test_every_row_is_in_one_batch_and_lengths_fit_their_slots() -> None:
+    lengths = np.random.default_rng(0).integers(1, 3000, 50).tolist()
+    batches = list(batches_by_length(lengths, 8))
+    assert sorted(index for batch in batches for index in batch) == list(range(50))
+    assert [lengths[index] for batch in batches for index in batch] == sorted(lengths, reverse=True)
+    for length in lengths:
+        slots = prompt_slots(length)
+        assert length <= slots
+        assert slots in PROMPT_SLOTS or (slots % 512 == 0 and slots - length < 512)
+
+
+@pytest.mark.parametrize("style", ["plain", "completion"])
+def test_label_scores_equal_a_plain_pass_and_choose_by_their_sum(tokenizer, records, style) -> None:
+    settings = Settings(batch_size=4)
+    batches = score_batches(PARAMS, CONFIG, tokenizer, records, style=style, max_length=512, settings=settings)
+    rows = {row["id"]: row for batch in batches for row in batch}
+    assert rows.keys() == {record.id for record in records}
+    for record in records:
+        row, texts = rows[record.id], label_answers(record.task, style)
+        scores = row["label_log_probabilities"]
+        assert list(scores) == list(record.task.labels)
+        best = max(scores, key=lambda label: scores[label]["sum"])
+        assert row["generated_text"] == texts[best].strip()
+        assert row["finish"] == "label"
+        prompt = encode_prompt(record, style, tokenizer, 400).tokens
+        for label in (best, record.label):
+            candidate = tokenizer.encode(texts[label], continues=True)
+            log_probabilities_TV = log_softmax(full_logits(PARAMS, CONFIG, [*prompt, *candidate]), axis=-1)
+            places = np.arange(len(prompt) - 1, len(prompt) + len(candidate) - 1)
+            expected = log_probabilities_TV[places, candidate].sum()
+            np.testing.assert_allclose(scores[label]["sum"], expected, rtol=1e-5, atol=1e-5)
+            np.testing.assert_allclose(scores[label]["mean"], expected / len(candidate), rtol=1e-5, atol=1e-5)

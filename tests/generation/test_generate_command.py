@@ -1,0 +1,106 @@
+"""`mentallama generate` as a user runs it."""
+
+import json
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from tiny_decoder import random_params, shape
+
+from mentallama_jax.cli.generate import STYLES
+from mentallama_jax.cli.main import main
+from mentallama_jax.config import Style
+from mentallama_jax.formats.export import save_hf
+from mentallama_jax.formats.model_card import ModelCard
+from mentallama_jax.formats.tokenizer import load_tokenizer
+
+SAMPLE_TOKENIZER = Path(__file__).resolve().parents[2] / "mentallama_jax" / "imhi" / "sample" / "tokenizer"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    config = shape(vocab_size=1024, num_layers=1, max_positions=512)
+    save_hf(
+        folder,
+        config,
+        random_params(config),
+        load_tokenizer(SAMPLE_TOKENIZER),
+        card=ModelCard("tiny", "org/base", base_is_hub_id=True),
+    )
+    return folder
+
+
+def generate(model: Path, out: Path, *more: str) -> int:
+    few = ["--max-new-tokens", "4", "--max-rows", "1"]
+    return main(["generate", str(model), "--data", "sample:test", "--out", str(out), *few, *more])
+
+
+def rows_of(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def test_writes_one_row_of_each_data_set_and_says_what_it_did(model: Path, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "p.jsonl"
+    assert generate(model, out, "--show", "1") == 0
+    printed = capsys.readouterr().out
+    rows = rows_of(out)
+    assert len(rows) == len({row["dataset"] for row in rows}) == 10
+    assert "style: plain (the tokenizer has no <|im_start|>)" in printed
+    assert "wrote 10 predictions" in printed
+    assert "hit the limit of 4 tokens: " in printed
+    assert f"{rows[0]['id']} (gold: {rows[0]['label']})" in printed
+    meta = json.loads((tmp_path / "p.meta.json").read_text())
+    assert meta["style"] == "plain"
+    assert meta["sampling"] == {"temperature": 0.0, "top_k": None, "top_p": 1.0, "seed": None}
+    assert meta["max_length"] == 512
+    assert meta["versions"]["jax"]
+
+
+def test_the_same_command_goes_on_and_another_is_refused(model: Path, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "p.jsonl"
+    sampled = ["--datasets", "DR", "SAD", "IRF", "--temperature", "1", "--top-p", "0.9"]
+    assert generate(model, out, *sampled) == 0
+    whole = out.read_bytes()
+    out.write_bytes(b"".join(whole.splitlines(keepends=True)[:1]) + b'{"id": "SA')
+    capsys.readouterr()
+    assert generate(model, out, *sampled, "--batch-size", "2") == 0
+    captured = capsys.readouterr()
+    assert out.read_bytes() == whole
+    assert "going on: 1 rows are there, 2 are left" in captured.err
+    assert "(2 now, " in captured.out
+    assert generate(model, out, *sampled, "--seed", "1") == 2
+    assert "sampling was" in capsys.readouterr().err
+    assert out.read_bytes() == whole
+
+
+def test_scores_labels(model: Path, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "p.jsonl"
+    assert generate(model, out, "--score-labels", "--datasets", "DR", "CAMS") == 0
+    rows = rows_of(out)
+    assert {len(row["label_log_probabilities"]) for row in rows} == {2, 6}
+    assert main(["evaluate", str(out), "--out", str(tmp_path / "scores")]) == 0
+    scores = json.loads((tmp_path / "scores" / "scores.json").read_text())
+    assert {name: values["unparsed"] for name, values in scores["datasets"].items()} == {"DR": 0, "CAMS": 0}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--top-k", "5"], "temperature above 0"),
+        (["--max-rows", "0"], "--max-rows 0"),
+        (["--max-length", "513"], "512 positions"),
+        (["--checkpoint", "last"], "not one"),
+        (["--datasets", "DRR"], "did you mean DR?"),
+    ],
+)
+def test_mistakes_are_one_line(model: Path, tmp_path: Path, capsys, change: list[str], message: str) -> None:
+    assert generate(model, tmp_path / "p.jsonl", *change) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_styles_offered_are_those_there_are() -> None:
+    assert get_args(Style) == STYLES

@@ -2,9 +2,6 @@
 
 import os
 import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.files import atomic_open, write_json
+from mentallama_jax.files import atomic_folder, atomic_open, write_json
 from mentallama_jax.formats.hf import INDEX, SINGLE
 from mentallama_jax.formats.hf_config import write_config
 from mentallama_jax.formats.model_card import ModelCard, render_card
@@ -53,11 +50,10 @@ def save_hf(
         UserError: the folder is in use, the disk is too small or full, or a weight does not fit `dtype`.
     """
     folder = Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder}: exists already; choose another folder or remove it first")
     itemsize = jnp.dtype(dtype).itemsize
     files = _plan_files(config, max_shard_bytes // itemsize)
-    with _new_folder(folder, count_params(config) * itemsize + _SPARE_BYTES) as new:
+    _check_room(folder.parent, count_params(config) * itemsize + _SPARE_BYTES)
+    with atomic_folder(folder) as new:
         weight_map: dict[str, str] = {}
         for name, tensors in files.items():
             try:
@@ -120,18 +116,8 @@ def _layer(stack: jax.Array, layer: int) -> jax.Array:
     return jax.lax.dynamic_index_in_dim(stack, layer, 0, keepdims=False)
 
 
-@contextmanager
-def _new_folder(folder: Path, size: int) -> Iterator[Path]:
-    """A temporary neighbour of `folder` for about `size` bytes, renamed onto it on success, removed otherwise."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(folder.parent).free
+def _check_room(folder: Path, size: int) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
     if free < size:
         raise UserError(f"{folder}: needs {size / 1e9:.2f} GB of disk, {free / 1e9:.2f} GB are free; make room")
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".tmp"))
-    try:
-        yield temporary
-        temporary.chmod(0o755)
-        os.replace(temporary, folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise

@@ -37,7 +37,7 @@ For research only: the posts were written for this project, and what the toy say
 """
 
 _ANSWERS = ("--data", "sample:test", "--max-new-tokens", "80", "--batch-size", "64")
-_SHOWN_ROW = "dreaddit/test/4"
+_SHOWN_ROW = "dreaddit/test/1"
 _NOT_LEARNED = 1
 
 
@@ -69,6 +69,11 @@ def run(options: argparse.Namespace) -> int:
 
     if options.seeds < 1:
         raise UserError(f"--seeds {options.seeds}: give a number from 1")
+    for override in options.overrides:
+        if override.startswith(("training.run_dir=", "training.seed=")):
+            raise UserError(
+                f"{override}: the quickstart sets this itself; use --out and --seeds, or `mentallama train`"
+            )
     started = time.monotonic()
     folder = _folder(options.out)
     console = Console(highlight=False, soft_wrap=True)

@@ -112,9 +112,13 @@ def test_a_path_survives_being_an_override(path: str) -> None:
     assert config.training.run_dir == path
 
 
-def test_seeds_below_one_are_refused(capsys: pytest.CaptureFixture) -> None:
-    assert main(["quickstart", "--seeds", "0"]) == 2
-    assert "--seeds 0" in capsys.readouterr().err
+@pytest.mark.parametrize("wrong", [["--seeds", "0"], ["training.seed=1"], ["training.run_dir=x"], ["training.epoch=1"]])
+def test_wrong_use_is_told_before_anything_is_done(
+    wrong: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(["quickstart", *wrong]) == 2
+    assert " ".join(wrong).split("=")[0] in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow

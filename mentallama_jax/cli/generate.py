@@ -150,7 +150,7 @@ def run(options: argparse.Namespace) -> int:
             progress.say(f"stopped; finished rows are in {options.out}, and the same command goes on from there")
             raise
     for row in predictions[: options.show]:
-        print(f"\n{row['id']} (gold: {row['label']})\n{row['generated_text']}")
+        print(f"\n{row['id']} (gold: {row['label']})\n{row['generated_text']}\n")
     print(_summary(options, predictions, progress))
     return 0
 

@@ -152,7 +152,9 @@ def extend(
 def logits(model: UnrolledLlama, hidden_BD: jax.Array) -> jax.Array:
     """[B, V] fp32 scores of the next token."""
     if model.head_DV is None:
-        return jnp.einsum("BD,VD->BV", hidden_BD, model.embedding_VD, preferred_element_type=jnp.float32)
+        # XLA would fold the transpose into the product, which then runs at three quarters of the speed on CPU.
+        logits_VB = jnp.einsum("VD,BD->VB", model.embedding_VD, hidden_BD, preferred_element_type=jnp.float32)
+        return jax.lax.optimization_barrier(logits_VB).T
     return jnp.einsum("BD,DV->BV", hidden_BD, model.head_DV, preferred_element_type=jnp.float32)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import jax
 import numpy as np
@@ -19,7 +19,7 @@ from mentallama_jax.generation.answers import Prediction
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.models.llama import Params
 
-MAY_DIFFER = ("model", "tokenizer", "sources", "versions")
+MAY_DIFFER = ("model", "revision", "sources", "versions")
 """Keys of the signature that going on does not compare: what they name is compared by its fingerprint."""
 
 _SAMPLE = 4096
@@ -80,9 +80,7 @@ def write_predictions(
         if left:
             with path.open("ab") as stream:
                 for rows in answer(left):
-                    stream.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
-                    stream.flush()
-                    os.fsync(stream.fileno())
+                    _append(stream, rows, path)
                     done |= {row["id"]: row for row in rows}
                     on_batch(rows)
         predictions = [done[record.id] for record in records]
@@ -108,6 +106,15 @@ def params_fingerprint(params: Params) -> str:
         places = np.unravel_index(np.linspace(0, array.size - 1, min(array.size, _SAMPLE), dtype=np.int64), array.shape)
         digest.update(np.asarray(array[places]).astype(np.float32).tobytes())
     return digest.hexdigest()
+
+
+def _append(stream: BinaryIO, rows: Sequence[Prediction], path: Path) -> None:
+    try:
+        stream.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
+        stream.flush()
+        os.fsync(stream.fileno())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}); the same command goes on from here") from None
 
 
 def _holds_rows(path: Path) -> bool:

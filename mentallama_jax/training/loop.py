@@ -312,7 +312,6 @@ def _placed(shapes: TrainState) -> TrainState:
 def _summary(config: RunConfig, base: BaseModel, examples: Examples, data: TrainingData, run: RunDirectory) -> Table:
     rows = sum(examples.rows.values())
     unit, size, micro_rows = config.training.batch_unit, config.training.batch_size, config.training.micro_batch_rows
-    micro_batches = data.rows // micro_rows
     epochs = "part of an epoch"
     if data.epoch_ends:
         more = "" if data.epoch_ends[-1] == data.steps else " and part of the next"
@@ -328,7 +327,7 @@ def _summary(config: RunConfig, base: BaseModel, examples: Examples, data: Train
             f"{validation:,}" if validation else "none: the last checkpoint is the best",
         ),
         ("updates", f"{data.steps:,}: {epochs}"),
-        ("batch", f"{size:,} {unit} an update, in up to {micro_batches} micro-batches of {micro_rows} rows"),
+        ("batch", f"{size:,} {unit} an update, at most {data.rows} rows, {micro_rows} at a time"),
         ("layout", f"{config.data.layout}, rows of {config.data.max_length} tokens, {data.pad_share:.1%} padding"),
         ("computes on", f"{jax.devices()[0].device_kind} in {config.model.compute_dtype}"),
         ("run directory", str(run.path)),

@@ -30,15 +30,14 @@ def tokenizer() -> Tokenizer:
 
 @pytest.fixture(scope="module")
 def records() -> list[Record]:
-    """One row of each data set, and two that are much longer than the others."""
-    sample = read_records(["sample:test"]).records
-    chosen = list({record.dataset: record for record in sample}.values())
-    long = [replace(sample[0], id=f"long/{n}", post=" ".join([sample[0].post] * n)) for n in (2, 5)]
-    return [*chosen[:5], *long, *chosen[5:]]
+    """Rows of tasks with few, many and aspect-wise labels, and one that is much longer than the others."""
+    sample = {record.dataset: record for record in read_records(["sample:test"]).records}
+    long = replace(sample["DR"], id="long", post=" ".join([sample["DR"].post] * 5))
+    return [sample["DR"], sample["SAD"], long, sample["IRF"], sample["T-SID"]]
 
 
 def answers(tokenizer, records, *, max_length=512, style="plain", **changes):
-    settings = replace(Settings(max_new_tokens=8, batch_size=4), **changes)
+    settings = replace(Settings(max_new_tokens=8, batch_size=2), **changes)
     return answer_records(PARAMS, CONFIG, tokenizer, records, style=style, max_length=max_length, settings=settings)
 
 
@@ -93,15 +92,15 @@ def test_impossible_lengths_are_refused(tokenizer, records) -> None:
 def test_few_compilations_for_many_lengths(tokenizer, records) -> None:
     config = replace(CONFIG, intermediate_size=8)
     before = generate._cache_size()
-    settings = Settings(max_new_tokens=4, batch_size=3)
+    settings = Settings(max_new_tokens=4, batch_size=1)
     params = random_params(config)
     rows = list(answer_batches(params, config, tokenizer, records, style="plain", max_length=512, settings=settings))
-    assert [len(batch) for batch in rows] == [3, 3, 3, 3]
+    assert [len(batch) for batch in rows] == [1] * 5
     slots = {
         prompt_slots(max(len(encode_prompt(r, "plain", tokenizer, 508).tokens) for r in records if r.id in ids))
         for ids in [{row["id"] for row in batch} for batch in rows]
     }
-    assert generate._cache_size() - before == len(slots) <= 3
+    assert generate._cache_size() - before == len(slots) < 5
 
 
 def test_every_row_is_in_one_batch_and_lengths_fit_their_slots() -> None:
@@ -117,7 +116,7 @@ def test_every_row_is_in_one_batch_and_lengths_fit_their_slots() -> None:
 
 @pytest.mark.parametrize("style", ["plain", "completion"])
 def test_label_scores_equal_a_plain_pass_and_choose_by_their_sum(tokenizer, records, style) -> None:
-    settings = Settings(batch_size=4)
+    settings = Settings(batch_size=2)
     batches = score_batches(PARAMS, CONFIG, tokenizer, records, style=style, max_length=512, settings=settings)
     rows = {row["id"]: row for batch in batches for row in batch}
     assert rows.keys() == {record.id for record in records}

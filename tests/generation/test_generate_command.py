@@ -1,18 +1,25 @@
 """`mentallama generate` as a user runs it."""
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import get_args
 
+import jax.numpy as jnp
 import pytest
 from tiny_decoder import random_params, shape
 
 from mentallama_jax.cli.generate import STYLES
 from mentallama_jax.cli.main import main
-from mentallama_jax.config import Style
+from mentallama_jax.config import Style, parse_config
 from mentallama_jax.formats.export import save_hf
 from mentallama_jax.formats.model_card import ModelCard
 from mentallama_jax.formats.tokenizer import load_tokenizer
+from mentallama_jax.generation import answers
+from mentallama_jax.generation.answers import answer_batches
+from mentallama_jax.training.checkpoints import Checkpoints
+from mentallama_jax.training.run_directory import RunDirectory
 
 SAMPLE_TOKENIZER = Path(__file__).resolve().parents[2] / "mentallama_jax" / "imhi" / "sample" / "tokenizer"
 
@@ -72,6 +79,66 @@ def test_the_same_command_goes_on_and_another_is_refused(model: Path, tmp_path: 
     assert generate(model, out, *sampled, "--seed", "1") == 2
     assert "sampling was" in capsys.readouterr().err
     assert out.read_bytes() == whole
+
+
+def test_ctrl_c_keeps_what_is_finished(model: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*arguments, **options):
+        yield next(answer_batches(*arguments, **options))
+        raise KeyboardInterrupt
+
+    out, few = tmp_path / "p.jsonl", ["--datasets", "DR", "SAD", "--batch-size", "1"]
+    with monkeypatch.context() as patch:
+        patch.setattr(answers, "answer_batches", interrupted)
+        assert generate(model, out, *few) == 130
+    assert "the same command goes on from there" in capsys.readouterr().err
+    assert len(rows_of(out)) == 1
+    assert generate(model, out, *few) == 0
+    assert len(rows_of(out)) == 2
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(
+    model: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = []
+
+    def full(descriptor: int) -> None:
+        synced.append(descriptor)
+        if len(synced) == 2:  # the signature is there, the first batch is not
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    out = tmp_path / "p.jsonl"
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        assert generate(model, out, "--datasets", "DR") == 2
+    assert capsys.readouterr().err.startswith(f"error: {out}: cannot be written (No space left on device)")
+    assert generate(model, out, "--datasets", "DR") == 0
+    assert len(rows_of(out)) == 1
+
+
+def test_answers_with_a_run_in_its_own_style(tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = parse_config(
+        {
+            "model": {"source": "toy", "weights": "random"},
+            "data": {"train": ["sample"], "style": "completion", "max_length": 300},
+            "training": {"run_dir": "run", "steps": 1},
+        },
+        "test",
+    )
+    model_config = shape(vocab_size=1024, num_layers=1, max_positions=512)
+    run = RunDirectory("run")
+    with run.locked():
+        run.prepare(config, model_config, {"fingerprints": {}}, load_tokenizer(SAMPLE_TOKENIZER), say=print)
+    with Checkpoints(run.checkpoints, config) as checkpoints:
+        checkpoints.save(1, {"params": random_params(model_config), "opt_state": {}, "step": jnp.int32(1)})
+    assert generate(Path("run"), Path("p.jsonl"), "--datasets", "DR") == 0
+    printed = capsys.readouterr().out
+    assert "model: run, checkpoint of update 1" in printed
+    assert "style: completion (as trained)" in printed
+    meta = json.loads(Path("p.meta.json").read_text())
+    assert (meta["style"], meta["max_length"], meta["update"]) == ("completion", 300, 1)
+    assert generate(Path("run"), Path("q.jsonl"), "--revision", "main") == 2
+    assert "--revision goes with a hub id" in capsys.readouterr().err
 
 
 def test_scores_labels(model: Path, tmp_path: Path, capsys) -> None:

@@ -11,9 +11,9 @@ from mentallama_jax.errors import UserError
 from mentallama_jax.generation.sampling import Sampling, first_largest, keep, next_tokens, row_keys
 
 V = 24
-# Few distinct values, so that ties are common; powers of two keep sums of probabilities exact.
+# Few distinct values, so that ties are common; steps that fp32 probabilities can tell apart.
 TIED_ROWS = st.lists(st.integers(-6, 6), min_size=V, max_size=V)
-ROWS = st.lists(st.floats(-30, 30, width=32), min_size=V, max_size=V)
+ROWS = st.lists(st.integers(-480, 480).map(lambda value: value / 16), min_size=V, max_size=V)
 
 
 def reference_keep(row: np.ndarray, sampling: Sampling) -> tuple[set[int], set[int]]:
@@ -37,7 +37,7 @@ def reference_keep(row: np.ndarray, sampling: Sampling) -> tuple[set[int], set[i
     st.one_of(st.none(), st.integers(1, V + 4)),
     st.sampled_from([0.05, 0.5, 0.9, 0.999, 1.0]),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_filters_keep_what_the_definition_keeps(row, temperature, top_k, top_p) -> None:
     sampling = Sampling(temperature, top_k, top_p)
     logits = np.asarray(row, np.float32)

@@ -7,8 +7,9 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import jax
 import numpy as np
@@ -78,7 +79,7 @@ def write_predictions(
             raise UserError(f"{path}: holds {len(strangers)} rows of other records; name another file")
         left = [record for record in records if record.id not in done]
         if left:
-            with path.open("ab") as stream:
+            with path.open("ab", buffering=0) as stream:
                 for rows in answer(left):
                     _append(stream, rows, path)
                     done |= {row["id"]: row for row in rows}
@@ -108,10 +109,11 @@ def params_fingerprint(params: Params) -> str:
     return digest.hexdigest()
 
 
-def _append(stream: BinaryIO, rows: Sequence[Prediction], path: Path) -> None:
+def _append(stream: FileIO, rows: Sequence[Prediction], path: Path) -> None:
+    rest = memoryview("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
     try:
-        stream.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
-        stream.flush()
+        while rest:
+            rest = rest[stream.write(rest) :]
         os.fsync(stream.fileno())
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}); the same command goes on from here") from None

@@ -14,12 +14,14 @@ if sys.argv[1] == "keep":
     assert keep_freed_memory()
 work = jax.jit(lambda x: jnp.sort(x[:, None] * x[None, :4000], axis=0).sum())
 x = jnp.arange(4000.0)
-for _ in range(3):  # the heap grows to its size
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     work(x).block_until_ready()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(3):
-    work(x).block_until_ready()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+# The least of several calls: the heap grows to its size over the first ones.
+print(min(faults() for _ in range(12)))
 """
 
 
@@ -32,4 +34,4 @@ def test_temporaries_are_not_mapped_anew():
         for mode in ("default", "keep")
     }
     assert faults["default"] > 10_000  # 64 MB of temporaries a call, in pages of 4 KiB
-    assert faults["keep"] < faults["default"] / 4
+    assert faults["keep"] < 1_000

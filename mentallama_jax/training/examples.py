@@ -44,65 +44,89 @@ def load_examples(config: RunConfig, tokenizer: FingerprintedTokenizer, say: Say
     Raises:
         UserError: unreadable data, or nothing left of it.
     """
-    data, seed = config.data, config.training.seed
-    problems: list[dict[str, Any]] = []
+    reader = _Reader(config, say)
+    train, forbidden = _training_records(config, reader)
+    validation = _validation_records(config, reader)
+    to_answer = sample_rows(validation, config.evaluation.generate_rows, config.training.seed)
+    stores = {"train": _tokens(train, "training", config, tokenizer, say)}
+    if validation:
+        stores["validation"] = _tokens(validation, "validation", config, tokenizer, say)
+    facts = {
+        "fingerprints": {name: data_fingerprint(tokens) for name, tokens in stores.items()},
+        "train": _facts(train, stores["train"]),
+        "validation": _facts(validation, stores["validation"]) if validation else None,
+        "label_f1_rows": [record.id for record in to_answer],
+        "posts_kept_out_of_training": forbidden,
+        "problems": reader.problems,
+    }
+    return Examples(stores["train"], stores.get("validation"), to_answer, _rows(train), facts)
 
-    def read(sources: Sequence[str], key: str) -> list[Record]:
+
+class _Reader:
+    """Reads sources as the config says; counts and tells of the rows that cannot be read."""
+
+    def __init__(self, config: RunConfig, say: Say) -> None:
+        self._repair, self._strict = config.data.repair_mojibake, config.data.strict
+        self._say = say
+        self.problems: list[dict[str, Any]] = []
+
+    def read(self, sources: Sequence[str], key: str) -> list[Record]:
+        """Every row of the sources; `key` of the config names them in messages."""
         try:
-            result = read_records(sources, repair_mojibake=data.repair_mojibake, strict=data.strict)
+            result = read_records(sources, repair_mojibake=self._repair, strict=self._strict)
         except UserError as error:
             raise UserError(f"{key}: {error}") from None
         if result.problems:
-            say(f"{key}: {len(result.problems)} rows cannot be read and are left out, the first: {result.problems[0]}")
-            problems.extend(asdict(problem) for problem in result.problems)
+            count, first = len(result.problems), result.problems[0]
+            self._say(f"{key}: {count} rows cannot be read and are left out, the first: {first}")
+            self.problems.extend(asdict(problem) for problem in result.problems)
         return result.records
 
-    everything = read(data.train, "data.train")
+
+def _training_records(config: RunConfig, reader: _Reader) -> tuple[list[Record], int]:
+    """The training rows, and how many posts were kept out of them."""
+    data = config.data
+    everything = reader.read(data.train, "data.train")
     forbidden = set(held_out_posts(everything, data.exclude))
     if data.drop_posts_in:
-        forbidden |= {record.post_id for record in read(data.drop_posts_in, "data.drop_posts_in")}
-    train = mix(
+        forbidden |= {record.post_id for record in reader.read(data.drop_posts_in, "data.drop_posts_in")}
+    records = mix(
         _of_split(everything, "train", "data.train"),
         datasets=data.datasets,
         exclude=data.exclude,
         weights=data.weights,
         drop_posts=forbidden,
         max_rows=data.max_rows,
-        seed=seed,
+        seed=config.training.seed,
     )
-    validation: list[Record] = []
-    if data.validation:
-        validation = mix(
-            _of_split(read(data.validation, "data.validation"), "val", "data.validation"),
-            datasets=data.datasets,
-            exclude=data.exclude,
-            drop_posts=(),
-            max_rows=config.evaluation.max_rows,
-            seed=seed,
+    return records, len(forbidden)
+
+
+def _validation_records(config: RunConfig, reader: _Reader) -> list[Record]:
+    data = config.data
+    if not data.validation:
+        return []
+    return mix(
+        _of_split(reader.read(data.validation, "data.validation"), "val", "data.validation"),
+        datasets=data.datasets,
+        exclude=data.exclude,
+        drop_posts=(),
+        max_rows=config.evaluation.max_rows,
+        seed=config.training.seed,
+    )
+
+
+def _tokens(
+    records: list[Record], what: str, config: RunConfig, tokenizer: FingerprintedTokenizer, say: Say
+) -> TokenStore:
+    data = config.data
+    tokens = tokenize(records, data.style, tokenizer, data.max_length, data.cache_dir)
+    if tokens.truncated_examples:
+        say(
+            f"{what}: {tokens.truncated_examples} of {len(tokens)} posts lose their end "
+            f"({tokens.truncated_tokens} tokens) to fit data.max_length {data.max_length}"
         )
-    to_answer = sample_rows(validation, config.evaluation.generate_rows, seed)
-
-    def store(records: list[Record], what: str) -> TokenStore:
-        tokens = tokenize(records, data.style, tokenizer, data.max_length, data.cache_dir)
-        if tokens.truncated_examples:
-            say(
-                f"{what}: {tokens.truncated_examples} of {len(tokens)} posts lose their end "
-                f"({tokens.truncated_tokens} tokens) to fit data.max_length {data.max_length}"
-            )
-        return tokens
-
-    stores = {"train": store(train, "training")}
-    if validation:
-        stores["validation"] = store(validation, "validation")
-    facts = {
-        "fingerprints": {name: data_fingerprint(tokens) for name, tokens in stores.items()},
-        "train": _facts(train, stores["train"]),
-        "validation": _facts(validation, stores["validation"]) if validation else None,
-        "label_f1_rows": [record.id for record in to_answer],
-        "posts_kept_out_of_training": len(forbidden),
-        "problems": problems,
-    }
-    return Examples(stores["train"], stores.get("validation"), to_answer, _rows(train), facts)
+    return tokens
 
 
 def _of_split(records: list[Record], split: str, key: str) -> list[Record]:

@@ -117,19 +117,10 @@ def train(
         recorder = _Recorder(config, run, data, examples.train.ids, metrics, progress)
         due = _Due(config, data, examples)
 
-        def evaluate(step: int, params: Params) -> None:
-            scores = validation.scores(params, step)
-            if scores:
-                metrics.write("validation", step, scores)
-                checkpoints.add_scores(step, scores)
-                draw_loss_curve(run.metrics, run.loss_curve)
-                figures = ", ".join(f"{name} {score:.4f}" for name, score in scores.items())
-                progress.say(f"after update {step}: {figures}")
-
         progress.start_bar(data.steps, start)
         done = start
         if due.evaluation(start) and not scored:  # it was interrupted
-            evaluate(start, state["params"])
+            recorder.add_scores(start, validation.scores(state["params"], start), checkpoints)
         for batch in stack.enter_context(closing(data.iterate(start))):
             if stop:
                 break
@@ -142,19 +133,16 @@ def train(
                 metrics.sync()
                 checkpoints.save(done, state)
             if due.evaluation(done) and not stop:
-                evaluate(done, state["params"])
-                recorder.interrupt_clock()
+                recorder.add_scores(done, validation.scores(state["params"], done), checkpoints)
         recorder.flush()
         if done > start:
             checkpoints.save(done, state)  # nothing to do, unless the request to stop came after the last look at it
         checkpoints.wait()
         draw_loss_curve(run.metrics, run.loss_curve)
         complete = done == data.steps and (bool(checkpoints.complete[-1].scores) or not due.evaluation(done))
-        if complete:
-            progress.say(f"done after {done} updates: {run.path}")
-        else:
-            progress.say(f"stopped by {stop.signal_name} after update {done} of {data.steps}; everything is saved")
         stopped_by = "" if complete else stop.signal_name
+        stopped = f"stopped by {stopped_by} after update {done} of {data.steps}; everything is saved"
+        progress.say(f"done after {done} updates: {run.path}" if complete else stopped)
         return TrainResult(run.path, done, data.steps, stopped_by, checkpoints.best, _compiles(train_step))
 
 
@@ -233,9 +221,15 @@ class _Recorder:
             self._metrics.write("train", step, {"epoch": batch.epoch + 1, **figures})
         self._progress.update(step, figures["loss"], figures["learning_rate"], batch.pad_share, self._speed)
 
-    def interrupt_clock(self) -> None:
-        """Leave the next update out of the speed: something else took time as well."""
-        self._clock = None
+    def add_scores(self, step: int, scores: dict[str, float], checkpoints: Checkpoints) -> None:
+        """Log what an evaluation found and note it for its checkpoint; there are no scores where it was interrupted."""
+        self._clock = None  # the next update is left out of the speed: the evaluation took time as well
+        if scores:
+            self._metrics.write("validation", step, scores)
+            checkpoints.add_scores(step, scores)
+            draw_loss_curve(self._run.metrics, self._run.loss_curve)
+            figures = ", ".join(f"{name} {score:.4f}" for name, score in scores.items())
+            self._progress.say(f"after update {step}: {figures}")
 
     @contextmanager
     def compile_time(self, train_step: Any, batch: Batch) -> Iterator[None]:
@@ -246,7 +240,7 @@ class _Recorder:
             rows, length = batch.arrays["tokens"].shape
             seconds = time.monotonic() - start
             self._progress.say(f"compiled the training step for {rows} rows of {length} tokens in {seconds:.1f} s")
-            self.interrupt_clock()
+            self._clock = None
 
     def _refuse(self, batch: Batch, figures: dict[str, float]) -> None:
         ids = [self._ids[example] for example in batch.examples]

@@ -1,0 +1,124 @@
+"""Which rows train, validate and are answered, and what data.json says of them."""
+
+import json
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+from mentallama_jax.errors import UserError
+from mentallama_jax.formats.tokenizer import load_tokenizer
+from mentallama_jax.training.examples import load_examples
+
+POSTS = {
+    "train": ["I cannot sleep before exams.", "My week was calm.", "The rent is due again.", "We talked for hours."],
+    "val": ["Nothing helps any more.", "A walk by the river."],
+    "test": ["The rent is due again.", "Another quiet Sunday."],
+}
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return load_tokenizer(Path(str(resources.files("mentallama_jax.imhi"))) / "sample" / "tokenizer")
+
+
+def write(path: Path, dataset: str, splits=("train", "val", "test"), *, bad: int = 0) -> str:
+    rows = [
+        {"dataset": dataset, "split": split, "post": post, "label": "no", "explanation": "The post is calm."}
+        for split in splits
+        for post in POSTS[split]
+    ]
+    rows += [{"dataset": dataset, "split": "train", "post": "x", "label": "perhaps"}] * bad
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+@pytest.fixture
+def load(tiny_config, tmp_path, tokenizer):
+    """Load the examples of two data sets: (examples, lines said)."""
+    files = [write(tmp_path / "dr.jsonl", "DR"), write(tmp_path / "dreaddit.jsonl", "dreaddit")]
+
+    def run(evaluation=None, **data):
+        sections = {"train": files, "validation": files, "max_rows": None, **data}
+        said: list[str] = []
+        config = tiny_config(tmp_path / "run", data=sections, evaluation={"max_rows": None, **(evaluation or {})})
+        return load_examples(config, tokenizer, said.append), said
+
+    return run
+
+
+def test_whole_files_give_their_training_and_validation_rows(load):
+    examples, said = load()
+    assert examples.rows == {"DR": 4, "dreaddit": 4}
+    assert all("/train/" in name for name in examples.train.ids)
+    assert len(examples.validation) == 4
+    assert all("/val/" in name for name in examples.validation.ids)
+    assert said == []
+
+
+def test_test_posts_of_data_sets_left_out_never_train(load):
+    """The rent is due: a training post of DR that occurs in the held-out test of dreaddit."""
+    examples, _ = load(exclude=["dreaddit"])
+    assert examples.rows == {"DR": 3}
+    assert examples.facts["posts_kept_out_of_training"] == 2
+    assert len(examples.validation) == 2
+
+
+def test_posts_of_named_files_never_train(load, tmp_path):
+    row = {"dataset": "CLP", "split": "test", "post": "MY week  was calm.", "label": "no"}
+    (tmp_path / "held_out.jsonl").write_text(json.dumps(row) + "\n")
+    examples, _ = load(drop_posts_in=[str(tmp_path / "held_out.jsonl")])
+    assert examples.rows == {"DR": 3, "dreaddit": 3}
+    assert examples.facts["posts_kept_out_of_training"] == 1
+
+
+def test_bad_rows_are_told_counted_and_with_strict_an_error(load, tmp_path):
+    source = write(tmp_path / "bad.jsonl", "DR", bad=2)
+    examples, said = load(train=[source])
+    assert examples.rows == {"DR": 4}
+    assert len(said) == 1
+    assert said[0].startswith("data.train: 2 rows cannot be read and are left out, the first: ")
+    assert [problem["row"] for problem in examples.facts["problems"]] == [9, 10]
+    with pytest.raises(UserError, match=r"^data.train: .*bad.jsonl"):
+        load(train=[source], strict=True)
+
+
+def test_only_test_rows_are_no_training_data(load, tmp_path):
+    source = write(tmp_path / "test_only.jsonl", "DR", ("test",))
+    with pytest.raises(UserError, match=r"data.train: no row of split train \(only test\); name other files"):
+        load(train=[source])
+    with pytest.raises(UserError, match=r"data.validation: no row of split val"):
+        load(validation=[source])
+
+
+def test_rows_without_a_split_are_taken_for_what_they_are_named_as(load, tmp_path):
+    row = {"dataset": "DR", "post": "A walk.", "label": "no", "explanation": "It is a walk."}
+    (tmp_path / "plain.jsonl").write_text(json.dumps(row) + "\n")
+    examples, _ = load(train=[str(tmp_path / "plain.jsonl")], validation=[str(tmp_path / "plain.jsonl")])
+    assert (len(examples.train), len(examples.validation)) == (1, 1)
+
+
+def test_the_sample_to_answer_is_fixed_and_among_the_validation_rows(load):
+    first, _ = load(evaluation={"generate_rows": 3})
+    second, _ = load(evaluation={"generate_rows": 3}, weights={"DR": 2})
+    assert len(first.to_answer) == 3
+    assert first.to_answer == second.to_answer
+    assert {record.id for record in first.to_answer} <= set(first.validation.ids)
+    assert first.facts["label_f1_rows"] == [record.id for record in first.to_answer]
+
+
+def test_the_facts_add_up(load):
+    examples, _ = load()
+    facts = examples.facts["train"]
+    assert facts["examples"] == len(examples.train) == sum(facts["rows"].values())
+    assert facts["posts"] == 4
+    assert facts["tokens"] == len(examples.train.tokens)
+    assert facts["target_tokens"] == facts["tokens"] - int(examples.train.prompt_lengths.sum())
+    assert facts["longest_example"] == max(examples.train.lengths)
+    assert examples.facts["fingerprints"].keys() == {"train", "validation"}
+
+
+def test_cut_posts_are_told(load):
+    examples, said = load(max_length=42)
+    assert examples.train.truncated_examples
+    assert said[0].startswith(f"training: {examples.train.truncated_examples} of 8 posts lose their end")

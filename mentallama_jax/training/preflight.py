@@ -116,14 +116,15 @@ def check_disk(run_dir: Path, checkpoint_bytes: int, existing: int, config: RunC
     Raises:
         UserError: it does not.
     """
-    copies = config.checkpoint.keep_last + 2
+    last = config.checkpoint.keep_last
+    copies = last + 2
     need = checkpoint_bytes * max(copies - existing, 1)
     free = shutil.disk_usage(run_dir).free
     if need > free:
         raise UserError(
-            f"{run_dir}: {copies} checkpoints of {size(checkpoint_bytes)} (last {config.checkpoint.keep_last}, best "
-            f"and the one being written) need {size(need)} more and {size(free)} are free; make room, name a "
-            "training.run_dir on a larger disk, or lower checkpoint.keep_last"
+            f"{run_dir}: {copies} checkpoints of {size(checkpoint_bytes)} (last {last}, best "
+            f"and the one being written) need {size(need)} more and {size(free)} are free; make room, or name "
+            f"a training.run_dir on a larger disk{', or lower checkpoint.keep_last' if last > 1 else ''}"
         )
 
 

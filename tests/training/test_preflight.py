@@ -126,6 +126,8 @@ def test_the_disk_must_hold_the_last_the_best_and_a_new_checkpoint(monkeypatch, 
         UserError, match=r"3 checkpoints of 12.0 GB .* need 36.0 GB more and 35.0 GB are free; make room"
     ):
         check_disk(tmp_path, 12 * GB, 0, config)
+    with pytest.raises(UserError, match=r"a larger disk, or lower checkpoint.keep_last$"):
+        check_disk(tmp_path, 12 * GB, 0, tiny_config(tmp_path, checkpoint={"keep_last": 2}))
     check_disk(tmp_path, 12 * GB, 1, config)
     check_disk(tmp_path, 12 * GB, 9, config)
     check_disk(tmp_path, 11 * GB, 0, config)

@@ -127,10 +127,9 @@ def _stack(
         layer_sharding = NamedSharding(sharding.mesh, PartitionSpec(*sharding.spec[1:]))
     stack = jnp.zeros((count, *shape), dtype, device=sharding)
     place = jax.jit(_place_layer, donate_argnums=0, out_shardings=sharding)
-    for index, layer in enumerate(layers):
-        # Waiting keeps the queue of tensors in host memory at one.
-        stack = jax.block_until_ready(place(stack, _put(layer, layer_sharding), index))
-        del layer  # before the next one is read
+    for index in range(count):
+        # Nothing names the layer, and the wait lets go of it, before the next one is read.
+        stack = jax.block_until_ready(place(stack, _put(next(layers), layer_sharding), index))
     return stack
 
 

@@ -75,9 +75,9 @@ print(json.dumps({"parameters": 4 * count_params(config), "largest": int(largest
 """
 
 
-def run(code: str, *arguments: str, devices: int = 1) -> str:
+def run(code: str, *arguments: str, devices: int = 1, **variables: str) -> str:
     flags = f"--xla_force_host_platform_device_count={devices}"
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags} | variables
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments], capture_output=True, text=True, env=environment, check=False
     )
@@ -92,7 +92,8 @@ def test_parameters_arrive_sharded(tmp_path: Path, tokenizer: Tokenizer) -> None
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak of memory is read from Linux's /proc")
 def test_import_needs_its_parameters_and_little_more(tmp_path: Path) -> None:
-    """The tensor in hand, in its few copies; a second copy of one stacked parameter would be sixteen times as much."""
-    figures = json.loads(run(PEAK, str(tmp_path)))
+    """The tensor as it is read and as it is placed; a second copy of a stacked parameter would be sixteen times that."""
+    # Large blocks go back to the system when they are freed, so that the peak is what was in use at one time.
+    figures = json.loads(run(PEAK, str(tmp_path), MALLOC_MMAP_THRESHOLD_="1000000"))
     print(figures)
-    assert figures["peak"] - figures["parameters"] < 8 * figures["largest"]
+    assert figures["peak"] - figures["parameters"] < 3 * figures["largest"]

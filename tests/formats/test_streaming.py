@@ -92,7 +92,7 @@ def test_parameters_arrive_sharded(tmp_path: Path, tokenizer: Tokenizer) -> None
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak of memory is read from Linux's /proc")
 def test_import_needs_its_parameters_and_little_more(tmp_path: Path) -> None:
-    """The tensor as it is read and as it is placed; a second copy of a stacked parameter would be sixteen times that."""
+    """The tensor as it is read and as it is placed; a second copy of a stack would be sixteen times that."""
     # Large blocks go back to the system when they are freed, so that the peak is what was in use at one time.
     figures = json.loads(run(PEAK, str(tmp_path), MALLOC_MMAP_THRESHOLD_="1000000"))
     print(figures)

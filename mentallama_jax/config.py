@@ -132,6 +132,19 @@ class TrainingSection(Section):
         return self
 
 
+class MeshSection(Section):
+    """How devices share the work. The axes multiply to the number of devices of all hosts."""
+
+    data: PositiveInt = 1
+    """Copies of the model, each with its own rows: for slow links, between slices or nodes."""
+    fsdp: PositiveInt | None = None
+    """Devices that share parameters and optimizer state, each with its own rows; null takes all that are left."""
+    tensor: PositiveInt = 1
+    """Devices that share attention heads, feed-forward width and vocabulary; it must divide them."""
+    sequence: PositiveInt = 1
+    """Devices that share the tokens of a row; for rows too long for one device."""
+
+
 class EvaluationSection(Section):
     """What is measured while training."""
 
@@ -163,6 +176,7 @@ class RunConfig(Section):
     data: DataSection
     optimizer: OptimizerSection = Field(default_factory=OptimizerSection)
     training: TrainingSection
+    mesh: MeshSection = Field(default_factory=MeshSection)
     evaluation: EvaluationSection = Field(default_factory=EvaluationSection)
     checkpoint: CheckpointSection = Field(default_factory=CheckpointSection)
 

@@ -121,8 +121,9 @@ def base_model(config: "RunConfig") -> "BaseModel":
     else:
         shape = load_model_config(model.source, revision=model.revision)
 
-    def read_weights() -> Any:
-        return load_model(model.source, revision=model.revision, dtype=jnp.dtype(model.parameter_dtype))[1]
+    def read_weights(shardings: Any) -> Any:
+        dtype = jnp.dtype(model.parameter_dtype)
+        return load_model(model.source, revision=model.revision, dtype=dtype, sharding=shardings)[1]
 
     return BaseModel(shape, _tokenizer(config), read_weights if model.weights == "pretrained" else None)
 

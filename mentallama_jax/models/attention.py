@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from mentallama_jax.models.blockwise_attention import BLOCK, blockwise_attention
+from mentallama_jax.parallel.rules import check_divides, current_mesh, spec
 
 _MASKED = -0.7 * float(jnp.finfo(jnp.float32).max)
 """A finite minus infinity: a fully masked row must give numbers, not NaN."""
@@ -37,7 +38,45 @@ def attention(q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, places: P
 
     Returns:
         [B, T, N, H] in the dtype of `q_BTNH`; the softmax is in fp32.
+
+    Raises:
+        ValueError: on several devices: rows, tokens or heads do not divide along the mesh.
     """
+    mesh = current_mesh()
+    if mesh is None:
+        return _on_one_device(q_BTNH, k_BTKH, v_BTKH, places)
+    heads = ("batch", "length", "heads", None)
+    for name, x in (("queries", q_BTNH), ("keys", k_BTKH)):
+        check_divides(mesh, heads, x.shape, name)
+        if x.shape[2] % (mesh.shape["tensor"] * mesh.shape["sequence"]):
+            raise ValueError(
+                f"{name} {x.shape}: their {x.shape[2]} heads do not divide along mesh axes tensor "
+                f"{mesh.shape['tensor']} x sequence {mesh.shape['sequence']}, which attention cuts them by"
+            )
+    place_specs = jax.tree.map(lambda _: spec("batch", "length"), places)
+    in_specs = (spec(*heads), spec(*heads), spec(*heads), place_specs)
+    return jax.shard_map(_on_each_device, in_specs=in_specs, out_specs=spec(*heads), check_vma=False)(
+        q_BTNH, k_BTKH, v_BTKH, places
+    )
+
+
+def _on_each_device(q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, places: Places) -> jax.Array:
+    """A device's part under `shard_map`: its rows and heads, and where tokens are cut too, all tokens of fewer heads.
+
+    Cut tokens are exchanged for cut heads and back by an all-to-all each (Jacobs et al. 2023, "DeepSpeed Ulysses").
+    """
+    if jax.lax.axis_size("sequence") == 1:
+        return _on_one_device(q_BTNH, k_BTKH, v_BTKH, places)
+
+    def all_tokens(x_BTNH: jax.Array) -> jax.Array:
+        return jax.lax.all_to_all(x_BTNH, "sequence", split_axis=2, concat_axis=1, tiled=True)
+
+    whole = Places(*(jax.lax.all_gather(x_BT, "sequence", axis=1, tiled=True) for x_BT in places))
+    out_BTNH = _on_one_device(all_tokens(q_BTNH), all_tokens(k_BTKH), all_tokens(v_BTKH), whole)
+    return jax.lax.all_to_all(out_BTNH, "sequence", split_axis=1, concat_axis=2, tiled=True)
+
+
+def _on_one_device(q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, places: Places) -> jax.Array:
     if q_BTNH.shape[1] % BLOCK == 0:
         return blockwise_attention(q_BTNH, k_BTKH, v_BTKH, places.segment_ids_BT)
     return reference_attention(q_BTNH, k_BTKH, v_BTKH, places)

@@ -12,10 +12,11 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
+from flax import nnx, traverse_util
 
 from mentallama_jax.models.attention import Places, attention
 from mentallama_jax.models.rotary import RopeScaling, apply_rotary, rotary_tables
+from mentallama_jax.parallel.rules import Names, constrain, current_mesh
 
 Params = dict[str, Any]
 Attend = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
@@ -46,15 +47,16 @@ class LlamaConfig:
             raise ValueError(f"head_dim {self.head_dim} is odd: rotary embeddings turn pairs")
 
 
-def _normal(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
-    return 0.02 * jax.random.normal(key, shape, dtype)
+def _matrix(rngs: nnx.Rngs, shape: tuple[int, ...], dimensions: Names, dtype: Any) -> nnx.Param[jax.Array]:
+    """A random matrix whose dimensions carry the names that `parallel.rules` shards by."""
+    return nnx.Param(0.02 * jax.random.normal(rngs.params(), shape, dtype), dimensions=dimensions)
 
 
 class RMSNorm(nnx.Module):
     """Root-mean-square norm (Zhang and Sennrich 2019), computed in fp32."""
 
     def __init__(self, shape: tuple[int, ...], epsilon: float, dtype: Any) -> None:
-        self.scale = nnx.Param(jnp.ones(shape, dtype))
+        self.scale = nnx.Param(jnp.ones(shape, dtype), dimensions=(None,) * len(shape))
         self.epsilon = epsilon
 
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
@@ -67,8 +69,11 @@ class RMSNorm(nnx.Module):
 def _project(x_BTD: jax.Array, weight: jax.Array) -> jax.Array:
     """Contract the last axis of `x_BTD` with the first of `weight`; the weight's other axes follow.
 
-    Two dimensions on both sides: on CPU a batched product with three runs at half the speed.
+    Two dimensions on both sides: on CPU a batched product with three runs at half the speed. On several devices rows
+    and tokens may be cut along different axes of the mesh, so they stay two dimensions.
     """
+    if current_mesh() is not None:
+        return jnp.tensordot(x_BTD, weight.astype(x_BTD.dtype), 1)
     outer, inner = x_BTD.shape[:-1], x_BTD.shape[-1]
     flat = x_BTD.reshape(-1, inner) @ weight.astype(x_BTD.dtype).reshape(inner, -1)
     return flat.reshape(*outer, *weight.shape[1:])
@@ -80,16 +85,17 @@ class Attention(nnx.Module):
     def __init__(self, config: LlamaConfig, layers: int, rngs: nnx.Rngs, dtype: Any) -> None:
         L, D, H = layers, config.hidden_size, config.head_dim
         N, K = config.num_heads, config.num_kv_heads
-        self.query = nnx.Param(_normal(rngs.params(), (L, D, N, H), dtype))
-        self.key = nnx.Param(_normal(rngs.params(), (L, D, K, H), dtype))
-        self.value = nnx.Param(_normal(rngs.params(), (L, D, K, H), dtype))
-        self.output = nnx.Param(_normal(rngs.params(), (L, N, H, D), dtype))
+        self.query = _matrix(rngs, (L, D, N, H), ("layers", "width", "heads", None), dtype)
+        self.key = _matrix(rngs, (L, D, K, H), ("layers", "width", "heads", None), dtype)
+        self.value = _matrix(rngs, (L, D, K, H), ("layers", "width", "heads", None), dtype)
+        self.output = _matrix(rngs, (L, N, H, D), ("layers", "heads", None, "width"), dtype)
 
     def __call__(self, x_BTD: jax.Array, rotary: tuple[jax.Array, jax.Array], attend: Attend) -> jax.Array:
         """Project, rotate, let `attend` mix the tokens, project back."""
-        q_BTNH = apply_rotary(_project(x_BTD, self.query[...]), *rotary)
-        k_BTKH = apply_rotary(_project(x_BTD, self.key[...]), *rotary)
-        v_BTKH = _project(x_BTD, self.value[...])
+        heads = ("batch", "length", "heads", None)
+        q_BTNH = apply_rotary(constrain(_project(x_BTD, self.query[...]), *heads), *rotary)
+        k_BTKH = apply_rotary(constrain(_project(x_BTD, self.key[...]), *heads), *rotary)
+        v_BTKH = constrain(_project(x_BTD, self.value[...]), *heads)
         o_BTNH = attend(q_BTNH, k_BTKH, v_BTKH)
         N, H, D = self.output.shape
         return _project(o_BTNH.reshape(*x_BTD.shape[:-1], N * H), self.output[...].reshape(N * H, D))
@@ -100,14 +106,14 @@ class Mlp(nnx.Module):
 
     def __init__(self, config: LlamaConfig, layers: int, rngs: nnx.Rngs, dtype: Any) -> None:
         L, D, F = layers, config.hidden_size, config.intermediate_size
-        self.gate = nnx.Param(_normal(rngs.params(), (L, D, F), dtype))
-        self.up = nnx.Param(_normal(rngs.params(), (L, D, F), dtype))
-        self.down = nnx.Param(_normal(rngs.params(), (L, F, D), dtype))
+        self.gate = _matrix(rngs, (L, D, F), ("layers", "width", "feed_forward"), dtype)
+        self.up = _matrix(rngs, (L, D, F), ("layers", "width", "feed_forward"), dtype)
+        self.down = _matrix(rngs, (L, F, D), ("layers", "feed_forward", "width"), dtype)
 
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
         """Map [B, T, D] to [B, T, D]."""
         hidden_BTF = jax.nn.silu(_project(x_BTD, self.gate[...])) * _project(x_BTD, self.up[...])
-        return _project(hidden_BTF, self.down[...])
+        return _project(constrain(hidden_BTF, "batch", "length", "feed_forward"), self.down[...])
 
 
 class DecoderLayer(nnx.Module):
@@ -131,11 +137,12 @@ class Llama(nnx.Module):
 
     def __init__(self, config: LlamaConfig, rngs: nnx.Rngs, dtype: Any = jnp.float32) -> None:
         self.config = config
-        self.embedding = nnx.Param(_normal(rngs.params(), (config.vocab_size, config.hidden_size), dtype))
+        V, D = config.vocab_size, config.hidden_size
+        self.embedding = _matrix(rngs, (V, D), ("vocabulary", "width"), dtype)
         self.layers = DecoderLayer(config, config.num_layers, rngs, dtype)
-        self.final_norm = RMSNorm((config.hidden_size,), config.rms_norm_eps, dtype)
+        self.final_norm = RMSNorm((D,), config.rms_norm_eps, dtype)
         if not config.tie_embeddings:
-            self.head = nnx.Param(_normal(rngs.params(), (config.hidden_size, config.vocab_size), dtype))
+            self.head = _matrix(rngs, (D, V), ("width", "vocabulary"), dtype)
 
     def embed(self, tokens_BT: jax.Array, dtype: Any) -> jax.Array:
         """Look tokens up: [B, T] int32 -> [B, T, D] `dtype`."""
@@ -177,11 +184,12 @@ class Llama(nnx.Module):
             return attention(q_BTNH, k_BTKH, v_BTKH, Places(positions_BT, segment_ids_BT))
 
         def body(x_BTD: jax.Array, layer: DecoderLayer) -> tuple[jax.Array, None]:
-            return layer(x_BTD, rotary, attend), None
+            return constrain(layer(x_BTD, rotary, attend), "batch", "length", None), None
 
         if remat == "full":
             body = jax.checkpoint(body, prevent_cse=False)
-        x_BTD, _ = jax.lax.scan(body, self.embed(tokens_BT, dtype), self.layers)
+        x_BTD = constrain(self.embed(tokens_BT, dtype), "batch", "length", None)
+        x_BTD, _ = jax.lax.scan(body, x_BTD, self.layers)
         return self.final_norm(x_BTD)
 
     def head_DV(self) -> jax.Array:
@@ -204,6 +212,12 @@ def abstract_params(config: LlamaConfig, dtype: Any = jnp.float32) -> Params:
     return jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), nnx.to_pure_dict(_skeleton(config, jnp.dtype(dtype))[1])
     )
+
+
+def param_dimensions(config: LlamaConfig) -> Params:
+    """The nested dict of the names of each parameter's dimensions, as `parallel.rules` knows them."""
+    flat = nnx.to_flat_state(_skeleton(config, jnp.dtype(jnp.float32))[1])
+    return traverse_util.unflatten_dict({path: param.get_metadata("dimensions") for path, param in flat})
 
 
 def bind(config: LlamaConfig, params: Params) -> Llama:

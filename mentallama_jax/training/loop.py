@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import jax
+from jax.sharding import Mesh
 from rich.console import Console
 from rich.table import Table
 
@@ -18,12 +19,14 @@ from mentallama_jax.errors import UserError
 from mentallama_jax.files import write_json
 from mentallama_jax.host_memory import keep_freed_memory
 from mentallama_jax.models.llama import LlamaConfig, Params, count_params
+from mentallama_jax.parallel.mesh import make_mesh, use_mesh
 from mentallama_jax.training.checkpoints import Checkpoint, Checkpoints
 from mentallama_jax.training.data import Batch, TrainingData
 from mentallama_jax.training.examples import Examples, load_examples
 from mentallama_jax.training.interruption import StopRequest
 from mentallama_jax.training.metrics import MetricsLog, draw_loss_curve
 from mentallama_jax.training.packing import PlanSettings
+from mentallama_jax.training.placement import abstract_state, check_batch, place_batch
 from mentallama_jax.training.preflight import check_disk, check_memory, estimate_memory
 from mentallama_jax.training.progress import Speed, TrainingProgress
 from mentallama_jax.training.run_directory import RunDirectory, SavableTokenizer
@@ -42,11 +45,14 @@ class TrainingTokenizer(FingerprintedTokenizer, SavableTokenizer, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class BaseModel:
-    """What training starts from: a shape, a tokenizer, and a way to read the weights (None: random ones)."""
+    """What training starts from: a shape, a tokenizer, and a way to read the weights (None: random ones).
+
+    The weights are read onto the shardings handed over, a tree like the parameters.
+    """
 
     config: LlamaConfig
     tokenizer: TrainingTokenizer
-    load_params: Callable[[], Params] | None
+    load_params: Callable[[Any], Params] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +95,10 @@ def train(
     run = RunDirectory(config.training.run_dir)
     with _explained(config, run), run.locked(), ExitStack() as stack:
         progress = stack.enter_context(TrainingProgress(run.log, console))
+        mesh = make_mesh(config.mesh)
+        stack.enter_context(use_mesh(mesh))
         _check_model(config, base)
+        check_batch(base.config, config, mesh)
         use_compile_cache(config.training.compile_cache_dir)
         if jax.default_backend() == "cpu":
             keep_freed_memory()
@@ -97,11 +106,11 @@ def train(
         plan, training = PlanSettings.of(config), config.training
         data = TrainingData(examples.train, plan, epochs=training.epochs, steps=training.steps)
         _warn_of_padding(config, data, progress.say)
-        state_shapes = _placed(jax.eval_shape(partial(init_state, base.config, config, data.steps)))
+        state_shapes = abstract_state(base.config, config, data.steps, mesh)
         checkpoints = stack.enter_context(Checkpoints(run.checkpoints, config))
         _check_resources(config, base, data, state_shapes, checkpoints, run, progress.say)
         run.prepare(config, base.config, examples.facts, base.tokenizer, progress.say)
-        console.print(_summary(config, base, examples, data, run))
+        console.print(_summary(config, base, examples, data, run, mesh))
 
         restored = checkpoints.restore(state_shapes, progress.say)
         if restored is not None:
@@ -112,8 +121,8 @@ def train(
 
         stop = stack.enter_context(StopRequest())
         metrics = stack.enter_context(MetricsLog(run.metrics, run.tensorboard, start, evaluated=scored))
-        train_step = make_train_step(base.config, config, data.steps)
-        validation = Validation(config, base.config, examples, label_f1, stop)
+        train_step = make_train_step(base.config, config, data.steps, _shardings(state_shapes))
+        validation = Validation(config, base.config, examples, label_f1, stop, mesh)
         recorder = _Recorder(config, run, data, examples.train.ids, metrics, progress)
         due = _Due(config, data, examples)
 
@@ -125,7 +134,8 @@ def train(
             if stop:
                 break
             with recorder.compile_time(train_step, batch):
-                state, figures = train_step(state, batch.arrays)
+                arrays = place_batch(batch.arrays, config.training.micro_batch_rows, mesh)
+                state, figures = train_step(state, arrays)
             recorder.add(batch, figures)  # and read those of the update before, while this one is computed
             done = batch.step + 1
             if due.checkpoint(done) or stop:
@@ -291,19 +301,20 @@ def _check_resources(
 
 
 def _first_state(config: RunConfig, base: BaseModel, data: TrainingData, state_shapes: TrainState) -> TrainState:
-    params = base.load_params() if base.load_params is not None else None
     # Placed as a restored state is, so that both run the very same program; the parameters are not copied.
-    shardings = jax.tree.map(lambda shape: shape.sharding, state_shapes)
+    shardings = _shardings(state_shapes)
+    params = base.load_params(shardings["params"]) if base.load_params is not None else None
     first = jax.jit(partial(init_state, base.config, config, data.steps), out_shardings=shardings, donate_argnums=0)
     return first(params)
 
 
-def _placed(shapes: TrainState) -> TrainState:
-    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
+def _shardings(state_shapes: TrainState) -> TrainState:
+    return jax.tree.map(lambda shape: shape.sharding, state_shapes)
 
 
-def _summary(config: RunConfig, base: BaseModel, examples: Examples, data: TrainingData, run: RunDirectory) -> Table:
+def _summary(
+    config: RunConfig, base: BaseModel, examples: Examples, data: TrainingData, run: RunDirectory, mesh: Mesh
+) -> Table:
     rows = sum(examples.rows.values())
     unit, size, micro_rows = config.training.batch_unit, config.training.batch_size, config.training.micro_batch_rows
     epochs = "part of an epoch"
@@ -323,11 +334,17 @@ def _summary(config: RunConfig, base: BaseModel, examples: Examples, data: Train
         ("updates", f"{data.steps:,}: {epochs}"),
         ("batch", f"{size:,} {unit} an update, at most {data.rows} rows, {micro_rows} at a time"),
         ("layout", f"{config.data.layout}, rows of {config.data.max_length} tokens, {data.pad_share:.1%} padding"),
-        ("computes on", f"{jax.devices()[0].device_kind} in {config.model.compute_dtype}"),
+        ("computes on", f"{_devices(mesh)} in {config.model.compute_dtype}"),
         ("run directory", str(run.path)),
     ):
         table.add_row(name, value)
     return table
+
+
+def _devices(mesh: Mesh) -> str:
+    kind = mesh.devices.flat[0].device_kind
+    axes = " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items() if size > 1)
+    return f"{mesh.size} x {kind} ({axes})" if axes else kind
 
 
 def _compiles(train_step: Any) -> int:

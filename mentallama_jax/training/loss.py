@@ -5,8 +5,10 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from mentallama_jax.parallel.rules import check_divides, current_mesh, spec
+
 CHUNK_TOKENS = 1024
-"""Tokens whose logits exist at one time: 1024 x 49,152 in fp32 are 200 MB."""
+"""Tokens of a device whose logits exist at one time: 1024 x 49,152 in fp32 are 200 MB."""
 
 
 def next_token_targets(batch: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
@@ -27,58 +29,112 @@ def next_token_targets(batch: dict[str, jax.Array]) -> tuple[jax.Array, jax.Arra
 
 
 @jax.custom_vjp
-def cross_entropy_sum(hidden_TD: jax.Array, head_DV: jax.Array, targets_T: jax.Array, mask_T: jax.Array) -> jax.Array:
+def cross_entropy_sum(hidden: jax.Array, head_DV: jax.Array, targets: jax.Array, mask: jax.Array) -> jax.Array:
     """Sum over tokens of mask * -log softmax(hidden @ head)[target], in fp32.
 
     Works through `CHUNK_TOKENS` tokens at a time. Under differentiation the gradients of a chunk are formed
-    while its logits are at hand, so that no logit is kept or computed twice.
+    while its logits are at hand, so that no logit is kept or computed twice. On several devices each works on its
+    own rows and tokens and on its own part of the vocabulary.
+
+    Args:
+        hidden: [..., D], and [B, T, D] on several devices.
+        head_DV: the output projection.
+        targets: int32 [...], the token that each position predicts.
+        mask: fp32 [...], the weight of each.
+
+    Raises:
+        ValueError: on several devices: rows, tokens or vocabulary do not divide along the mesh.
     """
-    return _over_chunks(hidden_TD, head_DV, targets_T, mask_T, with_gradients=False)[0]
+    return _over_devices(hidden, head_DV, targets, mask, with_gradients=False)[0]
 
 
-def _forward(hidden_TD, head_DV, targets_T, mask_T):  # type: ignore[no-untyped-def]
-    loss, *gradients = _over_chunks(hidden_TD, head_DV, targets_T, mask_T, with_gradients=True)
+def _forward(hidden, head_DV, targets, mask):  # type: ignore[no-untyped-def]
+    loss, *gradients = _over_devices(hidden, head_DV, targets, mask, with_gradients=True)
     return loss, gradients
 
 
 def _backward(gradients, cotangent):  # type: ignore[no-untyped-def]
-    d_hidden_TD, d_head_DV = gradients
-    return d_hidden_TD * cotangent.astype(d_hidden_TD.dtype), d_head_DV * cotangent.astype(d_head_DV.dtype), None, None
+    d_hidden, d_head_DV = gradients
+    return d_hidden * cotangent.astype(d_hidden.dtype), d_head_DV * cotangent.astype(d_head_DV.dtype), None, None
 
 
 cross_entropy_sum.defvjp(_forward, _backward)
 
 
-def _chunk(hidden_CD, head_DV, targets_C, mask_C, with_gradients):  # type: ignore[no-untyped-def]
-    """Loss of one chunk and, if asked, its gradients [C, D] (in the dtype of hidden) and [D, V] fp32."""
+def _over_devices(hidden, head_DV, targets, mask, with_gradients):  # type: ignore[no-untyped-def]
+    mesh = current_mesh()
+    head_cast_DV = head_DV.astype(hidden.dtype)  # before it is gathered: half the bytes
+    if mesh is None:
+        loss, *gradients = _over_chunks(hidden, head_cast_DV, targets, mask, None, with_gradients)
+    else:
+        check_divides(mesh, ("batch", "length", None), hidden.shape, "hidden states")
+        check_divides(mesh, ("width", "vocabulary"), head_DV.shape, "head")
+        rows, tokens = spec("batch", "length", None), spec("batch", "length")
+        out_specs = (spec(), rows, spec("width", "vocabulary")) if with_gradients else (spec(),)
+        loss, *gradients = jax.shard_map(
+            partial(_on_each_device, with_gradients=with_gradients),
+            in_specs=(rows, spec(None, "vocabulary"), tokens, tokens),
+            out_specs=out_specs,
+            check_vma=False,
+        )(hidden, head_cast_DV, targets, mask)
+    if with_gradients:
+        gradients[1] = gradients[1].astype(head_DV.dtype)
+    return (loss, *gradients)
+
+
+def _on_each_device(hidden_BTD, head_DV, targets_BT, mask_BT, with_gradients):  # type: ignore[no-untyped-def]
+    """A device's part under `shard_map`: its tokens against its part of the vocabulary, the whole width at hand."""
+    loss, *gradients = _over_chunks(hidden_BTD, head_DV, targets_BT, mask_BT, "tensor", with_gradients)
+    loss = jax.lax.psum(loss, ("data", "fsdp", "sequence"))
+    if not with_gradients:
+        return (loss,)
+    d_hidden_BTD, d_head_DV = gradients
+    d_head_DV = jax.lax.psum_scatter(d_head_DV, "fsdp", scatter_dimension=0, tiled=True)
+    return loss, jax.lax.psum(d_hidden_BTD, "tensor"), jax.lax.psum(d_head_DV, ("data", "sequence"))
+
+
+def _chunk(hidden_CD, head_DV, targets_C, mask_C, axis, with_gradients):  # type: ignore[no-untyped-def]
+    """Loss of one chunk and, if asked, its gradients [C, D] (in the dtype of hidden) and [D, V] fp32.
+
+    Where the vocabulary is cut along a mesh axis, the loss is that of all of it, and the gradients are this part's.
+    """
     logits_CV = jnp.einsum("CD,DV->CV", hidden_CD, head_DV, preferred_element_type=jnp.float32)
+    vocabulary_V = jnp.arange(logits_CV.shape[-1])
+    if axis is not None:
+        vocabulary_V += jax.lax.axis_index(axis) * logits_CV.shape[-1]
+    is_target_CV = vocabulary_V[None] == targets_C[:, None]
     peak_C1 = jnp.max(logits_CV, axis=-1, keepdims=True)
+    peak_C1 = peak_C1 if axis is None else jax.lax.pmax(peak_C1, axis)
     exp_CV = jnp.exp(logits_CV - peak_C1)
     total_C1 = jnp.sum(exp_CV, axis=-1, keepdims=True)
-    chosen_C = jnp.take_along_axis(logits_CV, targets_C[:, None], axis=-1)[:, 0]
+    if axis is None:
+        chosen_C = jnp.take_along_axis(logits_CV, targets_C[:, None], axis=-1)[:, 0]
+    else:
+        chosen_C = jnp.sum(jnp.where(is_target_CV, logits_CV, 0), axis=-1)
+        total_C1, chosen_C = jax.lax.psum((total_C1, chosen_C), axis)
     loss = jnp.sum((jnp.log(total_C1[:, 0]) + peak_C1[:, 0] - chosen_C) * mask_C)
     if not with_gradients:
         return (loss,)
-    is_target_CV = jnp.arange(logits_CV.shape[-1])[None] == targets_C[:, None]
     d_logits_CV = (exp_CV * (mask_C[:, None] / total_C1) - is_target_CV * mask_C[:, None]).astype(hidden_CD.dtype)
     d_hidden_CD = jnp.einsum("CV,DV->CD", d_logits_CV, head_DV)
     d_head_DV = jnp.einsum("CD,CV->DV", hidden_CD, d_logits_CV, preferred_element_type=jnp.float32)
     return loss, d_hidden_CD, d_head_DV
 
 
-def _over_chunks(hidden_TD, head_DV, targets_T, mask_T, with_gradients):  # type: ignore[no-untyped-def]
-    T, D = hidden_TD.shape
-    one_chunk = partial(_chunk, with_gradients=with_gradients)
-    head_cast_DV = head_DV.astype(hidden_TD.dtype)
+def _over_chunks(hidden, head_DV, targets, mask, axis, with_gradients):  # type: ignore[no-untyped-def]
+    D = hidden.shape[-1]
+    hidden_TD, targets_T, mask_T = hidden.reshape(-1, D), targets.reshape(-1), mask.reshape(-1)
+    T = len(hidden_TD)
+    one_chunk = partial(_chunk, axis=axis, with_gradients=with_gradients)
     if T <= CHUNK_TOKENS:
-        loss, *gradients = one_chunk(hidden_TD, head_cast_DV, targets_T, mask_T)
+        loss, *gradients = one_chunk(hidden_TD, head_DV, targets_T, mask_T)
     else:
         chunks = -(-T // CHUNK_TOKENS)
         pad = chunks * CHUNK_TOKENS - T
         cut = lambda x: jnp.pad(x, [(0, pad)] + [(0, 0)] * (x.ndim - 1)).reshape(chunks, CHUNK_TOKENS, *x.shape[1:])  # noqa: E731
 
         def body(carry, chunk):  # type: ignore[no-untyped-def]
-            loss, *gradients = one_chunk(chunk[0], head_cast_DV, chunk[1], chunk[2])
+            loss, *gradients = one_chunk(chunk[0], head_DV, chunk[1], chunk[2])
             summed = [carry[0] + loss] + ([carry[1] + gradients[1]] if with_gradients else [])
             return summed, gradients[:1]
 
@@ -86,5 +142,5 @@ def _over_chunks(hidden_TD, head_DV, targets_T, mask_T, with_gradients):  # type
         (loss, *d_head), d_hidden = jax.lax.scan(body, start, (cut(hidden_TD), cut(targets_T), cut(mask_T)))
         gradients = [d_hidden[0].reshape(-1, D)[:T], d_head[0]] if with_gradients else []
     if with_gradients:
-        gradients[1] = gradients[1].astype(head_DV.dtype)
+        gradients[0] = gradients[0].reshape(hidden.shape)
     return (loss, *gradients)

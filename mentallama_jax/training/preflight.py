@@ -5,6 +5,7 @@ gradients are counted exactly, so what exceeds the memory by those alone is an e
 a factor of about 1.7, so what exceeds it only with them is a warning.
 """
 
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,10 +15,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import psutil
+from jax.sharding import NamedSharding
 
 from mentallama_jax.config import RunConfig
 from mentallama_jax.errors import UserError
 from mentallama_jax.models.llama import LlamaConfig
+from mentallama_jax.parallel.mesh import AXES
 from mentallama_jax.training.loss import CHUNK_TOKENS
 
 _CGROUP_LIMITS = (
@@ -33,12 +36,13 @@ _CGROUP_LIMITS = (
 
 @dataclass(frozen=True, slots=True)
 class MemoryEstimate:
-    """Bytes of a training step."""
+    """Bytes of a training step on one device, and of a checkpoint of all of them."""
 
     params: int
     moments: int
     gradients: int
     activations: int
+    checkpoint: int
 
     @property
     def certain(self) -> int:
@@ -50,38 +54,39 @@ class MemoryEstimate:
         """All of it."""
         return self.certain + self.activations
 
-    @property
-    def checkpoint(self) -> int:
-        """Bytes of a checkpoint: parameters and moments."""
-        return self.params + self.moments
-
 
 def estimate_memory(
     model: LlamaConfig, config: RunConfig, rows: int, row_length: int, abstract_state: Any
 ) -> MemoryEstimate:
-    """Estimate what a training step holds.
+    """Estimate what a training step holds on each device.
 
     Args:
         model: shape of the model.
         config: the run.
         rows: of an update; more than one micro-batch means that gradients are accumulated in a second copy.
         row_length: tokens of the longest row.
-        abstract_state: the train state as `jax.ShapeDtypeStruct`.
+        abstract_state: the train state as `jax.ShapeDtypeStruct`, with the shardings of a mesh or without any.
     """
-    params, moments = tree_bytes(abstract_state["params"]), tree_bytes(abstract_state["opt_state"])
-    count = sum(leaf.size for leaf in jax.tree.leaves(abstract_state["params"]))
+    leaves = jax.tree.leaves(abstract_state["params"])
+    whole = tree_bytes(abstract_state["params"]) + tree_bytes(abstract_state["opt_state"])
+    params, moments = _device_bytes(abstract_state["params"]), _device_bytes(abstract_state["opt_state"])
+    count = sum(math.prod(_device_shape(leaf)) for leaf in leaves)
+    place = leaves[0].sharding
+    devices = place.mesh.shape if isinstance(place, NamedSharding) else dict.fromkeys(AXES, 1)
     micro_rows = config.training.micro_batch_rows
     width = jnp.dtype(config.model.compute_dtype).itemsize
-    tokens = micro_rows * row_length
+    tokens = -(-micro_rows * row_length // (devices["data"] * devices["fsdp"] * devices["sequence"]))
     heads = (model.num_heads + 2 * model.num_kv_heads) * model.head_dim
-    scores = 2 * 4 * tokens * row_length * model.num_heads
-    layer = tokens * (4 * model.hidden_size + 2 * heads + 3 * model.intermediate_size) * width + scores
+    scores = 2 * 4 * tokens * row_length * model.num_heads // devices["tensor"]
+    split = (2 * heads + 3 * model.intermediate_size) // devices["tensor"]
+    layer = tokens * (4 * model.hidden_size + split) * width + scores
     kept = model.num_layers * layer
     if config.model.remat == "full":
         kept = 2 * layer + model.num_layers * tokens * model.hidden_size * width
-    logits = 3 * 4 * min(tokens, CHUNK_TOKENS) * model.vocab_size
+    logits = 3 * 4 * min(tokens, CHUNK_TOKENS) * model.vocab_size // devices["tensor"]
     casts = count * width if config.model.compute_dtype != config.model.parameter_dtype else 0
-    return MemoryEstimate(params, moments, 4 * count * (2 if rows > micro_rows else 1), kept + logits + casts)
+    gradients = 4 * count * (2 if rows > micro_rows else 1)
+    return MemoryEstimate(params, moments, gradients, kept + logits + casts, whole)
 
 
 def check_memory(need: MemoryEstimate, config: RunConfig, say: Callable[[str], None]) -> None:
@@ -94,7 +99,7 @@ def check_memory(need: MemoryEstimate, config: RunConfig, say: Callable[[str], N
     limit = (device.memory_stats() or {}).get("bytes_limit", 0)
     host = available_memory()
     if not limit:  # the CPU is the host, which also holds the copy that a checkpoint is written from
-        _check(need, need.checkpoint, host, "the host", config, say)
+        _check(need, need.checkpoint, host // jax.local_device_count(), "the host", config, say)
         return
     _check(need, 0, limit, device.device_kind, config, say)
     if need.checkpoint > host:
@@ -144,6 +149,15 @@ def available_memory() -> int:
 def tree_bytes(tree: Any) -> int:
     """Bytes of all arrays of a tree, abstract or not."""
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def _device_bytes(tree: Any) -> int:
+    """Bytes of a tree on one device."""
+    return sum(math.prod(_device_shape(leaf)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def _device_shape(leaf: Any) -> tuple[int, ...]:
+    return leaf.shape if leaf.sharding is None else leaf.sharding.shard_shape(leaf.shape)
 
 
 def size(count: float) -> str:

@@ -34,6 +34,7 @@ MAY_CHANGE = (
     "training.run_dir",
     "training.log_every",
     "training.compile_cache_dir",
+    "mesh",
     "evaluation.every_steps",
     "checkpoint",
 )

@@ -15,7 +15,8 @@ from mentallama_jax.training.optimizer import learning_rate_schedule, make_optim
 TrainState = dict[str, Any]
 """{"params": nested dict, "opt_state": optax state, "step": int32 scalar, updates done}."""
 Batch = dict[str, jax.Array]
-"""`tokens`, `segment_ids`, `positions`, `loss_mask` int32 [rows, T], and `micro_batches` int32 scalar."""
+"""`tokens`, `segment_ids`, `positions`, `loss_mask` int32 [micro-batches, rows, T], and `micro_batches` int32 scalar:
+how many of the leading micro-batches hold examples. `training.placement` makes it from the arrays of a host."""
 Metrics = dict[str, jax.Array]
 
 
@@ -42,8 +43,7 @@ def loss_sum(params: Params, model_config: LlamaConfig, config: RunConfig, batch
         remat=config.model.remat,
     )
     targets_BT, mask_BT = next_token_targets(batch)
-    hidden_TD = hidden_BTD.reshape(-1, hidden_BTD.shape[-1])
-    return cross_entropy_sum(hidden_TD, model.head_DV(), targets_BT.reshape(-1), mask_BT.reshape(-1))
+    return cross_entropy_sum(hidden_BTD, model.head_DV(), targets_BT, mask_BT)
 
 
 def accumulated_gradients(
@@ -51,34 +51,33 @@ def accumulated_gradients(
 ) -> tuple[jax.Array, Params, jax.Array]:
     """Loss sum, gradient of the sum (fp32) and number of target tokens of a whole update.
 
-    Micro-batches are summed, never averaged, so that how the rows are cut does not change the result. Rows
+    Micro-batches are summed, never averaged, so that how the rows are cut does not change the result. Those
     past `micro_batches` are padding and are not computed.
     """
-    m = config.training.micro_batch_rows
-    rows = batch["tokens"].shape[0]
-    if rows % m:
-        raise ValueError(f"a batch of {rows} rows is not whole micro-batches of {m}")
     count = jnp.sum(next_token_targets(batch)[1])
     gradient_of = jax.value_and_grad(lambda params, micro: loss_sum(params, model_config, config, micro))
     arrays = {key: value for key, value in batch.items() if key != "micro_batches"}
-    if rows == m:
-        loss, gradients = gradient_of(params, arrays)
+    if batch["tokens"].shape[0] == 1:
+        loss, gradients = gradient_of(params, {key: value[0] for key, value in arrays.items()})
         return loss, jax.tree.map(lambda g: g.astype(jnp.float32), gradients), count
 
     def add(index: jax.Array, carry: tuple[jax.Array, Params]) -> tuple[jax.Array, Params]:
-        micro = {key: jax.lax.dynamic_slice_in_dim(value, index * m, m) for key, value in arrays.items()}
+        micro = {key: jax.lax.dynamic_index_in_dim(value, index, keepdims=False) for key, value in arrays.items()}
         loss, gradients = gradient_of(params, micro)
         return carry[0] + loss, jax.tree.map(lambda total, g: total + g.astype(jnp.float32), carry[1], gradients)
 
-    zeros = jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.float32), params)
+    zeros = jax.tree.map(lambda p: jnp.zeros_like(p, jnp.float32), params)
     loss, gradients = jax.lax.fori_loop(0, batch["micro_batches"], add, (jnp.float32(0), zeros))
     return loss, gradients, count
 
 
 def make_train_step(
-    model_config: LlamaConfig, config: RunConfig, total_steps: int
+    model_config: LlamaConfig, config: RunConfig, total_steps: int, state_shardings: Any = None
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """The jitted update; the state handed in is donated.
+
+    `state_shardings` (see `training.placement`) keeps the new state where the old one was; on one device there is no
+    need for it. Call the step inside the `parallel.mesh.use_mesh` of those shardings.
 
     Metrics are fp32 scalars: `loss` (mean nats a target token), `target_tokens`, `grad_norm` (before
     clipping) and `learning_rate`.
@@ -99,16 +98,16 @@ def make_train_step(
         params = optax.apply_updates(state["params"], updates)
         return {"params": params, "opt_state": opt_state, "step": state["step"] + 1}, metrics
 
-    return jax.jit(train_step, donate_argnums=0)
+    return jax.jit(train_step, donate_argnums=0, out_shardings=(state_shardings, None))
 
 
 def make_eval_step(
     model_config: LlamaConfig, config: RunConfig
 ) -> Callable[[Params, Batch], tuple[jax.Array, jax.Array]]:
-    """The jitted (params, batch) -> (loss sum in nats, number of target tokens)."""
+    """The jitted (params, batch of one micro-batch) -> (loss sum in nats, number of target tokens)."""
 
     def eval_step(params: Params, batch: Batch) -> tuple[jax.Array, jax.Array]:
-        arrays = {key: value for key, value in batch.items() if key != "micro_batches"}
+        arrays = {key: value[0] for key, value in batch.items() if key != "micro_batches"}
         return loss_sum(params, model_config, config, arrays), jnp.sum(next_token_targets(arrays)[1])
 
     return jax.jit(eval_step)

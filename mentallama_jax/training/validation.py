@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 
 import jax
+from jax.sharding import Mesh
 
 from mentallama_jax.config import RunConfig
 from mentallama_jax.errors import UserError
@@ -12,6 +13,7 @@ from mentallama_jax.models.llama import LlamaConfig, Params
 from mentallama_jax.training.data import Batch, evaluation_batches
 from mentallama_jax.training.examples import Examples
 from mentallama_jax.training.interruption import StopRequest
+from mentallama_jax.training.placement import place_batch
 from mentallama_jax.training.step import make_eval_step
 
 LabelF1 = Callable[[Params, Sequence[Record]], float]
@@ -28,6 +30,7 @@ class Validation:
         examples: Examples,
         label_f1: LabelF1 | None,
         stop: StopRequest,
+        mesh: Mesh,
     ) -> None:
         """Make the batches; `stop` cuts an evaluation short.
 
@@ -44,6 +47,8 @@ class Validation:
         self._label_f1 = label_f1
         self._to_answer = examples.to_answer
         self._stop = stop
+        self._mesh = mesh
+        self._rows = config.training.micro_batch_rows
 
     def scores(self, params: Params, step: int) -> dict[str, float]:
         """Measure the parameters after `step` updates: `validation_loss` in nats a target token, and `label_f1`.
@@ -58,7 +63,7 @@ class Validation:
         for batch in self._batches:
             if self._stop:
                 return {}
-            sums.append(self._eval_step(params, jax.device_put(batch.arrays)))
+            sums.append(self._eval_step(params, place_batch(batch.arrays, self._rows, self._mesh)))
         totals = [(float(loss), float(count)) for loss, count in jax.device_get(sums)]
         scores = {"validation_loss": math.fsum(loss for loss, _ in totals) / sum(count for _, count in totals)}
         if not math.isfinite(scores["validation_loss"]):

@@ -69,11 +69,11 @@ def jax_step(rows: int, length: int):
         "benchmark",
     )
     state = init_state(SHAPE, config, 1000)
-    tokens = np.random.default_rng(0).integers(0, SHAPE.vocab_size, (rows, length), dtype=np.int32)
+    tokens = np.random.default_rng(0).integers(0, SHAPE.vocab_size, (1, rows, length), dtype=np.int32)
     batch = {
         "tokens": tokens,
         "segment_ids": np.ones_like(tokens),
-        "positions": np.tile(np.arange(length, dtype=np.int32), (rows, 1)),
+        "positions": np.broadcast_to(np.arange(length, dtype=np.int32), tokens.shape),
         "loss_mask": np.ones_like(tokens),
         "micro_batches": np.int32(1),
     }

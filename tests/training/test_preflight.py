@@ -24,7 +24,7 @@ from mentallama_jax.training.preflight import (
 from mentallama_jax.training.step import init_state, make_train_step
 
 GB = 10**9
-NEED = MemoryEstimate(params=4 * GB, moments=8 * GB, gradients=4 * GB, activations=6 * GB)
+NEED = MemoryEstimate(params=4 * GB, moments=8 * GB, gradients=4 * GB, activations=6 * GB, checkpoint=12 * GB)
 Usage = namedtuple("Usage", "total used free")
 
 
@@ -56,7 +56,7 @@ def test_accumulating_takes_a_second_copy_of_the_gradients(tmp_path, tiny_config
 def test_the_estimate_is_near_what_the_compiler_reserves(tmp_path, tiny_config, remat):
     config = tiny_config(tmp_path, model={"remat": remat}, data={"max_length": 256}, training={"micro_batch_rows": 8})
     shapes = jax.eval_shape(partial(init_state, PRESETS["toy"], config, 10))
-    rows = jax.ShapeDtypeStruct((8, 256), jnp.int32)
+    rows = jax.ShapeDtypeStruct((1, 8, 256), jnp.int32)
     batch = dict.fromkeys(("tokens", "segment_ids", "positions", "loss_mask"), rows)
     batch["micro_batches"] = jax.ShapeDtypeStruct((), jnp.int32)
     reserved = make_train_step(PRESETS["toy"], config, 10).lower(shapes, batch).compile().memory_analysis()

@@ -1,0 +1,41 @@
+"""The mesh of devices that a run computes on."""
+
+import math
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+
+import jax
+from jax.sharding import AxisType, Mesh
+
+from mentallama_jax.config import MeshSection
+from mentallama_jax.errors import UserError
+
+AXES = ("data", "fsdp", "tensor", "sequence")
+"""From the slowest links to the fastest; `parallel.rules` says what is cut along each."""
+
+
+def make_mesh(config: MeshSection, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """The mesh that a config asks for, over all devices of all processes by default.
+
+    Where `fsdp` is null it takes the devices that the other axes leave. The compiler places what no rule fixes
+    (`AxisType.Auto`).
+
+    Raises:
+        UserError: the axes do not multiply to the number of devices.
+    """
+    devices = jax.devices() if devices is None else devices
+    others = config.data * config.tensor * config.sequence
+    fsdp = config.fsdp or max(len(devices) // others, 1)
+    sizes = (config.data, fsdp, config.tensor, config.sequence)
+    if math.prod(sizes) != len(devices):
+        asked = " x ".join(f"{name} {size}" for name, size in zip(AXES, sizes, strict=True))
+        raise UserError(
+            f"mesh: {asked} is {math.prod(sizes)} devices and there are {len(devices)}; "
+            "change mesh.data, mesh.tensor or mesh.sequence, and leave mesh.fsdp null to take the rest"
+        )
+    return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+
+
+def use_mesh(mesh: Mesh) -> AbstractContextManager[object]:
+    """Inside this context `parallel.rules` shard along `mesh`; outside of any, nothing is sharded."""
+    return jax.set_mesh(mesh)

@@ -1,0 +1,81 @@
+"""Where the state of training and its batches live on the mesh."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from numpy.typing import NDArray
+
+from mentallama_jax.config import RunConfig
+from mentallama_jax.errors import UserError
+from mentallama_jax.models.llama import LlamaConfig, param_dimensions
+from mentallama_jax.parallel.rules import check_divides, spec, tree_shardings
+from mentallama_jax.training.optimizer import learning_rate_schedule, make_optimizer
+from mentallama_jax.training.step import Batch, TrainState, init_state
+
+
+def abstract_state(model: LlamaConfig, config: RunConfig, total_steps: int, mesh: Mesh) -> TrainState:
+    """The train state as `jax.ShapeDtypeStruct`, each array with its sharding; moments lie as their parameters do.
+
+    Raises:
+        UserError: a dimension of the model does not divide along the mesh.
+    """
+    shapes = jax.eval_shape(partial(init_state, model, config, total_steps))
+    try:
+        params = tree_shardings(mesh, param_dimensions(model), shapes["params"])
+    except ValueError as error:
+        raise UserError(f"mesh: {error}; change mesh.tensor or mesh.fsdp") from None
+    whole = NamedSharding(mesh, PartitionSpec())
+    optimizer = make_optimizer(config.optimizer, learning_rate_schedule(config.optimizer, total_steps))
+    moments = optax.tree.map_params(
+        optimizer, lambda _, place: place, shapes["opt_state"], params, transform_non_params=lambda _: whole
+    )
+    shardings = {"params": params, "opt_state": moments, "step": whole}
+    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
+
+
+def check_batch(model: LlamaConfig, config: RunConfig, mesh: Mesh) -> None:
+    """Refuse rows and tokens that do not divide along the mesh, before anything is read.
+
+    Raises:
+        UserError: names the key to change.
+    """
+    shape = (config.training.micro_batch_rows, config.data.max_length)
+    try:
+        check_divides(mesh, ("batch", "length"), shape, "training.micro_batch_rows x data.max_length")
+    except ValueError as error:
+        raise UserError(f"mesh: {error}; choose multiples") from None
+    parts = mesh.shape["tensor"] * mesh.shape["sequence"]
+    if mesh.shape["sequence"] > 1 and model.num_kv_heads % parts:
+        raise UserError(
+            f"mesh: the {model.num_kv_heads} key/value heads of {config.model.source} do not divide along mesh axes "
+            f"tensor {mesh.shape['tensor']} x sequence {mesh.shape['sequence']}; lower mesh.sequence"
+        )
+
+
+def place_batch(arrays: dict[str, NDArray[np.int32]], micro_batch_rows: int, mesh: Mesh) -> Batch:
+    """Put a host's share of a batch onto its devices.
+
+    Args:
+        arrays: int32 [micro-batches x rows of a micro-batch / hosts, T] each, and the scalar `micro_batches`.
+        micro_batch_rows: rows of a micro-batch over all hosts.
+        mesh: over the devices of all hosts.
+
+    Returns:
+        [micro-batches, micro_batch_rows, T] each, rows and tokens cut along the mesh; and `micro_batches`.
+    """
+    rows = NamedSharding(mesh, PartitionSpec(None, *spec("batch", "length")))
+    whole = NamedSharding(mesh, PartitionSpec())
+    local_rows = micro_batch_rows // jax.process_count()
+
+    def place(value: Any) -> jax.Array:
+        if np.ndim(value) == 0:
+            return jax.make_array_from_process_local_data(whole, value, ())
+        cut = value.reshape(-1, local_rows, value.shape[-1])
+        shape = (cut.shape[0], micro_batch_rows, cut.shape[2])
+        return jax.make_array_from_process_local_data(rows, cut, shape)
+
+    return {name: place(value) for name, value in arrays.items()}

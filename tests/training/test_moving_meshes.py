@@ -1,0 +1,70 @@
+"""A run that moves from one mesh of devices to another."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mentallama_jax.training.metrics import read_metrics
+
+ROOT = Path(__file__).resolve().parents[2]
+TRAIN = "import sys; from mentallama_jax.cli.main import main; sys.exit(main())"
+STOP_AFTER_FIVE = """
+import os, signal
+from mentallama_jax.training import loop
+place, calls = loop.place_batch, []
+def place_and_stop(*arguments):
+    calls.append(1)
+    if len(calls) == 5:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return place(*arguments)
+loop.place_batch = place_and_stop
+"""
+
+
+def test_a_run_goes_on_upon_another_mesh(tiny_values, tmp_path):
+    """Eight devices, then eight cut otherwise, then one: the losses are those of one device all along."""
+
+    def go(run_dir, devices, prepare="", **mesh):
+        config = tmp_path / "config.yaml"
+        config.write_text(json.dumps(tiny_values(tmp_path / run_dir, mesh=mesh)))
+        environment = os.environ | {
+            "JAX_PLATFORMS": "cpu",
+            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        }
+        command = [sys.executable, "-c", prepare + TRAIN, "train", str(config)]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment, check=False)
+
+    def losses(run_dir):
+        rows = read_metrics(tmp_path / run_dir / "metrics.jsonl")
+        return [
+            (row["kind"], row["step"], row.get("real_tokens"), row.get("loss", row.get("validation_loss")))
+            for row in rows
+        ]
+
+    assert go("still", 1).returncode == 0
+    first = go("moving", 8, STOP_AFTER_FIVE, data=2, fsdp=2, tensor=2)
+    assert "stopped after update 5 of 12" in first.stdout, first.stderr
+    second = go("moving", 8, STOP_AFTER_FIVE, fsdp=4, sequence=2)
+    assert "stopped after update 10 of 12" in second.stdout, second.stderr
+    last = go("moving", 1)
+    assert last.returncode == 0, last.stderr
+    assert "going on after update 10" in last.stderr
+    expected, moved = losses("still"), losses("moving")
+    assert [row[:3] for row in moved] == [row[:3] for row in expected]
+    assert [row[3] for row in moved] == pytest.approx([row[3] for row in expected], rel=1e-5)
+
+
+def test_more_devices_than_rows_is_one_clear_line(tiny_values, tmp_path):
+    config = tmp_path / "config.yaml"
+    config.write_text(json.dumps(tiny_values(tmp_path / "run")))
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    command = [sys.executable, "-c", TRAIN, "train", str(config)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode != 0
+    assert "micro_batch_rows" in done.stderr
+    assert "fsdp 8" in done.stderr
+    assert "Traceback" not in done.stderr

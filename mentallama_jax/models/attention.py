@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from mentallama_jax.models.blockwise_attention import BLOCK, blockwise_attention
+from mentallama_jax.models.splash_attention import splash_attention
 from mentallama_jax.parallel.rules import check_divides, current_mesh, spec
 
 _MASKED = -0.7 * float(jnp.finfo(jnp.float32).max)
@@ -27,8 +28,8 @@ def attention(q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, places: P
 
     A query sees the keys of its own segment at its own and earlier positions. Segment 0 is padding: nothing sees
     it, and its own outputs are 0. Query head n uses key/value head n // (N / K). The tokens of a segment stand in
-    order of their positions, which makes every key after a query invisible to it: the blockwise implementation,
-    taken where the rows are whole blocks, leaves that half of the work out.
+    order of their positions, which makes every key after a query invisible to it: the implementations for TPUs
+    (`splash_attention`) and for rows of whole blocks elsewhere (`blockwise_attention`) leave that half of the work out.
 
     Args:
         q_BTNH: queries, rotated.
@@ -77,9 +78,18 @@ def _on_each_device(q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, pla
 
 
 def _on_one_device(q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, places: Places) -> jax.Array:
+    """The first implementation that the device has and the length allows; each of them honours segments."""
+    if _platform() == "tpu":
+        return splash_attention(q_BTNH, k_BTKH, v_BTKH, places.segment_ids_BT)
     if q_BTNH.shape[1] % BLOCK == 0:
         return blockwise_attention(q_BTNH, k_BTKH, v_BTKH, places.segment_ids_BT)
     return reference_attention(q_BTNH, k_BTKH, v_BTKH, places)
+
+
+def _platform() -> str:
+    """What the program is compiled for: the mesh's devices, which need not be present, or else the default ones."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return jax.default_backend() if device is None else str(device.platform)
 
 
 def reference_attention(q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, places: Places) -> jax.Array:

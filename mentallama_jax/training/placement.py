@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from numpy.typing import NDArray
 
@@ -13,7 +12,6 @@ from mentallama_jax.config import RunConfig
 from mentallama_jax.errors import UserError
 from mentallama_jax.models.llama import LlamaConfig, param_dimensions
 from mentallama_jax.parallel.rules import check_divides, spec, tree_shardings
-from mentallama_jax.training.optimizer import learning_rate_schedule, make_optimizer
 from mentallama_jax.training.step import Batch, TrainState, init_state
 
 
@@ -29,12 +27,15 @@ def abstract_state(model: LlamaConfig, config: RunConfig, total_steps: int, mesh
     except ValueError as error:
         raise UserError(f"mesh: {error}; change mesh.tensor or mesh.fsdp") from None
     whole = NamedSharding(mesh, PartitionSpec())
-    optimizer = make_optimizer(config.optimizer, learning_rate_schedule(config.optimizer, total_steps))
-    moments = optax.tree.map_params(
-        optimizer, lambda _, place: place, shapes["opt_state"], params, transform_non_params=lambda _: whole
-    )
+    of_path = {_keys(path): place for path, place in jax.tree_util.tree_leaves_with_path(params)}
+    moments = jax.tree.map_with_path(lambda path, _: of_path.get(_keys(path), whole), shapes["opt_state"])
     shardings = {"params": params, "opt_state": moments, "step": whole}
     return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
+
+
+def _keys(path: Any) -> tuple[str, ...]:
+    """The names of a parameter in a path to it, or to one of its moments."""
+    return tuple(key.key for key in path if isinstance(key, jax.tree_util.DictKey))
 
 
 def check_batch(model: LlamaConfig, config: RunConfig, mesh: Mesh) -> None:

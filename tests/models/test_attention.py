@@ -11,6 +11,7 @@ from mentallama_jax.models.attention import Places, attention, reference_attenti
 from mentallama_jax.models.blockwise_attention import BLOCK, blockwise_attention
 from mentallama_jax.models.llama import bind, forward, init_params
 from mentallama_jax.models.presets import PRESETS
+from mentallama_jax.models.splash_attention import splash_attention
 
 TOY = PRESETS["toy"]
 
@@ -138,3 +139,43 @@ def test_rows_longer_than_the_model_are_refused(toy_params):
     tokens = jnp.ones((1, TOY.max_positions + 1), jnp.int32)
     with pytest.raises(ValueError, match="max_positions"):
         forward(toy_params, TOY, tokens, tokens, tokens)
+
+
+@settings(max_examples=4, deadline=None)
+@given(st.data())
+def test_splash_equals_reference_with_gradients(data):
+    """The kernel's own steps, interpreted: lengths that are no whole blocks, grouped heads, narrow heads, padding."""
+    total = data.draw(st.sampled_from([128, 200, 256]))
+    cuts = sorted(data.draw(st.sets(st.integers(1, total), min_size=1, max_size=4)))
+    segments, places = segments_of(np.diff([0, *cuts]), total)
+    kv_heads, width = data.draw(st.sampled_from([(1, 16), (2, 128), (4, 64)]))
+    q, k, v, weight = random_heads(data.draw(st.integers(0, 99)), 1, total, 4, kv_heads, width)
+    where = Places(jnp.asarray(places)[None], jnp.asarray(segments)[None])
+
+    def compare(attend):
+        return jax.value_and_grad(lambda q, k, v: jnp.sum(weight * attend(q, k, v)), (0, 1, 2))(q, k, v)
+
+    ours = compare(lambda q, k, v: splash_attention(q, k, v, where.segment_ids_BT, interpret=True))
+    theirs = compare(lambda q, k, v: reference_attention(q, k, v, where))
+    np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-5, atol=1e-3)
+    for one, other in zip(ours[1], theirs[1], strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-5)
+    padding = np.flatnonzero(segments == 0)
+    assert not np.any(splash_attention(q, k, v, where.segment_ids_BT, interpret=True)[:, padding])
+
+
+def test_a_program_for_tpus_takes_the_splash_kernel():
+    """Lowered for a mesh of devices that are not here; other platforms do not take it."""
+    from jax.sharding import AbstractDevice, AbstractMesh, AxisType
+
+    q, k, v, _ = (jax.ShapeDtypeStruct(x.shape, x.dtype) for x in random_heads(0, 2, 256, 4, 2, 64))
+    where = Places(*(jax.ShapeDtypeStruct((2, 256), jnp.int32),) * 2)
+    names = ("data", "fsdp", "tensor", "sequence")
+    found = {}
+    for platform in ("tpu", "cpu"):
+        device = AbstractDevice(device_kind=platform, num_cores=None, platform=platform)
+        mesh = AbstractMesh((1, 2, 2, 1), names, axis_types=(AxisType.Auto,) * 4, abstract_device=device)
+        with jax.sharding.use_abstract_mesh(mesh):
+            found[platform] = str(jax.make_jaxpr(attention)(q, k, v, where))
+    assert "pallas_call" in found["tpu"]
+    assert "pallas_call" not in found["cpu"]

@@ -1,0 +1,58 @@
+"""Fused causal self-attention for TPUs: the splash kernel of jax's Pallas library, forward and backward.
+
+It leaves out blocks above the diagonal, compares segment ids inside a block, and keeps no scores in device memory.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernels
+from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
+
+LANES = 128
+"""Lengths and head widths are padded to whole vector registers of a TPU."""
+_BLOCKS = (512, 384, 256, LANES)
+"""Tokens of a tile, the first that divides the length. Larger ones do not fit the on-chip memory beside each other."""
+
+
+def splash_attention(
+    q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, segment_ids_BT: jax.Array, *, interpret: bool = False
+) -> jax.Array:
+    """Causal attention within segments over rows whose segments run left to right.
+
+    Args:
+        q_BTNH: queries, rotated; T and H are padded here to multiples of `LANES`.
+        k_BTKH: keys, rotated; N is a multiple of K.
+        v_BTKH: values.
+        segment_ids_BT: int32; 0 is padding, whose outputs are 0.
+        interpret: run the kernel step by step on any device, to test it.
+
+    Returns:
+        [B, T, N, H] in the dtype of `q_BTNH`; scores scaled by 1/sqrt(H), softmax in fp32.
+    """
+    T, N, H = q_BTNH.shape[1:]
+    length, width = -(-T // LANES) * LANES, -(-H // LANES) * LANES
+    attend = _kernel(length, N, interpret)
+    heads_first = [
+        jnp.pad(x, ((0, 0), (0, length - T), (0, 0), (0, width - H))).swapaxes(1, 2)
+        for x in (q_BTNH * jnp.asarray(H**-0.5, q_BTNH.dtype), k_BTKH, v_BTKH)
+    ]
+    # Padding meets padding, so that no row of the softmax is empty; what comes of it is cleared below.
+    segments_BT = jnp.pad(segment_ids_BT, ((0, 0), (0, length - T)))
+    out_BNTH = jax.vmap(attend)(*heads_first, kernels.SegmentIds(segments_BT, segments_BT))
+    out_BTNH = out_BNTH.swapaxes(1, 2)[:, :T, :, :H]
+    return jnp.where((segment_ids_BT != 0)[:, :, None, None], out_BTNH, 0)
+
+
+def _kernel(length: int, heads: int, interpret: bool) -> kernels.SplashAttentionKernel:
+    block = next(block for block in _BLOCKS if length % block == 0)
+    sizes = kernels.BlockSizes(
+        block_q=block,
+        block_kv=block,
+        block_kv_compute=block,
+        block_q_dkv=block,
+        block_kv_dkv=block,
+        block_kv_dkv_compute=block,
+        use_fused_bwd_kernel=True,
+    )
+    causal = masks.MultiHeadMask([masks.CausalMask((length, length))] * heads)
+    return kernels.make_splash_mha(causal, block_sizes=sizes, head_shards=1, q_seq_shards=1, interpret=interpret)

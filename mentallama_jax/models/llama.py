@@ -146,7 +146,10 @@ class Llama(nnx.Module):
 
     def embed(self, tokens_BT: jax.Array, dtype: Any) -> jax.Array:
         """Look tokens up: [B, T] int32 -> [B, T, D] `dtype`."""
-        return jnp.take(self.embedding[...], tokens_BT, axis=0).astype(dtype)
+        table_VD = self.embedding[...]
+        if current_mesh() is not None:  # gathered in `dtype` once, so that each device looks its own rows up
+            table_VD = constrain(table_VD.astype(dtype), "vocabulary", None)
+        return jnp.take(table_VD, tokens_BT, axis=0).astype(dtype)
 
     def rotary(self, positions_BT: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Cosines and sines for these positions, [B, T, 1, H] fp32 each."""

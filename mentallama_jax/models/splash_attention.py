@@ -3,6 +3,8 @@
 It leaves out blocks above the diagonal, compares segment ids inside a block, and keeps no scores in device memory.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernels
@@ -38,7 +40,7 @@ def splash_attention(
     ]
     # Padding meets padding, so that no row of the softmax is empty; what comes of it is cleared below.
     segments_BT = jnp.pad(segment_ids_BT, ((0, 0), (0, length - T)))
-    out_BNTH = jax.vmap(attend)(*heads_first, kernels.SegmentIds(segments_BT, segments_BT))
+    out_BNTH: Any = jax.vmap(attend)(*heads_first, kernels.SegmentIds(segments_BT, segments_BT))
     out_BTNH = out_BNTH.swapaxes(1, 2)[:, :T, :, :H]
     return jnp.where((segment_ids_BT != 0)[:, :, None, None], out_BTNH, 0)
 

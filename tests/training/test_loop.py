@@ -16,6 +16,7 @@ from rich.console import Console
 
 from mentallama_jax.cli.train import base_model
 from mentallama_jax.errors import UserError
+from mentallama_jax.parallel.mesh import make_mesh
 from mentallama_jax.training import checkpoints, loop, metrics, validation
 from mentallama_jax.training.checkpoints import complete_checkpoints
 from mentallama_jax.training.interruption import StopRequest
@@ -64,7 +65,7 @@ def _cached(make):
 
     def make_once(model, config, *total):
         recipe = config.model_dump_json(include={"model", "optimizer", "data"})
-        key = (model, recipe, config.training.micro_batch_rows, *total)
+        key = (model, recipe, config.training.micro_batch_rows, *jax.tree.leaves(total))
         if key not in made:
             made[key] = make(model, config, *total)
         return made[key]
@@ -306,7 +307,9 @@ def test_the_validation_loss_is_the_mean_over_target_tokens_and_no_mean_of_means
         batch["loss_mask"].sum(),
     )
     monkeypatch.setattr(validation, "make_eval_step", lambda *_: each_target_costs_its_id)
-    scores = validation.Validation(config, base.config, examples, None, StopRequest()).scores({}, 1)
+    scores = validation.Validation(config, base.config, examples, None, StopRequest(), make_mesh(config.mesh)).scores(
+        {}, 1
+    )
     store = examples.validation
     targets = [
         store.tokens[store.offsets[i] + store.prompt_lengths[i] : store.offsets[i + 1]] for i in range(len(store))

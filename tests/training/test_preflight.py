@@ -9,11 +9,14 @@ import jax
 import jax.numpy as jnp
 import psutil
 import pytest
+from jax.sharding import AbstractMesh, AxisType
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.models.llama import count_params
 from mentallama_jax.models.presets import PRESETS
+from mentallama_jax.parallel.mesh import AXES
 from mentallama_jax.training import preflight
+from mentallama_jax.training.placement import abstract_state
 from mentallama_jax.training.preflight import (
     MemoryEstimate,
     available_memory,
@@ -41,6 +44,19 @@ def test_state_and_gradients_of_the_7b_model_are_counted_exactly(tmp_path, tiny_
     assert need.checkpoint == pytest.approx(12 * 6_738_415_616)
     halved = tiny_config(tmp_path, optimizer={"first_moment_dtype": "bfloat16"})
     assert estimate("llama2-7b", halved, 4).moments == pytest.approx(6 * 6_738_415_616)
+
+
+def test_devices_share_what_the_mesh_cuts(tmp_path, tiny_config):
+    config = tiny_config(tmp_path, data={"max_length": 2048}, training={"micro_batch_rows": 64, "batch_size": 64})
+    mesh = AbstractMesh((1, 32, 2, 1), AXES, axis_types=(AxisType.Auto,) * 4)
+    shapes = abstract_state(PRESETS["llama2-7b"], config, 10, mesh)
+    need = estimate_memory(PRESETS["llama2-7b"], config, 64, 2048, shapes)
+    whole = estimate("llama2-7b", config, 64)
+    assert need.params == need.gradients
+    for shared, all_of_it in ((need.params, whole.params), (need.moments, whole.moments)):
+        assert shared == pytest.approx(all_of_it / 64, rel=0.01)  # but for the norms, which every device holds
+    assert need.activations < whole.activations / 32
+    assert need.checkpoint == whole.checkpoint
 
 
 def test_accumulating_takes_a_second_copy_of_the_gradients(tmp_path, tiny_config):

@@ -13,7 +13,7 @@ from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_ma
 LANES = 128
 """Lengths and head widths are padded to whole vector registers of a TPU."""
 _BLOCKS = (512, 384, 256, LANES)
-"""Tokens of a tile, the first that divides the length. Larger ones do not fit the on-chip memory beside each other."""
+"""Tokens of a tile: the first of these that divides the length."""
 
 
 def splash_attention(

@@ -67,6 +67,9 @@ def place_batch(arrays: dict[str, NDArray[np.int32]], micro_batch_rows: int, mes
 
     Returns:
         [micro-batches, micro_batch_rows, T] each, rows and tokens cut along the mesh; and `micro_batches`.
+
+    Raises:
+        ValueError: the rows are not whole micro-batches.
     """
     rows = NamedSharding(mesh, PartitionSpec(None, *spec("batch", "length")))
     whole = NamedSharding(mesh, PartitionSpec())
@@ -75,6 +78,8 @@ def place_batch(arrays: dict[str, NDArray[np.int32]], micro_batch_rows: int, mes
     def place(value: Any) -> jax.Array:
         if np.ndim(value) == 0:
             return jax.make_array_from_process_local_data(whole, value, ())
+        if len(value) % local_rows:
+            raise ValueError(f"a batch of {len(value)} rows is not whole micro-batches of {local_rows}")
         cut = value.reshape(-1, local_rows, value.shape[-1])
         shape = (cut.shape[0], micro_batch_rows, cut.shape[2])
         return jax.make_array_from_process_local_data(rows, cut, shape)

@@ -99,7 +99,9 @@ def check_memory(need: MemoryEstimate, config: RunConfig, say: Callable[[str], N
     limit = (device.memory_stats() or {}).get("bytes_limit", 0)
     host = available_memory()
     if not limit:  # the CPU is the host, which also holds the copy that a checkpoint is written from
-        _check(need, need.checkpoint, host // jax.local_device_count(), "the host", config, say)
+        sharing = jax.local_device_count()
+        where = "the host" if sharing == 1 else f"each of {sharing} devices on the host"
+        _check(need, need.checkpoint // sharing, host // sharing, where, config, say)
         return
     _check(need, 0, limit, device.device_kind, config, say)
     if need.checkpoint > host:

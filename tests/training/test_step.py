@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 
 from mentallama_jax.config import OptimizerSection, parse_config
 from mentallama_jax.models.llama import LlamaConfig, forward
+from mentallama_jax.parallel.mesh import make_mesh
 from mentallama_jax.training import loss as loss_module
 from mentallama_jax.training.loss import cross_entropy_sum, next_token_targets
 from mentallama_jax.training.optimizer import decays, learning_rate_schedule
+from mentallama_jax.training.placement import place_batch
 from mentallama_jax.training.step import accumulated_gradients, init_state, make_eval_step, make_train_step
 
 MODEL = LlamaConfig(
@@ -113,6 +115,14 @@ def test_empty_micro_batches_change_nothing(batch):
     one = accumulated_gradients(params, MODEL, run_config(4), padded)
     other = accumulated_gradients(params, MODEL, run_config(4), micro_batches(batch, 4))
     assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), one, other))
+
+
+def test_rows_that_do_not_divide_are_refused(batch):
+    arrays = {name: np.asarray(value) for name, value in batch.items()}
+    mesh = make_mesh(run_config().mesh, jax.devices()[:1])
+    with pytest.raises(ValueError, match="8 rows is not whole micro-batches of 3"):
+        place_batch(arrays, 3, mesh)
+    assert place_batch(arrays, 4, mesh)["tokens"].shape == (2, 4, LENGTH)
 
 
 def test_targets_never_cross_segments():

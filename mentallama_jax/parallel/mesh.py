@@ -17,8 +17,8 @@ AXES = ("data", "fsdp", "tensor", "sequence")
 def make_mesh(config: MeshSection, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """The mesh that a config asks for, over all devices of all processes by default.
 
-    Where `fsdp` is null it takes the devices that the other axes leave. The compiler places what no rule fixes
-    (`AxisType.Auto`).
+    Where `fsdp` is null it takes the devices that the other axes leave. Where it is given, one process may use fewer
+    devices than it has: the first ones are taken. The compiler places what no rule fixes (`AxisType.Auto`).
 
     Raises:
         UserError: the axes do not multiply to the number of devices.
@@ -27,6 +27,8 @@ def make_mesh(config: MeshSection, devices: Sequence[jax.Device] | None = None) 
     others = config.data * config.tensor * config.sequence
     fsdp = config.fsdp or max(len(devices) // others, 1)
     sizes = (config.data, fsdp, config.tensor, config.sequence)
+    if config.fsdp is not None and jax.process_count() == 1:
+        devices = devices[: math.prod(sizes)]
     if math.prod(sizes) != len(devices):
         asked = " x ".join(f"{name} {size}" for name, size in zip(AXES, sizes, strict=True))
         raise UserError(

@@ -95,6 +95,7 @@ def test_the_published_shapes_divide_along_usual_meshes(preset, mesh):
 def test_a_mesh_of_the_wrong_size_is_one_clear_line():
     devices = jax.devices()[:1]
     assert make_mesh(config().mesh, devices).shape == dict.fromkeys(AXES, 1)
+    assert make_mesh(config(fsdp=1).mesh, devices * 3).devices.tolist() == [[[devices]]]
     with pytest.raises(UserError, match=r"data 1 x fsdp 1 x tensor 3 x sequence 1 is 3 devices and there are 1"):
         make_mesh(config(tensor=3).mesh, devices)
 

@@ -67,5 +67,5 @@ def rotary_tables(
 def apply_rotary(x_BTNH: jax.Array, cos_BT1H: jax.Array, sin_BT1H: jax.Array) -> jax.Array:
     """Rotate the pairs (i, i + H/2) of each head in fp32; the result has the dtype of `x_BTNH`."""
     x_fp32 = x_BTNH.astype(jnp.float32)
-    turned = jnp.roll(x_fp32, x_BTNH.shape[-1] // 2, axis=-1)
+    turned = jnp.dot(x_BTNH, jnp.roll(jnp.eye(x_BTNH.shape[-1], dtype=x_BTNH.dtype), x_BTNH.shape[-1] // 2, axis=-1), preferred_element_type=jnp.float32)
     return (x_fp32 * cos_BT1H + turned * sin_BT1H).astype(x_BTNH.dtype)

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernels
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 
+from mentallama_jax.models.remat import ATTENTION
+
 LANES = 128
 """Lengths and head widths are padded to whole vector registers of a TPU."""
 _BLOCKS = (512, 384, 256, LANES)
@@ -58,4 +60,11 @@ def _kernel(length: int, heads: int, interpret: bool) -> kernels.SplashAttention
         block_kv_dq=block,
     )
     causal = masks.MultiHeadMask([masks.CausalMask((length, length))] * heads)
-    return kernels.make_splash_mha(causal, block_sizes=sizes, head_shards=1, q_seq_shards=1, interpret=interpret)
+    return kernels.make_splash_mha(
+        causal,
+        block_sizes=sizes,
+        head_shards=1,
+        q_seq_shards=1,
+        residual_checkpoint_name=ATTENTION,
+        interpret=interpret,
+    )

@@ -1,7 +1,7 @@
 """What one device does in a compiled step, read from its scheduled HLO text.
 
-Every count is that of one run of the program, times the trip counts of the loops around it. The loop over micro-batches
-has no count before it runs, so that it counts once: compile one micro-batch an update to read a whole update.
+Every count is that of one run of the program: times the trip counts of the loops around it. The loop over micro-batches
+has no count before it runs; whoever reads the text says how many there are.
 
 How collectives are counted. On TPUs a collective that runs beside other work is written several times: where it
 starts, in the fusions that carry it on, and where it ends. `Collective.written` counts each of them, which is how such
@@ -122,10 +122,16 @@ class Program:
         return cls(**{**values, **lists})
 
 
-def read_program(text: str, mesh: Mapping[str, int]) -> Program:
-    """Read the text of `compiled.as_text()`; `mesh` has the size of each mesh axis, in the order of the mesh."""
+def read_program(text: str, mesh: Mapping[str, int], micro_batches: int = 1) -> Program:
+    """Read the text of `compiled.as_text()`.
+
+    Args:
+        text: the scheduled module.
+        mesh: the size of each mesh axis, in the order of the mesh.
+        micro_batches: how often the loop runs whose count the text does not hold.
+    """
     module = Module(text)
-    tally = _Tally(module, mesh)
+    tally = _Tally(module, mesh, micro_batches)
     tally.walk(module.entry, 1)
     return tally.program()
 
@@ -170,8 +176,8 @@ def _groups(line: str) -> Any:
 class _Tally:
     """Sums over the schedule of a module."""
 
-    def __init__(self, module: Module, mesh: Mapping[str, int]) -> None:
-        self.module, self.mesh = module, mesh
+    def __init__(self, module: Module, mesh: Mapping[str, int], micro_batches: int) -> None:
+        self.module, self.mesh, self.micro_batches = module, mesh, micro_batches
         self.flops = 0.0
         self.categories = dict.fromkeys(("matmul", "copies", "other"), 0)
         self.sums: dict[tuple[str, tuple[str, ...], int], list[int]] = defaultdict(lambda: [0, 0, 0, 0])
@@ -183,7 +189,7 @@ class _Tally:
         """Add a computation that runs so many times."""
         for one in self.module.computations.get(computation, []):
             if one.opcode == "while":
-                self.walk(one.called("body") or "", times * self.module.trip_count(one))
+                self.walk(one.called("body") or "", times * self.module.trip_count(one, self.micro_batches))
             elif one.opcode == "call":
                 self.walk(one.called("to_apply") or "", times)
             else:

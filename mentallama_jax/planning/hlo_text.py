@@ -109,10 +109,10 @@ class Module:
     def _shapes(self) -> dict[tuple[str, str], str]:
         return {(name, one.name): one.shape for name, content in self.computations.items() for one in content}
 
-    def trip_count(self, loop: Instruction) -> int:
+    def trip_count(self, loop: Instruction, unknown: int = 1) -> int:
         """How often a counted `while` runs, for a counter from 0: its limit over its step, rounded up.
 
-        A loop whose limit is only known when it runs, such as that over micro-batches, counts once.
+        `unknown` is for a loop whose limit is only known when it runs, such as that over micro-batches.
         """
         condition = self.computations.get(loop.called("condition") or "", [])
         limit, counter = 1, None
@@ -124,7 +124,7 @@ class Module:
                     counter = int(index[1])
         if limit == 1:  # the comparison itself may be inside a fusion; its limit is then the largest constant beside it
             found = [self._constants[one.name] for one in condition if one.name in self._constants]
-            limit = max(found, default=1)
+            limit = max(found, default=unknown)
         return limit if counter is None else math.ceil(limit / self._step(loop.called("body") or "", counter))
 
     def _step(self, body: str, counter: int) -> int:

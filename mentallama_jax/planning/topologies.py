@@ -81,7 +81,12 @@ class Topology:
     @property
     def devices(self) -> int:
         """What jax sees: a device a chip, but two a chip of v4, whose compiler here takes the cores apart."""
-        return self.chips
+        return self.chips * (2 if self.family == "v4" else 1)
+
+    @property
+    def device_memory(self) -> int:
+        """Bytes that a program may use on a device."""
+        return self.chip.memory * self.chips // self.devices
 
     @property
     def is_gpu(self) -> bool:

@@ -21,6 +21,7 @@ from typing import Any
 from mentallama_jax.config import RunConfig, parse_config
 from mentallama_jax.errors import UserError
 from mentallama_jax.models.llama import LlamaConfig
+from mentallama_jax.models.rotary import RopeScaling
 from mentallama_jax.planning.cache import Cache
 from mentallama_jax.planning.hlo import Program, read_program
 from mentallama_jax.planning.topologies import Topology
@@ -102,7 +103,9 @@ def compile_job(job: Job) -> Compiled:
     }
     values = {**asdict(job), "config": job.config.model_dump(mode="json")}
     command = [sys.executable, "-m", "mentallama_jax.planning.compilation"]
-    done = subprocess.run(command, input=json.dumps(values), capture_output=True, text=True, env=environment, check=False)
+    done = subprocess.run(
+        command, input=json.dumps(values), capture_output=True, text=True, env=environment, check=False
+    )
     if done.returncode != 0 or not done.stdout.strip():
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         return Compiled(fits=False, problem=f"the compiler ended with status {done.returncode}: {last[:300]}")
@@ -118,31 +121,43 @@ def lower_step(job: Job) -> tuple[Any, dict[str, int]]:
     Raises:
         UserError: dimensions that do not divide along the mesh.
     """
-    import jax
-    import numpy as np
     from jax.experimental import topologies
-    from jax.sharding import NamedSharding, PartitionSpec
 
-    from mentallama_jax.parallel.mesh import make_mesh, use_mesh
-    from mentallama_jax.parallel.rules import spec
-    from mentallama_jax.training.placement import abstract_state, check_batch
-    from mentallama_jax.training.step import make_train_step
+    from mentallama_jax.parallel.mesh import make_mesh
 
     asked = {"num_slices": job.topology.slices} if job.topology.slices > 1 else {}
     described = topologies.get_topology_desc(platform="tpu", topology_name=job.topology.compiler_name, **asked)
     mesh = make_mesh(job.config.mesh, described.devices)
-    check_batch(job.model, job.config, mesh)
+    return lower_on(job.model, job.config, mesh, job.micro_batches), dict(mesh.shape)
+
+
+def lower_on(model: LlamaConfig, config: RunConfig, mesh: Any, micro_batches: int) -> Any:
+    """The lowered training step on a mesh of devices, here or elsewhere.
+
+    Raises:
+        UserError: dimensions that do not divide along the mesh.
+    """
+    import jax
+    import numpy as np
+    from jax.sharding import NamedSharding, PartitionSpec
+
+    from mentallama_jax.parallel.mesh import use_mesh
+    from mentallama_jax.parallel.rules import spec
+    from mentallama_jax.training.placement import abstract_state, check_batch
+    from mentallama_jax.training.step import make_train_step
+
+    check_batch(model, config, mesh)
     with use_mesh(mesh):
-        state = abstract_state(job.model, job.config, TOTAL_STEPS, mesh)
+        state = abstract_state(model, config, TOTAL_STEPS, mesh)
         rows = NamedSharding(mesh, PartitionSpec(None, *spec("batch", "length")))
-        shape = (job.micro_batches, job.config.training.micro_batch_rows, job.config.data.max_length)
+        shape = (micro_batches, config.training.micro_batch_rows, config.data.max_length)
         names = ("tokens", "segment_ids", "positions", "loss_mask")
         batch = {name: jax.ShapeDtypeStruct(shape, np.int32, sharding=rows) for name in names}
         whole = NamedSharding(mesh, PartitionSpec())
         batch["micro_batches"] = jax.ShapeDtypeStruct((), np.int32, sharding=whole)
         shardings = jax.tree.map(lambda x: x.sharding, state)
-        step: Any = make_train_step(job.model, job.config, TOTAL_STEPS, shardings)
-        return step.lower(state, batch), dict(mesh.shape)
+        step: Any = make_train_step(model, config, TOTAL_STEPS, shardings)
+        return step.lower(state, batch)
 
 
 def compile_here(job: Job) -> Compiled:
@@ -198,13 +213,18 @@ def _bytes(number: str, unit: str) -> int:
     return int(float(number) * _UNITS[unit])
 
 
+def _model(values: dict[str, Any]) -> LlamaConfig:
+    scaling = values["rope_scaling"]
+    return LlamaConfig(**{**values, "rope_scaling": RopeScaling(**scaling) if scaling else None})
+
+
 def _main() -> None:
     values = json.load(sys.stdin)
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what the compiler prints is not an answer
     topology = Topology(**{**values["topology"], "shape": tuple(values["topology"]["shape"])})
     job = Job(
-        LlamaConfig(**values["model"]),
+        _model(values["model"]),
         parse_config(values["config"], "config"),
         topology,
         values["micro_batches"],

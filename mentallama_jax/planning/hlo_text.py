@@ -101,7 +101,10 @@ class Module:
             name: [one for line in content if (one := parse_instruction(line))] for name, content in lines.items()
         }
         self._constants = {
-            found[1]: int(found[2]) for content in lines.values() for line in content if (found := _CONSTANT.match(line))
+            found[1]: int(found[2])
+            for content in lines.values()
+            for line in content
+            if (found := _CONSTANT.match(line))
         }
         self._flops: dict[str, float] = {}
 

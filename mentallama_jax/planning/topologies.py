@@ -107,7 +107,9 @@ def parse_topology(name: str, slices: int = 1) -> Topology:
     """
     found = re.fullmatch(r"([a-z0-9]+)(?:-(\d+)|:(\d+(?:x\d+)*))", name)
     if found is None or found[1] not in CHIPS:
-        raise UserError(f"--topology {name}: expected a name such as v5e-64, v5p-64, h100-8, or a shape such as v5e:8x8")
+        raise UserError(
+            f"--topology {name}: expected a name such as v5e-64, v5p-64, h100-8, or a shape such as v5e:8x8"
+        )
     if slices < 1:
         raise UserError("--slices: at least 1")
     family, chip = found[1], CHIPS[found[1]]
@@ -130,8 +132,7 @@ def parse_topology(name: str, slices: int = 1) -> Topology:
 def _checked(topology: Topology) -> Topology:
     if math.prod(topology.shape) > topology.chip.largest:
         raise UserError(
-            f"--topology {topology.name}: a slice has at most {topology.chip.largest} chips; "
-            "take several with --slices"
+            f"--topology {topology.name}: a slice has at most {topology.chip.largest} chips; take several with --slices"
         )
     return topology
 

@@ -177,7 +177,8 @@ def _add_speed(plan: Plan, table: Table) -> None:
     table.add_row(
         "matrix products",
         f"{program.matmul_flops / 1e12:.1f} TFLOP run outside of kernels; the model needs "
-        f"{plan.computed_flops / 1e12:.1f} with attention for all positions, {plan.model_flops / 1e12:.1f} for real tokens",
+        f"{plan.computed_flops / 1e12:.1f} with attention for all positions, "
+        f"{plan.model_flops / 1e12:.1f} for real tokens",
     )
     for one in program.collectives:
         if link_bytes(one) >= 1e6:
@@ -206,7 +207,8 @@ def _add_speed(plan: Plan, table: Table) -> None:
     )
     table.add_row(
         "money",
-        f"${plan.money[0]:,.0f} to ${plan.money[1]:,.0f} at ${plan.price.chip_hour:.2f} a chip-hour ({plan.price.source})",
+        f"${plan.money[0]:,.0f} to ${plan.money[1]:,.0f} at ${plan.price.chip_hour:.2f} a chip-hour "
+        f"({plan.price.source})",
     )
     if not plan.recipe.padded:
         table.add_row(

@@ -22,11 +22,11 @@ compiler's own estimate, plus a formula for attention kernels, for which the com
 """
 
 _EPILOG = """\
-examples:
-  mentallama plan configs/llama2-7b.yaml --topology v5e-64 training.micro_batch_rows=64
-  mentallama plan configs/llama2-7b.yaml --topology v5e-16 --topology v5p-16 --search
-  mentallama plan configs/llama2-7b.yaml --topology v5e-256 --slices 2 mesh.data=2 training.micro_batch_rows=512 \\
-      training.batch_size=512 training.batch_unit=rows --json
+examples (changes to the config stand before the options):
+  mentallama plan configs/llama2-7b.yaml training.micro_batch_rows=64 --topology v5e-64
+  mentallama plan configs/llama2-7b.yaml --topology v5e-32 --topology v5p-16 --search
+  mentallama plan configs/llama2-7b.yaml mesh.data=2 training.micro_batch_rows=512 training.batch_size=512 \\
+      training.batch_unit=rows --topology v5e-256 --slices 2 --json
 """
 
 _HUB_SHAPES = {

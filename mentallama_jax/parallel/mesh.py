@@ -19,7 +19,8 @@ def make_mesh(config: MeshSection, devices: Sequence[jax.Device] | None = None) 
     """The mesh that a config asks for, over all devices of all processes by default.
 
     Where `fsdp` is null it takes the devices that the other axes leave. Where it is given, one process may use fewer
-    devices than it has: the first ones are taken. Of several slices, `data` crosses from one to the next. The compiler places what no rule fixes (`AxisType.Auto`).
+    devices than it has: the first ones are taken. Of several slices, `data` crosses from one to the next. The
+    compiler places what no rule fixes (`AxisType.Auto`).
 
     Raises:
         UserError: the axes do not multiply to the number of devices.

@@ -34,20 +34,8 @@ KERNEL_TARGET = "tpu_custom_call"
 TOP = 12
 _CARRIES_ON, _ENDS, _SCATTERED = "async_collective_fusion", "AsyncCollectiveDone", "all-reduce-scatter"
 _MOVES = frozenset(
-    [
-        "copy",
-        "transpose",
-        "reshape",
-        "bitcast",
-        "slice",
-        "dynamic-slice",
-        "dynamic-update-slice",
-        "pad",
-        "concatenate",
-        "broadcast",
-        "iota",
-    ]
-)
+    ["copy", "transpose", "reshape", "bitcast", "slice", "dynamic-slice", "dynamic-update-slice", "pad", "concatenate"]
+) | frozenset(["broadcast", "iota"])
 _NOTHING = frozenset(["parameter", "constant", "tuple", "get-tuple-element"])
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from typing import TYPE_CHECKING, Any
 
 from mentallama_jax.errors import UserError
@@ -79,6 +80,7 @@ def run(options: argparse.Namespace) -> int:
     from mentallama_jax.planning.topologies import parse_topology
 
     _check(options)
+    console = Console(width=None if sys.stdout.isatty() else 130)
     config = load_config(options.config, options.overrides)
     topologies = [parse_topology(name, options.slices) for name in options.topology]
     model, recipe = _shape(config), _recipe(config, options)
@@ -93,10 +95,10 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps([as_json(plan) for plan in plans], indent=1))
     elif options.search:
-        show_ranking(plans, Console())
+        show_ranking(plans, console)
     else:
         for plan in plans:
-            show(plan, Console())
+            show(plan, console)
     return 0 if any(plan.fits for plan in plans) else 1
 
 

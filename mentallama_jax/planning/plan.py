@@ -1,7 +1,8 @@
 """One job on one topology: compiled, timed, priced."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from jax.sharding import AbstractMesh
 
@@ -112,8 +113,23 @@ def make_plan(
         compiled = estimate(model, config, topology, micro_batches)
     else:
         compiled = compile_job(Job(model, config, topology, micro_batches, cache_dir))
+        compiled = _with_network(compiled, model, config, topology, mesh)
     time = step_time(compiled.program, topology, kernel_efficiency) if compiled.program else None
     return Plan(model, config, topology, mesh, recipe, micro_batches, compiled, time, price)
+
+
+def _with_network(
+    compiled: Compiled, model: LlamaConfig, config: RunConfig, topology: Topology, mesh: dict[str, int]
+) -> Compiled:
+    """Add what crosses between slices, which the compiler's text leaves to the runtime: gradients, once an update."""
+    program = compiled.program
+    if program is None or topology.slices == 1 or any("data" in one.axes for one in program.collectives):
+        return compiled
+    _, parameter_bytes = analytic_memory(model, config, topology, 1)
+    count = parameter_bytes // (4 if config.model.parameter_dtype == "float32" else 2)
+    gradients = 4 * count // (mesh["fsdp"] * mesh["tensor"])
+    crossing = Collective("all-reduce", ("data",), topology.slices, 1, gradients, 0, 0)
+    return replace(compiled, program=replace(program, collectives=(*program.collectives, crossing)))
 
 
 def mesh_sizes(config: RunConfig, topology: Topology) -> dict[str, int]:
@@ -174,9 +190,9 @@ def estimate(model: LlamaConfig, config: RunConfig, topology: Topology, micro_ba
     return Compiled(fits, state, need.total - state, program=program)
 
 
-def with_overrides(config: RunConfig, **sections: dict[str, object]) -> RunConfig:
+def with_overrides(config: RunConfig, **sections: Mapping[str, object]) -> RunConfig:
     """A config with some keys of some sections changed, checked again."""
     values = config.model_dump()
     for section, keys in sections.items():
-        values[section] |= keys
+        values[section] |= dict(keys)
     return type(config).model_validate(values)

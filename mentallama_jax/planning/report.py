@@ -43,7 +43,10 @@ def warnings(plan: Plan) -> list[str]:
     if plan.topology.family == "v4":
         said.append("the v4 compiler here has two devices a chip, with half of its memory each")
     if plan.topology.slices > 1:
-        said.append("traffic along mesh axis `data` is timed at the published speed of the network between slices")
+        said.append(
+            "traffic between slices: gradients in float32, once an update, by the ring rule, at the published speed of "
+            "the network; the compiler's text leaves it to the runtime"
+        )
     return said
 
 
@@ -220,7 +223,7 @@ def show_ranking(plans: list[Plan], console: Console) -> None:
     """Print the plans that fit, the cheapest first, and mark the fastest."""
     ranked = sorted((plan for plan in plans if plan.fits), key=lambda plan: plan.money[1])
     fastest = min(ranked, key=lambda plan: plan.seconds[1], default=None)
-    table = Table(title=f"{len(ranked)} of {len(plans)} compiled candidates fit, the cheapest first", width=118)
+    table = Table(title=f"{len(ranked)} of {len(plans)} compiled candidates fit, the cheapest first")
     for column in ("topology", "chips", "mesh", "rows x n", "remat", "memory", "s/update", "MFU", "hours", "dollars"):
         table.add_column(column, no_wrap=True)
     for plan in ranked[:20]:

@@ -144,9 +144,7 @@ def show(plan: Plan, console: Console) -> None:
     """Print a plan."""
     topology, compiled, config = plan.topology, plan.compiled, plan.config
     where = f"{topology.name}, {topology.slices} slices" if topology.slices > 1 else topology.name
-    table = Table(
-        title=f"{config.model.source} on {where}: {topology.chips} chips, {topology.devices} devices", width=110
-    )
+    table = Table(title=f"{config.model.source} on {where}: {topology.chips} chips, {topology.devices} devices")
     table.add_column("what", style="bold")
     table.add_column("estimate")
     table.add_row("mesh", ", ".join(f"{axis} {count}" for axis, count in plan.mesh.items()))

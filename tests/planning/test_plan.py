@@ -1,6 +1,7 @@
 """Topologies, costs, recipes, cache, reports and the command, each by hand-computed figures."""
 
 import importlib.util
+import io
 import json
 from dataclasses import replace
 
@@ -142,7 +143,7 @@ def a_plan(config=None, topology="v5e-64", compiled=None):
 
 
 def test_a_report_says_that_more_chips_than_rows_are_waste():
-    console = Console(width=150, record=True, quiet=True)
+    console = Console(width=150, record=True, file=io.StringIO())
     shown = a_plan()
     report.show(shown, console)
     text = console.export_text()

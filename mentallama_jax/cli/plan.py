@@ -24,7 +24,7 @@ compiler's own estimate, plus a formula for attention kernels, for which the com
 
 _EPILOG = """\
 examples (changes to the config stand before the options):
-  mentallama plan configs/llama2-7b.yaml training.micro_batch_rows=64 --topology v5e-64
+  mentallama plan configs/llama2-7b.yaml --topology v5e-64
   mentallama plan configs/llama2-7b.yaml --topology v5e-32 --topology v5p-16 --search
   mentallama plan configs/llama2-7b.yaml mesh.data=2 training.micro_batch_rows=512 training.batch_size=512 \\
       training.batch_unit=rows --topology v5e-256 --slices 2 --json
@@ -89,7 +89,7 @@ def run(options: argparse.Namespace) -> int:
     else:
         given = (options.cache_dir, options.kernel_efficiency)
         plans = [
-            make_plan(model, config, topology, recipe, chip_price(topology, options.price), *given)
+            make_plan(model, _rows(config, topology), topology, recipe, chip_price(topology, options.price), *given)
             for topology in topologies
         ]
     if options.json:
@@ -100,6 +100,20 @@ def run(options: argparse.Namespace) -> int:
         for plan in plans:
             show(plan, console)
     return 0 if any(plan.fits for plan in plans) else 1
+
+
+def _rows(config: "RunConfig", topology: Any) -> "RunConfig":
+    from mentallama_jax.planning.plan import with_whole_rows
+
+    whole = with_whole_rows(config, topology)
+    rows = whole.training.micro_batch_rows
+    if rows != config.training.micro_batch_rows:
+        print(
+            f"warning: training.micro_batch_rows {config.training.micro_batch_rows} does not divide on {topology.name}; "
+            f"planned with {rows}, so train with training.micro_batch_rows={rows}",
+            file=sys.stderr,
+        )
+    return whole
 
 
 def _check(options: argparse.Namespace) -> None:

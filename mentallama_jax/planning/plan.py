@@ -152,6 +152,26 @@ def mesh_sizes(config: RunConfig, topology: Topology) -> dict[str, int]:
     return dict(zip(AXES, sizes, strict=True))
 
 
+def with_whole_rows(config: RunConfig, topology: Topology) -> RunConfig:
+    """The config with `training.micro_batch_rows` raised to the next multiple of the devices that want a row each.
+
+    Raises:
+        UserError: the mesh does not suit the topology, or the batch has not as many rows.
+    """
+    sizes = mesh_sizes(config, topology)
+    shards, rows = sizes["data"] * sizes["fsdp"], config.training.micro_batch_rows
+    whole = math.ceil(rows / shards) * shards
+    if whole == rows:
+        return config
+    try:
+        return with_overrides(config, training={"micro_batch_rows": whole})
+    except ValueError:
+        raise UserError(
+            f"training.batch_size {config.training.batch_size} cannot fill the {whole} rows that {topology.name} works "
+            "on at once; take fewer chips, or raise mesh.tensor"
+        ) from None
+
+
 def analytic_memory(
     model: LlamaConfig, config: RunConfig, topology: Topology, micro_batches: int
 ) -> tuple[MemoryEstimate, int]:

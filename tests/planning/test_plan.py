@@ -219,6 +219,11 @@ def test_every_family_has_a_price_that_the_user_can_override():
     assert chip_price(parse_topology("v5e-4"), 0.5) == Price(0.5, "given")
 
 
+def test_rows_are_raised_to_what_the_devices_share():
+    assert plan.with_whole_rows(paper(), parse_topology("v5e-64")).training.micro_batch_rows == 64
+    assert plan.with_whole_rows(paper(), parse_topology("v5e-8")) == paper()
+
+
 def test_search_leaves_out_what_cannot_fit():
     config = paper()
     recipe = assumed_recipe(config, Assumptions())
@@ -243,7 +248,7 @@ def test_the_command_tells_mistakes_in_one_line(tmp_path, capsys, monkeypatch):
     for arguments, said in (
         (["--topology", "v9-3"], "--topology v9-3"),
         (["--topology", "v5e-4", "--price", "0"], "--price"),
-        (["--topology", "v5e-16"], "training.micro_batch_rows"),
+        (["--topology", "v5e-16"], "training.batch_size 8 cannot fill the 16 rows"),
     ):
         assert main(["plan", str(path), *arguments]) == 2
         assert said in capsys.readouterr().err

@@ -109,8 +109,8 @@ def _rows(config: "RunConfig", topology: Any) -> "RunConfig":
     rows = whole.training.micro_batch_rows
     if rows != config.training.micro_batch_rows:
         print(
-            f"warning: training.micro_batch_rows {config.training.micro_batch_rows} does not divide on {topology.name}; "
-            f"planned with {rows}, so train with training.micro_batch_rows={rows}",
+            f"warning: training.micro_batch_rows {config.training.micro_batch_rows} does not divide on "
+            f"{topology.name}; planned with {rows}, so train with training.micro_batch_rows={rows}",
             file=sys.stderr,
         )
     return whole

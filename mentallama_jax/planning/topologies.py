@@ -1,8 +1,12 @@
 """Chips, and the names that they are rented by.
 
 `v5e-N` and `v6e-N` count chips; `v4-N` and `v5p-N` count TensorCores, two a chip, so that v5p-64 is 32 chips. The
-compiler wants shapes such as `v5e:8x8`. Figures are those published by the vendors (cloud.google.com/tpu/docs, pages
-v4, v5e, v5p and v6e; the H100 and A100 data sheets), as read in 2026.
+compiler wants shapes such as `v5e:8x8`.
+
+Where the figures come from. Peaks, clocks and counts: the vendors' pages and data sheets; the network of v5e, v5p and
+v6e: cloud.google.com/tpu/docs, read in 2026. A link of 45 or 90 GB/s one way is the figure in common use for planning,
+a tenth below what those pages print. Memory of v5e is what its compiler refuses beyond; that of other TPUs, the network
+of v4 and all links of GPUs are not checked against anything here.
 """
 
 import math
@@ -21,7 +25,7 @@ class Chip:
 
     Attributes:
         kind: as the vendor calls it.
-        memory: bytes that a program may use; for TPUs as the compiler has it, a little below what is printed on them.
+        memory: bytes that a program may use, a little below what is printed on the chip; the compiler decides what fits.
         peak_flops: dense bf16 operations a second.
         clock: cycles a second of the compiler's estimates; 0 where there is no compiler for it.
         link_bytes: bytes a second out of one chip over all its links to others of its slice or node.

@@ -25,7 +25,7 @@ class Chip:
 
     Attributes:
         kind: as the vendor calls it.
-        memory: bytes that a program may use, a little below what is printed on the chip; the compiler decides what fits.
+        memory: bytes that a program may use, a little below what is printed on it; the compiler decides what fits.
         peak_flops: dense bf16 operations a second.
         clock: cycles a second of the compiler's estimates; 0 where there is no compiler for it.
         link_bytes: bytes a second out of one chip over all its links to others of its slice or node.

@@ -94,9 +94,11 @@ def abstract_decode(
     """
     shape = (rows, config.num_kv_heads)
     keys, values = (*shape, config.head_dim, slots), (*shape, slots, config.head_dim)
-    layer = LayerCache(
-        *(jax.ShapeDtypeStruct(x, dtype, sharding=sharding(mesh, CACHE, x, "the cache")) for x in (keys, values))
-    )
+
+    def place(x: tuple[int, ...]) -> Any:
+        return jax.ShapeDtypeStruct(x, dtype, sharding=sharding(mesh, CACHE, x, "the cache"))
+
+    layer = LayerCache(place(keys), place(values))
     slot = jax.ShapeDtypeStruct((), jnp.int32, sharding=NamedSharding(mesh, PartitionSpec()))
     arguments = (
         abstract_model(config, mesh, dtype),

@@ -130,7 +130,7 @@ def test_a_mesh_that_cannot_answer_is_refused() -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="the TPU compiler comes with the extra `tpu`")
-@pytest.mark.parametrize("mesh", [{"tensor": 4}, {"fsdp": 2, "tensor": 2}])
+@pytest.mark.parametrize("mesh", [{"fsdp": 2, "tensor": 2}, {"data": 2, "tensor": 2, "fsdp": 1}])
 def test_both_programs_compile_for_tpus(mesh: dict[str, int]) -> None:
     sizes = run(COMPILE, mesh, TPU_SKIP_MDS_QUERY="1", ALLOW_MULTIPLE_LIBTPU_LOAD="1").split()
     assert len(sizes) == 2

@@ -77,6 +77,7 @@ def run(options: argparse.Namespace) -> int:
     from mentallama_jax.planning.plan import make_plan
     from mentallama_jax.planning.prices import chip_price
     from mentallama_jax.planning.report import as_json, show, show_ranking
+    from mentallama_jax.planning.search import plans_by_remat
     from mentallama_jax.planning.topologies import parse_topology
 
     _check(options)
@@ -88,10 +89,13 @@ def run(options: argparse.Namespace) -> int:
         plans = _search(options, model, config, topologies, recipe)
     else:
         given = (options.cache_dir, options.kernel_efficiency)
-        plans = [
-            make_plan(model, _rows(config, topology), topology, recipe, chip_price(topology, options.price), *given)
-            for topology in topologies
-        ]
+        plans = []
+        for topology in topologies:
+            rows, price = _rows(config, topology), chip_price(topology, options.price)
+            if rows.model.remat == "auto":
+                plans += plans_by_remat(model, rows, topology, recipe, price, *given)[-1:]
+            else:
+                plans.append(make_plan(model, rows, topology, recipe, price, *given))
     if options.json:
         print(json.dumps([as_json(plan) for plan in plans], indent=1))
     elif options.search:

@@ -93,7 +93,22 @@ def run_training(config: "RunConfig") -> "TrainResult":
     from mentallama_jax.training.loop import train
 
     base = base_model(config)
+    config = _with_remat(config, base.config)
     return train(config, base, _label_f1(config, base.config) if config.evaluation.generate_rows else None)
+
+
+def _with_remat(config: "RunConfig", model: "LlamaConfig") -> "RunConfig":
+    """The config with `model.remat=auto` replaced by what fits into the memory of the devices."""
+    if config.model.remat != "auto":
+        return config
+    import jax
+
+    from mentallama_jax.planning.plan import with_overrides
+    from mentallama_jax.planning.search import choose_remat
+
+    chosen = choose_remat(model, config, jax.devices())
+    print(f"model.remat auto: {chosen}")
+    return with_overrides(config, model={"remat": chosen})
 
 
 def base_model(config: "RunConfig") -> "BaseModel":

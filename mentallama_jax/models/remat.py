@@ -44,6 +44,17 @@ def kept_as(name: SavedTensor, x: jax.Array) -> jax.Array:
     return checkpoint_name(x, name)
 
 
+def saved_tensors(remat: Remat | tuple[SavedTensor, ...]) -> tuple[SavedTensor, ...] | None:
+    """The tensors that a policy or a list keeps besides a layer's input; None where nothing is computed again.
+
+    Raises:
+        ValueError: `auto`, which has to be resolved before anything is compiled.
+    """
+    if remat == "auto":
+        raise ValueError("model.remat auto is a request to choose; resolve it before building the step")
+    return POLICIES[remat] if isinstance(remat, str) else remat
+
+
 def rematerialised(
     body: Callable[..., Any], remat: Remat | tuple[SavedTensor, ...], offload: bool
 ) -> Callable[..., Any]:
@@ -55,11 +66,9 @@ def rematerialised(
         offload: keep them in the memory of the host, from where the backward pass fetches them.
 
     Raises:
-        ValueError: `auto`, which has to be resolved before anything is compiled.
+        ValueError: `auto`, see `saved_tensors`.
     """
-    if remat == "auto":
-        raise ValueError("model.remat auto is a request to choose; resolve it before building the step")
-    saved = POLICIES[remat] if isinstance(remat, str) else remat
+    saved = saved_tensors(remat)
     if saved is None:
         return body
     if offload and saved:

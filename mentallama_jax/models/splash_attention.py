@@ -41,7 +41,7 @@ def splash_attention(
         jnp.pad(x, ((0, 0), (0, length - T), (0, 0), (0, width - H))).swapaxes(1, 2)
         for x in (q_BTNH * jnp.asarray(H**-0.5, q_BTNH.dtype), k_BTKH, v_masked)
     ]
-    # Padding meets padding, so that no row of the softmax is empty; what comes of it is cleared below.
+    # Padding meets padding, so that no row of the softmax is empty; the values there are 0, and so is what comes of it.
     segments_BT = jnp.pad(segment_ids_BT, ((0, 0), (0, length - T)))
     out_BNTH: Any = jax.vmap(attend)(*heads_first, kernels.SegmentIds(segments_BT, segments_BT))
     return out_BNTH.swapaxes(1, 2)[:, :T, :, :H]

@@ -191,7 +191,7 @@ def estimate(model: LlamaConfig, config: RunConfig, topology: Topology, micro_ba
     """Where there is no compiler: memory, operations and gathered parameters by formulas."""
     need, parameter_bytes = analytic_memory(model, config, topology, micro_batches)
     mesh = mesh_sizes(config, topology)
-    passes = 4 if config.model.remat == "full" else 3
+    passes = 3 if config.model.remat == "none" else 4  # of the least and the most recompute
     tokens = config.training.micro_batch_rows * config.data.max_length * micro_batches / topology.devices
     flops = tokens * model_flops_per_token(model, config.data.max_length) * passes / 3
     count = parameter_bytes // (4 if config.model.parameter_dtype == "float32" else 2) // mesh["tensor"]

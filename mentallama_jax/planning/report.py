@@ -1,5 +1,6 @@
 """A plan as a table for people and as JSON for programs."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
@@ -64,6 +65,11 @@ def remedies(plan: Plan) -> list[str]:
     return changes
 
 
+def remat_name(remat: str | Sequence[str]) -> str:
+    """A policy's name, or the tensors of a list joined by `+`."""
+    return remat if isinstance(remat, str) else "+".join(remat) or "full"
+
+
 def as_json(plan: Plan) -> dict[str, Any]:
     """Every figure of a plan; bytes, seconds, dollars; ranges as [lower, upper]. Unknown ones are null."""
     topology, compiled, program = plan.topology, plan.compiled, plan.compiled.program
@@ -75,7 +81,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
         "chips": topology.chips,
         "devices": topology.devices,
         "mesh": plan.mesh,
-        "remat": plan.config.model.remat,
+        "remat": remat_name(plan.config.model.remat),
         "micro_batch_rows": plan.config.training.micro_batch_rows,
         "micro_batches": plan.micro_batches,
         "row_length": plan.recipe.row_length,
@@ -152,7 +158,7 @@ def show(plan: Plan, console: Console) -> None:
     table.add_row(
         "an update",
         f"{plan.recipe.examples:.0f} examples, {plan.recipe.rows:.1f} rows of {plan.recipe.row_length} "
-        f"in {plan.micro_batches} micro-batch(es) of {rows}, remat {config.model.remat}; "
+        f"in {plan.micro_batches} micro-batch(es) of {rows}, remat {remat_name(config.model.remat)}; "
         f"{plan.recipe.real_share(rows):.1%} real tokens ({plan.recipe.source})",
     )
     table.add_row(
@@ -231,7 +237,7 @@ def show_ranking(plans: list[Plan], console: Console) -> None:
             str(plan.topology.chips),
             mesh or "one device",
             f"{plan.config.training.micro_batch_rows} x {plan.micro_batches}",
-            plan.config.model.remat,
+            remat_name(plan.config.model.remat),
             size(plan.compiled.memory),
             "{:.2f}-{:.2f}".format(*plan.seconds),
             "{:.0%}-{:.0%}".format(*plan.utilisation),

@@ -11,29 +11,25 @@ from jax.sharding import AbstractMesh
 from mentallama_jax.config import RunConfig
 from mentallama_jax.errors import UserError
 from mentallama_jax.models.llama import LlamaConfig
-from mentallama_jax.planning.compilation import TOTAL_STEPS
+from mentallama_jax.models.remat import POLICIES
+from mentallama_jax.parallel.mesh import make_mesh
+from mentallama_jax.planning.compilation import TOTAL_STEPS, lower_on
 from mentallama_jax.planning.plan import Plan, analytic_memory, make_plan, mesh_sizes, with_overrides
 from mentallama_jax.planning.prices import chip_price
 from mentallama_jax.planning.recipe import Recipe
 from mentallama_jax.planning.topologies import Topology
-from mentallama_jax.training.placement import check_batch
+from mentallama_jax.training.placement import abstract_state, check_batch
+from mentallama_jax.training.preflight import available_memory, estimate_memory
 
 ROWS_A_DEVICE = (1, 2, 4, 8)
 TENSOR = (1, 2, 4, 8)
-
-
-def remat_policies() -> tuple[str, ...]:
-    """Names of the recompute policies, from least to most."""
-    try:
-        from mentallama_jax.models import remat  # type: ignore[attr-defined,unused-ignore]
-    except ImportError:
-        return ("none", "full")
-    return tuple(remat.POLICIES)
+_MISJUDGED = 1.7
+"""By how much the activations of an estimate may be wrong, see `training.preflight`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One choice; `score` is the computed positions a chip of an update, to rank choices before compiling."""
+    """One mesh and micro-batch; `score` is the computed positions of an update, to rank them before compiling."""
 
     config: RunConfig
     topology: Topology
@@ -43,7 +39,7 @@ class Candidate:
 def candidates(
     model: LlamaConfig, config: RunConfig, topologies: Sequence[Topology], recipe: Recipe
 ) -> Iterator[Candidate]:
-    """Every choice whose certain memory fits and whose dimensions divide, by topology."""
+    """Every mesh and micro-batch whose certain memory fits and whose dimensions divide, by topology."""
     for topology in topologies:
         for tensor in TENSOR:
             shards, rest = divmod(topology.devices, tensor)
@@ -53,17 +49,15 @@ def candidates(
                 rows = shards * rows_a_device
                 if rows > shards and rows >= 2 * recipe.rows:  # a smaller micro-batch computes less padding
                     continue
-                for remat in remat_policies():
-                    changed = _changed(config, topology, tensor, rows, remat)
-                    if changed is not None and _may_fit(model, changed, topology, recipe):
-                        micro_batches = recipe.micro_batches(rows)
-                        yield Candidate(changed, topology, rows * micro_batches * recipe.row_length)
+                changed = _changed(config, topology, tensor, rows)
+                if changed is not None and _may_fit(model, changed, topology, recipe):
+                    yield Candidate(changed, topology, rows * recipe.micro_batches(rows) * recipe.row_length)
 
 
-def _changed(config: RunConfig, topology: Topology, tensor: int, rows: int, remat: str) -> RunConfig | None:
+def _changed(config: RunConfig, topology: Topology, tensor: int, rows: int) -> RunConfig | None:
     mesh = {"data": topology.slices, "fsdp": None, "tensor": tensor, "sequence": 1}
     try:
-        return with_overrides(config, mesh=mesh, training={"micro_batch_rows": rows}, model={"remat": remat})
+        return with_overrides(config, mesh=mesh, training={"micro_batch_rows": rows}, model={"remat": "full"})
     except ValueError:  # such as more rows than the batch has
         return None
 
@@ -75,8 +69,7 @@ def _may_fit(model: LlamaConfig, config: RunConfig, topology: Topology, recipe: 
         need, _ = analytic_memory(model, config, topology, recipe.micro_batches(config.training.micro_batch_rows))
     except UserError:
         return False
-    # State is certain; activations are good to a factor of about 1.7, so only half of them count against a candidate.
-    return need.params + need.moments + need.activations / 2 <= topology.device_memory
+    return need.params + need.moments + need.activations / _MISJUDGED <= topology.device_memory
 
 
 def search(
@@ -91,16 +84,16 @@ def search(
     kernel_efficiency: float,
     progress: Callable[[int, int, str], None],
 ) -> list[Plan]:
-    """Compile up to `limit` candidates a topology, those that compute least padding first.
+    """Compile up to `limit` meshes and micro-batches a topology, those that compute least padding first.
 
-    Where a choice with some recompute does not fit, those with less are not tried.
+    Each is compiled with full recompute and, where that leaves memory, with the least recompute that fits.
 
     Args:
         model: shape of the model.
         config: the run; mesh, micro-batch and remat are chosen here.
         topologies: where it may run.
         recipe: what an update is.
-        limit: compilations a topology.
+        limit: choices of mesh and micro-batch that are compiled, a topology.
         price: dollars a chip-hour, or None for the table.
         cache_dir: where compiled figures are kept.
         kernel_efficiency: see `cost.step_time`.
@@ -111,68 +104,108 @@ def search(
         here = list(candidates(model, config, [topology], recipe))
         here.sort(key=lambda one: (one.score, one.config.mesh.tensor, -one.config.training.micro_batch_rows))
         chosen += here[:limit]
-    order = {name: place for place, name in enumerate(remat_policies())}
-    chosen.sort(key=lambda one: -order[one.config.model.remat])
     plans: list[Plan] = []
-    too_large: set[tuple[Topology, int, int]] = set()
     for number, one in enumerate(chosen):
-        key = (one.topology, one.config.mesh.tensor, one.config.training.micro_batch_rows)
-        name = f"{one.topology.name} tensor {key[1]} rows {key[2]} {one.config.model.remat}"
-        progress(number, len(chosen), name)
-        if key in too_large:
-            continue
-        plan = make_plan(
-            model, one.config, one.topology, recipe, chip_price(one.topology, price), cache_dir, kernel_efficiency
-        )
-        plans.append(plan)
-        if not plan.fits:
-            too_large.add(key)
+        rows = one.config.training.micro_batch_rows
+        progress(number, len(chosen), f"{one.topology.name} tensor {one.config.mesh.tensor} rows {rows}")
+        paid = chip_price(one.topology, price)
+        plans += plans_by_remat(model, one.config, one.topology, recipe, paid, cache_dir, kernel_efficiency)
     progress(len(chosen), len(chosen), "done")
     return plans
+
+
+def plans_by_remat(
+    model: LlamaConfig, config: RunConfig, topology: Topology, recipe: Recipe, *given: Any
+) -> list[Plan]:
+    """Plans of one mesh and micro-batch from full recompute to, at the end, the least that fits.
+
+    Args:
+        model: shape of the model.
+        config: the run, but for `model.remat`.
+        topology: where it runs.
+        recipe: what an update is.
+        given: price, cache directory and kernel efficiency, as `make_plan` takes them.
+    """
+    plans: list[Plan] = []
+
+    def memory(changed: RunConfig) -> int | None:
+        plans.append(make_plan(model, changed, topology, recipe, *given))
+        return plans[-1].compiled.memory if plans[-1].fits else None
+
+    def estimated(changed: RunConfig) -> int:
+        return analytic_memory(model, changed, topology, 1)[0].activations
+
+    least_recompute(config, topology.device_memory, memory, estimated)
+    return [plan for plan in plans if plan.fits] or plans
+
+
+def least_recompute(
+    config: RunConfig,
+    limit: float,
+    memory: Callable[[RunConfig], int | None],
+    estimated: Callable[[RunConfig], int],
+) -> str:
+    """The policy that keeps most and still fits; `full`, which is tried first, where none does.
+
+    What a policy keeps beyond `full` is known well before it is compiled, so that few are.
+
+    Args:
+        config: the run, but for `model.remat`.
+        limit: bytes of a device.
+        memory: bytes of the compiled step on a device, None where it does not fit.
+        estimated: bytes of its activations before it is compiled.
+    """
+
+    def under(policy: str) -> RunConfig:
+        return with_overrides(config, model={"remat": policy})
+
+    *others, full = POLICIES
+    used = memory(under(full))
+    if used is None:
+        return full
+    floor = estimated(under(full))
+    for policy in others:
+        kept = (estimated(under(policy)) - floor) * (0.5 if policy == "none" else 0.9)
+        if used + kept <= limit and memory(under(policy)) is not None:
+            return policy
+    return full
 
 
 def choose_remat(model: LlamaConfig, config: RunConfig, devices: Sequence[jax.Device]) -> str:
     """The policy with the least recompute whose step fits into the memory of these devices.
 
     On TPUs and GPUs the compiler says whether it fits; on CPU the estimate of `training.preflight` against what the
-    host has free. The last policy is returned untried: where it does not fit, training says so.
+    host has free.
     """
-    policies = remat_policies()
-    fits = _fits_host if devices[0].platform == "cpu" else _compiles
-    for policy in policies[:-1]:
-        if fits(model, with_overrides(config, model={"remat": policy}), devices):
-            return policy
-    return policies[-1]
-
-
-def _state_and_mesh(model: LlamaConfig, config: RunConfig, devices: Sequence[jax.Device]) -> tuple[Any, Any]:
-    from mentallama_jax.parallel.mesh import make_mesh
-    from mentallama_jax.training.placement import abstract_state
-
     mesh = make_mesh(config.mesh, devices)
-    return abstract_state(model, config, TOTAL_STEPS, mesh), mesh
-
-
-def _fits_host(model: LlamaConfig, config: RunConfig, devices: Sequence[jax.Device]) -> bool:
-    from mentallama_jax.training.preflight import available_memory, estimate_memory
-
-    state, _ = _state_and_mesh(model, config, devices)
+    state = abstract_state(model, config, TOTAL_STEPS, mesh)
     rows = 2 * config.training.micro_batch_rows  # an update of several micro-batches
-    need = estimate_memory(model, config, rows, config.data.max_length, state)
-    return need.total + need.checkpoint // len(devices) <= available_memory() // len(devices)
+
+    def estimated(changed: RunConfig) -> int:
+        return estimate_memory(model, changed, rows, config.data.max_length, state).activations
+
+    if devices[0].platform == "cpu":
+        limit = available_memory() // len(devices)
+        need = estimate_memory(
+            model, with_overrides(config, model={"remat": "full"}), rows, config.data.max_length, state
+        )
+        certain = need.certain + need.checkpoint // len(devices)
+
+        def memory(changed: RunConfig) -> int | None:
+            used = certain + estimated(changed)
+            return used if used <= limit else None
+
+        return least_recompute(config, limit, memory, estimated)
+    limit = (devices[0].memory_stats() or {}).get("bytes_limit", math.inf)
+    return least_recompute(config, limit, lambda changed: _compiled_memory(model, changed, mesh, limit), estimated)
 
 
-def _compiles(model: LlamaConfig, config: RunConfig, devices: Sequence[jax.Device]) -> bool:
-    from mentallama_jax.planning.compilation import lower_on
-
-    state, mesh = _state_and_mesh(model, config, devices)
-    del state
+def _compiled_memory(model: LlamaConfig, config: RunConfig, mesh: Any, limit: float) -> int | None:
     try:
-        compiled = lower_on(model, config, mesh, 2).compile()
+        memory = lower_on(model, config, mesh, 2).compile().memory_analysis()
     except Exception as error:
         if "RESOURCE_EXHAUSTED" in str(error):
-            return False
+            return None
         raise
-    memory = compiled.memory_analysis()
-    limit = (devices[0].memory_stats() or {}).get("bytes_limit", math.inf)
-    return bool(memory.argument_size_in_bytes + memory.temp_size_in_bytes <= limit)
+    used = memory.argument_size_in_bytes + memory.temp_size_in_bytes + memory.generated_code_size_in_bytes
+    return used if used <= limit else None

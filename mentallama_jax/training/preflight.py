@@ -7,7 +7,7 @@ a factor of about 1.7, so what exceeds it only with them is a warning.
 
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,10 @@ import jax.numpy as jnp
 import psutil
 from jax.sharding import NamedSharding
 
-from mentallama_jax.config import RunConfig
+from mentallama_jax.config import RunConfig, SavedTensor
 from mentallama_jax.errors import UserError
 from mentallama_jax.models.llama import LlamaConfig
+from mentallama_jax.models.remat import saved_tensors
 from mentallama_jax.parallel.mesh import AXES
 from mentallama_jax.training.loss import CHUNK_TOKENS
 
@@ -80,13 +81,31 @@ def estimate_memory(
     scores = 2 * 4 * tokens * row_length * model.num_heads // devices["tensor"]
     split = (2 * heads + 3 * model.intermediate_size) // devices["tensor"]
     layer = tokens * (4 * model.hidden_size + split) * width + scores
-    kept = model.num_layers * layer
-    if config.model.remat == "full":
-        kept = 2 * layer + model.num_layers * tokens * model.hidden_size * width
+    saved = saved_tensors(config.model.remat)
+    if saved is None:
+        kept = model.num_layers * layer
+    else:
+        on_device = 0 if config.model.offload else saved_width(model, saved, devices["tensor"])
+        kept = 2 * layer + model.num_layers * tokens * (model.hidden_size + on_device) * width
     logits = 3 * 4 * min(tokens, CHUNK_TOKENS) * model.vocab_size // devices["tensor"]
     casts = count * width if config.model.compute_dtype != config.model.parameter_dtype else 0
     gradients = 4 * count * (2 if rows > micro_rows else 1)
     return MemoryEstimate(params, moments, gradients, kept + logits + casts, whole)
+
+
+def saved_width(model: LlamaConfig, saved: Sequence[SavedTensor], tensor: int) -> int:
+    """Numbers that the saved tensors of a layer hold for a token, where `tensor` devices share them."""
+    heads, groups = model.num_heads * model.head_dim, model.num_kv_heads * model.head_dim
+    shared = {
+        "attention": heads,
+        "query": heads,
+        "key": groups,
+        "value": groups,
+        "gate": model.intermediate_size,
+        "up": model.intermediate_size,
+    }
+    whole = {"middle": model.hidden_size}
+    return sum(shared[name] // tensor if name in shared else whole[name] for name in saved)
 
 
 def check_memory(need: MemoryEstimate, config: RunConfig, say: Callable[[str], None]) -> None:

@@ -27,6 +27,7 @@ from mentallama_jax.training.tokens import TokenStore
 
 MAY_CHANGE = (
     "model.remat",
+    "model.offload",
     "data.train",
     "data.validation",
     "data.drop_posts_in",

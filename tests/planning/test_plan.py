@@ -237,9 +237,43 @@ def test_remat_on_a_small_host_recomputes_more(monkeypatch):
     import jax
 
     config = plan.with_overrides(paper(), model={"source": "toy"}, data={"max_length": 256})
-    assert search.choose_remat(PRESETS["toy"], config, jax.devices()[:1]) == search.remat_policies()[0]
-    monkeypatch.setattr("mentallama_jax.training.preflight.available_memory", lambda: 1000)
-    assert search.choose_remat(PRESETS["toy"], config, jax.devices()[:1]) == search.remat_policies()[-1]
+    assert search.choose_remat(PRESETS["toy"], config, jax.devices()[:1]) == "none"
+    monkeypatch.setattr(search, "available_memory", lambda: 1000)
+    assert search.choose_remat(PRESETS["toy"], config, jax.devices()[:1]) == "full"
+
+
+def test_the_least_recompute_that_fits_is_found_with_few_compilations():
+    kept = {"full": 0, "attention": 8, "attention+gate": 30, "attention+gate+middle": 38, "attention+qkv+middle": 40}
+    compiled = []
+
+    def memory(changed):
+        compiled.append(changed.model.remat)
+        used = 10 + kept.get(changed.model.remat, 100) * 1.1
+        return used if used <= limit else None
+
+    def choose():
+        compiled.clear()
+        estimated = lambda changed: kept.get(changed.model.remat, 100)  # noqa: E731
+        return search.least_recompute(paper(), limit, memory, estimated), list(compiled)
+
+    limit = 53
+    assert choose() == ("attention+gate+middle", ["full", "attention+qkv+middle", "attention+gate+middle"])
+    limit = 12
+    assert choose() == ("full", ["full"])
+    limit = 5
+    assert choose() == ("full", ["full"])
+
+
+def test_auto_remat_is_planned_as_what_fits(tmp_path, monkeypatch):
+    config = plan.with_overrides(paper(), model={"remat": "auto"})
+    h100 = parse_topology("h100-8")
+    made = search.plans_by_remat(
+        PRESETS["llama2-7b"], config, h100, assumed_recipe(config, Assumptions()), Price(1, "-")
+    )
+    assert made[0].config.model.remat == "full"
+    assert made[-1].fits
+    assert made[-1].config.model.remat not in ("full", "auto")
+    assert made[-1].compiled.memory > made[0].compiled.memory
 
 
 def test_the_command_tells_mistakes_in_one_line(tmp_path, capsys, monkeypatch):

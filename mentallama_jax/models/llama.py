@@ -63,9 +63,13 @@ class RMSNorm(nnx.Module):
 
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
         """Return `x_BTD` over its root mean square times the scale, in the dtype of `x_BTD`."""
-        x_fp32 = x_BTD.astype(jnp.float32)
-        inverse = jax.lax.rsqrt(jnp.mean(jnp.square(x_fp32), axis=-1, keepdims=True) + self.epsilon)
-        return (x_fp32 * inverse).astype(x_BTD.dtype) * self.scale[...].astype(x_BTD.dtype)
+        return _rms_norm(x_BTD, self.scale[...], self.epsilon)
+
+
+def _rms_norm(x_BTD: jax.Array, scale_D: jax.Array, epsilon: float) -> jax.Array:
+    x_fp32 = x_BTD.astype(jnp.float32)
+    inverse = jax.lax.rsqrt(jnp.mean(jnp.square(x_fp32), axis=-1, keepdims=True) + epsilon)
+    return (x_fp32 * inverse).astype(x_BTD.dtype) * scale_D.astype(x_BTD.dtype)
 
 
 def _project(x_BTD: jax.Array, weight: jax.Array) -> jax.Array:
@@ -99,29 +103,51 @@ class Attention(nnx.Module):
         k_BTKH = kept_as("key", apply_rotary(constrain(_project(x_BTD, self.key[...]), *heads), *rotary))
         v_BTKH = kept_as("value", constrain(_project(x_BTD, self.value[...]), *heads))
         o_BTNH = attend(q_BTNH, k_BTKH, v_BTKH)
+        if current_mesh() is not None:  # both dimensions at once, so that TPUs need no other layout of the heads
+            return jnp.tensordot(o_BTNH, self.output[...].astype(o_BTNH.dtype), 2)
         N, H, D = self.output.shape
         return _project(o_BTNH.reshape(*x_BTD.shape[:-1], N * H), self.output[...].reshape(N * H, D))
 
 
 @jax.custom_vjp
-def _gradient_formed_once(x: jax.Array) -> jax.Array:
-    """`x` itself; its gradient is written out before it is used.
+def _swiglu(gate_BTF: jax.Array, up_BTF: jax.Array) -> jax.Array:
+    """silu(gate) * up, whose two gradients are written out one after the other before they are used.
 
-    The compiler for TPUs would else compute the gradient of the SwiGLU again within each of the products that read
-    it, at the price of a fifth of their time.
+    The compiler for TPUs would else compute them again within each of the products that read them, at the price of a
+    fifth of their time, or hold five arrays of this size at once instead of four.
     """
-    return x
+    return jax.nn.silu(gate_BTF) * up_BTF
 
 
-def _same(x: jax.Array) -> tuple[jax.Array, None]:
-    return x, None
+def _swiglu_forward(gate_BTF: jax.Array, up_BTF: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return _swiglu(gate_BTF, up_BTF), (gate_BTF, up_BTF)
 
 
-def _written_out(_: None, gradient: jax.Array) -> tuple[jax.Array]:
-    return (jax.lax.optimization_barrier(gradient),)
+def _swiglu_backward(saved: tuple[jax.Array, jax.Array], gradient_BTF: jax.Array) -> tuple[jax.Array, jax.Array]:
+    gate_BTF, up_BTF = saved
+    _, through_gate = jax.vjp(lambda gate: jax.nn.silu(gate) * up_BTF, gate_BTF)
+    of_gate_BTF, gate_BTF, gradient_BTF = jax.lax.optimization_barrier(
+        (*through_gate(gradient_BTF), gate_BTF, gradient_BTF)
+    )
+    return of_gate_BTF, jax.lax.optimization_barrier(gradient_BTF * jax.nn.silu(gate_BTF))
 
 
-_gradient_formed_once.defvjp(_same, _written_out)
+_swiglu.defvjp(_swiglu_forward, _swiglu_backward)
+
+
+@jax.custom_vjp
+def _with_gradients_together(x: jax.Array, scale: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Both as they are; neither gradient is used before the other is there too.
+
+    Without it the gradient of the final scale is left for the end of the step, and what it is computed from, an array
+    as large as `x`, stays in memory during the backward pass of all layers.
+    """
+    return x, scale
+
+
+_with_gradients_together.defvjp(
+    lambda x, scale: ((x, scale), None), lambda _, gradients: jax.lax.optimization_barrier(tuple(gradients))
+)
 
 
 class Mlp(nnx.Module):
@@ -135,10 +161,10 @@ class Mlp(nnx.Module):
 
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
         """Map [B, T, D] to [B, T, D]."""
-        gate_BTF = kept_as("gate", _gradient_formed_once(_project(x_BTD, self.gate[...])))
-        up_BTF = kept_as("up", _gradient_formed_once(_project(x_BTD, self.up[...])))
-        hidden_BTF = jax.nn.silu(gate_BTF) * up_BTF
-        return _project(constrain(hidden_BTF, "batch", "length", "feed_forward"), self.down[...])
+        gate_BTF = kept_as("gate", _project(x_BTD, self.gate[...]))
+        up_BTF = kept_as("up", _project(x_BTD, self.up[...]))
+        hidden_BTF = constrain(_swiglu(gate_BTF, up_BTF), "batch", "length", "feed_forward")
+        return _project(hidden_BTF, self.down[...])
 
 
 class DecoderLayer(nnx.Module):
@@ -220,7 +246,8 @@ class Llama(nnx.Module):
         layers = jax.tree.map(lambda weight: weight.astype(dtype), self.layers)
         x_BTD = constrain(self.embed(tokens_BT, dtype), "batch", "length", None)
         x_BTD, _ = jax.lax.scan(rematerialised(body, remat, offload), x_BTD, layers)
-        return self.final_norm(x_BTD)
+        norm = self.final_norm
+        return _rms_norm(*_with_gradients_together(x_BTD, norm.scale[...]), norm.epsilon)
 
     def head_DV(self) -> jax.Array:
         """The output projection [D, V]: its own, or the embedding's transpose when tied."""

@@ -85,6 +85,15 @@ def _project(x_BTD: jax.Array, weight: jax.Array) -> jax.Array:
     return flat.reshape(*outer, *weight.shape[1:])
 
 
+def _gathered(weight: jax.Array, *dimensions: str | None) -> jax.Array:
+    """The weight with its whole width, the dimension named None here, on every device, before it is multiplied.
+
+    Left to itself the compiler for v5p multiplies piece by piece while the pieces go round, and adds up sixteen partial
+    results in memory: 1.6 times the cycles of gathering first.
+    """
+    return constrain(weight, *dimensions)
+
+
 class Attention(nnx.Module):
     """Grouped-query attention with rotary positions; weights in natural head layout."""
 
@@ -99,12 +108,19 @@ class Attention(nnx.Module):
     def __call__(self, x_BTD: jax.Array, rotary: tuple[jax.Array, jax.Array], attend: Attend) -> jax.Array:
         """Project, rotate, let `attend` mix the tokens, project back."""
         heads = ("batch", "length", "heads", None)
-        q_BTNH = kept_as("query", apply_rotary(constrain(_project(x_BTD, self.query[...]), *heads), *rotary))
-        k_BTKH = kept_as("key", apply_rotary(constrain(_project(x_BTD, self.key[...]), *heads), *rotary))
-        v_BTKH = kept_as("value", constrain(_project(x_BTD, self.value[...]), *heads))
+        q_BTNH = kept_as(
+            "query",
+            apply_rotary(constrain(_project(x_BTD, _gathered(self.query[...], None, "heads", None)), *heads), *rotary),
+        )
+        k_BTKH = kept_as(
+            "key",
+            apply_rotary(constrain(_project(x_BTD, _gathered(self.key[...], None, "heads", None)), *heads), *rotary),
+        )
+        v_BTKH = kept_as("value", constrain(_project(x_BTD, _gathered(self.value[...], None, "heads", None)), *heads))
         o_BTNH = attend(q_BTNH, k_BTKH, v_BTKH)
         if current_mesh() is not None:  # both dimensions at once, so that TPUs need no other layout of the heads
-            return jnp.tensordot(o_BTNH, self.output[...].astype(o_BTNH.dtype), 2)
+            output_NHD = _gathered(self.output[...].astype(o_BTNH.dtype), "heads", None, None)
+            return jnp.tensordot(o_BTNH, output_NHD, 2)
         N, H, D = self.output.shape
         return _project(o_BTNH.reshape(*x_BTD.shape[:-1], N * H), self.output[...].reshape(N * H, D))
 
@@ -161,10 +177,10 @@ class Mlp(nnx.Module):
 
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
         """Map [B, T, D] to [B, T, D]."""
-        gate_BTF = kept_as("gate", _project(x_BTD, self.gate[...]))
-        up_BTF = kept_as("up", _project(x_BTD, self.up[...]))
+        gate_BTF = kept_as("gate", _project(x_BTD, _gathered(self.gate[...], None, "feed_forward")))
+        up_BTF = kept_as("up", _project(x_BTD, _gathered(self.up[...], None, "feed_forward")))
         hidden_BTF = constrain(_swiglu(gate_BTF, up_BTF), "batch", "length", "feed_forward")
-        return _project(hidden_BTF, self.down[...])
+        return _project(hidden_BTF, _gathered(self.down[...], "feed_forward", None))
 
 
 class DecoderLayer(nnx.Module):

@@ -44,8 +44,8 @@ def segment_attention(
     """
     T, _, H = q_BTNH.shape[1:]
     width = max(NARROWEST, pl.next_power_of_2(H))
-    # A tile of keys and one of values, twice over for the next ones, fit into the 99 kB that small GPUs share.
-    block = 64 if width * q_BTNH.dtype.itemsize <= 256 else 32
+    # What a kernel shares fits into the 99 kB of small GPUs, and kernels of 16 bits spill next to no registers.
+    block = 64 if q_BTNH.dtype.itemsize == 2 and width <= 128 else 32
     length = pl.cdiv(T, block) * block
     padded = [jnp.pad(x, ((0, 0), (0, length - T), (0, 0), (0, width - H))) for x in (q_BTNH, k_BTKH, v_BTKH)]
     segments_BT = jnp.pad(segment_ids_BT, ((0, 0), (0, length - T)))
@@ -230,6 +230,11 @@ def _specs(length: int, width: int, block: int, group: int) -> dict[str, pl.Bloc
     }
 
 
+def _warps(q_BTNH: jax.Array) -> int:
+    """Of a kernel: as few as hold its tiles in registers."""
+    return 8 if q_BTNH.shape[-1] * q_BTNH.dtype.itemsize > 128 else 4
+
+
 def _launch(kernel: Any, name: str, grid: tuple[int, ...], out_specs: Any, out_shape: Any, interpret: bool) -> Any:
     """`pallas_call` with what all kernels share; the operands' specs come with the operands, (spec, array) each."""
 
@@ -241,7 +246,7 @@ def _launch(kernel: Any, name: str, grid: tuple[int, ...], out_specs: Any, out_s
             in_specs=list(specs),
             out_specs=out_specs,
             out_shape=out_shape,
-            compiler_params=triton.CompilerParams(num_warps=4, num_stages=2),
+            compiler_params=triton.CompilerParams(num_warps=_warps(arrays[2]), num_stages=2),
             interpret=interpret,
             name=name,
         )(*arrays)

@@ -7,8 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).resolve().parents[2]
 
 LOWER = """
@@ -49,7 +47,6 @@ for sizes in json.loads(sys.argv[1]):
 """
 
 
-@pytest.mark.slow
 def test_the_step_over_unpacked_rows_lowers_to_cudnn_on_meshes():
     meshes = [{"fsdp": 1}, {"fsdp": 2, "tensor": 2}, {"data": 2, "sequence": 2, "fsdp": 1}]
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}

@@ -3,6 +3,7 @@
 Shape suffixes: B batch, T queries, S keys (the same tokens), N query heads, K key/value heads, G = N / K, H head width.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -23,19 +24,24 @@ class Places(NamedTuple):
     segment_ids_BT: jax.Array
 
 
-def attention(q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, places: Places) -> jax.Array:
+def attention(
+    q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, places: Places, *, unpacked: bool = False
+) -> jax.Array:
     """Causal softmax attention within segments, scores scaled by 1/sqrt(H).
 
     A query sees the keys of its own segment at its own and earlier positions. Segment 0 is padding: nothing sees
     it, and its own outputs are 0. Query head n uses key/value head n // (N / K). The tokens of a segment stand in
     order of their positions, which makes every key after a query invisible to it: the implementations for TPUs
-    (`splash_attention`) and for rows of whole blocks elsewhere (`blockwise_attention`) leave that half of the work out.
+    (`splash_attention`), for GPUs (`segment_attention`) and for rows of whole blocks elsewhere (`blockwise_attention`)
+    leave that half of the work out.
 
     Args:
         q_BTNH: queries, rotated.
         k_BTKH: keys, rotated; N is a multiple of K.
         v_BTKH: values.
         places: of the tokens.
+        unpacked: the caller's word that each row holds one segment at most, from its first token on, and padding behind
+            it. It allows cuDNN, which knows no segments; a promise that does not hold would drop them.
 
     Returns:
         [B, T, N, H] in the dtype of `q_BTNH`; the softmax is in fp32.
@@ -45,7 +51,7 @@ def attention(q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, places: P
     """
     mesh = current_mesh()
     if mesh is None:
-        return _on_one_device(q_BTNH, k_BTKH, v_BTKH, places)
+        return _on_one_device(q_BTNH, k_BTKH, v_BTKH, places, unpacked)
     heads = ("batch", "length", "heads", None)
     for name, x in (("queries", q_BTNH), ("keys", k_BTKH)):
         check_divides(mesh, heads, x.shape, name)
@@ -56,31 +62,44 @@ def attention(q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, places: P
             )
     place_specs = jax.tree.map(lambda _: spec("batch", "length"), places)
     in_specs = (spec(*heads), spec(*heads), spec(*heads), place_specs)
-    return jax.shard_map(_on_each_device, in_specs=in_specs, out_specs=spec(*heads), check_vma=False)(
+    each_device = partial(_on_each_device, unpacked=unpacked)
+    return jax.shard_map(each_device, in_specs=in_specs, out_specs=spec(*heads), check_vma=False)(
         q_BTNH, k_BTKH, v_BTKH, places
     )
 
 
-def _on_each_device(q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, places: Places) -> jax.Array:
+def _on_each_device(
+    q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, places: Places, unpacked: bool
+) -> jax.Array:
     """A device's part under `shard_map`: its rows and heads, and where tokens are cut too, all tokens of fewer heads.
 
     Cut tokens are exchanged for cut heads and back by an all-to-all each (Jacobs et al. 2023, "DeepSpeed Ulysses").
     """
     if jax.lax.axis_size("sequence") == 1:
-        return _on_one_device(q_BTNH, k_BTKH, v_BTKH, places)
+        return _on_one_device(q_BTNH, k_BTKH, v_BTKH, places, unpacked)
 
     def all_tokens(x_BTNH: jax.Array) -> jax.Array:
         return jax.lax.all_to_all(x_BTNH, "sequence", split_axis=2, concat_axis=1, tiled=True)
 
     whole = Places(*(jax.lax.all_gather(x_BT, "sequence", axis=1, tiled=True) for x_BT in places))
-    out_BTNH = _on_one_device(all_tokens(q_BTNH), all_tokens(k_BTKH), all_tokens(v_BTKH), whole)
+    out_BTNH = _on_one_device(all_tokens(q_BTNH), all_tokens(k_BTKH), all_tokens(v_BTKH), whole, unpacked)
     return jax.lax.all_to_all(out_BTNH, "sequence", split_axis=1, concat_axis=2, tiled=True)
 
 
-def _on_one_device(q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, places: Places) -> jax.Array:
-    """The first implementation that the device has and the length allows; each of them honours segments."""
-    if _platform() == "tpu":
+def _on_one_device(
+    q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, places: Places, unpacked: bool
+) -> jax.Array:
+    """The first implementation that the device has and the rows allow; all but cuDNN honour segments."""
+    platform = _platform()
+    if platform == "tpu":
         return splash_attention(q_BTNH, k_BTKH, v_BTKH, places.segment_ids_BT)
+    if platform == "gpu":
+        # Imported for GPUs alone: jax means to part with its way to Triton, which must not break other devices.
+        from mentallama_jax.models.gpu_attention import cudnn_attention, cudnn_serves, segment_attention
+
+        if unpacked and cudnn_serves(q_BTNH):
+            return cudnn_attention(q_BTNH, k_BTKH, v_BTKH, places.segment_ids_BT)
+        return segment_attention(q_BTNH, k_BTKH, v_BTKH, places.segment_ids_BT)
     if q_BTNH.shape[1] % BLOCK == 0:
         return blockwise_attention(q_BTNH, k_BTKH, v_BTKH, places.segment_ids_BT)
     return reference_attention(q_BTNH, k_BTKH, v_BTKH, places)
@@ -89,7 +108,8 @@ def _on_one_device(q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, plac
 def _platform() -> str:
     """What the program is compiled for: the mesh's devices, which need not be present, or else the default ones."""
     device = jax.sharding.get_abstract_mesh().abstract_device
-    return jax.default_backend() if device is None else str(device.platform)
+    platform = jax.default_backend() if device is None else str(device.platform)
+    return "gpu" if platform == "cuda" else platform
 
 
 def reference_attention(q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, places: Places) -> jax.Array:

@@ -231,6 +231,7 @@ class Llama(nnx.Module):
         dtype: Any,
         remat: Remat | tuple[SavedTensor, ...],
         offload: bool,
+        unpacked: bool = False,
     ) -> jax.Array:
         """Hidden states after the final norm for packed rows.
 
@@ -241,6 +242,7 @@ class Llama(nnx.Module):
             dtype: of the activations and matrix products.
             remat: what of a layer is kept for the backward pass, see `models.remat`.
             offload: whether that is kept in the memory of the host.
+            unpacked: the caller's word that no row holds two segments, see `attention`.
 
         Returns:
             [B, T, D] in `dtype`.
@@ -253,7 +255,7 @@ class Llama(nnx.Module):
         rotary = self.rotary(positions_BT)
 
         def attend(q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array) -> jax.Array:
-            return attention(q_BTNH, k_BTKH, v_BTKH, Places(positions_BT, segment_ids_BT))
+            return attention(q_BTNH, k_BTKH, v_BTKH, Places(positions_BT, segment_ids_BT), unpacked=unpacked)
 
         def body(x_BTD: jax.Array, layer: DecoderLayer) -> tuple[jax.Array, None]:
             return constrain(layer(x_BTD, rotary, attend), "batch", "length", None), None

@@ -37,6 +37,8 @@ POLICIES: Mapping[str, tuple[SavedTensor, ...] | None] = {
 """From keeping most to keeping least. `none` keeps everything that the backward pass reads; `products` keeps the
 results of all products but the last, so that only norms, rotations and the SwiGLU are computed again; `full` keeps
 the input of a layer alone."""
+_CUDNN_FORWARD = "dot_product_attention_fwd_wrapper"
+"""The primitive of jax whose outputs are what `ATTENTION` names, where attention is cuDNN's: `jax.nn` names nothing."""
 
 
 def kept_as(name: SavedTensor, x: jax.Array) -> jax.Array:
@@ -63,7 +65,8 @@ def rematerialised(
     Args:
         body: (carry, layer) -> (carry, None).
         remat: a name in `POLICIES`, or the names of the tensors to keep.
-        offload: keep them in the memory of the host, from where the backward pass fetches them.
+        offload: keep them in the memory of the host, from where the backward pass fetches them; what cuDNN computed
+            is computed again.
 
     Raises:
         ValueError: `auto`, see `saved_tensors`.
@@ -80,4 +83,10 @@ def rematerialised(
         )
     else:
         policy = jax.checkpoint_policies.save_only_these_names(*saved)
+        if ATTENTION in saved:
+            policy = jax.checkpoint_policies.save_from_both_policies(policy, _is_cudnn_forward)
     return jax.checkpoint(body, prevent_cse=False, policy=policy)
+
+
+def _is_cudnn_forward(primitive: Any, *_: Any, **__: Any) -> bool:
+    return bool(primitive.name == _CUDNN_FORWARD)

@@ -32,8 +32,13 @@ def init_state(
     return {"params": params, "opt_state": optimizer.init(params), "step": jnp.zeros((), jnp.int32)}
 
 
-def loss_sum(params: Params, model_config: LlamaConfig, config: RunConfig, batch: Batch) -> jax.Array:
-    """Summed cross-entropy (nats, fp32) of the target tokens of one micro-batch [m, T]."""
+def loss_sum(
+    params: Params, model_config: LlamaConfig, config: RunConfig, batch: Batch, *, unpacked: bool = False
+) -> jax.Array:
+    """Summed cross-entropy (nats, fp32) of the target tokens of one micro-batch [m, T].
+
+    `unpacked` is the caller's word that no row holds two examples; see `models.attention`.
+    """
     model = bind(model_config, params)
     hidden_BTD = model.hidden(
         batch["tokens"],
@@ -42,6 +47,7 @@ def loss_sum(params: Params, model_config: LlamaConfig, config: RunConfig, batch
         dtype=jnp.dtype(config.model.compute_dtype),
         remat=config.model.remat,
         offload=config.model.offload,
+        unpacked=unpacked,
     )
     targets_BT, mask_BT = next_token_targets(batch)
     return cross_entropy_sum(hidden_BTD, model.head_DV(), targets_BT, mask_BT)
@@ -56,7 +62,10 @@ def accumulated_gradients(
     past `micro_batches` are padding and are not computed.
     """
     count = jnp.sum(next_token_targets(batch)[1])
-    gradient_of = jax.value_and_grad(lambda params, micro: loss_sum(params, model_config, config, micro))
+    unpacked = config.data.layout == "bucketed"  # of training batches; those of an evaluation are packed all the same
+    gradient_of = jax.value_and_grad(
+        lambda params, micro: loss_sum(params, model_config, config, micro, unpacked=unpacked)
+    )
     arrays = {key: value for key, value in batch.items() if key != "micro_batches"}
     if batch["tokens"].shape[0] == 1:
         loss, gradients = gradient_of(params, {key: value[0] for key, value in arrays.items()})

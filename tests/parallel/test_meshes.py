@@ -106,3 +106,23 @@ def test_an_update_is_the_same_on_every_mesh(meshes, tied, remat):
     differences = {tuple(sizes): difference for sizes, difference in map(json.loads, lines)}
     assert set(differences) == set(meshes)
     assert all(difference < 1e-5 for difference in differences.values()), differences
+
+
+AS_ON_GPUS = """
+from functools import partial
+from mentallama_jax.models import attention, gpu_attention
+from mentallama_jax.parallel.rules import current_mesh
+
+gpu_attention.segment_attention = partial(gpu_attention.segment_attention, interpret=True)
+attention._platform = lambda: "cpu" if current_mesh() is None else "gpu"
+"""
+
+
+@pytest.mark.slow
+def test_the_kernel_for_gpus_gives_the_update_of_one_cpu_on_meshes():
+    """Interpreted: its forward and backward passes on rows and heads cut by `shard_map`, and on exchanged tokens."""
+    meshes = [(2, 2, 1, 1), (1, 2, 2, 2)]
+    lines = run(AS_ON_GPUS + UPDATES, json.dumps([False, "attention"]), json.dumps(meshes)).splitlines()
+    differences = {tuple(sizes): difference for sizes, difference in map(json.loads, lines)}
+    assert set(differences) == set(meshes)
+    assert all(0 < difference < 1e-5 for difference in differences.values()), differences

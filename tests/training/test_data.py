@@ -83,6 +83,15 @@ def test_batches_hold_exactly_the_planned_examples(unit: str, layout: str) -> No
         assert all(not batch.arrays[key][padding].any() for key in KEYS)
 
 
+def test_bucketed_rows_are_what_the_step_says_of_them() -> None:
+    """`training.step` promises attention one segment a row, from the first token on: cuDNN would drop a second one."""
+    for batch in make_data(layout="bucketed").iterate():
+        ids = batch.arrays["segment_ids"]
+        np.testing.assert_array_equal(ids, np.arange(ids.shape[1]) < ids.sum(axis=1, keepdims=True))
+    assert max(batch.arrays["segment_ids"].max() for batch in make_data(layout="packed").iterate()) > 1
+    assert max(batch.arrays["segment_ids"].max() for batch in evaluation_batches(make_store(), 2, 64)) > 1
+
+
 @pytest.mark.parametrize(("unit", "layout"), LAYOUTS)
 def test_an_epoch_holds_every_example_once_in_a_new_order(unit: str, layout: str) -> None:
     data = make_data(unit, layout)

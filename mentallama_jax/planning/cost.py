@@ -1,5 +1,6 @@
 """From counted operations and bytes to seconds: plain formulas, each with its assumption stated."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mentallama_jax.models.llama import LlamaConfig
@@ -8,8 +9,9 @@ from mentallama_jax.planning.topologies import Topology
 
 KERNEL_EFFICIENCY = 0.5
 """Share of the peak that attention kernels are taken to reach; a fit to no chip, so `plan` lets you set it."""
-_MATMULS = (("fwd", 2), ("dkv", 5), ("bwd", 5), ("dq", 3))
-"""Matrix products of [T, T] in an attention kernel, by a word of its name: scores and output; backward all five."""
+_MATMULS = {"fwd": 2, "dkv": 4, "dq": 3}
+"""Matrix products of [T, T] in an attention kernel, by a word of its name: scores and output; scores, gradients of the
+values, of the probabilities and of the keys; scores, gradients of the probabilities and of the queries."""
 _RING = {"all-gather": 1, "reduce-scatter": 1, "all-reduce": 2, "all-to-all": 1, "collective-permute": 1}
 
 
@@ -26,13 +28,22 @@ def model_flops_per_token(model: LlamaConfig, row_length: int) -> float:
     return 3.0 * (2 * weights + attention)
 
 
-def kernel_flops(kernel: Kernel) -> float:
-    """Operations of all launches of an attention kernel, the causal half counted; 0 for a kernel of another kind."""
-    matmuls = next((count for word, count in _MATMULS if word in kernel.name), 0)
-    if not matmuls or len(kernel.shape) < 4:
-        return 0.0
-    *_, batch, heads, length, width = kernel.shape
-    return float(kernel.times * matmuls * batch * heads * length * length * width)
+def attention_flops(kernels: Sequence[Kernel]) -> float:
+    """Operations of all launches of attention kernels, the causal half counted; kernels of other kinds count nothing.
+
+    All work on the heads of the queries, which the outputs of a kernel for fewer keys do not show. A backward pass
+    without a kernel for the queries computes them in that for the keys, with one product more.
+    """
+    known = [(kernel, word) for kernel in kernels for word in _MATMULS if word in kernel.name and len(kernel.shape) > 2]
+    heads = max((kernel.shape[-3] for kernel, _ in known), default=0)
+    fused = not any(word == "dq" for _, word in known)
+    total = 0.0
+    for kernel, word in known:
+        *outer, _, length, width = kernel.shape
+        batch = outer[-1] if outer else 1
+        matmuls = _MATMULS[word] + (word == "dkv" and fused)
+        total += float(kernel.times * matmuls * batch * heads * length * length * width)
+    return total
 
 
 def link_bytes(collective: Collective) -> float:
@@ -89,7 +100,7 @@ def step_time(program: Program, topology: Topology, kernel_efficiency: float = K
     inside = [c for c in program.collectives if c not in outside]
     return StepTime(
         compiled=program.cycles / chip.clock if chip.clock else program.matmul_flops / (0.5 * chip.peak_flops),
-        kernels=sum(kernel_flops(k) for k in program.kernels) / (kernel_efficiency * chip.peak_flops / share),
+        kernels=attention_flops(program.kernels) / (kernel_efficiency * chip.peak_flops / share),
         links=sum(link_bytes(c) for c in inside) / chip.link_bytes * share,
         network=sum(link_bytes(c) for c in outside) / chip.network_bytes * share,
     )

@@ -96,7 +96,7 @@ def program(**changes):
         "cycles": 3_000_000_000,
         "categories": {"matmul": 2_000_000_000, "copies": 400_000_000, "other": 600_000_000},
         "collectives": (Collective("all-gather", ("fsdp",), 4, 2, 240 * 10**9, 2, 240 * 10**9),),
-        "kernels": (Kernel("splash_mha_fwd", (4, 32, 2048, 128), 10), Kernel("dkv_bwd", (4, 4, 32, 2048, 128), 10)),
+        "kernels": (Kernel("splash_mha_fwd", (4, 32, 2048, 128), 10), Kernel("dkv", (4, 4, 32, 2048, 128), 10)),
         "custom_calls": {},
         "top": (),
     }
@@ -110,6 +110,19 @@ def test_the_time_of_a_step_is_a_range():
     assert time.kernels == pytest.approx(7 * 10 * 4 * 32 * 2048**2 * 128 / (0.5 * 197e12))
     assert time.links == pytest.approx(1.0)  # 180 GB over 180 GB/s
     assert (time.lower, time.upper) == (time.compute, time.compute + time.links)
+
+
+def test_attention_is_counted_however_its_kernels_are_cut():
+    square = 10 * 32 * 2048**2 * 128
+    forward, keys = (
+        Kernel("splash_mha_fwd_residuals", (32, 2048, 128), 10),
+        Kernel("splash_mha_dkv", (8, 2048, 128), 10),
+    )
+    queries = Kernel("splash_mha_dq", (32, 2048, 128), 10)
+    assert cost.attention_flops([forward]) == 2 * square  # a row a device: no dimension for rows
+    assert cost.attention_flops([forward, keys, queries]) == (2 + 4 + 3) * square  # few keys for many queries
+    assert cost.attention_flops([forward, keys]) == (2 + 5) * square
+    assert cost.attention_flops([Kernel("cross_entropy", (8, 2048, 128), 10)]) == 0
 
 
 def test_data_crosses_the_network_between_slices():

@@ -43,7 +43,8 @@ def make_mesh(config: MeshSection, devices: Sequence[jax.Device] | None = None) 
         return jax.make_mesh(sizes, AXES, axis_types=types, devices=devices)
     if config.data % slices:
         raise UserError(f"mesh: {slices} slices want a mesh.data that is a multiple of {slices}")
-    placed = create_hybrid_device_mesh((config.data // slices, *sizes[1:]), (slices, 1, 1, 1), devices)
+    inside, across = (config.data // slices, *sizes[1:]), (slices, 1, 1, 1)
+    placed = create_hybrid_device_mesh(inside, across, devices, allow_split_physical_axes=True)
     return Mesh(placed, AXES, axis_types=types)
 
 

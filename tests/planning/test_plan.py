@@ -305,6 +305,23 @@ def test_the_command_tells_mistakes_in_one_line(tmp_path, capsys, monkeypatch):
 
 
 @libtpu
+@pytest.mark.parametrize("tensor", [1, 2, 8])
+def test_data_is_what_crosses_slices(tensor, monkeypatch):
+    from jax.experimental import topologies
+
+    from mentallama_jax.config import MeshSection
+    from mentallama_jax.parallel.mesh import make_mesh
+
+    monkeypatch.setenv("TPU_SKIP_MDS_QUERY", "1")
+    monkeypatch.setenv("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
+    described = topologies.get_topology_desc(platform="tpu", topology_name="v5e:4x4", num_slices=2)
+    mesh = make_mesh(MeshSection(data=4, tensor=tensor), described.devices)
+    assert dict(mesh.shape) == {"data": 4, "fsdp": 8 // tensor, "tensor": tensor, "sequence": 1}
+    slices = [{device.slice_index for device in part.flat} for part in mesh.devices]
+    assert slices == [{0}, {0}, {1}, {1}]
+
+
+@libtpu
 def test_the_command_compiles_the_step_and_finds_it_again(tmp_path, capsys):
     path = tmp_path / "toy.yaml"
     path.write_text(TOY)

@@ -59,6 +59,11 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("config", metavar="CONFIG", help="YAML file, such as configs/toy.yaml")
     parser.add_argument("overrides", metavar="key=value", nargs="*", help="changes to it, such as training.steps=20")
     parser.add_argument("--show", action="store_true", help="print the config with every default filled in, and stop")
+    several = parser.add_argument_group("several processes, one a host; training.run_dir on storage that all share")
+    several.add_argument("--distributed", action="store_true", help="find the others: TPU pods, Slurm, Kubernetes")
+    several.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0; with --processes and --process")
+    several.add_argument("--processes", type=int, metavar="N", help="how many there are")
+    several.add_argument("--process", type=int, metavar="I", help="which this one is, from 0")
     parser.set_defaults(run=run)
 
 
@@ -72,6 +77,7 @@ def run(options: argparse.Namespace) -> int:
 
         print(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), end="")
         return 0
+    _connect(options)
     result = run_training(config)
     if result.stopped_by:
         command = shlex.join(["mentallama", "train", options.config, *options.overrides])
@@ -82,6 +88,19 @@ def run(options: argparse.Namespace) -> int:
         print(f"best checkpoint: update {result.best.step} ({scores})")
     print(f"run directory: {result.run_dir}")
     return 0
+
+
+def _connect(options: argparse.Namespace) -> None:
+    explicit = (options.coordinator, options.processes, options.process)
+    if not options.distributed and explicit == (None, None, None):
+        return
+    if options.distributed == (explicit != (None, None, None)) or (not options.distributed and None in explicit):
+        raise UserError("give either --distributed alone, or --coordinator, --processes and --process together")
+    if not options.distributed and not 0 <= options.process < options.processes:
+        raise UserError(f"--process {options.process}: must be from 0 to {options.processes - 1} (--processes less one)")
+    from mentallama_jax.parallel.processes import connect
+
+    connect(*explicit)
 
 
 def run_training(config: "RunConfig") -> "TrainResult":

@@ -15,12 +15,12 @@ from pathlib import Path
 from threading import Thread
 from typing import Any, Literal, Self
 
-import jax
 from orbax.checkpoint import v1 as ocp
 
 from mentallama_jax.config import Metric, RunConfig
 from mentallama_jax.errors import UserError
 from mentallama_jax.files import write_json
+from mentallama_jax.parallel.processes import barrier, first_says, writes_files
 
 MANIFEST = "manifest.json"
 Which = Literal["best", "last"] | int
@@ -118,7 +118,7 @@ class Checkpoints:
         self._config = config.model_dump(mode="json")
         self._saving: Thread | None = None
         self._failure: Exception | None = None
-        self._writes_files = jax.process_index() == 0
+        self._writes_files = writes_files()
         directory.mkdir(parents=True, exist_ok=True)
 
     def __enter__(self) -> Self:
@@ -166,11 +166,14 @@ class Checkpoints:
                 say(f"{checkpoint.path}: damaged checkpoint ({problem}); trying the one before it")
                 continue
             assert loaded is not None
+            barrier("restored")  # nothing is removed that another process still looks at
             self._keep_only(complete[: complete.index(checkpoint) + 1])
             return checkpoint, {"params": loaded["params"], **loaded["optimizer"]}
         if complete:
             raise UserError(f"{self.directory}: no checkpoint can be read; move the folder away to start over")
+        barrier("nothing to restore")
         self._keep_only([])
+        barrier("cleared")
         return None
 
     def save(self, step: int, state: Any) -> None:
@@ -181,7 +184,7 @@ class Checkpoints:
         """
         self.wait()
         path = self.directory / f"{step:08d}"
-        if _manifest(path) is not None:
+        if first_says(_manifest(path) is not None):
             return
         try:
             response = ocp.save_checkpointables_async(path.absolute(), _split(state))

@@ -8,6 +8,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 
 import grain
+import jax
 import numpy as np
 from numpy.typing import NDArray
 
@@ -69,6 +70,11 @@ class _Slice:
         micro_batch, within = divmod(row, self.micro_batch_rows)
         host, place = divmod(within, self.rows)
         return micro_batch * self.rows + place if host == self.host_index else None
+
+
+def hosts() -> dict[str, int]:
+    """Which share of the rows is this process's, as keyword arguments."""
+    return {"host_index": jax.process_index(), "host_count": jax.process_count()}
 
 
 class TrainingData:

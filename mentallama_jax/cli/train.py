@@ -97,7 +97,9 @@ def _connect(options: argparse.Namespace) -> None:
     if options.distributed == (explicit != (None, None, None)) or (not options.distributed and None in explicit):
         raise UserError("give either --distributed alone, or --coordinator, --processes and --process together")
     if not options.distributed and not 0 <= options.process < options.processes:
-        raise UserError(f"--process {options.process}: must be from 0 to {options.processes - 1} (--processes less one)")
+        raise UserError(
+            f"--process {options.process}: must be from 0 to {options.processes - 1} (--processes less one)"
+        )
     from mentallama_jax.parallel.processes import connect
 
     connect(*explicit)

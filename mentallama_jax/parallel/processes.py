@@ -110,7 +110,7 @@ class _Watch(threading.Thread):
         self._me, self._count = jax.process_index(), jax.process_count()
         self._done = threading.Event()
         now = time.monotonic()
-        self._seen = {index: ("", now) for index in range(self._count)}
+        self._seen = dict.fromkeys(range(self._count), ("", now))
         self._hosts: dict[int, str] = {}
 
     def run(self) -> None:

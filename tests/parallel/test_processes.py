@@ -94,3 +94,41 @@ def test_two_processes_learn_as_one_does(tmp_path):
     assert len(expected) >= 5
     assert [row[:2] for row in found] == [row[:2] for row in expected]
     assert [row[2] for row in found] == pytest.approx([row[2] for row in expected], rel=1e-5)
+
+
+STOP_IN_THIRD = """
+import os, signal
+from mentallama_jax.training import loop
+place, calls = loop.place_batch, []
+def place_and_stop(*arguments):
+    calls.append(1)
+    if len(calls) == 3:
+        os.kill(os.getpid(), signal.{signal})
+    return place(*arguments)
+loop.place_batch = place_and_stop
+"""
+
+
+@pytest.mark.slow
+def test_sigterm_to_one_stops_all_and_another_number_goes_on(tmp_path):
+    for status, _, errors in finish(start(tmp_path, "one", 1)):
+        assert status == 0, errors
+    stopped = finish(start(tmp_path, "moved", 2, prepare=STOP_IN_THIRD.format(signal="SIGTERM")))
+    assert [status for status, *_ in stopped] == [75, 75], stopped
+    assert all("stopped after update 3 of 4" in output for _, output, _ in stopped)
+    for status, _, errors in finish(start(tmp_path, "moved", 1)):
+        assert status == 0, errors
+    expected, found = losses(tmp_path / "one"), losses(tmp_path / "moved")
+    assert [row[:2] for row in found] == [row[:2] for row in expected]
+    assert [row[2] for row in found] == pytest.approx([row[2] for row in expected], rel=1e-5)
+
+
+@pytest.mark.slow
+def test_a_killed_process_ends_the_other_with_its_name(tmp_path):
+    first, second = finish(start(tmp_path, "killed", 2, prepare=STOP_IN_THIRD.format(signal="SIGKILL")))
+    assert second[0] == -9
+    assert first[0] == 76, first[2]
+    assert "error: process 1 (" in first[2] and "is lost: silent for 20 s" in first[2]
+    for status, _, errors in finish(start(tmp_path, "killed", 2)):
+        assert status == 0, errors
+    assert losses(tmp_path / "killed")[-1][1] == 4

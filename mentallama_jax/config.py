@@ -19,6 +19,18 @@ PositiveInt = Annotated[int, Field(ge=1)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Style = Literal["plain", "completion", "llama2-chat", "chatml"]
 Dtype = Literal["float32", "bfloat16"]
+Remat = Literal[
+    "none",
+    "products",
+    "attention+gate+up",
+    "attention+qkv+middle",
+    "attention+gate+middle",
+    "attention+gate",
+    "attention",
+    "full",
+    "auto",
+]
+SavedTensor = Literal["attention", "query", "key", "value", "middle", "gate", "up"]
 Metric = Literal["validation_loss", "label_f1"]
 
 
@@ -43,8 +55,10 @@ class ModelSection(Section):
     """Of activations and matrix products; master weights stay in `parameter_dtype`."""
     parameter_dtype: Dtype = "float32"
     """Of the master weights. bfloat16 swallows updates at a learning rate of 1e-5."""
-    remat: Literal["none", "full"] = "full"
-    """What the backward pass recomputes: `none` of a layer, or the `full` layer."""
+    remat: Remat | tuple[SavedTensor, ...] = "full"
+    """What the backward pass recomputes, from `none` to `full`; a list of tensors to keep; or `auto`."""
+    offload: bool = False
+    """Keep the tensors that `remat` keeps in the memory of the host."""
 
 
 class DataSection(Section):

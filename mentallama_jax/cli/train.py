@@ -156,6 +156,11 @@ def _label_f1(config: "RunConfig", model: "LlamaConfig") -> "LabelF1":
     from mentallama_jax.evaluation.predictions import Prediction
     from mentallama_jax.generation.answers import Settings, answer_records
 
+    if config.mesh.sequence > 1:
+        raise UserError(
+            f"mesh.sequence {config.mesh.sequence}: answers for label_f1 are generated token by token, which cannot be "
+            "cut; set mesh.sequence=1 or evaluation.generate_rows=0"
+        )
     answer = partial(
         answer_records,
         config=model,

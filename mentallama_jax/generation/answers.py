@@ -15,6 +15,7 @@ from mentallama_jax.generation.batching import batches_by_length, pad_left
 from mentallama_jax.generation.cache import unroll
 from mentallama_jax.generation.decode import generate
 from mentallama_jax.generation.labels import pad_candidates, score_candidates
+from mentallama_jax.generation.placement import whole_batch
 from mentallama_jax.generation.sampling import Sampling, row_keys
 from mentallama_jax.imhi.prompts import (
     Encoded,
@@ -98,7 +99,7 @@ def answer_batches(
     prompts = _prompts(records, config, tokenizer, style, max_length, settings.max_new_tokens)
     end_ids = tuple(sorted({end_id(style, tokenizer), tokenizer.eos_id}))
     model = unroll(config, params, dtype, donate=donate)
-    batch_size = min(settings.batch_size, max(1, len(records)))
+    batch_size = whole_batch(min(settings.batch_size, max(1, len(records))))
     for batch in batches_by_length([len(prompt.tokens) for prompt in prompts], batch_size):
         tokens_BP, lengths_B = pad_left([prompts[index].tokens for index in batch], batch_size)
         ids = [records[index].id for index in batch]
@@ -176,7 +177,7 @@ def score_batches(
     most = max(map(len, candidates.values()))
     prompts = _prompts(records, config, tokenizer, style, max_length, U)
     model = unroll(config, params, dtype, donate=donate)
-    batch_size = min(settings.batch_size, max(1, len(records)))
+    batch_size = whole_batch(min(settings.batch_size, max(1, len(records))))
     for C in (2, most):
         group = [index for index, record in enumerate(records) if (len(answers[record.dataset]) == 2) == (C == 2)]
         for batch in batches_by_length([len(prompts[index].tokens) for index in group], batch_size):

@@ -5,16 +5,21 @@ G = N / K, R = T * G, H head width, V vocabulary. Prompts are padded on the left
 token to the same slot; a row's positions count from its first real token, so padding changes nothing.
 """
 
-from functools import partial
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
 
 from mentallama_jax.models.attention import Places, attention
 from mentallama_jax.models.llama import DecoderLayer, LlamaConfig, Params, RMSNorm, bind
 from mentallama_jax.models.rotary import rotary_tables
+from mentallama_jax.parallel.rules import constrain, current_mesh
 
+CACHE = ("batch", "heads", None, None)
+"""Names of the dimensions of cached keys and values; slots are not cut, as each step writes one of them."""
 _MASKED = -0.7 * float(jnp.finfo(jnp.float32).max)
 
 
@@ -56,7 +61,7 @@ def unroll(config: LlamaConfig, params: Params, dtype: Any, *, donate: bool = Fa
     stacked, structure = jax.tree.flatten(model.layers)
     split = []
     for array in stacked:
-        split.append(_split(array, dtype))
+        split.append(_split(dtype, _of_one_layer(array))(array))
         if donate:
             jax.block_until_ready(split[-1])
             array.delete()
@@ -69,9 +74,31 @@ def unroll(config: LlamaConfig, params: Params, dtype: Any, *, donate: bool = Fa
     )
 
 
-@partial(jax.jit, static_argnames="dtype")
-def _split(stacked: jax.Array, dtype: Any) -> tuple[jax.Array, ...]:
-    return tuple(stacked[layer].astype(dtype) for layer in range(stacked.shape[0]))
+@lru_cache(maxsize=64)
+def _split(dtype: Any, sharding: NamedSharding | None) -> Callable[[jax.Array], tuple[jax.Array, ...]]:
+    """The jitted cut of a stack into layers, each born where `sharding` says."""
+
+    def split(stacked: jax.Array) -> tuple[jax.Array, ...]:
+        return tuple(stacked[layer].astype(dtype) for layer in range(stacked.shape[0]))
+
+    return jax.jit(split, out_shardings=sharding)
+
+
+def _of_one_layer(stacked: jax.Array) -> NamedSharding | None:
+    """The sharding of a stack without its first dimension, which no rule cuts; None on one device."""
+    if current_mesh() is None or not isinstance(stacked.sharding, NamedSharding):
+        return None
+    return NamedSharding(stacked.sharding.mesh, PartitionSpec(*stacked.sharding.spec[1:]))
+
+
+def _embed(model: UnrolledLlama, tokens_BT: jax.Array) -> jax.Array:
+    """[B, T, D]; on a mesh the table's width is gathered, so that each device looks its own rows up."""
+    table_VD = constrain(model.embedding_VD, "vocabulary", None)
+    return constrain(jnp.take(table_VD, tokens_BT, axis=0), "batch", None, None)
+
+
+def _constrained(keys_BKHS: jax.Array, values_BKSH: jax.Array) -> LayerCache:
+    return LayerCache(constrain(keys_BKHS, *CACHE), constrain(values_BKSH, *CACHE))
 
 
 def prefill(
@@ -93,21 +120,21 @@ def prefill(
     offsets_BP = jnp.arange(P) - (P - lengths_B[:, None])
     places = Places(jnp.maximum(offsets_BP, 0), (offsets_BP >= 0).astype(jnp.int32))
     rotary = rotary_tables(places.positions_BT, config.head_dim, config.rope_theta, config.rope_scaling)
-    x_BPD = jnp.take(model.embedding_VD, tokens_BP, axis=0)
+    x_BPD = _embed(model, tokens_BP)
     caches = []
     for layer in model.layers:
 
         def attend(q_BPNH: jax.Array, k_BPKH: jax.Array, v_BPKH: jax.Array) -> jax.Array:
             free = slots - P
             caches.append(
-                LayerCache(
+                _constrained(
                     jnp.pad(jnp.transpose(k_BPKH, (0, 2, 3, 1)), ((0, 0), (0, 0), (0, 0), (0, free))),
                     jnp.pad(jnp.transpose(v_BPKH, (0, 2, 1, 3)), ((0, 0), (0, 0), (0, free), (0, 0))),
                 )
             )
             return attention(q_BPNH, k_BPKH, v_BPKH, places)
 
-        x_BPD = layer(x_BPD, rotary, attend)
+        x_BPD = constrain(layer(x_BPD, rotary, attend), "batch", None, None)
     return model.final_norm(x_BPD[:, -1]), tuple(caches)
 
 
@@ -135,7 +162,7 @@ def extend(
         [B, T, D]: hidden states after the final norm. The cache with the tokens in it.
     """
     rotary = rotary_tables(positions_BT, config.head_dim, config.rope_theta, config.rope_scaling)
-    x_BTD = jnp.take(model.embedding_VD, tokens_BT, axis=0)
+    x_BTD = _embed(model, tokens_BT)
     caches = []
     for layer, layer_cache in zip(model.layers, cache, strict=True):
 
@@ -145,7 +172,7 @@ def extend(
             caches.append(_write(before, k_BTKH, v_BTKH, slot))
             return _cached_attention(q_BTNH, caches[-1], visible_BTS)
 
-        x_BTD = layer(x_BTD, rotary, attend)
+        x_BTD = constrain(layer(x_BTD, rotary, attend), "batch", None, None)
     return model.final_norm(x_BTD), tuple(caches)
 
 
@@ -160,7 +187,7 @@ def logits(model: UnrolledLlama, hidden_BD: jax.Array) -> jax.Array:
 
 def _write(cache: LayerCache, k_BTKH: jax.Array, v_BTKH: jax.Array, slot: jax.Array | int) -> LayerCache:
     k_BKHT, v_BKTH = jnp.transpose(k_BTKH, (0, 2, 3, 1)), jnp.transpose(v_BTKH, (0, 2, 1, 3))
-    return LayerCache(
+    return _constrained(
         jax.lax.dynamic_update_slice(cache.keys_BKHS, k_BKHT, (0, 0, 0, slot)),
         jax.lax.dynamic_update_slice(cache.values_BKSH, v_BKTH, (0, 0, slot, 0)),
     )
@@ -176,4 +203,5 @@ def _cached_attention(q_BTNH: jax.Array, cache: LayerCache, visible_BTS: jax.Arr
     scores = jnp.where(visible_BTS[:, None, :, None], scores.reshape(B, K, T, G, S), _MASKED)
     weights_BKRS = jax.nn.softmax(scores, axis=-1).astype(cache.values_BKSH.dtype).reshape(B, K, T * G, S)
     out_BKRH = jnp.einsum("BKRS,BKSH->BKRH", weights_BKRS, cache.values_BKSH)
-    return out_BKRH.reshape(B, K, T, G, H).swapaxes(1, 2).reshape(B, T, N, H)
+    out_BTNH = out_BKRH.reshape(B, K, T, G, H).swapaxes(1, 2).reshape(B, T, N, H)
+    return constrain(out_BTNH, "batch", None, "heads", None)

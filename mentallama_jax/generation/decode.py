@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from mentallama_jax.generation.cache import Cache, UnrolledLlama, extend, logits, prefill
 from mentallama_jax.generation.sampling import Sampling, next_tokens
 from mentallama_jax.models.llama import LlamaConfig
+from mentallama_jax.parallel.rules import constrain
 
 
 class Generated(NamedTuple):
@@ -85,4 +86,6 @@ def generate(
     hidden_BD, cache = prefill(model, config, tokens_BP, lengths_B, slots)
     nothing = Generated(jnp.zeros((B, max_new_tokens), jnp.int32), jnp.zeros(B, jnp.int32), lengths_B == 0)
     token_B, generated = choose(hidden_BD, 0, nothing)
-    return jax.lax.while_loop(unfinished, advance, _Loop(jnp.int32(1), token_B, cache, generated)).generated
+    answers = jax.lax.while_loop(unfinished, advance, _Loop(jnp.int32(1), token_B, cache, generated)).generated
+    # Whole on every device: each host reads all answers.
+    return Generated(*(constrain(x, *(None,) * x.ndim) for x in answers))

@@ -12,6 +12,7 @@ import numpy as np
 
 from mentallama_jax.generation.cache import UnrolledLlama, extend, logits, prefill
 from mentallama_jax.models.llama import LlamaConfig
+from mentallama_jax.parallel.rules import constrain
 
 
 @partial(jax.jit, static_argnames="config")
@@ -69,7 +70,7 @@ def score_candidates(
 
     # One candidate at a time: logits of all would be C times as large.
     scores_CB = jax.lax.map(score, (before_CBUD, candidates_BCU.swapaxes(0, 1), candidate_lengths_BC.T))
-    return scores_CB.T
+    return constrain(scores_CB.T, None, None)  # whole on every device: each host reads all scores
 
 
 def pad_candidates(

@@ -12,6 +12,8 @@ block (with their G heads folded in), S keys that the block sees.
 import jax
 import jax.numpy as jnp
 
+from mentallama_jax.models.remat import ATTENTION, kept_as
+
 BLOCK = 128
 _MASKED = -0.7 * float(jnp.finfo(jnp.float32).max)
 
@@ -76,7 +78,7 @@ def _forward(q_RTGH, k_RTH, v_RTH, segment_ids_RT):  # type: ignore[no-untyped-d
         real = (segment_ids_RT[:, start : start + BLOCK] != 0)[:, :, None, None]
         outputs.append(jnp.where(real, out / total.astype(out.dtype), 0))
         log_sums.append(jnp.where(real, jnp.log(total) + peak, 0))
-    out_RTGH, log_sum_RTG1 = jnp.concatenate(outputs, 1), jnp.concatenate(log_sums, 1)
+    out_RTGH, log_sum_RTG1 = (kept_as(ATTENTION, jnp.concatenate(x, 1)) for x in (outputs, log_sums))
     return out_RTGH, (q_RTGH, k_RTH, v_RTH, segment_ids_RT, out_RTGH, log_sum_RTG1)
 
 

@@ -8,13 +8,15 @@ the layers' parameters are stacked along a leading L and run under `lax.scan`.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx, traverse_util
 
+from mentallama_jax.config import Remat, SavedTensor
 from mentallama_jax.models.attention import Places, attention
+from mentallama_jax.models.remat import kept_as, rematerialised
 from mentallama_jax.models.rotary import RopeScaling, apply_rotary, rotary_tables
 from mentallama_jax.parallel.rules import Names, constrain, current_mesh
 
@@ -93,12 +95,33 @@ class Attention(nnx.Module):
     def __call__(self, x_BTD: jax.Array, rotary: tuple[jax.Array, jax.Array], attend: Attend) -> jax.Array:
         """Project, rotate, let `attend` mix the tokens, project back."""
         heads = ("batch", "length", "heads", None)
-        q_BTNH = apply_rotary(constrain(_project(x_BTD, self.query[...]), *heads), *rotary)
-        k_BTKH = apply_rotary(constrain(_project(x_BTD, self.key[...]), *heads), *rotary)
-        v_BTKH = constrain(_project(x_BTD, self.value[...]), *heads)
+        q_BTNH = kept_as("query", apply_rotary(constrain(_project(x_BTD, self.query[...]), *heads), *rotary))
+        k_BTKH = kept_as("key", apply_rotary(constrain(_project(x_BTD, self.key[...]), *heads), *rotary))
+        v_BTKH = kept_as("value", constrain(_project(x_BTD, self.value[...]), *heads))
         o_BTNH = attend(q_BTNH, k_BTKH, v_BTKH)
         N, H, D = self.output.shape
         return _project(o_BTNH.reshape(*x_BTD.shape[:-1], N * H), self.output[...].reshape(N * H, D))
+
+
+@jax.custom_vjp
+def _gradient_formed_once(x: jax.Array) -> jax.Array:
+    """`x` itself; its gradient is written out before it is used.
+
+    The compiler for TPUs would else compute the gradient of the SwiGLU again within each of the products that read
+    it, at the price of a fifth of their time.
+    """
+    return x
+
+
+def _same(x: jax.Array) -> tuple[jax.Array, None]:
+    return x, None
+
+
+def _written_out(_: None, gradient: jax.Array) -> tuple[jax.Array]:
+    return (jax.lax.optimization_barrier(gradient),)
+
+
+_gradient_formed_once.defvjp(_same, _written_out)
 
 
 class Mlp(nnx.Module):
@@ -112,7 +135,9 @@ class Mlp(nnx.Module):
 
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
         """Map [B, T, D] to [B, T, D]."""
-        hidden_BTF = jax.nn.silu(_project(x_BTD, self.gate[...])) * _project(x_BTD, self.up[...])
+        gate_BTF = kept_as("gate", _gradient_formed_once(_project(x_BTD, self.gate[...])))
+        up_BTF = kept_as("up", _gradient_formed_once(_project(x_BTD, self.up[...])))
+        hidden_BTF = jax.nn.silu(gate_BTF) * up_BTF
         return _project(constrain(hidden_BTF, "batch", "length", "feed_forward"), self.down[...])
 
 
@@ -128,7 +153,7 @@ class DecoderLayer(nnx.Module):
 
     def __call__(self, x_BTD: jax.Array, rotary: tuple[jax.Array, jax.Array], attend: Attend) -> jax.Array:
         """Map [B, T, D] to [B, T, D]. Of a stacked layer, call one slice (as `lax.scan` hands it over)."""
-        x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), rotary, attend)
+        x_BTD = kept_as("middle", x_BTD + self.attention(self.attention_norm(x_BTD), rotary, attend))
         return x_BTD + self.mlp(self.mlp_norm(x_BTD))
 
 
@@ -162,7 +187,8 @@ class Llama(nnx.Module):
         segment_ids_BT: jax.Array,
         *,
         dtype: Any,
-        remat: Literal["none", "full"],
+        remat: Remat | tuple[SavedTensor, ...],
+        offload: bool,
     ) -> jax.Array:
         """Hidden states after the final norm for packed rows.
 
@@ -171,7 +197,8 @@ class Llama(nnx.Module):
             positions_BT: int32 positions, restarting at 0 in each segment.
             segment_ids_BT: int32; tokens see earlier tokens of their own segment only; 0 is padding.
             dtype: of the activations and matrix products.
-            remat: what the backward pass recomputes: nothing of a layer, or the full layer.
+            remat: what of a layer is kept for the backward pass, see `models.remat`.
+            offload: whether that is kept in the memory of the host.
 
         Returns:
             [B, T, D] in `dtype`.
@@ -189,10 +216,10 @@ class Llama(nnx.Module):
         def body(x_BTD: jax.Array, layer: DecoderLayer) -> tuple[jax.Array, None]:
             return constrain(layer(x_BTD, rotary, attend), "batch", "length", None), None
 
-        if remat == "full":
-            body = jax.checkpoint(body, prevent_cse=False)
+        # Stacked in `dtype` before the loop, so that their gradients are stacked in it too.
+        layers = jax.tree.map(lambda weight: weight.astype(dtype), self.layers)
         x_BTD = constrain(self.embed(tokens_BT, dtype), "batch", "length", None)
-        x_BTD, _ = jax.lax.scan(body, x_BTD, self.layers)
+        x_BTD, _ = jax.lax.scan(rematerialised(body, remat, offload), x_BTD, layers)
         return self.final_norm(x_BTD)
 
     def head_DV(self) -> jax.Array:
@@ -242,7 +269,7 @@ def forward(
 ) -> jax.Array:
     """Logits [B, T, V] fp32 of packed rows. Training uses `Llama.hidden` and never forms them whole."""
     model = bind(config, params)
-    x_BTD = model.hidden(tokens_BT, positions_BT, segment_ids_BT, dtype=dtype, remat="none")
+    x_BTD = model.hidden(tokens_BT, positions_BT, segment_ids_BT, dtype=dtype, remat="none", offload=False)
     return _project(x_BTD, model.head_DV()).astype(jnp.float32)
 
 

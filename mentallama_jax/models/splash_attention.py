@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernels
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 
+from mentallama_jax.models.remat import ATTENTION
+
 LANES = 128
 """Lengths and head widths are padded to whole vector registers of a TPU."""
 _BLOCKS = (512, 384, 256, LANES)
@@ -34,15 +36,15 @@ def splash_attention(
     T, N, H = q_BTNH.shape[1:]
     length, width = -(-T // LANES) * LANES, -(-H // LANES) * LANES
     attend = _kernel(length, N, interpret)
+    v_masked = jnp.where((segment_ids_BT != 0)[:, :, None, None], v_BTKH, 0)
     heads_first = [
         jnp.pad(x, ((0, 0), (0, length - T), (0, 0), (0, width - H))).swapaxes(1, 2)
-        for x in (q_BTNH * jnp.asarray(H**-0.5, q_BTNH.dtype), k_BTKH, v_BTKH)
+        for x in (q_BTNH * jnp.asarray(H**-0.5, q_BTNH.dtype), k_BTKH, v_masked)
     ]
     # Padding meets padding, so that no row of the softmax is empty; what comes of it is cleared below.
     segments_BT = jnp.pad(segment_ids_BT, ((0, 0), (0, length - T)))
     out_BNTH: Any = jax.vmap(attend)(*heads_first, kernels.SegmentIds(segments_BT, segments_BT))
-    out_BTNH = out_BNTH.swapaxes(1, 2)[:, :T, :, :H]
-    return jnp.where((segment_ids_BT != 0)[:, :, None, None], out_BTNH, 0)
+    return out_BNTH.swapaxes(1, 2)[:, :T, :, :H]
 
 
 def _kernel(length: int, heads: int, interpret: bool) -> kernels.SplashAttentionKernel:
@@ -54,7 +56,15 @@ def _kernel(length: int, heads: int, interpret: bool) -> kernels.SplashAttention
         block_q_dkv=block,
         block_kv_dkv=block,
         block_kv_dkv_compute=block,
-        use_fused_bwd_kernel=True,
+        block_q_dq=block,
+        block_kv_dq=block,
     )
     causal = masks.MultiHeadMask([masks.CausalMask((length, length))] * heads)
-    return kernels.make_splash_mha(causal, block_sizes=sizes, head_shards=1, q_seq_shards=1, interpret=interpret)
+    return kernels.make_splash_mha(
+        causal,
+        block_sizes=sizes,
+        head_shards=1,
+        q_seq_shards=1,
+        residual_checkpoint_name=ATTENTION,
+        interpret=interpret,
+    )

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
 import jax
+from jax.experimental.mesh_utils import create_hybrid_device_mesh
 from jax.sharding import AxisType, Mesh
 
 from mentallama_jax.config import MeshSection
@@ -18,7 +19,8 @@ def make_mesh(config: MeshSection, devices: Sequence[jax.Device] | None = None) 
     """The mesh that a config asks for, over all devices of all processes by default.
 
     Where `fsdp` is null it takes the devices that the other axes leave. Where it is given, one process may use fewer
-    devices than it has: the first ones are taken. The compiler places what no rule fixes (`AxisType.Auto`).
+    devices than it has: the first ones are taken. Of several slices, `data` crosses from one to the next. The
+    compiler places what no rule fixes (`AxisType.Auto`).
 
     Raises:
         UserError: the axes do not multiply to the number of devices.
@@ -35,7 +37,14 @@ def make_mesh(config: MeshSection, devices: Sequence[jax.Device] | None = None) 
             f"mesh: {asked} is {math.prod(sizes)} devices and there are {len(devices)}; "
             "change mesh.data, mesh.tensor or mesh.sequence, and leave mesh.fsdp null to take the rest"
         )
-    return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+    types = (AxisType.Auto,) * len(AXES)
+    slices = len({getattr(device, "slice_index", 0) for device in devices})
+    if slices == 1:
+        return jax.make_mesh(sizes, AXES, axis_types=types, devices=devices)
+    if config.data % slices:
+        raise UserError(f"mesh: {slices} slices want a mesh.data that is a multiple of {slices}")
+    placed = create_hybrid_device_mesh((config.data // slices, *sizes[1:]), (slices, 1, 1, 1), devices)
+    return Mesh(placed, AXES, axis_types=types)
 
 
 def use_mesh(mesh: Mesh) -> AbstractContextManager[object]:

@@ -41,6 +41,7 @@ def loss_sum(params: Params, model_config: LlamaConfig, config: RunConfig, batch
         batch["segment_ids"],
         dtype=jnp.dtype(config.model.compute_dtype),
         remat=config.model.remat,
+        offload=config.model.offload,
     )
     targets_BT, mask_BT = next_token_targets(batch)
     return cross_entropy_sum(hidden_BTD, model.head_DV(), targets_BT, mask_BT)

@@ -247,7 +247,7 @@ def loss_of() -> Callable[[Batch], float]:
     def loss(arrays: dict[str, jax.Array]) -> jax.Array:
         model = bind(config, params)
         hidden_BTD = model.hidden(
-            arrays["tokens"], arrays["positions"], arrays["segment_ids"], dtype=jnp.float32, remat="none"
+            arrays["tokens"], arrays["positions"], arrays["segment_ids"], dtype=jnp.float32, remat="none", offload=False
         )
         targets_BT, mask_BT = next_token_targets(arrays)
         hidden_TD = hidden_BTD.reshape(-1, config.hidden_size)

@@ -1,0 +1,169 @@
+"""`mentallama plan`: will a training job fit, how fast will it be, what will it cost?"""
+
+import argparse
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+from mentallama_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from mentallama_jax.config import RunConfig
+    from mentallama_jax.models.llama import LlamaConfig
+    from mentallama_jax.planning.recipe import Recipe
+
+_DESCRIPTION = """\
+Compile the very training step of a config for chips that are not here, with the TPU compiler itself (extra `tpu`), and
+report memory, operations, communication, time, hours and money. Nothing is rented, loaded or trained. CONFIG and
+key=value are those of `mentallama train`. v5e-N and v6e-N count chips, v4-N and v5p-N count TensorCores, two a chip.
+For GPUs (h100-N, a100-N) nothing can be compiled here: formulas, and the report says so.
+
+The time is a range: with all communication hidden behind computation, and with none. Its computing part is the
+compiler's own estimate, plus a formula for attention kernels, for which the compiler has none.
+"""
+
+_EPILOG = """\
+examples (changes to the config stand before the options):
+  mentallama plan configs/llama2-7b.yaml --topology v5e-64
+  mentallama plan configs/llama2-7b.yaml --topology v5e-32 --topology v5p-16 --search
+  mentallama plan configs/llama2-7b.yaml mesh.data=2 training.micro_batch_rows=512 training.batch_size=512 \\
+      training.batch_unit=rows --topology v5e-256 --slices 2 --json
+"""
+
+_HUB_SHAPES = {
+    "meta-llama/Llama-2-7b-hf": "llama2-7b",
+    "meta-llama/Llama-2-7b-chat-hf": "llama2-chat-7b",
+    "meta-llama/Llama-2-13b-hf": "llama2-13b",
+    "meta-llama/Llama-2-13b-chat-hf": "llama2-chat-13b",
+    "meta-llama/Llama-2-70b-hf": "llama2-70b",
+}
+"""Shapes that are known without asking the hub, whose files need a licence."""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the subcommand."""
+    parser = subparsers.add_parser(
+        "plan",
+        help="will a job fit on TPUs or GPUs, how fast, how dear",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("config", metavar="CONFIG", help="YAML file, such as configs/llama2-7b.yaml")
+    parser.add_argument("overrides", metavar="key=value", nargs="*", help="changes to it")
+    parser.add_argument(
+        "--topology", action="append", required=True, metavar="NAME", help="v5e-64, v5p-64, v5e:4x8, h100-8; may repeat"
+    )
+    parser.add_argument("--slices", type=int, default=1, metavar="N", help="slices or nodes joined by a network (1)")
+    parser.add_argument("--search", action="store_true", help="try meshes, micro-batches and remat, and rank them")
+    parser.add_argument("--limit", type=int, default=6, metavar="N", help="compilations a topology of --search (6)")
+    parser.add_argument("--price", type=float, metavar="DOLLARS", help="for an hour of a chip, in place of the table's")
+    parser.add_argument("--data", action="store_true", help="pack the config's own data rather than assume lengths")
+    parser.add_argument("--rows", type=int, default=72093, metavar="N", help="training examples, where assumed (72093)")
+    parser.add_argument("--mean-tokens", type=float, default=182.0, metavar="N", help="of an example, assumed (182)")
+    parser.add_argument(
+        "--kernel-efficiency", type=float, default=0.5, metavar="X", help="share of the peak of attention kernels (0.5)"
+    )
+    parser.add_argument("--cache-dir", default=".cache/plan", metavar="DIR", help="where compiled figures are kept")
+    parser.add_argument("--json", action="store_true", help="print every figure as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Plan; 0 where something fits, 1 where nothing does."""
+    from rich.console import Console
+
+    from mentallama_jax.config import load_config
+    from mentallama_jax.planning.plan import make_plan
+    from mentallama_jax.planning.prices import chip_price
+    from mentallama_jax.planning.report import as_json, show, show_ranking
+    from mentallama_jax.planning.topologies import parse_topology
+
+    _check(options)
+    console = Console(width=None if sys.stdout.isatty() else 130)
+    config = load_config(options.config, options.overrides)
+    topologies = [parse_topology(name, options.slices) for name in options.topology]
+    model, recipe = _shape(config), _recipe(config, options)
+    if options.search:
+        plans = _search(options, model, config, topologies, recipe)
+    else:
+        given = (options.cache_dir, options.kernel_efficiency)
+        plans = [
+            make_plan(model, _rows(config, topology), topology, recipe, chip_price(topology, options.price), *given)
+            for topology in topologies
+        ]
+    if options.json:
+        print(json.dumps([as_json(plan) for plan in plans], indent=1))
+    elif options.search:
+        show_ranking(plans, console)
+    else:
+        for plan in plans:
+            show(plan, console)
+    return 0 if any(plan.fits for plan in plans) else 1
+
+
+def _rows(config: "RunConfig", topology: Any) -> "RunConfig":
+    from mentallama_jax.planning.plan import with_whole_rows
+
+    whole = with_whole_rows(config, topology)
+    rows = whole.training.micro_batch_rows
+    if rows != config.training.micro_batch_rows:
+        print(
+            f"warning: training.micro_batch_rows {config.training.micro_batch_rows} does not divide on "
+            f"{topology.name}; planned with {rows}, so train with training.micro_batch_rows={rows}",
+            file=sys.stderr,
+        )
+    return whole
+
+
+def _check(options: argparse.Namespace) -> None:
+    for name in ("limit", "price", "rows", "mean_tokens", "kernel_efficiency"):
+        value = getattr(options, name)
+        if value is not None and value <= 0:
+            raise UserError(f"--{name.replace('_', '-')}: must be above 0")
+    if options.kernel_efficiency > 1:
+        raise UserError("--kernel-efficiency: a share of the peak, at most 1")
+
+
+def _search(
+    options: argparse.Namespace, model: "LlamaConfig", config: "RunConfig", topologies: Any, recipe: "Recipe"
+) -> Any:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from mentallama_jax.planning.search import search
+
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("", total=None)
+        return search(
+            model,
+            config,
+            topologies,
+            recipe,
+            limit=options.limit,
+            price=options.price,
+            cache_dir=options.cache_dir,
+            kernel_efficiency=options.kernel_efficiency,
+            progress=lambda done, total, what: bar.update(task, completed=done, total=total, description=what),
+        )
+
+
+def _shape(config: "RunConfig") -> "LlamaConfig":
+    from mentallama_jax.formats.load import load_model_config
+    from mentallama_jax.models.presets import PRESETS
+
+    source = _HUB_SHAPES.get(config.model.source, config.model.source)
+    return PRESETS[source] if source in PRESETS else load_model_config(source, revision=config.model.revision)
+
+
+def _recipe(config: "RunConfig", options: argparse.Namespace) -> "Recipe":
+    from mentallama_jax.planning.recipe import Assumptions, assumed_recipe, recipe_of_lengths
+
+    if not options.data:
+        return assumed_recipe(config, Assumptions(options.rows, options.mean_tokens))
+    from mentallama_jax.cli.train import base_model
+    from mentallama_jax.training.examples import load_examples
+
+    examples = load_examples(config, base_model(config).tokenizer, lambda _: None)
+    return recipe_of_lengths(config, examples.train.lengths)

@@ -1,0 +1,241 @@
+"""The very step that `train` runs, compiled for chips that are not here.
+
+Each compilation is a process of its own (`python -m mentallama_jax.planning.compilation`, a `Job` as JSON on standard
+input, a `Compiled` on standard output): the environment that the TPU compiler wants stays there, its noise is kept
+out, and a crash of it is a result like any other.
+"""
+
+import importlib.metadata
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from mentallama_jax.config import RunConfig, parse_config
+from mentallama_jax.errors import UserError
+from mentallama_jax.models.llama import LlamaConfig
+from mentallama_jax.models.rotary import RopeScaling
+from mentallama_jax.planning.cache import Cache
+from mentallama_jax.planning.hlo import Program, read_program
+from mentallama_jax.planning.topologies import Topology
+
+READER = "1"
+"""Of what is read from a text; a part of the cache's key, raised when `hlo` counts differently."""
+TOTAL_STEPS = 1000
+"""Of the schedule; no figure depends on it."""
+_UNITS = {"": 1, "B": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One training step to compile: `micro_batches` of `config.training.micro_batch_rows` rows an update."""
+
+    model: LlamaConfig
+    config: RunConfig
+    topology: Topology
+    micro_batches: int = 1
+    cache_dir: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """What the compiler says of a job.
+
+    Attributes:
+        fits: whether the program fits into the memory of a device.
+        arguments: bytes of the state and the batch on a device.
+        temporaries: bytes besides; where it does not fit, what the compiler asked for as far as it says.
+        code: bytes.
+        largest: (bytes, name) of the largest buffers where it does not fit and the compiler lists them.
+        problem: the compiler's own words where there is no program.
+        seconds: that lowering and compiling took when it was done.
+        cached: whether the figures come from an earlier compilation.
+        program: what it does; None where there is none.
+    """
+
+    fits: bool
+    arguments: int = 0
+    temporaries: int = 0
+    code: int = 0
+    largest: tuple[tuple[int, str], ...] = ()
+    problem: str = ""
+    seconds: tuple[float, float] = (0.0, 0.0)
+    cached: bool = False
+    program: Program | None = field(default=None)
+
+    @property
+    def memory(self) -> int:
+        """Bytes of a device."""
+        return self.arguments + self.temporaries + self.code
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, for `from_json`."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Compiled":
+        """What `to_json` gave."""
+        program = Program.from_json(values["program"]) if values["program"] else None
+        largest = tuple((int(size), str(name)) for size, name in values["largest"])
+        return cls(**{**values, "program": program, "largest": largest, "seconds": tuple(values["seconds"])})
+
+
+def compile_job(job: Job) -> Compiled:
+    """Compile in a process of its own, or take the figures from the cache.
+
+    Raises:
+        UserError: the TPU compiler is not installed, or the job is one that `train` would refuse too.
+    """
+    if importlib.util.find_spec("libtpu") is None:
+        raise UserError("the TPU compiler is not installed; it comes with: pip install 'mentallama-jax[tpu]'")
+    environment = os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "TPU_SKIP_MDS_QUERY": "1",
+        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+    }
+    values = {**asdict(job), "config": job.config.model_dump(mode="json")}
+    command = [sys.executable, "-m", "mentallama_jax.planning.compilation"]
+    done = subprocess.run(
+        command, input=json.dumps(values), capture_output=True, text=True, env=environment, check=False
+    )
+    if done.returncode != 0 or not done.stdout.strip():
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        return Compiled(fits=False, problem=f"the compiler ended with status {done.returncode}: {last[:300]}")
+    answer = json.loads(done.stdout.splitlines()[-1])
+    if "error" in answer:
+        raise UserError(answer["error"])
+    return Compiled.from_json(answer)
+
+
+def lower_step(job: Job) -> tuple[Any, dict[str, int]]:
+    """The lowered training step of a job, and the sizes of its mesh axes.
+
+    Raises:
+        UserError: dimensions that do not divide along the mesh.
+    """
+    from jax.experimental import topologies
+
+    from mentallama_jax.parallel.mesh import make_mesh
+
+    asked = {"num_slices": job.topology.slices} if job.topology.slices > 1 else {}
+    described = topologies.get_topology_desc(platform="tpu", topology_name=job.topology.compiler_name, **asked)
+    mesh = make_mesh(job.config.mesh, described.devices)
+    return lower_on(job.model, job.config, mesh, job.micro_batches), dict(mesh.shape)
+
+
+def lower_on(model: LlamaConfig, config: RunConfig, mesh: Any, micro_batches: int) -> Any:
+    """The lowered training step on a mesh of devices, here or elsewhere.
+
+    Raises:
+        UserError: dimensions that do not divide along the mesh.
+    """
+    import jax
+    import numpy as np
+    from jax.sharding import NamedSharding, PartitionSpec
+
+    from mentallama_jax.parallel.mesh import use_mesh
+    from mentallama_jax.parallel.rules import spec
+    from mentallama_jax.training.placement import abstract_state, check_batch
+    from mentallama_jax.training.step import make_train_step
+
+    check_batch(model, config, mesh)
+    with use_mesh(mesh):
+        state = abstract_state(model, config, TOTAL_STEPS, mesh)
+        rows = NamedSharding(mesh, PartitionSpec(None, *spec("batch", "length")))
+        shape = (micro_batches, config.training.micro_batch_rows, config.data.max_length)
+        names = ("tokens", "segment_ids", "positions", "loss_mask")
+        batch = {name: jax.ShapeDtypeStruct(shape, np.int32, sharding=rows) for name in names}
+        whole = NamedSharding(mesh, PartitionSpec())
+        batch["micro_batches"] = jax.ShapeDtypeStruct((), np.int32, sharding=whole)
+        shardings = jax.tree.map(lambda x: x.sharding, state)
+        step: Any = make_train_step(model, config, TOTAL_STEPS, shardings)
+        return step.lower(state, batch)
+
+
+def compile_here(job: Job) -> Compiled:
+    """Compile in this process, whose environment must be that of `compile_job`."""
+    start = time.perf_counter()
+    lowered, mesh = lower_step(job)
+    cache = Cache(Path(job.cache_dir) if job.cache_dir else None)
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in ("jax", "jaxlib", "libtpu")]
+    flags = [os.environ.get(name, "") for name in ("XLA_FLAGS", "LIBTPU_INIT_ARGS")]
+    place = f"{job.topology.compiler_name} x{job.topology.slices} {mesh} {job.micro_batches}"
+    key = Cache.key(READER, place, *versions, *flags, lowered.as_text())
+    lowering = time.perf_counter() - start
+    kept = cache.read(key)
+    if kept is not None:
+        return replace(Compiled.from_json(kept), cached=True)
+    try:
+        compiled = lowered.compile()
+    except Exception as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        result = read_out_of_memory(str(error))
+    else:
+        memory = compiled.memory_analysis()
+        result = Compiled(
+            fits=True,
+            arguments=memory.argument_size_in_bytes,
+            temporaries=memory.temp_size_in_bytes,
+            code=memory.generated_code_size_in_bytes,
+            program=read_program(compiled.as_text(), mesh, job.micro_batches),
+        )
+    result = replace(result, seconds=(lowering, time.perf_counter() - start - lowering))
+    cache.write(key, result.to_json())
+    return result
+
+
+def read_out_of_memory(message: str) -> Compiled:
+    """The compiler's refusal: how much it wanted and, where it lists them, its largest buffers."""
+    wanted = re.search(r"(?:required for HLO temporaries \(|Used |Program hbm requirement )([\d.]+)([KMGT]?)", message)
+    buffers = re.findall(
+        r"^\s*(?:\d+\.\s+)?Size: ([\d.]+)([KMGT]?)B?\s*\n(?:.*\n)*?\s*(?:Operator: op_name=\"|XLA label: |Shape: )(.+)",
+        message,
+        re.MULTILINE,
+    )
+    return Compiled(
+        fits=False,
+        temporaries=_bytes(wanted[1], wanted[2]) if wanted else 0,
+        largest=tuple((_bytes(size, unit), name.split('"')[0].strip()) for size, unit, name in buffers[:10]),
+        problem=message.splitlines()[0].strip()[:300],
+    )
+
+
+def _bytes(number: str, unit: str) -> int:
+    return int(float(number) * _UNITS[unit])
+
+
+def _model(values: dict[str, Any]) -> LlamaConfig:
+    scaling = values["rope_scaling"]
+    return LlamaConfig(**{**values, "rope_scaling": RopeScaling(**scaling) if scaling else None})
+
+
+def _main() -> None:
+    values = json.load(sys.stdin)
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what the compiler prints is not an answer
+    topology = Topology(**{**values["topology"], "shape": tuple(values["topology"]["shape"])})
+    job = Job(
+        _model(values["model"]),
+        parse_config(values["config"], "config"),
+        topology,
+        values["micro_batches"],
+        values["cache_dir"],
+    )
+    try:
+        answer = compile_here(job).to_json()
+    except UserError as error:
+        answer = {"error": str(error)}
+    print(json.dumps(answer), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,100 @@
+"""What a recipe asks of the chips: updates, rows, real tokens; from the run's own data, or from stated assumptions."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mentallama_jax.config import RunConfig
+from mentallama_jax.training.data import TrainingData
+from mentallama_jax.training.packing import PlanSettings
+from mentallama_jax.training.tokens import TokenStore
+
+PADDED_LENGTH = 2096
+"""Tokens of a row of the paper, one example in each: what packing is compared with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assumptions:
+    """Of data that are not here: the whole benchmark of the paper, and lengths as measured on a part of it.
+
+    Attributes:
+        rows: training examples.
+        mean_tokens: of an example, query and response, in LLaMA-2 tokens.
+        fill: real tokens as a share of what packing computes, micro-batches apart.
+    """
+
+    rows: int = 72093
+    mean_tokens: float = 182.0
+    fill: float = 0.985
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A whole training job.
+
+    Attributes:
+        source: where the figures come from, in words.
+        updates: of the job.
+        rows: packed rows of an update, on average.
+        tokens: real tokens of an update, on average.
+        most_rows: rows of the largest update.
+        row_length: tokens of a row.
+        examples: of an update.
+        padded: True where a row is one example.
+    """
+
+    source: str
+    updates: int
+    rows: float
+    tokens: float
+    most_rows: int
+    row_length: int
+    examples: float
+    padded: bool = False
+
+    def micro_batches(self, micro_batch_rows: int) -> int:
+        """Micro-batches that an update computes, whole ones."""
+        return math.ceil(self.rows / micro_batch_rows - 1e-9)
+
+    def real_share(self, micro_batch_rows: int) -> float:
+        """Real tokens as a share of what is computed."""
+        return self.tokens / (self.micro_batches(micro_batch_rows) * micro_batch_rows * self.row_length)
+
+    def as_padded(self, length: int = PADDED_LENGTH) -> "Recipe":
+        """The same examples, each in a row of its own of `length` tokens."""
+        rows = math.ceil(self.examples)
+        return Recipe(f"one example a row of {length}", self.updates, rows, self.tokens, rows, length, rows, True)
+
+
+def assumed_recipe(config: RunConfig, assumptions: Assumptions) -> Recipe:
+    """The job of a config over examples that are not here."""
+    training, length = config.training, config.data.max_length
+    if training.batch_unit == "rows":
+        tokens = training.batch_size * length * assumptions.fill
+        examples, rows = tokens / assumptions.mean_tokens, float(training.batch_size)
+    else:
+        examples = float(min(training.batch_size, assumptions.rows))
+        tokens = examples * assumptions.mean_tokens
+        rows = examples if config.data.layout == "bucketed" else float(math.ceil(tokens / (length * assumptions.fill)))
+    an_epoch = math.ceil(assumptions.rows / examples)
+    updates = training.steps or max(1, round((training.epochs or 1) * an_epoch))
+    source = f"assumed: {assumptions.rows:,} examples of {assumptions.mean_tokens:g} tokens on average"
+    return Recipe(source, updates, rows, tokens, math.ceil(rows), length, examples)
+
+
+def recipe_of_lengths(config: RunConfig, lengths: NDArray[np.int64]) -> Recipe:
+    """The job of a config over examples of these lengths: its very plan, of the first epoch, times the epochs."""
+    settings = PlanSettings.of(config)
+    count = len(lengths)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    empty = np.zeros(0, np.int32)
+    store = TokenStore("", ("",) * count, empty, offsets, np.ones(count, np.int32), np.zeros(count, np.int32))
+    data = TrainingData(store, settings, epochs=1)
+    updates = config.training.steps or max(1, round((config.training.epochs or 1) * data.steps))
+    tokens = float(lengths.sum()) / data.steps
+    computed = tokens / (1 - data.pad_share)
+    length = max(data.row_lengths)
+    rows = computed / length
+    return Recipe(f"data: {count:,} examples", updates, rows, tokens, data.rows, length, count / data.steps)

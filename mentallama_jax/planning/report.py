@@ -1,0 +1,244 @@
+"""A plan as a table for people and as JSON for programs."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from mentallama_jax.planning.cost import link_bytes
+from mentallama_jax.planning.plan import Plan
+from mentallama_jax.training.preflight import size
+
+RULE = (
+    "model FLOPs: 6 for each weight of a matrix product and token, attention at half of T x T; nothing recomputed; "
+    "MFU over all positions, tokens/s over real ones"
+)
+
+
+def warnings(plan: Plan) -> list[str]:
+    """What the user should know before paying."""
+    said, recipe, rows = [], plan.recipe, plan.config.training.micro_batch_rows
+    shards = plan.mesh["data"] * plan.mesh["fsdp"]
+    if not recipe.padded and shards > recipe.rows:
+        said.append(
+            f"an update of {recipe.examples:.0f} examples is only about {recipe.rows:.0f} packed rows, and {shards} "
+            "devices want a row each: the others compute padding. Take fewer chips, or cut rows by mesh.tensor or "
+            "mesh.sequence"
+        )
+    elif recipe.real_share(rows) < 0.9 and not recipe.padded:
+        said.append(
+            f"only {recipe.real_share(rows):.0%} of what is computed are real tokens: {recipe.rows:.0f} rows an update "
+            f"fill {plan.micro_batches} micro-batches of {rows} badly; choose a training.micro_batch_rows that divides "
+            "them better"
+        )
+    if not plan.fits:
+        said += [f"does not fit: {change}" for change in remedies(plan)]
+    elif plan.compiled.memory > 0.95 * plan.topology.device_memory:
+        said.append("less than 5 % of the memory is left; another version of the compiler may not fit it")
+    if plan.topology.is_gpu:
+        said.append(
+            "GPU figures are formulas, nothing was compiled: matrix products at half of the peak, parameters gathered "
+            "by the ring rule, activations good to a factor of about 1.7; no cycles, no kernels, no layouts"
+        )
+    if plan.topology.family == "v4":
+        said.append("the v4 compiler here has two devices a chip, with half of its memory each")
+    if plan.topology.slices > 1:
+        said.append(
+            "traffic between slices: gradients in float32, once an update, by the ring rule, at the published speed of "
+            "the network; the compiler's text leaves it to the runtime"
+        )
+    return said
+
+
+def remedies(plan: Plan) -> list[str]:
+    """What to change so that it fits, the cheapest first."""
+    shards = plan.mesh["data"] * plan.mesh["fsdp"]
+    changes = []
+    if plan.config.model.remat != "full":
+        changes.append("model.remat=full")
+    if plan.config.training.micro_batch_rows > shards:
+        changes.append(f"training.micro_batch_rows={shards}, a row a device")
+    changes.append("more chips, so that each holds less of the state, or a larger mesh.tensor")
+    if plan.config.optimizer.first_moment_dtype == "float32":
+        changes.append("optimizer.first_moment_dtype=bfloat16")
+    return changes
+
+
+def as_json(plan: Plan) -> dict[str, Any]:
+    """Every figure of a plan; bytes, seconds, dollars; ranges as [lower, upper]. Unknown ones are null."""
+    topology, compiled, program = plan.topology, plan.compiled, plan.compiled.program
+    values: dict[str, Any] = {
+        "topology": topology.name,
+        "compiler_topology": None if topology.is_gpu else topology.compiler_name,
+        "slices": topology.slices,
+        "chip": topology.chip.kind,
+        "chips": topology.chips,
+        "devices": topology.devices,
+        "mesh": plan.mesh,
+        "remat": plan.config.model.remat,
+        "micro_batch_rows": plan.config.training.micro_batch_rows,
+        "micro_batches": plan.micro_batches,
+        "row_length": plan.recipe.row_length,
+        "recipe": {
+            "source": plan.recipe.source,
+            "updates": plan.recipe.updates,
+            "examples": plan.recipe.examples,
+            "packed_rows": plan.recipe.rows,
+            "real_tokens": plan.recipe.tokens,
+            "real_share": plan.recipe.real_share(plan.config.training.micro_batch_rows),
+            "padded_over_packed": plan.padded_over_packed,
+        },
+        "fits": plan.fits,
+        "memory": {
+            "of_a_device": topology.device_memory,
+            "arguments": compiled.arguments,
+            "temporaries": compiled.temporaries,
+            "code": compiled.code,
+            "largest": [{"bytes": count, "name": name} for count, name in compiled.largest],
+        },
+        "problem": compiled.problem,
+        "compile_seconds": {"lower": compiled.seconds[0], "compile": compiled.seconds[1], "cached": compiled.cached},
+        "warnings": warnings(plan),
+        "rule": RULE,
+    }
+    if program is None or plan.time is None:
+        return values
+    return values | {
+        "matmul_flops": program.matmul_flops,
+        "model_flops_computed": plan.computed_flops,
+        "model_flops_real": plan.model_flops,
+        "cycles": program.cycles,
+        "cycles_by_category": program.categories,
+        "collectives": [
+            {
+                "kind": one.kind,
+                "axes": list(one.axes),
+                "devices": one.group,
+                "times": one.times,
+                "result_bytes": one.result_bytes,
+                "link_bytes": link_bytes(one),
+                "written": one.written,
+                "written_bytes": one.written_bytes,
+            }
+            for one in program.collectives
+        ],
+        "kernels": [{"name": k.name, "shape": list(k.shape), "launches": k.times} for k in program.kernels],
+        "top": [{"name": one.name, "times": one.times, "cycles": one.cycles} for one in program.top],
+        "seconds": {
+            "compiled": plan.time.compiled,
+            "kernels": plan.time.kernels,
+            "links": plan.time.links,
+            "network": plan.time.network,
+            "update": list(plan.seconds),
+        },
+        "mfu": list(plan.utilisation),
+        "real_tokens_per_second_per_chip": list(plan.tokens_per_second),
+        "hours": list(plan.hours),
+        "chip_hours": [hours * topology.chips for hours in plan.hours],
+        "dollars": list(plan.money),
+        "price": {"chip_hour": plan.price.chip_hour, "source": plan.price.source},
+    }
+
+
+def show(plan: Plan, console: Console) -> None:
+    """Print a plan."""
+    topology, compiled, config = plan.topology, plan.compiled, plan.config
+    where = f"{topology.name}, {topology.slices} slices" if topology.slices > 1 else topology.name
+    table = Table(title=f"{config.model.source} on {where}: {topology.chips} chips, {topology.devices} devices")
+    table.add_column("what", style="bold")
+    table.add_column("estimate")
+    table.add_row("mesh", ", ".join(f"{axis} {count}" for axis, count in plan.mesh.items()))
+    rows = config.training.micro_batch_rows
+    table.add_row(
+        "an update",
+        f"{plan.recipe.examples:.0f} examples, {plan.recipe.rows:.1f} rows of {plan.recipe.row_length} "
+        f"in {plan.micro_batches} micro-batch(es) of {rows}, remat {config.model.remat}; "
+        f"{plan.recipe.real_share(rows):.1%} real tokens ({plan.recipe.source})",
+    )
+    table.add_row(
+        "memory of a device",
+        f"{size(compiled.memory)} of {size(topology.device_memory)}: arguments {size(compiled.arguments)}, "
+        f"temporaries {size(compiled.temporaries)}, code {size(compiled.code)}"
+        + ("" if plan.fits else f"\n[bold red]does not fit[/]: {compiled.problem}"),
+    )
+    for count, name in compiled.largest:
+        table.add_row("", f"{size(count)}  {name}")
+    if compiled.program is not None and plan.time is not None:
+        _add_speed(plan, table)
+    console.print(table)
+    console.print(RULE, style="dim")
+    for warning in warnings(plan):
+        console.print(f"warning: {warning}", style="yellow", markup=False)
+
+
+def _add_speed(plan: Plan, table: Table) -> None:
+    program, time = plan.compiled.program, plan.time
+    assert program is not None
+    assert time is not None
+    table.add_row(
+        "matrix products",
+        f"{program.matmul_flops / 1e12:.1f} TFLOP run outside of kernels; the model needs "
+        f"{plan.computed_flops / 1e12:.1f} with attention for all positions, "
+        f"{plan.model_flops / 1e12:.1f} for real tokens",
+    )
+    for one in program.collectives:
+        if link_bytes(one) >= 1e6:
+            over = " x ".join(one.axes) or "nothing"
+            table.add_row(
+                f"{one.kind}, {over}",
+                f"{one.times} times, {size(one.result_bytes)}, {size(link_bytes(one))} over links "
+                f"(written {one.written} times, {size(one.written_bytes)})",
+            )
+    if program.cycles:
+        shares = ", ".join(f"{name} {cycles / program.cycles:.0%}" for name, cycles in program.categories.items())
+        table.add_row("cycles", f"{program.cycles:.3e}: {shares}")
+        kernels = ", ".join(f"{kernel.name} {kernel.times}" for kernel in program.kernels)
+        table.add_row("kernels, not in cycles", f"{sum(k.times for k in program.kernels)} launches: {kernels}")
+    table.add_row(
+        "time of an update",
+        f"{time.lower:.3f} to {time.upper:.3f} s: compiled {time.compiled:.3f}, kernels {time.kernels:.3f}, "
+        f"links {time.links:.3f}, network {time.network:.3f}",
+    )
+    table.add_row("tokens/s/chip, real", "{:,.0f} to {:,.0f}".format(*plan.tokens_per_second))
+    table.add_row("MFU", "{:.1%} to {:.1%}".format(*plan.utilisation))
+    table.add_row(
+        "the recipe",
+        f"{plan.recipe.updates} updates, {plan.hours[0]:.2f} to {plan.hours[1]:.2f} hours, "
+        f"{plan.hours[0] * plan.topology.chips:.1f} to {plan.hours[1] * plan.topology.chips:.1f} chip-hours",
+    )
+    table.add_row(
+        "money",
+        f"${plan.money[0]:,.0f} to ${plan.money[1]:,.0f} at ${plan.price.chip_hour:.2f} a chip-hour "
+        f"({plan.price.source})",
+    )
+    if not plan.recipe.padded:
+        table.add_row(
+            "padded to 2,096 as in the paper", f"{plan.padded_over_packed:.1f} times the positions on the same chips"
+        )
+
+
+def show_ranking(plans: list[Plan], console: Console) -> None:
+    """Print the plans that fit, the cheapest first, and mark the fastest."""
+    ranked = sorted((plan for plan in plans if plan.fits), key=lambda plan: plan.money[1])
+    fastest = min(ranked, key=lambda plan: plan.seconds[1], default=None)
+    table = Table(title=f"{len(ranked)} of {len(plans)} compiled candidates fit, the cheapest first")
+    for column in ("topology", "chips", "mesh", "rows x n", "remat", "memory", "s/update", "MFU", "hours", "dollars"):
+        table.add_column(column, no_wrap=True)
+    for plan in ranked[:20]:
+        mesh = " ".join(f"{axis[:4]}{count}" for axis, count in plan.mesh.items() if count > 1)
+        table.add_row(
+            f"{plan.topology.name}" + (f" x{plan.topology.slices}" if plan.topology.slices > 1 else ""),
+            str(plan.topology.chips),
+            mesh or "one device",
+            f"{plan.config.training.micro_batch_rows} x {plan.micro_batches}",
+            plan.config.model.remat,
+            size(plan.compiled.memory),
+            "{:.2f}-{:.2f}".format(*plan.seconds),
+            "{:.0%}-{:.0%}".format(*plan.utilisation),
+            "{:.2f}-{:.2f}".format(*plan.hours),
+            "{:.0f}-{:.0f}".format(*plan.money),
+            style="bold green" if plan is fastest else "",
+        )
+    console.print(table)
+    if fastest is not None:
+        console.print(f"fastest (green): {fastest.topology.name}", style="dim")

@@ -1,0 +1,137 @@
+"""The same answers and label scores on every mesh of virtual devices."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny_decoder import shape
+
+from mentallama_jax.config import MeshSection
+from mentallama_jax.errors import UserError
+from mentallama_jax.generation.placement import param_shardings
+from mentallama_jax.parallel.mesh import make_mesh
+
+ROOT = Path(__file__).resolve().parents[2]
+MESHES = [(1, 2, 1), (1, 1, 2), (4, 1, 1), (1, 2, 2), (1, 8, 1), (2, 2, 2), (2, 1, 4)]
+
+ANSWERS = """
+import json, sys
+from contextlib import nullcontext
+import jax, jax.numpy as jnp, numpy as np
+from tiny_decoder import random_params, random_prompts, shape
+from mentallama_jax.config import MeshSection
+from mentallama_jax.generation.batching import pad_left
+from mentallama_jax.generation.cache import prefill, unroll
+from mentallama_jax.generation.decode import generate
+from mentallama_jax.generation.labels import score_candidates
+from mentallama_jax.generation.placement import param_shardings, whole_batch
+from mentallama_jax.generation.sampling import Sampling, row_keys
+from mentallama_jax.parallel.mesh import make_mesh, use_mesh
+
+config = shape(num_heads=8, num_kv_heads=4, tie_embeddings=True)
+prompts = random_prompts([5, 17, 40])
+candidates = np.array([[[3, 4, 5], [6, 7, 0]]], np.int32)
+
+def outcome(mesh):
+    params = random_params(config)
+    with nullcontext() if mesh is None else use_mesh(mesh):
+        if mesh is not None:
+            params = jax.device_put(params, param_shardings(config, mesh))
+        rows = whole_batch(len(prompts))
+        tokens, lengths = pad_left(prompts, rows)
+        model = unroll(config, params, jnp.float32)
+        out = []
+        for sampling in (Sampling(), Sampling(1.5, 20, 0.9)):
+            keys = row_keys(0, [str(row) for row in range(rows)])
+            answers = generate(model, tokens, lengths, keys, config=config, sampling=sampling, end_ids=(5,),
+                               max_new_tokens=8)
+            out.append(np.asarray(answers.tokens_BT)[:3].tolist())
+        scores = score_candidates(model, tokens, lengths, np.repeat(candidates, rows, 0),
+                                  np.repeat([[3, 2]], rows, 0).astype(np.int32), config=config)
+        cache = jax.jit(prefill, static_argnums=(1, 4))(model, config, tokens, lengths, 72)[1]
+        share = [max(s.data.size for s in x.addressable_shards) / x.size
+                 for x in (cache[0].keys_BKHS, cache[0].values_BKSH, model.layers[0].mlp.gate[...])]
+    return out, np.asarray(scores)[:3].tolist(), share
+
+result = [outcome(None)]
+for data, fsdp, tensor in json.loads(sys.argv[1]):
+    result.append(outcome(make_mesh(MeshSection(data=data, fsdp=fsdp, tensor=tensor))))
+print(json.dumps(result))
+"""
+
+COMPILE = """
+import json, sys
+import jax.numpy as jnp
+from jax.experimental import topologies
+from mentallama_jax.config import MeshSection
+from mentallama_jax.generation.placement import abstract_decode, abstract_prefill
+from mentallama_jax.models.presets import PRESETS
+from mentallama_jax.parallel.mesh import make_mesh, use_mesh
+
+devices = topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x2").devices
+mesh = make_mesh(MeshSection(**json.loads(sys.argv[1])), devices)
+with use_mesh(mesh):
+    for jitted, arguments in (
+        abstract_prefill(PRESETS["toy"], mesh, rows=8, prompt=128, slots=160, dtype=jnp.bfloat16),
+        abstract_decode(PRESETS["toy"], mesh, rows=8, slots=160, dtype=jnp.bfloat16),
+    ):
+        print(jitted.lower(*arguments).compile().memory_analysis().argument_size_in_bytes)
+"""
+
+
+def run(program: str, argument: object, **environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", program, json.dumps(argument)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": f"{ROOT}:{ROOT / 'tests/generation'}"} | environment,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def compare(meshes: list[tuple[int, int, int]]) -> None:
+    alone, *others = json.loads(run(ANSWERS, meshes, XLA_FLAGS="--xla_force_host_platform_device_count=8"))
+    for (data, fsdp, tensor), (tokens, scores, share) in zip(meshes, others, strict=True):
+        assert tokens == alone[0]
+        assert scores == [pytest.approx(row, abs=1e-4, rel=1e-5) for row in alone[1]]
+        cached = 1 / (data * fsdp * tensor)
+        assert share == pytest.approx([cached, cached, 1 / (fsdp * tensor)])
+
+
+def test_answers_and_scores_equal_those_of_one_device() -> None:
+    compare([(1, 2, 2), (2, 1, 4)])
+
+
+@pytest.mark.slow
+def test_answers_and_scores_on_every_mesh() -> None:
+    compare(MESHES)
+
+
+def test_a_mesh_that_cannot_answer_is_refused() -> None:
+    from jax.sharding import AbstractMesh
+
+    def mesh(**sizes: int) -> AbstractMesh:
+        sizes = {"data": 1, "fsdp": 1, "tensor": 1, "sequence": 1} | sizes
+        return AbstractMesh(tuple(sizes.values()), tuple(sizes))
+
+    with pytest.raises(UserError, match=r"layers\.attention\.key .* heads dimension of 2 .* tensor 4"):
+        param_shardings(shape(), mesh(tensor=4))
+    with pytest.raises(UserError, match="sequence"):
+        param_shardings(shape(), mesh(sequence=2))
+    assert param_shardings(shape(), make_mesh(MeshSection(fsdp=1)))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="the TPU compiler comes with the extra `tpu`")
+@pytest.mark.parametrize("mesh", [{"fsdp": 2, "tensor": 2}, {"data": 2, "tensor": 2, "fsdp": 1}])
+def test_both_programs_compile_for_tpus(mesh: dict[str, int]) -> None:
+    sizes = run(COMPILE, mesh, TPU_SKIP_MDS_QUERY="1", ALLOW_MULTIPLE_LIBTPU_LOAD="1").split()
+    assert len(sizes) == 2
+    assert all(int(size) > 0 for size in sizes)

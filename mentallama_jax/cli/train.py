@@ -3,6 +3,7 @@
 import argparse
 import shlex
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -77,11 +78,20 @@ def run(options: argparse.Namespace) -> int:
 
         print(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), end="")
         return 0
-    _connect(options)
-    result = run_training(config)
+    with _processes(options):
+        result = run_training(config)
+        return _tell(options, result)
+
+
+def _tell(options: argparse.Namespace, result: "TrainResult") -> int:
+    from mentallama_jax.parallel.processes import writes_files
+
+    if not writes_files():
+        return STOPPED if result.stopped_by else 0
     if result.stopped_by:
-        command = shlex.join(["mentallama", "train", options.config, *options.overrides])
-        print(f"stopped after update {result.steps} of {result.total_steps}; to go on: {command}")
+        command = shlex.join(["mentallama", "train", options.config, *options.overrides, *_flags(options)])
+        where = " (and so on the other hosts, each with its own --process)" if options.coordinator else ""
+        print(f"stopped after update {result.steps} of {result.total_steps}; to go on: {command}{where}")
         return STOPPED
     if result.best is not None:
         scores = ", ".join(f"{name} {score:.4f}" for name, score in result.best.scores.items())
@@ -90,19 +100,27 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _connect(options: argparse.Namespace) -> None:
+def _processes(options: argparse.Namespace) -> AbstractContextManager[None]:
     explicit = (options.coordinator, options.processes, options.process)
     if not options.distributed and explicit == (None, None, None):
-        return
+        return nullcontext()
     if options.distributed == (explicit != (None, None, None)) or (not options.distributed and None in explicit):
         raise UserError("give either --distributed alone, or --coordinator, --processes and --process together")
     if not options.distributed and not 0 <= options.process < options.processes:
         raise UserError(
             f"--process {options.process}: must be from 0 to {options.processes - 1} (--processes less one)"
         )
-    from mentallama_jax.parallel.processes import connect
+    from mentallama_jax.parallel.processes import joined
 
-    connect(*explicit)
+    return joined(*explicit)
+
+
+def _flags(options: argparse.Namespace) -> list[str]:
+    """The user's own flags of several processes."""
+    if options.distributed:
+        return ["--distributed"]
+    names = ("coordinator", "processes", "process")
+    return [word for name in names if options.coordinator for word in (f"--{name}", str(getattr(options, name)))]
 
 
 def run_training(config: "RunConfig") -> "TrainResult":

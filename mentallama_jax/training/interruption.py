@@ -27,7 +27,7 @@ class StopRequest:
         return bool(self.signal_name)
 
     def agreed(self) -> bool:
-        """Whether to stop, the same on all processes, which all call this: one that stopped alone would hang the rest."""
+        """Whether to stop, the same on all processes, which all call this: the rest would wait for one that stopped."""
         if not self._alone and not self.signal_name and (number := any_says(self._asked)):
             self.signal_name = _name(number)
         return bool(self)

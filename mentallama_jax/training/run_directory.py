@@ -113,8 +113,8 @@ class RunDirectory:
         """
         if not self.config.is_file():
             raise UserError(
-                f"{self.path}: process {jax.process_index()} on {socket.gethostname()} does not see the files of process "
-                "0; name a training.run_dir on storage that all hosts share"
+                f"{self.path}: process {jax.process_index()} on {socket.gethostname()} does not see the files of "
+                "process 0; name a training.run_dir on storage that all hosts share"
             )
 
     def _own_names(self) -> set[str]:

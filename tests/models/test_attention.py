@@ -113,7 +113,9 @@ def test_no_token_sees_a_later_one_or_another_example(toy_params, length):
     # Tied embeddings: the head would reach every row, so look at the hidden state.
     def through_input(embedding):
         model = bind(TOY, toy_params | {"embedding": embedding})
-        return jnp.sum(model.hidden(tokens, places, segments, dtype=jnp.float32, remat="none", offload=False)[0, probed])
+        return jnp.sum(
+            model.hidden(tokens, places, segments, dtype=jnp.float32, remat="none", offload=False)[0, probed]
+        )
 
     reach = np.abs(jax.grad(through_input)(toy_params["embedding"]))[np.asarray(tokens[0])].max(-1) > 0
     expected = np.zeros(length, bool)

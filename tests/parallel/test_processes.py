@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -115,7 +116,9 @@ def test_sigterm_to_one_stops_all_and_another_number_goes_on(tmp_path):
         assert status == 0, errors
     stopped = finish(start(tmp_path, "moved", 2, prepare=STOP_IN_THIRD.format(signal="SIGTERM")))
     assert [status for status, *_ in stopped] == [75, 75], stopped
-    assert all("stopped after update 3 of 4" in output for _, output, _ in stopped)
+    assert stopped[0][1].startswith("stopped after update 3 of 4; to go on: mentallama train ")
+    assert re.search(r" --coordinator 127.0.0.1:\d+ --processes 2 --process 0 ", stopped[0][1])
+    assert not stopped[1][1]
     for status, _, errors in finish(start(tmp_path, "moved", 1)):
         assert status == 0, errors
     expected, found = losses(tmp_path / "one"), losses(tmp_path / "moved")
@@ -128,7 +131,8 @@ def test_a_killed_process_ends_the_other_with_its_name(tmp_path):
     first, second = finish(start(tmp_path, "killed", 2, prepare=STOP_IN_THIRD.format(signal="SIGKILL")))
     assert second[0] == -9
     assert first[0] == 76, first[2]
-    assert "error: process 1 (" in first[2] and "is lost: silent for 20 s" in first[2]
+    assert "error: process 1 (" in first[2]
+    assert "is lost: silent for 20 s" in first[2]
     for status, _, errors in finish(start(tmp_path, "killed", 2)):
         assert status == 0, errors
     assert losses(tmp_path / "killed")[-1][1] == 4

@@ -120,8 +120,8 @@ def _name_process_0_on_abort(coordinator: str, host: str) -> None:
     libc.signal(signal.SIGABRT, ctypes.cast(_KEPT[-1], ctypes.c_void_p))  # Python's own handlers run too late
 
 
-def _end(reason: str) -> NoReturn:
-    line = f"error: {reason}; run the same command on all hosts again: it goes on from the last checkpoint\n"
+def _end(reason: str, first: str = "") -> NoReturn:
+    line = f"error: {reason}; {first}run the same command on all hosts again: it goes on from the last checkpoint\n"
     os.write(2, line.encode())
     os._exit(LOST)
 
@@ -181,7 +181,7 @@ class _Watch(threading.Thread):
             for key, message in errors.items():
                 index = int(key.rsplit("/", 1)[-1])
                 if index != self._me and not self._done.is_set():
-                    self._end(f"process {index} ({self._hosts[index]}) failed: {message}")
+                    self._end(f"process {index} ({self._hosts[index]}) failed: {message}", "mend that, then ")
             self._look(alive)
 
     def stop(self) -> None:
@@ -203,7 +203,8 @@ class _Watch(threading.Thread):
         else:
             sys.excepthook(type(error), error, error.__traceback__)
             print(f"error: {me} failed", file=sys.stderr, flush=True)
-        time.sleep(5 * _BEAT_SECONDS)  # the others read it; without process 0 nobody can
+        if self._me == 0:
+            time.sleep(5 * _BEAT_SECONDS)  # it holds the store that the others read it from
         os._exit(2 if isinstance(error, UserError | OSError) else 1)
 
     def _look(self, alive: dict[str, str]) -> None:
@@ -216,7 +217,7 @@ class _Watch(threading.Thread):
             if index != self._me and now - when > LOST_SECONDS and not self._done.is_set():
                 self._end(f"process {index} ({self._hosts[index]}) is lost: silent for {LOST_SECONDS} s")
 
-    def _end(self, reason: str) -> NoReturn:
+    def _end(self, reason: str, first: str = "") -> NoReturn:
         if self._me == 0:
             time.sleep(3 * _BEAT_SECONDS)  # it holds the store that the others learn it from
-        _end(reason)
+        _end(reason, first)

@@ -59,7 +59,11 @@ def _gather(coordinator: str, port: int, processes: int, deadline: float, second
             except TimeoutError:
                 break
             told = _receive(link, 10)
-            if told is None:  # a port scan, or a process that gave up and comes again
+            if told is None or told.keys() != {
+                "process",
+                "processes",
+                "host",
+            }:  # a port scan, or a process that gave up and comes again
                 continue
             present.append(link)
             index, count, host = told["process"], told["processes"], told["host"]
@@ -87,7 +91,7 @@ def _report(
             with socket.create_connection(address, timeout=max(min(left, 10), 0.001)) as link:
                 _send(link, me)
                 answer = _receive(link, max(left, 0) + 10)
-            if answer is not None:
+            if answer is not None and answer.keys() == {"hosts", "problem", "absent"}:
                 _raise(answer["problem"], answer["absent"])
                 return list(answer["hosts"])
         except OSError:

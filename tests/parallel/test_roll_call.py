@@ -60,7 +60,7 @@ def test_strangers_on_the_port_do_no_harm():
         port = free.getsockname()[1]
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(call, f"127.0.0.1:{port}", 2, 0, 10)
-        for message in (b"GET / HTTP/1.1\r\n", b"[]\n", b""):
+        for message in (b"GET / HTTP/1.1\r\n", b"[]\n", b"{}\n", b""):
             with connect_when_open(port) as stranger:
                 stranger.sendall(message)
         assert pool.submit(call, f"127.0.0.1:{port}", 2, 1, 10).result() == first.result()

@@ -60,7 +60,11 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("config", metavar="CONFIG", help="YAML file, such as configs/toy.yaml")
     parser.add_argument("overrides", metavar="key=value", nargs="*", help="changes to it, such as training.steps=20")
     parser.add_argument("--show", action="store_true", help="print the config with every default filled in, and stop")
-    several = parser.add_argument_group("several processes, one a host; training.run_dir on storage that all share")
+    several = parser.add_argument_group(
+        "several processes, one a host",
+        "The same command on each, training.run_dir on storage that all share. Where one is lost or fails, the others "
+        "end within 25 s with status 76 and a line that names it; the same commands again go on with the run.",
+    )
     several.add_argument("--distributed", action="store_true", help="find the others: TPU pods, Slurm, Kubernetes")
     several.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0; with --processes and --process")
     several.add_argument("--processes", type=int, metavar="N", help="how many there are")

@@ -1,6 +1,7 @@
 """Several processes that train as one: how they start, agree, and end together when one is lost."""
 
 import ctypes
+import hashlib
 import os
 import signal
 import socket
@@ -149,6 +150,15 @@ def first_says(answer: bool) -> bool:
     if jax.process_count() == 1:
         return answer
     return bool(multihost_utils.broadcast_one_to_all(np.array(answer, np.int32)))
+
+
+def strangers(text: str) -> list[int]:
+    """The processes whose text is another than that of process 0, the same everywhere."""
+    if jax.process_count() == 1:
+        return []
+    digest = np.frombuffer(hashlib.sha256(text.encode()).digest(), np.uint8)
+    all_PB = multihost_utils.process_allgather(digest)
+    return np.flatnonzero((all_PB != all_PB[0]).any(axis=1)).tolist()
 
 
 class _Watch(threading.Thread):

@@ -20,7 +20,7 @@ from orbax.checkpoint import v1 as ocp
 from mentallama_jax.config import Metric, RunConfig
 from mentallama_jax.errors import UserError
 from mentallama_jax.files import write_json
-from mentallama_jax.parallel.processes import barrier, first_says, writes_files
+from mentallama_jax.parallel.processes import any_says, barrier, first_says, strangers, writes_files
 
 MANIFEST = "manifest.json"
 Which = Literal["best", "last"] | int
@@ -153,19 +153,26 @@ class Checkpoints:
             UserError: checkpoints were completed, but none can be read.
         """
         complete = self.complete
+        if others := strangers(str([checkpoint.step for checkpoint in complete])):
+            raise UserError(
+                f"{self.directory}: process {', '.join(map(str, others))} sees other checkpoints there than process 0; "
+                "name a training.run_dir on storage that all hosts share"
+            )
         for path in _step_folders(self.directory):
             if all(path != checkpoint.path for checkpoint in complete):
                 say(f"{path}: incomplete (the run was stopped while it was written); not used")
         for checkpoint in reversed(complete):
-            try:
-                problem = damage(checkpoint)
-                loaded = None if problem else _load(checkpoint, _split(abstract_state))
-            except Exception as error:
-                problem = _brief(error)
-            if problem:
+            # All processes take the same one: what one of them cannot read is not used by any.
+            problem = damage(checkpoint)
+            if not any_says(bool(problem)):
+                try:
+                    loaded = _load(checkpoint, _split(abstract_state))
+                except Exception as error:
+                    problem = _brief(error)
+            if any_says(bool(problem)):
+                problem = problem or "another process cannot read it"
                 say(f"{checkpoint.path}: damaged checkpoint ({problem}); trying the one before it")
                 continue
-            assert loaded is not None
             barrier("restored")  # nothing is removed that another process still looks at
             self._keep_only(complete[: complete.index(checkpoint) + 1])
             return checkpoint, {"params": loaded["params"], **loaded["optimizer"]}

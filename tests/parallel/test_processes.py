@@ -183,6 +183,27 @@ loop.check_disk = refuse
     assert re.search(r"^error: process 1 \(.*\) failed: no such disk; mend that", first[2], re.MULTILINE)
 
 
+OTHER_SEED = "import sys; sys.argv.append('training.seed=5')\n"
+OTHER_DATA = """
+from mentallama_jax.training import loop
+load = loop.load_examples
+def other(*arguments):
+    examples = load(*arguments)
+    examples.facts["fingerprints"]["train"] = "another"
+    return examples
+loop.load_examples = other
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("prepare", "what"), [(OTHER_SEED, "config"), (OTHER_DATA, "data or tokenizer")])
+def test_hosts_with_another_config_or_other_data_are_refused(tmp_path, prepare, what):
+    for status, _, errors in finish(start(tmp_path, "other", 2, prepare=prepare)):
+        assert status in (2, 76)
+        assert f"process 1: another {what} than that of process 0" in errors
+    assert not (tmp_path / "other" / "config.json").exists()
+
+
 def test_waiting_in_vain_has_the_status_of_a_lost_process(tmp_path):
     hurry = "from mentallama_jax.parallel import processes; processes.START_SECONDS = 1\n"
     ((status, _, errors),) = finish(start(tmp_path, "missing", 2, prepare=hurry, absent=(0,)))

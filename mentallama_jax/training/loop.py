@@ -294,8 +294,7 @@ def _shared(config: RunConfig) -> str:
 def _check_alike(what: str, text: str) -> None:
     if others := strangers(text):
         raise UserError(
-            f"process {', '.join(map(str, others))}: another {what} than that of process 0; all hosts must be given the "
-            "same"
+            f"process {', '.join(map(str, others))}: another {what} than that of process 0; give all hosts the same"
         )
 
 

@@ -3,6 +3,7 @@
 import argparse
 import shlex
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -59,6 +60,15 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("config", metavar="CONFIG", help="YAML file, such as configs/toy.yaml")
     parser.add_argument("overrides", metavar="key=value", nargs="*", help="changes to it, such as training.steps=20")
     parser.add_argument("--show", action="store_true", help="print the config with every default filled in, and stop")
+    several = parser.add_argument_group(
+        "several processes, one a host",
+        "The same command on each, training.run_dir on storage that all share. Where one is lost or fails, the others "
+        "end within 25 s with status 76 and a line that names it; the same commands again go on with the run.",
+    )
+    several.add_argument("--distributed", action="store_true", help="find the others: TPU pods, Slurm, Kubernetes")
+    several.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0; with --processes and --process")
+    several.add_argument("--processes", type=int, metavar="N", help="how many there are")
+    several.add_argument("--process", type=int, metavar="I", help="which this one is, from 0")
     parser.set_defaults(run=run)
 
 
@@ -72,16 +82,49 @@ def run(options: argparse.Namespace) -> int:
 
         print(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), end="")
         return 0
-    result = run_training(config)
+    with _processes(options):
+        result = run_training(config)
+        return _tell(options, result)
+
+
+def _tell(options: argparse.Namespace, result: "TrainResult") -> int:
+    from mentallama_jax.parallel.processes import writes_files
+
+    if not writes_files():
+        return STOPPED if result.stopped_by else 0
     if result.stopped_by:
-        command = shlex.join(["mentallama", "train", options.config, *options.overrides])
-        print(f"stopped after update {result.steps} of {result.total_steps}; to go on: {command}")
+        command = shlex.join(["mentallama", "train", options.config, *options.overrides, *_flags(options)])
+        where = " (and so on the other hosts, each with its own --process)" if options.coordinator else ""
+        print(f"stopped after update {result.steps} of {result.total_steps}; to go on: {command}{where}")
         return STOPPED
     if result.best is not None:
         scores = ", ".join(f"{name} {score:.4f}" for name, score in result.best.scores.items())
         print(f"best checkpoint: update {result.best.step} ({scores})")
     print(f"run directory: {result.run_dir}")
     return 0
+
+
+def _processes(options: argparse.Namespace) -> AbstractContextManager[None]:
+    explicit = (options.coordinator, options.processes, options.process)
+    if not options.distributed and explicit == (None, None, None):
+        return nullcontext()
+    if options.distributed == (explicit != (None, None, None)) or (not options.distributed and None in explicit):
+        raise UserError("give either --distributed alone, or --coordinator, --processes and --process together")
+    if not options.distributed and not 0 <= options.process < options.processes:
+        raise UserError(
+            f"--process {options.process}: must be from 0 to {options.processes - 1} (--processes less one)"
+        )
+    from mentallama_jax.parallel.processes import joined
+
+    return joined(*explicit)
+
+
+def _flags(options: argparse.Namespace) -> list[str]:
+    """The user's own flags of several processes."""
+    if options.distributed:
+        return ["--distributed"]
+    names = ("coordinator", "processes", "process")
+    return [word for name in names if options.coordinator for word in (f"--{name}", str(getattr(options, name)))]
 
 
 def run_training(config: "RunConfig") -> "TrainResult":

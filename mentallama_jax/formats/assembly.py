@@ -85,8 +85,8 @@ def check_names(file: TensorFile, config: LlamaConfig) -> None:
 
 @contextmanager
 def _progress(title: str, total: int) -> Iterator[Callable[[], None]]:
-    """A bar on stderr, silent where that is no terminal; the value is called once a tensor."""
-    console = Console(stderr=True)
+    """A bar on stderr, silent where that is no terminal, by the first process; the value is called once a tensor."""
+    console = Console(stderr=True, quiet=jax.process_index() != 0)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
         task = progress.add_task(title, total=total)

@@ -15,12 +15,12 @@ from pathlib import Path
 from threading import Thread
 from typing import Any, Literal, Self
 
-import jax
 from orbax.checkpoint import v1 as ocp
 
 from mentallama_jax.config import Metric, RunConfig
 from mentallama_jax.errors import UserError
 from mentallama_jax.files import write_json
+from mentallama_jax.parallel.processes import any_says, barrier, first_says, strangers, writes_files
 
 MANIFEST = "manifest.json"
 Which = Literal["best", "last"] | int
@@ -118,7 +118,7 @@ class Checkpoints:
         self._config = config.model_dump(mode="json")
         self._saving: Thread | None = None
         self._failure: Exception | None = None
-        self._writes_files = jax.process_index() == 0
+        self._writes_files = writes_files()
         directory.mkdir(parents=True, exist_ok=True)
 
     def __enter__(self) -> Self:
@@ -153,24 +153,34 @@ class Checkpoints:
             UserError: checkpoints were completed, but none can be read.
         """
         complete = self.complete
+        if others := strangers(str([checkpoint.step for checkpoint in complete])):
+            raise UserError(
+                f"{self.directory}: process {', '.join(map(str, others))} sees other checkpoints there than process 0; "
+                "name a training.run_dir on storage that all hosts share"
+            )
         for path in _step_folders(self.directory):
             if all(path != checkpoint.path for checkpoint in complete):
                 say(f"{path}: incomplete (the run was stopped while it was written); not used")
         for checkpoint in reversed(complete):
-            try:
-                problem = damage(checkpoint)
-                loaded = None if problem else _load(checkpoint, _split(abstract_state))
-            except Exception as error:
-                problem = _brief(error)
-            if problem:
+            # All processes take the same one: what one of them cannot read is not used by any.
+            problem = damage(checkpoint)
+            if not any_says(bool(problem)):
+                try:
+                    loaded = _load(checkpoint, _split(abstract_state))
+                except Exception as error:
+                    problem = _brief(error)
+            if any_says(bool(problem)):
+                problem = problem or "another process cannot read it"
                 say(f"{checkpoint.path}: damaged checkpoint ({problem}); trying the one before it")
                 continue
-            assert loaded is not None
+            barrier("restored")  # nothing is removed that another process still looks at
             self._keep_only(complete[: complete.index(checkpoint) + 1])
             return checkpoint, {"params": loaded["params"], **loaded["optimizer"]}
         if complete:
             raise UserError(f"{self.directory}: no checkpoint can be read; move the folder away to start over")
+        barrier("nothing to restore")
         self._keep_only([])
+        barrier("cleared")
         return None
 
     def save(self, step: int, state: Any) -> None:
@@ -181,7 +191,7 @@ class Checkpoints:
         """
         self.wait()
         path = self.directory / f"{step:08d}"
-        if _manifest(path) is not None:
+        if first_says(_manifest(path) is not None):
             return
         try:
             response = ocp.save_checkpointables_async(path.absolute(), _split(state))

@@ -5,13 +5,14 @@ batches before it and without regard to the number of hosts. So a resumed run ne
 """
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import grain
 import numpy as np
 from numpy.typing import NDArray
 
-from mentallama_jax.errors import UserError
 from mentallama_jax.training.packing import PlanSettings, Update, pack_rows, plan_epoch
 from mentallama_jax.training.tokens import TokenStore
 
@@ -24,9 +25,9 @@ class Batch:
     """What one update, or one step of an evaluation, is computed from.
 
     Attributes:
-        arrays: this host's share. `tokens`, `segment_ids` (0 is padding, the examples of a row count from 1),
-            `positions` (from 0 in each segment) and `loss_mask` (1 on each token that is a target), int32
-            [micro-batches x rows of a micro-batch / hosts, row length]; and `micro_batches`, an int32 scalar: how many
+        arrays: the rows that this host holds. `tokens`, `segment_ids` (0 is padding, the examples of a row count
+            from 1), `positions` (from 0 in each segment) and `loss_mask` (1 on each token that is a target), int32
+            [micro-batches x held rows of a micro-batch, row length]; and `micro_batches`, an int32 scalar: how many
             leading micro-batches hold examples, the same on all hosts.
         step: number of the batch, from 0.
         epoch: from 0.
@@ -43,32 +44,6 @@ class Batch:
     real_tokens: int
     target_tokens: int
     pad_share: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Slice:
-    """Which rows of every micro-batch of `micro_batch_rows` rows are this host's."""
-
-    micro_batch_rows: int
-    host_index: int
-    host_count: int
-
-    def __post_init__(self) -> None:
-        if self.micro_batch_rows % self.host_count:
-            raise UserError(
-                f"training.micro_batch_rows {self.micro_batch_rows} does not divide among {self.host_count} hosts; "
-                "choose a multiple of their number"
-            )
-
-    @property
-    def rows(self) -> int:
-        return self.micro_batch_rows // self.host_count
-
-    def place(self, row: int) -> int | None:
-        """Where a row of the whole batch goes in this host's share; None where it is another host's."""
-        micro_batch, within = divmod(row, self.micro_batch_rows)
-        host, place = divmod(within, self.rows)
-        return micro_batch * self.rows + place if host == self.host_index else None
 
 
 class TrainingData:
@@ -92,19 +67,19 @@ class TrainingData:
         *,
         epochs: float | None = None,
         steps: int | None = None,
-        host_index: int = 0,
-        host_count: int = 1,
+        held: Sequence[int] | None = None,
     ) -> None:
         """Plan a run of `epochs` passes (a fraction of one is rounded to whole updates) or of `steps` updates.
 
+        `held` are the rows of each micro-batch that are wanted, in this order; all by default.
+
         Raises:
             ValueError: not exactly one of `epochs` and `steps` is given.
-            UserError: `micro_batch_rows` does not divide among the hosts.
         """
         if (epochs is None) == (steps is None):
             raise ValueError("give exactly one of epochs and steps")
         self._store = store
-        self._slice = _Slice(settings.micro_batch_rows, host_index, host_count)
+        self._share = _Share.of(settings.micro_batch_rows, held)
         self._updates, self.epoch_ends = _plan_run(store.lengths, settings, epochs, steps)
         self.steps = len(self._updates)
         most = max(len(update.row_ends) for update in self._updates)
@@ -118,13 +93,13 @@ class TrainingData:
     @property
     def pad_share(self) -> float:
         """Padding as a fraction of all that the run computes."""
-        computed = sum(_computed_rows(update, self._slice) * update.row_length for update in self._updates)
+        computed = sum(_computed_rows(update, self._share) * update.row_length for update in self._updates)
         lengths = self._store.lengths
         return 1 - sum(int(lengths[update.examples].sum()) for update in self._updates) / computed
 
     def batch(self, step: int) -> Batch:
         """The batch of the update that follows `step` updates: the same on every call, run and number of hosts."""
-        return _collate(self._store, self._updates[step], self.rows, self._slice, step, self.epoch_of(step))
+        return _collate(self._store, self._updates[step], self.rows, self._share, step, self.epoch_of(step))
 
     def iterate(self, start_step: int = 0) -> grain.DatasetIterator[Batch]:
         """The batches from `start_step` to the end of the run, made ahead in a thread; `close()` it when done early."""
@@ -133,7 +108,7 @@ class TrainingData:
 
 
 def evaluation_batches(
-    store: TokenStore, rows: int, max_length: int, *, host_index: int = 0, host_count: int = 1
+    store: TokenStore, rows: int, max_length: int, *, held: Sequence[int] | None = None
 ) -> list[Batch]:
     """All examples of a store in a fixed order, packed, each batch one micro-batch.
 
@@ -141,16 +116,31 @@ def evaluation_batches(
         store: examples of at most `max_length` tokens.
         rows: of a batch over all hosts; those left over in the last batch are empty.
         max_length: tokens of a row.
-        host_index: which share of the rows is wanted.
-        host_count: among how many hosts they are divided.
-
-    Raises:
-        UserError: `rows` does not divide among the hosts.
+        held: the rows of each batch that are wanted, in this order; all by default.
     """
-    share = _Slice(rows, host_index, host_count)
+    share = _Share.of(rows, held)
     packed = pack_rows(store.lengths, max_length)
     updates = [Update.of(packed[start : start + rows], max_length) for start in range(0, len(packed), rows)]
     return [_collate(store, update, rows, share, number, 0) for number, update in enumerate(updates)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """Which rows of every micro-batch of `micro_batch_rows` rows are this host's: `places` says where in its share."""
+
+    micro_batch_rows: int
+    places: dict[int, int]
+
+    @classmethod
+    def of(cls, micro_batch_rows: int, held: Sequence[int] | None) -> Self:
+        rows = range(micro_batch_rows) if held is None else held
+        return cls(micro_batch_rows, {row: place for place, row in enumerate(rows)})
+
+    def place(self, row: int) -> int | None:
+        """Where a row of the whole batch goes in this host's share; None where only other hosts hold it."""
+        micro_batch, within = divmod(row, self.micro_batch_rows)
+        place = self.places.get(within)
+        return None if place is None else micro_batch * len(self.places) + place
 
 
 def _plan_run(
@@ -176,13 +166,13 @@ def _round_up(number: int, multiple: int) -> int:
     return -(-number // multiple) * multiple
 
 
-def _computed_rows(update: Update, share: _Slice) -> int:
+def _computed_rows(update: Update, share: _Share) -> int:
     return _round_up(len(update.row_ends), share.micro_batch_rows)
 
 
-def _collate(store: TokenStore, update: Update, rows: int, share: _Slice, step: int, epoch: int) -> Batch:
+def _collate(store: TokenStore, update: Update, rows: int, share: _Share, step: int, epoch: int) -> Batch:
     """Lay an update out in `rows` rows and keep this host's."""
-    shape = (rows // share.host_count, update.row_length)
+    shape = (rows // share.micro_batch_rows * len(share.places), update.row_length)
     arrays = {key: np.zeros(shape, np.int32) for key in ("tokens", "segment_ids", "positions", "loss_mask")}
     for row, examples in enumerate(update.rows):
         place = share.place(row)

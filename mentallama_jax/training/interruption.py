@@ -6,6 +6,10 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+import jax
+
+from mentallama_jax.parallel.processes import any_says
+
 
 class StopRequest:
     """Becomes true when SIGTERM or Ctrl-C arrives. Use as a context manager, in the main thread.
@@ -15,10 +19,18 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signal_name = ""
+        self._asked = 0
+        self._alone = jax.process_count() == 1
         self._before: dict[signal.Signals, Any] = {}
 
     def __bool__(self) -> bool:
         return bool(self.signal_name)
+
+    def agreed(self) -> bool:
+        """Whether to stop, the same on all processes, which all call this: the rest would wait for one that stopped."""
+        if not self._alone and not self.signal_name and (number := any_says(self._asked)):
+            self.signal_name = _name(number)
+        return bool(self)
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
@@ -33,9 +45,15 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and self.signal_name:
+        if number == signal.SIGINT and self._asked:
             raise KeyboardInterrupt
-        self.signal_name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+        self._asked = number
+        if self._alone:
+            self.signal_name = _name(number)
         again = "; once more: at once, without saving" if number == signal.SIGINT else ""
         # Not through the console: the signal may have come while that holds its lock.
-        os.write(2, f"\n{self.signal_name}: stopping after this update{again}\n".encode())
+        os.write(2, f"\n{_name(number)}: stopping after this update{again}\n".encode())
+
+
+def _name(number: int) -> str:
+    return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name

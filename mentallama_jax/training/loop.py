@@ -1,6 +1,8 @@
 """A training run from config to checkpoints: `train` reads from top to bottom."""
 
+import json
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -20,13 +22,14 @@ from mentallama_jax.files import write_json
 from mentallama_jax.host_memory import keep_freed_memory
 from mentallama_jax.models.llama import LlamaConfig, Params, count_params
 from mentallama_jax.parallel.mesh import make_mesh, use_mesh
+from mentallama_jax.parallel.processes import barrier, strangers, writes_files
 from mentallama_jax.training.checkpoints import Checkpoint, Checkpoints
 from mentallama_jax.training.data import Batch, TrainingData
 from mentallama_jax.training.examples import Examples, load_examples
 from mentallama_jax.training.interruption import StopRequest
 from mentallama_jax.training.metrics import MetricsLog, draw_loss_curve
 from mentallama_jax.training.packing import PlanSettings
-from mentallama_jax.training.placement import abstract_state, check_batch, place_batch
+from mentallama_jax.training.placement import abstract_state, check_batch, held_rows, place_batch
 from mentallama_jax.training.preflight import check_disk, check_memory, estimate_memory
 from mentallama_jax.training.progress import Speed, TrainingProgress
 from mentallama_jax.training.run_directory import RunDirectory, SavableTokenizer
@@ -91,10 +94,12 @@ def train(
         UserError: anything that the user can mend, before the first update where that can be known; a loss that is
             not finite; a full disk. The run can then be gone on with from its last checkpoint.
     """
-    console = console or Console(stderr=True)
+    console = console or Console(stderr=True, quiet=not writes_files())
+    _check_processes(config)
     run = RunDirectory(config.training.run_dir)
     with _explained(config, run), run.locked(), ExitStack() as stack:
-        progress = stack.enter_context(TrainingProgress(run.log, console))
+        _check_alike("config", _shared(config))
+        progress = stack.enter_context(TrainingProgress(run.log if writes_files() else Path(os.devnull), console))
         mesh = make_mesh(config.mesh)
         stack.enter_context(use_mesh(mesh))
         _check_model(config, base)
@@ -103,13 +108,18 @@ def train(
         if jax.default_backend() == "cpu":
             keep_freed_memory()
         examples = load_examples(config, base.tokenizer, progress.say)
+        _check_alike("data or tokenizer", json.dumps(examples.facts["fingerprints"]))
         plan, training = PlanSettings.of(config), config.training
-        data = TrainingData(examples.train, plan, epochs=training.epochs, steps=training.steps)
+        rows = held_rows(mesh, training.micro_batch_rows)
+        data = TrainingData(examples.train, plan, epochs=training.epochs, steps=training.steps, held=rows)
         _warn_of_padding(config, data, progress.say)
         state_shapes = abstract_state(base.config, config, data.steps, mesh)
         checkpoints = stack.enter_context(Checkpoints(run.checkpoints, config))
         _check_resources(config, base, data, state_shapes, checkpoints, run, progress.say)
-        run.prepare(config, base.config, examples.facts, base.tokenizer, progress.say)
+        if writes_files():
+            run.prepare(config, base.config, examples.facts, base.tokenizer, progress.say)
+        barrier("run directory")
+        run.check_shared()
         console.print(_summary(config, base, examples, data, run, mesh))
 
         restored = checkpoints.restore(state_shapes, progress.say)
@@ -131,7 +141,7 @@ def train(
         if due.evaluation(start) and not scored:  # it was interrupted
             recorder.add_scores(start, validation.scores(state["params"], start), checkpoints)
         for batch in stack.enter_context(closing(data.iterate(start))):
-            if stop:
+            if stop.agreed():
                 break
             with recorder.compile_time(train_step, batch):
                 arrays = place_batch(batch.arrays, config.training.micro_batch_rows, mesh)
@@ -148,7 +158,9 @@ def train(
         if done > start:
             checkpoints.save(done, state)  # nothing to do, unless the request to stop came after the last look at it
         checkpoints.wait()
-        draw_loss_curve(run.metrics, run.loss_curve)
+        barrier("all saved")
+        if writes_files():
+            draw_loss_curve(run.metrics, run.loss_curve)
         complete = done == data.steps and (bool(checkpoints.complete[-1].scores) or not due.evaluation(done))
         stopped_by = "" if complete else stop.signal_name
         stopped = f"stopped by {stopped_by} after update {done} of {data.steps}; everything is saved"
@@ -237,7 +249,8 @@ class _Recorder:
         if scores:
             self._metrics.write("validation", step, scores)
             checkpoints.add_scores(step, scores)
-            draw_loss_curve(self._run.metrics, self._run.loss_curve)
+            if writes_files():
+                draw_loss_curve(self._run.metrics, self._run.loss_curve)
             figures = ", ".join(f"{name} {score:.4f}" for name, score in scores.items())
             self._progress.say(f"after update {step}: {figures}")
 
@@ -254,12 +267,34 @@ class _Recorder:
 
     def _refuse(self, batch: Batch, figures: dict[str, float]) -> None:
         ids = [self._ids[example] for example in batch.examples]
-        write_json(self._run.bad_batch, {"step": batch.step + 1, "epoch": batch.epoch + 1, "examples": ids})
+        if writes_files():
+            write_json(self._run.bad_batch, {"step": batch.step + 1, "epoch": batch.epoch + 1, "examples": ids})
         shown = ", ".join(ids[:3]) + (f" and {len(ids) - 3} more" if len(ids) > 3 else "")
         raise UserError(
             f"update {batch.step + 1} (epoch {batch.epoch + 1}): loss {figures['loss']}, gradient norm "
             f"{figures['grad_norm']}; its rows: {shown} (all in {self._run.bad_batch}). The checkpoints before it are "
             "kept. Look at these rows, or start again in a new training.run_dir with a lower optimizer.learning_rate"
+        )
+
+
+def _check_processes(config: RunConfig) -> None:
+    if jax.process_count() > 1 and config.evaluation.generate_rows:
+        raise UserError(
+            f"evaluation.generate_rows={config.evaluation.generate_rows}: answers are generated by one process only "
+            f"and there are {jax.process_count()}; set it to 0 and use `mentallama generate` on the checkpoints"
+        )
+
+
+def _shared(config: RunConfig) -> str:
+    """What all processes must be told alike; where things lie may differ from host to host."""
+    places = {"data": {"train", "validation", "cache_dir"}, "training": {"run_dir", "compile_cache_dir"}}
+    return config.model_dump_json(exclude=places | {"model": {"source", "tokenizer"}})
+
+
+def _check_alike(what: str, text: str) -> None:
+    if others := strangers(text):
+        raise UserError(
+            f"process {', '.join(map(str, others))}: another {what} than that of process 0; give all hosts the same"
         )
 
 

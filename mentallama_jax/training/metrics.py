@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any, Literal, Self
 
 from mentallama_jax.files import atomic_open, write_jsonl
+from mentallama_jax.parallel.processes import writes_files
 
 Kind = Literal["train", "validation"]
 
@@ -33,6 +34,9 @@ class MetricsLog:
             start_step: updates done.
             evaluated: whether the evaluation after `start_step` was completed, so that its line stays.
         """
+        self._writes = writes_files()
+        if not self._writes:
+            return
         kept = [
             row
             for row in read_metrics(path)
@@ -46,11 +50,14 @@ class MetricsLog:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._events.close()
-        self._stream.close()
+        if self._writes:
+            self._events.close()
+            self._stream.close()
 
     def write(self, kind: Kind, step: int, figures: dict[str, float | int]) -> None:
         """Add a line; readers see it at once."""
+        if not self._writes:
+            return
         self._stream.write(json.dumps({"kind": kind, "step": step, **figures}, allow_nan=False) + "\n")
         self._stream.flush()
         for name, value in figures.items():
@@ -58,8 +65,9 @@ class MetricsLog:
 
     def sync(self) -> None:
         """Put every line on the disk, so that no checkpoint is ahead of its figures after a power cut."""
-        os.fsync(self._stream.fileno())
-        self._events.flush()
+        if self._writes:
+            os.fsync(self._stream.fileno())
+            self._events.flush()
 
 
 class _EventFile:

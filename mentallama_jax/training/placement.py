@@ -57,11 +57,21 @@ def check_batch(model: LlamaConfig, config: RunConfig, mesh: Mesh) -> None:
         )
 
 
+def held_rows(mesh: Mesh, rows: int) -> tuple[int, ...]:
+    """Which of `rows` rows of a micro-batch the devices of this process hold, ascending.
+
+    The mesh decides: a process may hold rows that are not neighbours, and several may hold the same ones, where their
+    devices share tensors or tokens.
+    """
+    places = NamedSharding(mesh, spec("batch")).addressable_devices_indices_map((rows,))
+    return tuple(sorted({row for index in places.values() if index for row in range(*index[0].indices(rows))}))
+
+
 def place_batch(arrays: dict[str, NDArray[np.int32]], micro_batch_rows: int, mesh: Mesh) -> Batch:
-    """Put a host's share of a batch onto its devices.
+    """Put the rows that a host holds onto its devices.
 
     Args:
-        arrays: int32 [micro-batches x rows of a micro-batch / hosts, T] each, and the scalar `micro_batches`.
+        arrays: int32 [micro-batches x `held_rows` of a micro-batch, T] each, and the scalar `micro_batches`.
         micro_batch_rows: rows of a micro-batch over all hosts.
         mesh: over the devices of all hosts.
 
@@ -73,15 +83,21 @@ def place_batch(arrays: dict[str, NDArray[np.int32]], micro_batch_rows: int, mes
     """
     rows = NamedSharding(mesh, PartitionSpec(None, *spec("batch", "length")))
     whole = NamedSharding(mesh, PartitionSpec())
-    local_rows = micro_batch_rows // jax.process_count()
+    held = held_rows(mesh, micro_batch_rows)
 
     def place(value: Any) -> jax.Array:
         if np.ndim(value) == 0:
-            return jax.make_array_from_process_local_data(whole, value, ())
-        if len(value) % local_rows:
-            raise ValueError(f"a batch of {len(value)} rows is not whole micro-batches of {local_rows}")
-        cut = value.reshape(-1, local_rows, value.shape[-1])
-        shape = (cut.shape[0], micro_batch_rows, cut.shape[2])
-        return jax.make_array_from_process_local_data(rows, cut, shape)
+            return jax.make_array_from_callback((), whole, lambda _: value)
+        if len(value) % len(held):
+            raise ValueError(f"a batch of {len(value)} rows is not whole micro-batches of {len(held)}")
+        cut = value.reshape(-1, len(held), value.shape[-1])
+
+        def part(index: Any) -> NDArray[np.int32]:
+            # The rows of a device are neighbours in the whole micro-batch, and so in what is held of it, ascending.
+            start, stop, _ = index[1].indices(micro_batch_rows)
+            first = held.index(start)
+            return cut[index[0], first : first + stop - start, index[2]]
+
+        return jax.make_array_from_callback((len(cut), micro_batch_rows, cut.shape[2]), rows, part)
 
     return {name: place(value) for name, value in arrays.items()}

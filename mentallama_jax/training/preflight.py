@@ -114,18 +114,19 @@ def check_memory(need: MemoryEstimate, config: RunConfig, say: Callable[[str], N
     Raises:
         UserError: parameters, moments and gradients alone do not fit.
     """
-    device = jax.devices()[0]
+    device = jax.local_devices()[0]  # of another process's devices nothing is known
     limit = (device.memory_stats() or {}).get("bytes_limit", 0)
     host = available_memory()
     if not limit:  # the CPU is the host, which also holds the copy that a checkpoint is written from
         sharing = jax.local_device_count()
         where = "the host" if sharing == 1 else f"each of {sharing} devices on the host"
-        _check(need, need.checkpoint // sharing, host // sharing, where, config, say)
+        _check(need, need.checkpoint // jax.device_count(), host // sharing, where, config, say)
         return
     _check(need, 0, limit, device.device_kind, config, say)
-    if need.checkpoint > host:
+    share = need.checkpoint // jax.process_count()
+    if share > host:
         say(
-            f"warning: a checkpoint passes through host memory as a copy of {size(need.checkpoint)}, and {size(host)} "
+            f"warning: a checkpoint passes through host memory as a copy of {size(share)}, and {size(host)} "
             "are free; run on a machine with more memory"
         )
 

@@ -22,6 +22,7 @@ from mentallama_jax.errors import UserError
 from mentallama_jax.files import write_json
 from mentallama_jax.models.llama import LlamaConfig, Params, abstract_params
 from mentallama_jax.models.rotary import RopeScaling
+from mentallama_jax.parallel.processes import writes_files
 from mentallama_jax.training.checkpoints import Checkpoint, Which, complete_checkpoints, find_checkpoint, load_params
 from mentallama_jax.training.tokens import TokenStore
 
@@ -76,6 +77,9 @@ class RunDirectory:
         Raises:
             UserError: another process holds it, the folder cannot be written, or it holds something else than a run.
         """
+        if not writes_files():
+            yield
+            return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             strangers = [] if self.config.exists() else sorted(set(os.listdir(self.path)) - self._own_names())
@@ -101,6 +105,18 @@ class RunDirectory:
             stream.write(f"process {os.getpid()} on {socket.gethostname()}")
             stream.flush()
             yield
+
+    def check_shared(self) -> None:
+        """Refuse a folder that this process does not share with process 0, which has written into it.
+
+        Raises:
+            UserError: it is another folder, on another disk.
+        """
+        if not self.config.is_file():
+            raise UserError(
+                f"{self.path}: process {jax.process_index()} on {socket.gethostname()} does not see the files of "
+                "process 0; name a training.run_dir on storage that all hosts share"
+            )
 
     def _own_names(self) -> set[str]:
         return {path.name for path in vars(self).values()}

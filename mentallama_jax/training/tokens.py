@@ -20,6 +20,7 @@ from mentallama_jax.files import atomic_open, write_json
 from mentallama_jax.imhi import gold, prompts, tasks
 from mentallama_jax.imhi.prompts import Encoded, PromptTokenizer
 from mentallama_jax.imhi.records import Record
+from mentallama_jax.parallel.processes import writes_files
 
 
 class FingerprintedTokenizer(PromptTokenizer, Protocol):
@@ -120,7 +121,7 @@ def _encode(
     """Flat tokens int32 [tokens], and int32 [examples, 3]: length, prompt length, tokens cut."""
     tokens = array("i")
     examples = np.empty((len(records), 3), np.int32)
-    console = Console(stderr=True)
+    console = Console(stderr=True, quiet=not writes_files())
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
         for number, record in enumerate(progress.track(records, description="Tokenising")):

@@ -13,7 +13,7 @@ from mentallama_jax.models.llama import LlamaConfig, Params
 from mentallama_jax.training.data import Batch, evaluation_batches
 from mentallama_jax.training.examples import Examples
 from mentallama_jax.training.interruption import StopRequest
-from mentallama_jax.training.placement import place_batch
+from mentallama_jax.training.placement import held_rows, place_batch
 from mentallama_jax.training.step import make_eval_step
 
 LabelF1 = Callable[[Params, Sequence[Record]], float]
@@ -43,7 +43,7 @@ class Validation:
         self._batches: list[Batch] = []
         if examples.validation is not None:
             rows, length = config.training.micro_batch_rows, config.data.max_length
-            self._batches = evaluation_batches(examples.validation, rows, length)
+            self._batches = evaluation_batches(examples.validation, rows, length, held=held_rows(mesh, rows))
         self._label_f1 = label_f1
         self._to_answer = examples.to_answer
         self._stop = stop
@@ -61,7 +61,7 @@ class Validation:
         """
         sums = []
         for batch in self._batches:
-            if self._stop:
+            if self._stop.agreed():
                 return {}
             sums.append(self._eval_step(params, place_batch(batch.arrays, self._rows, self._mesh)))
         totals = [(float(loss), float(count)) for loss, count in jax.device_get(sums)]

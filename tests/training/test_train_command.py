@@ -69,6 +69,23 @@ def test_what_is_wrong_is_one_line(mentallama, config_file, override, message):
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--coordinator", "host:1"], "--coordinator, --processes and --process together"),
+        (["--distributed", "--process", "1"], "either --distributed alone"),
+        (["--coordinator", "host:1", "--processes", "2", "--process", "2"], "must be from 0 to 1"),
+        (["--coordinator", "host", "--processes", "2", "--process", "1"], "must be HOST:PORT"),
+    ],
+)
+def test_flags_of_processes_that_do_not_fit_together_are_refused(mentallama, config_file, flags, message):
+    status, out, err = mentallama(config_file, *flags)
+    assert (status, out) == (2, "")
+    assert message in err
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+
+
 def test_no_config_is_a_usage_line_and_a_missing_one_is_named(mentallama, tmp_path):
     assert mentallama()[0] == 2
     status, _, err = mentallama(tmp_path / "missing.yaml")

@@ -207,7 +207,8 @@ def test_jobset() -> None:
 
 def test_kubernetes_gpu() -> None:
     service, job = documents("kubernetes-gpu.yaml")
-    assert [(each["kind"], each["apiVersion"]) for each in (service, job)] == [
+    kinds = [(each["kind"], each["apiVersion"]) for each in (service, job)]
+    assert kinds == [("Service", FIELDS["Service"]), ("Job", FIELDS["Job"])]
         (k, FIELDS[k]) for k in ("Service", "Job")
     ]
     name = job["metadata"]["name"]

@@ -209,8 +209,6 @@ def test_kubernetes_gpu() -> None:
     service, job = documents("kubernetes-gpu.yaml")
     kinds = [(each["kind"], each["apiVersion"]) for each in (service, job)]
     assert kinds == [("Service", FIELDS["Service"]), ("Job", FIELDS["Job"])]
-        (k, FIELDS[k]) for k in ("Service", "Job")
-    ]
     name = job["metadata"]["name"]
     assert job["spec"]["completionMode"] == "Indexed"
     assert service["spec"]["selector"] == {"job-name": name}

@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Training on GKE through xpk: one slice or several, restarted by the cluster.
+set -euo pipefail
+
+usage() {
+  cat <<'TEXT'
+usage: tpu/xpk.sh create | delete
+
+variables (those without a default must be set):
+  CLUSTER   of GKE, made by `xpk cluster create`
+  NAME      of the workload
+  PROJECT   of Google Cloud
+  ZONE      of the cluster
+  TYPE      such as v5litepod-64                               (create)
+  IMAGE     container image with the package and its configs   (create)
+  STORAGE   made by `xpk storage`: data, weights and runs      (create)
+  CONFIG    such as configs/llama2-7b.yaml                     (create)
+  OVERRIDES changes to it (default: none)
+  SLICES    number of slices (default 1)
+  RESTARTS  how often the cluster restarts it at most (default 20)
+TEXT
+}
+
+fail() { echo "error: $*" >&2; exit 2; }
+
+need() {
+  local variable
+  for variable in "$@"; do
+    [[ -n "${!variable:-}" ]] || fail "$variable is not set (tpu/xpk.sh --help says what it is)"
+  done
+}
+
+case "${1:-}" in
+  -h | --help) usage ;;
+  create)
+    need CLUSTER NAME PROJECT ZONE TYPE IMAGE STORAGE CONFIG
+    # 75: it was asked to stop and saved itself.
+    exec xpk workload create --cluster="$CLUSTER" --workload="$NAME" --project="$PROJECT" --zone="$ZONE" \
+      --tpu-type="$TYPE" --num-slices="${SLICES:-1}" --docker-image="$IMAGE" --storage="$STORAGE" \
+      --max-restarts="${RESTARTS:-20}" --restart-on-exit-codes=75 \
+      --command="exec mentallama train $CONFIG ${OVERRIDES:-} --distributed"
+    ;;
+  delete)
+    need CLUSTER NAME PROJECT ZONE
+    exec xpk workload delete --cluster="$CLUSTER" --workload="$NAME" --project="$PROJECT" --zone="$ZONE"
+    ;;
+  *) usage >&2; fail "say what to do: create or delete" ;;
+esac

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from mentallama_jax import __version__
 from mentallama_jax.errors import UserError
 
-COMMANDS = ("data", "plan", "train", "generate", "evaluate", "export", "quickstart")
+COMMANDS = ("data", "plan", "bench", "train", "generate", "evaluate", "export", "quickstart")
 
 _EPILOG = """\
 the usual order:

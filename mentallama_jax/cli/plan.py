@@ -84,7 +84,7 @@ def run(options: argparse.Namespace) -> int:
     console = Console(width=None if sys.stdout.isatty() else 130)
     config = load_config(options.config, options.overrides)
     topologies = [parse_topology(name, options.slices) for name in options.topology]
-    model, recipe = _shape(config), _recipe(config, options)
+    model, recipe = model_shape(config), _recipe(config, options)
     if options.search:
         plans = _search(options, model, config, topologies, recipe)
     else:
@@ -153,7 +153,8 @@ def _search(
         )
 
 
-def _shape(config: "RunConfig") -> "LlamaConfig":
+def model_shape(config: "RunConfig") -> "LlamaConfig":
+    """The shape that a config names; its weights are not read."""
     from mentallama_jax.formats.load import load_model_config
     from mentallama_jax.models.presets import PRESETS
 

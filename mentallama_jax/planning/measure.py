@@ -1,0 +1,251 @@
+"""The training step and the generation of this machine, timed: synthetic full rows, random weights, no files.
+
+Both measure the jitted functions that `train` and `generate` run, so that what a plan estimates can be checked.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from mentallama_jax.config import RunConfig
+from mentallama_jax.errors import UserError
+from mentallama_jax.generation.cache import unroll
+from mentallama_jax.generation.decode import generate
+from mentallama_jax.generation.placement import abstract_model, param_shardings, whole_batch
+from mentallama_jax.generation.sampling import Sampling, row_keys
+from mentallama_jax.host_memory import keep_freed_memory
+from mentallama_jax.models.llama import LlamaConfig, init_params
+from mentallama_jax.parallel.mesh import make_mesh, use_mesh
+from mentallama_jax.planning.compilation import TOTAL_STEPS
+from mentallama_jax.planning.cost import model_flops_per_token
+from mentallama_jax.planning.topologies import CHIPS
+from mentallama_jax.training.placement import abstract_state, check_batch, place_batch
+from mentallama_jax.training.preflight import available_memory, check_memory, estimate_memory, size, tree_bytes
+from mentallama_jax.training.step import init_state, make_train_step
+
+_FAMILIES: Mapping[str, str] = {
+    "TPU v4": "v4",
+    "TPU v5 lite": "v5e",
+    "TPU v5e": "v5e",
+    "TPU v5": "v5p",
+    "TPU v5p": "v5p",
+    "TPU v6 lite": "v6e",
+    "TPU v6e": "v6e",
+    "NVIDIA A100-SXM4-80GB": "a100",
+    "NVIDIA A100 80GB PCIe": "a100",
+    "NVIDIA H100 80GB HBM3": "h100",
+}
+"""Keys of `topologies.CHIPS` by what jax calls a device. On hardware jax sees one device a chip, v4 and v5p too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """Repetitions of one thing.
+
+    Attributes:
+        what: "step", "prefill" or "decode".
+        mesh: sizes of the axes.
+        device_kind: as jax calls it.
+        rows: of one repetition, over all devices.
+        tokens: of one repetition, over all devices.
+        flops_per_token: of the model, see `cost.model_flops_per_token`.
+        compile_seconds: of lowering and compiling; for decode, of the program that prefills and decodes.
+        warm_seconds: of the first run.
+        seconds: of each repetition after it.
+        peak_memory: bytes of the fullest local device since the process began; None where the device does not say.
+    """
+
+    what: str
+    mesh: dict[str, int]
+    device_kind: str
+    rows: int
+    tokens: int
+    flops_per_token: float
+    compile_seconds: float
+    warm_seconds: float
+    seconds: tuple[float, ...]
+    peak_memory: int | None
+
+    @property
+    def devices(self) -> int:
+        """Of the mesh; each is a chip."""
+        return int(np.prod(list(self.mesh.values())))
+
+    @property
+    def median(self) -> float:
+        """Seconds."""
+        return statistics.median(self.seconds)
+
+    @property
+    def quartiles(self) -> tuple[float, float]:
+        """Seconds, of the middle half of the repetitions."""
+        lower, upper = np.quantile(self.seconds, (0.25, 0.75))
+        return float(lower), float(upper)
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Over all devices, at the median."""
+        return self.tokens / self.median
+
+    @property
+    def utilisation(self) -> float | None:
+        """Model FLOPs over the bf16 peak of the chips; None where the peak is not known, as of a CPU."""
+        family = _FAMILIES.get(self.device_kind)
+        if family is None:
+            return None
+        return self.tokens_per_second * self.flops_per_token / (CHIPS[family].peak_flops * self.devices)
+
+
+def measure_step(
+    model: LlamaConfig, config: RunConfig, micro_batches: int, repeats: int, say: Callable[[str], None]
+) -> Measurement:
+    """Time the update of `train` on the config's mesh, every row full.
+
+    Args:
+        model: its shape; weights are random.
+        config: of the run; its data are not read.
+        micro_batches: of `training.micro_batch_rows` rows, an update.
+        repeats: timed updates, after one that warms up.
+        say: told warnings.
+
+    Raises:
+        UserError: the mesh does not suit the devices or the model, or the state does not fit.
+    """
+    mesh = make_mesh(config.mesh)
+    check_batch(model, config, mesh)
+    rows, length = config.training.micro_batch_rows * micro_batches, config.data.max_length
+    with use_mesh(mesh):
+        shapes = abstract_state(model, config, TOTAL_STEPS, mesh)
+        check_memory(estimate_memory(model, config, rows, length, shapes), config, say)
+        _settle(mesh)
+        shardings = jax.tree.map(lambda x: x.sharding, shapes)
+        arrays = _full_rows(model, rows // jax.process_count(), length)
+        batch = place_batch(arrays | {"micro_batches": np.int32(micro_batches)}, config.training.micro_batch_rows, mesh)
+        step: Any = make_train_step(model, config, TOTAL_STEPS, shardings)
+        compiled, compiling = _compiled(step, shapes, batch)
+        state = jax.jit(partial(init_state, model, config, TOTAL_STEPS), out_shardings=shardings)()
+
+        def update() -> None:
+            nonlocal state
+            state, metrics = compiled(state, batch)
+            jax.block_until_ready((state, metrics))
+
+        warm, *seconds = [_timed(update) for _ in range(repeats + 1)]
+    flops = model_flops_per_token(model, length)
+    return _measurement("step", mesh, rows, rows * length, flops, compiling, warm, seconds)
+
+
+def measure_generation(
+    model: LlamaConfig, config: RunConfig, rows: int, prompt: int, new_tokens: int, repeats: int
+) -> tuple[Measurement, Measurement]:
+    """Time what `generate` runs, greedily, on the config's mesh: no row ends before the last token.
+
+    The program that stops after one token is the prefill; decoding is what the program that writes `new_tokens`
+    takes longer, repetition by repetition.
+
+    Args:
+        model: its shape; weights are random.
+        config: of a run, for the mesh and the dtype of the computation.
+        rows: at least so many, filled up to divide along the mesh.
+        prompt: tokens of each prompt.
+        new_tokens: of each answer, at least 2.
+        repeats: timed ones, after one that warms up.
+
+    Returns:
+        Prefill and decode. The tokens of prefill are those of the prompts, each row's first answer token with it.
+
+    Raises:
+        UserError: too few positions; the mesh does not suit; the weights do not fit; or decoding is lost in noise.
+    """
+    if prompt + new_tokens > model.max_positions:
+        raise UserError(f"{prompt} + {new_tokens} tokens: the model has {model.max_positions} positions")
+    mesh, dtype = make_mesh(config.mesh), jnp.dtype(config.model.compute_dtype)
+    shardings = param_shardings(model, mesh)
+    _check_weights(tree_bytes(abstract_model(model, mesh, dtype)) // (mesh.shape["fsdp"] * mesh.shape["tensor"]), mesh)
+    _settle(mesh)
+    with use_mesh(mesh):
+        rows = whole_batch(rows)
+        tokens_BP = _full_rows(model, rows, prompt)["tokens"]
+        first = jax.jit(partial(init_params, model, dtype=dtype), out_shardings=shardings)
+        weights = unroll(model, first(jax.random.key(0)), dtype, donate=True)
+        arguments = (weights, tokens_BP, np.full(rows, prompt, np.int32), row_keys(0, [str(r) for r in range(rows)]))
+        runs = []
+        for count in (1, new_tokens):
+            fixed = {"config": model, "sampling": Sampling(), "end_ids": (), "max_new_tokens": count}
+            compiled, compiling = _compiled(generate, *arguments, **fixed)
+            runs.append((partial(_finish, compiled, arguments), compiling))
+        taken = [(_timed(runs[0][0]), _timed(runs[1][0])) for _ in range(repeats + 1)]
+    (warm, warm_whole), *timed = taken
+    forward = partial(_forward_flops, model)
+    head = 2 * model.hidden_size * model.vocab_size * (prompt - 1) / prompt  # of a prompt, only the last token's
+    prefill = _measurement(
+        "prefill", mesh, rows, rows * prompt, forward(prompt) - head, runs[0][1], warm, [short for short, _ in timed]
+    )
+    rest = [whole - short for short, whole in timed]
+    if statistics.median(rest) <= 0:
+        raise UserError(f"--new-tokens {new_tokens}: too few to tell decoding from noise; give more")
+    # Each new token sees, on average, the prompt and half of the answer: as in the middle of a row twice as long.
+    seen = 2 * prompt + new_tokens
+    decode = _measurement("decode", mesh, rows, rows * (new_tokens - 1), forward(seen), runs[1][1], warm_whole, rest)
+    return prefill, decode
+
+
+def _forward_flops(model: LlamaConfig, row_length: int) -> float:
+    return model_flops_per_token(model, row_length) / 3
+
+
+def _full_rows(model: LlamaConfig, rows: int, length: int) -> dict[str, Any]:
+    """Rows without padding, one example each, every token a target; int32 [rows, length]."""
+    tokens = np.random.default_rng(0).integers(0, model.vocab_size, (rows, length), np.int32)
+    ones = np.ones_like(tokens)
+    positions = np.broadcast_to(np.arange(length, dtype=np.int32), tokens.shape)
+    return {"tokens": tokens, "segment_ids": ones, "positions": positions, "loss_mask": ones}
+
+
+def _settle(mesh: Mesh) -> None:
+    if mesh.devices.flat[0].platform == "cpu":
+        keep_freed_memory()  # as training does
+
+
+def _check_weights(need: int, mesh: Mesh) -> None:
+    device = mesh.devices.flat[0]
+    limit = (device.memory_stats() or {}).get("bytes_limit", 0) or available_memory() // jax.local_device_count()
+    if need > limit:
+        raise UserError(
+            f"{device.device_kind} has {size(limit)} of memory and the weights need {size(need)} on each device; take "
+            "a smaller model.source, or more devices along mesh.tensor or mesh.fsdp"
+        )
+
+
+def _compiled(jitted: Any, *arguments: Any, **fixed: Any) -> tuple[Any, float]:
+    start = time.perf_counter()
+    compiled = jitted.lower(*arguments, **fixed).compile()
+    return compiled, time.perf_counter() - start
+
+
+def _finish(compiled: Any, arguments: tuple[Any, ...]) -> None:
+    jax.block_until_ready(compiled(*arguments))
+
+
+def _timed(run: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def _measurement(
+    what: str, mesh: Mesh, rows: int, tokens: int, flops: float, compiling: float, warm: float, seconds: list[float]
+) -> Measurement:
+    stats = [device.memory_stats() or {} for device in mesh.local_devices]
+    peaks = [one["peak_bytes_in_use"] for one in stats if "peak_bytes_in_use" in one]
+    kind = mesh.devices.flat[0].device_kind
+    peak = max(peaks) if peaks else None
+    return Measurement(what, dict(mesh.shape), kind, rows, tokens, flops, compiling, warm, tuple(seconds), peak)

@@ -61,6 +61,7 @@ def add_parser(subparsers: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Measure; print a table and a row of Markdown."""
     from mentallama_jax.cli.plan import model_shape
+    from mentallama_jax.cli.train import with_remat
     from mentallama_jax.config import load_config
     from mentallama_jax.planning.measure import measure_generation, measure_step
     from mentallama_jax.planning.recipe import Assumptions, assumed_recipe
@@ -70,6 +71,7 @@ def run(options: argparse.Namespace) -> int:
     plan = _read_plan(options.plan) if options.plan else None
     model = model_shape(config)
     if options.what == "step":
+        config = with_remat(config, model)
         recipe = assumed_recipe(config, Assumptions())
         micro_batches = options.micro_batches or recipe.micro_batches(config.training.micro_batch_rows)
         if plan is not None:

@@ -62,8 +62,8 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--show", action="store_true", help="print the config with every default filled in, and stop")
     several = parser.add_argument_group(
         "several processes, one a host",
-        "The same command on each, training.run_dir on storage that all share. Where one is lost or fails, the others "
-        "end within 25 s with status 76 and a line that names it; the same commands again go on with the run.",
+        "The same command on each, training.run_dir on storage that all share. Where one is lost or fails, the\n"
+        "others end within 25 s with status 76 and a line that names it; the same commands again go on with the run.",
     )
     several.add_argument("--distributed", action="store_true", help="find the others: TPU pods, Slurm, Kubernetes")
     several.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0; with --processes and --process")
@@ -136,21 +136,25 @@ def run_training(config: "RunConfig") -> "TrainResult":
     from mentallama_jax.training.loop import train
 
     base = base_model(config)
-    config = _with_remat(config, base.config)
+    config = with_remat(config, base.config)
     return train(config, base, _label_f1(config, base.config) if config.evaluation.generate_rows else None)
 
 
-def _with_remat(config: "RunConfig", model: "LlamaConfig") -> "RunConfig":
-    """The config with `model.remat=auto` replaced by what fits into the memory of the devices."""
+def with_remat(config: "RunConfig", model: "LlamaConfig") -> "RunConfig":
+    """The config with `model.remat=auto` replaced by what fits into the memory of all devices."""
     if config.model.remat != "auto":
         return config
     import jax
 
+    from mentallama_jax.models.remat import POLICIES
+    from mentallama_jax.parallel.processes import any_says, writes_files
     from mentallama_jax.planning.plan import with_overrides
     from mentallama_jax.planning.search import choose_remat
 
-    chosen = choose_remat(model, config, jax.devices())
-    print(f"model.remat auto: {chosen}")
+    policies = list(POLICIES)  # from keeping most: the host with the least memory decides
+    chosen = policies[any_says(policies.index(choose_remat(model, config, jax.devices())))]
+    if writes_files():
+        print(f"model.remat auto: {chosen}")
     return with_overrides(config, model={"remat": chosen})
 
 

@@ -185,11 +185,12 @@ def choose_remat(model: LlamaConfig, config: RunConfig, devices: Sequence[jax.De
         return estimate_memory(model, changed, rows, config.data.max_length, state).activations
 
     if devices[0].platform == "cpu":
-        limit = available_memory() // len(devices)
+        sharing = sum(device.process_index == jax.process_index() for device in devices)  # the memory of this host
+        limit = available_memory() // sharing
         need = estimate_memory(
             model, with_overrides(config, model={"remat": "full"}), rows, config.data.max_length, state
         )
-        certain = need.certain + need.checkpoint // len(devices)
+        certain = need.certain + need.checkpoint // sharing
 
         def memory(changed: RunConfig) -> int | None:
             used = certain + estimated(changed)

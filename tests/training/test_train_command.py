@@ -110,3 +110,10 @@ def test_a_run_with_generated_answers_ends_with_its_best_checkpoint_and_its_plac
     status, _, err = mentallama(config_file, "optimizer.beta1=0.5")
     assert status == 2
     assert "optimizer.beta1 was 0.9, is 0.5" in err.splitlines()[-1]
+
+
+def test_auto_remat_becomes_a_policy_before_anything_is_compiled(mentallama, config_file, tmp_path):
+    status, out, err = mentallama(config_file, "model.remat=auto", "training.steps=1", "training.epochs=null")
+    assert status == 0, err
+    assert "model.remat auto: none" in out  # a tiny model fits with everything kept
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["model"]["remat"] == "none"

@@ -108,8 +108,8 @@ run() {
     wait_active && install && train || status=$?
     ((status != 0)) || return 0
     now=$(state)
-    # 75: stopped and saved itself. Hosts that are gone: preempted. Anything else would fail again, and cost again.
-    ((status == 75)) || [[ $now != ACTIVE ]] || { echo "error: ended with status $status" >&2; return "$status"; }
+    # 75: stopped and saved itself. 76: lost another host. Hosts that are gone: preempted. All else would fail again.
+    ((status == 75 || status == 76)) || [[ $now != ACTIVE ]] || { echo "error: ended with status $status" >&2; return "$status"; }
     echo "attempt $attempt of $ATTEMPTS ended with status $status, $NAME is $now: once more" >&2
   done
   echo "error: not finished after $ATTEMPTS attempts" >&2

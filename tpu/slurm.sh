@@ -38,7 +38,8 @@ status=0
 # OVERRIDES are several words on purpose.
 # shellcheck disable=SC2086
 srun --kill-on-bad-exit=0 mentallama train "$CONFIG" ${OVERRIDES:-} --distributed || status=$?
-if ((status == 75)); then
+# 75: it was asked to stop and saved itself. 76: it lost another process.
+if ((status == 75 || status == 76)); then
   exec scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$status"

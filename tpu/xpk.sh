@@ -34,10 +34,10 @@ case "${1:-}" in
   -h | --help) usage ;;
   create)
     need CLUSTER NAME PROJECT ZONE TYPE IMAGE STORAGE CONFIG
-    # 75: it was asked to stop and saved itself.
+    # 75: it was asked to stop and saved itself. 76: it lost another host.
     exec xpk workload create --cluster="$CLUSTER" --workload="$NAME" --project="$PROJECT" --zone="$ZONE" \
       --tpu-type="$TYPE" --num-slices="${SLICES:-1}" --docker-image="$IMAGE" --storage="$STORAGE" \
-      --max-restarts="${RESTARTS:-20}" --restart-on-exit-codes=75 \
+      --max-restarts="${RESTARTS:-20}" --restart-on-exit-codes=75,76 \
       --command="exec mentallama train $CONFIG ${OVERRIDES:-} --distributed"
     ;;
   delete)

@@ -135,7 +135,7 @@ def test_run_goes_on_after_a_stop_and_after_a_preemption(stands: Stands) -> None
     assert sum("mentallama train" in " ".join(call) for call in calls) == 3
 
 
-@pytest.mark.parametrize(("status", "tries", "ends"), [(2, 1, "exit 2"), (75, 3, "exit 75")])
+@pytest.mark.parametrize(("status", "tries", "ends"), [(2, 1, "exit 2"), (75, 3, "exit 75"), (75, 3, "exit 76")])
 def test_run_repeats_no_error_and_not_for_ever(status: int, tries: int, ends: str, stands: Stands) -> None:
     stands.add("gcloud", STATES.replace("{ends}", ends))
     done = stands.run("queued.sh", "run", **QUEUED, ATTEMPTS="3")
@@ -150,11 +150,11 @@ def test_xpk(stands: Stands) -> None:
     create, delete = stands.calls()
     assert create[1:3] == ["workload", "create"]
     assert delete[1:3] == ["workload", "delete"]
-    assert {"--num-slices=2", "--restart-on-exit-codes=75", "--tpu-type=v5litepod-64"} <= set(create)
+    assert {"--num-slices=2", "--restart-on-exit-codes=75,76", "--tpu-type=v5litepod-64"} <= set(create)
     check_training(create[-1])
 
 
-@pytest.mark.parametrize(("status", "requeued"), [(0, 0), (75, 1), (2, 0)])
+@pytest.mark.parametrize(("status", "requeued"), [(0, 0), (75, 1), (76, 1), (2, 0)])
 def test_slurm_queues_again_what_stopped_and_saved(status: int, requeued: int, stands: Stands) -> None:
     (stands.folder / "bin").mkdir()
     (stands.folder / "bin/activate").touch()

@@ -4,12 +4,16 @@ import argparse
 import shlex
 import sys
 from collections import Counter
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mentallama_jax.errors import UserError
 
 if TYPE_CHECKING:
+    from jax.sharding import Mesh
+
     from mentallama_jax.cli.generation_progress import GenerationProgress
     from mentallama_jax.config import Style
     from mentallama_jax.formats.tokenizer import Tokenizer
@@ -96,6 +100,14 @@ def add_parser(subparsers: Any) -> None:
         help="rows at once; changes speed and memory only (default: 16)",
     )
     add(
+        "--mesh",
+        nargs="+",
+        default=[],
+        metavar="AXIS=N",
+        help="devices that share the model (fsdp, tensor) and the rows (data, fsdp), such as fsdp=4 tensor=2; the "
+        "answers are those of one device (default: one device)",
+    )
+    add(
         "--dtype",
         choices=("float32", "bfloat16"),
         help="of weights and activations (default: float32 on CPU, bfloat16 elsewhere)",
@@ -112,11 +124,13 @@ def run(options: argparse.Namespace) -> int:
     from mentallama_jax.generation.answers import Settings, answer_batches, score_batches
     from mentallama_jax.generation.predictions import write_predictions
     from mentallama_jax.generation.sampling import Sampling
+    from mentallama_jax.parallel.mesh import use_mesh
 
     sampling = Sampling(options.temperature, options.top_k, options.top_p)
     settings = Settings(options.max_new_tokens, sampling, options.seed, options.batch_size)
     records = _read(options)
-    model = _load(options)
+    mesh = _mesh(options.mesh)
+    model = _load(options, mesh)
     style, why = (options.style, "as asked") if options.style else (model.style, model.style_reason)
     max_length = min(options.max_length or model.max_length, model.config.max_positions)
     if options.max_length and options.max_length > max_length:
@@ -126,7 +140,7 @@ def run(options: argparse.Namespace) -> int:
 
     answer = score_batches if options.score_labels else answer_batches
     signature = _signature(options, model, records, style, max_length, settings)
-    with GenerationProgress() as progress:
+    with GenerationProgress() as progress, use_mesh(mesh) if mesh else nullcontext():
 
         def answer_rest(left: "list[Record]") -> Any:
             if len(left) < len(records):
@@ -169,12 +183,29 @@ class _Model(NamedTuple):
     dtype: str
 
 
-def _load(options: argparse.Namespace) -> _Model:
+def _mesh(words: list[str]) -> "Mesh | None":
+    """The mesh that `--mesh` asks for; None for one device."""
+    from mentallama_jax.config import MeshSection
+    from mentallama_jax.parallel.mesh import make_mesh
+
+    sizes = {}
+    for word in words:
+        axis, _, count = word.partition("=")
+        if axis not in ("data", "fsdp", "tensor") or not count.isdecimal() or int(count) < 1:
+            raise UserError(f"--mesh {word}: give data=N, fsdp=N or tensor=N")
+        sizes[axis] = int(count)
+    return make_mesh(MeshSection(**({"fsdp": 1} | sizes))) if sizes else None
+
+
+def _load(options: argparse.Namespace, mesh: "Mesh | None") -> _Model:
     import jax
 
-    from mentallama_jax.formats.load import load_model
+    from mentallama_jax.formats.load import load_model, load_model_config
     from mentallama_jax.formats.tokenizer import load_tokenizer
+    from mentallama_jax.generation.placement import param_shardings
     from mentallama_jax.imhi.prompts import IM_START
+
+    shardings = partial(param_shardings, mesh=mesh) if mesh else None
 
     dtype = options.dtype or ("float32" if jax.default_backend() == "cpu" else "bfloat16")
     source = options.model
@@ -183,7 +214,7 @@ def _load(options: argparse.Namespace) -> _Model:
             raise UserError(f"{source}: --revision goes with a hub id, but this is a run directory")
         from mentallama_jax.training.run_directory import load_run
 
-        run = load_run(source, options.checkpoint or "best", dtype=dtype)
+        run = load_run(source, options.checkpoint or "best", dtype=dtype, shardings=shardings)
         tokenizer = load_tokenizer(run.tokenizer)
         name = f"{source}, checkpoint of update {run.checkpoint.step}"
         identity = {"model": str(source), "revision": None, "update": run.checkpoint.step}
@@ -194,7 +225,8 @@ def _load(options: argparse.Namespace) -> _Model:
     if options.checkpoint:
         raise UserError(f"{source}: --checkpoint goes with a run directory, but this is not one")
     tokenizer = load_tokenizer(source, options.revision)
-    config, params = load_model(source, revision=options.revision, dtype=dtype)
+    sharding = shardings(load_model_config(source, revision=options.revision)) if shardings else None
+    config, params = load_model(source, revision=options.revision, dtype=dtype, sharding=sharding)
     identity = {"model": str(source), "revision": options.revision, "update": None}
     try:
         tokenizer.special_id(IM_START)

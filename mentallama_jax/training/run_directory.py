@@ -178,14 +178,20 @@ class LoadedRun(NamedTuple):
     checkpoint: Checkpoint
 
 
-def load_run(run_dir: str | Path, which: Which = "best", *, dtype: Any = None, shardings: Any = None) -> LoadedRun:
+def load_run(
+    run_dir: str | Path,
+    which: Which = "best",
+    *,
+    dtype: Any = None,
+    shardings: Callable[[LlamaConfig], Any] | None = None,
+) -> LoadedRun:
     """Read the model of a run.
 
     Args:
         run_dir: a run directory, finished or not.
         which: the checkpoint: "best" by the run's metric (the last where nothing was evaluated), "last", or a step.
         dtype: of the parameters; by default as trained.
-        shardings: a tree like the parameters, or one sharding for all; by default the first device.
+        shardings: from the shape of the model to a tree like the parameters; by default all are on the first device.
 
     Returns:
         The shape of the model, its parameters, the folder of its tokenizer, the config of the run, and the checkpoint.
@@ -200,12 +206,9 @@ def load_run(run_dir: str | Path, which: Which = "best", *, dtype: Any = None, s
     model_config = _model_config(read_json(run.model_config))
     checkpoint = find_checkpoint(run.checkpoints, which, config.evaluation.metric)
     abstract = abstract_params(model_config, jnp.dtype(dtype or config.model.parameter_dtype))
-    if shardings is None:
-        shardings = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    if isinstance(shardings, jax.sharding.Sharding):
-        one = shardings
-        shardings = jax.tree.map(lambda _: one, abstract)
-    placed = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, shardings)
+    first = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    places = shardings(model_config) if shardings else jax.tree.map(lambda _: first, abstract)
+    placed = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, places)
     return LoadedRun(model_config, load_params(checkpoint, placed), run.tokenizer, config, checkpoint)
 
 

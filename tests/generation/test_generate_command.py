@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import get_args
 
@@ -62,6 +64,35 @@ def test_writes_one_row_of_each_data_set_and_says_what_it_did(model: Path, tmp_p
     assert meta["sampling"] == {"temperature": 0.0, "top_k": None, "top_p": 1.0, "seed": None}
     assert meta["max_length"] == 512
     assert meta["versions"]["jax"]
+
+
+def test_a_mesh_gives_the_answers_of_one_device(model: Path, tmp_path: Path) -> None:
+    words = ["generate", str(model), "--data", "sample:test", "--max-new-tokens", "4", "--max-rows", "1", "--out"]
+    program = (
+        "import sys; from mentallama_jax.cli.main import main\n"
+        f"sys.exit(main({[*words, str(tmp_path / 'one.jsonl')]!r})\n"
+        f"  or main({[*words, str(tmp_path / 'mesh.jsonl'), '--mesh', 'fsdp=2', 'tensor=2']!r}))"
+    )
+    places = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=os.environ | places, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert rows_of(tmp_path / "mesh.jsonl") == rows_of(tmp_path / "one.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["sequence=2"], "--mesh sequence=2: give data=N, fsdp=N or tensor=N"),
+        (["fsdp=0"], "--mesh fsdp=0"),
+        (["fsdp"], "--mesh fsdp:"),
+        (["fsdp=999"], "999 devices"),
+    ],
+)
+def test_a_mesh_that_is_none_is_refused(model: Path, tmp_path: Path, capsys, words: list[str], said: str) -> None:
+    assert generate(model, tmp_path / "p.jsonl", "--mesh", *words) == 2
+    assert said in capsys.readouterr().err
 
 
 def test_the_same_command_goes_on_and_another_is_refused(model: Path, tmp_path: Path, capsys) -> None:

@@ -93,7 +93,7 @@ def on_the_host(monkeypatch, memory):
 
 def on_a_device(monkeypatch, memory, host):
     device = SimpleNamespace(memory_stats=lambda: {"bytes_limit": memory}, device_kind="TPU v5e")
-    monkeypatch.setattr(jax, "devices", lambda: [device])
+    monkeypatch.setattr(jax, "local_devices", lambda: [device])
     on_the_host(monkeypatch, host)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
 import jax
-from jax.experimental.mesh_utils import create_hybrid_device_mesh
+from jax.experimental.mesh_utils import create_device_mesh, create_hybrid_device_mesh
 from jax.sharding import AxisType, Mesh
 
 from mentallama_jax.config import MeshSection
@@ -40,7 +40,7 @@ def make_mesh(config: MeshSection, devices: Sequence[jax.Device] | None = None) 
     types = (AxisType.Auto,) * len(AXES)
     slices = len({getattr(device, "slice_index", 0) for device in devices})
     if slices == 1:
-        return jax.make_mesh(sizes, AXES, axis_types=types, devices=devices)
+        return Mesh(create_device_mesh(sizes, devices, allow_split_physical_axes=True), AXES, axis_types=types)
     if config.data % slices:
         raise UserError(f"mesh: {slices} slices want a mesh.data that is a multiple of {slices}")
     inside, across = (config.data // slices, *sizes[1:]), (slices, 1, 1, 1)

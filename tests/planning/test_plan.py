@@ -322,6 +322,21 @@ def test_data_is_what_crosses_slices(tensor, monkeypatch):
 
 
 @libtpu
+def test_an_axis_may_be_a_part_of_a_side_of_the_chips(monkeypatch):
+    from jax.experimental import topologies
+
+    from mentallama_jax.config import MeshSection
+    from mentallama_jax.parallel.mesh import make_mesh
+
+    monkeypatch.setenv("TPU_SKIP_MDS_QUERY", "1")
+    monkeypatch.setenv("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
+    described = topologies.get_topology_desc(platform="tpu", topology_name="v6e:4x4")
+    mesh = make_mesh(MeshSection(tensor=2), described.devices)
+    assert dict(mesh.shape) == {"data": 1, "fsdp": 8, "tensor": 2, "sequence": 1}
+    assert len({device.id for device in mesh.devices.flat}) == 16
+
+
+@libtpu
 def test_the_command_compiles_the_step_and_finds_it_again(tmp_path, capsys):
     path = tmp_path / "toy.yaml"
     path.write_text(TOY)

@@ -77,6 +77,9 @@ def _over_devices(hidden, head_DV, targets, mask, with_gradients):  # type: igno
             out_specs=out_specs,
             check_vma=False,
         )(hidden, head_cast_DV, targets, mask)
+        # Together, or the compiler leaves adding up the head's gradient for the end of the step, and each device holds
+        # all of its part of it, D x V in fp32, during the backward pass of the layers.
+        gradients = list(jax.lax.optimization_barrier(tuple(gradients)))
     if with_gradients:
         gradients[1] = gradients[1].astype(head_DV.dtype)
     return (loss, *gradients)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from mentallama_jax.models.blockwise_attention import BLOCK, blockwise_attention
+from mentallama_jax.models.remat import KEY, QUERY, VALUE, kept_as
 from mentallama_jax.models.splash_attention import splash_attention
 from mentallama_jax.parallel.rules import check_divides, current_mesh, spec
 
@@ -92,7 +93,8 @@ def _on_one_device(
     """The first implementation that the device has and the rows allow; all but cuDNN honour segments."""
     platform = _platform()
     if platform == "tpu":
-        return splash_attention(q_BTNH, k_BTKH, v_BTKH, places.segment_ids_BT)
+        return splash_attention(q_BTNH, k_BTKH, v_BTKH, places.segment_ids_BT)  # keeps its inputs as it lays them out
+    q_BTNH, k_BTKH, v_BTKH = kept_as(QUERY, q_BTNH), kept_as(KEY, k_BTKH), kept_as(VALUE, v_BTKH)
     if platform == "gpu":
         # Imported for GPUs alone: jax means to part with its way to Triton, which must not break other devices.
         from mentallama_jax.models.gpu_attention import cudnn_attention, cudnn_serves, segment_attention

@@ -108,16 +108,10 @@ class Attention(nnx.Module):
     def __call__(self, x_BTD: jax.Array, rotary: tuple[jax.Array, jax.Array], attend: Attend) -> jax.Array:
         """Project, rotate, let `attend` mix the tokens, project back."""
         heads = ("batch", "length", "heads", None)
-        q_BTNH = kept_as(
-            "query",
-            apply_rotary(constrain(_project(x_BTD, _gathered(self.query[...], None, "heads", None)), *heads), *rotary),
-        )
-        k_BTKH = kept_as(
-            "key",
-            apply_rotary(constrain(_project(x_BTD, _gathered(self.key[...], None, "heads", None)), *heads), *rotary),
-        )
-        v_BTKH = kept_as("value", constrain(_project(x_BTD, _gathered(self.value[...], None, "heads", None)), *heads))
-        o_BTNH = attend(q_BTNH, k_BTKH, v_BTKH)
+        q_BTNH = constrain(_project(x_BTD, _gathered(self.query[...], None, "heads", None)), *heads)
+        k_BTKH = constrain(_project(x_BTD, _gathered(self.key[...], None, "heads", None)), *heads)
+        v_BTKH = constrain(_project(x_BTD, _gathered(self.value[...], None, "heads", None)), *heads)
+        o_BTNH = attend(apply_rotary(q_BTNH, *rotary), apply_rotary(k_BTKH, *rotary), v_BTKH)
         if current_mesh() is not None:  # both dimensions at once, so that TPUs need no other layout of the heads
             output_NHD = _gathered(self.output[...].astype(o_BTNH.dtype), "heads", None, None)
             return jnp.tensordot(o_BTNH, output_NHD, 2)

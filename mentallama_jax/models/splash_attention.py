@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernels
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 
-from mentallama_jax.models.remat import ATTENTION
+from mentallama_jax.models.remat import ATTENTION, KEY, QUERY, VALUE, kept_as
 
 LANES = 128
 """Lengths and head widths are padded to whole vector registers of a TPU."""
@@ -37,9 +37,11 @@ def splash_attention(
     length, width = -(-T // LANES) * LANES, -(-H // LANES) * LANES
     attend = _kernel(length, N, interpret)
     v_masked = jnp.where((segment_ids_BT != 0)[:, :, None, None], v_BTKH, 0)
+    scaled = q_BTNH * jnp.asarray(H**-0.5, q_BTNH.dtype)
+    # Kept for the backward pass as the kernel reads them: kept as they come, each would be laid out twice.
     heads_first = [
-        jnp.pad(x, ((0, 0), (0, length - T), (0, 0), (0, width - H))).swapaxes(1, 2)
-        for x in (q_BTNH * jnp.asarray(H**-0.5, q_BTNH.dtype), k_BTKH, v_masked)
+        kept_as(name, jnp.pad(x, ((0, 0), (0, length - T), (0, 0), (0, width - H))).swapaxes(1, 2))
+        for name, x in ((QUERY, scaled), (KEY, k_BTKH), (VALUE, v_masked))
     ]
     # Padding meets padding, so that no row of the softmax is empty; the values there are 0, and so is what comes of it.
     segments_BT = jnp.pad(segment_ids_BT, ((0, 0), (0, length - T)))

@@ -11,7 +11,7 @@ from mentallama_jax.errors import UserError
 from mentallama_jax.imhi.hub import PREFIX, fetch_dataset
 from mentallama_jax.imhi.tables import SUFFIXES
 from mentallama_jax.imhi.tasks import Task, task_named
-from mentallama_jax.storage import AnyPath, as_path, is_remote
+from mentallama_jax.storage import AnyPath, RemotePath, as_path, is_remote
 
 SPLITS = ("train", "val", "test")
 
@@ -116,7 +116,8 @@ def _of_source(source: str, stack: ExitStack) -> tuple[list[SourceFile], list[An
     for found in below:
         parts = found.parts[len(path.parts) :]
         hidden = any(part.startswith(".") for part in parts)
-        if found.suffix.lower() not in SUFFIXES or hidden or not found.is_file():
+        is_file = isinstance(found, RemotePath) or found.is_file()  # on a bucket, nothing else is listed
+        if found.suffix.lower() not in SUFFIXES or hidden or not is_file:
             continue
         if set(parts[:-1]) & set(PASSED_OVER):
             skipped.append(found)

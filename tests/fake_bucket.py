@@ -35,7 +35,7 @@ class Object:
 
 
 @dataclass
-class Refusal(Exception):
+class RefusedError(Exception):
     """An answer with an error status."""
 
     status: int
@@ -61,16 +61,16 @@ class FakeBucket:
     def check(self, name: str, query: dict[str, str]) -> None:
         there = self.objects[name].generation if name in self.objects else 0
         if "ifGenerationMatch" in query and int(query["ifGenerationMatch"]) != there:
-            raise Refusal(412)
+            raise RefusedError(412)
         if "ifGenerationNotMatch" in query and int(query["ifGenerationNotMatch"]) == there:
-            raise Refusal(304)
+            raise RefusedError(304)
 
     def get(self, name: str, query: dict[str, str]) -> Object:
         if name not in self.objects:
-            raise Refusal(404)
+            raise RefusedError(404)
         self.check(name, query)
         if "generation" in query and int(query["generation"]) != self.objects[name].generation:
-            raise Refusal(404)
+            raise RefusedError(404)
         return self.objects[name]
 
     def describe(self, name: str) -> dict[str, Any]:
@@ -117,6 +117,7 @@ class FakeBucket:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # header and body are two small packets
     bucket: FakeBucket
 
     def log_message(self, *_: object) -> None: ...
@@ -143,7 +144,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.bucket.asked.append((self.command, self.name))
             try:
                 status, headers, data = method(parts.path)
-            except Refusal as refusal:
+            except RefusedError as refusal:
                 status, headers = refusal.status, {}
                 message = {"error": {"code": status, "message": f"status {status}", "errors": []}}
                 data = b"" if status == 304 else json.dumps(message).encode()
@@ -168,7 +169,7 @@ class _Handler(BaseHTTPRequestHandler):
         if match := _BUCKET.fullmatch(path):
             return _json({"kind": "storage#bucket", "name": match[1], "id": match[1]})
         if not self.name:
-            raise Refusal(404)
+            raise RefusedError(404)
         bucket, _, key = self.name.partition("/")
         if not key:
             return _json(self.bucket.list(bucket, self.query))
@@ -189,13 +190,13 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             start, end = max(size - int(wanted[2]), 0), size
         if start >= size:
-            raise Refusal(416)
+            raise RefusedError(416)
         end = min(end, size)
         return 206, headers | {"Content-Range": f"bytes {start}-{end - 1}/{size}"}, found.data[start:end]
 
     def _post(self, path: str) -> tuple[int, dict[str, str], bytes]:
         if not self.name:
-            raise Refusal(404)
+            raise RefusedError(404)
         if "/rewriteTo/" in self.name:
             return self._rewrite()
         if "upload_id" in self.query:  # gcsfs posts the parts of an upload
@@ -217,7 +218,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.bucket.uploads[number] = bytearray()
             where = f"http://{self.headers['Host']}/upload/storage/v1/b/{bucket}/o?upload_id={number}&name={quote(key)}"
             return 200, {"Location": where}, b""
-        raise Refusal(400)
+        raise RefusedError(400)
 
     def _rewrite(self) -> tuple[int, dict[str, str], bytes]:
         source, _, target = self.name.partition("/rewriteTo/b/")
@@ -229,7 +230,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _put(self, path: str) -> tuple[int, dict[str, str], bytes]:
         number = self.query.get("upload_id", "")
         if number not in self.bucket.uploads:
-            raise Refusal(404)
+            raise RefusedError(404)
         upload = self.bucket.uploads[number]
         upload += self.body
         total = self.headers.get("Content-Range", "bytes */*").rpartition("/")[2]
@@ -239,6 +240,8 @@ class _Handler(BaseHTTPRequestHandler):
         return _json(self.bucket.write(name, bytes(self.bucket.uploads.pop(number)), self.query))
 
     def _delete(self, path: str) -> tuple[int, dict[str, str], bytes]:
+        if self.bucket.uploads.pop(self.query.get("upload_id", ""), None) is not None:
+            return 499, {}, b""
         self.bucket.get(self.name, self.query)
         del self.bucket.objects[self.name]
         return 204, {}, b""
@@ -272,6 +275,9 @@ class FakeBucketServer(ThreadingHTTPServer):
             "GOOGLE_AUTH_TOKEN_FOR_TESTING": "nobody",
             "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",  # it asks another service what kind of bucket this is
         }
+
+    def handle_error(self, *_: object) -> None:
+        """Say nothing: clients hang up when they have what they want."""
 
     def __enter__(self) -> "FakeBucketServer":
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()

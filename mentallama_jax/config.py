@@ -206,12 +206,14 @@ class RunConfig(Section):
         return self
 
     def _check_places(self) -> None:
-        """Checkpoints are written to file systems and to buckets of one kind; mapped files are here."""
+        """Checkpoints are written to file systems and to buckets of one kind; caches are here."""
         run_dir = self.training.run_dir
         if is_remote(run_dir) and not run_dir.startswith("gs://"):
             raise ValueError(f"training.run_dir {run_dir}: a run is kept in a folder or on a bucket gs://NAME")
-        if is_remote(self.data.cache_dir):
-            raise ValueError(f"data.cache_dir {self.data.cache_dir}: has to be a folder here")
+        caches = {"data.cache_dir": self.data.cache_dir, "training.compile_cache_dir": self.training.compile_cache_dir}
+        for key, folder in caches.items():
+            if is_remote(folder):
+                raise ValueError(f"{key} {folder}: has to be a folder here")
 
     def _check_batch_arithmetic(self) -> None:
         """Refuse an update that cannot fill its micro-batches: rows left empty are computed all the same."""

@@ -23,7 +23,7 @@ from mentallama_jax.host_memory import keep_freed_memory
 from mentallama_jax.models.llama import LlamaConfig, Params, count_params
 from mentallama_jax.parallel.mesh import make_mesh, use_mesh
 from mentallama_jax.parallel.processes import barrier, strangers, writes_files
-from mentallama_jax.storage import AnyPath, is_remote
+from mentallama_jax.storage import AnyPath
 from mentallama_jax.training.checkpoints import Checkpoint, Checkpoints
 from mentallama_jax.training.data import Batch, TrainingData
 from mentallama_jax.training.examples import Examples, load_examples
@@ -172,11 +172,7 @@ def train(
 
 def use_compile_cache(folder: str | None) -> None:
     """Keep compiled programs in a folder, so that a run that goes on does not compile again; None keeps none."""
-    jax.config.update("jax_compilation_cache_dir", _absolute(folder))
-
-
-def _absolute(folder: str | None) -> str | None:
-    return folder if folder is None or is_remote(folder) else str(Path(folder).expanduser().absolute())
+    jax.config.update("jax_compilation_cache_dir", folder and str(Path(folder).expanduser().absolute()))
 
 
 class _Due:

@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mentallama_jax.errors import UserError
+from mentallama_jax.storage import is_remote
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -44,7 +45,7 @@ class ModelSection(Section):
     """Which model, and how it computes."""
 
     source: str
-    """A preset name, a Hugging Face folder or hub id, or a `.gguf` file."""
+    """A preset name, a Hugging Face folder or hub id, a `.gguf` file, or the URL of a folder or file."""
     revision: str | None = None
     """Branch, tag or commit of a hub id."""
     tokenizer: str | None = None
@@ -65,7 +66,7 @@ class DataSection(Section):
     """Which rows, rendered how, laid out how."""
 
     train: tuple[str, ...]
-    """Files or folders of records; `sample` is the bundled sample."""
+    """Files, folders or URLs of records; `sample` is the bundled sample."""
     validation: tuple[str, ...] = ()
     """Files or folders of records for the validation loss."""
     datasets: tuple[str, ...] = ("all",)
@@ -121,7 +122,7 @@ class TrainingSection(Section):
     """How long, how large, how reproducible."""
 
     run_dir: str
-    """Where everything of the run goes; one run a directory."""
+    """Where everything of the run goes, a folder or gs://BUCKET/NAME; one run a directory."""
     seed: int = 0
     """Of initialisation, shuffling and sampling."""
     epochs: PositiveFloat | None = None
@@ -200,8 +201,19 @@ class RunConfig(Section):
             raise ValueError("evaluation.metric label_f1 needs evaluation.generate_rows above 0")
         if self.data.layout == "bucketed" and self.training.batch_unit == "rows":
             raise ValueError("training.batch_unit rows needs data.layout packed (a bucketed row is one example)")
+        self._check_places()
         self._check_batch_arithmetic()
         return self
+
+    def _check_places(self) -> None:
+        """Checkpoints are written to file systems and to buckets of one kind; caches are here."""
+        run_dir = self.training.run_dir
+        if is_remote(run_dir) and not run_dir.startswith("gs://"):
+            raise ValueError(f"training.run_dir {run_dir}: a run is kept in a folder or on a bucket gs://NAME")
+        caches = {"data.cache_dir": self.data.cache_dir, "training.compile_cache_dir": self.training.compile_cache_dir}
+        for key, folder in caches.items():
+            if is_remote(folder):
+                raise ValueError(f"{key} {folder}: has to be a folder here")
 
     def _check_batch_arithmetic(self) -> None:
         """Refuse an update that cannot fill its micro-batches: rows left empty are computed all the same."""

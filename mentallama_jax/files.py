@@ -10,14 +10,22 @@ from pathlib import Path
 from typing import IO, Any
 
 from mentallama_jax.errors import UserError
+from mentallama_jax.storage import AnyPath, RemotePath
 
 
 @contextmanager
-def atomic_open(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
+def atomic_open(path: AnyPath, mode: str = "w") -> Iterator[IO[Any]]:
     """Open a temporary neighbour of `path` for writing and rename it onto `path` on success.
 
-    `mode` is "w" (UTF-8 text) or "wb". On any exception `path` is untouched and the temporary file is removed.
+    On a bucket it is a temporary file, which becomes the object. `mode` is "w" (UTF-8 text) or "wb". On any exception
+    `path` is untouched and the temporary file is removed.
     """
+    if isinstance(path, RemotePath):
+        with tempfile.TemporaryDirectory() as folder:
+            with atomic_open(Path(folder) / "object", mode) as stream:
+                yield stream
+            path.upload(Path(folder) / "object")
+        return
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
@@ -54,14 +62,14 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         raise
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: AnyPath, value: Any) -> None:
     """Write `value` as indented UTF-8 JSON, atomically."""
     with atomic_open(path) as stream:
         json.dump(value, stream, indent=2, ensure_ascii=False)
         stream.write("\n")
 
 
-def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> int:
+def write_jsonl(path: AnyPath, rows: Iterable[dict[str, Any]]) -> int:
     """Write one JSON object a line, atomically; return how many."""
     count = 0
     with atomic_open(path) as stream:
@@ -71,13 +79,12 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> int:
     return count
 
 
-def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
+def read_jsonl(path: AnyPath) -> Iterator[dict[str, Any]]:
     """Yield the objects of a JSONL file.
 
     Raises:
         UserError: the file is missing or not UTF-8, or a line is not a JSON object (file and line named).
     """
-    path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     with path.open("rb") as stream:

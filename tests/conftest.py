@@ -1,8 +1,11 @@
 """Fixtures that every room's tests share."""
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fake_bucket import FakeBucket, FakeBucketServer
 
 
 @pytest.fixture(scope="session")
@@ -12,3 +15,30 @@ def imhi_release() -> Path:
     if not folder.is_dir():
         pytest.skip("the released IMHI files are not beside this repository (../shared/imhi)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def bucket_server() -> Iterator[FakeBucketServer]:
+    """A stand-in of the bucket service, which this process and its children are told to use."""
+    with FakeBucketServer() as server, pytest.MonkeyPatch.context() as patch:
+        for name, value in server.environment.items():
+            patch.setenv(name, value)
+        pytest.importorskip("gcsfs", reason="gcsfs (the extra `gcs`) is not installed here")
+        yield server
+
+
+@pytest.fixture
+def bucket(bucket_server: FakeBucketServer) -> FakeBucket:
+    """Its objects, none so far."""
+    bucket_server.bucket.objects.clear()
+    bucket_server.bucket.asked.clear()
+    return bucket_server.bucket
+
+
+@pytest.fixture(params=["memory", "gs"])
+def remote(request: pytest.FixtureRequest) -> str:
+    """The URL of an empty folder: in memory, or on the stand-in of the bucket service."""
+    if request.param == "gs":
+        request.getfixturevalue("bucket")
+        return "gs://bucket/folder"
+    return f"memory://{os.urandom(4).hex()}/folder"

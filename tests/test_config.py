@@ -159,6 +159,19 @@ def test_a_missing_file_names_itself(tmp_path: Path) -> None:
             load_config(path)
 
 
+@pytest.mark.parametrize(
+    ("section", "key", "url"),
+    [
+        ("training", "run_dir", "s3://bucket/run"),
+        ("data", "cache_dir", "gs://bucket/tokens"),
+        ("training", "compile_cache_dir", "gs://bucket/xla"),
+    ],
+)
+def test_a_place_on_a_bucket_is_refused_where_it_cannot_be(section: str, key: str, url: str) -> None:
+    with pytest.raises(UserError, match=f"{section}.{key} {url}: "):
+        parse_config(MINIMAL | {section: MINIMAL[section] | {key: url}}, "test")
+
+
 def test_a_config_cannot_be_changed() -> None:
     config: Any = parse_config(MINIMAL, "test")
     with pytest.raises(ValueError, match="frozen"):

@@ -7,8 +7,8 @@ usage() {
 usage: tpu/queued.sh create | wait | install | train | delete | run     (from the top of the repository)
 
   create   ask for the slices           wait     until they are there
-  install  the package and the shared folder, on every host
-  train    on every host                delete   the slices; the shared folder stays
+  install  the package on every host, and the shared folder if there is one
+  train    on every host                delete   the slices; bucket and shared folder stay
   run      all of it; after a preemption again from `create`, until the training is finished (does not delete)
 
 variables (those without a default must be set):
@@ -16,9 +16,9 @@ variables (those without a default must be set):
   ZONE      such as us-west4-a
   TYPE      accelerator type, such as v5litepod-64
   RUNTIME   runtime version, such as v2-alpha-tpuv5-lite
-  NFS       HOST:/EXPORT of a file share, mounted as /mnt/shared on every host: data, weights and runs
+  NFS       HOST:/EXPORT of a file share, mounted as /mnt/shared on every host (default: none; all is on a bucket)
   CONFIG    such as configs/llama2-7b.yaml
-  OVERRIDES changes to it, such as "training.run_dir=/mnt/shared/runs/7b training.seed=1" (default: none)
+  OVERRIDES changes to it, such as "training.run_dir=gs://BUCKET/runs/7b training.seed=1" (default: none)
   SLICES    number of slices (default 1)
   SPOT      1 asks for spot capacity (default 0)
   ATTEMPTS  how often `run` trains at most (default 20)
@@ -34,7 +34,7 @@ need() {
   done
 }
 
-SLICES=${SLICES:-1} SPOT=${SPOT:-0} ATTEMPTS=${ATTEMPTS:-20} OVERRIDES=${OVERRIDES:-}
+SLICES=${SLICES:-1} SPOT=${SPOT:-0} ATTEMPTS=${ATTEMPTS:-20} OVERRIDES=${OVERRIDES:-} NFS=${NFS:-}
 
 nodes() {
   if ((SLICES == 1)); then echo "$NAME"; else for ((i = 0; i < SLICES; i++)); do echo "$NAME-$i"; done; fi
@@ -74,16 +74,17 @@ wait_active() {
 }
 
 install() {
-  need NAME ZONE NFS
+  need NAME ZONE
   [[ -f pyproject.toml && -d mentallama_jax ]] || fail "not at the top of the repository"
-  on_all "mkdir -p mentallama && sudo apt-get install -y python3.11-venv nfs-common && sudo mkdir -p /mnt/shared && \
+  on_all "mkdir -p mentallama && sudo apt-get install -y python3.11-venv" || return
+  [[ -z $NFS ]] || on_all "sudo apt-get install -y nfs-common && sudo mkdir -p /mnt/shared && \
 { mountpoint -q /mnt/shared || sudo mount -t nfs $NFS /mnt/shared; }" || return
   local node
   for node in $(nodes); do
     gcloud compute tpus tpu-vm scp --recurse mentallama_jax configs pyproject.toml README.md LICENSE \
       "$node:mentallama/" --zone="$ZONE" --worker=all || return
   done
-  on_all "cd mentallama && python3.11 -m venv .venv && .venv/bin/pip install --quiet '.[tpu]'"
+  on_all "cd mentallama && python3.11 -m venv .venv && .venv/bin/pip install --quiet '.[tpu,gcs]'"
 }
 
 # exec: SIGTERM, which a host gets before it is taken away, reaches the training itself, and it saves.
@@ -98,7 +99,7 @@ delete() {
 }
 
 run() {
-  need NAME ZONE TYPE RUNTIME NFS CONFIG
+  need NAME ZONE TYPE RUNTIME CONFIG
   local attempt status now
   for ((attempt = 1; attempt <= ATTEMPTS; attempt++)); do
     now=$(state)

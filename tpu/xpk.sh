@@ -12,10 +12,10 @@ variables (those without a default must be set):
   PROJECT   of Google Cloud
   ZONE      of the cluster
   TYPE      such as v5litepod-64                               (create)
-  IMAGE     container image with the package and its configs   (create)
-  STORAGE   made by `xpk storage`: data, weights and runs      (create)
+  IMAGE     container image with the package, its extras `tpu` and `gcs`, and its configs   (create)
   CONFIG    such as configs/llama2-7b.yaml                     (create)
-  OVERRIDES changes to it (default: none)
+  OVERRIDES changes to it, such as "training.run_dir=gs://BUCKET/runs/7b" (default: none)
+  STORAGE   made by `xpk storage`, for a shared folder (default: none; data, weights and runs are on a bucket)
   SLICES    number of slices (default 1)
   RESTARTS  how often the cluster restarts it at most (default 20)
 TEXT
@@ -33,10 +33,10 @@ need() {
 case "${1:-}" in
   -h | --help) usage ;;
   create)
-    need CLUSTER NAME PROJECT ZONE TYPE IMAGE STORAGE CONFIG
+    need CLUSTER NAME PROJECT ZONE TYPE IMAGE CONFIG
     # 75: it was asked to stop and saved itself. 76: it lost another host.
     exec xpk workload create --cluster="$CLUSTER" --workload="$NAME" --project="$PROJECT" --zone="$ZONE" \
-      --tpu-type="$TYPE" --num-slices="${SLICES:-1}" --docker-image="$IMAGE" --storage="$STORAGE" \
+      --tpu-type="$TYPE" --num-slices="${SLICES:-1}" --docker-image="$IMAGE" ${STORAGE:+--storage="$STORAGE"} \
       --max-restarts="${RESTARTS:-20}" --restart-on-exit-codes=75,76 \
       --command="exec mentallama train $CONFIG ${OVERRIDES:-} --distributed"
     ;;

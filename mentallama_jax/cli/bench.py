@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mentallama_jax.errors import UserError
+from mentallama_jax.storage import local_path
 
 if TYPE_CHECKING:
     from mentallama_jax.config import RunConfig
@@ -54,7 +55,7 @@ def add_parser(subparsers: Any) -> None:
     add("--rows", type=int, default=16, metavar="N", help="generate: answered together (16)")
     add("--prompt", type=int, default=512, metavar="N", help="generate: tokens of a prompt (512)")
     add("--new-tokens", type=int, default=128, metavar="N", help="generate: tokens of an answer (128)")
-    add("--json", type=Path, metavar="FILE", help="write every figure there")
+    add("--json", type=local_path, metavar="FILE", help="write every figure there")
     parser.set_defaults(run=run)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mentallama_jax.errors import UserError
+from mentallama_jax.storage import local_path
 
 if TYPE_CHECKING:
     from mentallama_jax.imhi.records import Record
@@ -16,8 +17,8 @@ STYLES = ("plain", "completion", "llama2-chat", "chatml")
 _DESCRIPTION = """\
 Look at data before training on it, and bring it into shape. A record is one question about one post, with a label and
 an explanation; all commands read the same sources: a .csv in a released IMHI layout, a .jsonl, .parquet or .arrow of
-records, a folder of such files, `sample` (the bundled sample) or hub:owner/name. `:train`, `:val` or `:test` behind a
-source takes only that split of it.
+records, a folder of such files, either on a bucket (gs://BUCKET/NAME), `sample` (the bundled sample) or hub:owner/name.
+`:train`, `:val` or `:test` behind a source takes only that split of it.
 """
 
 _EPILOG = """\
@@ -113,7 +114,7 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
         "--repair", action="store_true", help="undo mojibake first: what would `convert --repair` leave?"
     )
     parser.add_argument(
-        "--json", metavar="FILE", type=Path, help="write the whole report there, with the names of rows"
+        "--json", metavar="FILE", type=local_path, help="write the whole report there, with the names of rows"
     )
     parser.add_argument(
         "--tokenizer",
@@ -130,7 +131,7 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_build(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("raw", metavar="RAW", type=Path, help="the table")
+    parser.add_argument("raw", metavar="RAW", help="the table")
     parser.add_argument("--dataset", metavar="NAME", required=True, help="whose question is asked, such as DR or SAD")
     parser.add_argument("--split", metavar="SPLIT", default="", help="train, val or test, for rows that do not say")
     parser.add_argument("--aspect", metavar="ASPECT", default="", help="of MultiWD or IRF, for rows that do not say")
@@ -175,7 +176,9 @@ def _add_convert(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_writing(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", metavar="OUT", type=Path, required=True, help="new FILE.jsonl, FILE.parquet or folder")
+    parser.add_argument(
+        "--out", metavar="OUT", type=local_path, required=True, help="new FILE.jsonl, FILE.parquet or folder"
+    )
     parser.add_argument("--repair", action="store_true", help="undo mojibake (UTF-8 read as MacRoman) where it can be")
     parser.add_argument(
         "--strict", action="store_true", help="stop at the first row that cannot be read (default: leave out and count)"

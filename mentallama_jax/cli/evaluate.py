@@ -1,8 +1,9 @@
 """`mentallama evaluate`: score generated answers."""
 
 import argparse
-from pathlib import Path
 from typing import Any
+
+from mentallama_jax.storage import as_path, local_path
 
 _DESCRIPTION = """\
 Score generated answers: read the label that each output states, compare it with gold.
@@ -38,17 +39,17 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "predictions",
         metavar="PREDICTIONS",
-        type=Path,
+        type=as_path,
         nargs="+",
         help="a .jsonl, a DATASET.csv or a folder of such; several are pooled",
     )
     parser.add_argument(
-        "--out", metavar="DIR", type=Path, required=True, help="folder for scores.json and the drawings"
+        "--out", metavar="DIR", type=local_path, required=True, help="folder for scores.json and the drawings"
     )
     parser.add_argument(
         "--compare",
         metavar="OTHER",
-        type=Path,
+        type=as_path,
         help="predictions of another model on the same rows: adds the difference in weighted F1 with a paired interval",
     )
     parser.add_argument(

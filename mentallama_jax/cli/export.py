@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mentallama_jax.errors import UserError
+from mentallama_jax.storage import RemotePath, as_path, local_path
 
 if TYPE_CHECKING:
     from mentallama_jax.config import RunConfig
@@ -38,7 +39,7 @@ def add_parser(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("source", metavar="SOURCE", help="run directory, or model to convert")
-    parser.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="new folder to write")
+    parser.add_argument("--out", required=True, type=local_path, metavar="FOLDER", help="new folder to write")
     parser.add_argument(
         "--checkpoint",
         choices=("best", "last"),
@@ -51,7 +52,7 @@ def add_parser(subparsers: Any) -> None:
         help="of the stored weights; bfloat16 halves the size and rounds (default: float32, as trained)",
     )
     parser.add_argument("--revision", help="of a hub id: branch, tag or commit (default: its main branch)")
-    parser.add_argument("--scores", type=Path, metavar="FILE", help="a scores.json to show in the model card")
+    parser.add_argument("--scores", type=local_path, metavar="FILE", help="a scores.json to show in the model card")
     parser.add_argument(
         "--max-shard-gb",
         type=float,
@@ -67,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
     if options.max_shard_gb <= 0:
         raise UserError(f"--max-shard-gb {options.max_shard_gb}: give a size above 0")
     scores = _read_scores(options.scores)
-    source = Path(options.source)
+    source = as_path(options.source)
     is_run = (source / "model_config.json").is_file()
     if is_run and options.revision:
         raise UserError(f"{source}: --revision goes with a hub id, but this is a run directory")
@@ -135,8 +136,8 @@ def _card_of_source(name: str, source: str, revision: str | None, scores: dict[s
 
 def _public_name(source: str) -> tuple[str, bool]:
     """What a card may show of a source, and whether it is a hub id: of a path, the last part only."""
-    path = Path(source)
-    if path.exists() or path.is_absolute() or source.startswith("package:"):
+    path = as_path(source)
+    if isinstance(path, RemotePath) or path.exists() or path.is_absolute() or source.startswith("package:"):
         return path.name, False
     return source, source.count("/") == 1
 

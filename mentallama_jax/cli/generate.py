@@ -6,10 +6,10 @@ import sys
 from collections import Counter
 from contextlib import nullcontext
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mentallama_jax.errors import UserError
+from mentallama_jax.storage import as_path, local_path
 
 if TYPE_CHECKING:
     from jax.sharding import Mesh
@@ -63,7 +63,11 @@ def add_parser(subparsers: Any) -> None:
         "--data", nargs="+", required=True, metavar="SOURCE", help="files, folders, `sample`; SOURCE:test takes a split"
     )
     add(
-        "--out", type=Path, required=True, metavar="FILE", help="predictions to write, or to go on with; ends in .jsonl"
+        "--out",
+        type=local_path,
+        required=True,
+        metavar="FILE",
+        help="predictions to write, or to go on with; ends in .jsonl",
     )
     add("--datasets", nargs="+", default=["all"], metavar="NAME", help="data sets to answer (default: all)")
     add(
@@ -209,7 +213,7 @@ def _load(options: argparse.Namespace, mesh: "Mesh | None") -> _Model:
 
     dtype = options.dtype or ("float32" if jax.default_backend() == "cpu" else "bfloat16")
     source = options.model
-    if (Path(source) / "model_config.json").is_file():
+    if (as_path(source) / "model_config.json").is_file():
         if options.revision:
             raise UserError(f"{source}: --revision goes with a hub id, but this is a run directory")
         from mentallama_jax.training.run_directory import load_run

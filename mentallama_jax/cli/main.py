@@ -44,8 +44,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit status (0 done, 1 found problems, 2 user error, 130 interrupted)."""
-    options = build_parser().parse_args(arguments)
     try:
+        options = build_parser().parse_args(arguments)
         return int(options.run(options))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -62,8 +62,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--show", action="store_true", help="print the config with every default filled in, and stop")
     several = parser.add_argument_group(
         "several processes, one a host",
-        "The same command on each, training.run_dir on storage that all share. Where one is lost or fails, the\n"
-        "others end within 25 s with status 76 and a line that names it; the same commands again go on with the run.",
+        "The same command on each, training.run_dir on storage that all share, such as gs://BUCKET/runs/7b.\n"
+        "Where one is lost or fails, the others end within 25 s with status 76 and a line that names it; the same\n"
+        "commands again go on with the run.",
     )
     several.add_argument("--distributed", action="store_true", help="find the others: TPU pods, Slurm, Kubernetes")
     several.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0; with --processes and --process")

@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from mentallama_jax.errors import UserError
@@ -12,6 +11,7 @@ from mentallama_jax.files import read_jsonl
 from mentallama_jax.imhi.gold import read_gold
 from mentallama_jax.imhi.tables import read_table
 from mentallama_jax.imhi.tasks import Task, task_named
+from mentallama_jax.storage import AnyPath
 
 _JSONL_KEYS = ("id", "dataset", "post_id", "label", "generated_text")
 _CSV_COLUMNS = ("goldens", "generated_text")
@@ -57,7 +57,7 @@ class Predictions:
     posts_known: bool
 
 
-def read_predictions(path: Path) -> Predictions:
+def read_predictions(path: AnyPath) -> Predictions:
     """Read a predictions `.jsonl`, a `DATASET.csv` (columns `goldens,generated_text`), or a folder of such CSV files.
 
     A CSV's data set is its file name. Its optional columns `aspect` and `post_id` are used; others are not.
@@ -69,7 +69,7 @@ def read_predictions(path: Path) -> Predictions:
     if path.suffix.lower() == ".jsonl":
         return _read_jsonl(path)
     if path.is_dir():
-        files = sorted(file for file in path.glob("*.csv") if not file.name.startswith("."))
+        files = sorted(file for file in path.iterdir() if file.suffix == ".csv" and not file.name.startswith("."))
         if not files:
             raise UserError(f"{path}: holds no DATASET.csv; give such a folder, or the .jsonl that generate wrote")
     elif path.is_file() and path.suffix.lower() == ".csv":
@@ -98,7 +98,7 @@ def pool(parts: Sequence[Predictions]) -> Predictions:
     )
 
 
-def _read_jsonl(path: Path) -> Predictions:
+def _read_jsonl(path: AnyPath) -> Predictions:
     rows = _unique(_jsonl_rows(path), path)
     if not rows:
         raise UserError(f"{path}: holds no rows")
@@ -107,7 +107,7 @@ def _read_jsonl(path: Path) -> Predictions:
     return Predictions(rows, (_file(path),), generation, "label of each row", posts_known=True)
 
 
-def _jsonl_rows(path: Path) -> Iterator[Prediction]:
+def _jsonl_rows(path: AnyPath) -> Iterator[Prediction]:
     if path.is_file():
         _refuse_half_line(path)
     for number, row in enumerate(read_jsonl(path), start=1):
@@ -123,7 +123,7 @@ def _jsonl_rows(path: Path) -> Iterator[Prediction]:
         yield Prediction(texts["id"], task.name, aspect, texts["post_id"], texts["label"], texts["generated_text"])
 
 
-def _refuse_half_line(path: Path) -> None:
+def _refuse_half_line(path: AnyPath) -> None:
     content = path.read_bytes()
     last = content[content.rfind(b"\n") + 1 :]
     try:
@@ -134,7 +134,7 @@ def _refuse_half_line(path: Path) -> None:
         raise UserError(f"{path}, line {line}: {what}") from None
 
 
-def _read_meta(path: Path) -> dict[str, Any]:
+def _read_meta(path: AnyPath) -> dict[str, Any]:
     try:
         meta = json.loads(path.read_bytes())
     except ValueError as error:
@@ -144,9 +144,9 @@ def _read_meta(path: Path) -> dict[str, Any]:
     return meta
 
 
-def _read_csvs(files: list[Path]) -> Predictions:
+def _read_csvs(files: list[AnyPath]) -> Predictions:
     rows: list[Prediction] = []
-    of_task: dict[str, Path] = {}
+    of_task: dict[str, AnyPath] = {}
     grouped = []
     for file in files:
         task = _task(file.stem, str(file))
@@ -176,7 +176,7 @@ def _csv_row(row: Mapping[str, Any], task: Task, row_id: str, where: str) -> Pre
     )
 
 
-def _unique(rows: Iterator[Prediction], path: Path) -> tuple[Prediction, ...]:
+def _unique(rows: Iterator[Prediction], path: AnyPath) -> tuple[Prediction, ...]:
     seen: dict[str, int] = {}
     kept = []
     for number, row in enumerate(rows, start=1):
@@ -208,5 +208,5 @@ def _text(row: Mapping[str, Any], key: str, where: str) -> str:
     return value
 
 
-def _file(path: Path) -> dict[str, str]:
+def _file(path: AnyPath) -> dict[str, str]:
     return {"file": str(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}

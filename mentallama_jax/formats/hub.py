@@ -1,4 +1,4 @@
-"""Where a model comes from: a folder, a `.gguf` file, an installed package that carries one, or the hub."""
+"""Where a model comes from: a folder, a `.gguf` file, a bucket, an installed package that carries one, or the hub."""
 
 import re
 import sys
@@ -6,7 +6,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from mentallama_jax.errors import UserError
+from mentallama_jax.formats.bucket import fetch_model
 from mentallama_jax.formats.tokenizer import TOKENIZER_FILES
+from mentallama_jax.storage import RemotePath, is_remote
 
 _CONFIG_PATTERNS = ("config.json", "generation_config.json", *TOKENIZER_FILES)
 _WEIGHT_PATTERNS = ("model*.safetensors", "model.safetensors.index.json")
@@ -18,8 +20,8 @@ def locate(source: str | Path, revision: str | None = None, *, weights: bool) ->
     """The local folder or `.gguf` file that `source` stands for, downloaded if need be.
 
     Args:
-        source: a folder; a `.gguf` file; `package:NAME`, the one `.gguf` file inside an installed Python package; or
-            a hub id such as `meta-llama/Llama-2-7b-hf`.
+        source: a folder; a `.gguf` file; the URL of either; `package:NAME`, the one `.gguf` file inside an installed
+            Python package; or a hub id such as `meta-llama/Llama-2-7b-hf`.
         revision: branch, tag or commit of a hub id.
         weights: whether the weights are wanted besides config and tokenizer.
 
@@ -29,6 +31,10 @@ def locate(source: str | Path, revision: str | None = None, *, weights: bool) ->
     text = str(source)
     if text.startswith(_PACKAGE):
         return _packaged(text.removeprefix(_PACKAGE))
+    if is_remote(text):
+        if revision is not None:
+            raise UserError(f"{source}: a revision ({revision}) goes with a hub id, but this is a URL")
+        return fetch_model(RemotePath(text.rstrip("/")), [*_CONFIG_PATTERNS, *(_WEIGHT_PATTERNS if weights else ())])
     path = Path(source).expanduser()
     if path.is_dir() or path.is_file():
         if path.is_file() and path.suffix != ".gguf":

@@ -11,7 +11,6 @@ different orders.
 import re
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from mentallama_jax.errors import UserError
@@ -20,13 +19,14 @@ from mentallama_jax.imhi.records import Record
 from mentallama_jax.imhi.sources import SourceFile, split_named
 from mentallama_jax.imhi.tables import read_table
 from mentallama_jax.imhi.tasks import TASKS, Task, task_named
+from mentallama_jax.storage import AnyPath, as_path
 
 _BINARY = {"1": "yes", "true": "yes", "0": "no", "false": "no"}
 _LOOSE = re.compile(r"[\s_-]+")
 
 
 def build_records(
-    path: str | Path,
+    path: str | AnyPath,
     dataset: str,
     split: str = "",
     *,
@@ -48,7 +48,7 @@ def build_records(
         UserError: an unknown data set or split, a malformed table, a missing column, no row that can be read, or,
             with `strict`, one that cannot.
     """
-    path, task, split = Path(path), task_named(dataset), split_named(split)
+    path, task, split = as_path(path), task_named(dataset), split_named(split)
     table = read_table(path)
     for column in ("post", "label", *(["aspect"] if task.aspects and not aspect else [])):
         if column not in table.columns:

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain, count
-from pathlib import Path
 from typing import Any
 
 from mentallama_jax.errors import UserError
@@ -12,6 +11,7 @@ from mentallama_jax.imhi.records import Record
 from mentallama_jax.imhi.sources import SourceFile
 from mentallama_jax.imhi.tables import Problem, Table
 from mentallama_jax.imhi.tasks import Task
+from mentallama_jax.storage import AnyPath
 
 RowReader = Callable[[Mapping[str, Any], SourceFile, int], Record]
 """Makes the record of a row, given its cells, its file and its number; a `UserError` says why it cannot."""
@@ -29,7 +29,7 @@ class ReadResult:
 
     records: list[Record] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
-    passed_over: list[Path] = field(default_factory=list)
+    passed_over: list[AnyPath] = field(default_factory=list)
 
 
 def collect(

@@ -21,6 +21,7 @@ from mentallama_jax.imhi.records import Record
 from mentallama_jax.imhi.sources import SourceFile, find_files, split_named
 from mentallama_jax.imhi.tables import Problem, Table, read_table, table_of_rows
 from mentallama_jax.imhi.tasks import TASKS, Task, task_named
+from mentallama_jax.storage import AnyPath, RemotePath
 
 __all__ = ["Problem", "ReadResult", "read_file", "read_records", "records_from_dataset", "split_query"]
 
@@ -33,14 +34,14 @@ _COMPLETION_MIDDLE = "  Question: "
 
 
 def read_records(
-    sources: Sequence[str | Path], *, split: str | None = None, repair_mojibake: bool = False, strict: bool = False
+    sources: Sequence[str | AnyPath], *, split: str | None = None, repair_mojibake: bool = False, strict: bool = False
 ) -> ReadResult:
-    """Read records from files, folders, the bundled sample and the hub.
+    """Read records from files, folders, buckets, the bundled sample and the hub.
 
     Args:
         sources: each a `.csv`, `.jsonl`, `.parquet` or `.arrow` file, a folder that holds such files (below it, what
-            `sources.PASSED_OVER` lists is left out), the word `sample`, or `hub:owner/name[@revision]`; with
-            `:train`, `:val` or `:test` behind it, only that split of it.
+            `sources.PASSED_OVER` lists is left out), the URL of either, the word `sample`, or
+            `hub:owner/name[@revision]`; with `:train`, `:val` or `:test` behind it, only that split of it.
         split: keep only this split of all sources.
         repair_mojibake: undo UTF-8 that was read as MacRoman, in posts and explanations.
         strict: raise at the first bad row.
@@ -49,7 +50,7 @@ def read_records(
         UserError: a source is missing or malformed, none of a file's rows can be read, no row of the wanted split is
             there, or, with `strict`, a row cannot be read.
     """
-    if isinstance(sources, str | Path):
+    if isinstance(sources, str | Path | RemotePath):
         raise TypeError("sources is a sequence of paths")
     with ExitStack() as stack:
         files, passed_over = find_files(sources, split_named(split or ""), stack)

@@ -1,4 +1,4 @@
-"""From what the user names (files, folders, `sample`, `hub:owner/name`, `FOLDER:train`) to the files to read."""
+"""From what the user names (files, folders, URLs, `sample`, `hub:owner/name`, `FOLDER:train`) to the files to read."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -11,6 +11,7 @@ from mentallama_jax.errors import UserError
 from mentallama_jax.imhi.hub import PREFIX, fetch_dataset
 from mentallama_jax.imhi.tables import SUFFIXES
 from mentallama_jax.imhi.tasks import Task, task_named
+from mentallama_jax.storage import AnyPath, RemotePath, as_path, is_remote
 
 SPLITS = ("train", "val", "test")
 
@@ -35,7 +36,7 @@ class SourceFile:
     """One file to read and what its place says about its rows.
 
     Attributes:
-        path: the file.
+        path: the file, here or on a bucket.
         name: how messages and `Record.source` call it.
         dataset: the data set that its name or its folder names, or None.
         split: "train", "val", "test" or "" when neither name says.
@@ -43,7 +44,7 @@ class SourceFile:
         expert: whether it is of the expert-written set, which answers test posts a second time.
     """
 
-    path: Path
+    path: AnyPath
     name: str
     dataset: Task | None
     split: str
@@ -65,7 +66,9 @@ def split_named(word: str) -> str:
         raise UserError(f"unknown split {word!r} (known: {', '.join(SPLITS)})") from None
 
 
-def find_files(sources: Sequence[str | Path], split: str, stack: ExitStack) -> tuple[list[SourceFile], list[Path]]:
+def find_files(
+    sources: Sequence[str | AnyPath], split: str, stack: ExitStack
+) -> tuple[list[SourceFile], list[AnyPath]]:
     """The files behind `sources`, in a stable order and each once, and the files passed over in folders.
 
     Hidden files and folders (`.ipynb_checkpoints`) are never looked at.
@@ -76,8 +79,8 @@ def find_files(sources: Sequence[str | Path], split: str, stack: ExitStack) -> t
     Raises:
         UserError: a source does not exist or holds no file to read.
     """
-    files: dict[Path, SourceFile] = {}
-    passed_over: list[Path] = []
+    files: dict[AnyPath, SourceFile] = {}
+    passed_over: list[AnyPath] = []
     for source in sources:
         found, skipped, asked = _of_source(str(source), stack)
         passed_over += skipped
@@ -91,27 +94,30 @@ def find_files(sources: Sequence[str | Path], split: str, stack: ExitStack) -> t
     return list(files.values()), [path for path in dict.fromkeys(passed_over) if path.resolve() not in files]
 
 
-def _of_source(source: str, stack: ExitStack) -> tuple[list[SourceFile], list[Path], str]:
+def _of_source(source: str, stack: ExitStack) -> tuple[list[SourceFile], list[AnyPath], str]:
     """The files of one source, those passed over, and the split it asks for."""
     place, wanted = source, ""
-    if not Path(source).exists() and source.count(":") > source.startswith(PREFIX):
+    own_colons = 1 if is_remote(source) or source.startswith(PREFIX) else 0
+    if source.count(":") > own_colons and not as_path(source).exists():
         place, _, word = source.rpartition(":")
         if word.lower() not in _SPLIT_WORDS:
             raise UserError(f"{source}: no such file or folder, and {word!r} is no split ({', '.join(SPLITS)})")
         wanted = split_named(word)
     if place == "sample":
         return list(_sample_files(wanted, stack)), [], wanted
-    path = fetch_dataset(place.removeprefix(PREFIX), SUFFIXES) if place.startswith(PREFIX) else Path(place)
+    path: AnyPath = fetch_dataset(place.removeprefix(PREFIX), SUFFIXES) if place.startswith(PREFIX) else as_path(place)
     if path.is_file():
         return [_describe(path)], [], wanted
     if not path.is_dir():
         raise UserError(f"{source}: no such file or folder (`sample` is the bundled sample)")
     kept: list[SourceFile] = []
-    skipped: list[Path] = []
-    for found in sorted(path.rglob("*")):
-        parts = found.relative_to(path).parts
+    skipped: list[AnyPath] = []
+    below: list[AnyPath] = [*sorted(path.rglob("*"))] if isinstance(path, Path) else [*path.rglob("*")]
+    for found in below:
+        parts = found.parts[len(path.parts) :]
         hidden = any(part.startswith(".") for part in parts)
-        if found.suffix.lower() not in SUFFIXES or hidden or not found.is_file():
+        is_file = isinstance(found, RemotePath) or found.is_file()  # on a bucket, nothing else is listed
+        if found.suffix.lower() not in SUFFIXES or hidden or not is_file:
             continue
         if set(parts[:-1]) & set(PASSED_OVER):
             skipped.append(found)
@@ -130,7 +136,7 @@ def _sample_files(wanted: str, stack: ExitStack) -> Iterator[SourceFile]:
         yield SourceFile(path, f"sample/{split}.jsonl", None, split)
 
 
-def _describe(path: Path) -> SourceFile:
+def _describe(path: AnyPath) -> SourceFile:
     stem, folder = path.stem, path.absolute().parent.name
     # Any folder may be called after a test of something; one that says the split says nothing else.
     plain_folder = folder if set(_words(folder)) <= {*_SPLIT_WORDS, *_OTHER_WORDS} else ""

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.imhi.cleaning import has_mojibake
@@ -12,6 +11,7 @@ from mentallama_jax.imhi.readers import read_file
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.imhi.sources import SourceFile, find_files
 from mentallama_jax.imhi.tables import Problem
+from mentallama_jax.storage import AnyPath
 
 _COMPLETION_FOLDERS = frozenset(("complete_data", "test_complete"))
 
@@ -116,7 +116,7 @@ def _read(files: Iterable[SourceFile], repair_mojibake: bool, unreadable: list[s
                 yield file, result
 
 
-def _is_completion(path: Path) -> bool:
+def _is_completion(path: AnyPath) -> bool:
     return bool(_COMPLETION_FOLDERS.intersection(path.absolute().parts))
 
 

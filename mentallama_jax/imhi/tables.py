@@ -4,11 +4,11 @@ import csv
 import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.files import read_jsonl
+from mentallama_jax.storage import AnyPath, RemotePath
 
 SUFFIXES = (".csv", ".jsonl", ".parquet", ".arrow")
 
@@ -46,7 +46,7 @@ class Table:
     problems: list[Problem]
 
 
-def read_table(path: Path) -> Table:
+def read_table(path: AnyPath) -> Table:
     """Read a `.csv`, `.jsonl`, `.parquet` or `.arrow` file (of a `datasets` folder) whole.
 
     CSV is UTF-8 (a byte-order mark is dropped) in strict RFC-4180: doubled quotes, no backslash escapes,
@@ -78,7 +78,7 @@ def table_of_rows(rows: Iterable[Mapping[str, Any]]) -> Table:
     return Table(tuple(columns), numbered, [])
 
 
-def _read_csv(path: Path) -> Table:
+def _read_csv(path: AnyPath) -> Table:
     # newline="" keeps the line breaks inside cells; csv itself takes CRLF and LF between rows.
     reader = csv.reader(io.StringIO(_decode(path), newline=""), strict=True)
     number = 0
@@ -104,7 +104,7 @@ def _read_csv(path: Path) -> Table:
     return Table(tuple(name for name in names if name), rows, problems)
 
 
-def _decode(path: Path) -> str:
+def _decode(path: AnyPath) -> str:
     raw = path.read_bytes()
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise UserError(f"{path}: is UTF-16; save it as UTF-8")
@@ -121,14 +121,15 @@ def _line_of(raw: bytes, offset: int) -> int:
     return raw.count(b"\n", 0, offset) + 1
 
 
-def _arrow_rows(path: Path, suffix: str) -> list[dict[str, Any]]:
+def _arrow_rows(path: AnyPath, suffix: str) -> list[dict[str, Any]]:
     import pyarrow
     import pyarrow.parquet
 
+    source = path.open("rb") if isinstance(path, RemotePath) else str(path)
     try:
         if suffix == ".parquet":
-            return list(pyarrow.parquet.read_table(path).to_pylist())
-        with pyarrow.OSFile(str(path)) as stream:
+            return list(pyarrow.parquet.read_table(source).to_pylist())
+        with pyarrow.input_stream(source) as stream:
             return list(pyarrow.ipc.open_stream(stream).read_all().to_pylist())
     except (pyarrow.ArrowException, OSError) as error:
         raise UserError(f"{path}: not a valid {suffix} file ({' '.join(str(error).split())})") from None

@@ -8,10 +8,11 @@ reading the arrays.
 import json
 import logging
 import math
+import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from threading import Thread
 from typing import Any, Literal, Self
 
@@ -21,6 +22,7 @@ from mentallama_jax.config import Metric, RunConfig
 from mentallama_jax.errors import UserError
 from mentallama_jax.files import write_json
 from mentallama_jax.parallel.processes import any_says, barrier, first_says, strangers, writes_files
+from mentallama_jax.storage import AnyPath, RemotePath, file_sizes
 
 MANIFEST = "manifest.json"
 Which = Literal["best", "last"] | int
@@ -34,12 +36,12 @@ logging.getLogger("absl").setLevel(logging.CRITICAL)
 class Checkpoint:
     """A complete checkpoint: its folder, the updates done, and its scores by metric (empty until evaluated)."""
 
-    path: Path
+    path: AnyPath
     step: int
     scores: dict[str, float]
 
 
-def complete_checkpoints(directory: Path) -> list[Checkpoint]:
+def complete_checkpoints(directory: AnyPath) -> list[Checkpoint]:
     """The checkpoints in a folder that have a manifest, oldest first; `damage` tells whether their files are whole."""
     found = []
     for path in _step_folders(directory):
@@ -51,12 +53,12 @@ def complete_checkpoints(directory: Path) -> list[Checkpoint]:
 
 def damage(checkpoint: Checkpoint) -> str | None:
     """What is wrong with the files of a checkpoint, compared with its manifest; None where they are whole."""
+    there = file_sizes(checkpoint.path)
     for name, size in (_manifest(checkpoint.path) or {"files": {}})["files"].items():
-        file = checkpoint.path / name
-        if not file.is_file():
+        if name not in there:
             return f"{name} is missing"
-        if file.stat().st_size != size:
-            return f"{name} has {file.stat().st_size} of {size} bytes"
+        if there[name] != size:
+            return f"{name} has {there[name]} of {size} bytes"
     return None
 
 
@@ -67,7 +69,7 @@ def best_of(checkpoints: list[Checkpoint], metric: Metric) -> Checkpoint | None:
     return min(scored, key=lambda checkpoint: (sign * checkpoint.scores[metric], checkpoint.step), default=None)
 
 
-def find_checkpoint(directory: Path, which: Which, metric: Metric) -> Checkpoint:
+def find_checkpoint(directory: AnyPath, which: Which, metric: Metric) -> Checkpoint:
     """Choose a whole checkpoint to read: the best by `metric`, the last, or one by its step.
 
     Where nothing was evaluated yet, the best is the last.
@@ -110,7 +112,7 @@ def load_params(checkpoint: Checkpoint, abstract_params: Any) -> Any:
 class Checkpoints:
     """The checkpoints of a run in progress. Use as a context manager: leaving it waits for the save under way."""
 
-    def __init__(self, directory: Path, config: RunConfig) -> None:
+    def __init__(self, directory: AnyPath, config: RunConfig) -> None:
         """Open a folder, made where absent; `config` says what is kept, and is stored with each checkpoint."""
         self.directory = directory
         self._metric: Metric = config.evaluation.metric
@@ -194,7 +196,7 @@ class Checkpoints:
         if first_says(_manifest(path) is not None):
             return
         try:
-            response = ocp.save_checkpointables_async(path.absolute(), _split(state))
+            response = ocp.save_checkpointables_async(os.fspath(path.absolute()), _split(state))
         except Exception as error:
             self._fail(path, error)
             self.raise_failure()
@@ -235,26 +237,25 @@ class Checkpoints:
             self._saving.join()
             self._saving = None
 
-    def _commit(self, path: Path, step: int, response: ocp.AsyncResponse[None]) -> None:
+    def _commit(self, path: AnyPath, step: int, response: ocp.AsyncResponse[None]) -> None:
         """Runs in a thread: once orbax is done, make the checkpoint count and let go of old ones."""
         try:
             response.result()
             if self._writes_files:
-                sizes = {
-                    str(file.relative_to(path)): file.stat().st_size
-                    for file in sorted(path.rglob("*"))
-                    if file.is_file()
-                }
-                write_json(path / MANIFEST, {"step": step, "scores": {}, "config": self._config, "files": sizes})
+                content = {"step": step, "scores": {}, "config": self._config, "files": file_sizes(path)}
+                write_json(path / MANIFEST, content)
                 self._rotate()
         except Exception as error:
             self._fail(path, error)
 
-    def _fail(self, path: Path, error: Exception) -> None:
-        for part in path.parent.glob(f"{path.name}*"):  # what is half-written only takes room on a full disk
-            shutil.rmtree(part, ignore_errors=True)
+    def _fail(self, path: AnyPath, error: Exception) -> None:
+        with suppress(UserError):
+            for part in _step_folders(path.parent):  # what is half-written only takes room on a full disk
+                if part.name.startswith(path.name):
+                    _remove(part)
+        mend = "mend that" if isinstance(path, RemotePath) else "make room"
         self._failure = UserError(
-            f"{path}: the checkpoint could not be written ({_brief(error)}); make room, then run the same command again"
+            f"{path}: the checkpoint could not be written ({_brief(error)}); {mend}, then run the same command again"
         )
 
     def _rotate(self) -> None:
@@ -277,16 +278,17 @@ def _split(state: Any) -> dict[str, Any]:
 
 
 def _load(checkpoint: Checkpoint, abstract: dict[str, Any]) -> dict[str, Any]:
-    return ocp.load_checkpointables(checkpoint.path.absolute(), abstract)
+    return ocp.load_checkpointables(os.fspath(checkpoint.path.absolute()), abstract)
 
 
-def _step_folders(directory: Path) -> Iterator[Path]:
+def _step_folders(directory: AnyPath) -> Iterator[AnyPath]:
     """Folders of checkpoints, complete or not (orbax adds a suffix until it has written everything)."""
     if directory.is_dir():
-        yield from sorted(path for path in directory.iterdir() if path.is_dir() and path.name[:8].isdigit())
+        found = [path for path in directory.iterdir() if path.name[:8].isdigit() and path.is_dir()]
+        yield from sorted(found, key=lambda path: path.name)
 
 
-def _manifest(path: Path) -> dict[str, Any] | None:
+def _manifest(path: AnyPath) -> dict[str, Any] | None:
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -294,10 +296,18 @@ def _manifest(path: Path) -> dict[str, Any] | None:
     return manifest if isinstance(manifest, dict) else None
 
 
-def _delete(path: Path) -> None:
+def _delete(path: AnyPath) -> None:
     # The manifest goes first: a deletion that is cut off leaves an incomplete checkpoint, not a damaged one.
     (path / MANIFEST).unlink(missing_ok=True)
-    shutil.rmtree(path, ignore_errors=True)
+    _remove(path)
+
+
+def _remove(path: AnyPath) -> None:
+    if isinstance(path, RemotePath):
+        with suppress(UserError):
+            path.rmtree()
+    else:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _brief(error: BaseException) -> str:

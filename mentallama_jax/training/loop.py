@@ -23,6 +23,7 @@ from mentallama_jax.host_memory import keep_freed_memory
 from mentallama_jax.models.llama import LlamaConfig, Params, count_params
 from mentallama_jax.parallel.mesh import make_mesh, use_mesh
 from mentallama_jax.parallel.processes import barrier, strangers, writes_files
+from mentallama_jax.storage import AnyPath
 from mentallama_jax.training.checkpoints import Checkpoint, Checkpoints
 from mentallama_jax.training.data import Batch, TrainingData
 from mentallama_jax.training.examples import Examples, load_examples
@@ -71,7 +72,7 @@ class TrainResult:
         step_compiles: how often the training step was compiled (1, and one more for each further row length).
     """
 
-    run_dir: Path
+    run_dir: AnyPath
     steps: int
     total_steps: int
     stopped_by: str
@@ -97,7 +98,7 @@ def train(
     console = console or Console(stderr=True, quiet=not writes_files())
     _check_processes(config)
     run = RunDirectory(config.training.run_dir)
-    with _explained(config, run), run.locked(), ExitStack() as stack:
+    with _explained(config, run), run.locked(console.print), ExitStack() as stack:
         _check_alike("config", _shared(config))
         progress = stack.enter_context(TrainingProgress(run.log if writes_files() else Path(os.devnull), console))
         mesh = make_mesh(config.mesh)
@@ -151,6 +152,7 @@ def train(
             if due.checkpoint(done) or stop:
                 recorder.flush()  # refuses figures that are not finite, so no bad state is saved
                 metrics.sync()
+                run.publish()
                 checkpoints.save(done, state)
             if due.evaluation(done) and not stop:
                 recorder.add_scores(done, validation.scores(state["params"], done), checkpoints)
@@ -248,6 +250,7 @@ class _Recorder:
         self._clock = None  # the next update is left out of the speed: the evaluation took time as well
         if scores:
             self._metrics.write("validation", step, scores)
+            self._run.publish()
             checkpoints.add_scores(step, scores)
             if writes_files():
                 draw_loss_curve(self._run.metrics, self._run.loss_curve)
@@ -269,10 +272,11 @@ class _Recorder:
         ids = [self._ids[example] for example in batch.examples]
         if writes_files():
             write_json(self._run.bad_batch, {"step": batch.step + 1, "epoch": batch.epoch + 1, "examples": ids})
+        listed = self._run.path / self._run.bad_batch.name
         shown = ", ".join(ids[:3]) + (f" and {len(ids) - 3} more" if len(ids) > 3 else "")
         raise UserError(
             f"update {batch.step + 1} (epoch {batch.epoch + 1}): loss {figures['loss']}, gradient norm "
-            f"{figures['grad_norm']}; its rows: {shown} (all in {self._run.bad_batch}). The checkpoints before it are "
+            f"{figures['grad_norm']}; its rows: {shown} (all in {listed}). The checkpoints before it are "
             "kept. Look at these rows, or start again in a new training.run_dir with a lower optimizer.learning_rate"
         )
 

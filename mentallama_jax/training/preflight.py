@@ -22,6 +22,7 @@ from mentallama_jax.errors import UserError
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.remat import saved_tensors
 from mentallama_jax.parallel.mesh import AXES
+from mentallama_jax.storage import AnyPath, RemotePath
 from mentallama_jax.training.loss import CHUNK_TOKENS
 
 _CGROUP_LIMITS = (
@@ -131,11 +132,11 @@ def check_memory(need: MemoryEstimate, config: RunConfig, say: Callable[[str], N
         )
 
 
-def check_disk(run_dir: Path, checkpoint_bytes: int, existing: int, config: RunConfig) -> None:
+def check_disk(run_dir: AnyPath, checkpoint_bytes: int, existing: int, config: RunConfig) -> None:
     """Make sure that the disk holds the checkpoints that will exist at one time: the last ones, the best, a new one.
 
     Args:
-        run_dir: where they go.
+        run_dir: where they go; on a bucket there is always room.
         checkpoint_bytes: of one.
         existing: how many are there already.
         config: says how many are kept.
@@ -143,6 +144,8 @@ def check_disk(run_dir: Path, checkpoint_bytes: int, existing: int, config: RunC
     Raises:
         UserError: it does not.
     """
+    if isinstance(run_dir, RemotePath):
+        return
     last = config.checkpoint.keep_last
     copies = last + 2
     need = checkpoint_bytes * max(copies - existing, 1)

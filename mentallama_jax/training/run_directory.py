@@ -8,7 +8,7 @@ import json
 import os
 import platform
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -23,6 +23,8 @@ from mentallama_jax.files import write_json
 from mentallama_jax.models.llama import LlamaConfig, Params, abstract_params
 from mentallama_jax.models.rotary import RopeScaling
 from mentallama_jax.parallel.processes import writes_files
+from mentallama_jax.storage import AnyPath, RemotePath, as_path
+from mentallama_jax.training.bucket import BucketRun, fetch_files, staging_folder
 from mentallama_jax.training.checkpoints import Checkpoint, Which, complete_checkpoints, find_checkpoint, load_params
 from mentallama_jax.training.tokens import TokenStore
 
@@ -53,40 +55,66 @@ class SavableTokenizer(Protocol):
 
 
 class RunDirectory:
-    """Paths of a run's files."""
+    """Paths of a run's files: where `path` is on a bucket, of their copies here; only the checkpoints are there."""
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self.config = self.path / "config.json"
-        self.model_config = self.path / "model_config.json"
-        self.versions = self.path / "versions.json"
-        self.data = self.path / "data.json"
-        self.tokenizer = self.path / "tokenizer"
-        self.metrics = self.path / "metrics.jsonl"
-        self.loss_curve = self.path / "loss.png"
-        self.tensorboard = self.path / "tensorboard"
+    def __init__(self, path: str | AnyPath) -> None:
+        self.path = as_path(path)
+        here = staging_folder() if isinstance(self.path, RemotePath) else self.path
+        self.config = here / "config.json"
+        self.model_config = here / "model_config.json"
+        self.versions = here / "versions.json"
+        self.data = here / "data.json"
+        self.tokenizer = here / "tokenizer"
+        self.metrics = here / "metrics.jsonl"
+        self.loss_curve = here / "loss.png"
+        self.tensorboard = here / "tensorboard"
         self.checkpoints = self.path / "checkpoints"
-        self.log = self.path / "log.txt"
-        self.bad_batch = self.path / "bad_batch.json"
-        self._lock = self.path / "run.lock"
+        self.log = here / "log.txt"
+        self.bad_batch = here / "bad_batch.json"
+        self._lock = here / "run.lock"
+        self._here = here
+        self._bucket: BucketRun | None = None
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, say: Callable[[str], None] = lambda _: None) -> Iterator[None]:
         """Make the folder and hold its lock. The system lets go of it when the process ends, however it ends.
+
+        On a bucket a lock outlives a process that is killed; `say` is told of a wait for it.
 
         Raises:
             UserError: another process holds it, the folder cannot be written, or it holds something else than a run.
         """
         if not writes_files():
             yield
-            return
+        elif isinstance(self.path, RemotePath):
+            if not (self.path / self.config.name).is_file():
+                self._refuse_strangers(path.name for path in self.path.iterdir())
+            with BucketRun(self.path, self._here, say) as self._bucket:
+                yield
+        else:
+            with self._locked_here(self.path):
+                yield
+
+    def publish(self) -> None:
+        """Bring a bucket up to date with the files that were written here.
+
+        Raises:
+            UserError: the bucket cannot be written, or another process has taken the run.
+        """
+        if self._bucket is not None:
+            self._bucket.publish()
+
+    def fetch(self) -> None:
+        """Bring the files that describe the run here from a bucket, to be read."""
+        if isinstance(self.path, RemotePath):
+            fetch_files(self.path, self._here)
+
+    @contextmanager
+    def _locked_here(self, path: Path) -> Iterator[None]:
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            strangers = [] if self.config.exists() else sorted(set(os.listdir(self.path)) - self._own_names())
-            if strangers:
-                raise UserError(
-                    f"{self.path}: not a run directory (it holds {strangers[0]}); name a new training.run_dir"
-                )
+            path.mkdir(parents=True, exist_ok=True)
+            if not self.config.exists():
+                self._refuse_strangers(os.listdir(path))
             stream = self._lock.open("a+", encoding="utf-8")
         except OSError as error:
             raise UserError(
@@ -112,14 +140,16 @@ class RunDirectory:
         Raises:
             UserError: it is another folder, on another disk.
         """
-        if not self.config.is_file():
+        if not (self.path / self.config.name).is_file():
             raise UserError(
                 f"{self.path}: process {jax.process_index()} on {socket.gethostname()} does not see the files of "
                 "process 0; name a training.run_dir on storage that all hosts share"
             )
 
-    def _own_names(self) -> set[str]:
-        return {path.name for path in vars(self).values()}
+    def _refuse_strangers(self, names: Iterable[str]) -> None:
+        own = {path.name for path in vars(self).values() if isinstance(path, Path | RemotePath)}
+        if strangers := sorted(set(names) - own):
+            raise UserError(f"{self.path}: not a run directory (it holds {strangers[0]}); name a new training.run_dir")
 
     def prepare(
         self,
@@ -155,6 +185,7 @@ class RunDirectory:
         write_json(self.data, data)
         self._note_versions(say)
         write_json(self.config, _plain(config))
+        self.publish()
 
     def _note_versions(self, say: Callable[[str], None]) -> None:
         now = versions()
@@ -179,7 +210,7 @@ class LoadedRun(NamedTuple):
 
 
 def load_run(
-    run_dir: str | Path,
+    run_dir: str | AnyPath,
     which: Which = "best",
     *,
     dtype: Any = None,
@@ -200,6 +231,7 @@ def load_run(
         UserError: not a run directory, no such checkpoint, or a damaged one.
     """
     run = RunDirectory(run_dir)
+    run.fetch()
     if not run.config.is_file():
         raise UserError(f"{run.path}: not a run directory (it has no config.json)")
     config = parse_config(read_json(run.config), str(run.config))
@@ -257,7 +289,7 @@ def _model_config(values: dict[str, Any]) -> LlamaConfig:
     return LlamaConfig(**values | {"rope_scaling": RopeScaling(**scaling) if scaling else None})
 
 
-def _refuse_changes(path: Path, what: str, old: Any, new: Any, may_change: tuple[str, ...] = ()) -> None:
+def _refuse_changes(path: AnyPath, what: str, old: Any, new: Any, may_change: tuple[str, ...] = ()) -> None:
     before, after = dict(_flat(old)), dict(_flat(new))
     differences = [
         f"{key} was {_shown(before, key)}, is {_shown(after, key)}"

@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 
 from mentallama_jax.formats.hf import read_hf_config
 from mentallama_jax.formats.names import foreign_shapes
+from mentallama_jax.storage import RemotePath
 from mentallama_jax.training.metrics import read_metrics
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -104,6 +105,22 @@ def assert_same(found, expected):
     assert len(expected) >= 4
     assert [row[:3] for row in found] == [row[:3] for row in expected]
     assert [row[3] for row in found] == pytest.approx([row[3] for row in expected], rel=1e-5)
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_bucket_and_one_goes_on_with_their_run(bucket, tmp_path):
+    settings = ["checkpoint.keep_last=2", "data.validation=[]"]
+    on_bucket = [*settings, "training.run_dir=gs://bucket/runs/two"]
+    for status, _, errors in finish(start(tmp_path, "", 2, *on_bucket)):
+        assert status == 0, errors
+    names = {name.removeprefix("bucket/runs/two/") for name in bucket.objects}
+    assert {"config.json", "metrics.jsonl"} <= names
+    assert any("00000004/params/ocdbt.process_1/" in name for name in names)  # each host writes its shards
+    del bucket.objects["bucket/runs/two/checkpoints/00000004/manifest.json"]
+    ((status, _, errors),) = finish(start(tmp_path, "", 1, *on_bucket))
+    assert (status, "going on after update 3 of 4" in errors) == (0, True), errors
+    RemotePath("gs://bucket/runs/two/metrics.jsonl").download(tmp_path / "metrics.jsonl")
+    assert_same(losses(tmp_path), train(tmp_path, "one", 1, *settings))
 
 
 def test_two_processes_learn_as_one_does(tmp_path):

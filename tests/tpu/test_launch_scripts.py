@@ -104,6 +104,18 @@ def test_create_asks_for_one_slice_or_several(stands: Stands) -> None:
     assert "--node-id=n" not in two
 
 
+def test_a_share_is_mounted_where_there_is_one(stands: Stands) -> None:
+    stands.add("gcloud")
+    assert stands.run("queued.sh", "install", **QUEUED).returncode == 0
+    assert (
+        stands.run("queued.sh", "install", **{key: value for key, value in QUEUED.items() if key != "NFS"}).returncode
+        == 0
+    )
+    commands = [call[-1] for call in stands.calls()]
+    assert sum("mount -t nfs 10.0.0.2:/share /mnt/shared" in command for command in commands) == 1
+    assert sum("'.[tpu,gcs]'" in command for command in commands) == 2
+
+
 def test_train_runs_on_every_slice_and_fails_with_it(stands: Stands) -> None:
     stands.add("gcloud", '[[ "$*" != *" n-0 "* ]] || exit 75')
     assert stands.run("queued.sh", "train", **QUEUED, SLICES="2").returncode == 75
@@ -150,7 +162,7 @@ def test_xpk(stands: Stands) -> None:
     create, delete = stands.calls()
     assert create[1:3] == ["workload", "create"]
     assert delete[1:3] == ["workload", "delete"]
-    assert {"--num-slices=2", "--restart-on-exit-codes=75,76", "--tpu-type=v5litepod-64"} <= set(create)
+    assert {"--num-slices=2", "--restart-on-exit-codes=75,76", "--tpu-type=v5litepod-64", "--storage=s"} <= set(create)
     check_training(create[-1])
 
 
@@ -182,7 +194,8 @@ def check_job(job: dict[str, Any]) -> str:
     assert pod["restartPolicy"] == "Never"  # A pod failure policy is refused with any other.
     (container,) = pod["containers"]
     assert {"name", "image", "command", "args", "resources"} <= set(container)
-    assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
+    mounts, volumes = container.get("volumeMounts", []), pod.get("volumes", [])
+    assert {mount["name"] for mount in mounts} == {volume["name"] for volume in volumes}
     for rule in job["podFailurePolicy"]["rules"]:
         assert rule["action"] in ("FailJob", "Ignore", "Count")
         assert ("onExitCodes" in rule) != ("onPodConditions" in rule)

@@ -1,0 +1,246 @@
+"""Places on buckets, `gs://bucket/folder`: the part of `pathlib` that the package uses, by way of fsspec.
+
+On a bucket an object is written whole or not at all, nothing can be appended or renamed, and a folder is no more than
+the names that begin with it. No listing is cached: other hosts write there too.
+"""
+
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from mentallama_jax.errors import UserError
+
+_MARK = "://"
+_EXTRAS = {"gs": "gcs"}
+
+
+@dataclass(frozen=True, order=True)
+class RemotePath:
+    """A place of which `str` is the URL. What its methods share with `pathlib.Path` means the same.
+
+    Every method that asks the service raises `UserError` where it cannot be reached or refuses; only what is not
+    there is a `FileNotFoundError`.
+    """
+
+    url: str
+
+    def __truediv__(self, name: str | PurePosixPath) -> "RemotePath":
+        return RemotePath(f"{self.url}/{name}")
+
+    def __str__(self) -> str:
+        return self.url
+
+    def __fspath__(self) -> str:
+        """For orbax, which takes URLs where others take paths."""
+        return self.url
+
+    @property
+    def _inner(self) -> PurePosixPath:
+        return PurePosixPath(self.url.partition(_MARK)[2])
+
+    @property
+    def name(self) -> str:
+        """The last part."""
+        return self._inner.name
+
+    @property
+    def stem(self) -> str:
+        """The last part without its ending."""
+        return self._inner.stem
+
+    @property
+    def suffix(self) -> str:
+        """The ending of the last part."""
+        return self._inner.suffix
+
+    def with_suffix(self, suffix: str) -> "RemotePath":
+        """Its neighbour with another ending."""
+        return self.parent / (self.stem + suffix)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """From the bucket on."""
+        return self._inner.parts
+
+    @property
+    def parent(self) -> "RemotePath":
+        """The folder that it is in."""
+        return RemotePath(f"{self.url.partition(_MARK)[0]}{_MARK}{self._inner.parent}")
+
+    def absolute(self) -> "RemotePath":
+        """Itself."""
+        return self
+
+    def resolve(self) -> "RemotePath":
+        """Itself."""
+        return self
+
+    def exists(self) -> bool:
+        """Whether there is an object or a folder."""
+        return self._kind() is not None
+
+    def is_file(self) -> bool:
+        """Whether there is an object."""
+        return self._kind() == "file"
+
+    def is_dir(self) -> bool:
+        """Whether there are objects below."""
+        return self._kind() == "directory"
+
+    def iterdir(self) -> Iterator["RemotePath"]:
+        """What is in the folder; nothing where there is no such folder."""
+        with self._asking() as system:
+            try:
+                names = system.ls(self.url, detail=False)
+            except FileNotFoundError:
+                names = []
+        for name in sorted({name.rstrip("/").rpartition("/")[2] for name in names} - {self.name}):
+            yield self / name
+
+    def rglob(self, pattern: Literal["*"]) -> Iterator["RemotePath"]:
+        """All objects below."""
+        for name in self.sizes():
+            yield self / name
+
+    def sizes(self) -> dict[str, int]:
+        """The bytes of all objects below, by where they are seen from here."""
+        return {name: facts["size"] for name, facts in self.facts().items()}
+
+    def facts(self) -> dict[str, dict[str, Any]]:
+        """All that the service tells of each object below."""
+        with self._asking() as system:
+            found = system.find(self.url, detail=True)
+            start = system._strip_protocol(self.url).rstrip("/") + "/"
+        return {name.removeprefix(start): facts for name, facts in sorted(found.items()) if name.startswith(start)}
+
+    def read_bytes(self) -> bytes:
+        """The whole object."""
+        with self._asking() as system:
+            return bytes(system.cat_file(self.url))
+
+    def read_text(self, encoding: str) -> str:
+        """The whole object as text."""
+        return self.read_bytes().decode(encoding)
+
+    def open(self, mode: Literal["rb"]) -> io.BytesIO:
+        """The whole object as a stream."""
+        return io.BytesIO(self.read_bytes())
+
+    def write_bytes(self, data: bytes) -> None:
+        """Write an object, whole or not at all, in place of what is there."""
+        with self._asking() as system:
+            system.pipe_file(self.url, data)
+
+    def create(self, data: bytes) -> bool:
+        """Write an object where there is none; whether it was written."""
+        with self._asking() as system:
+            try:
+                system.pipe_file(self.url, data, mode="create")
+            except FileExistsError:
+                return False
+            return True
+
+    def download(self, target: Path) -> None:
+        """Copy the object into a file, which is incomplete if that fails."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with self._asking() as system:
+            system.get_file(self.url, str(target))
+
+    def upload(self, source: Path) -> None:
+        """Write an object, whole or not at all, from a file that nobody writes to."""
+        with self._asking() as system:
+            system.put_file(str(source), self.url)
+
+    def mkdir(self, parents: bool, exist_ok: bool) -> None:
+        """Nothing: folders are names."""
+
+    def unlink(self, missing_ok: bool) -> None:
+        """Remove the object."""
+        with self._asking() as system:
+            try:
+                system.rm_file(self.url)
+            except FileNotFoundError:
+                if not missing_ok:
+                    raise
+
+    def rmtree(self) -> None:
+        """Remove all objects below, if there are any."""
+        with self._asking() as system:
+            try:
+                system.rm(self.url, recursive=True)
+            except FileNotFoundError:
+                return
+
+    def _kind(self) -> str | None:
+        with self._asking() as system:
+            try:
+                return str(system.info(self.url)["type"])
+            except FileNotFoundError:
+                return None
+
+    @contextmanager
+    def _asking(self) -> Iterator[Any]:
+        try:
+            yield _file_system(self.url.partition(_MARK)[0])
+        except (FileNotFoundError, UserError):
+            raise
+        except Exception as error:  # each service has its own, and those of its HTTP client and of its credentials
+            text = " ".join(str(error).split())[:200]
+            raise UserError(
+                f"{self.url}: cannot be reached ({type(error).__name__}{': ' if text else ''}{text}); check the name, "
+                "your rights to it, and the network"
+            ) from None
+
+
+AnyPath = Path | RemotePath
+
+
+def is_remote(place: object) -> bool:
+    """Whether a text or a path is a URL."""
+    return _MARK in str(place)
+
+
+def as_path(place: str | os.PathLike[str]) -> AnyPath:
+    """A path, here or on a bucket."""
+    text = os.fspath(place)
+    return RemotePath(text.rstrip("/")) if is_remote(text) else Path(text)
+
+
+def local_path(text: str) -> Path:
+    """A path that has to be here, such as one to write to.
+
+    Raises:
+        UserError: it is a URL.
+    """
+    if is_remote(text):
+        raise UserError(f"{text}: has to be on a file system here; copy it from or to the bucket yourself")
+    return Path(text)
+
+
+def file_sizes(folder: AnyPath) -> dict[str, int]:
+    """The bytes of all files below a folder, by where they are seen from it."""
+    if isinstance(folder, RemotePath):
+        return folder.sizes()
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {str(path.relative_to(folder)): path.stat().st_size for path in files}
+
+
+@cache
+def _file_system(scheme: str) -> Any:
+    import fsspec
+
+    # In the settings rather than as an argument: orbax opens its own.
+    fsspec.config.conf.setdefault(scheme, {}).setdefault("use_listings_cache", False)
+    try:
+        return fsspec.filesystem(scheme)
+    except ImportError:
+        extra = _EXTRAS.get(scheme)
+        what = f"pip install 'mentallama-jax[{extra}]'" if extra else f"install what fsspec needs for {scheme}{_MARK}"
+        raise UserError(f"{scheme}{_MARK}: a package is missing; {what}") from None
+    except ValueError:
+        raise UserError(f"{scheme}{_MARK}: no such kind of storage (a bucket is gs://NAME)") from None

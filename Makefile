@@ -10,10 +10,14 @@
 #   make clean         remove the environments and what the tools left behind (never runs/)
 #
 # All take the first suitable Python; PYTHON=python3.12 chooses one, in an environment of its own (.venv-3.12).
-# EXTRAS=dev,gguf leaves out torch, whose parity tests are then skipped. Packages are installed again only
-# when pyproject.toml has changed.
+# EXTRAS=dev,gguf leaves out torch, whose parity tests are then skipped, and the TPU compiler, which is there for Linux
+# on x86-64 alone. Packages are installed again only when pyproject.toml has changed. Tests run in as many processes as
+# there are cores, at most four.
 
 EXTRAS := dev,gguf,parity
+ifeq ($(shell uname -sm),Linux x86_64)
+EXTRAS := $(EXTRAS),tpu
+endif
 ifdef PYTHON
 interpreter := $(firstword $(shell .ci/find-python $(PYTHON)))
 ifndef interpreter
@@ -34,7 +38,7 @@ quickstart: $(VENV)/.installed
 	$(bin)/mentallama quickstart
 
 test: lint
-	$(bin)/python -m pytest
+	$(bin)/python -m pytest -n logical --maxprocesses 4
 
 test-slow: $(VENV)/.installed-$(EXTRAS)
 	$(bin)/python -m pytest -m slow

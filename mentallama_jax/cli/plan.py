@@ -1,4 +1,4 @@
-"""`mentallama plan`: will a job fit, how fast will it be, what will it cost?"""
+"""`mentallama plan`: will a training job fit, how fast will it be, what will it cost?"""
 
 import argparse
 import json
@@ -20,8 +20,6 @@ For GPUs (h100-N, a100-N) nothing can be compiled here: formulas, and the report
 
 The time is a range: with all communication hidden behind computation, and with none. Its computing part is the
 compiler's own estimate, plus a formula for attention kernels, for which the compiler has none.
-
-With --answers the same for the two programs of `mentallama generate`: the prefill and the step that writes a token.
 """
 
 _EPILOG = """\
@@ -30,7 +28,6 @@ examples (changes to the config stand before the options):
   mentallama plan configs/llama2-7b.yaml --topology v5e-32 --topology v5p-16 --search
   mentallama plan configs/llama2-7b.yaml mesh.data=2 training.micro_batch_rows=512 training.batch_size=512 \\
       training.batch_unit=rows --topology v5e-256 --slices 2 --json
-  mentallama plan configs/llama2-chat-7b.yaml mesh.tensor=4 mesh.fsdp=1 --topology v5e-4 --answers
 """
 
 _HUB_SHAPES = {
@@ -67,13 +64,6 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--kernel-efficiency", type=float, default=0.5, metavar="X", help="share of the peak of attention kernels (0.5)"
     )
-    parser.add_argument("--answers", action="store_true", help="plan `generate` (prefill and decoding), not training")
-    parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="of --answers: rows at once (16)")
-    parser.add_argument("--prompt", type=int, default=384, metavar="N", help="of --answers: tokens of a prompt (384)")
-    parser.add_argument("--new-tokens", type=int, default=256, metavar="N", help="of --answers: of each answer (256)")
-    parser.add_argument(
-        "--questions", type=int, default=19353, metavar="N", help="of --answers: how many, the whole test split (19353)"
-    )
     parser.add_argument("--cache-dir", default=".cache/plan", metavar="DIR", help="where compiled figures are kept")
     parser.add_argument("--json", action="store_true", help="print every figure as JSON")
     parser.set_defaults(run=run)
@@ -94,10 +84,7 @@ def run(options: argparse.Namespace) -> int:
     console = Console(width=None if sys.stdout.isatty() else 130)
     config = load_config(options.config, options.overrides)
     topologies = [parse_topology(name, options.slices) for name in options.topology]
-    model = model_shape(config)
-    if options.answers:
-        return _answers(options, model, config, topologies, console)
-    recipe = _recipe(config, options)
+    model, recipe = model_shape(config), _recipe(config, options)
     if options.search:
         plans = _search(options, model, config, topologies, recipe)
     else:
@@ -119,26 +106,6 @@ def run(options: argparse.Namespace) -> int:
     return 0 if any(plan.fits for plan in plans) else 1
 
 
-def _answers(
-    options: argparse.Namespace, model: "LlamaConfig", config: "RunConfig", topologies: Any, console: Any
-) -> int:
-    from mentallama_jax.planning.answers import Batch, answers_as_json, plan_answers
-    from mentallama_jax.planning.prices import chip_price
-    from mentallama_jax.planning.report import show_answers
-
-    batch = Batch(options.batch_size, options.prompt, options.new_tokens, options.questions)
-    plans = [
-        plan_answers(model, config, topology, batch, chip_price(topology, options.price), options.cache_dir)
-        for topology in topologies
-    ]
-    if options.json:
-        print(json.dumps([answers_as_json(plan) for plan in plans], indent=1))
-    else:
-        for plan in plans:
-            show_answers(plan, console)
-    return 0 if any(plan.fits for plan in plans) else 1
-
-
 def _rows(config: "RunConfig", topology: Any) -> "RunConfig":
     from mentallama_jax.planning.plan import with_whole_rows
 
@@ -154,15 +121,10 @@ def _rows(config: "RunConfig", topology: Any) -> "RunConfig":
 
 
 def _check(options: argparse.Namespace) -> None:
-    if options.answers and options.search:
-        raise UserError("--search chooses meshes for training; with --answers name one, such as mesh.tensor=4")
-    above = ("limit", "price", "rows", "mean_tokens", "kernel_efficiency", "batch_size", "prompt", "questions")
-    for name in above:
+    for name in ("limit", "price", "rows", "mean_tokens", "kernel_efficiency"):
         value = getattr(options, name)
         if value is not None and value <= 0:
             raise UserError(f"--{name.replace('_', '-')}: must be above 0")
-    if options.new_tokens < 2:
-        raise UserError("--new-tokens: at least 2, or nothing is decoded")
     if options.kernel_efficiency > 1:
         raise UserError("--kernel-efficiency: a share of the peak, at most 1")
 

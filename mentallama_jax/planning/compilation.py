@@ -1,4 +1,4 @@
-"""The very programs that `train` and `generate` run, compiled for chips that are not here.
+"""The very step that `train` runs, compiled for chips that are not here.
 
 Each compilation is a process of its own (`python -m mentallama_jax.planning.compilation`, a `Job` as JSON on standard
 input, a `Compiled` on standard output): the environment that the TPU compiler wants stays there, its noise is kept
@@ -16,7 +16,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from mentallama_jax.config import RunConfig, parse_config
 from mentallama_jax.errors import UserError
@@ -34,32 +34,14 @@ _UNITS = {"": 1, "B": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
-    """A part of `generate`: its `prefill`, or the step of one token for each row, `decode`.
-
-    Attributes:
-        name: which.
-        rows: of a batch, over all devices.
-        prompt: tokens of a prompt.
-        slots: of the cache.
-    """
-
-    name: Literal["prefill", "decode"]
-    rows: int
-    prompt: int
-    slots: int
-
-
-@dataclass(frozen=True, slots=True)
 class Job:
-    """What to compile: a training step of `micro_batches` of `config.training.micro_batch_rows` rows, or a stage."""
+    """One training step to compile: `micro_batches` of `config.training.micro_batch_rows` rows an update."""
 
     model: LlamaConfig
     config: RunConfig
     topology: Topology
     micro_batches: int = 1
     cache_dir: str | None = None
-    stage: Stage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +115,8 @@ def compile_job(job: Job) -> Compiled:
     return Compiled.from_json(answer)
 
 
-def lower_job(job: Job) -> tuple[Any, dict[str, int]]:
-    """The lowered program of a job, and the sizes of its mesh axes.
+def lower_step(job: Job) -> tuple[Any, dict[str, int]]:
+    """The lowered training step of a job, and the sizes of its mesh axes.
 
     Raises:
         UserError: dimensions that do not divide along the mesh.
@@ -146,26 +128,7 @@ def lower_job(job: Job) -> tuple[Any, dict[str, int]]:
     asked = {"num_slices": job.topology.slices} if job.topology.slices > 1 else {}
     described = topologies.get_topology_desc(platform="tpu", topology_name=job.topology.compiler_name, **asked)
     mesh = make_mesh(job.config.mesh, described.devices)
-    if job.stage is not None:
-        return _lower_stage(job.model, job.config, mesh, job.stage), dict(mesh.shape)
     return lower_on(job.model, job.config, mesh, job.micro_batches), dict(mesh.shape)
-
-
-def _lower_stage(model: LlamaConfig, config: RunConfig, mesh: Any, stage: Stage) -> Any:
-    import jax.numpy as jnp
-
-    from mentallama_jax.generation.placement import abstract_decode, abstract_prefill
-    from mentallama_jax.parallel.mesh import use_mesh
-
-    dtype = jnp.dtype(config.model.compute_dtype)
-    program: Any
-    with use_mesh(mesh):
-        if stage.name == "prefill":
-            sizes = {"rows": stage.rows, "prompt": stage.prompt, "slots": stage.slots}
-            program, arguments = abstract_prefill(model, mesh, **sizes, dtype=dtype)
-        else:
-            program, arguments = abstract_decode(model, mesh, rows=stage.rows, slots=stage.slots, dtype=dtype)
-        return program.lower(*arguments)
 
 
 def lower_on(model: LlamaConfig, config: RunConfig, mesh: Any, micro_batches: int) -> Any:
@@ -200,7 +163,7 @@ def lower_on(model: LlamaConfig, config: RunConfig, mesh: Any, micro_batches: in
 def compile_here(job: Job) -> Compiled:
     """Compile in this process, whose environment must be that of `compile_job`."""
     start = time.perf_counter()
-    lowered, mesh = lower_job(job)
+    lowered, mesh = lower_step(job)
     cache = Cache(Path(job.cache_dir) if job.cache_dir else None)
     versions = [f"{name} {importlib.metadata.version(name)}" for name in ("jax", "jaxlib", "libtpu")]
     flags = [os.environ.get(name, "") for name in ("XLA_FLAGS", "LIBTPU_INIT_ARGS")]
@@ -266,7 +229,6 @@ def _main() -> None:
         topology,
         values["micro_batches"],
         values["cache_dir"],
-        Stage(**values["stage"]) if values["stage"] else None,
     )
     try:
         answer = compile_here(job).to_json()

@@ -6,8 +6,6 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from mentallama_jax.planning.answers import RULE as ANSWERS_RULE
-from mentallama_jax.planning.answers import AnswerPlan
 from mentallama_jax.planning.cost import link_bytes
 from mentallama_jax.planning.plan import Plan
 from mentallama_jax.training.preflight import size
@@ -223,48 +221,6 @@ def _add_speed(plan: Plan, table: Table) -> None:
         table.add_row(
             "padded to 2,096 as in the paper", f"{plan.padded_over_packed:.1f} times the positions on the same chips"
         )
-
-
-def show_answers(plan: AnswerPlan, console: Console) -> None:
-    """Print a plan of answering."""
-    topology, batch = plan.topology, plan.batch
-    table = Table(title=f"answers of {plan.config.model.source} on {topology.name}: {topology.chips} chips")
-    table.add_column("what", style="bold")
-    table.add_column("estimate")
-    table.add_row("mesh", ", ".join(f"{axis} {count}" for axis, count in plan.mesh.items()))
-    table.add_row("a batch", f"{batch.rows} prompts of {batch.prompt} tokens, {batch.new_tokens} new tokens each")
-    for name, stage in plan.stages.items():
-        problem = "" if stage.fits else f"\n[bold red]does not fit[/]: {stage.problem}"
-        table.add_row(
-            f"{name}, memory of a device",
-            f"{size(stage.memory)} of {size(topology.device_memory)}: arguments {size(stage.arguments)}, "
-            f"temporaries {size(stage.temporaries)}, code {size(stage.code)}{problem}",
-        )
-        for count, what in stage.largest:
-            table.add_row("", f"{size(count)}  {what}")
-        if stage.program is None:
-            continue
-        lower, upper = (1e3 * seconds for seconds in plan.stage_seconds(name))
-        links = sum(link_bytes(one) for one in stage.program.collectives)
-        table.add_row(
-            f"{name}, {'once a batch' if name == 'prefill' else 'for each token'}",
-            f"{lower:.2f} to {upper:.2f} ms: cycles {stage.program.cycles:.2e}, reading weights and cache "
-            f"{1e3 * plan.reading_seconds(name):.2f} ms, {size(links)} over links; "
-            f"{stage.program.matmul_flops / 1e9:.1f} GFLOP run outside of kernels, the model needs "
-            f"{plan.model_flops(name) / 1e9:.1f}",
-        )
-    if plan.fits:
-        table.add_row("a batch", "{:.2f} to {:.2f} s".format(*plan.batch_seconds))
-        table.add_row("new tokens/s/chip", "{:,.0f} to {:,.0f}".format(*plan.tokens_per_second))
-        table.add_row(
-            f"{batch.questions:,} questions",
-            f"{plan.hours[0]:.2f} to {plan.hours[1]:.2f} hours, ${plan.money[0]:,.0f} to ${plan.money[1]:,.0f} at "
-            f"${plan.price.chip_hour:.2f} a chip-hour ({plan.price.source})",
-        )
-    console.print(table)
-    console.print(ANSWERS_RULE, style="dim")
-    for warning in plan.warnings:
-        console.print(f"warning: {warning}", style="yellow", markup=False)
 
 
 def show_ranking(plans: list[Plan], console: Console) -> None:

@@ -27,7 +27,8 @@ def warnings(plan: AnswerPlan) -> list[str]:
         said.append("less than 5 % of the memory is left; another version of the compiler may not fit it")
     if plan.mesh["fsdp"] > 1:
         said.append(
-            f"along fsdp {plan.mesh['fsdp']} the weights travel for every token; mesh.tensor reads them where they are"
+            f"along fsdp {plan.mesh['fsdp']} each device gathers the weights for every batch and holds them whole, "
+            f"{size(plan.bytes.read - plan.bytes.cache)}; a larger mesh.tensor reads them where they are"
         )
     if topology.chips > topology.chip.host:
         said.append(
@@ -149,7 +150,7 @@ def _add_speed(plan: AnswerPlan, table: Table, prefill: StepTime, token: StepTim
     table.add_row(
         "memory bound of a step",
         f"{size(plan.bytes.read)} read, {1e3 * token.memory:.2f} ms at "
-        f"{plan.topology.chip.memory_bandwidth / 1e9:,.0f} GB/s a chip: no decode step is faster",
+        f"{plan.topology.chip.memory_bandwidth / 1e9:,.0f} GB/s a chip; no step is faster, unless all stays on it",
     )
     table.add_section()
     table.add_row("time of a batch", "{:.2f} to {:.2f} s".format(*plan.seconds))

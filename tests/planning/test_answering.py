@@ -89,7 +89,7 @@ def test_table_and_json_say_the_same(monkeypatch):
     answer_report.show(made, console)
     text = console.export_text()
     assert "--mesh data=1 fsdp=1 tensor=8 --batch-size 16 --max-new-tokens 256" in text
-    assert "no decode step is faster" in text
+    assert "no step is faster" in text
     values = json.loads(json.dumps(answer_report.as_json(made)))
     assert values["decode_step"]["seconds"]["total"] == [made.token.lower, made.token.upper]
     assert values["prefill"]["collectives"][0]["axes"] == ["tensor"]
@@ -126,6 +126,11 @@ def test_gpus_are_planned_by_formulas_and_the_report_says_so():
     assert made.compiled.loop.matmul_flops == pytest.approx(made.token_flops)
     assert made.token.lower == made.token.memory == pytest.approx(made.bytes.read / 3350e9)
     assert made.token.latency == pytest.approx(64 * 14 * cost.HOP_SECONDS)
+    gathered = answer_plan("h100-8", config=with_overrides(SEVEN, mesh={"tensor": 1}))
+    whole = 2 * (count_params(MODEL) - 32000 * 4096)
+    assert gathered.prefill.links == pytest.approx(whole * 7 / 8 / 450e9)
+    assert gathered.token.links == 0
+    assert gathered.compiled.temporaries > whole
     assert not answer_plan("a100-8", Answers(4096, 2048, 2048)).fits
 
 

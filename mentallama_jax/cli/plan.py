@@ -39,7 +39,7 @@ examples (changes to the config stand before the options):
 
 _TRAINING_ROWS = 72093
 _ANSWERS = {"batch_size": 16, "prompt": 256, "new_tokens": 256}
-"""Defaults of --generate: rows and new tokens are those of `mentallama generate`."""
+"""Defaults of --generate: rows and new tokens as in `mentallama generate`; most prompts of the tests are shorter."""
 
 _HUB_SHAPES = {
     "meta-llama/Llama-2-7b-hf": "llama2-7b",

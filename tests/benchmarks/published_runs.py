@@ -8,11 +8,12 @@ Published: the tables and scripts under MaxText/configs/v5e and v5p of github.co
 training/trillium/Llama2-70B-MaxText of github.com/AI-Hypercomputer/tpu-recipes (2025). The models that MaxText names by
 their size are of LLaMA's architecture (gated SiLU, RMS norm, rotary positions, an untied head, a head for each key), so
 the shapes here are theirs: 32,000 words, heads of 128, and rows a chip as in the scripts. Both sides count causal
-attention at half of T x T; theirs counts the embedding as a product, below 1 % of these models. The 70B's printed 43.8 %
-counts attention in full: here it is its 905 tokens/s a chip by our rule, 42.2 %. What differs: `auto` is
-the least recompute of ours that fits, where theirs keeps the products of a layer, in 128b on the host; there it shares
-tensors 16-fold too (fsdp 16, tensor 16), where our layers' inputs would not fit, and ours is fsdp 256. Of the 70B both
-keep queries, keys and values on the host. Rows have no padding on either side.
+attention at half of T x T; theirs counts the embedding as a product, below 1 % of these models. The 43.8 % printed for
+the 70B counts attention in full: here it is its 905 tokens/s a chip by our rule, 42.2 %.
+
+What differs: `auto` is the least recompute of ours that fits, where theirs keeps the products of a layer, of 128b on
+the host; there their mesh is fsdp 16 x tensor 16, on which our layers' inputs would not fit, and ours is fsdp 256. Of
+the 70B both keep queries, keys and values on the host. Rows have no padding on either side.
 
 Each run is a folder with config.json and run.yaml in --out, planned by `mentallama plan`.
 """

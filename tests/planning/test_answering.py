@@ -191,3 +191,16 @@ def test_the_command_compiles_the_program_and_finds_it_again(tmp_path, capsys):
     again = json.loads(capsys.readouterr().out)[0]
     assert again["compile_seconds"]["cached"]
     assert again | {"compile_seconds": 0} == first | {"compile_seconds": 0}
+
+
+@libtpu
+@pytest.mark.slow
+def test_seven_billion_parameters_answer_on_a_v5e_8(tmp_path):
+    made = answer_plan(cache_dir=str(tmp_path))
+    assert made.fits
+    assert made.compiled.arguments == pytest.approx(made.bytes.weights, rel=0.01)
+    assert made.compiled.temporaries > made.bytes.cache
+    assert made.compiled.program.matmul_flops == pytest.approx(made.prefill_flops, rel=0.02)
+    assert made.compiled.loop.matmul_flops == pytest.approx(made.token_flops, rel=0.02)
+    assert {one.axes for one in made.compiled.loop.collectives} == {("tensor",)}
+    assert made.token.lower > made.token.memory > 0.002

@@ -1,8 +1,6 @@
-"""Where a model, its batches and its cache live on a mesh while it answers; and both programs for absent devices."""
+"""Where a model, its batches and its cache live on a mesh while it answers; and its program for absent devices."""
 
 import math
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
@@ -10,10 +8,14 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.generation.cache import CACHE, Cache, LayerCache, UnrolledLlama, extend, logits, prefill
-from mentallama_jax.generation.sampling import first_largest
+from mentallama_jax.generation.cache import UnrolledLlama
+from mentallama_jax.generation.decode import generate
+from mentallama_jax.generation.sampling import Sampling, row_keys
 from mentallama_jax.models.llama import LlamaConfig, Params, abstract_params, bind, param_dimensions
-from mentallama_jax.parallel.rules import RULES, current_mesh, sharding, spec, tree_shardings
+from mentallama_jax.parallel.rules import RULES, current_mesh, tree_shardings
+
+_END = 2
+"""An end token; which one does not change what a program costs."""
 
 
 def param_shardings(config: LlamaConfig, mesh: Mesh) -> Params:
@@ -59,67 +61,33 @@ def abstract_model(config: LlamaConfig, mesh: Mesh, dtype: Any) -> UnrolledLlama
     return UnrolledLlama(params["embedding"], (layer,) * config.num_layers, model.final_norm, params.get("head"))
 
 
-def abstract_prefill(
-    config: LlamaConfig, mesh: Mesh, *, rows: int, prompt: int, slots: int, dtype: Any
-) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-    """The jitted prefill and its abstract arguments; `jitted.lower(*arguments)` inside `use_mesh(mesh)`.
+def lower_generate(
+    config: LlamaConfig, mesh: Mesh, *, rows: int, prompt: int, new_tokens: int, dtype: Any
+) -> jax.stages.Lowered:
+    """The greedy program of `decode.generate`, lowered as if the model lay on the mesh; inside `use_mesh(mesh)`.
 
     Args:
         config: of the model.
         mesh: of devices, which need not be present.
-        rows: of a batch; a multiple of the mesh's data x fsdp.
+        rows: of a batch, see `whole_batch`.
         prompt: tokens of a prompt, see `batching.prompt_slots`.
-        slots: of the cache, at least `prompt`.
+        new_tokens: of an answer.
         dtype: of weights and activations.
 
     Raises:
         UserError: see `param_shardings`.
-        ValueError: the rows do not divide along the mesh.
     """
-    tokens = _rows(mesh, (rows, prompt))
-
-    def program(model: UnrolledLlama, tokens_BP: jax.Array, lengths_B: jax.Array) -> tuple[jax.Array, Cache]:
-        hidden_BD, cache = prefill(model, config, tokens_BP, lengths_B, slots)
-        return first_largest(logits(model, hidden_BD)), cache
-
-    return jax.jit(program), (abstract_model(config, mesh, dtype), tokens, _rows(mesh, (rows,)))
-
-
-def abstract_decode(
-    config: LlamaConfig, mesh: Mesh, *, rows: int, slots: int, dtype: Any
-) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-    """The jitted step of one greedy token for each row, and its abstract arguments; see `abstract_prefill`.
-
-    The cache handed in is donated, as the loop of `decode.generate` reuses it.
-    """
-    shape = (rows, config.num_kv_heads)
-    keys, values = (*shape, config.head_dim, slots), (*shape, slots, config.head_dim)
-
-    def place(x: tuple[int, ...]) -> Any:
-        return jax.ShapeDtypeStruct(x, dtype, sharding=sharding(mesh, CACHE, x, "the cache"))
-
-    layer = LayerCache(place(keys), place(values))
-    slot = jax.ShapeDtypeStruct((), jnp.int32, sharding=NamedSharding(mesh, PartitionSpec()))
-    arguments = (
+    # Prompts come from the host and have no place of their own.
+    tokens_BP = jax.ShapeDtypeStruct((rows, prompt), jnp.int32)
+    lengths_B = jax.ShapeDtypeStruct((rows,), jnp.int32)
+    keys_B = jax.eval_shape(lambda: row_keys(0, [""] * rows))
+    return generate.lower(
         abstract_model(config, mesh, dtype),
-        (layer,) * config.num_layers,
-        _rows(mesh, (rows,)),
-        _rows(mesh, (rows,)),
-        slot,
+        tokens_BP,
+        lengths_B,
+        keys_B,
+        config=config,
+        sampling=Sampling(),
+        end_ids=(_END,),
+        max_new_tokens=new_tokens,
     )
-    return jax.jit(partial(_decode_step, config), donate_argnums=1), arguments
-
-
-def _decode_step(
-    config: LlamaConfig, model: UnrolledLlama, cache: Cache, tokens_B: jax.Array, padding_B: jax.Array, slot: jax.Array
-) -> tuple[jax.Array, Cache]:
-    slots_S = jnp.arange(cache[0].keys_BKHS.shape[-1])
-    visible_BTS = ((slots_S >= padding_B[:, None]) & (slots_S <= slot))[:, None]
-    hidden_BTD, cache = extend(model, config, cache, tokens_B[:, None], (slot - padding_B)[:, None], slot, visible_BTS)
-    return first_largest(logits(model, hidden_BTD[:, 0])), cache
-
-
-def _rows(mesh: Mesh, shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
-    names = ("batch", *(None,) * (len(shape) - 1))
-    sharding(mesh, names, shape, "a batch of prompts")
-    return jax.ShapeDtypeStruct(shape, jnp.int32, sharding=NamedSharding(mesh, spec(*names)))

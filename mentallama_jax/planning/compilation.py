@@ -1,4 +1,4 @@
-"""The very step that `train` runs, compiled for chips that are not here.
+"""The very programs that `train` and `generate` run, compiled for chips that are not here.
 
 Each compilation is a process of its own (`python -m mentallama_jax.planning.compilation`, a `Job` as JSON on standard
 input, a `Compiled` on standard output): the environment that the TPU compiler wants stays there, its noise is kept
@@ -23,7 +23,7 @@ from mentallama_jax.errors import UserError
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.rotary import RopeScaling
 from mentallama_jax.planning.cache import Cache
-from mentallama_jax.planning.hlo import Program, read_program
+from mentallama_jax.planning.hlo import Program, read_phases, read_program
 from mentallama_jax.planning.topologies import Topology
 
 READER = "1"
@@ -34,13 +34,30 @@ _UNITS = {"": 1, "B": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 @dataclass(frozen=True, slots=True)
+class Answers:
+    """A batch that `generate` answers: `rows` prompts of `prompt` tokens, up to `new_tokens` tokens each."""
+
+    rows: int
+    prompt: int
+    new_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
-    """One training step to compile: `micro_batches` of `config.training.micro_batch_rows` rows an update."""
+    """One program to compile.
+
+    Attributes:
+        model: its shape.
+        config: of the run; for answers its mesh and `model.compute_dtype` count.
+        topology: the chips.
+        work: micro-batches of `config.training.micro_batch_rows` rows of an update, or what `generate` answers.
+        cache_dir: where compiled figures are kept.
+    """
 
     model: LlamaConfig
     config: RunConfig
     topology: Topology
-    micro_batches: int = 1
+    work: int | Answers
     cache_dir: str | None = None
 
 
@@ -50,14 +67,15 @@ class Compiled:
 
     Attributes:
         fits: whether the program fits into the memory of a device.
-        arguments: bytes of the state and the batch on a device.
+        arguments: bytes of the state, or of the weights, and the batch on a device.
         temporaries: bytes besides; where it does not fit, what the compiler asked for as far as it says.
         code: bytes.
         largest: (bytes, name) of the largest buffers where it does not fit and the compiler lists them.
         problem: the compiler's own words where there is no program.
         seconds: that lowering and compiling took when it was done.
         cached: whether the figures come from an earlier compilation.
-        program: what it does; None where there is none.
+        program: what it does; None where there is none. Of answers: all before their loop, which is the prefill.
+        loop: of answers, one run of the loop that writes a token of each row.
     """
 
     fits: bool
@@ -69,6 +87,7 @@ class Compiled:
     seconds: tuple[float, float] = (0.0, 0.0)
     cached: bool = False
     program: Program | None = field(default=None)
+    loop: Program | None = field(default=None)
 
     @property
     def memory(self) -> int:
@@ -82,16 +101,17 @@ class Compiled:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Compiled":
         """What `to_json` gave."""
-        program = Program.from_json(values["program"]) if values["program"] else None
+        given = {name: values.get(name) for name in ("program", "loop")}
+        programs = {name: Program.from_json(one) if one else None for name, one in given.items()}
         largest = tuple((int(size), str(name)) for size, name in values["largest"])
-        return cls(**{**values, "program": program, "largest": largest, "seconds": tuple(values["seconds"])})
+        return cls(**{**values, **programs, "largest": largest, "seconds": tuple(values["seconds"])})
 
 
 def compile_job(job: Job) -> Compiled:
     """Compile in a process of its own, or take the figures from the cache.
 
     Raises:
-        UserError: the TPU compiler is not installed, or the job is one that `train` would refuse too.
+        UserError: the TPU compiler is not installed, or `train` or `generate` would refuse the job too.
     """
     if importlib.util.find_spec("libtpu") is None:
         raise UserError("the TPU compiler is not installed; it comes with: pip install 'mentallama-jax[tpu]'")
@@ -115,8 +135,8 @@ def compile_job(job: Job) -> Compiled:
     return Compiled.from_json(answer)
 
 
-def lower_step(job: Job) -> tuple[Any, dict[str, int]]:
-    """The lowered training step of a job, and the sizes of its mesh axes.
+def lower_job(job: Job) -> tuple[Any, dict[str, int]]:
+    """The lowered program of a job, and the sizes of its mesh axes.
 
     Raises:
         UserError: dimensions that do not divide along the mesh.
@@ -128,7 +148,17 @@ def lower_step(job: Job) -> tuple[Any, dict[str, int]]:
     asked = {"num_slices": job.topology.slices} if job.topology.slices > 1 else {}
     described = topologies.get_topology_desc(platform="tpu", topology_name=job.topology.compiler_name, **asked)
     mesh = make_mesh(job.config.mesh, described.devices)
-    return lower_on(job.model, job.config, mesh, job.micro_batches), dict(mesh.shape)
+    if isinstance(job.work, Answers):
+        return _lower_answers(job.model, job.config, mesh, job.work), dict(mesh.shape)
+    return lower_on(job.model, job.config, mesh, job.work), dict(mesh.shape)
+
+
+def _lower_answers(model: LlamaConfig, config: RunConfig, mesh: Any, answers: Answers) -> Any:
+    from mentallama_jax.generation.placement import lower_generate
+    from mentallama_jax.parallel.mesh import use_mesh
+
+    with use_mesh(mesh):
+        return lower_generate(model, mesh, **asdict(answers), dtype=config.model.compute_dtype)
 
 
 def lower_on(model: LlamaConfig, config: RunConfig, mesh: Any, micro_batches: int) -> Any:
@@ -163,11 +193,11 @@ def lower_on(model: LlamaConfig, config: RunConfig, mesh: Any, micro_batches: in
 def compile_here(job: Job) -> Compiled:
     """Compile in this process, whose environment must be that of `compile_job`."""
     start = time.perf_counter()
-    lowered, mesh = lower_step(job)
+    lowered, mesh = lower_job(job)
     cache = Cache(Path(job.cache_dir) if job.cache_dir else None)
     versions = [f"{name} {importlib.metadata.version(name)}" for name in ("jax", "jaxlib", "libtpu")]
     flags = [os.environ.get(name, "") for name in ("XLA_FLAGS", "LIBTPU_INIT_ARGS")]
-    place = f"{job.topology.compiler_name} x{job.topology.slices} {mesh} {job.micro_batches}"
+    place = f"{job.topology.compiler_name} x{job.topology.slices} {mesh} {job.work}"
     key = Cache.key(READER, place, *versions, *flags, lowered.as_text())
     lowering = time.perf_counter() - start
     kept = cache.read(key)
@@ -180,13 +210,18 @@ def compile_here(job: Job) -> Compiled:
             raise
         result = read_out_of_memory(str(error))
     else:
-        memory = compiled.memory_analysis()
+        memory, text = compiled.memory_analysis(), compiled.as_text()
+        if isinstance(job.work, Answers):
+            program, loop = read_phases(text, mesh)
+        else:
+            program, loop = read_program(text, mesh, job.work), None
         result = Compiled(
             fits=True,
             arguments=memory.argument_size_in_bytes,
             temporaries=memory.temp_size_in_bytes,
             code=memory.generated_code_size_in_bytes,
-            program=read_program(compiled.as_text(), mesh, job.micro_batches),
+            program=program,
+            loop=loop,
         )
     result = replace(result, seconds=(lowering, time.perf_counter() - start - lowering))
     cache.write(key, result.to_json())
@@ -227,7 +262,7 @@ def _main() -> None:
         _model(values["model"]),
         parse_config(values["config"], "config"),
         topology,
-        values["micro_batches"],
+        Answers(**work) if isinstance(work := values["work"], dict) else work,
         values["cache_dir"],
     )
     try:

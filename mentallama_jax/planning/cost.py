@@ -1,7 +1,7 @@
 """From counted operations and bytes to seconds: plain formulas, each with its assumption stated."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.planning.hlo import Collective, Kernel, Program
@@ -9,6 +9,8 @@ from mentallama_jax.planning.topologies import Topology
 
 KERNEL_EFFICIENCY = 0.5
 """Share of the peak that attention kernels are taken to reach; a fit to no chip, so `plan` lets you set it."""
+HOP_SECONDS = 1e-6
+"""Of one step of a ring between neighbours, a figure in common use for planning; a fit to no chip."""
 _MATMULS = {"fwd": 2, "dkv": 4, "dq": 3}
 """Matrix products of [T, T] in an attention kernel, by a word of its name: scores and output; scores, gradients of the
 values, of the probabilities and of the keys; scores, gradients of the probabilities and of the queries."""
@@ -26,6 +28,20 @@ def model_flops_per_token(model: LlamaConfig, row_length: int) -> float:
     weights += model.hidden_size * model.vocab_size
     attention = model.num_layers * 2 * row_length * model.num_heads * model.head_dim
     return 3.0 * (2 * weights + attention)
+
+
+def prefill_flops_per_token(model: LlamaConfig, prompt: int) -> float:
+    """Operations that a token of a prompt needs; of the prompt's tokens only the last one meets the head."""
+    head = 2 * model.hidden_size * model.vocab_size
+    return model_flops_per_token(model, prompt) / 3 - head * (prompt - 1) / prompt
+
+
+def decode_flops_per_token(model: LlamaConfig, prompt: int, new_tokens: int) -> float:
+    """Operations that a new token needs, on average over an answer.
+
+    It sees the prompt and half of the answer: as in the middle of a row twice as long.
+    """
+    return model_flops_per_token(model, 2 * prompt + new_tokens) / 3
 
 
 def attention_flops(kernels: Sequence[Kernel]) -> float:
@@ -64,12 +80,16 @@ class StepTime:
         kernels: attention kernels at a stated share of the peak.
         links: bytes over the published speed of all links of a chip, none of them idle.
         network: bytes between slices or nodes over the network's speed.
+        memory: of generation, bytes that must come from memory over its bandwidth, which cycles may not show.
+        latency: of generation, the steps of all rings at `HOP_SECONDS`; its messages are short.
     """
 
     compiled: float
     kernels: float
     links: float
     network: float
+    memory: float = 0.0
+    latency: float = 0.0
 
     @property
     def compute(self) -> float:
@@ -83,13 +103,13 @@ class StepTime:
 
     @property
     def lower(self) -> float:
-        """All communication hidden behind computation, or the reverse."""
-        return max(self.compute, self.communication)
+        """Of computation, memory and communication all hidden behind the longest; no latency."""
+        return max(self.compute, self.memory, self.communication)
 
     @property
     def upper(self) -> float:
         """None of it hidden."""
-        return self.compute + self.communication
+        return self.compute + self.memory + self.communication + self.latency
 
 
 def step_time(program: Program, topology: Topology, kernel_efficiency: float = KERNEL_EFFICIENCY) -> StepTime:
@@ -104,3 +124,13 @@ def step_time(program: Program, topology: Topology, kernel_efficiency: float = K
         links=sum(link_bytes(c) for c in inside) / chip.link_bytes * share,
         network=sum(link_bytes(c) for c in outside) / chip.network_bytes * share,
     )
+
+
+def generation_time(
+    program: Program, topology: Topology, memory_bytes: float, kernel_efficiency: float = KERNEL_EFFICIENCY
+) -> StepTime:
+    """The time of a part of `generate` on a device, which must read `memory_bytes` for it."""
+    steps = sum(one.times * _RING[one.kind] * (one.group - 1) for one in program.collectives)
+    bandwidth = topology.chip.memory_bandwidth * topology.chips / topology.devices
+    time = step_time(program, topology, kernel_efficiency)
+    return replace(time, memory=memory_bytes / bandwidth, latency=steps * HOP_SECONDS)

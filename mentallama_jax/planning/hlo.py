@@ -136,6 +136,30 @@ def read_program(text: str, mesh: Mapping[str, int], micro_batches: int = 1) -> 
     return tally.program()
 
 
+def read_phases(text: str, mesh: Mapping[str, int]) -> tuple[Program, Program]:
+    """Read a program that prepares and then repeats something until its data say stop, such as writing answers.
+
+    Args:
+        text: the scheduled module.
+        mesh: the size of each mesh axis, in the order of the mesh.
+
+    Returns:
+        Everything but the longest loop of the entry; and that loop's body, run once.
+
+    Raises:
+        ValueError: the entry holds no loop.
+    """
+    module = Module(text)
+    loops = [one.called("body") or "" for one in module.computations[module.entry] if one.opcode == "while"]
+    if not loops:
+        raise ValueError("the program has no loop")
+    repeated = max(loops, key=lambda body: len(module.computations[body]))
+    once, again = _Tally(module, mesh, 1), _Tally(module, mesh, 1)
+    once.walk(module.entry, 1, without=repeated)
+    again.walk(repeated, 1)
+    return once.program(), again.program()
+
+
 def group_axes(line: str, mesh: Mapping[str, int]) -> tuple[tuple[str, ...], int]:
     """The mesh axes that a collective's groups run along, and the devices of a group.
 
@@ -185,11 +209,13 @@ class _Tally:
         self.custom: Counter[str] = Counter()
         self.costly: dict[str, list[int]] = defaultdict(lambda: [0, 0])
 
-    def walk(self, computation: str, times: int) -> None:
-        """Add a computation that runs so many times."""
+    def walk(self, computation: str, times: int, without: str = "") -> None:
+        """Add a computation that runs so many times; not the loop of its own whose body is `without`."""
         for one in self.module.computations.get(computation, []):
             if one.opcode == "while":
-                self.walk(one.called("body") or "", times * self.module.trip_count(one, self.micro_batches))
+                body = one.called("body") or ""
+                if body != without:
+                    self.walk(body, times * self.module.trip_count(one, self.micro_batches))
             elif one.opcode == "call":
                 self.walk(one.called("to_apply") or "", times)
             else:

@@ -25,7 +25,7 @@ from mentallama_jax.host_memory import keep_freed_memory
 from mentallama_jax.models.llama import LlamaConfig, init_params
 from mentallama_jax.parallel.mesh import make_mesh, use_mesh
 from mentallama_jax.planning.compilation import TOTAL_STEPS
-from mentallama_jax.planning.cost import model_flops_per_token
+from mentallama_jax.planning.cost import decode_flops_per_token, model_flops_per_token, prefill_flops_per_token
 from mentallama_jax.planning.topologies import CHIPS
 from mentallama_jax.training.placement import abstract_state, check_batch, place_batch
 from mentallama_jax.training.preflight import available_memory, check_memory, estimate_memory, size, tree_bytes
@@ -184,22 +184,14 @@ def measure_generation(
             runs.append((partial(_finish, compiled, arguments), compiling))
         taken = [(_timed(runs[0][0]), _timed(runs[1][0])) for _ in range(repeats + 1)]
     (warm, warm_whole), *timed = taken
-    forward = partial(_forward_flops, model)
-    head = 2 * model.hidden_size * model.vocab_size * (prompt - 1) / prompt  # of a prompt, only the last token's
-    prefill = _measurement(
-        "prefill", mesh, rows, rows * prompt, forward(prompt) - head, runs[0][1], warm, [short for short, _ in timed]
-    )
+    flops = prefill_flops_per_token(model, prompt)
+    prefill = _measurement("prefill", mesh, rows, rows * prompt, flops, runs[0][1], warm, [short for short, _ in timed])
     rest = [whole - short for short, whole in timed]
     if statistics.median(rest) <= 0:
         raise UserError(f"--new-tokens {new_tokens}: too few to tell decoding from noise; give more")
-    # Each new token sees, on average, the prompt and half of the answer: as in the middle of a row twice as long.
-    seen = 2 * prompt + new_tokens
-    decode = _measurement("decode", mesh, rows, rows * (new_tokens - 1), forward(seen), runs[1][1], warm_whole, rest)
+    flops = decode_flops_per_token(model, prompt, new_tokens)
+    decode = _measurement("decode", mesh, rows, rows * (new_tokens - 1), flops, runs[1][1], warm_whole, rest)
     return prefill, decode
-
-
-def _forward_flops(model: LlamaConfig, row_length: int) -> float:
-    return model_flops_per_token(model, row_length) / 3
 
 
 def _full_rows(model: LlamaConfig, rows: int, length: int) -> dict[str, Any]:

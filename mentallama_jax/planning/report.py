@@ -6,8 +6,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from mentallama_jax.planning.compilation import Compiled
 from mentallama_jax.planning.cost import link_bytes
+from mentallama_jax.planning.hlo import Program
 from mentallama_jax.planning.plan import Plan
+from mentallama_jax.planning.topologies import Topology
 from mentallama_jax.training.preflight import size
 
 RULE = (
@@ -74,12 +77,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
     """Every figure of a plan; bytes, seconds, dollars; ranges as [lower, upper]. Unknown ones are null."""
     topology, compiled, program = plan.topology, plan.compiled, plan.compiled.program
     values: dict[str, Any] = {
-        "topology": topology.name,
-        "compiler_topology": None if topology.is_gpu else topology.compiler_name,
-        "slices": topology.slices,
-        "chip": topology.chip.kind,
-        "chips": topology.chips,
-        "devices": topology.devices,
+        **topology_json(topology),
         "mesh": plan.mesh,
         "remat": remat_name(plan.config.model.remat),
         "micro_batch_rows": plan.config.training.micro_batch_rows,
@@ -95,6 +93,47 @@ def as_json(plan: Plan) -> dict[str, Any]:
             "padded_over_packed": plan.padded_over_packed,
         },
         "fits": plan.fits,
+        **compiled_json(compiled, topology),
+        "warnings": warnings(plan),
+        "rule": RULE,
+    }
+    if program is None or plan.time is None:
+        return values
+    return values | {
+        **program_json(program),
+        "model_flops_computed": plan.computed_flops,
+        "model_flops_real": plan.model_flops,
+        "seconds": {
+            "compiled": plan.time.compiled,
+            "kernels": plan.time.kernels,
+            "links": plan.time.links,
+            "network": plan.time.network,
+            "update": list(plan.seconds),
+        },
+        "mfu": list(plan.utilisation),
+        "real_tokens_per_second_per_chip": list(plan.tokens_per_second),
+        "hours": list(plan.hours),
+        "chip_hours": [hours * topology.chips for hours in plan.hours],
+        "dollars": list(plan.money),
+        "price": {"chip_hour": plan.price.chip_hour, "source": plan.price.source},
+    }
+
+
+def topology_json(topology: Topology) -> dict[str, Any]:
+    """What a topology is."""
+    return {
+        "topology": topology.name,
+        "compiler_topology": None if topology.is_gpu else topology.compiler_name,
+        "slices": topology.slices,
+        "chip": topology.chip.kind,
+        "chips": topology.chips,
+        "devices": topology.devices,
+    }
+
+
+def compiled_json(compiled: Compiled, topology: Topology) -> dict[str, Any]:
+    """Memory in bytes, what the compiler complained about, and how long it took in seconds."""
+    return {
         "memory": {
             "of_a_device": topology.device_memory,
             "arguments": compiled.arguments,
@@ -104,15 +143,13 @@ def as_json(plan: Plan) -> dict[str, Any]:
         },
         "problem": compiled.problem,
         "compile_seconds": {"lower": compiled.seconds[0], "compile": compiled.seconds[1], "cached": compiled.cached},
-        "warnings": warnings(plan),
-        "rule": RULE,
     }
-    if program is None or plan.time is None:
-        return values
-    return values | {
+
+
+def program_json(program: Program) -> dict[str, Any]:
+    """What one device does: operations, cycles, bytes."""
+    return {
         "matmul_flops": program.matmul_flops,
-        "model_flops_computed": plan.computed_flops,
-        "model_flops_real": plan.model_flops,
         "cycles": program.cycles,
         "cycles_by_category": program.categories,
         "collectives": [
@@ -130,19 +167,6 @@ def as_json(plan: Plan) -> dict[str, Any]:
         ],
         "kernels": [{"name": k.name, "shape": list(k.shape), "launches": k.times} for k in program.kernels],
         "top": [{"name": one.name, "times": one.times, "cycles": one.cycles} for one in program.top],
-        "seconds": {
-            "compiled": plan.time.compiled,
-            "kernels": plan.time.kernels,
-            "links": plan.time.links,
-            "network": plan.time.network,
-            "update": list(plan.seconds),
-        },
-        "mfu": list(plan.utilisation),
-        "real_tokens_per_second_per_chip": list(plan.tokens_per_second),
-        "hours": list(plan.hours),
-        "chip_hours": [hours * topology.chips for hours in plan.hours],
-        "dollars": list(plan.money),
-        "price": {"chip_hour": plan.price.chip_hour, "source": plan.price.source},
     }
 
 
@@ -161,20 +185,43 @@ def show(plan: Plan, console: Console) -> None:
         f"in {plan.micro_batches} micro-batch(es) of {rows}, remat {remat_name(config.model.remat)}; "
         f"{plan.recipe.real_share(rows):.1%} real tokens ({plan.recipe.source})",
     )
-    table.add_row(
-        "memory of a device",
-        f"{size(compiled.memory)} of {size(topology.device_memory)}: arguments {size(compiled.arguments)}, "
-        f"temporaries {size(compiled.temporaries)}, code {size(compiled.code)}"
-        + ("" if plan.fits else f"\n[bold red]does not fit[/]: {compiled.problem}"),
-    )
-    for count, name in compiled.largest:
-        table.add_row("", f"{size(count)}  {name}")
+    add_memory(table, compiled, topology, plan.fits)
     if compiled.program is not None and plan.time is not None:
         _add_speed(plan, table)
     console.print(table)
     console.print(RULE, style="dim")
     for warning in warnings(plan):
         console.print(f"warning: {warning}", style="yellow", markup=False)
+
+
+def add_memory(table: Table, compiled: Compiled, topology: Topology, fits: bool) -> None:
+    """The rows on the memory of a device."""
+    table.add_row(
+        "memory of a device",
+        f"{size(compiled.memory)} of {size(topology.device_memory)}: arguments {size(compiled.arguments)}, "
+        f"temporaries {size(compiled.temporaries)}, code {size(compiled.code)}"
+        + ("" if fits else f"\n[bold red]does not fit[/]: {compiled.problem}"),
+    )
+    for count, name in compiled.largest:
+        table.add_row("", f"{size(count)}  {name}")
+
+
+def add_program(table: Table, program: Program, least_bytes: float) -> None:
+    """The rows on collectives that send at least so many bytes, cycles and kernels."""
+    for one in program.collectives:
+        if link_bytes(one) >= least_bytes:
+            over = " x ".join(one.axes) or "nothing"
+            table.add_row(
+                f"{one.kind}, {over}",
+                f"{one.times} times, {size(one.result_bytes)}, {size(link_bytes(one))} over links "
+                f"(written {one.written} times, {size(one.written_bytes)})",
+            )
+    if program.cycles:
+        shares = ", ".join(f"{name} {cycles / program.cycles:.0%}" for name, cycles in program.categories.items())
+        table.add_row("cycles", f"{program.cycles:.3e}: {shares}")
+    if program.kernels:
+        kernels = ", ".join(f"{kernel.name} {kernel.times}" for kernel in program.kernels)
+        table.add_row("kernels, not in cycles", f"{sum(k.times for k in program.kernels)} launches: {kernels}")
 
 
 def _add_speed(plan: Plan, table: Table) -> None:
@@ -187,19 +234,7 @@ def _add_speed(plan: Plan, table: Table) -> None:
         f"{plan.computed_flops / 1e12:.1f} with attention for all positions, "
         f"{plan.model_flops / 1e12:.1f} for real tokens",
     )
-    for one in program.collectives:
-        if link_bytes(one) >= 1e6:
-            over = " x ".join(one.axes) or "nothing"
-            table.add_row(
-                f"{one.kind}, {over}",
-                f"{one.times} times, {size(one.result_bytes)}, {size(link_bytes(one))} over links "
-                f"(written {one.written} times, {size(one.written_bytes)})",
-            )
-    if program.cycles:
-        shares = ", ".join(f"{name} {cycles / program.cycles:.0%}" for name, cycles in program.categories.items())
-        table.add_row("cycles", f"{program.cycles:.3e}: {shares}")
-        kernels = ", ".join(f"{kernel.name} {kernel.times}" for kernel in program.kernels)
-        table.add_row("kernels, not in cycles", f"{sum(k.times for k in program.kernels)} launches: {kernels}")
+    add_program(table, program, least_bytes=1e6)
     table.add_row(
         "time of an update",
         f"{time.lower:.3f} to {time.upper:.3f} s: compiled {time.compiled:.3f}, kernels {time.kernels:.3f}, "

@@ -4,9 +4,10 @@
 compiler wants shapes such as `v5e:8x8`.
 
 Where the figures come from. Peaks, clocks and counts: the vendors' pages and data sheets; the network of v5e, v5p and
-v6e: cloud.google.com/tpu/docs, read in 2026. A link of 45 or 90 GB/s one way is the figure in common use for planning,
-a tenth below what those pages print. Memory of v5e is what its compiler refuses beyond; that of other TPUs, the network
-of v4 and all links of GPUs are not checked against anything here.
+v6e, and the memory bandwidth of all TPUs: cloud.google.com/tpu/docs, read in 2026; that of GPUs: the data sheets of the
+SXM cards. A link of 45 or 90 GB/s one way is the figure in common use for planning, a tenth below what those pages
+print. Memory of v5e is what its compiler refuses beyond; that of other TPUs, the network of v4 and all links of GPUs
+are not checked against anything here.
 """
 
 import math
@@ -27,32 +28,36 @@ class Chip:
         kind: as the vendor calls it.
         memory: bytes that a program may use, a little below what is printed on it; the compiler decides what fits.
         peak_flops: dense bf16 operations a second.
+        memory_bandwidth: bytes a second between a chip and its memory.
         clock: cycles a second of the compiler's estimates; 0 where there is no compiler for it.
         link_bytes: bytes a second out of one chip over all its links to others of its slice or node.
         network_bytes: bytes a second a chip between slices or nodes.
         cores_in_name: what the number of a vendor's name counts, for each chip.
         shape_dimensions: of the compiler's shapes; 0 for GPUs.
         largest: chips of the largest slice or node.
+        host: chips that one host has at most.
     """
 
     kind: str
     memory: int
     peak_flops: float
+    memory_bandwidth: float
     clock: float
     link_bytes: float
     network_bytes: float
     cores_in_name: int
     shape_dimensions: int
     largest: int
+    host: int
 
 
 CHIPS: Mapping[str, Chip] = {
-    "v4": Chip("TPU v4", 30 * GIB + 3 * GIB // 4, 275e12, 1.05e9, 6 * 45e9, 3.1e9, 2, 3, 4096),
-    "v5e": Chip("TPU v5e", 15 * GIB + 3 * GIB // 4, 197e12, 1.5e9, 4 * 45e9, 3.1e9, 1, 2, 256),
-    "v5p": Chip("TPU v5p", 95 * GIB + 47 * GIB // 64, 459e12, 1.75e9, 6 * 90e9, 6.25e9, 2, 3, 6144),
-    "v6e": Chip("TPU v6e", 31 * GIB + GIB // 4, 918e12, 1.75e9, 4 * 90e9, 12.5e9, 1, 2, 256),
-    "a100": Chip("NVIDIA A100 80GB", 80 * 10**9, 312e12, 0.0, 300e9, 25e9, 1, 0, 8),
-    "h100": Chip("NVIDIA H100 80GB HBM3", 80 * 10**9, 989e12, 0.0, 450e9, 50e9, 1, 0, 8),
+    "v4": Chip("TPU v4", 30 * GIB + 3 * GIB // 4, 275e12, 1200e9, 1.05e9, 6 * 45e9, 3.1e9, 2, 3, 4096, 4),
+    "v5e": Chip("TPU v5e", 15 * GIB + 3 * GIB // 4, 197e12, 819e9, 1.5e9, 4 * 45e9, 3.1e9, 1, 2, 256, 8),
+    "v5p": Chip("TPU v5p", 95 * GIB + 47 * GIB // 64, 459e12, 2765e9, 1.75e9, 6 * 90e9, 6.25e9, 2, 3, 6144, 4),
+    "v6e": Chip("TPU v6e", 31 * GIB + GIB // 4, 918e12, 1638e9, 1.75e9, 4 * 90e9, 12.5e9, 1, 2, 256, 8),
+    "a100": Chip("NVIDIA A100 80GB", 80 * 10**9, 312e12, 2039e9, 0.0, 300e9, 25e9, 1, 0, 8, 8),
+    "h100": Chip("NVIDIA H100 80GB HBM3", 80 * 10**9, 989e12, 3350e9, 0.0, 450e9, 50e9, 1, 0, 8, 8),
 }
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mentallama_jax.planning.hlo import Collective, Costly, Kernel, Program, group_axes, read_program
+from mentallama_jax.planning.hlo import Collective, Costly, Kernel, Program, group_axes, read_phases, read_program
 
 SMALL = (Path(__file__).parent / "small.hlo").read_text("utf-8")
 MESH = {"data": 2, "fsdp": 4, "tensor": 1, "sequence": 1}
@@ -59,6 +59,15 @@ def test_the_loop_without_a_count_runs_as_often_as_it_is_said():
     dynamic = dynamic.replace("get-tuple-element(%state.1), index=0", "copy(%limit.1)")
     assert read_program(dynamic, MESH).matmul_flops == 1024
     assert read_program(dynamic, MESH, micro_batches=5).matmul_flops == 5 * 1024
+
+
+def test_a_loop_is_told_from_what_surrounds_it():
+    surroundings, step = read_phases(SMALL, MESH)
+    assert (surroundings.cycles, surroundings.matmul_flops, surroundings.kernels) == (70, 0, ())
+    assert (step.cycles, step.matmul_flops) == (1000, 1024)
+    assert step.kernels == (Kernel("splash_mha_fwd", (1, 2, 128, 64), 1),)
+    with pytest.raises(ValueError, match="no loop"):
+        read_phases(SMALL.replace(" while(", " copy("), MESH)
 
 
 def test_an_all_reduce_fused_with_its_slice_is_a_reduce_scatter():

@@ -1,0 +1,183 @@
+"""A plan of answering as a table for people and as JSON for programs."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from mentallama_jax.planning.answering import AnswerPlan
+from mentallama_jax.planning.cost import HOP_SECONDS, StepTime
+from mentallama_jax.planning.hlo import Program
+from mentallama_jax.planning.report import add_memory, add_program, compiled_json, program_json, topology_json
+from mentallama_jax.training.preflight import size
+
+RULE = (
+    "every prompt and answer at full length; real batches stop once all their answers have ended. Model FLOPs: 2 for "
+    "each weight of a matrix product and token, attention at half of T x T. From computation, memory and links all "
+    f"hidden behind the longest, to none hidden and {HOP_SECONDS * 1e6:g} us for each step of a ring"
+)
+
+
+def warnings(plan: AnswerPlan) -> list[str]:
+    """What the user should know before paying."""
+    said, topology = [], plan.topology
+    if not plan.fits:
+        said += [f"does not fit: {change}" for change in remedies(plan)]
+    elif plan.compiled.memory > 0.95 * topology.device_memory:
+        said.append("less than 5 % of the memory is left; another version of the compiler may not fit it")
+    if plan.mesh["fsdp"] > 1:
+        said.append(
+            f"along fsdp {plan.mesh['fsdp']} each device gathers the weights for every batch and holds them whole, "
+            f"{size(plan.bytes.read - plan.bytes.cache)}; a larger mesh.tensor reads them where they are"
+        )
+    if topology.chips > topology.chip.host:
+        said.append(
+            f"`generate` works on one host, which has at most {topology.chip.host} of these chips: answer a part of "
+            "the data on each host, and plan for one"
+        )
+    if topology.is_gpu:
+        said.append(
+            "GPU figures are formulas, nothing was compiled: matrix products at half of the peak, memory at its full "
+            "published bandwidth, activations of one layer; a decode step is never faster than its memory"
+        )
+    if topology.family == "v4":
+        said.append("the v4 compiler here has two devices a chip, with half of its memory each")
+    return said
+
+
+def remedies(plan: AnswerPlan) -> list[str]:
+    """What to change so that it fits, the cheapest first."""
+    changes = []
+    if plan.answers.rows > plan.mesh["data"] * plan.mesh["fsdp"]:
+        changes.append("a smaller --batch-size")
+    if plan.config.model.compute_dtype == "float32":
+        changes.append("model.compute_dtype=bfloat16")
+    changes.append("a larger mesh.tensor or mesh.fsdp, on more chips")
+    changes.append("shorter --prompt and --new-tokens")
+    return changes
+
+
+def as_json(plan: AnswerPlan) -> dict[str, Any]:
+    """Every figure of a plan; bytes, seconds, dollars; ranges as [lower, upper]."""
+    topology, compiled = plan.topology, plan.compiled
+    values: dict[str, Any] = {
+        **topology_json(topology),
+        "mesh": plan.mesh,
+        "dtype": plan.config.model.compute_dtype,
+        "batch_size": plan.answers.rows,
+        "prompt": plan.answers.prompt,
+        "new_tokens": plan.answers.new_tokens,
+        "posts": plan.posts,
+        "fits": plan.fits,
+        **compiled_json(compiled, topology),
+        "weight_bytes": plan.bytes.weights,
+        "cache_bytes": plan.bytes.cache,
+        "bytes_read_per_step": plan.bytes.read,
+        "warnings": warnings(plan),
+        "rule": RULE,
+    }
+    if compiled.program is None or compiled.loop is None or plan.prefill is None or plan.token is None:
+        return values
+    return values | {
+        "prefill": {
+            **program_json(compiled.program),
+            "model_flops": plan.prefill_flops,
+            "seconds": _time_json(plan.prefill),
+        },
+        "decode_step": {
+            **program_json(compiled.loop),
+            "model_flops": plan.token_flops,
+            "seconds": _time_json(plan.token),
+        },
+        "batch_seconds": list(plan.seconds),
+        "new_tokens_per_second_per_chip": list(plan.tokens_per_second),
+        "batches": plan.batches,
+        "hours": list(plan.hours),
+        "chip_hours": [hours * topology.chips for hours in plan.hours],
+        "dollars": list(plan.money),
+        "price": {"chip_hour": plan.price.chip_hour, "source": plan.price.source},
+    }
+
+
+def _time_json(time: StepTime) -> dict[str, Any]:
+    return {
+        "compiled": time.compiled,
+        "kernels": time.kernels,
+        "memory": time.memory,
+        "links": time.links,
+        "latency": time.latency,
+        "total": [time.lower, time.upper],
+    }
+
+
+def show(plan: AnswerPlan, console: Console) -> None:
+    """Print a plan."""
+    topology, answers = plan.topology, plan.answers
+    table = Table(
+        title=f"answers of {plan.config.model.source} on {topology.name}: {topology.chips} chips, "
+        f"{topology.devices} devices"
+    )
+    table.add_column("what", style="bold")
+    table.add_column("estimate")
+    sizes = {axis: plan.mesh[axis] for axis in ("data", "fsdp", "tensor")}
+    table.add_row(
+        "run as",
+        f"mentallama generate MODEL --mesh {' '.join(f'{axis}={count}' for axis, count in sizes.items())} "
+        f"--batch-size {answers.rows} --max-new-tokens {answers.new_tokens}",
+    )
+    table.add_row(
+        "a batch",
+        f"{answers.rows} prompts of {answers.prompt} tokens, {answers.new_tokens} new ones each; weights and cache in "
+        f"{plan.config.model.compute_dtype}",
+    )
+    add_memory(table, plan.compiled, topology, plan.fits)
+    table.add_row(
+        "of it", f"weights {size(plan.bytes.weights)}, in the temporaries a cache of {size(plan.bytes.cache)}"
+    )
+    if plan.prefill is not None and plan.token is not None:
+        _add_speed(plan, table, plan.prefill, plan.token)
+    console.print(table)
+    console.print(RULE, style="dim")
+    for warning in warnings(plan):
+        console.print(f"warning: {warning}", style="yellow", markup=False)
+
+
+def _add_speed(plan: AnswerPlan, table: Table, prefill: StepTime, token: StepTime) -> None:
+    assert plan.compiled.program is not None
+    assert plan.compiled.loop is not None
+    _add_part(table, "prefill", plan.compiled.program, plan.prefill_flops, prefill)
+    _add_part(table, "decode step", plan.compiled.loop, plan.token_flops, token)
+    table.add_row(
+        "memory bound of a step",
+        f"{size(plan.bytes.read)} read, {1e3 * token.memory:.2f} ms at "
+        f"{plan.topology.chip.memory_bandwidth / 1e9:,.0f} GB/s a chip; no step is faster, unless all stays on it",
+    )
+    table.add_section()
+    table.add_row("time of a batch", "{:.2f} to {:.2f} s".format(*plan.seconds))
+    table.add_row("new tokens/s/chip", "{:,.0f} to {:,.0f}".format(*plan.tokens_per_second))
+    table.add_row(
+        f"{plan.posts:,} posts",
+        f"{plan.batches:,} batches, {plan.hours[0]:.2f} to {plan.hours[1]:.2f} hours, "
+        f"{plan.hours[0] * plan.topology.chips:.1f} to {plan.hours[1] * plan.topology.chips:.1f} chip-hours",
+    )
+    table.add_row(
+        "money",
+        f"${plan.money[0]:,.0f} to ${plan.money[1]:,.0f} at ${plan.price.chip_hour:.2f} a chip-hour "
+        f"({plan.price.source})",
+    )
+
+
+def _add_part(table: Table, name: str, program: Program, flops: float, time: StepTime) -> None:
+    table.add_section()
+    table.add_row(
+        f"[italic]{name}[/]",
+        f"{1e3 * time.lower:.2f} to {1e3 * time.upper:.2f} ms: compiled {1e3 * time.compiled:.2f}, kernels "
+        f"{1e3 * time.kernels:.2f}, memory {1e3 * time.memory:.2f}, links {1e3 * time.links:.2f}, latency "
+        f"{1e3 * time.latency:.2f}",
+    )
+    table.add_row(
+        "matrix products",
+        f"{program.matmul_flops / 1e12:.3f} TFLOP run outside of kernels; the model needs {flops / 1e12:.3f} with "
+        "attention",
+    )
+    add_program(table, program, least_bytes=0)

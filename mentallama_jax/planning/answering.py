@@ -1,0 +1,212 @@
+"""What answering the benchmark needs on chips that are not here: the program of `generate`, compiled, timed, priced."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import AbstractMesh
+
+from mentallama_jax.config import RunConfig
+from mentallama_jax.errors import UserError
+from mentallama_jax.generation.placement import abstract_model
+from mentallama_jax.models.llama import LlamaConfig
+from mentallama_jax.planning.compilation import Answers, Compiled, Job, compile_job
+from mentallama_jax.planning.cost import (
+    KERNEL_EFFICIENCY,
+    StepTime,
+    decode_flops_per_token,
+    generation_time,
+    prefill_flops_per_token,
+)
+from mentallama_jax.planning.hlo import Collective, Program
+from mentallama_jax.planning.plan import mesh_sizes
+from mentallama_jax.planning.prices import Price
+from mentallama_jax.planning.topologies import Topology
+from mentallama_jax.training.preflight import tree_bytes
+
+TEST_POSTS = 19353
+"""Posts of the benchmark's whole test split."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bytes:
+    """Of the weights and the cache, on one device.
+
+    Attributes:
+        weights: held.
+        cache: held.
+        read: from memory for each step of the loop: all weights that its products use, gathered along `fsdp`, and the
+            whole cache.
+    """
+
+    weights: int
+    cache: int
+    read: int
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerPlan:
+    """Everything that a report says of answering; times and money as (lower, upper)."""
+
+    model: LlamaConfig
+    config: RunConfig
+    topology: Topology
+    mesh: dict[str, int]
+    answers: Answers
+    posts: int
+    bytes: Bytes
+    compiled: Compiled
+    prefill: StepTime | None
+    token: StepTime | None
+    price: Price
+
+    @property
+    def fits(self) -> bool:
+        """Whether it fits into the memory of each device."""
+        return self.compiled.fits and self.token is not None
+
+    @property
+    def prefill_flops(self) -> float:
+        """Operations that the model itself needs for the prompts of a batch, on one device."""
+        tokens = self.answers.rows * self.answers.prompt / self.topology.devices
+        return tokens * prefill_flops_per_token(self.model, self.answers.prompt)
+
+    @property
+    def token_flops(self) -> float:
+        """Operations that the model itself needs for one token of each row, on one device, on average."""
+        answers = self.answers
+        each = decode_flops_per_token(self.model, answers.prompt, answers.new_tokens)
+        return answers.rows / self.topology.devices * each
+
+    @property
+    def seconds(self) -> tuple[float, float]:
+        """Of a batch whose answers are all of full length; the prefill gives their first tokens."""
+        if self.prefill is None or self.token is None:
+            return math.inf, math.inf
+        steps = self.answers.new_tokens - 1
+        return self.prefill.lower + steps * self.token.lower, self.prefill.upper + steps * self.token.upper
+
+    @property
+    def tokens_per_second(self) -> tuple[float, float]:
+        """New tokens a second and chip, (at the upper, at the lower time)."""
+        tokens = self.answers.rows * self.answers.new_tokens / self.topology.chips
+        lower, upper = (tokens / seconds for seconds in self.seconds)
+        return upper, lower
+
+    @property
+    def batches(self) -> int:
+        """That the posts make."""
+        return math.ceil(self.posts / self.answers.rows)
+
+    @property
+    def hours(self) -> tuple[float, float]:
+        """Of all posts."""
+        lower, upper = (seconds * self.batches / 3600 for seconds in self.seconds)
+        return lower, upper
+
+    @property
+    def money(self) -> tuple[float, float]:
+        """Of all posts, in dollars."""
+        lower, upper = (hours * self.topology.chips * self.price.chip_hour for hours in self.hours)
+        return lower, upper
+
+
+def make_answer_plan(
+    model: LlamaConfig,
+    config: RunConfig,
+    topology: Topology,
+    answers: Answers,
+    posts: int,
+    price: Price,
+    cache_dir: str | None = None,
+    kernel_efficiency: float = KERNEL_EFFICIENCY,
+) -> AnswerPlan:
+    """Plan the answers to posts: for TPUs by the compiler, for GPUs by formulas alone.
+
+    Args:
+        model: its shape.
+        config: of a run, for the mesh and the dtype of weights and activations.
+        topology: one slice or node.
+        answers: a batch; its rows are raised to what divides along the mesh, as `generate` does.
+        posts: how many there are.
+        price: of a chip.
+        cache_dir: where compiled figures are kept.
+        kernel_efficiency: see `cost.step_time`.
+
+    Raises:
+        UserError: several slices, too few positions, a mesh that `generate` refuses, or no TPU compiler.
+    """
+    if topology.slices > 1:
+        raise UserError(f"{topology.name}, {topology.slices} slices or nodes: answers are generated within one")
+    if answers.prompt + answers.new_tokens > model.max_positions:
+        raise UserError(
+            f"{answers.prompt} + {answers.new_tokens} tokens: the model has {model.max_positions} positions"
+        )
+    mesh = mesh_sizes(config, topology)
+    parts = mesh["data"] * mesh["fsdp"]
+    answers = Answers(math.ceil(answers.rows / parts) * parts, answers.prompt, answers.new_tokens)
+    held = device_bytes(model, config, mesh, answers)
+    if topology.is_gpu:
+        compiled = _estimate(model, topology, mesh, answers, held)
+    else:
+        compiled = compile_job(Job(model, config, topology, answers, cache_dir))
+    prefill = token = None
+    if compiled.program is not None and compiled.loop is not None:
+        prefill = generation_time(compiled.program, topology, held.read, kernel_efficiency)
+        token = generation_time(compiled.loop, topology, held.read, kernel_efficiency)
+    return AnswerPlan(model, config, topology, mesh, answers, posts, held, compiled, prefill, token, price)
+
+
+def device_bytes(model: LlamaConfig, config: RunConfig, mesh: dict[str, int], answers: Answers) -> Bytes:
+    """Weights and cache of a device, by their shapes.
+
+    Raises:
+        UserError: the mesh cuts tokens, or a dimension of the model does not divide along it.
+    """
+    dtype = jnp.dtype(config.model.compute_dtype)
+    abstract = AbstractMesh(tuple(mesh.values()), tuple(mesh))
+    weights = abstract_model(model, abstract, dtype)  # type: ignore[arg-type]
+    held = sum(_shard_bytes(leaf) for leaf in jax.tree.leaves(weights))
+    used = tree_bytes(weights) - (0 if model.tie_embeddings else tree_bytes(weights.embedding_VD))
+    row = 2 * model.num_layers * model.num_kv_heads * model.head_dim * (answers.prompt + answers.new_tokens)
+    cache = row * dtype.itemsize * answers.rows // (mesh["data"] * mesh["fsdp"] * mesh["tensor"])
+    return Bytes(held, cache, used // mesh["tensor"] + cache)
+
+
+def _shard_bytes(array: Any) -> int:
+    return math.prod(array.sharding.shard_shape(array.shape)) * array.dtype.itemsize
+
+
+def _estimate(model: LlamaConfig, topology: Topology, mesh: dict[str, int], answers: Answers, held: Bytes) -> Compiled:
+    """Where there is no compiler: operations, weights, cache, one layer of the prompt, sums along `tensor`.
+
+    Along `fsdp` the weights are gathered before the first token and held, as the compiler for TPUs does it.
+    """
+    rows = answers.rows // (mesh["data"] * mesh["fsdp"])
+    gathered = held.read - held.cache if mesh["fsdp"] > 1 else 0
+
+    def part(tokens: int, flops_per_token: float) -> Program:
+        collectives = []
+        if mesh["tensor"] > 1:  # after attention and after the feed-forward part of each layer
+            sums = 2 * model.num_layers
+            summed = sums * rows * tokens * model.hidden_size * 2
+            collectives.append(Collective("all-reduce", ("tensor",), mesh["tensor"], sums, summed, 0, 0))
+        flops = answers.rows * tokens * flops_per_token / topology.devices
+        return Program(flops, 0, {}, tuple(collectives), (), {}, ())
+
+    prefill = part(answers.prompt, prefill_flops_per_token(model, answers.prompt))
+    if gathered:
+        gathers = Collective("all-gather", ("fsdp",), mesh["fsdp"], model.num_layers, gathered, 0, 0)
+        prefill = replace(prefill, collectives=(gathers, *prefill.collectives))
+    width = 4 * model.hidden_size + 3 * (model.intermediate_size + model.num_heads * model.head_dim) // mesh["tensor"]
+    layer = rows * answers.prompt * width * 2
+    temporaries = held.cache + layer + 4 * rows * model.vocab_size + gathered
+    return Compiled(
+        fits=held.weights + temporaries <= topology.device_memory,
+        arguments=held.weights,
+        temporaries=temporaries,
+        program=prefill,
+        loop=part(1, decode_flops_per_token(model, answers.prompt, answers.new_tokens)),
+    )

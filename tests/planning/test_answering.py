@@ -1,0 +1,206 @@
+"""Plans of answering: bytes, ranges and formulas by hand; the compiler on the toy."""
+
+import importlib.util
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from mentallama_jax.cli.main import main
+from mentallama_jax.config import parse_config
+from mentallama_jax.errors import UserError
+from mentallama_jax.models.llama import count_params
+from mentallama_jax.models.presets import PRESETS
+from mentallama_jax.planning import answer_report, cost
+from mentallama_jax.planning.answering import Answers, device_bytes, make_answer_plan
+from mentallama_jax.planning.compilation import Compiled
+from mentallama_jax.planning.hlo import Collective, Program
+from mentallama_jax.planning.plan import with_overrides
+from mentallama_jax.planning.prices import Price
+from mentallama_jax.planning.topologies import parse_topology
+
+MODEL = PRESETS["llama2-7b"]
+SEVEN = parse_config(
+    {
+        "model": {"source": "llama2-7b", "weights": "random"},
+        "data": {"train": ["nowhere"]},
+        "training": {"run_dir": "-", "epochs": 1},
+        "mesh": {"tensor": 8},
+    },
+    "test",
+)
+BATCH = Answers(16, 256, 256)
+TOY = """
+model: {source: toy, weights: random}
+data: {train: [sample], max_length: 256}
+training: {run_dir: "-", steps: 10}
+mesh: {tensor: 2}
+"""
+libtpu = pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None, reason="the TPU compiler comes with the extra `tpu`"
+)
+
+
+def answer_plan(topology="v5e-8", answers=BATCH, config=SEVEN, **changes):
+    price = Price(2.0, "given")
+    return make_answer_plan(MODEL, config, parse_topology(topology), answers, 1000, price, **changes)
+
+
+def compiled(fits=True, **changes):
+    sums = (Collective("all-reduce", ("tensor",), 8, 10, 36 * 10**7, 10, 0),)
+    one = {"matmul_flops": 1e12, "categories": {}, "kernels": (), "custom_calls": {}, "top": ()}
+    prefill = Program(**one, cycles=150_000_000, collectives=sums)
+    token = Program(**one, cycles=3_000_000, collectives=sums[:0])
+    return Compiled(fits, 10**9, 10**9, 10**6, program=prefill, loop=token, **changes)
+
+
+def test_weights_and_cache_are_counted_by_their_shapes():
+    mesh = {"data": 1, "fsdp": 1, "tensor": 8, "sequence": 1}
+    found = device_bytes(MODEL, SEVEN, mesh, BATCH)
+    norms = (2 * 32 + 1) * 4096
+    assert found.weights == 2 * ((count_params(MODEL) - norms) // 8 + norms)
+    assert found.cache == 2 * 32 * 16 * 512 * 4096 * 2 // 8  # keys and values, layers, rows, slots, width, bfloat16
+    assert found.read - found.cache == 2 * (count_params(MODEL) - 32000 * 4096) // 8  # the embedding is looked up
+    gathered = device_bytes(MODEL, SEVEN, mesh | {"fsdp": 8, "tensor": 1}, BATCH)
+    assert gathered.cache == found.cache
+    assert gathered.read - gathered.cache == 8 * (found.read - found.cache)
+
+
+def test_a_range_is_from_all_hidden_to_none_and_memory_bounds_a_step(monkeypatch):
+    monkeypatch.setattr("mentallama_jax.planning.answering.compile_job", lambda job: compiled())
+    made = answer_plan()
+    assert made.prefill.compiled == pytest.approx(0.1)  # at 1.5 GHz
+    assert made.prefill.links == pytest.approx(2 * 36e7 * 7 / 8 / 180e9)
+    assert made.prefill.latency == pytest.approx(10 * 14 * cost.HOP_SECONDS)
+    bound = made.bytes.read / 819e9
+    assert made.token.lower == pytest.approx(bound)  # more than its 2 ms of cycles
+    assert made.token.upper == pytest.approx(bound + 0.002)
+    seconds = 0.1 + 255 * bound
+    assert made.seconds[0] == pytest.approx(seconds)
+    assert made.hours[0] == pytest.approx(63 * seconds / 3600)  # 1,000 posts by 16
+    assert made.money[0] == pytest.approx(63 * seconds / 3600 * 8 * 2)
+    assert made.tokens_per_second[1] == pytest.approx(16 * 256 / 8 / seconds)
+
+
+def test_table_and_json_say_the_same(monkeypatch):
+    monkeypatch.setattr("mentallama_jax.planning.answering.compile_job", lambda job: compiled())
+    made, console = answer_plan(), Console(width=150, record=True, file=io.StringIO())
+    answer_report.show(made, console)
+    text = console.export_text()
+    assert "--mesh data=1 fsdp=1 tensor=8 --batch-size 16 --max-new-tokens 256" in text
+    assert "no step is faster" in text
+    values = json.loads(json.dumps(answer_report.as_json(made)))
+    assert values["decode_step"]["seconds"]["total"] == [made.token.lower, made.token.upper]
+    assert values["prefill"]["collectives"][0]["axes"] == ["tensor"]
+    assert values["dollars"] == list(made.money)
+    assert values["warnings"] == []
+
+
+def test_what_does_not_fit_says_what_to_change(monkeypatch):
+    refused = Compiled(False, temporaries=10**12, problem="RESOURCE_EXHAUSTED")
+    monkeypatch.setattr("mentallama_jax.planning.answering.compile_job", lambda job: refused)
+    made = answer_plan(config=with_overrides(SEVEN, model={"compute_dtype": "float32"}))
+    said = answer_report.warnings(made)
+    assert not made.fits
+    assert any("--batch-size" in line for line in said)
+    assert any("model.compute_dtype=bfloat16" in line for line in said)
+    assert "prefill" not in answer_report.as_json(made)
+    answer_report.show(made, Console(file=io.StringIO()))
+
+
+def test_fsdp_and_more_than_a_host_are_warned_of(monkeypatch):
+    monkeypatch.setattr("mentallama_jax.planning.answering.compile_job", lambda job: compiled())
+    made = answer_plan("v5e-64")
+    assert made.answers.rows == 16
+    assert any("fsdp 8" in line for line in answer_report.warnings(made))
+    assert any("one host, which has at most 8" in line for line in answer_report.warnings(made))
+    assert answer_plan("v5e-64", Answers(9, 256, 256)).answers.rows == 16  # as `generate` fills a batch up
+
+
+def test_gpus_are_planned_by_formulas_and_the_report_says_so():
+    made = answer_plan("h100-8")
+    assert made.fits
+    assert any("nothing was compiled" in line for line in answer_report.warnings(made))
+    assert made.compiled.program.matmul_flops == pytest.approx(made.prefill_flops)
+    assert made.compiled.loop.matmul_flops == pytest.approx(made.token_flops)
+    assert made.token.lower == made.token.memory == pytest.approx(made.bytes.read / 3350e9)
+    assert made.token.latency == pytest.approx(64 * 14 * cost.HOP_SECONDS)
+    gathered = answer_plan("h100-8", config=with_overrides(SEVEN, mesh={"tensor": 1}))
+    whole = 2 * (count_params(MODEL) - 32000 * 4096)
+    assert gathered.prefill.links == pytest.approx(whole * 7 / 8 / 450e9)
+    assert gathered.token.links == 0
+    assert gathered.compiled.temporaries > whole
+    assert not answer_plan("a100-8", Answers(4096, 2048, 2048)).fits
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["mesh.sequence=2"], "answers are generated token by token"),
+        (["mesh.tensor=4"], "does not divide along mesh axes tensor 4"),
+        (["--slices", "2"], "answers are generated within one"),
+        (["--search"], "do not go with --generate"),
+        (["--new-tokens", "1"], "--new-tokens: at least 2"),
+        (["--prompt", "100000"], "the model has"),
+        (["--batch-size", "0"], "--batch-size: must be above 0"),
+    ],
+)
+def test_the_command_tells_mistakes_in_one_line(tmp_path, capsys, arguments, said):
+    path = tmp_path / "toy.yaml"
+    path.write_text(TOY)
+    changes = [word for word in arguments if "=" in word]
+    options = [word for word in arguments if "=" not in word]
+    assert main(["plan", str(path), *changes, "--topology", "v5e-4", "--generate", *options]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+
+
+def test_options_of_answering_want_generate(tmp_path, capsys):
+    (tmp_path / "toy.yaml").write_text(TOY)
+    assert main(["plan", str(tmp_path / "toy.yaml"), "--topology", "v5e-4", "--prompt", "64"]) == 2
+    assert "--prompt goes with --generate" in capsys.readouterr().err
+
+
+def test_too_many_positions_are_refused():
+    with pytest.raises(UserError, match="4000 \\+ 256 tokens: the model has 4096 positions"):
+        answer_plan(answers=Answers(16, 4000, 256))
+
+
+@libtpu
+def test_the_command_compiles_the_program_and_finds_it_again(tmp_path, capsys):
+    path = tmp_path / "toy.yaml"
+    path.write_text(TOY)
+    command = ["plan", str(path), "--topology", "v5e-4", "--generate", "--cache-dir", str(tmp_path / "cache"), "--json"]
+    command += ["--batch-size", "8", "--prompt", "128", "--new-tokens", "32"]
+    assert main(command) == 0
+    first = json.loads(capsys.readouterr().out)[0]
+    assert (first["chips"], first["batch_size"], first["fits"]) == (4, 8, True)
+    assert first["memory"]["arguments"] > 0
+    assert first["memory"]["temporaries"] > first["cache_bytes"]
+    prefill, step = first["prefill"], first["decode_step"]
+    assert prefill["cycles"] > step["cycles"] > 0
+    assert sum(kernel["launches"] for kernel in prefill["kernels"]) == PRESETS["toy"].num_layers
+    assert not step["kernels"]
+    # Without the loop there is no more than a prompt; and a step is what one token of each row costs.
+    assert prefill["matmul_flops"] == pytest.approx(prefill["model_flops"], rel=0.3)
+    assert step["matmul_flops"] == pytest.approx(step["model_flops"], rel=0.3)
+    assert any(one["axes"] == ["tensor"] for one in step["collectives"])
+    assert main(command) == 0
+    again = json.loads(capsys.readouterr().out)[0]
+    assert again["compile_seconds"]["cached"]
+    assert again | {"compile_seconds": 0} == first | {"compile_seconds": 0}
+
+
+@libtpu
+@pytest.mark.slow
+def test_seven_billion_parameters_answer_on_a_v5e_8(tmp_path):
+    made = answer_plan(cache_dir=str(tmp_path))
+    assert made.fits
+    assert made.compiled.arguments == pytest.approx(made.bytes.weights, rel=0.01)
+    assert made.compiled.temporaries > made.bytes.cache
+    assert made.compiled.program.matmul_flops == pytest.approx(made.prefill_flops, rel=0.02)
+    assert made.compiled.loop.matmul_flops == pytest.approx(made.token_flops, rel=0.02)
+    assert {one.axes for one in made.compiled.loop.collectives} == {("tensor",)}
+    assert made.token.lower > made.token.memory > 0.002

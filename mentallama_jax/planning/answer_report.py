@@ -8,7 +8,15 @@ from rich.table import Table
 from mentallama_jax.planning.answering import AnswerPlan
 from mentallama_jax.planning.cost import HOP_SECONDS, StepTime
 from mentallama_jax.planning.hlo import Program
-from mentallama_jax.planning.report import add_memory, add_program, compiled_json, program_json, topology_json
+from mentallama_jax.planning.report import (
+    add_memory,
+    add_program,
+    add_rent,
+    compiled_json,
+    program_json,
+    rent_json,
+    topology_json,
+)
 from mentallama_jax.training.preflight import size
 
 RULE = (
@@ -92,10 +100,7 @@ def as_json(plan: AnswerPlan) -> dict[str, Any]:
         "batch_seconds": list(plan.seconds),
         "new_tokens_per_second_per_chip": list(plan.tokens_per_second),
         "batches": plan.batches,
-        "hours": list(plan.hours),
-        "chip_hours": [hours * topology.chips for hours in plan.hours],
-        "dollars": list(plan.money),
-        "price": {"chip_hour": plan.price.chip_hour, "source": plan.price.source},
+        **rent_json(plan.rent),
     }
 
 
@@ -155,16 +160,7 @@ def _add_speed(plan: AnswerPlan, table: Table, prefill: StepTime, token: StepTim
     table.add_section()
     table.add_row("time of a batch", "{:.2f} to {:.2f} s".format(*plan.seconds))
     table.add_row("new tokens/s/chip", "{:,.0f} to {:,.0f}".format(*plan.tokens_per_second))
-    table.add_row(
-        f"{plan.posts:,} posts",
-        f"{plan.batches:,} batches, {plan.hours[0]:.2f} to {plan.hours[1]:.2f} hours, "
-        f"{plan.hours[0] * plan.topology.chips:.1f} to {plan.hours[1] * plan.topology.chips:.1f} chip-hours",
-    )
-    table.add_row(
-        "money",
-        f"${plan.money[0]:,.0f} to ${plan.money[1]:,.0f} at ${plan.price.chip_hour:.2f} a chip-hour "
-        f"({plan.price.source})",
-    )
+    add_rent(table, f"{plan.posts:,} posts", f"{plan.batches:,} batches", plan.rent)
 
 
 def _add_part(table: Table, name: str, program: Program, flops: float, time: StepTime) -> None:

@@ -22,7 +22,7 @@ from mentallama_jax.planning.cost import (
 )
 from mentallama_jax.planning.hlo import Collective, Program
 from mentallama_jax.planning.plan import mesh_sizes
-from mentallama_jax.planning.prices import Price
+from mentallama_jax.planning.prices import Price, Rent
 from mentallama_jax.planning.topologies import Topology
 from mentallama_jax.training.preflight import tree_bytes
 
@@ -48,7 +48,7 @@ class Bytes:
 
 @dataclass(frozen=True, slots=True)
 class AnswerPlan:
-    """Everything that a report says of answering; times and money as (lower, upper)."""
+    """Everything that a report says of answering; times as (lower, upper)."""
 
     model: LlamaConfig
     config: RunConfig
@@ -101,16 +101,10 @@ class AnswerPlan:
         return math.ceil(self.posts / self.answers.rows)
 
     @property
-    def hours(self) -> tuple[float, float]:
-        """Of all posts."""
-        lower, upper = (seconds * self.batches / 3600 for seconds in self.seconds)
-        return lower, upper
-
-    @property
-    def money(self) -> tuple[float, float]:
-        """Of all posts, in dollars."""
-        lower, upper = (hours * self.topology.chips * self.price.chip_hour for hours in self.hours)
-        return lower, upper
+    def rent(self) -> Rent:
+        """For all posts."""
+        lower, upper = (seconds * self.batches for seconds in self.seconds)
+        return Rent((lower, upper), self.topology.chips, self.price)
 
 
 def make_answer_plan(

@@ -13,7 +13,7 @@ from mentallama_jax.parallel.mesh import AXES
 from mentallama_jax.planning.compilation import TOTAL_STEPS, Compiled, Job, compile_job
 from mentallama_jax.planning.cost import KERNEL_EFFICIENCY, StepTime, model_flops_per_token, step_time
 from mentallama_jax.planning.hlo import Collective, Program
-from mentallama_jax.planning.prices import Price
+from mentallama_jax.planning.prices import Price, Rent
 from mentallama_jax.planning.recipe import Recipe
 from mentallama_jax.planning.topologies import Topology
 from mentallama_jax.training.placement import abstract_state, check_batch
@@ -24,7 +24,7 @@ from mentallama_jax.training.preflight import MemoryEstimate, estimate_memory, t
 class Plan:
     """Everything that a report says of a job.
 
-    Times are those of one update, money and hours those of the recipe, both as (lower, upper).
+    Times are those of one update, the rent is that of the recipe, both as (lower, upper).
     """
 
     model: LlamaConfig
@@ -80,16 +80,10 @@ class Plan:
         return positions / (self.micro_batches * self.recipe.row_length)
 
     @property
-    def hours(self) -> tuple[float, float]:
-        """Of the recipe."""
-        lower, upper = (seconds * self.recipe.updates / 3600 for seconds in self.seconds)
-        return lower, upper
-
-    @property
-    def money(self) -> tuple[float, float]:
-        """Of the recipe, in dollars."""
-        lower, upper = (hours * self.topology.chips * self.price.chip_hour for hours in self.hours)
-        return lower, upper
+    def rent(self) -> Rent:
+        """For the whole recipe."""
+        lower, upper = (seconds * self.recipe.updates for seconds in self.seconds)
+        return Rent((lower, upper), self.topology.chips, self.price)
 
 
 def make_plan(

@@ -16,6 +16,36 @@ class Price:
     source: str
 
 
+@dataclass(frozen=True, slots=True)
+class Rent:
+    """Chips rented for a time.
+
+    Attributes:
+        seconds: (lower, upper); infinite where it is not known.
+        chips: rented together.
+        price: of each.
+    """
+
+    seconds: tuple[float, float]
+    chips: int
+    price: Price
+
+    @property
+    def hours(self) -> tuple[float, float]:
+        """That it takes."""
+        return self.seconds[0] / 3600, self.seconds[1] / 3600
+
+    @property
+    def chip_hours(self) -> tuple[float, float]:
+        """That are paid for."""
+        return self.hours[0] * self.chips, self.hours[1] * self.chips
+
+    @property
+    def dollars(self) -> tuple[float, float]:
+        """That they cost."""
+        return self.chip_hours[0] * self.price.chip_hour, self.chip_hours[1] * self.price.chip_hour
+
+
 def chip_price(topology: Topology, given: float | None) -> Price:
     """The price that the user gives, or that of the shipped table."""
     if given is not None:

@@ -10,6 +10,7 @@ from mentallama_jax.planning.compilation import Compiled
 from mentallama_jax.planning.cost import link_bytes
 from mentallama_jax.planning.hlo import Program
 from mentallama_jax.planning.plan import Plan
+from mentallama_jax.planning.prices import Rent
 from mentallama_jax.planning.topologies import Topology
 from mentallama_jax.training.preflight import size
 
@@ -112,10 +113,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
         },
         "mfu": list(plan.utilisation),
         "real_tokens_per_second_per_chip": list(plan.tokens_per_second),
-        "hours": list(plan.hours),
-        "chip_hours": [hours * topology.chips for hours in plan.hours],
-        "dollars": list(plan.money),
-        "price": {"chip_hour": plan.price.chip_hour, "source": plan.price.source},
+        **rent_json(plan.rent),
     }
 
 
@@ -167,6 +165,16 @@ def program_json(program: Program) -> dict[str, Any]:
         ],
         "kernels": [{"name": k.name, "shape": list(k.shape), "launches": k.times} for k in program.kernels],
         "top": [{"name": one.name, "times": one.times, "cycles": one.cycles} for one in program.top],
+    }
+
+
+def rent_json(rent: Rent) -> dict[str, Any]:
+    """Hours and dollars as [lower, upper], and the price behind them."""
+    return {
+        "hours": list(rent.hours),
+        "chip_hours": list(rent.chip_hours),
+        "dollars": list(rent.dollars),
+        "price": {"chip_hour": rent.price.chip_hour, "source": rent.price.source},
     }
 
 
@@ -224,6 +232,20 @@ def add_program(table: Table, program: Program, least_bytes: float) -> None:
         table.add_row("kernels, not in cycles", f"{sum(k.times for k in program.kernels)} launches: {kernels}")
 
 
+def add_rent(table: Table, what: str, work: str, rent: Rent) -> None:
+    """The rows on hours and money of some work."""
+    table.add_row(
+        what,
+        f"{work}, {rent.hours[0]:.2f} to {rent.hours[1]:.2f} hours, "
+        f"{rent.chip_hours[0]:.1f} to {rent.chip_hours[1]:.1f} chip-hours",
+    )
+    table.add_row(
+        "money",
+        f"${rent.dollars[0]:,.0f} to ${rent.dollars[1]:,.0f} at ${rent.price.chip_hour:.2f} a chip-hour "
+        f"({rent.price.source})",
+    )
+
+
 def _add_speed(plan: Plan, table: Table) -> None:
     program, time = plan.compiled.program, plan.time
     assert program is not None
@@ -242,16 +264,7 @@ def _add_speed(plan: Plan, table: Table) -> None:
     )
     table.add_row("tokens/s/chip, real", "{:,.0f} to {:,.0f}".format(*plan.tokens_per_second))
     table.add_row("MFU", "{:.1%} to {:.1%}".format(*plan.utilisation))
-    table.add_row(
-        "the recipe",
-        f"{plan.recipe.updates} updates, {plan.hours[0]:.2f} to {plan.hours[1]:.2f} hours, "
-        f"{plan.hours[0] * plan.topology.chips:.1f} to {plan.hours[1] * plan.topology.chips:.1f} chip-hours",
-    )
-    table.add_row(
-        "money",
-        f"${plan.money[0]:,.0f} to ${plan.money[1]:,.0f} at ${plan.price.chip_hour:.2f} a chip-hour "
-        f"({plan.price.source})",
-    )
+    add_rent(table, "the recipe", f"{plan.recipe.updates} updates", plan.rent)
     if not plan.recipe.padded:
         table.add_row(
             "padded to 2,096 as in the paper", f"{plan.padded_over_packed:.1f} times the positions on the same chips"
@@ -260,7 +273,7 @@ def _add_speed(plan: Plan, table: Table) -> None:
 
 def show_ranking(plans: list[Plan], console: Console) -> None:
     """Print the plans that fit, the cheapest first, and mark the fastest."""
-    ranked = sorted((plan for plan in plans if plan.fits), key=lambda plan: plan.money[1])
+    ranked = sorted((plan for plan in plans if plan.fits), key=lambda plan: plan.rent.dollars[1])
     fastest = min(ranked, key=lambda plan: plan.seconds[1], default=None)
     table = Table(title=f"{len(ranked)} of {len(plans)} compiled candidates fit, the cheapest first")
     for column in ("topology", "chips", "mesh", "rows x n", "remat", "memory", "s/update", "MFU", "hours", "dollars"):
@@ -276,8 +289,8 @@ def show_ranking(plans: list[Plan], console: Console) -> None:
             size(plan.compiled.memory),
             "{:.2f}-{:.2f}".format(*plan.seconds),
             "{:.0%}-{:.0%}".format(*plan.utilisation),
-            "{:.2f}-{:.2f}".format(*plan.hours),
-            "{:.0f}-{:.0f}".format(*plan.money),
+            "{:.2f}-{:.2f}".format(*plan.rent.hours),
+            "{:.0f}-{:.0f}".format(*plan.rent.dollars),
             style="bold green" if plan is fastest else "",
         )
     console.print(table)

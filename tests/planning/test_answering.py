@@ -78,8 +78,8 @@ def test_a_range_is_from_all_hidden_to_none_and_memory_bounds_a_step(monkeypatch
     assert made.token.upper == pytest.approx(bound + 0.002)
     seconds = 0.1 + 255 * bound
     assert made.seconds[0] == pytest.approx(seconds)
-    assert made.hours[0] == pytest.approx(63 * seconds / 3600)  # 1,000 posts by 16
-    assert made.money[0] == pytest.approx(63 * seconds / 3600 * 8 * 2)
+    assert made.rent.hours[0] == pytest.approx(63 * seconds / 3600)  # 1,000 posts by 16
+    assert made.rent.dollars[0] == pytest.approx(63 * seconds / 3600 * 8 * 2)
     assert made.tokens_per_second[1] == pytest.approx(16 * 256 / 8 / seconds)
 
 
@@ -93,7 +93,7 @@ def test_table_and_json_say_the_same(monkeypatch):
     values = json.loads(json.dumps(answer_report.as_json(made)))
     assert values["decode_step"]["seconds"]["total"] == [made.token.lower, made.token.upper]
     assert values["prefill"]["collectives"][0]["axes"] == ["tensor"]
-    assert values["dollars"] == list(made.money)
+    assert values["dollars"] == list(made.rent.dollars)
     assert values["warnings"] == []
 
 

@@ -25,7 +25,7 @@ Markdown for the README's table of results.
 """
 
 _EPILOG = """\
-examples (changes to the config stand before the options):
+examples:
   mentallama bench step configs/toy.yaml
   mentallama bench step configs/llama2-7b.yaml mesh.tensor=2 --repeats 20 --json step.json
   mentallama bench generate configs/llama2-7b.yaml --rows 32 --prompt 512 --new-tokens 256

@@ -42,10 +42,22 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options of a command line; `key=value` may stand anywhere after the config, which argparse alone refuses."""
+    parser = build_parser()
+    options, rest = parser.parse_known_args(arguments)
+    changes = [word for word in rest if "=" in word and not word.startswith("-")] if "overrides" in options else []
+    if unknown := [word for word in rest if word not in changes]:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    if changes:
+        options.overrides = [*options.overrides, *changes]
+    return options
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit status (0 done, 1 found problems, 2 user error, 130 interrupted)."""
     try:
-        options = build_parser().parse_args(arguments)
+        options = parse(arguments)
         return int(options.run(options))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -29,7 +29,7 @@ the config's mesh and in its compute_dtype. The config's data and batch do not c
 """
 
 _EPILOG = """\
-examples (changes to the config stand before the options):
+examples:
   mentallama plan configs/llama2-7b.yaml --topology v5e-64
   mentallama plan configs/llama2-7b.yaml --topology v5e-32 --topology v5p-16 --search
   mentallama plan configs/llama2-7b.yaml mesh.data=2 training.micro_batch_rows=512 training.batch_size=512 \\

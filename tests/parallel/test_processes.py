@@ -84,7 +84,8 @@ def finish(started):
         outputs = [process.communicate(timeout=240) for process in started]
     finally:
         for process in started:
-            process.kill()
+            with process:  # closes its pipes and waits
+                process.kill()
     return [(process.returncode, *output) for process, output in zip(started, outputs, strict=True)]
 
 

@@ -5,7 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from child_processes import QUICK_COMPILES
 from fake_bucket import FakeBucket, FakeBucketServer
+
+os.environ.setdefault("XLA_FLAGS", QUICK_COMPILES)
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,12 @@
 """How a checkpoint is placed: onto a mesh, and within the memory of its shards plus one tensor."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from child_processes import cpu_environment
 from small_models import CARD, TINY, random_params
 
 from mentallama_jax.formats.export import save_hf
@@ -76,8 +76,7 @@ print(json.dumps({"parameters": 4 * count_params(config), "largest": int(largest
 
 
 def run(code: str, *arguments: str, devices: int = 1, **variables: str) -> str:
-    flags = f"--xla_force_host_platform_device_count={devices}"
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags} | variables
+    environment = cpu_environment(devices, **variables)
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments], capture_output=True, text=True, env=environment, check=False
     )

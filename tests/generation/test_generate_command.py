@@ -10,6 +10,7 @@ from typing import get_args
 
 import jax.numpy as jnp
 import pytest
+from child_processes import cpu_environment
 from tiny_decoder import random_params, shape
 
 from mentallama_jax.cli.generate import STYLES
@@ -73,9 +74,8 @@ def test_a_mesh_gives_the_answers_of_one_device(model: Path, tmp_path: Path) -> 
         f"sys.exit(main({[*words, str(tmp_path / 'one.jsonl')]!r})\n"
         f"  or main({[*words, str(tmp_path / 'mesh.jsonl'), '--mesh', 'fsdp=2', 'tensor=2']!r}))"
     )
-    places = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
     done = subprocess.run(
-        [sys.executable, "-c", program], env=os.environ | places, capture_output=True, text=True, check=False
+        [sys.executable, "-c", program], env=cpu_environment(8), capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     assert rows_of(tmp_path / "mesh.jsonl") == rows_of(tmp_path / "one.jsonl")

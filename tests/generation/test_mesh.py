@@ -2,12 +2,12 @@
 
 import importlib.util
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from child_processes import cpu_environment
 from tiny_decoder import shape
 
 from mentallama_jax.config import MeshSection
@@ -108,13 +108,14 @@ print("equal")
 """
 
 
-def run(program: str, argument: object, **environment: str) -> str:
+def run(program: str, argument: object, devices: int, **variables: str) -> str:
+    path = f"{ROOT}:{ROOT / 'tests/generation'}"
     done = subprocess.run(
         [sys.executable, "-c", program, json.dumps(argument)],
         cwd=ROOT,
         capture_output=True,
         text=True,
-        env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": f"{ROOT}:{ROOT / 'tests/generation'}"} | environment,
+        env=cpu_environment(devices, PYTHONPATH=path, **variables),
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -122,7 +123,7 @@ def run(program: str, argument: object, **environment: str) -> str:
 
 
 def compare(meshes: list[tuple[int, int, int]]) -> None:
-    alone, *others = json.loads(run(ANSWERS, meshes, XLA_FLAGS="--xla_force_host_platform_device_count=8"))
+    alone, *others = json.loads(run(ANSWERS, meshes, 8))
     for (data, fsdp, tensor), (tokens, scores, share) in zip(meshes, others, strict=True):
         assert tokens == alone[0]
         assert scores == [pytest.approx(row, abs=1e-4, rel=1e-5) for row in alone[1]]
@@ -157,9 +158,9 @@ def test_a_mesh_that_cannot_answer_is_refused() -> None:
 @pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="the TPU compiler comes with the extra `tpu`")
 @pytest.mark.parametrize("mesh", [{"fsdp": 2, "tensor": 2}, {"data": 2, "tensor": 2, "fsdp": 1}])
 def test_the_program_compiles_for_tpus(mesh: dict[str, int]) -> None:
-    assert int(run(COMPILE, mesh, TPU_SKIP_MDS_QUERY="1", ALLOW_MULTIPLE_LIBTPU_LOAD="1")) > 0
+    assert int(run(COMPILE, mesh, 1, TPU_SKIP_MDS_QUERY="1", ALLOW_MULTIPLE_LIBTPU_LOAD="1")) > 0
 
 
 def test_what_is_lowered_for_absent_devices_is_what_answers() -> None:
     meshes = [{"fsdp": 2, "tensor": 4}, {"fsdp": 2, "tensor": 2, "data": 2}]
-    assert run(PROGRAMS, meshes, XLA_FLAGS="--xla_force_host_platform_device_count=8").split() == ["equal"]
+    assert run(PROGRAMS, meshes, 8).split() == ["equal"]

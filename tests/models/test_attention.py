@@ -68,7 +68,7 @@ def test_blockwise_equals_reference_with_gradients(data):
     where = Places(places, segments)
 
     def compare(attend):
-        return jax.value_and_grad(lambda q, k, v: jnp.sum(weight * attend(q, k, v)), (0, 1, 2))(q, k, v)
+        return jax.jit(jax.value_and_grad(lambda q, k, v: jnp.sum(weight * attend(q, k, v)), (0, 1, 2)))(q, k, v)
 
     ours = compare(lambda q, k, v: blockwise_attention(q, k, v, segments))
     theirs = compare(lambda q, k, v: reference_attention(q, k, v, where))
@@ -155,7 +155,7 @@ def test_splash_equals_reference_with_gradients(data):
     where = Places(jnp.asarray(places)[None], jnp.asarray(segments)[None])
 
     def compare(attend):
-        return jax.value_and_grad(lambda q, k, v: jnp.sum(weight * attend(q, k, v)), (0, 1, 2))(q, k, v)
+        return jax.jit(jax.value_and_grad(lambda q, k, v: jnp.sum(weight * attend(q, k, v)), (0, 1, 2)))(q, k, v)
 
     ours = compare(lambda q, k, v: splash_attention(q, k, v, where.segment_ids_BT, interpret=True))
     theirs = compare(lambda q, k, v: reference_attention(q, k, v, where))

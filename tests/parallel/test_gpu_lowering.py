@@ -2,10 +2,11 @@
 those of the CPU stand in for them. The kernel for packed rows needs none, see `tests/models/test_gpu_attention.py`."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
+
+from child_processes import cpu_environment
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -49,9 +50,8 @@ for sizes in json.loads(sys.argv[1]):
 
 def test_the_step_over_unpacked_rows_lowers_to_cudnn_on_meshes():
     meshes = [{"fsdp": 1}, {"fsdp": 2, "tensor": 2}, {"data": 2, "sequence": 2, "fsdp": 1}]
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
     command = [sys.executable, "-c", LOWER, json.dumps(meshes)]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=ROOT, env=cpu_environment(4), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     # Forward and backward once each, and nothing left for the compiler to cut: `shard_map` has cut it.
     assert [json.loads(line) for line in done.stdout.splitlines()] == [[1, 1, 0]] * len(meshes)

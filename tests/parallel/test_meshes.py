@@ -1,13 +1,13 @@
 """The same update on every mesh of virtual devices."""
 
 import json
-import os
 import subprocess
 import sys
 from itertools import product
 from pathlib import Path
 
 import pytest
+from child_processes import cpu_environment
 
 ROOT = Path(__file__).resolve().parents[2]
 MESHES = [sizes for sizes in product((1, 2, 4, 8), repeat=4) if sizes[0] * sizes[1] * sizes[2] * sizes[3] <= 8]
@@ -80,11 +80,8 @@ for sizes in json.loads(sys.argv[2]):
 
 
 def run(code: str, *arguments: str, devices: int = 8) -> str:
-    flags = f"--xla_force_host_platform_device_count={devices}"
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True, env=environment, check=False
-    )
+    command = [sys.executable, "-c", code, *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=cpu_environment(devices), check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

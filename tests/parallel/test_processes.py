@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from child_processes import cpu_environment
 from safetensors.numpy import save_file
 
 from mentallama_jax.formats.hf import read_hf_config
@@ -69,7 +70,7 @@ def start(folder, run_dir, processes, *overrides, prepare="", who=-1, absent=())
             subprocess.Popen(
                 command + (flags if processes > 1 else []),
                 cwd=ROOT,
-                env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""},
+                env=cpu_environment(),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
@@ -264,9 +265,7 @@ def test_each_device_gets_its_very_rows_and_tokens_whatever_the_order_of_devices
     started = [
         subprocess.Popen(
             [sys.executable, "-c", PLACE, coordinator, str(index)],
-            env=os.environ
-            | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
-            | {"PYTHONPATH": os.pathsep.join([str(tests), str(ROOT)])},
+            env=cpu_environment(2, PYTHONPATH=os.pathsep.join([str(tests), str(ROOT)])),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

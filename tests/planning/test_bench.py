@@ -1,12 +1,12 @@
 """`mentallama bench` as a user runs it, on one and on eight virtual devices."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from child_processes import cpu_environment
 
 from mentallama_jax.cli.main import main
 from mentallama_jax.models.presets import PRESETS
@@ -25,18 +25,12 @@ def bench(folder: Path, devices: int, *arguments: str) -> tuple[dict, str, str]:
     (folder / "toy.yaml").write_text(TOY, "utf-8")
     what, *options = arguments
     command = [sys.executable, "-m", "mentallama_jax.cli.main", "bench", what, "toy.yaml", *MESHES[devices]]
-    environment = {
-        "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": str(ROOT),
-        "JAX_LOG_COMPILES": "1",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-    }
     done = subprocess.run(
         [*command, *options, "--repeats", "3", "--json", "out.json"],
         cwd=folder,
         capture_output=True,
         text=True,
-        env=os.environ | environment,
+        env=cpu_environment(devices, PYTHONPATH=str(ROOT), JAX_LOG_COMPILES="1"),
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -1,12 +1,12 @@
 """A run that moves from one mesh of devices to another."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from child_processes import cpu_environment
 
 from mentallama_jax.training.metrics import read_metrics
 
@@ -31,12 +31,10 @@ def test_a_run_goes_on_upon_another_mesh(tiny_values, tmp_path):
     def go(run_dir, devices, prepare="", **mesh):
         config = tmp_path / "config.yaml"
         config.write_text(json.dumps(tiny_values(tmp_path / run_dir, mesh=mesh)))
-        environment = os.environ | {
-            "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-        }
         command = [sys.executable, "-c", prepare + TRAIN, "train", str(config)]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment, check=False)
+        return subprocess.run(
+            command, cwd=ROOT, capture_output=True, text=True, env=cpu_environment(devices), check=False
+        )
 
     def losses(run_dir):
         rows = read_metrics(tmp_path / run_dir / "metrics.jsonl")
@@ -61,9 +59,8 @@ def test_a_run_goes_on_upon_another_mesh(tiny_values, tmp_path):
 def test_more_devices_than_rows_is_one_clear_line(tiny_values, tmp_path):
     config = tmp_path / "config.yaml"
     config.write_text(json.dumps(tiny_values(tmp_path / "run")))
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
     command = [sys.executable, "-c", TRAIN, "train", str(config)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=cpu_environment(8), check=False)
     assert done.returncode != 0
     assert "micro_batch_rows" in done.stderr
     assert "fsdp 8" in done.stderr

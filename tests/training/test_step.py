@@ -75,7 +75,7 @@ def plain_loss(params, batch):
     where = [
         (r, t)
         for r, t in zip(*np.nonzero(np.asarray(batch["loss_mask"])), strict=True)
-        if t and batch["positions"][r, t]
+        if t and np.asarray(batch["positions"])[r, t]
     ]
     rows, columns = (np.array(x) for x in zip(*where, strict=True))
     losses = optax.softmax_cross_entropy_with_integer_labels(logits[rows, columns - 1], batch["tokens"][rows, columns])
@@ -89,10 +89,16 @@ def relative_difference(one, other):
     )
 
 
+@jax.jit
+def accumulated(params, batches):
+    return accumulated_gradients(params, MODEL, run_config(), batches)
+
+
 def test_loss_and_gradient_are_those_of_whole_logits(batch):
     params = init_state(MODEL, run_config(), 10)["params"]
-    (expected, tokens), gradient = jax.value_and_grad(plain_loss, has_aux=True)(params, batch)
-    total, sums, count = accumulated_gradients(params, MODEL, run_config(), micro_batches(batch, ROWS))
+    gradient_of_plain = jax.jit(jax.value_and_grad(lambda given: plain_loss(given, batch), has_aux=True))
+    (expected, tokens), gradient = gradient_of_plain(params)
+    total, sums, count = accumulated(params, micro_batches(batch, ROWS))
     assert count == tokens
     assert total / count == pytest.approx(float(expected), rel=1e-6)
     assert relative_difference(jax.tree.map(lambda g: g / count, sums), gradient) < 1e-5
@@ -101,8 +107,8 @@ def test_loss_and_gradient_are_those_of_whole_logits(batch):
 @pytest.mark.parametrize("micro_batch_rows", [1, 2, 4])
 def test_accumulation_equals_one_batch(batch, micro_batch_rows):
     params = init_state(MODEL, run_config(), 10)["params"]
-    whole = accumulated_gradients(params, MODEL, run_config(), micro_batches(batch, ROWS))
-    cut = accumulated_gradients(params, MODEL, run_config(micro_batch_rows), micro_batches(batch, micro_batch_rows))
+    whole = accumulated(params, micro_batches(batch, ROWS))
+    cut = accumulated(params, micro_batches(batch, micro_batch_rows))
     assert cut[2] == whole[2]
     assert float(cut[0]) == pytest.approx(float(whole[0]), rel=1e-6)
     assert relative_difference(cut[1], whole[1]) <= 1e-6
@@ -112,8 +118,8 @@ def test_empty_micro_batches_change_nothing(batch):
     params = init_state(MODEL, run_config(), 10)["params"]
     padded = {name: jnp.concatenate([value, jnp.zeros_like(value[:4])]) for name, value in batch.items()}
     padded = micro_batches(padded, 4)  # which says that two of its three hold examples
-    one = accumulated_gradients(params, MODEL, run_config(4), padded)
-    other = accumulated_gradients(params, MODEL, run_config(4), micro_batches(batch, 4))
+    one = accumulated(params, padded)
+    other = accumulated(params, micro_batches(batch, 4))
     assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), one, other))
 
 
@@ -149,11 +155,17 @@ def test_chunks_equal_the_plain_loss(tokens, chunk, seed):
     def plain(hidden, head):
         return jnp.sum(mask * optax.softmax_cross_entropy_with_integer_labels(hidden @ head, targets))
 
+    def chunked(hidden, head):
+        return cross_entropy_sum(hidden, head, targets, mask)
+
+    def scaled(loss):
+        return jax.jit(jax.value_and_grad(lambda *given: 3 * loss(*given), (0, 1)))(hidden, head)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loss_module, "CHUNK_TOKENS", chunk)
-        ours = jax.value_and_grad(lambda h, w: 3 * cross_entropy_sum(h, w, targets, mask), (0, 1))(hidden, head)
-        assert cross_entropy_sum(hidden, head, targets, mask) == pytest.approx(float(plain(hidden, head)), rel=1e-5)
-    value, gradients = jax.value_and_grad(lambda h, w: 3 * plain(h, w), (0, 1))(hidden, head)
+        ours = scaled(chunked)
+        assert jax.jit(chunked)(hidden, head) == pytest.approx(float(plain(hidden, head)), rel=1e-5)
+    value, gradients = scaled(plain)
     assert float(ours[0]) == pytest.approx(float(value), rel=1e-5, abs=1e-5)
     for one, other in zip(ours[1], gradients, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
@@ -195,8 +207,10 @@ def test_bfloat16_compute_keeps_fp32_master_weights(batch):
     config = parse_config(run_config().model_dump() | {"model": {"source": "toy", "weights": "random"}}, "test")
     assert config.model.compute_dtype == "bfloat16"
     state = init_state(MODEL, config, 10)
-    exact = accumulated_gradients(state["params"], MODEL, run_config(), micro_batches(batch, ROWS))
-    coarse = accumulated_gradients(state["params"], MODEL, config, micro_batches(batch, ROWS))
+    exact = accumulated(state["params"], micro_batches(batch, ROWS))
+    coarse = jax.jit(lambda given: accumulated_gradients(given, MODEL, config, micro_batches(batch, ROWS)))(
+        state["params"]
+    )
     assert float(coarse[0]) == pytest.approx(float(exact[0]), rel=2e-2)
     new_state, _ = make_train_step(MODEL, config, 10)(state, micro_batches(batch, ROWS))
     assert {leaf.dtype for leaf in jax.tree.leaves(new_state["params"])} == {jnp.dtype("float32")}
@@ -207,7 +221,7 @@ def test_update_is_that_of_adamw_written_out(batch):
     config = run_config(weight_decay=0.1, clip_norm=0.01, schedule="constant", warmup_fraction=0.0)
     state = init_state(MODEL, config, 10)
     old = jax.tree.map(np.array, state["params"])
-    _, sums, count = accumulated_gradients(state["params"], MODEL, config, micro_batches(batch, ROWS))
+    _, sums, count = accumulated(state["params"], micro_batches(batch, ROWS))
     gradients = jax.tree.map(lambda g: np.asarray(g / count, np.float64), sums)
     norm = np.sqrt(sum(np.sum(g**2) for g in jax.tree.leaves(gradients)))
     new, metrics = make_train_step(MODEL, config, 10)(state, micro_batches(batch, ROWS))

@@ -38,7 +38,7 @@ quickstart: $(VENV)/.installed
 	$(bin)/mentallama quickstart
 
 test: lint
-	$(bin)/python -m pytest -n logical --maxprocesses 4
+	$(bin)/python -m pytest -n logical --maxprocesses 4 --dist worksteal
 
 test-slow: $(VENV)/.installed-$(EXTRAS)
 	$(bin)/python -m pytest -m slow

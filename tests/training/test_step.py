@@ -72,11 +72,8 @@ def micro_batches(batch, micro_batch_rows):
 def plain_loss(params, batch):
     """Mean over target tokens by optax, from whole logits, with the targets found by loops."""
     logits = forward(params, MODEL, batch["tokens"], batch["positions"], batch["segment_ids"])
-    where = [
-        (r, t)
-        for r, t in zip(*np.nonzero(np.asarray(batch["loss_mask"])), strict=True)
-        if t and np.asarray(batch["positions"])[r, t]
-    ]
+    mask, positions = np.asarray(batch["loss_mask"]), np.asarray(batch["positions"])
+    where = [(r, t) for r, t in zip(*np.nonzero(mask), strict=True) if t and positions[r, t]]
     rows, columns = (np.array(x) for x in zip(*where, strict=True))
     losses = optax.softmax_cross_entropy_with_integer_labels(logits[rows, columns - 1], batch["tokens"][rows, columns])
     return losses.mean(), len(where)

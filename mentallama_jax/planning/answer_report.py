@@ -13,6 +13,7 @@ from mentallama_jax.planning.report import (
     add_program,
     add_rent,
     compiled_json,
+    device_warnings,
     program_json,
     rent_json,
     topology_json,
@@ -28,11 +29,8 @@ RULE = (
 
 def warnings(plan: AnswerPlan) -> list[str]:
     """What the user should know before paying."""
-    said, topology = [], plan.topology
-    if not plan.fits:
-        said += [f"does not fit: {change}" for change in remedies(plan)]
-    elif plan.compiled.memory > 0.95 * topology.device_memory:
-        said.append("less than 5 % of the memory is left; another version of the compiler may not fit it")
+    topology = plan.topology
+    said = device_warnings(plan.compiled, topology, plan.fits, remedies(plan))
     if plan.mesh["fsdp"] > 1:
         said.append(
             f"along fsdp {plan.mesh['fsdp']} each device gathers the weights for every batch and holds them whole, "
@@ -48,8 +46,6 @@ def warnings(plan: AnswerPlan) -> list[str]:
             "GPU figures are formulas, nothing was compiled: matrix products at half of the peak, memory at its full "
             "published bandwidth, activations of one layer; a decode step is never faster than its memory"
         )
-    if topology.family == "v4":
-        said.append("the v4 compiler here has two devices a chip, with half of its memory each")
     return said
 
 

@@ -36,22 +36,29 @@ def warnings(plan: Plan) -> list[str]:
             f"fill {plan.micro_batches} micro-batches of {rows} badly; choose a training.micro_batch_rows that divides "
             "them better"
         )
-    if not plan.fits:
-        said += [f"does not fit: {change}" for change in remedies(plan)]
-    elif plan.compiled.memory > 0.95 * plan.topology.device_memory:
-        said.append("less than 5 % of the memory is left; another version of the compiler may not fit it")
+    said += device_warnings(plan.compiled, plan.topology, plan.fits, remedies(plan))
     if plan.topology.is_gpu:
         said.append(
             "GPU figures are formulas, nothing was compiled: matrix products at half of the peak, parameters gathered "
             "by the ring rule, activations good to a factor of about 1.7; no cycles, no kernels, no layouts"
         )
-    if plan.topology.family == "v4":
-        said.append("the v4 compiler here has two devices a chip, with half of its memory each")
     if plan.topology.slices > 1:
         said.append(
             "traffic between slices: gradients in float32, once an update, by the ring rule, at the published speed of "
             "the network; the compiler's text leaves it to the runtime"
         )
+    return said
+
+
+def device_warnings(compiled: Compiled, topology: Topology, fits: bool, changes: Sequence[str]) -> list[str]:
+    """On the memory of a device and what a device is; `changes` are what would make it fit."""
+    said = []
+    if not fits:
+        said += [f"does not fit: {change}" for change in changes]
+    elif compiled.memory > 0.95 * topology.device_memory:
+        said.append("less than 5 % of the memory is left; another version of the compiler may not fit it")
+    if topology.family == "v4":
+        said.append("the v4 compiler here has two devices a chip, with half of its memory each")
     return said
 
 

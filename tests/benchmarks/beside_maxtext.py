@@ -1,7 +1,7 @@
 """Our training step beside MaxText's, both compiled for the same chips by the same TPU compiler, in turns.
 
     python3.12 -m venv maxtext && maxtext/bin/pip install 'maxtext[tpu]==0.2.5' jax==0.12.0.1 libtpu==0.0.52
-    python tests/benchmarks/beside_maxtext.py --maxtext maxtext/bin/python       (needs the extra `tpu`; minutes a round)
+    python tests/benchmarks/beside_maxtext.py --maxtext maxtext/bin/python      (extra `tpu`; minutes a round)
 
 Both sides must have the same jax and libtpu; the table says which. The same model, mesh along fsdp alone, rows of 2,048
 tokens a chip and dtypes: fp32 weights and moments, bf16 computation. MaxText recomputes everything in the backward

@@ -30,6 +30,13 @@ READER = "1"
 """Of what is read from a text; a part of the cache's key, raised when `hlo` counts differently."""
 TOTAL_STEPS = 1000
 """Of the schedule; no figure depends on it."""
+COMPILER_ENVIRONMENT = {
+    "JAX_PLATFORMS": "cpu",
+    "TPU_SKIP_MDS_QUERY": "1",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+}
+"""Of a process that compiles for TPUs and has none; others may hold the compiler at the same time."""
 _UNITS = {"": 1, "B": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -115,12 +122,7 @@ def compile_job(job: Job) -> Compiled:
     """
     if importlib.util.find_spec("libtpu") is None:
         raise UserError("the TPU compiler is not installed; it comes with: pip install 'mentallama-jax[tpu]'")
-    environment = os.environ | {
-        "JAX_PLATFORMS": "cpu",
-        "TPU_SKIP_MDS_QUERY": "1",
-        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-    }
+    environment = os.environ | COMPILER_ENVIRONMENT
     values = {**asdict(job), "config": job.config.model_dump(mode="json")}
     command = [sys.executable, "-m", "mentallama_jax.planning.compilation"]
     done = subprocess.run(

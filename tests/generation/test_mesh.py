@@ -14,6 +14,7 @@ from mentallama_jax.config import MeshSection
 from mentallama_jax.errors import UserError
 from mentallama_jax.generation.placement import param_shardings
 from mentallama_jax.parallel.mesh import make_mesh
+from mentallama_jax.planning.compilation import COMPILER_ENVIRONMENT
 
 ROOT = Path(__file__).resolve().parents[2]
 MESHES = [(1, 2, 1), (1, 1, 2), (4, 1, 1), (1, 2, 2), (1, 8, 1), (2, 2, 2), (2, 1, 4)]
@@ -158,7 +159,7 @@ def test_a_mesh_that_cannot_answer_is_refused() -> None:
 @pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="the TPU compiler comes with the extra `tpu`")
 @pytest.mark.parametrize("mesh", [{"fsdp": 2, "tensor": 2}, {"data": 2, "tensor": 2, "fsdp": 1}])
 def test_the_program_compiles_for_tpus(mesh: dict[str, int]) -> None:
-    assert int(run(COMPILE, mesh, 1, TPU_SKIP_MDS_QUERY="1", ALLOW_MULTIPLE_LIBTPU_LOAD="1")) > 0
+    assert int(run(COMPILE, mesh, 1, **COMPILER_ENVIRONMENT)) > 0
 
 
 def test_what_is_lowered_for_absent_devices_is_what_answers() -> None:

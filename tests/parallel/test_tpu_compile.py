@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from child_processes import cpu_environment
 
+from mentallama_jax.planning.compilation import COMPILER_ENVIRONMENT
+
 ROOT = Path(__file__).resolve().parents[2]
 
 COMPILE = """
@@ -47,7 +49,7 @@ print(json.dumps({"kernels": text.count("tpu_custom_call"), "scores": "256,256]"
 @pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="the TPU compiler comes with the extra `tpu`")
 @pytest.mark.parametrize("mesh", [{"fsdp": 4}, {"fsdp": 2, "tensor": 2}, {"data": 2, "sequence": 2, "fsdp": 1}])
 def test_the_training_step_compiles_for_tpus_with_its_kernel(mesh):
-    environment = cpu_environment(TPU_SKIP_MDS_QUERY="1", ALLOW_MULTIPLE_LIBTPU_LOAD="1")
+    environment = cpu_environment(**COMPILER_ENVIRONMENT)
     command = [sys.executable, "-c", COMPILE, json.dumps(mesh)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr

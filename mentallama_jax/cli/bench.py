@@ -21,7 +21,7 @@ written but --json. One run warms up; then --repeats runs are timed, each waited
 
 Model FLOPs: 6 for each weight of a matrix product and token (2 in generation), causal attention at half of T x T,
 nothing recomputed. MFU is their share of the chip's bf16 peak; there is none for a CPU. The last line is a row of
-Markdown for the README's table of results.
+Markdown for the table of results in tests/benchmarks/README.md.
 """
 
 _EPILOG = """\

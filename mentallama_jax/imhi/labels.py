@@ -125,6 +125,15 @@ def read_label(text: str, task: Task, aspect: str = "") -> str | None:
     return None
 
 
+def contradicts(label: str, explanation: str, task: Task, aspect: str = "") -> bool:
+    """Whether an explanation, read without its label sentence, states another label of `task` than `label`.
+
+    Some released explanations argue for another label than that of their row. False where the explanation states no
+    label, or only implies one: what is counted is what the explanation says in so many words.
+    """
+    return read_label(f"Reasoning: {explanation}", task, aspect) not in (None, label)
+
+
 def _fold(text: str) -> str:
     """Even out case, blanks, quotes and markup, spell `n't` out, cut run-on questions off; line breaks stay.
 

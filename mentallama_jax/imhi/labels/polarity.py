@@ -117,10 +117,10 @@ _IDIOMS = tuple(
 """Phrases that deny nothing, deny, or hedge, and the plain words that stand for them."""
 
 # Words that open another clause: a negative word before one of them does not reach what stands behind it.
-_OTHER_CLAUSE = re.compile(r"\b(?:and|so|because|since|as|while|when|although|though|yet|which|who|or|where|but)\b")
+_OTHER_CLAUSE = re.compile(r"\b(?:and|so|because|since|as|while|when|although|though|yet|which|who|where|but)\b")
 # These reach over a comma: what follows is supposed, or only seems so, or is set aside.
 _SUPPOSING = re.compile(
-    r"\b(?:unlike|at first|(?:on|at) (?:the |first )?(?:glance|sight|surface|face)|initially|superficially|seemingly"
+    r"\b(?:at first|(?:on|at) (?:the |first )?(?:glance|sight|surface|face)|initially|superficially|seemingly"
     r"|ostensibly|if|unless|whether|contrary to)\b"
 )
 _SWEEPING = re.compile(r"\b(?:nothing|nowhere|neither|nobody|none)\b")
@@ -161,7 +161,7 @@ class Concept:
         yield re.compile(
             rf"{WHO}{LINKS}{{0,6}} (?:{SUFFERS}(?:{signs})?|{_IS_WITHOUT}(?:{signs})?|{shows}(?:{signs})?){thing}"
         )
-        yield re.compile(rf", which (?:{shows}|is)(?:{signs})?{thing}")
+        yield re.compile(rf", which {shows}(?:{signs})?{thing}")
         yield re.compile(rf"(?:\bthere (?:is|are)(?: not)?|^(?= no\b)){signs}{thing}")
         if self.adjectives:
             yield re.compile(rf"{WHO}{LINKS}{{1,6}} (?:{self.adjectives}){_TAIL}")
@@ -191,7 +191,7 @@ class Claims:
 
 def sentences(text: str) -> list[str]:
     """Split folded text at line breaks, ends of sentences, semicolons and `reasoning:`; `?` stays on its sentence."""
-    parts = re.split(r"(?<=[.!?])\s+|\n+|;|\breasoning ?:", text)
+    parts = re.split(r"(?<=[.!?])['\")\]]?\s+|\n+|;|\breasoning ?:", text)
     return [part.strip() for part in parts if part.strip()]
 
 
@@ -203,9 +203,7 @@ def concludes(sentence: str) -> bool:
 def is_withheld(lead: str) -> bool:
     """Whether the words before a statement deny, hedge or suppose it."""
     lead = _plain(lead[-_LONGEST_SENTENCE:])
-    return bool(set(_words(_governing(lead))) & (_NEGATIONS | _HEDGES)) or any(
-        _reaches(kind, lead) for kind in (_SUPPOSING, _SWEEPING)
-    )
+    return bool(set(_words(_governing(lead))) & (_NEGATIONS | _HEDGES)) or _reaches(_SUPPOSING, lead)
 
 
 def _plain(sentence: str) -> str:

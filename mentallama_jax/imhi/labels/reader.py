@@ -24,7 +24,7 @@ _REASONING_FIRST = re.compile(r"(?:reasoning ?: ?)?(?:\(?[a-e][.)] ?)?")
 _OPTION_FIRST = re.compile(r"\(?[a-i1-9][.)] ?")
 _JOINT = re.compile(r" ?(?:/|,? ?\b(?:and|or)\b|&|,) ?")
 _UNDECIDED = re.compile(
-    r"\b(?:unclear|not clear|cannot|(?:hard|difficult|impossible) to|depends|not enough|uncertain)\b"
+    r"\b(?:unclear|not clear|cannot (?:be|say|tell|determine|decide|conclude|judge|know|pick)|(?:hard|difficult|impossible) to|depends|not enough|uncertain)\b"
 )
 _CORRECTED = re.compile(
     r"(?:^|[.!?,:;)\-–—] |\n)(?:(?:hm+|oh|but|ah),? )?"
@@ -209,13 +209,12 @@ class Reader:
         """The label whose value stands at `start` and ends there."""
         matches = ((value.match(text, start), label) for label, value in self.words.values.items())
         found = max(((match.end(), label) for match, label in matches if match), default=None)
-        if found is None or not _VALUE_END.match(text, found[0]) or self._taken_back(text, found[0]):
+        if found is None or self._taken_back(text, found[0]):
             return set()
         return {found[1]}
 
 
 _LONGEST_SENTENCE = 1500
-_VALUE_END = re.compile(r" ?(?:$|[.,;:!()\n])| [-–—]+")
 
 
 def _only(labels: set[str]) -> str | None:

@@ -54,6 +54,7 @@ _YES_NO = {"yes": r"yes|yeah|yep", "no": r"no(?!\. ?\d+(?![\d.)]))|nope"}
 _TOPICS = {"SAD": "stress", "CAMS": "depression"}
 
 _ENUMERATOR = r"(?:\(?[a-i][.)] ?|option [a-i1-9][.):]? ?|\(?[0-9](?:[.):] ?| (?=\()))?\(?"
+_VALUE_END = r"(?= ?(?:$|[.,;:!()\n])| [-–—])"
 _QUESTION_OF = r"(?: (?:to|for|of|in) (?:the|this) (?:question|post|case))?"
 _OF_POST = r"(?: (?:of|in|for|here)(?: (?:the|this|my) (?:post|poster|question|case|message|tweet|assessment))?)?"
 _POINTS = r"(?: of| is| would be| should be|,| ?:| ?=| ?[-–—]+(?= ))+\s*"
@@ -126,14 +127,14 @@ def wordings(name: str, aspect: str) -> Wordings:
         lead += rf"|{_topic_lead(task)}"
     return Wordings(
         names={label: _whole(pattern) for label, pattern in names.items()},
-        values={label: _whole(pattern) for label, pattern in values.items()},
+        values={label: re.compile(rf"(?<![\w-])(?:{pattern}){_VALUE_END}") for label, pattern in values.items()},
         templates={label: _template(sentence) for label, sentence in task.sentences.items()},
         statements=tuple(_statements(task, "|".join(names.values()))) if by_name else (),
         claims=Claims(concept) if concept else None,
         meaning=meaning,
         lead=re.compile(rf"{_OPENER}(?:{lead}){_ENUMERATOR}"),
         final=re.compile(rf"{_OPENER}(?:{_FINAL}){_ENUMERATOR}"),
-        keyed=_keyed(concept, names, by_name),
+        keyed=_keyed(concept, aspect or "|".join(task.aspects), names, by_name),
         heading=_whole(concept.nouns) if concept and not by_name else None,
         keys=_keys(task, aspect, by_name),
         by_name=by_name,
@@ -154,16 +155,20 @@ def _values(task: Task, concept: Concept | None, names: dict[str, str]) -> dict[
     if concept is None or set(names) != {"yes", "no"}:
         return {label: "|".join(filter(None, (names[label], aliases[label]))) for label in names}
     found = r"(?: (?:is )?(?:detected|present|found|evident|indicated|identified|observed|here|shown|at all|whatsoever))?"
-    signs = rf"(?:(?:clear |obvious |apparent )?{SIGNS.strip()} )?"
+    signs = rf"(?: (?:clear|obvious|apparent))?(?:{SIGNS})?"
     yes, no = [names["yes"], "present", "true", "positive"], [names["no"], r"not (?:present|detected)", "absent", "false"]
-    no.append(rf"no (?:{signs})?(?:{concept.nouns}){found}")
+    no.append(rf"no{signs} (?:{concept.nouns}){found}")
     if concept.adjectives:
         yes.append(concept.adjectives)
         no.append(rf"not (?:at all )?(?:{concept.adjectives})|not suffering from (?:{concept.nouns})")
         yes.append(rf"(?:{concept.nouns}) (?:is )?(?:detected|present|found|evident)|suffering from (?:{concept.nouns})")
     else:
         yes.append(rf"(?:{concept.nouns}) (?:is )?(?:detected|present|found|evident)")
-    return {"yes": "|".join([*yes, *filter(None, [aliases["yes"]])]), "no": "|".join([*no, aliases["no"]]).strip("|")}
+    return {"yes": _any(*yes, aliases["yes"]), "no": _any(*no, aliases["no"])}
+
+
+def _any(*patterns: str) -> str:
+    return "|".join(filter(None, patterns))
 
 
 def _template(sentence: str) -> re.Pattern[str]:
@@ -194,15 +199,14 @@ def _concept(task: Task, aspect: str) -> tuple[Concept | None, dict[bool, str]]:
     return Concept(nouns, exists=True), {True: "yes", False: "no"}
 
 
-def _keyed(concept: Concept | None, names: dict[str, str], by_name: bool) -> dict[str, re.Pattern[str]]:
+def _keyed(concept: Concept | None, aspects: str, names: dict[str, str], by_name: bool) -> dict[str, re.Pattern[str]]:
     """What stands before `: yes` and `: no`: the labels where they are names, else the concept (under "yes")."""
-    end = r"(?= ?(?:$|[.,;:!()/\n])| [-–—])"
-    answer = rf" ?(?:present|exists|detected)? ?[:=?] ?(?P<value>yes|no|present|not present|absent|true|false|none){end}"
+    answer = rf" ?(?:present|exists|detected)? ?[:=?] ?(?P<value>yes|no|present|not present|absent|true|false|none){_VALUE_END}"
     if by_name:
         return {label: re.compile(rf"(?<![\w-])(?:{name}){answer}") for label, name in names.items()}
     if concept is None:
         return {}
-    keys = "|".join(filter(None, (concept.nouns, concept.adjectives)))
+    keys = "|".join(filter(None, (concept.nouns, concept.adjectives, aspects)))
     return {"yes": re.compile(rf"(?<![\w-])(?<!not )(?<!no )(?:{keys}){answer}")}
 
 
@@ -242,7 +246,7 @@ def _statements(task: Task, names: str) -> Iterator[re.Pattern[str]]:
         rf"\b(?:falls?|fits?|belongs?) (?:under|into|in|to)(?: the)? (?:category|label|class)(?: of)?{here}"
     )
     yield re.compile(rf"\bmaking (?=(?:{names}) (?:the|an?)(?: most)?(?: \w+)? label\b)")
-    yield re.compile(rf"\bnot [\w ]{{1,40}}(?:,| but) (?:but )?(?:it is |rather )?(?=(?:{names})(?= ?(?:$|[.,!])))")
+    yield re.compile(rf"\bnot [\w ]{{1,40}},? (?:but|rather|instead)(?: it is)? (?=(?:{names})(?= ?(?:$|[.,!])))")
     yield re.compile(
         rf"\bmost (?:fitting|appropriate|likely|suitable|accurate) (?:category|label|class|choice)(?: here)? is{here}"
     )
@@ -271,5 +275,5 @@ def _cause_statements(topic: str, names: str, here: str) -> Iterable[re.Pattern[
     yield re.compile(rf"(?<![\w-])(?<!and )(?<!or )(?=(?:{names}) (?:is|are|as|being|to be){rank} {cause}\b)")
     problem = r"(?:problem|cause|issue|culprit|trigger|reason|stressor|source|one)"
     yield re.compile(
-        rf"(?:^|, (?:but )?)(?=(?:{names}) (?:is|are)(?:$|{rank} {problem}(?: here)?(?= ?(?:$|[.,!)])| (?:of|for|behind)\b)))"
+        rf"(?:^|, (?:but )?)(?=(?:{names}) (?:is|are)(?:[.!]?$|{rank} {problem}(?: here)?(?= ?(?:$|[.,!)])| (?:of|for|behind)\b)))"
     )

@@ -25,6 +25,7 @@ _CONTRACTIONS = tuple(
         (r"\b(i|we|they|you)'ve\b", r"\1 have"),
     )
 )
+_LONGEST_LABEL = 120
 _NEXT_QUESTION = re.compile(r"\bconsider this post ?:|^(?:post|question) ?:", re.MULTILINE)
 _ECHO = re.compile(r"^question ?:[^?]*\? ?")
 
@@ -40,7 +41,7 @@ def fold(text: str) -> str:
         folded = folded[1:-1]
     for short, plain in _CONTRACTIONS:
         folded = short.sub(plain, folded)
-    folded = _QUOTATION.sub(lambda match: match[1] if bare(match[1]) in _wordings() else "quotation", folded)
+    folded = _QUOTATION.sub(lambda match: match[1] if _is_label(match[1]) else "quotation", folded)
     folded = _PICTURES.sub(" ", _SYMBOLS.sub(":", folded))
     folded = re.sub(r"[^\S\n]+", " ", _MARKUP.sub(" ", folded))
     folded = "\n".join(line for line in map(str.strip, folded.split("\n")) if line)
@@ -52,6 +53,10 @@ def fold(text: str) -> str:
 def bare(wording: str) -> str:
     """A label's wording without what may vary around it."""
     return wording.strip().removesuffix(".").removesuffix(",").casefold().replace("n't", " not")
+
+
+def _is_label(quotation: str) -> bool:
+    return 0 < len(quotation) < _LONGEST_LABEL and bare(quotation) in _wordings()
 
 
 @cache

@@ -32,7 +32,7 @@ _HEDGES = _word_set(
     "may might could can cannot possibly potentially potential possible perhaps maybe necessarily enough sufficient"
     " insufficient few little low minimal hardly barely scarcely rarely seldom if whether unless unclear inconclusive"
     " difficult hard doubtful questionable debatable dubious doubt doubts wrong false incorrect mistake premature"
-    " misleading inaccurate exaggerated unlike"
+    " misleading inaccurate exaggerated unlike hesitate hesitant reluctant"
 )
 _DEGREES = _word_set(
     "very severe severely ongoing chronic clinical clinically major significant significantly serious seriously"
@@ -42,7 +42,19 @@ _DEGREES = _word_set(
 _SPEECH = _word_set(
     "say says said state states stated mention mentions mentioned claim claims claimed explicitly believe believes"
     " believed think thinks thought feel feels felt fear fears worry worries worried ask asks asked wonder wonders"
-    " deny denies denied mean means imagine imagines tell tells told pretend pretends"
+    " deny denies denied imagine imagines tell tells told pretend pretends would see sees realize realizes realise"
+    " realises notice notices admit admits accept accepts know knows hope hopes suspect suspects insist insists joke jokes"
+)
+_ASSERTING = _word_set(
+    "indicate indicates indicating indicated indication indications suggest suggests suggesting suggested suggestion"
+    " show shows showing shown demonstrate demonstrates demonstrating imply implies implying reveal reveals revealing"
+    " point points pointing mean means meaning confirm confirms confirming clear evident apparent obvious likely unlikely"
+    " probable improbable implausible plausible believe think say conclude concluding conclusion argue assume fact"
+    " evidence evidenced sign signs proof prove proves support supports supporting supported seem seems appear appears"
+    " sure certain confident true case reason infer inferred determine determined indicative suggestive feel guess find"
+    " label labelled labeled assigned answer explanation establish establishes reflect reflects highlight highlights"
+    " convey conveys express expresses underline underlines hint hints agree likelihood indicator indicators"
+    " concludes concluded determining determines surely"
 )
 _SPEAKERS = _word_set("i we")
 
@@ -92,14 +104,15 @@ _EXISTS = (
 _IDIOMS = tuple(
     (re.compile(idiom), plain)
     for idiom, plain in (
-        (r"\b(?:no|without(?: a)?|beyond|little) (?:doubt|question)\b|\bnot (?:only|just|merely|simply)\b", ""),
+        (r"\b(?:no|without(?: a)?|beyond|little) (?:doubt|question)\b", "surely"),
+        (r"\bnot (?:only|just|merely|simply)\b", ""),
         (r"\bi (?:\w+ )?doubt(?: that| whether| if)?\b", "i do not think that"),
         (
             r"\bnot (?:\w+ly |very |quite )?(?:clear|certain|sure|evident|known|possible)\b"
             r"|\bwould (?:indicate|suggest|mean|imply|show)\b",
             "unclear",
         ),
-        (r"\b(?:without|(?:lack|absence) of)(?= (?:any )?(?:evidence|signs?|indications?|proof)\b)", "no"),
+        (r"\b(?:without|lack(?:s|ing)?|(?:lack|absence) of)(?= (?:any |clear )?(?:evidence|signs?|indications?|proof|hints?)\b)", "no"),
         (r"\breason(?:s)? to (?:think|believe|say|assume|suspect|conclude|suppose)\b", "reason"),
         (r"\b(?:far from|anything but)(?: being)?\b", "not"),
         (r"\b(?:free|devoid|void) (?:of|from)\b", "without"),
@@ -111,6 +124,8 @@ _IDIOMS = tuple(
             "doubt",
         ),
         (r", (?:however|therefore|though|overall|in my opinion|at least|as such|for example),", ""),
+        (r"\bas (?:if|though)\b", "if"),
+        (r"\bno other\b", "hardly"),
         (r" {2,}", " "),
     )
 )
@@ -127,6 +142,7 @@ _SWEEPING = re.compile(r"\b(?:nothing|nowhere|neither|nobody|none)\b")
 _TURN = re.compile(r"\b(?:but|however|yet|still)\b|, (?:it|they|he|she)\b")
 _DEMOTED = re.compile(
     r" ?or not\b| (?:cannot|could not)\b|,? (?:one|you|some|it) (?:might|may|could|would)\b|,? at first\b"
+    r"|[^.,;]{0,60}, but [\w ]{1,30}(?:does|do|is|are) not(?: so)?[.!]?$"
     r"| (?:is|are|remains?|seems|would be) (?:not |un|doubtful|false|wrong|ruled|debatable|questionable|hard|an? stretch|far)"
 )
 # A noun goes on in a noun phrase of its own ("stress relief"): only these may follow what is claimed.
@@ -225,15 +241,18 @@ def _polarity(sentence: str, match: re.Match[str]) -> bool | None:
         return None
     if not _SPEECH.isdisjoint(outside) and _SPEAKERS.isdisjoint(outside):
         return None
+    if governing.rstrip().endswith(" that") and _ASSERTING.isdisjoint(outside):
+        return None
     if match[0].startswith(", which") and _count(_words(lead), _NEGATIONS):
         return None
-    denied_outside = _count(outside, _NEGATIONS)
-    denied = denied_outside + _count(inside, _NEGATIONS | _ABSENCES)
+    own = _words(_OTHER_CLAUSE.split(governing)[-1])
+    denied_before = _count(own, _NEGATIONS)
+    if not denied_before and _count(outside, _NEGATIONS):
+        return None
+    denied = denied_before + _count(inside, _NEGATIONS | _ABSENCES)
     if denied == 0:
         return True
     if denied > 1 or not _DEGREES.isdisjoint(inside):
-        return None
-    if denied_outside and _OTHER_CLAUSE.search(_after_last_negation(governing)):
         return None
     return False
 
@@ -242,11 +261,6 @@ def _count(words: list[str], kind: frozenset[str]) -> int:
     """How many of the words are of this kind; `nor` after `neither` belongs to it."""
     found = [word for word in words if word in kind]
     return len([word for word in found if word != "nor"] if "neither" in found else found)
-
-
-def _after_last_negation(text: str) -> str:
-    text = f" {text} "
-    return text[max(text.rfind(f" {word} ") for word in _NEGATIONS) :]
 
 
 def _governing(lead: str) -> str:

@@ -147,19 +147,17 @@ class Reader:
     def _after(self, lead: re.Pattern[str], text: str) -> set[str]:
         """The labels that stand after `lead` anywhere, by name, by value or by the mark of a listed option."""
         labels: set[str] = set()
+        options = {line["mark"]: line["text"].rstrip(".!") for line in _OPTION_LINE.finditer(text)}
         for match in lead.finditer(text):
-            named = self._named(text, match.end()) or self._valued(text, match.end()) or self._chosen(text, match)
+            named = self._named(text, match.end()) or self._valued(text, match.end())
+            if not named and (mark := _OPTION_CHOSEN.match(text, match.end())) is not None:
+                named = self._fully_valued(options.get(mark["mark"], ""))
             before = text[max(0, match.start() - _LONGEST_CLAUSE) : match.start()]
             if named and not is_withheld(_SENTENCE_END.split(before)[-1]):
                 labels |= named
         return labels
 
-    def _chosen(self, text: str, lead: re.Match[str]) -> set[str]:
-        mark = _OPTION_CHOSEN.match(text, lead.end())
-        if mark is None:
-            return set()
-        options = {line["mark"]: line["text"].rstrip(".!") for line in _OPTION_LINE.finditer(text)}
-        text = options.get(mark["mark"], "")
+    def _fully_valued(self, text: str) -> set[str]:
         return {label for label, value in self.words.values.items() if value.fullmatch(text)}
 
     def _claimed_in(self, sentence: str) -> set[str]:

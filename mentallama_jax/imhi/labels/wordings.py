@@ -231,7 +231,7 @@ def _topic_lead(task: Task) -> str:
     where = r"(?: (?:here|(?:of|in|for) (?:this|the) (?:post|poster|message|case)))?"
     if topic is None:
         return rf"\b(?:(?:mental )?disorders?|symptoms?|condition){where} ?[:=]\s*"
-    whose = rf"(?:{topic} |main |primary |root )*causes?(?: of (?:the )?{topic})?"
+    whose = rf"(?:{topic} |main |primary |root ){{0,4}}causes?(?: of (?:the )?{topic})?"
     return rf"\b{whose}{where}(?: ?[:=]| is)\s*"
 
 

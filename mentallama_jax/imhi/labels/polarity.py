@@ -65,9 +65,7 @@ SUBJECT = (
 )
 _CONCLUSION = r"(?:therefore|thus|hence|overall|so|in conclusion|in summary|to conclude|in short|as a result)"
 _PRONOUN = rf"(?:^ ?|[,:] )(?:(?:{_CONCLUSION}|and|but|instead),? )?(?:they|he|she|it|this)\b"
-_INFERRED = (
-    r"\b(?:indicat|suggest|show|impl|demonstrat|conclud|mean|reveal)(?:s|es|ing|ed|e|ies|y)?(?: that)? (?:they|he|she)\b"
-)
+_INFERRED = r"\b(?:indicat|suggest|show|impl|demonstrat|conclud|mean|reveal)(?:s|es|ing|ed|e|ies|y)?(?: that)? (?:they|he|she)\b"
 WHO = rf"(?:{SUBJECT}|{_PRONOUN}|{_INFERRED})"
 
 LINKS = (
@@ -112,7 +110,10 @@ _IDIOMS = tuple(
             r"|\bwould (?:indicate|suggest|mean|imply|show)\b",
             "unclear",
         ),
-        (r"\b(?:without|lack(?:s|ing)?|(?:lack|absence) of)(?= (?:any |clear )?(?:evidence|signs?|indications?|proof|hints?)\b)", "no"),
+        (
+            r"\b(?:without|lack(?:s|ing)?|(?:lack|absence) of)(?= (?:any |clear )?(?:evidence|signs?|indications?|proof|hints?)\b)",
+            "no",
+        ),
         (r"\breason(?:s)? to (?:think|believe|say|assume|suspect|conclude|suppose)\b", "reason"),
         (r"\b(?:far from|anything but)(?: being)?\b", "not"),
         (r"\b(?:free|devoid|void) (?:of|from)\b", "without"),
@@ -135,7 +136,7 @@ _IDIOMS = tuple(
 _OTHER_CLAUSE = re.compile(r"\b(?:and|so|because|since|as|while|when|although|though|yet|which|who|where|but)\b")
 # These reach over a comma: what follows is supposed, or only seems so, or is set aside.
 _SUPPOSING = re.compile(
-    r"\b(?:at first|(?:on|at) (?:the |first )?(?:glance|sight|surface|face)|initially|superficially|seemingly"
+    r"\b(?:at first|(?:on|at) (?:first )?(?:glance|sight)|on the (?:surface|face of it)|initially|superficially|seemingly"
     r"|ostensibly|if|unless|whether|contrary to)\b"
 )
 _SWEEPING = re.compile(r"\b(?:nothing|nowhere|neither|nobody|none)\b")

@@ -46,7 +46,9 @@ def without_traces(text: str) -> str | None:
         text = text[last.end() :]
     parts, start, depth = [], 0, 0
     for tag in _TRACE_TAG.finditer(text):
-        closes = bool(tag["close"] or tag["close2"] or tag["close3"] or (tag["name"] or "").casefold().startswith("end"))
+        closes = bool(
+            tag["close"] or tag["close2"] or tag["close3"] or (tag["name"] or "").casefold().startswith("end")
+        )
         if not closes:
             if depth == 0:
                 parts.append(text[start : tag.start()])

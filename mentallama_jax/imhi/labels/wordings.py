@@ -68,9 +68,7 @@ _CHOICE = (
     r"\bi (?:would |will |am going to )?(?:choose|pick|select|go with|opt for|settle on|lean(?:ing)? towards?"
     r"|(?:label|classify|categori[sz]e|mark|rate) (?:this|it|the) ?(?:post|tweet|message|text|one)?(?: as)?) ?:? "
 )
-_OPINION = (
-    r"\bi (?:would |will )?(?:say|think|guess|believe|answer)(?: that| ?:)? |\b(?:therefore|thus|hence|so|overall)[,:]? "
-)
+_OPINION = r"\bi (?:would |will )?(?:say|think|guess|believe|answer)(?: that| ?:)? |\b(?:therefore|thus|hence|so|overall)[,:]? "
 _THEREFORE = r"\b(?:therefore|thus|hence|so|overall) ?: "
 _OPENER = r"(?:(?:the|my|this|short|final|correct|overall) ){0,3}"
 _FINAL = (
@@ -154,14 +152,21 @@ def _values(task: Task, concept: Concept | None, names: dict[str, str]) -> dict[
     aliases = {label: "|".join(map(re.escape, task.label_aliases.get(label, ()))) for label in names}
     if concept is None or set(names) != {"yes", "no"}:
         return {label: "|".join(filter(None, (names[label], aliases[label]))) for label in names}
-    found = r"(?: (?:is )?(?:detected|present|found|evident|indicated|identified|observed|here|shown|at all|whatsoever))?"
+    found = (
+        r"(?: (?:is )?(?:detected|present|found|evident|indicated|identified|observed|here|shown|at all|whatsoever))?"
+    )
     signs = rf"(?: (?:clear|obvious|apparent))?(?:{SIGNS})?"
-    yes, no = [names["yes"], "present", "true", "positive"], [names["no"], r"not (?:present|detected)", "absent", "false"]
+    yes, no = (
+        [names["yes"], "present", "true", "positive"],
+        [names["no"], r"not (?:present|detected)", "absent", "false"],
+    )
     no.append(rf"no{signs} (?:{concept.nouns}){found}")
     if concept.adjectives:
         yes.append(concept.adjectives)
         no.append(rf"not (?:at all )?(?:{concept.adjectives})|not suffering from (?:{concept.nouns})")
-        yes.append(rf"(?:{concept.nouns}) (?:is )?(?:detected|present|found|evident)|suffering from (?:{concept.nouns})")
+        yes.append(
+            rf"(?:{concept.nouns}) (?:is )?(?:detected|present|found|evident)|suffering from (?:{concept.nouns})"
+        )
     else:
         yes.append(rf"(?:{concept.nouns}) (?:is )?(?:detected|present|found|evident)")
     return {"yes": _any(*yes, aliases["yes"]), "no": _any(*no, aliases["no"])}

@@ -84,7 +84,7 @@ QUANTIFIERS = (
     r"|such|sort|kind|form|frequent))"
 )
 _BESIDES = rf"(?:{QUANTIFIERS}|(?: (?:anxiety|distress|sadness)))"
-SIGNS = r"(?: (?:signs?|symptoms?|indications?|indicators?|evidence|features|characteristics) (?:of|for|related to))"
+SIGNS = r"(?: (?:signs?|symptoms?|indications?|indicators?|markers?|traces?|evidence|features|characteristics) (?:of|for|related to))"
 SHOWS = (
     r"(?:(?:show|exhibit|display|demonstrate|indicate|suggest|present|contain|provide|give|reveal|express|convey|reflect)"
     r"(?:s|es|ing|d|ed)?|points? to)"
@@ -125,6 +125,7 @@ _IDIOMS = tuple(
             "doubt",
         ),
         (r", (?:however|therefore|though|overall|in my opinion|at least|as such|for example),", ""),
+        (r"\bi cannot (?=(?:see|find|detect|notice|observe|identify)\b)", "i do not "),
         (r"\bas (?:if|though)\b", "if"),
         (r"\bno other\b", "hardly"),
         (r" {2,}", " "),
@@ -180,6 +181,12 @@ class Concept:
         )
         yield re.compile(rf", which {shows}(?:{signs})?{thing}")
         yield re.compile(rf"(?:\bthere (?:is|are)(?: not)?|^(?= no\b)){signs}{thing}")
+        yield re.compile(rf"\bi (?:do |can )?(?:not )?(?:see|find|detect|notice|observe|identify)(?:{signs})?{thing}")
+        called = rf"(?:{thing}|{LINKS}{{0,3}} (?:{self.adjectives}){_TAIL})" if self.adjectives else thing
+        yield re.compile(
+            r"\bi would (?:not )?(?:call|describe|characteri[sz]e|label|classify|consider) (?:this|it|the post(?:er)?)"
+            rf"(?: as)?{called}"
+        )
         if self.adjectives:
             yield re.compile(rf"{WHO}{LINKS}{{1,6}} (?:{self.adjectives}){_TAIL}")
         if self.exists:

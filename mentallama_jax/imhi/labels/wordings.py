@@ -55,6 +55,7 @@ _TOPICS = {"SAD": "stress", "CAMS": "depression"}
 
 _ENUMERATOR = r"(?:\(?[a-i][.)] ?|option [a-i1-9][.):]? ?|\(?[0-9](?:[.):] ?| (?=\()))?\(?"
 _VALUE_END = r"(?= ?(?:$|[.,;:!()\n])| [-–—])"
+_SURELY = r"(?:(?:definitely|clearly|absolutely|certainly|obviously|probably|likely|most likely|very|quite) ){0,2}"
 _QUESTION_OF = r"(?: (?:to|for|of|in) (?:the|this) (?:question|post|case))?"
 _OF_POST = r"(?: (?:of|in|for|here)(?: (?:the|this|my) (?:post|poster|question|case|message|tweet|assessment))?)?"
 _POINTS = r"(?: of| is| would be| should be|,| ?:| ?=| ?[-–—]+(?= ))+\s*"
@@ -125,7 +126,7 @@ def wordings(name: str, aspect: str) -> Wordings:
         lead += rf"|{_topic_lead(task)}"
     return Wordings(
         names={label: _whole(pattern) for label, pattern in names.items()},
-        values={label: re.compile(rf"(?<![\w-])(?:{pattern}){_VALUE_END}") for label, pattern in values.items()},
+        values={label: re.compile(rf"(?<![\w-]){_SURELY}(?:{pattern}){_VALUE_END}") for label, pattern in values.items()},
         templates={label: _template(sentence) for label, sentence in task.sentences.items()},
         statements=tuple(_statements(task, "|".join(names.values()))) if by_name else (),
         claims=Claims(concept) if concept else None,

@@ -56,6 +56,8 @@ _ASSERTING = _word_set(
     " convey conveys express expresses underline underlines hint hints agree likelihood indicator indicators"
     " concludes concluded determining determines surely"
 )
+_OVERCOME = _word_set("without lacks lacking except avoid avoids overcome overcame recovered used stops disagree disagrees untrue against")
+_SET_ASIDE = _OVERCOME | _word_set("everything anything zero unfounded former formerly once was were had but longer first")
 _SPEAKERS = _word_set("i we")
 
 SUBJECT = (
@@ -125,6 +127,9 @@ _IDIOMS = tuple(
             "doubt",
         ),
         (r", (?:however|therefore|though|overall|in my opinion|at least|as such|for example),", ""),
+        (r"\b(the|any|an?|direct|explicit|specific|clear|repeated) mentions? of\b", r"\1 reference to"),
+        (r"\b(?:by no means|in no way|not at all|not in any way)\b", "not"),
+        (r"\bzero (?=signs?|evidence|indications?|symptoms?)", "no "),
         (r"\bi cannot (?=(?:see|find|detect|notice|observe|identify)\b)", "i do not "),
         (r"\bas (?:if|though)\b", "if"),
         (r"\bno other\b", "hardly"),
@@ -182,6 +187,7 @@ class Concept:
         yield re.compile(rf", which {shows}(?:{signs})?{thing}")
         yield re.compile(rf"(?:\bthere (?:is|are)(?: not)?|^(?= no\b)){signs}{thing}")
         yield re.compile(rf"\bi (?:do |can )?(?:not )?(?:see|find|detect|notice|observe|identify)(?:{signs})?{thing}")
+        yield re.compile(rf"(?:^ ?|\bthat )(?:{self.nouns}){LINKS}{{1,6}} {_EXISTS}\b")
         called = rf"(?:{thing}|{LINKS}{{0,3}} (?:{self.adjectives}){_TAIL})" if self.adjectives else thing
         yield re.compile(
             r"\bi would (?:not )?(?:call|describe|characteri[sz]e|label|classify|consider) (?:this|it|the post(?:er)?)"
@@ -204,11 +210,15 @@ class Claims:
         self._frames = tuple(concept.frames())
         self._about = re.compile("|".join(filter(None, (concept.nouns, concept.adjectives))))
 
+    def concern(self, sentence: str) -> bool:
+        """Whether `sentence` names the concept."""
+        return self._about.search(sentence) is not None
+
     def polarities(self, sentence: str) -> set[bool]:
         """Whether `sentence` affirms (True) or denies (False) the concept; empty when it does neither."""
-        if sentence.endswith("?") or len(sentence) > _LONGEST_SENTENCE or not self._about.search(sentence):
+        if sentence.endswith("?") or len(sentence) > _LONGEST_SENTENCE or not self.concern(sentence):
             return set()
-        sentence = f" {_plain(sentence)}"
+        sentence = f" {plain(sentence)}"
         matches = [match for frame in self._frames for match in frame.finditer(sentence)]
         return {polarity for match in matches if (polarity := _polarity(sentence, match)) is not None}
 
@@ -224,13 +234,35 @@ def concludes(sentence: str) -> bool:
     return re.match(rf"{_CONCLUSION}\b", sentence) is not None
 
 
+def affirms(sentence: str, match: re.Match[str]) -> bool:
+    """Whether the words of `match` state something in `sentence` that nothing denies, hedges or reports.
+
+    `sentence` must have been prepared by `plain`.
+    """
+    outside = _words(_governing(sentence[: match.start()]))
+    return _polarity(sentence, match) is True and _OVERCOME.isdisjoint(outside)
+
+
+def mentions_freely(sentence: str) -> bool:
+    """Whether no word of the sentence denies, hedges, reports or sets aside what it mentions."""
+    withholding = _NEGATIONS | _ABSENCES | _HEDGES | _SPEECH | _SET_ASIDE
+    return withholding.isdisjoint(_words(plain(sentence)))
+
+
 def is_withheld(lead: str) -> bool:
     """Whether the words before a statement deny, hedge or suppose it."""
-    lead = _plain(lead[-_LONGEST_SENTENCE:])
-    return bool(set(_words(_governing(lead))) & (_NEGATIONS | _HEDGES)) or _reaches(_SUPPOSING, lead)
+    lead = plain(lead[-_LONGEST_SENTENCE:])
+    words = _words(_governing(lead))
+    return (
+        not (_NEGATIONS | _HEDGES | _OVERCOME).isdisjoint(words)
+        or (not _SPEECH.isdisjoint(words) and _SPEAKERS.isdisjoint(words))
+        or ("that" in words and _ASSERTING.isdisjoint(words))
+        or _reaches(_SUPPOSING, lead)
+    )
 
 
-def _plain(sentence: str) -> str:
+def plain(sentence: str) -> str:
+    """The sentence with phrases that deny, hedge or do neither written in plain words."""
     for idiom, plain in _IDIOMS:
         sentence = idiom.sub(plain, sentence)
     return sentence.strip()

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 
-from mentallama_jax.imhi.labels.polarity import concludes, is_withheld, sentences
+from mentallama_jax.imhi.labels.polarity import affirms, concludes, is_withheld, mentions_freely, plain, sentences
 from mentallama_jax.imhi.labels.wordings import Wordings, wordings
 
 _END = re.compile(
@@ -14,8 +14,9 @@ _END = re.compile(
 )
 # A label that is then denied, or asked about, is not stated.
 _TAKEN_BACK = re.compile(
-    r" ?\?|,? (?:(?:is|are|was|were|would be|seems?|does|do|did|has|have|can|could) ?(?:not\b|never|no longer|ruled out"
-    r"|unlikely|out of the question|absent|less likely)|cannot\b|(?:may|might|could|can) be\b|or not\b)"
+    r" ?\?| (?:finds?|has|have) no\b| ?[:=] ?(?:no|not|unlikely|absent|none|false)\b| [-–—] ?(?:no|not)\b|,? (?:perhaps|maybe|possibly)\b"
+    r"| (?:was|were|is mentioned|are mentioned)\b|,? (?:(?:is|are|was|were|would be|seems?|does|do|did|has|have|can|could) ?(?:not\b|never|no longer|ruled out"
+    r"|unlikely|out of the question|absent|less likely|doubtful|questionable|debatable|unfounded|untrue|false|wrong)|cannot\b|(?:may|might|could|can) be\b|or not\b)"
 )
 _LONGEST_CLAUSE = 300
 _SENTENCE_END = re.compile(r"[.!?] |\n")
@@ -35,6 +36,8 @@ _CORRECTED = re.compile(
 _SHARE = r" ?(?:[:=(-]|is|at)? ?(?P<share>\d{1,3}(?:\.\d+)?) ?%"
 _OPTION_LINE = re.compile(r"^\(?(?P<mark>[a-i1-9])[.):] ?(?P<text>.{1,60})$", re.MULTILINE)
 _OPTION_CHOSEN = re.compile(r"\(?(?:option )?(?P<mark>[a-i1-9])(?= ?(?:$|[.,;:!)\n]))")
+_NOTHING = re.compile(r"\bno (?=mental|causes?)|\bnone\b(?! of)")
+_NOT_BUT = re.compile(r"\bnot (?:[\w-]+ ){1,5}?but (?:rather )?")
 _AFFIRMED = frozenset({"yes", "present", "true"})
 
 
@@ -107,6 +110,8 @@ class Reader:
             labels = self._named(text, option.end())
         if not labels and not self._is_heading(text, start):
             labels = self._valued(text, start)
+        if not labels and first.endswith("?") and self.words.claims and self.words.claims.concern(first):
+            return self.opening(text[text.index("?") + 1 :].lstrip())
         if labels or any(statement.match(first) for statement in self.words.statements):
             labels |= self._claimed_in(first)
         return labels | {"undecided"} if labels and _UNDECIDED.search(first) else labels
@@ -135,14 +140,13 @@ class Reader:
         answer = text.partition("reasoning:")[0].strip()
         if not self.words.by_name or answer.endswith("?") or len(answer) > _LONGEST_SENTENCE:
             return set()
-        if len(sentences(answer)) != 1:
+        answer = _NOT_BUT.sub("", answer)
+        if len(sentences(answer)) != 1 or not mentions_freely(_NOTHING.sub("", answer)):
             return set()
-        return {
-            label
-            for label, name in self.words.names.items()
-            for match in name.finditer(answer)
-            if not is_withheld(answer[: match.start()]) and not _TAKEN_BACK.match(answer, match.end())
-        }
+        found = [(label, match.end()) for label, name in self.words.names.items() for match in name.finditer(answer)]
+        if any(_TAKEN_BACK.match(answer, end) for _, end in found):
+            return set()
+        return {label for label, _ in found}
 
     def _after(self, lead: re.Pattern[str], text: str) -> set[str]:
         """The labels that stand after `lead` anywhere, by name, by value or by the mark of a listed option."""
@@ -164,12 +168,13 @@ class Reader:
         if sentence.endswith("?") or len(sentence) > _LONGEST_SENTENCE:
             return set()
         polarities = self.words.claims.polarities(sentence) if self.words.claims else set()
+        stated = _NOT_BUT.sub("", plain(sentence))
         return {self.words.meaning[polarity] for polarity in polarities if polarity in self.words.meaning}.union(
             *(
-                self._named(sentence, match.end(), listed=True)
+                self._named(stated, match.end(), listed=True)
                 for statement in self.words.statements
-                for match in statement.finditer(sentence)
-                if not is_withheld(sentence[: match.end()])
+                for match in statement.finditer(stated)
+                if affirms(stated, match)
             )
         )
 

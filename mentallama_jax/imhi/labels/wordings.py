@@ -22,18 +22,20 @@ _NOTHING = {
 }
 """For tasks with a "none of them" label: that label, and what an output denies when it means it."""
 
+_AT_ALL = r"(?! ?: ?\w)(?! (?:related|such as|like|due|caused|of))"
+_NONE = r"none(?: of the above)?(?! of (?:this|these|that|those|it|them|what|her|his|their|the(?! above)))"
 _SUICIDE = r"suicid(?:e|al(?:ity| ideation| tendenc(?:y|ies)| thoughts)?)"
 _NAMES = {
     ("SWMH", "bipolar disorder"): r"bipolar(?: disorder)?",
     ("SWMH", "suicide"): _SUICIDE,
     ("SWMH", "anxiety"): r"anxiety(?: disorder)?",
-    ("SWMH", "no mental disorders"): rf"no {_DISORDERS}|none",
+    ("SWMH", "no mental disorders"): rf"no {_DISORDERS}{_AT_ALL}|{_NONE}",
     ("T-SID", "ptsd"): r"post-?traumatic stress(?: disorder)?",
     (
         "T-SID",
         "suicide or self-harm tendency",
     ): rf"{_SUICIDE}(?: (?:or|and) self-harm)?(?: tendenc(?:y|ies))?|self-harm",
-    ("T-SID", "no mental disorders"): rf"no {_DISORDERS}|none",
+    ("T-SID", "no mental disorders"): rf"no {_DISORDERS}{_AT_ALL}|{_NONE}",
     ("SAD", "financial problem"): r"financial (?:problems?|issues?|difficult(?:y|ies)|concerns?|stress)|finances",
     ("SAD", "family issues"): r"family(?: (?:issues?|problems?|conflicts?))?",
     ("SAD", "social relationships"): r"social relationships?",
@@ -46,7 +48,7 @@ _NAMES = {
     ("CAMS", "jobs and career"): r"jobs? (?:and|or) careers?|jobs?|careers?",
     ("CAMS", "medication"): r"medications?",
     ("CAMS", "relationship"): r"relationships?",
-    ("CAMS", "none"): r"no causes?(?: of depression)?",
+    ("CAMS", "none"): rf"no causes?(?: of depression)?{_AT_ALL}|{_NONE}",
 }
 """Wordings of a label besides the benchmark's own; each must stand as whole words."""
 
@@ -63,6 +65,7 @@ _ANSWER = (
     rf"\b(?:answer|label|prediction|conclusion|verdict){_QUESTION_OF}(?:(?:,| ?:)? quotation)?{_POINTS}"
     r"|\b(?:classification|category|class|correct (?:option|choice)|diagnosis|decision|judge?ment|assessment"
     rf"|response|output|result|status){_OF_POST} ?[:=]\s*"
+    rf"|\b(?:correct|right|best|appropriate) (?:category|class|option|choice|cause){_OF_POST}{_POINTS}"
     r"|\ba ?:\s*"
 )
 _CHOICE = (
@@ -145,7 +148,7 @@ def _whole(pattern: str) -> re.Pattern[str]:
 
 
 def _names(task: Task, label: str) -> str:
-    own = sorted({label, task.completion_words[label].casefold()})
+    own = sorted({label, task.completion_words[label].casefold()} - {"none"})
     return "|".join([*filter(None, [_NAMES.get((task.name, label))]), *map(re.escape, own)])
 
 
@@ -189,7 +192,7 @@ def _concept(task: Task, aspect: str) -> tuple[Concept | None, dict[bool, str]]:
         return _CONDITIONS[_CONDITION_OF[task.name]], {True: "yes", False: "no"}
     if task.name in _NOTHING:
         label, nouns = _NOTHING[task.name]
-        return Concept(nouns, exists=True), {False: label}
+        return Concept(rf"(?:{nouns}){_AT_ALL}", exists=True), {False: label}
     if not task.aspects:
         return None, {}
     asked = "|".join([aspect] if aspect else task.aspects)
@@ -236,7 +239,7 @@ def _topic_lead(task: Task) -> str:
     topic = _TOPICS.get(task.name)
     where = r"(?: (?:here|(?:of|in|for) (?:this|the) (?:post|poster|message|case)))?"
     if topic is None:
-        return rf"\b(?:(?:mental )?disorders?|symptoms?|condition){where} ?[:=]\s*"
+        return rf"\b(?:(?:mental )?disorders?|symptoms?|condition){where}(?: ?[:=]| is)\s*"
     whose = rf"(?:{topic} |main |primary |root ){{0,4}}causes?(?: of (?:the )?{topic})?"
     return rf"\b{whose}{where}(?: ?[:=]| is)\s*"
 
@@ -252,7 +255,6 @@ def _statements(task: Task, names: str) -> Iterator[re.Pattern[str]]:
         rf"\b(?:falls?|fits?|belongs?) (?:under|into|in|to)(?: the)? (?:category|label|class)(?: of)?{here}"
     )
     yield re.compile(rf"\bmaking (?=(?:{names}) (?:the|an?)(?: most)?(?: \w+)? label\b)")
-    yield re.compile(rf"\bnot [\w ]{{1,40}},? (?:but|rather|instead)(?: it is)? (?=(?:{names})(?= ?(?:$|[.,!])))")
     yield re.compile(
         rf"\bmost (?:fitting|appropriate|likely|suitable|accurate) (?:category|label|class|choice)(?: here)? is{here}"
     )

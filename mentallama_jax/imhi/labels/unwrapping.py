@@ -29,6 +29,7 @@ _ANSWER_KEY = re.compile(
     r"(?:answer|label|prediction|predictions|classification|class|category|verdict|conclusion|decision|output|result)s?"
     r"(?:name|value|text)?"
 )
+_SINGLE_QUOTE = re.compile(r"(?<![a-zA-Z])'|'(?![a-zA-Z])")
 _DEEPEST = 8
 
 
@@ -81,7 +82,8 @@ def _json_as_lines(text: str, keys: re.Pattern[str]) -> str:
     try:
         value = parse_json(text[start : end + 1], "answer", allow_nan=True, may_hold_posts=True)
     except UserError:
-        return text[:start] + "\n" + re.sub(r",(?=\s*['\"])", "\n", text[start:]).translate(_NO_JSON) + "\n"
+        broken = re.sub(r",(?=\s*['\"])", "\n", text[start:]).translate(_NO_JSON)
+        return f"{text[:start]}\n{_SINGLE_QUOTE.sub(' ', broken)}\n"
     members = list(_members(value, "", 0))
     answers = [f"{key}: {value}" for key, value in members if keys.fullmatch(_plain_key(key))]
     answers += [f"answer: {value}" for key, value in members if _ANSWER_KEY.fullmatch(_plain_key(key))]

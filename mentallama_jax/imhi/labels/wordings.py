@@ -160,10 +160,9 @@ def _values(task: Task, concept: Concept | None, names: dict[str, str]) -> dict[
         r"(?: (?:is )?(?:detected|present|found|evident|indicated|identified|observed|here|shown|at all|whatsoever))?"
     )
     signs = rf"(?: (?:clear|obvious|apparent))?(?:{SIGNS})?"
-    yes, no = (
-        [names["yes"], "present", "true", "positive"],
-        [names["no"], r"not (?:present|detected)", "absent", "false"],
-    )
+    yes = [names["yes"], "present", "true", "positive", "affirmative"]
+    no = [names["no"], "absent", "false", "negative"]
+    no.append(r"not (?:present|detected|at all|really|likely)|(?:absolutely|certainly|definitely|of course|probably) not")
     no.append(rf"no{signs} (?:{concept.nouns}){found}")
     if concept.adjectives:
         yes.append(concept.adjectives)

@@ -1,8 +1,8 @@
 """Reading a label from what a model wrote: from the whole output, and never a default class.
 
 First the answer is taken out of its wrapping: a reasoning trace is cut away (`<think>`, `[THINK]`, channels; one that
-never closes states no label), and boxes (`\\boxed{yes}`), answer tags and JSON become plain lines. What stands after the
-start of a further question (`Consider this post:`, as run-on models write) does not count, nor do quotations.
+never closes states no label), and boxes (`\\boxed{yes}`), answer tags and JSON become plain lines. What stands after
+the start of a further question (`Consider this post:`, as run-on models write) does not count, nor do quotations.
 
 `read_label` then asks in turn; the first that finds anything decides, and where it finds several different labels the
 output is unparsed (None):

@@ -56,8 +56,12 @@ _ASSERTING = _word_set(
     " convey conveys express expresses underline underlines hint hints agree likelihood indicator indicators"
     " concludes concluded determining determines surely"
 )
-_OVERCOME = _word_set("without lacks lacking except avoid avoids overcome overcame recovered used stops disagree disagrees untrue against")
-_SET_ASIDE = _OVERCOME | _word_set("everything anything zero unfounded former formerly once was were had but longer first")
+_OVERCOME = _word_set(
+    "without lacks lacking except avoid avoids overcome overcame recovered used stops disagree disagrees untrue against"
+)
+_SET_ASIDE = _OVERCOME | _word_set(
+    "everything anything zero unfounded former formerly once was were had but longer first"
+)
 _SPEAKERS = _word_set("i we")
 
 SUBJECT = (

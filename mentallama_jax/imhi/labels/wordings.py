@@ -129,7 +129,9 @@ def wordings(name: str, aspect: str) -> Wordings:
         lead += rf"|{_topic_lead(task)}"
     return Wordings(
         names={label: _whole(pattern) for label, pattern in names.items()},
-        values={label: re.compile(rf"(?<![\w-]){_SURELY}(?:{pattern}){_VALUE_END}") for label, pattern in values.items()},
+        values={
+            label: re.compile(rf"(?<![\w-]){_SURELY}(?:{pattern}){_VALUE_END}") for label, pattern in values.items()
+        },
         templates={label: _template(sentence) for label, sentence in task.sentences.items()},
         statements=tuple(_statements(task, "|".join(names.values()))) if by_name else (),
         claims=Claims(concept) if concept else None,
@@ -162,7 +164,9 @@ def _values(task: Task, concept: Concept | None, names: dict[str, str]) -> dict[
     signs = rf"(?: (?:clear|obvious|apparent))?(?:{SIGNS})?"
     yes = [names["yes"], "present", "true", "positive", "affirmative"]
     no = [names["no"], "absent", "false", "negative"]
-    no.append(r"not (?:present|detected|at all|really|likely)|(?:absolutely|certainly|definitely|of course|probably) not")
+    no.append(
+        r"not (?:present|detected|at all|really|likely)|(?:absolutely|certainly|definitely|of course|probably) not"
+    )
     no.append(rf"no{signs} (?:{concept.nouns}){found}")
     if concept.adjectives:
         yes.append(concept.adjectives)

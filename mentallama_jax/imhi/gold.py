@@ -18,7 +18,7 @@ def read_gold(text: str, task: Task, aspect: str = "") -> tuple[str, str]:
     explanation is dropped; an absent explanation is "".
 
     A few released golds are odd: the label sentence goes on, stands behind `Reasoning:`, or the marker is missing.
-    There the label is the one that `read_label` reads: before the marker where it finds one, else in the whole response.
+    There `read_label` reads the label: before the marker where one stands there, else in the whole response.
     Without the marker, the explanation is what stands after the label's own sentence or line.
 
     Raises:

@@ -43,12 +43,14 @@ _SPEECH = _word_set(
     "say says said state states stated mention mentions mentioned claim claims claimed explicitly believe believes"
     " believed think thinks thought feel feels felt fear fears worry worries worried ask asks asked wonder wonders"
     " deny denies denied imagine imagines tell tells told pretend pretends would see sees realize realizes realise"
-    " realises notice notices admit admits accept accepts know knows hope hopes suspect suspects insist insists joke jokes"
+    " realises notice notices admit admits accept accepts know knows hope hopes suspect suspects insist insists"
+    " joke jokes"
 )
 _ASSERTING = _word_set(
     "indicate indicates indicating indicated indication indications suggest suggests suggesting suggested suggestion"
     " show shows showing shown demonstrate demonstrates demonstrating imply implies implying reveal reveals revealing"
-    " point points pointing mean means meaning confirm confirms confirming clear evident apparent obvious likely unlikely"
+    " point points pointing mean means meaning confirm confirms confirming clear evident apparent obvious likely"
+    " unlikely"
     " probable improbable implausible plausible believe think say conclude concluding conclusion argue assume fact"
     " evidence evidenced sign signs proof prove proves support supports supporting supported seem seems appear appears"
     " sure certain confident true case reason infer inferred determine determined indicative suggestive feel guess find"
@@ -71,7 +73,10 @@ SUBJECT = (
 )
 _CONCLUSION = r"(?:therefore|thus|hence|overall|so|in conclusion|in summary|to conclude|in short|as a result)"
 _PRONOUN = rf"(?:^ ?|[,:] )(?:(?:{_CONCLUSION}|and|but|instead),? )?(?:they|he|she|it|this)\b"
-_INFERRED = r"\b(?:indicat|suggest|show|impl|demonstrat|conclud|mean|reveal)(?:s|es|ing|ed|e|ies|y)?(?: that)? (?:they|he|she)\b"
+_INFERRED = (
+    r"\b(?:indicat|suggest|show|impl|demonstrat|conclud|mean|reveal)(?:s|es|ing|ed|e|ies|y)?"
+    r"(?: that)? (?:they|he|she)\b"
+)
 WHO = rf"(?:{SUBJECT}|{_PRONOUN}|{_INFERRED})"
 
 LINKS = (
@@ -90,7 +95,10 @@ QUANTIFIERS = (
     r"|such|sort|kind|form|frequent))"
 )
 _BESIDES = rf"(?:{QUANTIFIERS}|(?: (?:anxiety|distress|sadness)))"
-SIGNS = r"(?: (?:signs?|symptoms?|indications?|indicators?|markers?|traces?|evidence|features|characteristics) (?:of|for|related to))"
+SIGNS = (
+    r"(?: (?:signs?|symptoms?|indications?|indicators?|markers?|traces?|evidence|features|characteristics)"
+    r" (?:of|for|related to))"
+)
 SHOWS = (
     r"(?:(?:show|exhibit|display|demonstrate|indicate|suggest|present|contain|provide|give|reveal|express|convey|reflect)"
     r"(?:s|es|ing|d|ed)?|points? to)"
@@ -117,7 +125,8 @@ _IDIOMS = tuple(
             "unclear",
         ),
         (
-            r"\b(?:without|lack(?:s|ing)?|(?:lack|absence) of)(?= (?:any |clear )?(?:evidence|signs?|indications?|proof|hints?)\b)",
+            r"\b(?:without|lack(?:s|ing)?|(?:lack|absence) of)"
+            r"(?= (?:any |clear )?(?:evidence|signs?|indications?|proof|hints?)\b)",
             "no",
         ),
         (r"\breason(?:s)? to (?:think|believe|say|assume|suspect|conclude|suppose)\b", "reason"),
@@ -126,7 +135,8 @@ _IDIOMS = tuple(
         (r"\b(?:fail(?:s|ed)?|refuse[sd]?|declines?) to\b", "does not"),
         (r"\b(?:rather than|instead of|as opposed to|in place of|apart from|other than)\b", "unlike"),
         (
-            r"\b(?:rul(?:es?|ed|ing) out|exclud(?:es?|ed|ing)|refut(?:es?|ed|ing)|contradict(?:s|ed|ing)?|reject(?:s|ed|ing)?"
+            r"\b(?:rul(?:es?|ed|ing) out|exclud(?:es?|ed|ing)|refut(?:es?|ed|ing)|contradict(?:s|ed|ing)?"
+            r"|reject(?:s|ed|ing)?"
             r"|dispel(?:s|led)?|disprov(?:es?|ed|ing)|(?:argues?|speaks?|evidence) against)\b",
             "doubt",
         ),
@@ -146,7 +156,8 @@ _IDIOMS = tuple(
 _OTHER_CLAUSE = re.compile(r"\b(?:and|so|because|since|as|while|when|although|though|yet|which|who|where|but)\b")
 # These reach over a comma: what follows is supposed, or only seems so, or is set aside.
 _SUPPOSING = re.compile(
-    r"\b(?:at first|(?:on|at) (?:first )?(?:glance|sight)|on the (?:surface|face of it)|initially|superficially|seemingly"
+    r"\b(?:at first|(?:on|at) (?:first )?(?:glance|sight)|on the (?:surface|face of it)|initially"
+    r"|superficially|seemingly"
     r"|ostensibly|if|unless|whether|contrary to)\b"
 )
 _SWEEPING = re.compile(r"\b(?:nothing|nowhere|neither|nobody|none)\b")
@@ -154,7 +165,8 @@ _TURN = re.compile(r"\b(?:but|however|yet|still)\b|, (?:it|they|he|she)\b")
 _DEMOTED = re.compile(
     r" ?or not\b| (?:cannot|could not)\b|,? (?:one|you|some|it) (?:might|may|could|would)\b|,? at first\b"
     r"|[^.,;]{0,60}, but [\w ]{1,30}(?:does|do|is|are) not(?: so)?[.!]?$"
-    r"| (?:is|are|remains?|seems|would be) (?:not |un|doubtful|false|wrong|ruled|debatable|questionable|hard|an? stretch|far)"
+    r"| (?:is|are|remains?|seems|would be)"
+    r" (?:not |un|doubtful|false|wrong|ruled|debatable|questionable|hard|an? stretch|far)"
 )
 # A noun goes on in a noun phrase of its own ("stress relief"): only these may follow what is claimed.
 _TAIL = (

@@ -14,9 +14,12 @@ _END = re.compile(
 )
 # A label that is then denied, or asked about, is not stated.
 _TAKEN_BACK = re.compile(
-    r" ?\?| (?:finds?|has|have) no\b| ?[:=] ?(?:no|not|unlikely|absent|none|false)\b| [-–—] ?(?:no|not)\b|,? (?:perhaps|maybe|possibly)\b"
-    r"| (?:was|were|is mentioned|are mentioned)\b|,? (?:(?:is|are|was|were|would be|seems?|does|do|did|has|have|can|could) ?(?:not\b|never|no longer|ruled out"
-    r"|unlikely|out of the question|absent|less likely|doubtful|questionable|debatable|unfounded|untrue|false|wrong)|cannot\b|(?:may|might|could|can) be\b|or not\b)"
+    r" ?\?| (?:finds?|has|have) no\b| ?[:=] ?(?:no|not|unlikely|absent|none|false)\b| [-–—] ?(?:no|not)\b"
+    r"|,? (?:perhaps|maybe|possibly)\b| (?:was|were|is mentioned|are mentioned)\b"
+    r"|,? (?:is|are|was|were|would be|seems?|does|do|did|has|have|can|could) ?"
+    r"(?:not\b|never|no longer|ruled out|unlikely|out of the question|absent|less likely|doubtful|questionable"
+    r"|debatable|unfounded|untrue|false|wrong)"
+    r"|,? (?:cannot\b|(?:may|might|could|can) be\b|or not\b)"
 )
 _LONGEST_CLAUSE = 300
 _SENTENCE_END = re.compile(r"[.!?] |\n")
@@ -25,11 +28,13 @@ _REASONING_FIRST = re.compile(r"(?:reasoning ?: ?)?(?:\(?[a-e][.)] ?)?")
 _OPTION_FIRST = re.compile(r"\(?[a-i1-9][.)] ?")
 _JOINT = re.compile(r" ?(?:/|,? ?\b(?:and|or)\b|&|,) ?")
 _UNDECIDED = re.compile(
-    r"\b(?:unclear|not clear|cannot (?:be|say|tell|determine|decide|conclude|judge|know|pick)|(?:hard|difficult|impossible) to|depends|not enough|uncertain)\b"
+    r"\b(?:unclear|not clear|cannot (?:be|say|tell|determine|decide|conclude|judge|know|pick)|depends|not enough"
+    r"|uncertain|(?:hard|difficult|impossible) to)\b"
 )
 _CORRECTED = re.compile(
     r"(?:^|[.!?,:;)\-–—] |\n)(?:(?:hm+|oh|but|ah),? )?"
-    r"(?:no,? wait|wait|hold on|hm+|correction|scratch that|on (?:second|further) thoughts?|on reflection|let me (?:re\w+|think)"
+    r"(?:no,? wait|wait|hold on|hm+|correction|scratch that|on (?:second|further) thoughts?|on reflection"
+    r"|let me (?:re\w+|think)"
     r"|i take (?:that|it) back|my mistake|actually,? (?:no|yes|i (?:was|am)|on|the (?:correct|right|answer|label))"
     r"|(?:re-?reading|reading) (?:it|this|the post) again)\b,? ?"
 )
@@ -108,7 +113,7 @@ class Reader:
         }
         if not labels and option is not None and not _OPTION_LINE.search(text, text.find("\n") + 1 or len(text)):
             labels = self._named(text, option.end())
-        if not labels and not self._is_heading(text, start):
+        if not labels and not self.words.by_name and not self._is_heading(text, start):
             labels = self._valued(text, start)
         if not labels and first.endswith("?") and self.words.claims and self.words.claims.concern(first):
             return self.opening(text[text.index("?") + 1 :].lstrip())

@@ -91,7 +91,7 @@ def _json_as_lines(text: str, keys: re.Pattern[str]) -> str:
     return "\n".join((text[:start], *lines, text[end + 1 :]))
 
 
-_NO_JSON = str.maketrans({char: " " for char in '{}"[]'})
+_NO_JSON = str.maketrans(dict.fromkeys('{}"[]', " "))
 
 
 def _members(value: Any, key: str, depth: int) -> Iterator[tuple[str, str]]:

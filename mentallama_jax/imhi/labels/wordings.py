@@ -72,13 +72,17 @@ _CHOICE = (
     r"\bi (?:would |will |am going to )?(?:choose|pick|select|go with|opt for|settle on|lean(?:ing)? towards?"
     r"|(?:label|classify|categori[sz]e|mark|rate) (?:this|it|the) ?(?:post|tweet|message|text|one)?(?: as)?) ?:? "
 )
-_OPINION = r"\bi (?:would |will )?(?:say|think|guess|believe|answer)(?: that| ?:)? |\b(?:therefore|thus|hence|so|overall)[,:]? "
+_OPINION = (
+    r"\bi (?:would |will )?(?:say|think|guess|believe|answer)(?: that| ?:)? "
+    r"|\b(?:therefore|thus|hence|so|overall)[,:]? "
+)
 _THEREFORE = r"\b(?:therefore|thus|hence|so|overall) ?: "
 _OPENER = r"(?:(?:the|my|this|short|final|correct|overall) ){0,3}"
 _FINAL = (
-    r"\b(?:final|corrected|revised|updated) (?:answer|label|prediction|conclusion|verdict|classification|category|decision)"
-    rf"{_QUESTION_OF}{_POINTS}"
-    r"|\bcorrection ?: (?:it should (?:be|say) |(?:the )?(?:correct |right |true )?(?:answer|label)(?: is| should be| ?:) )?"
+    r"\b(?:final|corrected|revised|updated) (?:answer|label|prediction|conclusion|verdict|classification|category"
+    rf"|decision){_QUESTION_OF}{_POINTS}"
+    r"|\bcorrection ?: (?:it should (?:be|say) |(?:the )?(?:correct |right |true )?(?:answer|label)"
+    r"(?: is| should be| ?:) )?"
     r"|\b(?:so|therefore) (?:the|my) (?:label|answer|category) is "
 )
 
@@ -213,7 +217,8 @@ def _concept(task: Task, aspect: str) -> tuple[Concept | None, dict[bool, str]]:
 
 def _keyed(concept: Concept | None, aspects: str, names: dict[str, str], by_name: bool) -> dict[str, re.Pattern[str]]:
     """What stands before `: yes` and `: no`: the labels where they are names, else the concept (under "yes")."""
-    answer = rf" ?(?:present|exists|detected)? ?[:=?] ?(?P<value>yes|no|present|not present|absent|true|false|none){_VALUE_END}"
+    value = r"(?P<value>yes|no|present|not present|absent|true|false|none)"
+    answer = rf" ?(?:present|exists|detected)? ?[:=?] ?{value}{_VALUE_END}"
     if by_name:
         return {label: re.compile(rf"(?<![\w-])(?:{name}){answer}") for label, name in names.items()}
     if concept is None:
@@ -286,5 +291,6 @@ def _cause_statements(topic: str, names: str, here: str) -> Iterable[re.Pattern[
     yield re.compile(rf"(?<![\w-])(?<!and )(?<!or )(?=(?:{names}) (?:is|are|as|being|to be){rank} {cause}\b)")
     problem = r"(?:problem|cause|issue|culprit|trigger|reason|stressor|source|one)"
     yield re.compile(
-        rf"(?:^|, (?:but )?)(?=(?:{names}) (?:is|are)(?:[.!]?$|{rank} {problem}(?: here)?(?= ?(?:$|[.,!)])| (?:of|for|behind)\b)))"
+        rf"(?:^|, (?:but )?)(?=(?:{names}) (?:is|are)"
+        rf"(?:[.!]?$|{rank} {problem}(?: here)?(?= ?(?:$|[.,!)])| (?:of|for|behind)\b)))"
     )

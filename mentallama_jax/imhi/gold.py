@@ -1,31 +1,50 @@
-"""Reading a released gold response back into a label and an explanation, strictly and in both formats."""
+"""Reading a released gold response back into a label and an explanation, in both formats."""
 
 from functools import cache
 
 from mentallama_jax.errors import UserError
+from mentallama_jax.foreign import shown_cell
+from mentallama_jax.imhi.labels import read_label
 from mentallama_jax.imhi.tasks import TASKS, Task
 
 REASONING = "Reasoning:"
 
-_LONGEST_SHOWN = 60
 
-
-def read_gold(text: str, task: Task) -> tuple[str, str]:
+def read_gold(text: str, task: Task, aspect: str = "") -> tuple[str, str]:
     """Split a gold response of the instruction or the completion format into (canonical label, explanation).
 
-    The text before the first `Reasoning:` must be a label sentence (`Yes, the poster suffers from stress.`)
-    or a completion word (`yes.`) of `task`, whole; only case, the full stop and white space around it are
-    free. White space around the explanation is dropped; an absent explanation is "".
+    The text before the first `Reasoning:` is a label sentence (`Yes, the poster suffers from stress.`) or a completion
+    word (`yes.`) of `task`; only case, the full stop and white space around it are free. White space around the
+    explanation is dropped; an absent explanation is "".
+
+    A few released golds are odd: the label sentence goes on, stands behind `Reasoning:`, or the marker is missing.
+    There `read_label` reads the label: before the marker where one stands there, else in the whole response.
+    Without the marker, the explanation is what stands after the label's own sentence or line.
 
     Raises:
-        UserError: no label of `task` stands there. The message never quotes an explanation.
+        UserError: no label of `task` stands there. The message quotes no more than a short cell.
     """
     head, separator, explanation = text.partition(REASONING)
     label = _wordings(task.name).get(_fold(head))
     if label is None:
-        shown = repr(head.strip()) if separator and len(head) <= _LONGEST_SHOWN else "what it begins with"
-        raise UserError(f"the response does not begin with a label of {task.name}: {shown} is unknown")
+        label = read_label(head, task, aspect) if separator else None
+        label = label or read_label(text, task, aspect)
+    if label is None:
+        begins = shown_cell(head.strip()) if separator else "what it begins with"
+        raise UserError(f"the response does not begin with a label of {task.name}: {begins} is unknown")
+    if not separator and _fold(head) not in _wordings(task.name):
+        explanation = _after_label(text, task)
     return label, explanation.strip()
+
+
+def _after_label(text: str, task: Task) -> str:
+    """What stands after the label sentence or word that `text` begins with; all of it where it begins with neither."""
+    begun = text.strip()
+    for wording in sorted(_wordings(task.name), key=len, reverse=True):
+        rest = begun[len(wording) :]
+        if begun[: len(wording)].casefold() == wording and not rest[:1].isalnum():
+            return rest.lstrip(".,: \n")
+    return begun
 
 
 def _fold(wording: str) -> str:

@@ -1,12 +1,10 @@
 """Reading labels from outputs; every sentence here was written for the tests."""
 
-import time
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mentallama_jax.imhi.labels import read_label
+from mentallama_jax.imhi.labels import contradicts, read_label
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.imhi.tasks import TASKS, Task
 from mentallama_jax.imhi.upstream import upstream_label
@@ -326,16 +324,6 @@ def test_label_names(name, text, label):
 
 
 @pytest.mark.parametrize(
-    "loop", ["the poster is very very very ", "the the my my final ", "answer: no ", "no, ", "- ", '"']
-)
-def test_an_output_that_loops_is_read_in_bounded_time(loop):
-    started = time.perf_counter()
-    for name in TASKS:
-        read_label(loop * 3000, TASKS[name])
-    assert time.perf_counter() - started < 20
-
-
-@pytest.mark.parametrize(
     ("name", "text", "label"),
     [
         ("DR", "I know Reasoning: Yes", "no"),
@@ -367,3 +355,23 @@ def test_the_released_rule_reads_its_own_instruction_format_but_for_emotion_turm
 def test_gold_of_a_record_reads_as_its_label():
     record = Record(id="a", dataset="IRF", post="p", label="no", aspect="perceived burdensomeness")
     assert read_label(record.task.sentences[record.label], record.task, record.aspect) == "no"
+
+
+@pytest.mark.parametrize(
+    ("name", "aspect", "label", "explanation", "contradiction"),
+    [
+        ("DR", "", "yes", "The tone is light. Overall, the poster does not suffer from depression.", True),
+        ("DR", "", "no", "The tone is light. Overall, the poster does not suffer from depression.", False),
+        ("DR", "", "no", "The post shows clear signs of depression.", True),
+        ("DR", "", "yes", "The post shows clear signs of depression.", False),
+        ("DR", "", "no", "The poster tells of a long week and little sleep.", False),
+        ("DR", "", "no", "It is not clear whether the poster suffers from depression.", False),
+        ("DR", "", "yes", "", False),
+        ("MultiWD", "social", "no", "Friends are named. The social wellness dimension exists in the post.", True),
+        ("MultiWD", "social", "no", "The emotional wellness dimension exists in the post.", False),
+        ("SAD", "", "school", "The shift was long, so the stress cause of this post is work.", True),
+        ("SAD", "", "work", "The shift was long, so the stress cause of this post is work.", False),
+    ],
+)
+def test_an_explanation_that_states_another_label_contradicts_it(name, aspect, label, explanation, contradiction):
+    assert contradicts(label, explanation, TASKS[name], aspect) is contradiction

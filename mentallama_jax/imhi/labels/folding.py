@@ -1,0 +1,65 @@
+"""Evening out an answer before it is read: case, blanks, quotes, markup, contractions."""
+
+import re
+import unicodedata
+from functools import cache
+
+from mentallama_jax.imhi.tasks import TASKS
+
+_QUOTATION = re.compile(r'"([^"\n]*)"')
+_SYMBOLS = re.compile("[\u2190-\u21ff]|=>|->")
+_PICTURES = re.compile("[\u2200-\u2bff\ufe0f\u200b-\u200d\U0001f000-\U0001faff]")
+_MARKUP = re.compile(r"[*_#`>|•$]+|^ ?[-–—]+ ?", re.MULTILINE)
+_CONTRACTIONS = tuple(
+    (re.compile(short), plain)
+    for short, plain in (
+        (r"\bcan(?:'t| not)\b", "cannot"),
+        (r"\bwon't\b", "will not"),
+        (r"\bain't\b", "is not"),
+        (r"n't\b", " not"),
+        (r"\b(there|it|that|he|she|here|what)'s\b", r"\1 is"),
+        (r"\b(i|we|they|you|he|she|it)'d\b", r"\1 would"),
+        (r"\b(i|we|they|you|he|she|it)'ll\b", r"\1 will"),
+        (r"\bi'm\b", "i am"),
+        (r"\b(we|they|you)'re\b", r"\1 are"),
+        (r"\b(i|we|they|you)'ve\b", r"\1 have"),
+    )
+)
+_LONGEST_LABEL = 120
+_NEXT_QUESTION = re.compile(r"\bconsider this post ?:|^(?:post|question) ?:", re.MULTILINE)
+_ECHO = re.compile(r"^question ?:[^?]*\? ?")
+
+
+def fold(text: str) -> str:
+    """Even out case, blanks, quotes and markup, spell contractions out, cut run-on questions off; line breaks stay.
+
+    A quotation becomes the word `quotation` unless it is a label ('the label of "No" is right').
+    """
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    folded = folded.translate({0x2018: "'", 0x2019: "'", 0x201C: '"', 0x201D: '"'}).strip()
+    if folded.startswith('"') and folded.endswith('"') and folded.count('"') == 2:
+        folded = folded[1:-1]
+    for short, plain in _CONTRACTIONS:
+        folded = short.sub(plain, folded)
+    folded = _QUOTATION.sub(lambda match: match[1] if _is_label(match[1]) else "quotation", folded)
+    folded = _PICTURES.sub(" ", _SYMBOLS.sub(":", folded))
+    folded = re.sub(r"[^\S\n]+", " ", _MARKUP.sub(" ", folded))
+    folded = "\n".join(line for line in map(str.strip, folded.split("\n")) if line)
+    folded = _ECHO.sub("", folded)
+    further = _NEXT_QUESTION.search(folded)
+    return folded[: further.start()].strip() if further else folded
+
+
+def bare(wording: str) -> str:
+    """A label's wording without what may vary around it."""
+    return wording.strip().removesuffix(".").removesuffix(",").casefold().replace("n't", " not")
+
+
+def _is_label(quotation: str) -> bool:
+    return 0 < len(quotation) < _LONGEST_LABEL and bare(quotation) in _wordings()
+
+
+@cache
+def _wordings() -> frozenset[str]:
+    tables = (table for task in TASKS.values() for table in (task.sentences, task.completion_words))
+    return frozenset(bare(wording) for table in tables for wording in table.values())

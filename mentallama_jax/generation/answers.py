@@ -11,6 +11,7 @@ import numpy as np
 
 from mentallama_jax.config import Style
 from mentallama_jax.errors import UserError
+from mentallama_jax.foreign import shown
 from mentallama_jax.generation.batching import batches_by_length, pad_left
 from mentallama_jax.generation.cache import unroll
 from mentallama_jax.generation.decode import generate
@@ -166,7 +167,7 @@ def score_batches(
         its tokens, and besides `label_log_probabilities`: for each label `sum` and `mean` over its tokens, in nats.
 
     Raises:
-        UserError: as `answer_batches`.
+        UserError: as `answer_batches`; or the scores of a row are not finite.
     """
     answers = {name: label_answers(task, style) for name, task in TASKS.items()}
     candidates = {
@@ -188,6 +189,7 @@ def score_batches(
             scores_BC = np.asarray(
                 score_candidates(model, tokens_BP, lengths_B, candidates_BCU, counts_BC, config=config)
             )
+            _require_finite(scores_BC, [records[index].id for index in chosen])
             yield [
                 _prediction(records[index], prompts[index])
                 | _choice(answers[records[index].dataset], scores_BC[row].tolist(), counts_BC[row].tolist())
@@ -223,6 +225,20 @@ def _prediction(record: Record, prompt: Encoded) -> Prediction:
         "goldens": instruction_response(record),
         "prompt_truncated": prompt.truncated,
     }
+
+
+def _require_finite(scores_BC: np.ndarray, ids: Sequence[str]) -> None:
+    """Stop where a row's scores are no numbers: the first label would be chosen, and mean nothing.
+
+    Raises:
+        UserError: names the row.
+    """
+    for row, id_ in enumerate(ids):
+        if not np.isfinite(scores_BC[row]).all():
+            raise UserError(
+                f"row {shown(id_)}: its label scores are not finite; the weights are damaged, or too large for the "
+                "dtype of the computation (try --dtype float32)"
+            )
 
 
 def _choice(answers: dict[str, str], sums: Sequence[float], counts: Sequence[int]) -> Prediction:

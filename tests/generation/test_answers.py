@@ -135,3 +135,10 @@ def test_label_scores_equal_a_plain_pass_and_choose_by_their_sum(tokenizer, reco
             expected = log_probabilities_TV[places, candidate].sum()
             np.testing.assert_allclose(scores[label]["sum"], expected, rtol=1e-5, atol=1e-5)
             np.testing.assert_allclose(scores[label]["mean"], expected / len(candidate), rtol=1e-5, atol=1e-5)
+
+
+def test_scores_that_are_no_numbers_stop_with_the_row(tokenizer, records) -> None:
+    broken = {**PARAMS, "final_norm": {"scale": PARAMS["final_norm"]["scale"].at[0].set(np.nan)}}
+    settings = Settings(batch_size=2)
+    with pytest.raises(UserError, match=r"^row '[^']+': its label scores are not finite"):
+        list(score_batches(broken, CONFIG, tokenizer, records, style="plain", max_length=512, settings=settings))

@@ -11,11 +11,14 @@ Score generated answers: read the label that each output states, compare it with
 PREDICTIONS is the .jsonl that `mentallama generate` wrote, or a folder of DATASET.csv files with the columns
 goldens,generated_text (the data set is the file's name; a column `aspect` adds scores by aspect, a column
 `post_id` tells which rows belong to one post). Several, such as the seeds of one recipe, are pooled; intervals are
-drawn over posts, so that answering a post three times does not make them narrower by itself.
+drawn over posts, so that answering a post three times does not make them narrower by itself. Files that are no data
+set, and rows whose gold states no label, are named and not scored.
 
 Labels are read from the whole output: its opening, declared answers and label sentences, then claims in words with
-negation in mind. An output that states none is `unparsed`: wrong, and counted. Written to --out: scores.json (figures
-as fractions of 1, with a signature of what was scored and how) and a drawn confusion matrix of each data set.
+negation in mind. An output that states none is `unparsed`: wrong, and counted. Intervals are over posts, and exact
+where every row is right or none is; those of fewer than 20 posts are marked, as they may be too narrow. Written to
+--out: scores.json (figures as fractions of 1, with a signature of what was scored and how) and a drawn confusion matrix
+of each data set.
 """
 
 _EPILOG = """\
@@ -70,17 +73,18 @@ def run(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from mentallama_jax.errors import UserError
+    from mentallama_jax.evaluation.bootstrap import Bootstrap
     from mentallama_jax.evaluation.comparison import compare
-    from mentallama_jax.evaluation.correctness import Reader, evaluate
-    from mentallama_jax.evaluation.predictions import pool, read_predictions
-    from mentallama_jax.evaluation.report import comparison_table, score_table, write_report
-    from mentallama_jax.evaluation.statistics import Bootstrap
+    from mentallama_jax.evaluation.correctness import evaluate
+    from mentallama_jax.evaluation.label_readers import AS_UPSTREAM, RULES
+    from mentallama_jax.evaluation.reading import pool, read_predictions
+    from mentallama_jax.evaluation.score_report import comparison_table, notes, score_table, write_report
 
     if options.resamples < 1 or options.seed < 0:
         raise UserError("--resamples must be 1 or more and --seed 0 or more")
     if options.out.exists() and not options.out.is_dir():
         raise UserError(f"{options.out}: is a file; give a folder to --out")
-    reader: Reader = "as-upstream" if options.as_upstream else "templates+words"
+    reader = AS_UPSTREAM if options.as_upstream else RULES
     bootstrap = Bootstrap(resamples=options.resamples, seed=options.seed)
     if options.compare and len(options.predictions) > 1:
         raise UserError("--compare takes one PREDICTIONS, as its rows are matched by id")
@@ -95,6 +99,8 @@ def run(options: argparse.Namespace) -> int:
     console.print(score_table(scores))
     if comparison:
         console.print(comparison_table(comparison))
+    for note in notes(scores):
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
     if not predictions.posts_known:
         console.print("Intervals take every row for a post of its own: the files have no post_id.", style="dim")
     console.print(f"{paths[0]} and {len(paths) - 1} confusion matrices written", highlight=False, soft_wrap=True)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mentallama_jax.cli.generation_progress import GenerationProgress
     from mentallama_jax.config import Style
     from mentallama_jax.formats.tokenizer import Tokenizer
-    from mentallama_jax.generation.answers import Prediction
+    from mentallama_jax.imhi.predictions import Prediction
     from mentallama_jax.imhi.records import Record
     from mentallama_jax.models.llama import LlamaConfig, Params
 
@@ -126,7 +126,7 @@ def run(options: argparse.Namespace) -> int:
     """Generate; print what was written and what to look at in it."""
     from mentallama_jax.cli.generation_progress import GenerationProgress
     from mentallama_jax.generation.answers import Settings, answer_batches, score_batches
-    from mentallama_jax.generation.predictions import write_predictions
+    from mentallama_jax.generation.resumable import write_predictions
     from mentallama_jax.generation.sampling import Sampling
     from mentallama_jax.parallel.mesh import use_mesh
 
@@ -168,7 +168,7 @@ def run(options: argparse.Namespace) -> int:
             progress.say(f"stopped; finished rows are in {options.out}, and the same command goes on from there")
             raise
     for row in predictions[: options.show]:
-        print(f"\n{row['id']} (gold: {row['label']})\n{row['generated_text']}\n")
+        print(f"\n{row.id} (gold: {row.label})\n{row.generated_text}\n")
     print(_summary(options, predictions, progress))
     return 0
 
@@ -276,7 +276,7 @@ def _signature(
 ) -> dict[str, Any]:
     from dataclasses import asdict
 
-    from mentallama_jax.generation.predictions import params_fingerprint, records_fingerprint
+    from mentallama_jax.generation.resumable import params_fingerprint, records_fingerprint
     from mentallama_jax.training.run_directory import versions
 
     if options.score_labels:
@@ -313,11 +313,11 @@ def _summary(options: argparse.Namespace, predictions: "list[Prediction]", progr
     lines = [f"wrote {len(predictions)} predictions to {options.out}"]
     if progress.rows:
         lines[0] += f" ({progress.rows} now, {progress.tokens_per_second:,.0f} new tokens/s)"
-    limited = sum(row["finish"] == "length" for row in predictions)
+    limited = sum(row.finish == "length" for row in predictions)
     if not options.score_labels:
         advice = "; a longer --max-new-tokens may help" if limited else ""
         lines.append(f"hit the limit of {options.max_new_tokens} tokens: {limited / len(predictions):.1%}{advice}")
-    if cut := sum(row["prompt_truncated"] > 0 for row in predictions):
+    if cut := sum(row.prompt_truncated > 0 for row in predictions):
         lines.append(f"posts that lost their end to fit: {cut}")
     lines.append(f"next: mentallama evaluate {shlex.quote(str(options.out))} --out SCORES")
     return "\n".join(lines)

@@ -1,10 +1,13 @@
 """A bar for rows that are being answered: rows left, tokens a second. Nothing where standard error is no terminal."""
 
 import time
-from typing import Any, Self
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from mentallama_jax.imhi.predictions import Prediction
 
 
 class GenerationProgress:
@@ -41,10 +44,10 @@ class GenerationProgress:
         self._started = time.monotonic()
         self._task = self._bar.add_task("", total=rows, speed="compiling")
 
-    def add(self, predictions: list[dict[str, Any]]) -> None:
+    def add(self, predictions: "list[Prediction]") -> None:
         """Count a batch that is on disk."""
         self.rows += len(predictions)
-        self._tokens += sum(row["new_tokens"] for row in predictions)
+        self._tokens += sum(row.new_tokens for row in predictions)
         self._bar.update(self._task, completed=self.rows, speed=f"{self.tokens_per_second:,.0f} tokens/s")
 
     def say(self, message: str) -> None:

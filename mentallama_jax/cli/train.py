@@ -193,9 +193,9 @@ def base_model(config: "RunConfig") -> "BaseModel":
 
 def _label_f1(config: "RunConfig", model: "LlamaConfig") -> "LabelF1":
     """Greedy answers, their labels read by the templates, and the weighted F1 of all data sets together."""
-    from mentallama_jax.evaluation.correctness import label_rows, tally_rows, told_apart
-    from mentallama_jax.evaluation.metrics import weighted_f1
-    from mentallama_jax.evaluation.predictions import Prediction
+    from mentallama_jax.evaluation.correctness import label_rows, separate_labels, tally_rows
+    from mentallama_jax.evaluation.f1 import weighted_f1
+    from mentallama_jax.evaluation.label_readers import RULES
     from mentallama_jax.generation.answers import Settings, answer_records
 
     if config.mesh.sequence > 1:
@@ -214,11 +214,8 @@ def _label_f1(config: "RunConfig", model: "LlamaConfig") -> "LabelF1":
     )
 
     def label_f1(params: "Params", records: "Sequence[Record]") -> float:
-        rows = [
-            Prediction(row["id"], row["dataset"], row["aspect"], row["post_id"], row["label"], row["generated_text"])
-            for row in answer(params, records=records)
-        ]
-        return float(weighted_f1(tally_rows(told_apart(label_rows(rows, "templates+words"))).total()))
+        rows = separate_labels(label_rows(answer(params, records=records), RULES))
+        return float(weighted_f1(tally_rows(rows).total()))
 
     return label_f1
 

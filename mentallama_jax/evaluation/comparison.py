@@ -5,18 +5,18 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mentallama_jax.errors import UserError
+from mentallama_jax.evaluation.bootstrap import Bootstrap, Difference, paired_bootstrap
 from mentallama_jax.evaluation.correctness import (
     LabelledRow,
-    Reader,
     by_dataset,
     label_rows,
+    separate_labels,
     sign,
     tally_rows,
-    told_apart,
 )
-from mentallama_jax.evaluation.metrics import weighted_f1
-from mentallama_jax.evaluation.predictions import Predictions
-from mentallama_jax.evaluation.statistics import Bootstrap, Difference, paired_bootstrap
+from mentallama_jax.evaluation.f1 import weighted_f1
+from mentallama_jax.evaluation.label_readers import LabelReader
+from mentallama_jax.evaluation.reading import Predictions
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Comparison:
     other: dict[str, Any]
 
 
-def compare(first: Predictions, second: Predictions, *, reader: Reader, bootstrap: Bootstrap) -> Comparison:
+def compare(first: Predictions, second: Predictions, *, reader: str | LabelReader, bootstrap: Bootstrap) -> Comparison:
     """Weighted F1 of `first` less that of `second`, the intervals from the same posts drawn for both.
 
     Raises:
@@ -51,13 +51,13 @@ def compare(first: Predictions, second: Predictions, *, reader: Reader, bootstra
     others_of = by_dataset(theirs)
     return Comparison(
         datasets={name: difference(rows, others_of[name]) for name, rows in by_dataset(mine).items()},
-        pooled=difference(told_apart(mine), told_apart(theirs)),
+        pooled=difference(separate_labels(mine), separate_labels(theirs)),
         other=sign(second, reader, bootstrap),
     )
 
 
 def _refuse_other_rows(first: Predictions, second: Predictions) -> None:
-    gold, other_gold = ({row.id: (row.dataset, row.gold) for row in each.rows} for each in (first, second))
+    gold, other_gold = ({row.id: (row.dataset, row.label) for row in each.rows} for each in (first, second))
     name, other = (each.files[0]["file"] for each in (first, second))
     for rows, others, where in ((gold, other_gold, name), (other_gold, gold, other)):
         only = sorted(rows.keys() - others.keys())

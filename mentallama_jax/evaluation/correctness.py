@@ -1,19 +1,20 @@
 """How often the labels that outputs state are right.
 
-An output without a readable label counts as a prediction of the class `unparsed`: wrong, in every metric, and never
-dropped. In the pool over data sets the same label word of two data sets stays two classes ("DR: yes").
+An output without a readable label is `unparsed`: wrong for the class of its gold in every metric, and never dropped. It
+is no class of its own. In the pool over data sets the same label word of two data sets stays two classes ("DR: yes").
 """
 
 import platform
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from mentallama_jax import __version__
-from mentallama_jax.evaluation.metrics import (
+from mentallama_jax.evaluation.bootstrap import Bootstrap, bootstrap_intervals, few_posts
+from mentallama_jax.evaluation.f1 import (
     Tally,
     accuracy,
     f1_by_class,
@@ -23,22 +24,25 @@ from mentallama_jax.evaluation.metrics import (
     tally,
     weighted_f1,
 )
-from mentallama_jax.evaluation.predictions import Prediction, Predictions
-from mentallama_jax.evaluation.statistics import Bootstrap, bootstrap_interval
-from mentallama_jax.imhi.labels import read_label
+from mentallama_jax.evaluation.label_readers import AS_UPSTREAM, LabelReader, label_reader
+from mentallama_jax.evaluation.reading import Predictions
+from mentallama_jax.evaluation.schema import SCHEMA_VERSION
+from mentallama_jax.imhi.predictions import Prediction
 from mentallama_jax.imhi.tasks import TASKS
-from mentallama_jax.imhi.upstream import upstream_label
+from mentallama_jax.imhi.upstream import read_as_upstream, upstream_crashes_on, upstream_leaves_out
 
 UNPARSED = "unparsed"
-Reader = Literal["templates+words", "as-upstream"]
 
+_METRICS = {"accuracy": accuracy, "weighted_f1": weighted_f1, "macro_f1": macro_f1}
+_AVERAGED = ("accuracy", "weighted_f1", "macro_f1", "majority_weighted_f1")
 _DEFINITIONS = {
-    "unparsed": "rows whose output states no readable label; each is wrong and a prediction of the class `unparsed`",
-    "weighted_f1": "F1 of each class, weighed by its support; 0/0 is 0",
-    "macro_f1": "plain mean of F1 over the classes that occur in gold or prediction, `unparsed` included",
+    "unparsed": "rows whose output states no readable label; each is wrong for the class of its gold",
+    "weighted_f1": "F1 of each label of the task, weighed by its support; 0/0 is 0",
+    "macro_f1": "plain mean of F1 over the labels of the task that occur in gold or prediction; `unparsed` is no label",
     "majority_weighted_f1": "weighted F1 of always answering the commonest gold label, in each data set its own",
     "pooled": "all rows; equal labels of different data sets are different classes",
-    "intervals": "percentile bootstrap over posts",
+    "intervals": "bootstrap over posts, quantiles expanded for few posts; exact (Clopper-Pearson, by posts) where all "
+    "rows are right, none is, or no draw differs",
 }
 
 
@@ -54,16 +58,40 @@ class ClassScores:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Scores of a set of rows: fractions of 1, but for the counts `n` and `unparsed` (rows) and `posts`."""
+    """Scores of a set of rows: fractions of 1, but for the counts `n` and `unparsed` (rows) and `posts`.
+
+    Attributes:
+        interval_methods: metric -> "bootstrap" or "exact".
+        warning: what to mind of the intervals; None where there is nothing.
+    """
 
     n: int
     posts: int
     accuracy: float
+    accuracy_interval: tuple[float, float]
     weighted_f1: float
     weighted_f1_interval: tuple[float, float]
     macro_f1: float
+    macro_f1_interval: tuple[float, float]
+    interval_methods: dict[str, str]
+    warning: str | None
     unparsed: int
     majority_weighted_f1: float
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamCount:
+    """What the released rule scorer would say of these rows besides its figures.
+
+    Attributes:
+        out_of_domain: outputs in which it finds no label, which it counts, and scores as its default class.
+        fails_on: rows whose gold makes it fail, so that it gives no figures for the data set.
+        leaves_out: rows that it leaves out, gold and output alike; here they are scored.
+    """
+
+    out_of_domain: int
+    fails_on: int
+    leaves_out: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,27 +99,33 @@ class DatasetScores(Summary):
     """Scores of one data set.
 
     Attributes:
-        per_class: of every label of the task, and of `unparsed` where it occurs.
+        per_class: of every label of the task.
         per_aspect: of the rows of each aspect; None where the task has none or the rows do not tell theirs.
-        confusion: gold label -> predicted label -> rows.
+        confusion: gold label -> predicted label, or `unparsed` where that occurs -> rows.
+        left_out: rows besides these `n` whose gold states no label.
+        as_upstream: counts of the released scorer, where labels were read as it reads them; else None.
     """
 
     per_class: dict[str, ClassScores]
     per_aspect: dict[str, Summary] | None
     confusion: dict[str, dict[str, int]]
+    left_out: int = 0
+    as_upstream: UpstreamCount | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What `scores.json` holds.
+    """What `scores.json` holds; `schema` documents each key.
 
     Attributes:
+        schema_version: of the layout.
         datasets: data set -> its scores, in the order of the table of data sets.
         pooled: of all rows together.
         mean_over_datasets: metric -> plain mean over data sets.
         signature: what was scored, and how.
     """
 
+    schema_version: int
     datasets: dict[str, DatasetScores]
     pooled: Summary
     mean_over_datasets: dict[str, float]
@@ -110,36 +144,39 @@ class LabelledRow:
     unparsed: bool
 
 
-def evaluate(predictions: Predictions, *, reader: Reader, bootstrap: Bootstrap) -> Scores:
+def evaluate(predictions: Predictions, *, reader: str | LabelReader, bootstrap: Bootstrap) -> Scores:
     """Score the labels that outputs state. The order of rows does not matter.
 
     Args:
         predictions: what to score.
-        reader: `templates+words` reads the whole output; `as-upstream` is the released rule scorer, default class
-            and all, for comparison.
+        reader: the name of a way to read labels, see `label_readers.READERS`, or a reader of your own.
         bootstrap: how intervals are drawn.
     """
     rows = label_rows(predictions.rows, reader)
-    datasets = {name: _score_dataset(name, of_dataset, bootstrap) for name, of_dataset in by_dataset(rows).items()}
-    averaged = ("accuracy", "weighted_f1", "macro_f1", "majority_weighted_f1")
+    left_out = Counter(row.dataset for row in predictions.left_out)
+    upstream = _upstream_counts(predictions.rows) if label_reader(reader)[0] == AS_UPSTREAM else {}
+    datasets = {
+        name: replace(
+            _score_dataset(name, of_dataset, bootstrap), left_out=left_out[name], as_upstream=upstream.get(name)
+        )
+        for name, of_dataset in by_dataset(rows).items()
+    }
     return Scores(
+        schema_version=SCHEMA_VERSION,
         datasets=datasets,
-        pooled=_summarise(told_apart(rows), bootstrap),
+        pooled=_summarise(separate_labels(rows), _pooled_classes(datasets), bootstrap),
         mean_over_datasets={
-            metric: float(np.mean([getattr(scores, metric) for scores in datasets.values()])) for metric in averaged
+            metric: float(np.mean([getattr(scores, metric) for scores in datasets.values()])) for metric in _AVERAGED
         },
         signature=sign(predictions, reader, bootstrap),
     )
 
 
-def sign(predictions: Predictions, reader: Reader, bootstrap: Bootstrap) -> dict[str, Any]:
+def sign(predictions: Predictions, reader: str | LabelReader, bootstrap: Bootstrap) -> dict[str, Any]:
     """All that one must know beside the figures: files, the run that generated them, reader, definitions, versions."""
     return {
-        "predictions": list(predictions.files),
-        "generation": predictions.generation,
-        "gold": predictions.gold,
-        "reader": reader,
-        "posts": "post_id" if predictions.posts_known else "not known: every row counts as a post of its own",
+        **predictions.provenance(),
+        "reader": label_reader(reader)[0],
         "bootstrap": asdict(bootstrap),
         "definitions": _DEFINITIONS,
         "versions": {
@@ -150,16 +187,12 @@ def sign(predictions: Predictions, reader: Reader, bootstrap: Bootstrap) -> dict
     }
 
 
-def label_rows(rows: Iterable[Prediction], reader: Reader) -> list[LabelledRow]:
+def label_rows(rows: Iterable[Prediction], reader: str | LabelReader) -> list[LabelledRow]:
     """Read the label of each output."""
-
-    def read(row: Prediction) -> str | None:
-        task = TASKS[row.dataset]
-        return upstream_label(row.text, task) if reader == "as-upstream" else read_label(row.text, task, row.aspect)
-
-    labelled = ((row, read(row)) for row in rows)
+    _, read = label_reader(reader)
+    labelled = ((row, read(row.generated_text, row.task, row.aspect)) for row in rows)
     return [
-        LabelledRow(row.dataset, row.aspect, row.post, row.gold, label or UNPARSED, label is None)
+        LabelledRow(row.dataset, row.aspect, row.post_id, row.label, label or UNPARSED, label is None)
         for row, label in labelled
     ]
 
@@ -172,14 +205,14 @@ def by_dataset(rows: Iterable[LabelledRow]) -> dict[str, list[LabelledRow]]:
     return {name: group for name, group in groups.items() if group}
 
 
-def told_apart(rows: Iterable[LabelledRow]) -> list[LabelledRow]:
+def separate_labels(rows: Iterable[LabelledRow]) -> list[LabelledRow]:
     """The rows with equal labels of different data sets made different."""
     return [replace(row, gold=_of(row, row.gold), predicted=_of(row, row.predicted)) for row in rows]
 
 
 def tally_rows(rows: Sequence[LabelledRow], classes: Sequence[str] | None = None) -> Tally:
-    """Counts by post, [G, C]; `classes` in the order given, or those that occur, sorted."""
-    classes = classes or sorted({row.gold for row in rows} | {row.predicted for row in rows})
+    """Counts by post, [G, C]; `classes` in the order given, or the labels that occur, sorted."""
+    classes = classes or sorted({row.gold for row in rows} | {row.predicted for row in rows if not row.unparsed})
     return tally([row.gold for row in rows], [row.predicted for row in rows], [row.post for row in rows], classes)
 
 
@@ -189,36 +222,57 @@ def _of(row: LabelledRow, label: str) -> str:
 
 def _score_dataset(name: str, rows: list[LabelledRow], bootstrap: Bootstrap) -> DatasetScores:
     task = TASKS[name]
-    summary = _summarise(rows, bootstrap)
-    classes = [*task.labels, *([UNPARSED] if summary.unparsed else [])]
-    counts = tally_rows(rows, classes).total()
+    summary = _summarise(rows, task.labels, bootstrap)
+    counts = tally_rows(rows, task.labels).total()
     columns = (precision_by_class(counts), recall_by_class(counts), f1_by_class(counts), counts.support)
     pairs = Counter((row.gold, row.predicted) for row in rows)
+    read = [*task.labels, *([UNPARSED] if summary.unparsed else [])]
     per_aspect = None
     if task.aspects and all(row.aspect for row in rows):
         of_aspect = {aspect: [row for row in rows if row.aspect == aspect] for aspect in task.aspects}
-        per_aspect = {aspect: _summarise(group, bootstrap) for aspect, group in of_aspect.items() if group}
+        per_aspect = {aspect: _summarise(group, task.labels, bootstrap) for aspect, group in of_aspect.items() if group}
     return DatasetScores(
         **asdict(summary),
         per_class={
             label: ClassScores(float(precision), float(recall), float(f1), int(support))
-            for label, precision, recall, f1, support in zip(classes, *columns, strict=True)
+            for label, precision, recall, f1, support in zip(task.labels, *columns, strict=True)
         },
         per_aspect=per_aspect,
-        confusion={gold: {label: pairs[gold, label] for label in classes} for gold in task.labels},
+        confusion={gold: {label: pairs[gold, label] for label in read} for gold in task.labels},
     )
 
 
-def _summarise(rows: Sequence[LabelledRow], bootstrap: Bootstrap) -> Summary:
-    by_post = tally_rows(rows)
+def _pooled_classes(datasets: Iterable[str]) -> list[str]:
+    return [f"{name}: {label}" for name in datasets for label in TASKS[name].labels]
+
+
+def _upstream_counts(rows: Iterable[Prediction]) -> dict[str, UpstreamCount]:
+    counts: dict[str, Counter[str]] = {}
+    for row in rows:
+        gold = row.goldens or row.task.sentences[row.label]
+        counts.setdefault(row.dataset, Counter()).update(
+            out_of_domain=int(read_as_upstream(row.generated_text, row.task).out_of_domain),
+            fails_on=int(upstream_crashes_on(gold, row.task)),
+            leaves_out=int(upstream_leaves_out(gold, row.task)),
+        )
+    return {name: UpstreamCount(**of_dataset) for name, of_dataset in counts.items()}
+
+
+def _summarise(rows: Sequence[LabelledRow], classes: Sequence[str], bootstrap: Bootstrap) -> Summary:
+    by_post = tally_rows(rows, classes)
     counts = by_post.total()
+    intervals = bootstrap_intervals(by_post, _METRICS, bootstrap)
     return Summary(
         n=len(rows),
-        posts=by_post.support.shape[0],
+        posts=by_post.groups,
         accuracy=float(accuracy(counts)),
+        accuracy_interval=intervals["accuracy"].ends,
         weighted_f1=float(weighted_f1(counts)),
-        weighted_f1_interval=bootstrap_interval(by_post, weighted_f1, bootstrap),
+        weighted_f1_interval=intervals["weighted_f1"].ends,
         macro_f1=float(macro_f1(counts)),
+        macro_f1_interval=intervals["macro_f1"].ends,
+        interval_methods={metric: interval.method for metric, interval in intervals.items()},
+        warning=few_posts(by_post.groups),
         unparsed=sum(row.unparsed for row in rows),
         majority_weighted_f1=_majority_weighted_f1(rows),
     )
@@ -229,5 +283,5 @@ def _majority_weighted_f1(rows: Sequence[LabelledRow]) -> float:
     for group in by_dataset(rows).values():
         golds = Counter(sorted(row.gold for row in group))
         commonest, _ = golds.most_common(1)[0]
-        constant += [replace(row, predicted=commonest) for row in group]
+        constant += [replace(row, predicted=commonest, unparsed=False) for row in group]
     return float(weighted_f1(tally_rows(constant).total()))

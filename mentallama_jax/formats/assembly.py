@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.formats.names import EMBEDDING, HEAD, Parameter, foreign_shapes, model_parameters, name_problems
+from mentallama_jax.models.finite import unfit
 from mentallama_jax.models.llama import LlamaConfig, Params
 
 
@@ -44,7 +45,7 @@ def assemble(
         sharding: one for all parameters, a nested dict of one for each, or None for the first device.
 
     Raises:
-        UserError: a tensor is missing, unknown or misshapen.
+        UserError: a tensor is missing, unknown or misshapen, or it holds NaN, infinity or a number beyond `dtype`.
     """
     check_names(file, config)
     params: Params = {}
@@ -54,7 +55,7 @@ def assemble(
             for key in parameter.path[:-1]:
                 place = place.setdefault(key, {})
             target = _sharding_of(parameter, sharding)
-            read = (parameter.to_ours(_read(file, parameter, layer, advance), shape) for layer in range(count))
+            read = (parameter.to_ours(_read(file, parameter, layer, dtype, advance), shape) for layer in range(count))
             if parameter.stacked:
                 place[parameter.path[-1]] = _stack(read, shape, count, dtype, target)
             else:
@@ -93,8 +94,14 @@ def _progress(title: str, total: int) -> Iterator[Callable[[], None]]:
         yield lambda: progress.advance(task)
 
 
-def _read(file: TensorFile, parameter: Parameter, layer: int, advance: Callable[[], None]) -> np.ndarray[Any, Any]:
-    tensor = file.read(parameter.name(file.table, layer), parameter)
+def _read(
+    file: TensorFile, parameter: Parameter, layer: int, dtype: Any, advance: Callable[[], None]
+) -> np.ndarray[Any, Any]:
+    name = parameter.name(file.table, layer)
+    tensor = file.read(name, parameter)
+    if problem := unfit(tensor, dtype):
+        cure = "take another dtype" if "cannot hold" in problem else "the weights are damaged; take another copy"
+        raise UserError(f"{file.origin}: {name} {problem}; {cure}")
     advance()
     return tensor
 

@@ -11,12 +11,14 @@ import numpy as np
 
 from mentallama_jax.config import Style
 from mentallama_jax.errors import UserError
+from mentallama_jax.foreign import shown
 from mentallama_jax.generation.batching import batches_by_length, pad_left
 from mentallama_jax.generation.cache import unroll
 from mentallama_jax.generation.decode import generate
 from mentallama_jax.generation.labels import pad_candidates, score_candidates
 from mentallama_jax.generation.placement import whole_batch
 from mentallama_jax.generation.sampling import Sampling, row_keys
+from mentallama_jax.imhi.predictions import LabelLogProbabilities, Prediction
 from mentallama_jax.imhi.prompts import (
     Encoded,
     PromptTokenizer,
@@ -28,9 +30,6 @@ from mentallama_jax.imhi.prompts import (
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.imhi.tasks import TASKS
 from mentallama_jax.models.llama import LlamaConfig, Params
-
-Prediction = dict[str, Any]
-"""A row of a predictions file, see `answer_batches` and `score_batches`."""
 
 
 class AnswerTokenizer(PromptTokenizer, Protocol):
@@ -89,9 +88,7 @@ def answer_batches(
         donate: delete the stacked arrays of `params` to save memory, see `cache.unroll`.
 
     Yields:
-        The predictions of each batch as it finishes: `id`, `dataset`, `aspect`, `split`, `post_id`, `label` (gold),
-        `goldens` (gold response of the instruction format), `generated_text`, `finish` ("eos", or "length" for an
-        answer that hit the limit), `new_tokens` (end token included) and `prompt_truncated` (tokens the post lost).
+        The predictions of each batch as it finishes; `goldens` is the gold response of the instruction format.
 
     Raises:
         UserError: no room for prompts, too few positions, or a record that is too long even with an empty post.
@@ -115,12 +112,13 @@ def answer_batches(
         )
         tokens_BT, counts_B, ended_B = jax.device_get(generated)
         yield [
-            _prediction(records[index], prompts[index])
-            | {
-                "generated_text": tokenizer.decode(tokens_BT[row, : counts_B[row]].tolist()).strip(),
-                "finish": "eos" if ended_B[row] else "length",
-                "new_tokens": int(counts_B[row]),
-            }
+            _prediction(
+                records[index],
+                prompts[index],
+                text=tokenizer.decode(tokens_BT[row, : counts_B[row]].tolist()).strip(),
+                finish="eos" if ended_B[row] else "length",
+                new_tokens=int(counts_B[row]),
+            )
             for row, index in enumerate(batch)
         ]
 
@@ -140,7 +138,7 @@ def answer_records(
     batches = answer_batches(
         params, config, tokenizer, records, style=style, max_length=max_length, settings=settings, dtype=dtype
     )
-    by_id = {prediction["id"]: prediction for prediction in chain.from_iterable(batches)}
+    by_id = {prediction.id: prediction for prediction in chain.from_iterable(batches)}
     return [by_id[record.id] for record in records]
 
 
@@ -166,7 +164,7 @@ def score_batches(
         its tokens, and besides `label_log_probabilities`: for each label `sum` and `mean` over its tokens, in nats.
 
     Raises:
-        UserError: as `answer_batches`.
+        UserError: as `answer_batches`; or the scores of a row are not finite.
     """
     answers = {name: label_answers(task, style) for name, task in TASKS.items()}
     candidates = {
@@ -188,9 +186,15 @@ def score_batches(
             scores_BC = np.asarray(
                 score_candidates(model, tokens_BP, lengths_B, candidates_BCU, counts_BC, config=config)
             )
+            _require_finite(scores_BC, [records[index].id for index in chosen])
             yield [
-                _prediction(records[index], prompts[index])
-                | _choice(answers[records[index].dataset], scores_BC[row].tolist(), counts_BC[row].tolist())
+                _chosen(
+                    records[index],
+                    prompts[index],
+                    answers[records[index].dataset],
+                    scores_BC[row].tolist(),
+                    counts_BC[row].tolist(),
+                )
                 for row, index in enumerate(chosen)
             ]
 
@@ -212,29 +216,53 @@ def _prompts(
     return [encode_prompt(record, style, tokenizer, max_length - answer_length) for record in records]
 
 
-def _prediction(record: Record, prompt: Encoded) -> Prediction:
-    return {
-        "id": record.id,
-        "dataset": record.dataset,
-        "aspect": record.aspect,
-        "split": record.split,
-        "post_id": record.post_id,
-        "label": record.label,
-        "goldens": instruction_response(record),
-        "prompt_truncated": prompt.truncated,
-    }
+def _prediction(
+    record: Record,
+    prompt: Encoded,
+    *,
+    text: str,
+    finish: str,
+    new_tokens: int,
+    scores: LabelLogProbabilities | None = None,
+) -> Prediction:
+    return Prediction(
+        id=record.id,
+        dataset=record.dataset,
+        aspect=record.aspect,
+        split=record.split,
+        post_id=record.post_id,
+        label=record.label,
+        goldens=instruction_response(record),
+        prompt_truncated=prompt.truncated,
+        generated_text=text,
+        finish=finish,
+        new_tokens=new_tokens,
+        label_log_probabilities=scores,
+    )
 
 
-def _choice(answers: dict[str, str], sums: Sequence[float], counts: Sequence[int]) -> Prediction:
+def _require_finite(scores_BC: np.ndarray, ids: Sequence[str]) -> None:
+    """Stop where a row's scores are no numbers: the first label would be chosen, and mean nothing.
+
+    Raises:
+        UserError: names the row.
+    """
+    for row, id_ in enumerate(ids):
+        if not np.isfinite(scores_BC[row]).all():
+            raise UserError(
+                f"row {shown(id_)}: its label scores are not finite; the weights are damaged, or too large for the "
+                "dtype of the computation (try --dtype float32)"
+            )
+
+
+def _chosen(
+    record: Record, prompt: Encoded, answers: dict[str, str], sums: Sequence[float], counts: Sequence[int]
+) -> Prediction:
     # A row can have fewer labels than the batch is wide.
     labels = list(answers)
     best = max(range(len(labels)), key=lambda place: sums[place])
-    return {
-        "generated_text": answers[labels[best]].strip(),
-        "finish": "label",
-        "new_tokens": counts[best],
-        "label_log_probabilities": {
-            label: {"sum": total, "mean": total / count}
-            for label, total, count in zip(labels, sums, counts, strict=False)
-        },
+    scores = {
+        label: {"sum": total, "mean": total / count} for label, total, count in zip(labels, sums, counts, strict=False)
     }
+    text = answers[labels[best]].strip()
+    return _prediction(record, prompt, text=text, finish="label", new_tokens=counts[best], scores=scores)

@@ -1,13 +1,13 @@
 """The human evaluation of the release: a model's explanation of a DR label, marked by three annotators."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.imhi.tables import Problem, Table, read_table
+from mentallama_jax.foreign import parse_json, shown_cell
+from mentallama_jax.imhi.tables import Problem, Table, read_table, shown_columns
 from mentallama_jax.imhi.tasks import TASKS
 
 CRITERIA = ("fluency", "completeness", "reliability", "overall")
@@ -75,24 +75,32 @@ def _model_column(table: Table, path: Path) -> str:
     missing = [name for name in known if name not in table.columns]
     models = [name for name in table.columns if name not in known]
     if missing:
-        raise UserError(f"{path}: the column {missing[0]} is missing (found: {', '.join(table.columns)})")
+        raise UserError(f"{path}: the column {missing[0]} is missing (found: {shown_columns(table.columns)})")
     if len(models) != 1:
-        raise UserError(f"{path}: expected one column with a model's explanations, found {', '.join(models) or 'none'}")
+        raise UserError(f"{path}: expected one column with a model's explanations, found {shown_columns(models)}")
     return models[0]
 
 
 def _annotation(row: Mapping[str, Any], model: str, name: str) -> Annotation:
-    label = _LABELS.get(row["label"].strip())
+    cells = {column: _text(row, column) for column in ("text", "label", model, *CRITERIA)}
+    label = _LABELS.get(cells["label"].strip())
     if label is None:
-        raise UserError(f"{row['label']!r} is not a label of {_TASK.name} here (0 is no, 1 is yes)")
-    marks = {criterion: _marks(row[criterion], criterion) for criterion in CRITERIA}
-    return Annotation(name, row["text"], label, model, row[model], marks)
+        raise UserError(f"{shown_cell(cells['label'])} is not a label of {_TASK.name} here (0 is no, 1 is yes)")
+    marks = {criterion: _marks(cells[criterion], criterion) for criterion in CRITERIA}
+    return Annotation(name, cells["text"], label, model, cells[model], marks)
+
+
+def _text(row: Mapping[str, Any], column: str) -> str:
+    cell = row.get(column)
+    if not isinstance(cell, str):
+        raise UserError(f"{shown_columns([column])} is not a text")
+    return cell
 
 
 def _marks(cell: str, criterion: str) -> tuple[int, ...]:
     try:
-        marks = json.loads(cell)
-    except json.JSONDecodeError:
+        marks = parse_json(cell, criterion, may_hold_posts=True)
+    except UserError:
         marks = None
     marked = isinstance(marks, list) and len(marks) == ANNOTATORS
     if not marked or any(type(mark) is not int or not 0 <= mark <= HIGHEST_MARK for mark in marks):

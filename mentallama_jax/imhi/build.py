@@ -14,10 +14,11 @@ from functools import cache
 from typing import Any
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.imhi.collect import ReadResult, collect, row_id
+from mentallama_jax.foreign import shown_cell
+from mentallama_jax.imhi.collect import ReadResult, collect, name_cell, row_id, word_cell
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.imhi.sources import SourceFile, split_named
-from mentallama_jax.imhi.tables import read_table
+from mentallama_jax.imhi.tables import read_table, shown_columns
 from mentallama_jax.imhi.tasks import TASKS, Task, task_named
 from mentallama_jax.storage import AnyPath, as_path
 
@@ -52,17 +53,17 @@ def build_records(
     table = read_table(path)
     for column in ("post", "label", *(["aspect"] if task.aspects and not aspect else [])):
         if column not in table.columns:
-            raise UserError(f"{path}: the column {column} is missing (found: {', '.join(table.columns)})")
+            raise UserError(f"{path}: the column {column} is missing (found: {shown_columns(table.columns)})")
 
     def read_row(row: Mapping[str, Any], file: SourceFile, number: int) -> Record:
-        row_split = split_named(_cell(row, "split")) or split
+        row_split = split_named(word_cell(row, "split")) or split
         return Record(
-            id=_cell(row, "id") or row_id(task, row_split, number),
+            id=name_cell(row, "id") or row_id(task, row_split, number),
             dataset=task.name,
-            post=_cell(row, "post"),
-            label=match_label(_cell(row, "label"), task),
-            explanation=_cell(row, "explanation").strip(),
-            aspect=_match_aspect(_cell(row, "aspect") or aspect, task),
+            post=word_cell(row, "post"),
+            label=match_label(word_cell(row, "label"), task),
+            explanation=word_cell(row, "explanation").strip(),
+            aspect=_match_aspect(word_cell(row, "aspect") or aspect, task),
             split=row_split,
             source=f"{file.name}:{number}",
         )
@@ -80,21 +81,16 @@ def match_label(text: str, task: Task) -> str:
     label = _spellings(task.name).get(_loose(text))
     if label is None:
         hint = "; give names, as tables number their classes in different orders" if text.strip().isdigit() else ""
-        raise UserError(f"{text.strip()[:40]!r} is not a label of {task.name} ({', '.join(task.labels)}){hint}")
+        raise UserError(f"{shown_cell(text.strip())} is not a label of {task.name} ({', '.join(task.labels)}){hint}")
     return label
 
 
 def _match_aspect(text: str, task: Task) -> str:
     known = {_loose(aspect): aspect for aspect in task.aspects}
     if _loose(text) not in known and (text or task.aspects):
-        raise UserError(f"{text.strip()[:40]!r} is not an aspect of {task.name} ({', '.join(task.aspects) or 'none'})")
+        known_ones = ", ".join(task.aspects) or "none"
+        raise UserError(f"{shown_cell(text.strip())} is not an aspect of {task.name} ({known_ones})")
     return known.get(_loose(text), "")
-
-
-def _cell(row: Mapping[str, Any], column: str) -> str:
-    value = row.get(column)
-    # JSONL and Parquet have numbers and booleans; str() makes the very words of the table of labels of them.
-    return "" if value is None else str(value)
 
 
 def _loose(text: str) -> str:

@@ -97,7 +97,12 @@ def instruction_query(record: Record) -> str:
 
 
 def instruction_response(record: Record) -> str:
-    """The gold response of the instruction format; the label sentence alone where there is no explanation."""
+    """The gold response of the instruction format; the label sentence alone where there is no explanation.
+
+    Raises:
+        UserError: the record has no label.
+    """
+    _need_label(record)
     return _with_reasoning(record.task.sentences[record.label], record.explanation)
 
 
@@ -107,8 +112,18 @@ def completion_query(record: Record) -> str:
 
 
 def completion_response(record: Record) -> str:
-    """The gold response of the completion format; the label alone where there is no explanation."""
+    """The gold response of the completion format; the label alone where there is no explanation.
+
+    Raises:
+        UserError: the record has no label.
+    """
+    _need_label(record)
     return _with_reasoning(f"{record.task.completion_words[record.label]}.", record.explanation)
+
+
+def _need_label(record: Record) -> None:
+    if not record.label:
+        raise UserError(f"{record.source or record.id}: has no label, so there is no gold answer to it")
 
 
 def label_answers(task: Task, style: Style) -> dict[str, str]:
@@ -135,8 +150,12 @@ def render(record: Record, style: Style, examples: Sequence[Record] = (), *, sys
         system: system message of the chatml style, see `default_system`; "" for none. The other styles have none.
 
     Returns:
-        The prompt in segments (never two of plain text in a row) and the gold response.
+        The prompt in segments (never two of plain text in a row) and the gold response; "" where there is no gold.
     """
+    if not record.label:
+        # Any label will do for the prompt, which does not hold it.
+        asked = render(replace(record, label=record.task.labels[0]), style, examples, system=system)
+        return replace(asked, response="")
     if style == "llama2-chat":
         turns = [segment for example in examples for segment in (*_llama2_turn(example), Segment(EOS, special=True))]
         return Rendered((*turns, *_llama2_prompt(record)), f" {instruction_response(record)} ")
@@ -182,6 +201,7 @@ def encode_example(
     Raises:
         UserError: prompt and response are too long even with an empty post.
     """
+    _need_label(record)
     response = render(record, style).response
     answer = [*tokenizer.encode(response, continues=True), end_id(style, tokenizer)]
     return _fit(record, style, tokenizer, max_length, examples, answer)

@@ -2,24 +2,25 @@
 
 Layouts are told apart by their columns: `query` with `gpt-3.5-turbo` or `response` (instruction format, expert
 set, completion test files), `post,question,response` (completion training files), and our own
-`dataset,post,label[,id,split,aspect,explanation,source,original_label]`. The data set of a row follows from its
+`dataset,post[,label,id,split,aspect,explanation,source,original_label]`. The data set of a row follows from its
 question; the names of file and folder decide where two data sets ask the same and are checked where they do not.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import fields
+from dataclasses import fields, replace
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.imhi.collect import ReadResult, RowReader, collect, row_id
+from mentallama_jax.foreign import shown_cell
+from mentallama_jax.imhi.collect import ReadResult, RowReader, collect, name_cell, row_id, text_cell
 from mentallama_jax.imhi.gold import read_gold
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.imhi.sources import SourceFile, find_files, split_named
-from mentallama_jax.imhi.tables import Problem, Table, read_table, table_of_rows
+from mentallama_jax.imhi.tables import Problem, Table, read_table, shown_columns, table_of_rows
 from mentallama_jax.imhi.tasks import TASKS, Task, task_named
 from mentallama_jax.storage import AnyPath, RemotePath
 
@@ -34,7 +35,12 @@ _COMPLETION_MIDDLE = "  Question: "
 
 
 def read_records(
-    sources: Sequence[str | AnyPath], *, split: str | None = None, repair_mojibake: bool = False, strict: bool = False
+    sources: Sequence[str | AnyPath],
+    *,
+    split: str | None = None,
+    repair_mojibake: bool = False,
+    strict: bool = False,
+    need_labels: bool = True,
 ) -> ReadResult:
     """Read records from files, folders, buckets, the bundled sample and the hub.
 
@@ -45,6 +51,7 @@ def read_records(
         split: keep only this split of all sources.
         repair_mojibake: undo UTF-8 that was read as MacRoman, in posts and explanations.
         strict: raise at the first bad row.
+        need_labels: a row without a label is a bad row; else it becomes a record without gold.
 
     Raises:
         UserError: a source is missing or malformed, none of a file's rows can be read, no row of the wanted split is
@@ -55,7 +62,7 @@ def read_records(
     with ExitStack() as stack:
         files, passed_over = find_files(sources, split_named(split or ""), stack)
         tables = ((table, file, _layout(table, file)) for file in files for table in [read_table(file.path)])
-        result = collect(tables, repair_mojibake=repair_mojibake, strict=strict)
+        result = collect(tables, repair_mojibake=repair_mojibake, strict=strict, need_labels=need_labels)
     if not result.records:
         raise UserError(f"{', '.join(map(str, sources))}: holds no row of the split that is asked for")
     result.passed_over.extend(passed_over)
@@ -65,11 +72,14 @@ def read_records(
 def read_file(file: SourceFile, *, repair_mojibake: bool = False) -> ReadResult:
     """Read one of the files that `sources.find_files` finds, on its own; rows of splits not wanted are left out.
 
+    Rows without a label become records without gold.
+
     Raises:
         UserError: it is malformed, or none of its rows can be read.
     """
     table = read_table(file.path)
-    return collect([(table, file, _layout(table, file))], repair_mojibake=repair_mojibake, strict=False)
+    tables = [(table, file, _layout(table, file))]
+    return collect(tables, repair_mojibake=repair_mojibake, strict=False, need_labels=False)
 
 
 def records_from_dataset(
@@ -99,7 +109,7 @@ def records_from_dataset(
     tables = []
     for part, part_rows in parts.items():
         label = f"{name}:{part}" if isinstance(rows, Mapping) else name
-        table = table_of_rows(part_rows)
+        table = table_of_rows(part_rows, label)
         if not table.rows:
             raise UserError(f"{label}: holds no rows")
         file = SourceFile(Path(label), label, task, split_named(part))
@@ -130,25 +140,27 @@ def _layout(table: Table, file: SourceFile) -> RowReader:
         return _from_query
     if {"post", "question", "response"} <= columns:
         return _from_parts
-    if {"dataset", "post", "label"} <= columns:
+    if {"dataset", "post"} <= columns:
         return _from_own
     if {"post", "label"} <= columns:
         raise UserError(f"{name}: is a raw table of posts and labels; `mentallama data build` makes records of it")
+    if "post" in columns:
+        raise UserError(f"{name}: holds posts without a data set; `mentallama generate --task NAME` answers them")
     raise UserError(
         f"{name}: needs the columns query,gpt-3.5-turbo or post,question,response or dataset,post,label"
-        f" (found: {', '.join(sorted(columns)) or 'none'})"
+        f" (found: {shown_columns(sorted(columns))})"
     )
 
 
 def _from_query(row: Mapping[str, Any], file: SourceFile, number: int) -> Record:
-    response = _text(row, "gpt-3.5-turbo" if "gpt-3.5-turbo" in row else "response")
-    post, question = split_query(_text(row, "query"))
+    response = text_cell(row, "gpt-3.5-turbo" if "gpt-3.5-turbo" in row else "response")
+    post, question = split_query(text_cell(row, "query"))
     return _from_question(post, question, response, file, number)
 
 
 def _from_parts(row: Mapping[str, Any], file: SourceFile, number: int) -> Record:
-    post, question = split_query(f"{_text(row, 'post')} {_text(row, 'question')}")
-    return _from_question(post, question, _text(row, "response"), file, number)
+    post, question = split_query(f"{text_cell(row, 'post')} {text_cell(row, 'question')}")
+    return _from_question(post, question, text_cell(row, "response"), file, number)
 
 
 def _from_question(post: str, question: str, response: str, file: SourceFile, number: int) -> Record:
@@ -167,24 +179,25 @@ def _from_question(post: str, question: str, response: str, file: SourceFile, nu
 
 
 def _from_own(row: Mapping[str, Any], file: SourceFile, number: int) -> Record:
-    missing = [key for key in _KEYS if key not in row]
+    missing = tuple(key for key in _KEYS if key not in row)
     for key in row:
-        near = get_close_matches(key, missing, n=1, cutoff=0.75) if key not in _KEYS else []
+        near = _nearest(key, missing) if key not in _KEYS else None
         if near:
-            raise UserError(f"unknown key {key!r}; did you mean {near[0]}?")
-    values = {key: _text(row, key) for key in _KEYS if row.get(key) is not None}
-    task = task_named(_text(row, "dataset"))
+            raise UserError(f"unknown key {shown_cell(key)}; did you mean {near}?")
+    values = {key: text_cell(row, key) for key in _KEYS if row.get(key) is not None}
+    task = task_named(text_cell(row, "dataset"))
     split = split_named(values.get("split", file.split))
-    given = {"source": f"{file.name}:{number}", "id": row_id(task, split, number)}
-    values = {"post": _text(row, "post"), "label": _text(row, "label")} | given | values
-    return Record(**values | {"dataset": task.name, "split": split})
+    place = f"{file.name}:{number}"
+    given = {"id": row_id(task, split, number), "source": place}
+    named = given | {key: name_cell(row, key) for key in given if key in values}
+    values = {"post": text_cell(row, "post")} | values | {"dataset": task.name, "split": split, "source": place}
+    # The place is what an error names; the source that the row names comes after all cells are known to be right.
+    return replace(Record(**values | {"id": named["id"]}), source=named["source"])
 
 
-def _text(row: Mapping[str, Any], key: str) -> str:
-    value = row.get(key)
-    if not isinstance(value, str):
-        raise UserError(f"{key} is missing" if value is None else f"{key} must be a text, not {type(value).__name__}")
-    return value
+@lru_cache(4096)
+def _nearest(key: str, missing: tuple[str, ...]) -> str | None:
+    return next(iter(get_close_matches(key, missing, n=1, cutoff=0.75)), None)
 
 
 @cache

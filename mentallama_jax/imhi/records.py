@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass
 
 from mentallama_jax.errors import UserError
+from mentallama_jax.foreign import shown_cell
 from mentallama_jax.imhi.tasks import TASKS, Task
 
 _SPACES = re.compile(r"\s+")
@@ -12,13 +13,13 @@ _SPACES = re.compile(r"\s+")
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A post, a question about it and the gold answer.
+    """A post, a question about it and the gold answer, where there is one.
 
     Attributes:
         id: unique within a collection and stable between reads, such as `DR/train/17`.
         dataset: canonical name of the data set (a key of `TASKS`).
         post: the text, as read.
-        label: canonical gold label (a key of the task's `sentences`).
+        label: canonical gold label (a key of the task's `sentences`); "" where there is no gold.
         explanation: gold explanation; may be empty.
         aspect: what the question is about, where the task has aspects; else "".
         split: "train", "val", "test" or "".
@@ -29,7 +30,7 @@ class Record:
     id: str
     dataset: str
     post: str
-    label: str
+    label: str = ""
     explanation: str = ""
     aspect: str = ""
     split: str = ""
@@ -40,13 +41,15 @@ class Record:
         task = TASKS.get(self.dataset)
         where = self.source or self.id
         if task is None:
-            raise UserError(f"{where}: unknown data set {self.dataset!r} (known: {', '.join(TASKS)})")
-        if self.label not in task.sentences:
-            raise UserError(f"{where}: {self.label!r} is not a label of {task.name} ({', '.join(task.labels)})")
+            raise UserError(f"{where}: unknown data set {shown_cell(self.dataset)} (known: {', '.join(TASKS)})")
+        for label in (self.label, self.original_label):
+            if label and label not in task.sentences:
+                raise UserError(
+                    f"{where}: {shown_cell(label)} is not a label of {task.name} ({', '.join(task.labels)})"
+                )
         if self.aspect not in (task.aspects or ("",)):
-            raise UserError(
-                f"{where}: {self.aspect!r} is not an aspect of {task.name} ({', '.join(task.aspects) or 'none'})"
-            )
+            known = ", ".join(task.aspects) or "none"
+            raise UserError(f"{where}: {shown_cell(self.aspect)} is not an aspect of {task.name} ({known})")
 
     @property
     def task(self) -> Task:

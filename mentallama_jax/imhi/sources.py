@@ -1,5 +1,6 @@
 """From what the user names (files, folders, URLs, `sample`, `hub:owner/name`, `FOLDER:train`) to the files to read."""
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -8,6 +9,7 @@ from importlib import resources
 from pathlib import Path
 
 from mentallama_jax.errors import UserError
+from mentallama_jax.foreign import shown, shown_cell
 from mentallama_jax.imhi.hub import PREFIX, fetch_dataset
 from mentallama_jax.imhi.tables import SUFFIXES
 from mentallama_jax.imhi.tasks import Task, task_named
@@ -63,7 +65,7 @@ def split_named(word: str) -> str:
     try:
         return _SPLIT_WORDS[word.strip().lower()]
     except KeyError:
-        raise UserError(f"unknown split {word!r} (known: {', '.join(SPLITS)})") from None
+        raise UserError(f"unknown split {shown_cell(word)} (known: {', '.join(SPLITS)})") from None
 
 
 def find_files(
@@ -101,7 +103,7 @@ def _of_source(source: str, stack: ExitStack) -> tuple[list[SourceFile], list[An
     if source.count(":") > own_colons and not as_path(source).exists():
         place, _, word = source.rpartition(":")
         if word.lower() not in _SPLIT_WORDS:
-            raise UserError(f"{source}: no such file or folder, and {word!r} is no split ({', '.join(SPLITS)})")
+            raise UserError(f"{source}: no such file or folder, and {shown(word)} is no split ({', '.join(SPLITS)})")
         wanted = split_named(word)
     if place == "sample":
         return list(_sample_files(wanted, stack)), [], wanted
@@ -112,14 +114,8 @@ def _of_source(source: str, stack: ExitStack) -> tuple[list[SourceFile], list[An
         raise UserError(f"{source}: no such file or folder (`sample` is the bundled sample)")
     kept: list[SourceFile] = []
     skipped: list[AnyPath] = []
-    below: list[AnyPath] = [*sorted(path.rglob("*"))] if isinstance(path, Path) else [*path.rglob("*")]
-    for found in below:
-        parts = found.parts[len(path.parts) :]
-        hidden = any(part.startswith(".") for part in parts)
-        is_file = isinstance(found, RemotePath) or found.is_file()  # on a bucket, nothing else is listed
-        if found.suffix.lower() not in SUFFIXES or hidden or not is_file:
-            continue
-        if set(parts[:-1]) & set(PASSED_OVER):
+    for found in _tables_below(path):
+        if set(found.parts[len(path.parts) : -1]) & set(PASSED_OVER):
             skipped.append(found)
         else:
             kept.append(_describe(found))
@@ -127,6 +123,45 @@ def _of_source(source: str, stack: ExitStack) -> tuple[list[SourceFile], list[An
         hint = f"; name one of {', '.join(sorted({str(found.parent) for found in skipped}))}" if skipped else ""
         raise UserError(f"{path}: holds no {', '.join(SUFFIXES)} file to read{hint}")
     return kept, skipped, wanted
+
+
+def _tables_below(folder: AnyPath) -> list[AnyPath]:
+    """Every table in a folder and its subfolders, sorted; links are followed, hidden names are not.
+
+    Raises:
+        UserError: a subfolder or a table cannot be read. Without a word, the data would be smaller than they seem.
+    """
+    if isinstance(folder, RemotePath):
+        below = ((found, found.parts[len(folder.parts) :]) for found in folder.rglob("*"))
+        return [found for found, parts in below if _is_table(found.name) and not any(map(_is_hidden, parts))]
+
+    def refuse(error: OSError) -> None:
+        raise UserError(f"{error.filename}: cannot be read ({error.strerror}); give the right to, or move it away")
+
+    tables: list[AnyPath] = []
+    seen = {os.path.realpath(folder)}
+    for place, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
+        visible = [name for name in folders if not _is_hidden(name)]
+        real = {name: os.path.realpath(os.path.join(place, name)) for name in visible}
+        folders[:] = [name for name in visible if real[name] not in seen]
+        seen |= {real[name] for name in folders}
+        tables += [_regular(Path(place) / name) for name in files if _is_table(name) and not _is_hidden(name)]
+    return sorted(tables)
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".")
+
+
+def _is_table(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in SUFFIXES
+
+
+def _regular(path: Path) -> Path:
+    if not path.is_file():
+        what = "is a link that leads nowhere" if path.is_symlink() else "is no regular file"
+        raise UserError(f"{path}: {what}; mend it or move it away")
+    return path
 
 
 def _sample_files(wanted: str, stack: ExitStack) -> Iterator[SourceFile]:

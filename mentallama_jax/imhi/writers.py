@@ -46,7 +46,7 @@ def write_queries(path: str | Path, records: Sequence[Record], layout: Literal["
     file and folder alone, as in the release; ids are lost.
 
     Raises:
-        UserError: no records.
+        UserError: no records, one without a label, or one with a NUL character, which no CSV can hold.
     """
     path = Path(path)
     if not records:
@@ -54,6 +54,8 @@ def write_queries(path: str | Path, records: Sequence[Record], layout: Literal["
     instruction = layout == "instruction"
     query = instruction_query if instruction else completion_query
     response = instruction_response if instruction else completion_response
+    for record in records:
+        _check_for_csv(record)
     _write_csv(path, ("query", "gpt-3.5-turbo"), ((query(record), response(record)) for record in records))
 
 
@@ -64,15 +66,17 @@ def write_release(folder: str | Path, records: Sequence[Record]) -> None:
     `post,question,response`, and `test_data/test_{instruction,complete}/DATASET.csv`. Ids are lost.
 
     Raises:
-        UserError: no records, one without a split, or the folder exists and is not empty.
+        UserError: no records, one without a split or a label, one with a NUL character, or the folder exists and is
+            not empty.
     """
     if not records:
         raise UserError(f"{folder}: there are no records to write")
     parts: dict[tuple[str, str], list[Record]] = {}
     for record in records:
+        where = record.source or record.id
         if not record.split:
-            where = record.source or record.id
             raise UserError(f"{where}: has no split, by which the release names its files; write a .jsonl instead")
+        _check_for_csv(record)
         parts.setdefault((record.dataset, record.split), []).append(record)
     with atomic_folder(Path(folder)) as new:
         for (dataset, split), rows in parts.items():
@@ -82,6 +86,14 @@ def write_release(folder: str | Path, records: Sequence[Record]) -> None:
             else:
                 write_queries(new / "train_data" / "instruction_data" / dataset / f"{split}.csv", rows, "instruction")
                 _write_parts(new / "train_data" / "complete_data" / dataset / f"{split}.csv", rows)
+
+
+def _check_for_csv(record: Record) -> None:
+    where = record.source or record.id
+    if not record.label:
+        raise UserError(f"{where}: has no label, and the released layouts need one; write a .jsonl instead")
+    if "\0" in record.post + record.explanation:
+        raise UserError(f"{where}: holds a NUL character, which no CSV can hold; write a .jsonl instead")
 
 
 def _write_parts(path: Path, records: Sequence[Record]) -> None:

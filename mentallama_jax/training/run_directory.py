@@ -20,6 +20,7 @@ import numpy as np
 from mentallama_jax.config import RunConfig, parse_config
 from mentallama_jax.errors import UserError
 from mentallama_jax.files import write_json
+from mentallama_jax.models.finite import nonfinite_parameter
 from mentallama_jax.models.llama import LlamaConfig, Params, abstract_params
 from mentallama_jax.models.rotary import RopeScaling
 from mentallama_jax.parallel.processes import writes_files
@@ -228,7 +229,7 @@ def load_run(
         The shape of the model, its parameters, the folder of its tokenizer, the config of the run, and the checkpoint.
 
     Raises:
-        UserError: not a run directory, no such checkpoint, or a damaged one.
+        UserError: not a run directory, no such checkpoint, a damaged one, or one with NaN or infinity in it.
     """
     run = RunDirectory(run_dir)
     run.fetch()
@@ -241,7 +242,10 @@ def load_run(
     first = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     places = shardings(model_config) if shardings else jax.tree.map(lambda _: first, abstract)
     placed = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, places)
-    return LoadedRun(model_config, load_params(checkpoint, placed), run.tokenizer, config, checkpoint)
+    params = load_params(checkpoint, placed)
+    if (name := nonfinite_parameter(params)) is not None:
+        raise UserError(f"{checkpoint.path}: {name} holds NaN or infinity; choose another checkpoint")
+    return LoadedRun(model_config, params, run.tokenizer, config, checkpoint)
 
 
 def data_fingerprint(store: TokenStore) -> str:

@@ -49,6 +49,9 @@ def test_every_step_runs_and_two_updates_are_not_called_learned(
     shown = [line.split()[2] for line in printed.splitlines() if line.startswith("$ mentallama ")]
     assert shown == ["train", "generate", "evaluate", "export", "generate", "evaluate", "evaluate"]
     assert "majority" in printed
+    first = printed.index("First result")
+    assert printed.index("Correctness in %") < first < printed.index("export_again")
+    assert f"exported model: {Path('small run/seed0/export')}" in printed
     assert "Not learned" in printed
     assert "scores as its run did" in printed
     assert "research only" in printed
@@ -68,11 +71,36 @@ def test_learned_means_that_the_lower_end_is_above_the_majority_class(
     assert f"50.0 (95 % interval {100 * low:.1f} to 60.0; by seed 50.0); majority class 20.0" in capsys.readouterr().out
 
 
+def test_the_first_seed_is_shown_whole_before_the_second_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    shown_before: list[str] = []
+    tables: list[str] = []
+
+    def pretend(command: list[str], _: object, quiet: bool = False) -> int:
+        if command[0] == "evaluate":
+            scores(Path(command[-1]), 0.5, (0.4, 0.6))
+            tables.extend([] if quiet else [command[-1]])
+        if command[0] == "train":
+            shown_before.append(capsys.readouterr().out)
+        return 0
+
+    monkeypatch.setattr(quickstart, "_run", pretend)
+    monkeypatch.setattr(quickstart, "_show_answer", lambda *_: None)
+    out = tmp_path / "out"
+    assert main(["quickstart", "--out", str(out), "--seeds", "2"]) == 0
+    assert "First result" not in shown_before[0]
+    assert "weighted F1 50.0 (95 % interval 40.0 to 60.0), majority class 20.0" in shown_before[1]
+    assert f"exported model: {out / 'seed0' / 'export'}" in shown_before[1]
+    assert "First result" not in capsys.readouterr().out
+    assert tables == [str(out / "seed0"), str(out)]
+
+
 @pytest.mark.parametrize(("again", "status"), [(0.5, 0), (0.4, 1)])
 def test_an_export_that_scores_otherwise_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: float, status: int
 ) -> None:
-    def pretend(command: list[str], _: object) -> int:
+    def pretend(command: list[str], *_: object) -> int:
         if command[0] == "evaluate":
             folder = Path(command[-1])
             scores(folder, again if folder.name == "export_again" else 0.5, (0.4, 0.6))
@@ -84,7 +112,7 @@ def test_an_export_that_scores_otherwise_fails(
 
 
 def test_a_step_that_stops_stops_the_quickstart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quickstart, "_run", lambda command, _: 75 if command[0] == "train" else pytest.fail("went on"))
+    monkeypatch.setattr(quickstart, "_run", lambda command, *_: 75 if command[0] == "train" else pytest.fail("went on"))
     assert main(["quickstart"]) == 75
 
 

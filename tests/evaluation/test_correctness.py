@@ -8,18 +8,29 @@ from dataclasses import replace
 import pytest
 
 from mentallama_jax.errors import UserError
+from mentallama_jax.evaluation.bootstrap import Bootstrap
 from mentallama_jax.evaluation.comparison import compare
 from mentallama_jax.evaluation.correctness import evaluate
-from mentallama_jax.evaluation.predictions import Prediction, Predictions
-from mentallama_jax.evaluation.report import write_report
-from mentallama_jax.evaluation.statistics import Bootstrap
+from mentallama_jax.evaluation.label_readers import READERS
+from mentallama_jax.evaluation.reading import LeftOut, Predictions
+from mentallama_jax.evaluation.schema import FIELDS, SCHEMA_VERSION
+from mentallama_jax.evaluation.score_report import comparison_table, notes, score_table, write_report
+from mentallama_jax.imhi.predictions import Prediction
 from mentallama_jax.imhi.tasks import TASKS
 
 BOOTSTRAP = Bootstrap(resamples=50)
 
 
-def prediction(number, dataset, gold, text, aspect="", post=None) -> Prediction:
-    return Prediction(f"{dataset}/{number}", dataset, aspect, post or f"post {number}", gold, text)
+def prediction(number, dataset, gold, text, aspect="", post=None, goldens="") -> Prediction:
+    return Prediction(
+        id=f"{dataset}/{number}",
+        dataset=dataset,
+        aspect=aspect,
+        post_id=post or f"post {number}",
+        label=gold,
+        goldens=goldens,
+        generated_text=text,
+    )
 
 
 def predictions(*rows, name="made.jsonl") -> Predictions:
@@ -43,7 +54,8 @@ def test_a_perfect_model_scores_1_everywhere():
     assert list(scores.datasets) == list(TASKS)
     for summary in (*scores.datasets.values(), scores.pooled):
         assert (summary.accuracy, summary.weighted_f1, summary.macro_f1, summary.unparsed) == (1, 1, 1, 0)
-        assert summary.weighted_f1_interval == (1, 1)
+        assert 0 < summary.weighted_f1_interval[0] < summary.weighted_f1_interval[1] == 1
+        assert set(summary.interval_methods.values()) == {"exact"}
     assert set(scores.mean_over_datasets.values()) > {1.0}
 
 
@@ -53,7 +65,7 @@ def test_silence_is_wrong_and_counted():
         assert (summary.accuracy, summary.weighted_f1, summary.unparsed) == (0, 0, summary.n)
 
 
-def test_an_unparsed_output_is_a_class_of_its_own():
+def test_an_unparsed_output_is_wrong_for_its_gold_and_no_class():
     scores = scored(
         prediction(1, "DR", "yes", "Yes."),
         prediction(2, "DR", "yes", "It is hard to tell."),
@@ -62,11 +74,11 @@ def test_an_unparsed_output_is_a_class_of_its_own():
     ).datasets["DR"]
     assert scores.unparsed == 1
     assert scores.accuracy == 0.5
-    # yes: 1 hit, 2 gold, 2 predicted; no: 1 hit, 2 gold, 1 predicted; unparsed: predicted once.
+    # yes: 1 hit, 2 gold, 2 predicted; no: 1 hit, 2 gold, 1 predicted.
     assert scores.weighted_f1 == pytest.approx((2 * 1 / 2 + 2 * 2 / 3) / 4)
-    assert scores.macro_f1 == pytest.approx((1 / 2 + 2 / 3 + 0) / 3)
+    assert scores.macro_f1 == pytest.approx((1 / 2 + 2 / 3) / 2)
     assert scores.majority_weighted_f1 == pytest.approx(2 / 6 * 2 / 2)
-    assert scores.per_class["unparsed"].support == 0
+    assert list(scores.per_class) == ["yes", "no"]
     assert scores.confusion == {"yes": {"yes": 1, "no": 0, "unparsed": 1}, "no": {"yes": 1, "no": 1, "unparsed": 0}}
 
 
@@ -75,7 +87,51 @@ def test_as_upstream_puts_a_default_class_where_nothing_is_read():
     assert scored(silent).datasets["DR"].accuracy == 0
     upstream = scored(silent, reader="as-upstream")
     assert (upstream.datasets["DR"].accuracy, upstream.datasets["DR"].unparsed) == (1, 0)
+    assert upstream.datasets["DR"].as_upstream.out_of_domain == 1
     assert upstream.signature["reader"] == "as-upstream"
+
+
+def test_as_upstream_says_what_the_released_scorer_counts_and_where_it_fails():
+    scores = scored(
+        prediction(1, "CAMS", "none", "This post shows no causes of depression."),
+        prediction(2, "CAMS", "medication", "It is the medication."),
+        prediction(3, "CAMS", "none", "none", goldens="none. Reasoning: a gold of the completion format"),
+        prediction(4, "SWMH", "suicide", "Suicide."),
+        reader="as-upstream",
+    )
+    cams, swmh = (scores.datasets[name].as_upstream for name in ("CAMS", "SWMH"))
+    assert (cams.out_of_domain, cams.fails_on, cams.leaves_out) == (1, 1, 0)
+    assert (swmh.out_of_domain, swmh.fails_on, swmh.leaves_out) == (0, 0, 0)
+    told = notes(scores)
+    assert any("CAMS: the released scorer fails on this data set" in line and "of 1 row;" in line for line in told)
+    assert not any("SWMH: the released" in line for line in told)
+    table = score_table(scores)
+    assert dict(zip(table.columns[0].cells, table.columns[-1].cells, strict=True)) == {
+        "SWMH": "0",
+        "CAMS": "1",
+        "pooled": "1",
+        "mean": "",
+    }
+    assert "domain" in str(table.columns[-1].header)
+    assert all(each.as_upstream is None for each in scored(prediction(1, "DR", "no", "No.")).datasets.values())
+
+
+def test_a_reader_is_any_function_of_text_task_and_aspect():
+    asked = []
+
+    def classifier(text, task, aspect):
+        asked.append((text, task.name, aspect))
+        return None if "?" in text else task.labels[0]
+
+    rows = [
+        prediction(1, "IRF", "yes", "anything", "thwarted belongingness"),
+        prediction(2, "DR", "yes", "who knows?"),
+    ]
+    scores = scored(*rows, reader=classifier)
+    assert scores.signature["reader"] == "classifier"
+    assert (scores.datasets["IRF"].accuracy, scores.datasets["DR"].unparsed) == (1, 1)
+    assert sorted(asked) == [("anything", "IRF", "thwarted belongingness"), ("who knows?", "DR", "")]
+    assert set(READERS) == {"templates+words", "as-upstream"}
 
 
 def test_one_row_of_one_class():
@@ -118,7 +174,7 @@ def test_comparison_pairs_rows_by_id():
     better = [
         prediction(number, "DR", "yes" if number % 2 else "no", "Yes." if number % 2 else "No.") for number in range(40)
     ]
-    worse = [replace(row, text="Yes.") for row in better]
+    worse = [replace(row, generated_text="Yes.") for row in better]
     found = compare(
         predictions(*better), predictions(*reversed(worse)), reader="templates+words", bootstrap=Bootstrap()
     )
@@ -126,7 +182,8 @@ def test_comparison_pairs_rows_by_id():
     assert found.datasets["DR"].interval[0] > 0
     assert found.pooled == found.datasets["DR"]
     same = compare(predictions(*better), predictions(*better), reader="templates+words", bootstrap=BOOTSTRAP)
-    assert (same.pooled.difference, same.pooled.interval) == (0, (0, 0))
+    assert same.pooled.difference == 0
+    assert same.pooled.interval[0] < 0 < same.pooled.interval[1]
 
 
 def test_other_rows_or_gold_cannot_be_compared():
@@ -134,7 +191,7 @@ def test_other_rows_or_gold_cannot_be_compared():
     with pytest.raises(UserError, match=r"1 rows, such as DR/2, are only in b.jsonl"):
         compare(predictions(one), predictions(one, two, name="b.jsonl"), reader="templates+words", bootstrap=BOOTSTRAP)
     with pytest.raises(UserError, match="the gold of 1 rows, such as DR/1, differs"):
-        compare(predictions(one), predictions(replace(one, gold="no")), reader="templates+words", bootstrap=BOOTSTRAP)
+        compare(predictions(one), predictions(replace(one, label="no")), reader="templates+words", bootstrap=BOOTSTRAP)
 
 
 def test_the_report_holds_figures_signature_and_drawings(tmp_path):
@@ -148,18 +205,53 @@ def test_the_report_holds_figures_signature_and_drawings(tmp_path):
     assert {"n", "accuracy", "weighted_f1", "macro_f1", "unparsed", "per_class", "per_aspect"} <= set(
         written["datasets"]["DR"]
     )
+    assert written["schema_version"] == SCHEMA_VERSION
     assert written["datasets"]["DR"]["per_class"]["yes"] == {"precision": 1, "recall": 1, "f1": 1, "support": 1}
     signature = written["signature"]
     assert signature["generation"] == {"model": "toy"}
     assert signature["bootstrap"] == {"resamples": 50, "seed": 0, "confidence": 0.95}
     assert signature["reader"] == "templates+words"
     assert {"mentallama_jax", "numpy", "python"} <= set(signature["versions"])
-    assert written["comparison"]["pooled"] == {"difference": 0, "interval": [0, 0]}
+    assert written["comparison"]["pooled"]["difference"] == 0
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_every_key_of_scores_json_is_documented_and_every_documented_key_is_there(tmp_path, reader):
+    rows = every_label(lambda task, label: task.sentences[label])
+    first = replace(predictions(*rows), left_out=(LeftOut("DR", "a.csv", 3, "why"),), passed_over=("'notes.csv'",))
+    comparison = compare(first, first, reader=reader, bootstrap=BOOTSTRAP)
+    write_report(tmp_path, evaluate(first, reader=reader, bootstrap=BOOTSTRAP), comparison)
+    written = json.loads((tmp_path / "scores.json").read_text())
+    assert list(written) == list(FIELDS)
+    for scores in written["datasets"].values():
+        assert list(scores) == list(FIELDS["datasets"])
+    for summary in (written["pooled"], *written["datasets"]["IRF"]["per_aspect"].values()):
+        assert list(summary) == list(FIELDS["pooled"])
+    for signature in (written["signature"], written["comparison"]["other"]):
+        assert sorted(signature) == sorted(FIELDS["signature"])
+    assert set(written["comparison"]) == set(FIELDS["comparison"])
+    assert set(written["comparison"]["pooled"]) == {"difference", "interval", "warning"}
+    assert written["datasets"]["DR"]["left_out"] == 1
+    assert written["signature"]["left_out"] == [{"dataset": "DR", "file": "a.csv", "row": 3, "reason": "why"}]
+
+
+def test_few_posts_are_marked_in_table_and_json():
+    few, enough = (
+        predictions(*(prediction(number, "DR", "yes", "Yes." if number else "No.") for number in range(count)))
+        for count in (19, 20)
+    )
+    for rows, marked in ((few, True), (enough, False)):
+        scores = evaluate(rows, reader="templates+words", bootstrap=BOOTSTRAP)
+        assert (scores.datasets["DR"].warning is not None) is marked
+        assert next(score_table(scores).columns[4].cells).endswith("*") is marked
+        assert any("fewer than 20 posts" in line and "DR (19)" in line for line in notes(scores)) is marked
+        found = compare(rows, rows, reader="templates+words", bootstrap=BOOTSTRAP)
+        assert next(comparison_table(found).columns[2].cells).endswith("*") is marked
 
 
 def test_metrics_load_without_drawing_or_models():
     code = (
-        "import sys, mentallama_jax.evaluation.correctness, mentallama_jax.evaluation.report;"
+        "import sys, mentallama_jax.evaluation.correctness, mentallama_jax.evaluation.score_report;"
         "print({'jax', 'torch', 'sklearn', 'matplotlib', 'transformers', 'pandas'} & sys.modules.keys())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -47,7 +47,30 @@ def test_comparing_and_reading_as_upstream(gold_folder, tmp_path, capsys):
     scores = json.loads((tmp_path / "s" / "scores.json").read_text())
     assert scores["signature"]["reader"] == "as-upstream"
     assert scores["comparison"]["other"]["reader"] == "as-upstream"
-    assert "clear of 0" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "clear of 0" in printed
+    assert "domain" in printed
+    # Released golds of SAD and CAMS hold labels for which the released scorer looks in vain.
+    failing = {name for name, each in scores["datasets"].items() if each["as_upstream"]["fails_on"]}
+    assert failing == {"SAD", "CAMS"}
+    assert all(f"{name}: the released scorer fails on this data set" in printed for name in failing)
+
+
+def test_strays_and_unreadable_gold_are_told_and_do_not_stop_the_run(gold_folder, tmp_path, capsys):
+    (gold_folder / "notes.csv").write_text("a,b\n1,2\n")
+    with (gold_folder / "DR.csv").open("a", encoding="utf-8") as stream:
+        stream.write("a marker and so no label at all,Yes.\n")
+    (gold_folder / "SAD.csv").rename(gold_folder / "SAD.CSV")
+    assert run(gold_folder, "--out", tmp_path / "scores", "--resamples", 20) == 0
+    printed = capsys.readouterr().out
+    assert "passed over 'notes.csv': unknown data set 'notes'" in printed
+    assert "1 row is not scored, as its gold cannot be read" in printed
+    assert "DR.csv, row 5: its gold does not begin with a label of DR" in printed
+    assert "marker" not in printed
+    scores = json.loads((tmp_path / "scores" / "scores.json").read_text())
+    assert (scores["datasets"]["DR"]["left_out"], scores["datasets"]["SAD"]["left_out"]) == (1, 0)
+    assert scores["datasets"]["SAD"]["accuracy"] == 1
+    assert scores["signature"]["passed_over"]
 
 
 def test_the_same_command_writes_the_same_file(gold_folder, tmp_path):

@@ -7,15 +7,22 @@ import pytest
 
 from mentallama_jax.cli import evaluate as command
 from mentallama_jax.errors import UserError
+from mentallama_jax.evaluation.bootstrap import Bootstrap
 from mentallama_jax.evaluation.correctness import evaluate
-from mentallama_jax.evaluation.predictions import Prediction, Predictions, pool
-from mentallama_jax.evaluation.statistics import Bootstrap
+from mentallama_jax.evaluation.reading import Predictions, pool
+from mentallama_jax.imhi.predictions import Prediction
 
 
 def predictions(name: str, answers: list[str]) -> Predictions:
     """Twelve posts, alternately gold yes and no."""
     rows = tuple(
-        Prediction(f"DR/test/{i}", "DR", "", f"post{i}", ("yes", "no")[i % 2], answer)
+        Prediction(
+            id=f"DR/test/{i}",
+            dataset="DR",
+            post_id=f"post{i}",
+            label=("yes", "no")[i % 2],
+            generated_text=answer,
+        )
         for i, answer in enumerate(answers)
     )
     return Predictions(rows, ({"file": name, "sha256": name},), {"seed": name}, "label of each row", True)

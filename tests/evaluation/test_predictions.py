@@ -7,7 +7,7 @@ import json
 import pytest
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.evaluation.predictions import read_predictions
+from mentallama_jax.evaluation.reading import read_predictions
 
 ROW = {
     "id": "DR/test/1",
@@ -49,7 +49,8 @@ def test_jsonl_rows_and_their_run(tmp_path):
     (tmp_path / "p.meta.json").write_text('{"model": "toy"}')
     predictions = read_predictions(path)
     first, second = predictions.rows
-    assert (first.id, first.dataset, first.post, first.gold, first.text) == ("DR/test/1", "DR", "0f", "yes", "Yes.")
+    assert (first.id, first.dataset, first.post_id, first.label) == ("DR/test/1", "DR", "0f", "yes")
+    assert (first.generated_text, first.explanation) == ("Yes.", "A made-up one.")
     assert (second.dataset, second.aspect) == ("IRF", "thwarted belongingness")
     assert predictions.generation == {"model": "toy"}
     assert predictions.posts_known
@@ -59,11 +60,11 @@ def test_jsonl_rows_and_their_run(tmp_path):
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"post_id": None}, "row 1: post_id is a NoneType"),
-        ({"generated_text": 3}, "row 1: generated_text is a int"),
-        ({"dataset": "dredit"}, "row 1: unknown data set 'dredit'; did you mean dreaddit?"),
-        ({"label": "maybe"}, "row 1: 'maybe' is not a label of DR (yes, no)"),
-        ({"aspect": "social"}, "row 1: 'social' is not an aspect of DR (none)"),
+        ({"post_id": None}, "line 1: post_id is a NoneType"),
+        ({"generated_text": 3}, "line 1: generated_text is a int"),
+        ({"dataset": "dredit"}, "line 1: unknown data set 'dredit'; did you mean dreaddit?"),
+        ({"label": "maybe"}, "none of its 1 rows can be scored; row 1: its gold 'maybe' is not a label of DR"),
+        ({"aspect": "social"}, "line 1: 'social' is not an aspect of DR (none)"),
     ],
 )
 def test_a_wrong_value_names_its_row(tmp_path, change, expected):
@@ -72,11 +73,11 @@ def test_a_wrong_value_names_its_row(tmp_path, change, expected):
 
 def test_missing_keys_are_named(tmp_path):
     bare = {key: value for key, value in ROW.items() if key not in ("label", "generated_text")}
-    assert "row 2: has no label, generated_text" in message(write_jsonl(tmp_path / "p.jsonl", ROW, bare))
+    assert "line 2: has no label, generated_text" in message(write_jsonl(tmp_path / "p.jsonl", ROW, bare))
 
 
 def test_an_id_twice_is_refused(tmp_path):
-    assert "row 2: id 'DR/test/1' is that of row 1 too" in message(write_jsonl(tmp_path / "p.jsonl", ROW, ROW))
+    assert "line 2: id 'DR/test/1' is that of line 1 too" in message(write_jsonl(tmp_path / "p.jsonl", ROW, ROW))
 
 
 def test_a_half_written_last_line_is_told(tmp_path):
@@ -97,7 +98,7 @@ def test_a_last_line_without_line_feed_is_whole(tmp_path):
     ("name", "content", "expected"),
     [
         ("p.jsonl", b"", "holds no rows"),
-        ("p.jsonl", b'{"id": "\xff"}\n', "not a JSON object"),
+        ("p.jsonl", b'{"id": "\xff"}\n', "byte 8 is not UTF-8"),
         ("p.jsonl", b"[]\n", "expected a JSON object"),
         ("p.txt", b"", "expected a .jsonl file or a folder"),
         ("DR.csv", b"goldens,generated_text\n\xff,a\n", "is not UTF-8"),
@@ -108,7 +109,7 @@ def test_a_last_line_without_line_feed_is_whole(tmp_path):
         (
             "DR.csv",
             b"goldens,generated_text\nPerhaps. Reasoning: x,b\n",
-            "row 1: the response does not begin with a label",
+            "none of its 1 rows can be scored; row 1: its gold does not begin with a label of DR",
         ),
         ("unheard.csv", b"goldens,generated_text\na,b\n", "unknown data set 'unheard'"),
     ],
@@ -127,7 +128,7 @@ def test_wrong_paths(tmp_path):
 def test_a_broken_signature_is_told(tmp_path):
     path = write_jsonl(tmp_path / "p.jsonl", ROW)
     (tmp_path / "p.meta.json").write_text("{")
-    assert "p.meta.json: not JSON" in message(path)
+    assert "p.meta.json: not valid JSON" in message(path)
 
 
 def test_a_folder_of_csv_files(tmp_path):
@@ -135,7 +136,7 @@ def test_a_folder_of_csv_files(tmp_path):
     write_csv(tmp_path / "DR.csv", ["goldens", "generated_text"], [ROW["goldens"], "No\n\nno"], [ROW["goldens"], "Yes"])
     (tmp_path / "notes.txt").write_text("not data")
     predictions = read_predictions(tmp_path)
-    assert [(row.id, row.gold, row.text, row.post) for row in predictions.rows] == [
+    assert [(row.id, row.label, row.generated_text, row.post_id) for row in predictions.rows] == [
         ("DR/1", "yes", "No\n\nno", "DR/1"),
         ("DR/2", "yes", "Yes", "DR/2"),
         ("T-SID/1", "ptsd", "", "T-SID/1"),
@@ -148,7 +149,7 @@ def test_csv_columns_for_posts_and_aspects_are_used(tmp_path):
     header = ["goldens", "generated_text", "aspect", "post_id"]
     row = ["Yes, this wellness dimension exists in the post. Reasoning: x", "yes", "social", "ab"]
     predictions = read_predictions(write_csv(tmp_path / "MultiWD.csv", header, row))
-    assert (predictions.rows[0].aspect, predictions.rows[0].post) == ("social", "ab")
+    assert (predictions.rows[0].aspect, predictions.rows[0].post_id) == ("social", "ab")
     assert predictions.posts_known
 
 
@@ -156,3 +157,127 @@ def test_two_files_of_one_data_set_are_refused(tmp_path):
     for name in ("Irf.csv", "irf.csv"):
         write_csv(tmp_path / name, ["goldens", "generated_text"], ["no. Reasoning: x", "no"])
     assert "IRF is in Irf.csv already" in message(tmp_path)
+
+
+GOLDENS = ROW["goldens"]
+HEADER = ["goldens", "generated_text"]
+MARKER = "marker of a post that nobody may see in a message, and long enough to be one"
+
+
+def test_suffixes_and_names_in_any_case_are_read(tmp_path):
+    write_csv(tmp_path / "DR.CSV", HEADER, [GOLDENS, "Yes"])
+    write_csv(tmp_path / "sad.Csv", HEADER, ["work", "work"])
+    write_csv(tmp_path / "SWMH.csv", HEADER, ["suicide", "no"])
+    assert [row.dataset for row in read_predictions(tmp_path).rows] == ["DR", "SWMH", "SAD"]
+    assert read_predictions(tmp_path / "DR.CSV").rows[0].dataset == "DR"
+
+
+def test_what_is_no_data_set_is_passed_over_and_named(tmp_path):
+    write_csv(tmp_path / "DR.csv", HEADER, [GOLDENS, "Yes"])
+    write_csv(tmp_path / "notes.csv", ["when", "what"], ["today", "a b c"])
+    write_csv(tmp_path / "dredit.csv", HEADER, [GOLDENS, "Yes"])
+    (tmp_path / "old.jsonl").write_text("{")
+    (tmp_path / "kept").mkdir()
+    predictions = read_predictions(tmp_path)
+    assert len(predictions.rows) == 1
+    passed_over = "\n".join(predictions.passed_over)
+    assert "'notes.csv': unknown data set 'notes'" in passed_over
+    assert "'dredit.csv': unknown data set 'dredit'; did you mean dreaddit?" in passed_over
+    assert "'old.jsonl': does not end in .csv" in passed_over
+    assert "'kept': a folder" in passed_over
+    assert len(predictions.passed_over) == 4
+    (tmp_path / "DR.csv").unlink()
+    assert "passed over: 'dredit.csv'" in message(tmp_path)
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    write_csv(tmp_path / "DR.csv", HEADER, [GOLDENS, "Yes"])
+    (tmp_path / "secret").mkdir()
+    real = type(tmp_path).iterdir
+
+    def refuse(path):
+        if path.name == "secret":
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    monkeypatch.setattr(type(tmp_path), "iterdir", refuse)
+    assert "secret: cannot be read (Permission denied)" in message(tmp_path)
+
+
+def test_gold_that_cannot_be_read_is_counted_and_left_out(tmp_path):
+    path = write_csv(tmp_path / "DR.csv", HEADER, [GOLDENS, "Yes"], [MARKER, "No"], [GOLDENS, "No"], ["", "No"])
+    write_csv(tmp_path / "SAD.csv", HEADER, [MARKER, "work"])
+    predictions = read_predictions(tmp_path)
+    assert [row.id for row in predictions.rows] == ["DR/1", "DR/3"]
+    assert [(row.dataset, row.file, row.row) for row in predictions.left_out] == [
+        ("DR", str(path), 2),
+        ("DR", str(path), 4),
+        ("SAD", str(tmp_path / "SAD.csv"), 1),
+    ]
+    assert "marker" not in "".join(map(str, predictions.left_out))
+
+
+def test_rows_without_gold_are_counted_and_left_out(tmp_path):
+    rows = [ROW, ROW | {"id": "2", "label": ""}, ROW | {"id": "3", "label": MARKER}]
+    predictions = read_predictions(write_jsonl(tmp_path / "p.jsonl", *rows))
+    assert len(predictions.rows) == 1
+    told = [str(row) for row in predictions.left_out]
+    assert "p.jsonl, row 2: it has no gold label" in told[0]
+    assert "row 3: its gold (a text of" in told[1]
+    assert "marker" not in told[1]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        json.dumps(ROW).replace("2", "NaN").encode(),
+        json.dumps(ROW).replace('"finish"', '"id"').encode(),
+        json.dumps(ROW | {"generated_text": MARKER + "\ud800"}).encode(),
+        json.dumps(ROW | {"generated_text": MARKER}).encode().replace(b"post", b"po\0st"),
+        json.dumps(ROW | {"label": [MARKER]}).encode(),
+        json.dumps(ROW | {"dataset": MARKER}).encode(),
+        b"[" * 100_000,
+    ],
+)
+def test_a_damaged_line_is_one_line_that_names_it_and_quotes_nothing(tmp_path, line):
+    path = tmp_path / "p.jsonl"
+    path.write_bytes(json.dumps(ROW | {"id": "0"}).encode() + b"\n\n" + line + b"\n")
+    told = message(path)
+    assert told.startswith(f"{path}, line 3: ")
+    assert "marker" not in told
+    assert len(told.replace(str(path), "")) < 300
+
+
+def test_a_last_line_without_line_feed_that_is_wrong_is_not_called_cut_off(tmp_path):
+    path = tmp_path / "p.jsonl"
+    path.write_text(json.dumps(ROW | {"dataset": "other"}))
+    assert "line 1: unknown data set" in message(path)
+
+
+@pytest.mark.parametrize("name", ["p.jsonl", "DR.csv"])
+def test_long_answers_are_read(tmp_path, name):
+    text = "Yes. " + "x" * 300_000
+    path = tmp_path / name
+    if name == "DR.csv":
+        write_csv(path, HEADER, [GOLDENS, text])
+    else:
+        write_jsonl(path, ROW | {"generated_text": text})
+    assert read_predictions(path).rows[0].generated_text == text
+
+
+def test_a_csv_with_nul_or_a_column_twice_is_one_line(tmp_path):
+    (tmp_path / "DR.csv").write_bytes(b"goldens,generated_text\nno,a\0b\n")
+    assert "line 2: holds a NUL byte" in message(tmp_path)
+    write_csv(tmp_path / "DR.csv", ["goldens", "generated_text", "goldens"], ["no", "no", "yes"])
+    assert "goldens twice" in message(tmp_path)
+    write_csv(tmp_path / "DR.csv", [MARKER, "b"], ["no", "no"])
+    assert "marker" not in message(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b'{"a": NaN}', b'{"a": 1, "a": 2}', b"[]", b'"\\ud800"', b"{" * 9, b"\xff", b"["])
+def test_a_damaged_signature_says_what_to_do(tmp_path, content):
+    path = write_jsonl(tmp_path / "p.jsonl", ROW)
+    (tmp_path / "p.meta.json").write_bytes(content)
+    told = message(path)
+    assert told.startswith(f"{tmp_path / 'p.meta.json'}: ")
+    assert told.endswith("delete it to score without the signature of the run")

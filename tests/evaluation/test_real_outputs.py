@@ -7,10 +7,11 @@ run on them. `None` marks the one output that commits itself to no answer.
 import csv
 from collections import Counter
 
+from mentallama_jax.evaluation.bootstrap import Bootstrap
 from mentallama_jax.evaluation.correctness import evaluate
-from mentallama_jax.evaluation.predictions import Prediction, Predictions
-from mentallama_jax.evaluation.statistics import Bootstrap
+from mentallama_jax.evaluation.reading import Predictions
 from mentallama_jax.imhi.labels import read_label
+from mentallama_jax.imhi.predictions import Prediction
 from mentallama_jax.imhi.readers import read_records
 from mentallama_jax.imhi.tasks import TASKS
 
@@ -42,7 +43,15 @@ def test_gold_of_every_released_file_scored_as_its_own_prediction(imhi_release):
         assert not result.problems
         responses = [row.get("gpt-3.5-turbo") or row["response"] for row in rows_of(path)]
         rows = tuple(
-            Prediction(record.id, record.dataset, record.aspect, record.post_id, record.label, response)
+            Prediction(
+                id=record.id,
+                dataset=record.dataset,
+                aspect=record.aspect,
+                post_id=record.post_id,
+                label=record.label,
+                goldens=response,
+                generated_text=response,
+            )
             for record, response in zip(result.records, responses, strict=True)
         )
         predictions = Predictions(rows, ({"file": path.name, "sha256": ""},), None, "released", True)

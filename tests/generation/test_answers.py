@@ -44,11 +44,9 @@ def answers(tokenizer, records, *, max_length=512, style="plain", **changes):
 def test_predictions_carry_the_record_and_come_in_its_order(tokenizer, records) -> None:
     rows = answers(tokenizer, records)
     for row, record in zip(rows, records, strict=True):
-        text, finish, tokens = row.pop("generated_text"), row.pop("finish"), row.pop("new_tokens")
-        assert isinstance(text, str)
-        assert finish in ("eos", "length")
-        assert 1 <= tokens <= 8
-        assert row == {
+        assert row.finish in ("eos", "length")
+        assert 1 <= row.new_tokens <= 8
+        assert row.to_json() == {
             "id": record.id,
             "dataset": record.dataset,
             "aspect": record.aspect,
@@ -57,7 +55,11 @@ def test_predictions_carry_the_record_and_come_in_its_order(tokenizer, records) 
             "label": record.label,
             "goldens": instruction_response(record),
             "prompt_truncated": 0,
+            "generated_text": row.generated_text,
+            "finish": row.finish,
+            "new_tokens": row.new_tokens,
         }
+        assert row.explanation == record.explanation
 
 
 def test_batch_size_and_order_change_nothing(tokenizer, records) -> None:
@@ -65,8 +67,8 @@ def test_batch_size_and_order_change_nothing(tokenizer, records) -> None:
     rows = answers(tokenizer, records, sampling=sampling, seed=3)
     assert rows == answers(tokenizer, records, sampling=sampling, seed=3, batch_size=3)
     assert rows == answers(tokenizer, records[::-1], sampling=sampling, seed=3)[::-1]
-    assert [row["generated_text"] for row in rows] != [
-        row["generated_text"] for row in answers(tokenizer, records, sampling=sampling, seed=4)
+    assert [row.generated_text for row in rows] != [
+        row.generated_text for row in answers(tokenizer, records, sampling=sampling, seed=4)
     ]
 
 
@@ -74,8 +76,8 @@ def test_a_prompt_leaves_room_for_the_answer(tokenizer, records) -> None:
     rows = answers(tokenizer, records, max_length=256)
     for row, record in zip(rows, records, strict=True):
         whole = encode_prompt(record, "plain", tokenizer, 10_000)
-        assert (row["prompt_truncated"] > 0) == (len(whole.tokens) > 256 - 8)
-    assert any(row["prompt_truncated"] for row in rows)
+        assert (row.prompt_truncated > 0) == (len(whole.tokens) > 256 - 8)
+    assert any(row.prompt_truncated for row in rows)
 
 
 def test_impossible_lengths_are_refused(tokenizer, records) -> None:
@@ -98,7 +100,7 @@ def test_few_compilations_for_many_lengths(tokenizer, records) -> None:
     assert [len(batch) for batch in rows] == [1] * 5
     slots = {
         prompt_slots(max(len(encode_prompt(r, "plain", tokenizer, 508).tokens) for r in records if r.id in ids))
-        for ids in [{row["id"] for row in batch} for batch in rows]
+        for ids in [{row.id for row in batch} for batch in rows]
     }
     assert generate._cache_size() - before == len(slots) < 5
 
@@ -118,15 +120,15 @@ def test_every_row_is_in_one_batch_and_lengths_fit_their_slots() -> None:
 def test_label_scores_equal_a_plain_pass_and_choose_by_their_sum(tokenizer, records, style) -> None:
     settings = Settings(batch_size=2)
     batches = score_batches(PARAMS, CONFIG, tokenizer, records, style=style, max_length=512, settings=settings)
-    rows = {row["id"]: row for batch in batches for row in batch}
+    rows = {row.id: row for batch in batches for row in batch}
     assert rows.keys() == {record.id for record in records}
     for record in records:
         row, texts = rows[record.id], label_answers(record.task, style)
-        scores = row["label_log_probabilities"]
+        scores = row.label_log_probabilities
         assert list(scores) == list(record.task.labels)
         best = max(scores, key=lambda label: scores[label]["sum"])
-        assert row["generated_text"] == texts[best].strip()
-        assert row["finish"] == "label"
+        assert row.generated_text == texts[best].strip()
+        assert row.finish == "label"
         prompt = encode_prompt(record, style, tokenizer, 400).tokens
         for label in (best, record.label):
             candidate = tokenizer.encode(texts[label], continues=True)
@@ -135,3 +137,10 @@ def test_label_scores_equal_a_plain_pass_and_choose_by_their_sum(tokenizer, reco
             expected = log_probabilities_TV[places, candidate].sum()
             np.testing.assert_allclose(scores[label]["sum"], expected, rtol=1e-5, atol=1e-5)
             np.testing.assert_allclose(scores[label]["mean"], expected / len(candidate), rtol=1e-5, atol=1e-5)
+
+
+def test_scores_that_are_no_numbers_stop_with_the_row(tokenizer, records) -> None:
+    broken = {**PARAMS, "final_norm": {"scale": PARAMS["final_norm"]["scale"].at[0].set(np.nan)}}
+    settings = Settings(batch_size=2)
+    with pytest.raises(UserError, match=r"^row '[^']+': its label scores are not finite"):
+        list(score_batches(broken, CONFIG, tokenizer, records, style="plain", max_length=512, settings=settings))

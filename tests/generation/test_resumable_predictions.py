@@ -11,12 +11,13 @@ import jax.numpy as jnp
 import pytest
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.generation.predictions import (
+from mentallama_jax.generation.resumable import (
     params_fingerprint,
     records_fingerprint,
     signature_path,
     write_predictions,
 )
+from mentallama_jax.imhi.predictions import Prediction
 from mentallama_jax.imhi.records import Record
 
 RECORDS = [Record(f"DR/test/{number}", "DR", f"post {number}", "yes") for number in range(1, 8)]
@@ -27,6 +28,10 @@ SIGNATURE = {
     "sampling": {"temperature": 0.0},
     "versions": {"jax": "1"},
 }
+
+
+def answered(record: Record, text: str) -> Prediction:
+    return Prediction(id=record.id, dataset="DR", post_id=record.post_id, label=record.label, generated_text=text)
 
 
 class Answerer:
@@ -42,7 +47,7 @@ class Answerer:
                 raise KeyboardInterrupt
             rows = records[::-1][start : start + 2]
             self.asked += [record.id for record in rows]
-            yield [{"id": record.id, "generated_text": f"é answer to {record.id}"} for record in rows]
+            yield [answered(record, f"é answer to {record.id}") for record in rows]
 
 
 def ids(path: Path) -> list[str]:
@@ -53,7 +58,7 @@ def test_rows_come_in_input_order_with_their_signature(tmp_path: Path) -> None:
     path = tmp_path / "new" / "p.jsonl"
     batches = []
     returned = write_predictions(path, RECORDS, SIGNATURE, Answerer(), batches.append)
-    assert ids(path) == [record.id for record in RECORDS] == [row["id"] for row in returned]
+    assert ids(path) == [record.id for record in RECORDS] == [row.id for row in returned]
     assert [len(batch) for batch in batches] == [2, 2, 2, 1]
     assert json.loads(signature_path(path).read_text()) == SIGNATURE
 
@@ -185,3 +190,33 @@ def test_fingerprints_see_what_matters() -> None:
         {"a": params["a"].reshape(50, 200), "b": params["b"]},
     ):
         assert params_fingerprint(other) != params_fingerprint(params)
+
+
+@pytest.mark.parametrize("damage", [b"NaN", b'{"a": 1, "a": 2}', b"[" * 50_000, b'"\\ud800"', b"[]", b"\xff"])
+def test_a_damaged_signature_is_one_line(tmp_path: Path, damage: bytes) -> None:
+    path = tmp_path / "p.jsonl"
+    write_predictions(path, RECORDS, SIGNATURE, Answerer())
+    signature_path(path).write_bytes(damage)
+    with pytest.raises(UserError, match=r"p\.meta\.json: .*it is damaged, so p\.jsonl cannot be continued"):
+        write_predictions(path, RECORDS, SIGNATURE, Answerer())
+
+
+def test_a_whole_line_that_is_no_prediction_is_never_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    write_predictions(path, RECORDS[:3], SIGNATURE, Answerer())
+    whole = path.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    for last, expected in ((lines[2].replace(b'"DR"', b"NaN"), "line 3: not a prediction"), (lines[0], "line 3: id")):
+        path.write_bytes(b"".join([*lines[:2], last]))
+        with pytest.raises(UserError, match=expected):
+            write_predictions(path, RECORDS[:3], SIGNATURE, Answerer())
+        assert path.read_bytes() == b"".join([*lines[:2], last])
+
+
+def test_without_locks_the_file_is_written_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    write_predictions(tmp_path / "p.jsonl", RECORDS, SIGNATURE, Answerer())
+    assert len(ids(tmp_path / "p.jsonl")) == len(RECORDS)

@@ -232,7 +232,7 @@ def test_messages_never_quote_a_post(tmp_path: Path) -> None:
         (b"", "holds no rows|needs the columns"),
         (b"query,gpt-3.5-turbo\n", "holds no rows"),
         (b"query,answer\na,b\n", r"needs the columns .*found: answer, query"),
-        (b"query,query\na,b\n", "names query twice"),
+        (b"query,query\na,b\n", "names the column query twice"),
         (b'query,gpt-3.5-turbo\n"Consider this post', "row 1: not valid CSV"),
         (b'query,gpt-3.5-turbo\n"a"b,c\n', "row 1: not valid CSV"),
         (b"query,gpt-3.5-turbo\na\0,b\n", "line 2: holds a NUL byte"),
@@ -262,7 +262,7 @@ def test_a_malformed_file_is_one_clear_line(tmp_path: Path, content: bytes, word
         ('{"dataset": "DR", "post": 3, "label": "yes"}', "post must be a text, not int"),
         ('{"dataset": "DR", "post": "p", "label": "yes", "explantion": "e"}', "did you mean explanation"),
         ('{"dataset": "DR", "post": "p", "label": "yes", "split": "tset"}', "unknown split 'tset'"),
-        ('{"dataset": "DR", "post": "\\ud800", "label": "yes"}', "lone surrogate"),
+        ('{"dataset": "DR", "post": "\\ud800", "label": "yes"}', "half of a surrogate pair"),
         ('{"dataset": "DR", "label": "yes"}', "post is missing"),
     ],
 )

@@ -1,6 +1,7 @@
 """What is written is read back equal."""
 
 import json
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,9 +13,10 @@ from mentallama_jax.errors import UserError
 from mentallama_jax.imhi.readers import read_records
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.imhi.tasks import TASKS
-from mentallama_jax.imhi.writers import write_queries, write_records
+from mentallama_jax.imhi.writers import write_queries, write_records, write_release
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
+sources = st.sampled_from(["", "reddit", "my data/DR train.csv:17", "x" * 200])
 cells = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30)
 
 
@@ -29,7 +31,7 @@ def records(draw: st.DrawFn, name: str | None = None, text: st.SearchStrategy[st
         explanation=draw(text),
         aspect=draw(st.sampled_from(task.aspects or ("",))),
         split=draw(st.sampled_from(["train", "val", "test", ""])),
-        source=draw(text),
+        source=draw(sources),
         original_label=draw(st.sampled_from(["", *task.labels])),
     )
 
@@ -62,6 +64,40 @@ def test_released_layouts_carry_post_label_and_explanation(
     back = read_records([path], strict=True).records
     expected = [(record.post, record.label, record.explanation.strip(), record.aspect) for record in found]
     assert [(record.post, record.label, record.explanation, record.aspect) for record in back] == expected
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    found=st.lists(records("IRF", texts), min_size=1, max_size=2),
+    times=st.sampled_from([1, 140_000]),
+)
+def test_a_released_folder_is_read_back_or_not_written(tmp_path: Path, found: list[Record], times: int) -> None:
+    folder = Path(tempfile.mkdtemp(dir=tmp_path)) / "release"
+    found = [replace(record, post=record.post * times, split=record.split or "train") for record in found]
+    if any("\0" in record.post + record.explanation for record in found):
+        with pytest.raises(UserError, match="NUL character"):
+            write_release(folder, found)
+        assert not folder.exists()
+        return
+    write_release(folder, found)
+    expected = sorted((record.post, record.label, record.explanation.strip(), record.split) for record in found)
+    for source in (folder, *folder.glob("*/*complete*")):
+        back = read_records([source], strict=True).records
+        kept = [(record.post, record.label, record.explanation, record.split) for record in back]
+        splits = {record.split for record in back}
+        assert sorted(kept) == [row for row in expected if row[3] in splits]
+
+
+def test_records_without_gold_are_written_where_they_can_be_read_back(tmp_path: Path) -> None:
+    found = [Record("a", "DR", "p", split="test"), Record("b", "DR", "q", "yes", split="test")]
+    for name in ("rows.jsonl", "rows.parquet"):
+        write_records(tmp_path / name, found)
+        assert [record.label for record in read_records([tmp_path / name], need_labels=False).records] == ["", "yes"]
+        (problem,) = read_records([tmp_path / name]).problems
+        assert problem.reason == "label is missing"
+    with pytest.raises(UserError, match=r"^a: has no label"):
+        write_release(tmp_path / "release", found)
+    assert not (tmp_path / "release").exists()
 
 
 def test_a_line_of_jsonl_has_every_key(tmp_path: Path) -> None:

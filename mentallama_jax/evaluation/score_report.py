@@ -1,18 +1,20 @@
 """Scores as a table in the terminal, as `scores.json`, and as drawn confusion matrices."""
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mentallama_jax.evaluation.bootstrap import FEW_POSTS, Difference
 from mentallama_jax.evaluation.comparison import Comparison
 from mentallama_jax.evaluation.correctness import DatasetScores, Scores, Summary
-from mentallama_jax.evaluation.statistics import Difference
 from mentallama_jax.files import atomic_open, write_json
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 _INCHES_PER_CLASS = 0.62
+_SHOWN_ROWS = 5
 
 
 def write_report(folder: Path, scores: Scores, comparison: Comparison | None = None) -> list[Path]:
@@ -30,19 +32,58 @@ def write_report(folder: Path, scores: Scores, comparison: Comparison | None = N
 
 def score_table(scores: Scores) -> "Table":
     """The scores of each data set, of the pool and their mean, as a rich table (in %)."""
-    headings = ("rows", "acc.", "weighted\nF1", "95 %", "majority\nF1", "macro\nF1", "unparsed")
+    upstream = any(summary.as_upstream for summary in scores.datasets.values())
+    unread = "out of\ndomain" if upstream else "unparsed"
+    headings = ("rows", "acc.", "weighted\nF1", "95 %", "majority\nF1", "macro\nF1", unread)
     table = _table(f"Correctness in %, reader {scores.signature['reader']}", headings)
     for name, summary in scores.datasets.items():
-        table.add_row(name, *_cells(summary))
+        count = summary.as_upstream.out_of_domain if summary.as_upstream else summary.unparsed
+        table.add_row(name, *_cells(summary, count))
         for aspect, of_aspect in (summary.per_aspect or {}).items():
-            table.add_row(f"- {aspect}", *_cells(of_aspect), style="dim")
+            table.add_row(f"- {aspect}", *_cells(of_aspect, "" if upstream else of_aspect.unparsed), style="dim")
     if len(scores.datasets) > 1:
         table.add_section()
-        table.add_row("pooled", *_cells(scores.pooled))
+        counts = [summary.as_upstream.out_of_domain for summary in scores.datasets.values() if summary.as_upstream]
+        table.add_row("pooled", *_cells(scores.pooled, sum(counts) if upstream else scores.pooled.unparsed))
         mean = {metric: _percent(value) for metric, value in scores.mean_over_datasets.items()}
         f1s = (mean["weighted_f1"], "", mean["majority_weighted_f1"], mean["macro_f1"])
         table.add_row("mean", "", mean["accuracy"], *f1s, "")
     return table
+
+
+def notes(scores: Scores) -> list[str]:
+    """What to know besides the table, each in one line: rows and files not scored, few posts, the released scorer."""
+    said = [f"passed over {name}" for name in scores.signature["passed_over"]]
+    left_out = scores.signature["left_out"]
+    if left_out:
+        shown = "; ".join(f"{row['file']}, row {row['row']}: {row['reason']}" for row in left_out[:_SHOWN_ROWS])
+        more = f"; and {len(left_out) - _SHOWN_ROWS} more in scores.json" if len(left_out) > _SHOWN_ROWS else ""
+        what = "row is not scored, as its" if len(left_out) == 1 else "rows are not scored, as their"
+        said.append(f"{len(left_out)} {what} gold cannot be read: {shown}{more}")
+    few = [f"{name} ({each.posts})" for name, each in scores.datasets.items() if each.warning]
+    if few:
+        said.append(f"* fewer than {FEW_POSTS} posts, so the interval may be too narrow: {', '.join(few)}")
+    for name, each in scores.datasets.items():
+        said += _of_the_released_scorer(name, each)
+    return said
+
+
+def _of_the_released_scorer(name: str, scores: DatasetScores) -> Iterator[str]:
+    counts = scores.as_upstream
+    if counts is None:
+        return
+    if counts.fails_on:
+        yield (
+            f"{name}: the released scorer fails on this data set and gives no figures, as it cannot read the gold of "
+            f"{_rows(counts.fails_on)}; the figures here are of all rows, read as it reads outputs"
+        )
+    if counts.leaves_out:
+        what = f"leaves out {_rows(counts.leaves_out)}, as it cannot read their gold; here they are scored"
+        yield f"{name}: the released scorer {what}"
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count} rows"
 
 
 def comparison_table(comparison: Comparison) -> "Table":
@@ -98,23 +139,25 @@ def _table(title: str, headings: tuple[str, ...]) -> "Table":
     return table
 
 
-def _cells(summary: Summary) -> list[str]:
+def _cells(summary: Summary, unread: object) -> list[str]:
     low, high = summary.weighted_f1_interval
+    mark = "*" if summary.warning else ""
     return [
         str(summary.n),
         _percent(summary.accuracy),
         _percent(summary.weighted_f1),
-        f"{_percent(low)}-{_percent(high)}",
+        f"{_percent(low)}-{_percent(high)}{mark}",
         _percent(summary.majority_weighted_f1),
         _percent(summary.macro_f1),
-        str(summary.unparsed),
+        str(unread),
     ]
 
 
 def _difference_cells(difference: Difference) -> list[str]:
     low, high = difference.interval
     clear = "yes" if low > 0 or high < 0 else "no"
-    return [f"{100 * difference.difference:+.1f}", f"{100 * low:+.1f} to {100 * high:+.1f}", clear]
+    mark = "*" if difference.warning else ""
+    return [f"{100 * difference.difference:+.1f}", f"{100 * low:+.1f} to {100 * high:+.1f}{mark}", clear]
 
 
 def _percent(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""A predictions file that survives being stopped: rows appended batch by batch, gone on with, ordered at the end."""
+"""A predictions file that survives being stopped: rows are appended batch by batch, and ordered at the end."""
 
 import fcntl
 import hashlib
@@ -16,13 +16,15 @@ import numpy as np
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.files import write_jsonl
-from mentallama_jax.generation.answers import Prediction
+from mentallama_jax.foreign import parse_json, reading, shown, shown_cell
+from mentallama_jax.imhi.predictions import Prediction, parse_prediction
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.models.llama import Params
 
 MAY_DIFFER = ("model", "revision", "sources", "versions")
 """Keys of the signature that going on does not compare: what they name is compared by its fingerprint."""
 
+_LONGEST_VALUE = 80
 _SAMPLE = 4096
 """Numbers of each tensor that the fingerprint of weights looks at."""
 
@@ -82,10 +84,10 @@ def write_predictions(
             with path.open("ab", buffering=0) as stream:
                 for rows in answer(left):
                     _append(stream, rows, path)
-                    done |= {row["id"]: row for row in rows}
+                    done |= {row.id: row for row in rows}
                     on_batch(rows)
         predictions = [done[record.id] for record in records]
-        write_jsonl(path, predictions)
+        write_jsonl(path, (row.to_json() for row in predictions))
         return predictions
 
 
@@ -110,7 +112,7 @@ def params_fingerprint(params: Params) -> str:
 
 
 def _append(stream: FileIO, rows: Sequence[Prediction], path: Path) -> None:
-    rest = memoryview("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
+    rest = memoryview("".join(row.to_line() for row in rows).encode())
     try:
         while rest:
             rest = rest[stream.write(rest) :]
@@ -129,8 +131,10 @@ def _locked(path: Path) -> Iterator[None]:
     with signature_path(path).open("a") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise UserError(f"{path}: another process is writing it; wait for it, or name another file") from None
+        except OSError:
+            pass  # a file system without locks: nothing tells whether another process writes
         yield
 
 
@@ -139,12 +143,9 @@ def _check_signature(path: Path, signature: Mapping[str, Any]) -> None:
     beside = signature_path(path)
     now = json.loads(json.dumps(signature))
     if _holds_rows(path):
-        try:
-            before = json.loads(beside.read_text(encoding="utf-8"))
-        except ValueError:
-            raise UserError(f"{beside}: damaged, so {path.name} cannot be gone on with; name another file") from None
+        before = _read_signature(path)
         differences = [
-            f"{key} was {before.get(key)}, is {now.get(key)}"
+            f"{_brief(key)} was {_brief(before.get(key))}, is {_brief(now.get(key))}"
             for key in sorted((before.keys() | now.keys()) - set(MAY_DIFFER))
             if before.get(key) != now.get(key)
         ]
@@ -162,6 +163,23 @@ def _check_signature(path: Path, signature: Mapping[str, Any]) -> None:
         os.fsync(stream.fileno())
 
 
+def _read_signature(path: Path) -> dict[str, Any]:
+    beside = signature_path(path)
+    try:
+        with reading(beside, "JSON"):
+            before = parse_json(beside.read_bytes(), beside)
+        if not isinstance(before, dict):
+            raise UserError(f"{beside}: expected a JSON object, found {type(before).__name__}")
+    except UserError as error:
+        raise UserError(f"{error}; it is damaged, so {path.name} cannot be continued; name another file") from None
+    return before
+
+
+def _brief(value: Any) -> str:
+    text = str(value)
+    return text if text.isprintable() and len(text) <= _LONGEST_VALUE else shown(text, _LONGEST_VALUE)
+
+
 def _read_done(path: Path) -> dict[str, Prediction]:
     """The rows at hand by id; a last line that was cut off is removed from the file."""
     if not path.exists():
@@ -170,15 +188,17 @@ def _read_done(path: Path) -> dict[str, Prediction]:
     with path.open("r+b") as stream:
         whole = 0
         for number, line in enumerate(stream, start=1):
-            try:
-                if not line.endswith(b"\n"):
-                    raise ValueError("cut off")
-                row = json.loads(line)
-                done[row["id"]] = row
-            except (ValueError, KeyError, TypeError):
-                if stream.read(1):
-                    raise UserError(f"{path}, line {number}: not a prediction; name another file") from None
+            if not line.endswith(b"\n"):
                 stream.truncate(whole)
                 break
+            place = f"{path}, line {number}"
+            try:
+                row = parse_prediction(line, place)
+            except UserError as error:
+                what = str(error).removeprefix(f"{place}: ")
+                raise UserError(f"{place}: not a prediction ({what}); name another file") from None
+            if row.id in done:
+                raise UserError(f"{place}: id {shown_cell(row.id)} stands in an earlier line too; name another file")
+            done[row.id] = row
             whole += len(line)
     return done

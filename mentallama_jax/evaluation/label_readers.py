@@ -1,0 +1,36 @@
+"""Which label an output states: the ways to read it, chosen by name in one place.
+
+A reader is a function of the output's text, the data set and the aspect asked about ("" where it is not known). It
+returns a canonical label of the data set, or None where the output states none. A new way of reading is a new entry in
+`READERS`, or a function that is passed in place of a name.
+"""
+
+from collections.abc import Callable, Mapping
+
+from mentallama_jax.imhi.labels import read_label
+from mentallama_jax.imhi.tasks import Task
+from mentallama_jax.imhi.upstream import upstream_label
+
+LabelReader = Callable[[str, Task, str], str | None]
+
+RULES = "templates+words"
+AS_UPSTREAM = "as-upstream"
+
+
+def _as_upstream(text: str, task: Task, aspect: str) -> str:
+    return upstream_label(text, task)
+
+
+READERS: Mapping[str, LabelReader] = {RULES: read_label, AS_UPSTREAM: _as_upstream}
+"""`templates+words` reads the whole output; `as-upstream` is the released rule scorer, default class and all."""
+
+
+def label_reader(which: str | LabelReader) -> tuple[str, LabelReader]:
+    """The name of a reader and the reader itself, given either.
+
+    Raises:
+        KeyError: no reader has this name.
+    """
+    if isinstance(which, str):
+        return which, READERS[which]
+    return getattr(which, "__name__", type(which).__name__), which

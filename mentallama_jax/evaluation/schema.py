@@ -1,0 +1,65 @@
+"""The layout of `scores.json`, documented in one place.
+
+Version 1 had no `schema_version`, counted `unparsed` as a class of macro F1, and had the interval of weighted F1 alone.
+A reader of the file ignores keys that it does not know; the version rises when a key changes its meaning or goes.
+"""
+
+from collections.abc import Mapping
+
+SCHEMA_VERSION = 2
+
+_SUMMARY = {
+    "n": "rows that were scored",
+    "posts": "different posts among them; intervals are over posts",
+    "accuracy": "share of right rows",
+    "accuracy_interval": "its lower and upper end",
+    "weighted_f1": "mean of the F1 of the labels, weighed by their gold rows; the headline figure",
+    "weighted_f1_interval": "its lower and upper end",
+    "macro_f1": "plain mean of the F1 of the labels that occur in gold or prediction",
+    "macro_f1_interval": "its lower and upper end",
+    "interval_methods": "metric -> `bootstrap` or `exact`",
+    "warning": "what to mind of the intervals; null where there is nothing",
+    "unparsed": "rows whose output states no readable label; all of them are wrong",
+    "majority_weighted_f1": "weighted F1 of always answering the commonest gold label",
+}
+_DATASET = _SUMMARY | {
+    "per_class": "label -> `precision`, `recall`, `f1`, `support` (gold rows)",
+    "per_aspect": "aspect -> the keys of `pooled`; null where there are no aspects or rows do not tell theirs",
+    "confusion": "gold label -> label read, or `unparsed` -> rows",
+    "left_out": "rows besides these `n` whose gold states no label",
+    "as_upstream": "null, or of the released scorer: `out_of_domain` (outputs that it counts as such), `fails_on` "
+    "(rows whose gold makes it fail on the data set), `leaves_out` (rows that it leaves out)",
+}
+_DIFFERENCE = {
+    "difference": "weighted F1 of these predictions less that of the others",
+    "interval": "its lower and upper end, from the same posts drawn for both",
+    "warning": "what to mind of the interval; null where there is nothing",
+}
+_SIGNATURE = {
+    "predictions": "each file read: `file` and `sha256`",
+    "passed_over": "what stood beside the files read and is no predictions",
+    "left_out": "each row that is not scored: `dataset`, `file`, `row`, `reason`",
+    "generation": "how the predictions were made: the `.meta.json` beside them; null where there is none",
+    "gold": "where the gold labels come from",
+    "posts": "how posts are known",
+    "reader": "how labels were read from outputs",
+    "bootstrap": "`resamples`, `seed` and `confidence` of the intervals",
+    "definitions": "figure -> its definition",
+    "versions": "package -> version",
+}
+
+FIELDS: Mapping[str, str | Mapping[str, str]] = {
+    "schema_version": f"{SCHEMA_VERSION}",
+    "datasets": _DATASET,
+    "pooled": _SUMMARY,
+    "mean_over_datasets": "metric -> plain mean over data sets",
+    "signature": _SIGNATURE,
+    "comparison": {
+        "metric": "what is compared",
+        "datasets": "data set -> " + ", ".join(f"`{key}` ({what})" for key, what in _DIFFERENCE.items()),
+        "pooled": "the same of all rows together",
+        "other": "the signature of the other predictions",
+    },
+}
+"""Key -> its meaning, or its own keys. Under `datasets` the keys stand below the name of each data set. Scores are
+fractions of 1. `comparison` is there only where two sets of predictions were compared."""

@@ -1,0 +1,238 @@
+"""Intervals: against closed forms, against the truth in simulations, and never without width."""
+
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import stdtrit
+
+from mentallama_jax.evaluation.bootstrap import (
+    Bootstrap,
+    bootstrap_interval,
+    bootstrap_intervals,
+    few_posts,
+    mean_score,
+    paired_bootstrap,
+    row_scores,
+)
+from mentallama_jax.evaluation.exact import clopper_pearson, effective_number
+from mentallama_jax.evaluation.f1 import Tally, accuracy, macro_f1, tally, weighted_f1
+
+SEARCHES = 3000
+
+
+def counts(gold, predicted, posts=None, classes="") -> Tally:
+    posts = posts or [str(row) for row in range(len(gold))]
+    return tally(gold, predicted, posts, list(classes) or sorted({*gold, *predicted} - {"unparsed"}))
+
+
+METRICS = {"accuracy": accuracy, "weighted_f1": weighted_f1, "macro_f1": macro_f1}
+
+
+def intervals(sums, **settings):
+    found = bootstrap_intervals(sums, METRICS, Bootstrap(resamples=200, **settings))
+    return {name: found[name] for name in METRICS}
+
+
+def test_all_right_and_none_right_are_exact():
+    gold = ["yes", "no"] * 10
+    for name, interval in intervals(counts(gold, gold)).items():
+        assert interval.ends == pytest.approx((0.025 ** (1 / 20), 1.0)), name
+        assert interval.method == "exact"
+    swapped = ["no", "yes"] * 10
+    for name, interval in intervals(counts(gold, swapped)).items():
+        assert interval.ends == pytest.approx((0.0, 1 - 0.025 ** (1 / 20))), name
+    # Where nothing was read, precision would be perfect: with a chance r of being read, F1 is 2r / (1 + r).
+    chance = 1 - 0.025 ** (1 / 20)
+    unread = intervals(counts(gold, ["unparsed"] * 20, classes=["yes", "no"]))
+    assert unread["accuracy"].high == pytest.approx(chance)
+    assert unread["weighted_f1"].high == pytest.approx(2 * chance / (1 + chance))
+
+
+def test_a_rare_class_makes_macro_f1_uncertain_though_all_is_right():
+    gold = ["a"] * 97 + ["b"] * 97 + ["c"] * 3
+    found = intervals(counts(gold, gold))
+    assert found["accuracy"].low == found["weighted_f1"].low == pytest.approx(0.025 ** (1 / 197))
+    # Three posts of c: they may be right as seldom as 0.025^(1/3), F1 then 2r / (1 + r); its errors cost others a bit.
+    chance = 0.025 ** (1 / 3)
+    assert found["macro_f1"].low == pytest.approx((2 + 2 * chance / (1 + chance)) / 3, abs=0.005)
+
+
+@pytest.mark.parametrize("sizes", [(10, 10), (18, 2), (7, 7, 6), (30, 5, 5, 1)])
+def test_no_population_that_is_possible_has_a_lower_f1_than_the_exact_end(sizes):
+    gold = [label for label, size in zip("abcd", sizes, strict=False) for _ in range(size)]
+    found = intervals(counts(gold, gold))
+    rng = np.random.default_rng(0)
+    support, number = np.array(sizes, float), len(sizes)
+    lowest = dict.fromkeys(METRICS, 1.0)
+    for _ in range(SEARCHES):
+        # Chances by class under which the sample has a probability of 2.5 %, and what errors are taken for.
+        parts = rng.dirichlet(np.full(number, rng.choice([0.1, 1.0, 10.0])))
+        hits = support * np.exp(np.log(0.025) * parts / support)
+        taken_for = (support - hits)[:, None] * rng.dirichlet(np.full(number + 1, rng.choice([0.05, 1.0])), number)
+        np.fill_diagonal(taken_for, 0)
+        population = Tally(hits, hits + taken_for[:, :number].sum(axis=0), support)
+        lowest = {name: min(lowest[name], float(metric(population))) for name, metric in METRICS.items()}
+    assert lowest["accuracy"] >= found["accuracy"].low - 1e-9
+    assert lowest["weighted_f1"] >= found["weighted_f1"].low - 1e-9
+    assert lowest["macro_f1"] >= found["macro_f1"].low - 0.03  # the search is finer than the closed form
+
+
+def test_one_post_says_almost_nothing_whatever_its_rows():
+    gold, posts = ["yes"] * 5, ["p"] * 5
+    for right in range(6):
+        predicted = ["yes"] * right + ["unparsed"] * (5 - right)
+        for interval in intervals(counts(gold, predicted, posts, ["yes"])).values():
+            assert interval.method == "exact"
+            assert interval.high - interval.low > 0.9
+
+
+def test_posts_that_are_all_alike_have_an_interval_too():
+    gold, predicted = ["yes", "yes"] * 3, ["yes", "unparsed"] * 3
+    found = intervals(counts(gold, predicted, ["p", "p", "q", "q", "r", "r"], ["yes"]))
+    assert found["accuracy"].ends == pytest.approx(clopper_pearson(0.5, 3, 0.95))
+
+
+@pytest.mark.parametrize(("hits", "rows", "expected"), [(17, 20, (0.621073, 0.967929)), (0, 20, (0, 0.168433))])
+def test_exact_intervals_are_those_of_published_tables(hits, rows, expected):
+    assert clopper_pearson(hits / rows, rows, 0.95) == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_effective_number_is_that_of_posts():
+    assert effective_number(np.full(30, 6.0)) == pytest.approx(30)
+    assert effective_number(np.array([100.0, 1.0, 1.0])) == pytest.approx(102**2 / 10002)
+
+
+def test_macro_f1_keeps_its_classes_in_draws_that_lack_one():
+    # Of c nothing is right. Draws without c must not count as if there were two classes, which would reach 1.
+    gold = ["a"] * 97 + ["b"] * 97 + ["c"] * 3
+    wrong = ["a"] * 97 + ["b"] * 97 + ["unparsed"] * 3
+    low, high = bootstrap_interval(counts(gold, wrong), macro_f1, Bootstrap()).ends
+    assert low < 2 / 3 < high < 0.75
+    # Of c all is right, and a little is wrong elsewhere: draws without c must not fall to two thirds.
+    almost = ["b"] * 2 + gold[2:]
+    low, high = bootstrap_interval(counts(gold, almost), macro_f1, Bootstrap()).ends
+    assert 0.97 < low < high <= 1
+
+
+LABELS = st.sampled_from("abc")
+READ = st.sampled_from(["a", "b", "c", "unparsed"])
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(LABELS, READ, st.sampled_from("pqrst")), min_size=1, max_size=30))
+def test_no_interval_is_without_width(rows):
+    gold, predicted, posts = (list(column) for column in zip(*rows, strict=True))
+    sums = tally(gold, predicted, posts, list("abc"))
+    for name, interval in intervals(sums, seed=1).items():
+        assert 0 <= interval.low < interval.high <= 1, name
+    low, high = paired_bootstrap(sums, sums, weighted_f1, Bootstrap(resamples=50)).interval
+    assert -1 <= low < 0 < high <= 1
+
+
+@pytest.mark.parametrize(("posts", "rows", "least"), [(10, 1, 0.95), (10, 6, 0.90), (20, 6, 0.92), (60, 6, 0.92)])
+def test_intervals_hold_the_truth_as_often_as_they_say(posts, rows, least):
+    """Rows of a post agree with an ICC of 0.5. Plain percentiles hold it in 0.80 of samples of 10 posts of 6 rows."""
+    truth, held, samples = 0.8, 0, 400
+    rng = np.random.default_rng(0)
+    names = np.repeat(np.arange(posts).astype(str), rows).tolist()
+    for seed in range(samples):
+        chance = rng.beta(truth, 1 - truth, size=posts)
+        scores = (rng.random((posts, rows)) < chance[:, None]).ravel().astype(float)
+        interval = bootstrap_interval(row_scores(scores.tolist(), names), mean_score, Bootstrap(300, seed))
+        held += interval.low <= truth <= interval.high
+    assert held / samples >= least
+
+
+def test_few_posts_are_warned_about():
+    assert few_posts(20) is None
+    assert "19 posts are few" in few_posts(19)
+
+
+def test_twenty_thousand_rows_take_seconds():
+    rng = np.random.default_rng(0)
+    gold = rng.choice(["a", "b", "c", "d"], 20_000).tolist()
+    predicted = np.where(rng.random(20_000) < 0.8, gold, "a").tolist()
+    started = time.process_time()
+    bootstrap_intervals(counts(gold, predicted), METRICS, Bootstrap(resamples=1000))
+    assert time.process_time() - started < 10
+
+
+def test_scores_by_row_are_bootstrapped_as_counts_are():
+    rng = np.random.default_rng(0)
+    gold = rng.choice(["a", "b"], 120).tolist()
+    predicted = rng.choice(["a", "b"], 120).tolist()
+    posts = [str(row // 4) for row in range(120)]
+    right = [float(one == other) for one, other in zip(gold, predicted, strict=True)]
+    by_row, by_class = row_scores(right, posts), counts(gold, predicted, posts)
+    assert float(mean_score(by_row.total())) == pytest.approx(float(accuracy(by_class.total())))
+    expected = bootstrap_interval(by_class, accuracy, Bootstrap())
+    assert bootstrap_interval(by_row, mean_score, Bootstrap()).ends == pytest.approx(expected.ends)
+    better = row_scores([1.0] * 120, posts)
+    assert paired_bootstrap(better, by_row, mean_score, Bootstrap()).interval[0] > 0
+
+
+def test_scores_that_never_vary_have_the_width_of_their_bounds():
+    alike = row_scores([3.0] * 8, [str(row) for row in range(8)], bounds=(1.0, 5.0))
+    low, high = bootstrap_interval(alike, mean_score, Bootstrap()).ends
+    assert (low, high) == pytest.approx(tuple(1 + 4 * end for end in clopper_pearson(0.5, 8, 0.95)))
+    endless = row_scores([3.0] * 8, ["p"] * 8, bounds=(-np.inf, np.inf))
+    assert bootstrap_interval(endless, mean_score, Bootstrap()).ends == (-np.inf, np.inf)
+
+
+def test_answers_that_never_differ_may_differ_by_what_so_few_posts_allow():
+    rows = counts(["yes", "no"] * 10, ["yes"] * 20)
+    share = 1 - 0.025 ** (1 / 20)
+    found = paired_bootstrap(rows, rows, weighted_f1, Bootstrap())
+    assert (found.difference, *found.interval) == pytest.approx((0, -share, share))
+
+
+def test_interval_of_a_share_is_that_of_its_normal_approximation():
+    gold = ["yes"] * 400
+    half_right = counts(gold, ["yes", "no"] * 200)
+    low, high = bootstrap_interval(half_right, accuracy, Bootstrap(resamples=4000)).ends
+    margin = 1.96 * np.sqrt(0.25 / 400)
+    assert (low, high) == pytest.approx((0.5 - margin, 0.5 + margin), abs=0.006)
+
+
+def test_posts_and_not_rows_are_drawn():
+    gold = ["yes"] * 400
+    predicted = (["yes"] * 10 + ["no"] * 10) * 20
+    by_row = bootstrap_interval(counts(gold, predicted), accuracy, Bootstrap())
+    by_post = bootstrap_interval(counts(gold, predicted, [str(row // 10) for row in range(400)]), accuracy, Bootstrap())
+    # Ten rows that stand and fall together: the interval is sqrt(10) times as wide, and wider still as posts are few.
+    few, many = (stdtrit(n - 1, 0.975) * np.sqrt(n / (n - 1)) for n in (40, 400))
+    expected = np.sqrt(10) * few / many
+    assert (by_post.high - by_post.low) / (by_row.high - by_row.low) == pytest.approx(expected, rel=0.1)
+
+
+def test_intervals_repeat_with_their_seed_and_blocks_of_draws_do_not_show(monkeypatch):
+    rows = counts(["yes", "no"] * 30, ["yes"] * 60)
+    whole = bootstrap_interval(rows, weighted_f1, Bootstrap(resamples=500))
+    assert whole == bootstrap_interval(rows, weighted_f1, Bootstrap(resamples=500))
+    assert whole != bootstrap_interval(rows, weighted_f1, Bootstrap(resamples=500, seed=1))
+    monkeypatch.setattr("mentallama_jax.evaluation.bootstrap._DRAWS_AT_ONCE", 700)
+    assert whole == bootstrap_interval(rows, weighted_f1, Bootstrap(resamples=500))
+
+
+def test_paired_differences_are_tighter_than_unpaired_and_antisymmetric():
+    gold = ["yes", "no"] * 100
+    good = ["yes", "no"] * 80 + ["no", "yes"] * 20
+    worse = good[:-20] + ["no", "yes"] * 10
+    worse[:10] = ["no", "yes"] * 5
+    first, second = counts(gold, good), counts(gold, worse)
+    paired = paired_bootstrap(first, second, accuracy, Bootstrap())
+    assert paired.difference == pytest.approx(10 / 200)
+    assert paired.interval[0] > 0
+    low, high = bootstrap_interval(first, accuracy, Bootstrap()).ends
+    assert paired.interval[1] - paired.interval[0] < high - low
+    back = paired_bootstrap(second, first, accuracy, Bootstrap())
+    assert back.difference == -paired.difference
+    assert back.interval == pytest.approx((-paired.interval[1], -paired.interval[0]))
+
+
+def test_pairs_need_the_same_posts():
+    with pytest.raises(ValueError, match="2 posts against 1"):
+        paired_bootstrap(counts(["a", "b"], ["a", "b"]), counts(["a"], ["a"]), accuracy, Bootstrap())

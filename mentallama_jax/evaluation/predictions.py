@@ -117,6 +117,10 @@ def _jsonl_rows(path: AnyPath) -> Iterator[Prediction]:
             raise UserError(f"{where}: has no {', '.join(missing)}; expected a line that `mentallama generate` wrote")
         texts = {key: _text(row, key, where) for key in _JSONL_KEYS}
         task = _task(texts["dataset"], where)
+        if not texts["label"]:
+            raise UserError(
+                f"{where}: has no gold label: its post was answered without one, so there is nothing to score"
+            )
         if texts["label"] not in task.labels:
             raise UserError(f"{where}: {texts['label']!r} is not a label of {task.name} ({', '.join(task.labels)})")
         aspect = _aspect(row, task, where)

@@ -220,7 +220,7 @@ def _prediction(record: Record, prompt: Encoded) -> Prediction:
         "split": record.split,
         "post_id": record.post_id,
         "label": record.label,
-        "goldens": instruction_response(record),
+        "goldens": instruction_response(record) if record.label else "",
         "prompt_truncated": prompt.truncated,
     }
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.storage import local_path
+from mentallama_jax.storage import expanded, local_path
 
 if TYPE_CHECKING:
     from mentallama_jax.imhi.mixture import Forbidden
@@ -111,7 +111,9 @@ def _parser(subparsers: Any, name: str, summary: str, description: str, epilog: 
 
 
 def _add_check(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("sources", metavar="PATHS", nargs="+", help="sources, as `mentallama data --help` tells")
+    parser.add_argument(
+        "sources", type=expanded, metavar="PATHS", nargs="+", help="sources, as `mentallama data --help` tells"
+    )
     parser.add_argument("--strict", action="store_true", help="exit with status 1 if a row cannot be read")
     parser.add_argument(
         "--repair", action="store_true", help="undo mojibake first: what would `convert --repair` leave?"
@@ -121,6 +123,7 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--tokenizer",
+        type=expanded,
         metavar="T",
         help="measure tokens with it: a folder, .gguf file, hub id or `sample` (default: no)",
     )
@@ -134,7 +137,7 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_build(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("raw", metavar="RAW", help="the table")
+    parser.add_argument("raw", type=expanded, metavar="RAW", help="the table")
     parser.add_argument("--dataset", metavar="NAME", required=True, help="whose question is asked, such as DR or SAD")
     parser.add_argument("--split", metavar="SPLIT", default="", help="train, val or test, for rows that do not say")
     parser.add_argument("--aspect", metavar="ASPECT", default="", help="of MultiWD or IRF, for rows that do not say")
@@ -143,7 +146,9 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_convert(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("sources", metavar="SOURCES", nargs="+", help="sources, as `mentallama data --help` tells")
+    parser.add_argument(
+        "sources", type=expanded, metavar="SOURCES", nargs="+", help="sources, as `mentallama data --help` tells"
+    )
     parser.add_argument("--split", metavar="SPLIT", default="", help="write only train, val or test (default: all)")
     parser.add_argument(
         "--datasets", metavar="NAME", nargs="+", default=["all"], help="data sets to take (default: all that are there)"
@@ -161,7 +166,12 @@ def _add_convert(parser: argparse.ArgumentParser) -> None:
         help="leave out the four data sets that the paper holds out: dreaddit, T-SID, CAMS and IRF (IMHI-general)",
     )
     parser.add_argument(
-        "--drop-posts-in", metavar="SOURCE", nargs="+", default=[], help="leave out rows whose post is in these too"
+        "--drop-posts-in",
+        type=expanded,
+        metavar="SOURCE",
+        nargs="+",
+        default=[],
+        help="leave out rows whose post is in these too",
     )
     parser.add_argument(
         "--weights",

@@ -10,7 +10,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.storage import as_path, local_path
+from mentallama_jax.storage import as_path, expanded, local_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -71,10 +71,14 @@ def add_parser(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("model", metavar="MODEL", help="run directory, Hugging Face folder, hub id or .gguf file")
+    add("model", type=expanded, metavar="MODEL", help="run directory, Hugging Face folder, hub id or .gguf file")
     asked = parser.add_mutually_exclusive_group(required=True)
     asked.add_argument(
-        "--data", nargs="+", metavar="SOURCE", help="files, folders, `sample`; SOURCE:test takes a split; needs --out"
+        "--data",
+        nargs="+",
+        type=expanded,
+        metavar="SOURCE",
+        help="files, folders, `sample`; SOURCE:test takes a split; needs --out",
     )
     asked.add_argument("--post", metavar="TEXT", help="one post; needs --task; the answer is printed")
     add("--task", metavar="NAME", help="ask the question of this data set about posts that belong to none")

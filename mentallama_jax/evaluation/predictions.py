@@ -8,8 +8,9 @@ from typing import Any
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.files import read_jsonl
+from mentallama_jax.foreign import shown_cell
 from mentallama_jax.imhi.gold import read_gold
-from mentallama_jax.imhi.tables import read_table
+from mentallama_jax.imhi.tables import read_table, shown_columns
 from mentallama_jax.imhi.tasks import Task, task_named
 from mentallama_jax.storage import AnyPath
 
@@ -122,7 +123,9 @@ def _jsonl_rows(path: AnyPath) -> Iterator[Prediction]:
                 f"{where}: has no gold label: its post was answered without one, so there is nothing to score"
             )
         if texts["label"] not in task.labels:
-            raise UserError(f"{where}: {texts['label']!r} is not a label of {task.name} ({', '.join(task.labels)})")
+            raise UserError(
+                f"{where}: {shown_cell(texts['label'])} is not a label of {task.name} ({', '.join(task.labels)})"
+            )
         aspect = _aspect(row, task, where)
         yield Prediction(texts["id"], task.name, aspect, texts["post_id"], texts["label"], texts["generated_text"])
 
@@ -160,7 +163,7 @@ def _read_csvs(files: list[AnyPath]) -> Predictions:
         table = read_table(file)
         missing = [column for column in _CSV_COLUMNS if column not in table.columns]
         if missing:
-            found = ", ".join(table.columns) or "none"
+            found = shown_columns(table.columns)
             raise UserError(f"{file}: has no column {', '.join(missing)} (found: {found})")
         if table.problems:
             raise UserError(str(table.problems[0]))
@@ -185,7 +188,9 @@ def _unique(rows: Iterator[Prediction], path: AnyPath) -> tuple[Prediction, ...]
     kept = []
     for number, row in enumerate(rows, start=1):
         if row.id in seen:
-            raise UserError(f"{path}, row {number}: id {row.id!r} is that of row {seen[row.id]} too; keep one of them")
+            raise UserError(
+                f"{path}, row {number}: id {shown_cell(row.id)} is that of row {seen[row.id]} too; keep one of them"
+            )
         seen[row.id] = number
         kept.append(row)
     return tuple(kept)
@@ -201,7 +206,9 @@ def _task(name: str, where: str) -> Task:
 def _aspect(row: Mapping[str, Any], task: Task, where: str) -> str:
     aspect = row.get("aspect") or ""
     if aspect and aspect not in task.aspects:
-        raise UserError(f"{where}: {aspect!r} is not an aspect of {task.name} ({', '.join(task.aspects) or 'none'})")
+        raise UserError(
+            f"{where}: {shown_cell(aspect)} is not an aspect of {task.name} ({', '.join(task.aspects) or 'none'})"
+        )
     return str(aspect)
 
 

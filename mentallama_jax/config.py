@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.storage import is_remote
+from mentallama_jax.storage import expanded, is_remote
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 PositiveInt = Annotated[int, Field(ge=1)]
 PositiveFloat = Annotated[float, Field(gt=0)]
+Place = Annotated[str, AfterValidator(expanded)]
 Style = Literal["plain", "completion", "llama2-chat", "chatml"]
 Dtype = Literal["float32", "bfloat16"]
 Remat = Literal[
@@ -44,11 +45,11 @@ class Section(BaseModel):
 class ModelSection(Section):
     """Which model, and how it computes."""
 
-    source: str
+    source: Place
     """A preset name, a Hugging Face folder or hub id, a `.gguf` file, or the URL of a folder or file."""
     revision: str | None = None
     """Branch, tag or commit of a hub id."""
-    tokenizer: str | None = None
+    tokenizer: Place | None = None
     """Folder or hub id of the tokenizer; by default the one that comes with `source`."""
     weights: Literal["pretrained", "random"] = "pretrained"
     """`random` starts from the initialiser: the only choice for a preset without a folder."""
@@ -65,15 +66,15 @@ class ModelSection(Section):
 class DataSection(Section):
     """Which rows, rendered how, laid out how."""
 
-    train: tuple[str, ...]
+    train: tuple[Place, ...]
     """Files, folders or URLs of records; `sample` is the bundled sample."""
-    validation: tuple[str, ...] = ()
+    validation: tuple[Place, ...] = ()
     """Files or folders of records for the validation loss."""
     datasets: tuple[str, ...] = ("all",)
     """Data sets to take: names, or `all`."""
     exclude: tuple[str, ...] = ()
     """Data sets to leave out, such as the held-out tasks of the paper."""
-    drop_posts_in: tuple[str, ...] = ()
+    drop_posts_in: tuple[Place, ...] = ()
     """Files or folders whose posts must not occur in training (leak control of held-out tasks)."""
     weights: dict[str, PositiveFloat] = Field(default_factory=dict)
     """Data set -> how many times its rows are seen per epoch (fractions sample); 1 where absent."""
@@ -89,7 +90,7 @@ class DataSection(Section):
     """Undo UTF-8 that was read as MacRoman, where it round-trips."""
     strict: bool = False
     """Fail on the first bad row in place of skipping, counting and reporting it."""
-    cache_dir: str = ".cache/tokens"
+    cache_dir: Place = ".cache/tokens"
     """Where tokenised examples are kept, keyed by content."""
 
 
@@ -121,7 +122,7 @@ class OptimizerSection(Section):
 class TrainingSection(Section):
     """How long, how large, how reproducible."""
 
-    run_dir: str
+    run_dir: Place
     """Where everything of the run goes, a folder or gs://BUCKET/NAME; one run a directory."""
     seed: int = 0
     """Of initialisation, shuffling and sampling."""
@@ -137,7 +138,7 @@ class TrainingSection(Section):
     """Rows that the devices work on at once; an update accumulates as many micro-batches as it needs."""
     log_every: PositiveInt = 1
     """Updates between lines of metrics.jsonl."""
-    compile_cache_dir: str | None = ".cache/xla"
+    compile_cache_dir: Place | None = ".cache/xla"
     """Where compiled programs are kept between runs; null keeps none."""
 
     @model_validator(mode="after")

@@ -205,21 +205,29 @@ def is_remote(place: object) -> bool:
     return _MARK in str(place)
 
 
+def expanded(place: str) -> str:
+    """A place that a user names, with a leading `~` as the home folder: the shell leaves it in `key=~/x` and in YAML.
+
+    Every option and every key that names a place goes through this, `as_path` or `local_path`.
+    """
+    return os.path.expanduser(place)
+
+
 def as_path(place: str | os.PathLike[str]) -> AnyPath:
-    """A path, here or on a bucket."""
-    text = os.fspath(place)
+    """A path, here or on a bucket; `~` is the home folder."""
+    text = expanded(os.fspath(place))
     return RemotePath(text.rstrip("/")) if is_remote(text) else Path(text)
 
 
 def local_path(text: str) -> Path:
-    """A path that has to be here, such as one to write to.
+    """A path that has to be here, such as one to write to; `~` is the home folder.
 
     Raises:
         UserError: it is a URL.
     """
     if is_remote(text):
         raise UserError(f"{text}: has to be on a file system here; copy it from or to the bucket yourself")
-    return Path(text)
+    return Path(expanded(text))
 
 
 def file_sizes(folder: AnyPath) -> dict[str, int]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.storage import local_path
+from mentallama_jax.storage import expanded, local_path
 
 if TYPE_CHECKING:
     from mentallama_jax.config import RunConfig
@@ -47,11 +47,11 @@ def add_parser(subparsers: Any) -> None:
     )
     add = parser.add_argument
     add("what", choices=("step", "generate"), help="the training step, or prefill and decode")
-    add("config", metavar="CONFIG", help="YAML file, such as configs/llama2-7b.yaml")
+    add("config", type=expanded, metavar="CONFIG", help="YAML file, such as configs/llama2-7b.yaml")
     add("overrides", metavar="key=value", nargs="*", help="changes to it")
     add("--repeats", type=int, default=10, metavar="N", help="timed runs (10)")
     add("--micro-batches", type=int, metavar="N", help="step: of an update (as `plan` assumes for the batch)")
-    add("--plan", metavar="FILE", help="step: print measured / estimated, from `mentallama plan --json`")
+    add("--plan", type=expanded, metavar="FILE", help="step: print measured / estimated, from `mentallama plan --json`")
     add("--rows", type=int, default=16, metavar="N", help="generate: answered together (16)")
     add("--prompt", type=int, default=512, metavar="N", help="generate: tokens of a prompt (512)")
     add("--new-tokens", type=int, default=128, metavar="N", help="generate: tokens of an answer (128)")

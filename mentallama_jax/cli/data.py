@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.storage import local_path
+from mentallama_jax.storage import expanded, local_path
 
 if TYPE_CHECKING:
+    from mentallama_jax.imhi.mixture import Forbidden
     from mentallama_jax.imhi.records import Record
     from mentallama_jax.imhi.tables import Problem
 
@@ -34,7 +35,9 @@ Report what is wrong or risky in data, by data set and split:
   - rows against the size of the whole benchmark; labels and their shares;
   - mojibake (UTF-8 read as MacRoman), spreadsheet errors such as #NAME? in place of a post, empty explanations;
   - questions asked more than once, and those with conflicting labels;
-  - validation and test posts that are training posts too, of the same data set or another one (leaks);
+  - labels that the explanation of their own row contradicts; rows without a label;
+  - validation and test posts that are training posts too, of the same data set or another one (leaks), and near-copies
+    across splits and data sets: a link or a few words added, the end cut off (MinHash, then exact comparison);
   - rows whose post differs between the instruction and the completion files of a folder;
   - with --tokenizer: lengths in tokens, what --max-length would cut, and how much of the training batches would be
     padding when rows are padded to --max-length, bucketed by length, or packed.
@@ -108,7 +111,9 @@ def _parser(subparsers: Any, name: str, summary: str, description: str, epilog: 
 
 
 def _add_check(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("sources", metavar="PATHS", nargs="+", help="sources, as `mentallama data --help` tells")
+    parser.add_argument(
+        "sources", type=expanded, metavar="PATHS", nargs="+", help="sources, as `mentallama data --help` tells"
+    )
     parser.add_argument("--strict", action="store_true", help="exit with status 1 if a row cannot be read")
     parser.add_argument(
         "--repair", action="store_true", help="undo mojibake first: what would `convert --repair` leave?"
@@ -118,6 +123,7 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--tokenizer",
+        type=expanded,
         metavar="T",
         help="measure tokens with it: a folder, .gguf file, hub id or `sample` (default: no)",
     )
@@ -131,7 +137,7 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_build(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("raw", metavar="RAW", help="the table")
+    parser.add_argument("raw", type=expanded, metavar="RAW", help="the table")
     parser.add_argument("--dataset", metavar="NAME", required=True, help="whose question is asked, such as DR or SAD")
     parser.add_argument("--split", metavar="SPLIT", default="", help="train, val or test, for rows that do not say")
     parser.add_argument("--aspect", metavar="ASPECT", default="", help="of MultiWD or IRF, for rows that do not say")
@@ -140,7 +146,9 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_convert(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("sources", metavar="SOURCES", nargs="+", help="sources, as `mentallama data --help` tells")
+    parser.add_argument(
+        "sources", type=expanded, metavar="SOURCES", nargs="+", help="sources, as `mentallama data --help` tells"
+    )
     parser.add_argument("--split", metavar="SPLIT", default="", help="write only train, val or test (default: all)")
     parser.add_argument(
         "--datasets", metavar="NAME", nargs="+", default=["all"], help="data sets to take (default: all that are there)"
@@ -158,7 +166,12 @@ def _add_convert(parser: argparse.ArgumentParser) -> None:
         help="leave out the four data sets that the paper holds out: dreaddit, T-SID, CAMS and IRF (IMHI-general)",
     )
     parser.add_argument(
-        "--drop-posts-in", metavar="SOURCE", nargs="+", default=[], help="leave out rows whose post is in these too"
+        "--drop-posts-in",
+        type=expanded,
+        metavar="SOURCE",
+        nargs="+",
+        default=[],
+        help="leave out rows whose post is in these too",
     )
     parser.add_argument(
         "--weights",
@@ -212,7 +225,7 @@ def run_build(options: argparse.Namespace) -> int:
 
 def run_convert(options: argparse.Namespace) -> int:
     """Read, choose and write records."""
-    from mentallama_jax.imhi.mixture import held_out_posts, mix
+    from mentallama_jax.imhi.mixture import forbidden_posts, held_out_rows, mix
     from mentallama_jax.imhi.readers import read_records
     from mentallama_jax.imhi.sources import split_named
     from mentallama_jax.imhi.tasks import HELD_OUT
@@ -223,22 +236,23 @@ def run_convert(options: argparse.Namespace) -> int:
     split = split_named(options.split)
     result = read_records(options.sources, repair_mojibake=options.repair, strict=options.strict)
     tests = result.records
-    forbidden = set(held_out_posts(result.records, exclude))
+    held_out = held_out_rows(result.records, exclude)
     if options.drop_posts_in:
         dropping = read_records(options.drop_posts_in, repair_mojibake=options.repair, strict=options.strict)
-        forbidden |= {record.post_id for record in dropping.records}
+        held_out += dropping.records
         tests = [*tests, *dropping.records]
         result.problems.extend(dropping.problems)
     there = [record for record in result.records if split in ("", record.split)]
     if not there:
         raise UserError(f"{', '.join(options.sources)}: holds no row of the split {split}")
     _say_problems(result.problems)
+    forbidden = forbidden_posts(held_out, there)
     chosen = mix(
         there,
         datasets=options.datasets,
         exclude=exclude,
         weights=weights,
-        drop_posts=forbidden,
+        drop_posts=forbidden.posts,
         max_rows=options.max_rows,
         seed=options.seed,
     )
@@ -290,11 +304,15 @@ def _say_problems(problems: Sequence["Problem"]) -> None:
         print(f"bad rows left out: {len(problems)}")
 
 
-def _say_dropped(there: Iterable["Record"], chosen: Iterable["Record"], forbidden: set[str]) -> None:
+def _say_dropped(there: Iterable["Record"], chosen: Iterable["Record"], forbidden: "Forbidden") -> None:
     taken = {record.dataset for record in chosen}
-    dropped = sum(record.dataset in taken and record.post_id in forbidden for record in there)
-    if forbidden:
+    dropped = sum(record.dataset in taken and record.post_id in forbidden.posts for record in there)
+    if forbidden.posts:
         print(f"rows left out because their post is in a held-out test or in --drop-posts-in: {dropped}")
+    if forbidden.near_copies:
+        print(f"near-copies of such posts, left out too: {len({row for row, _, _ in forbidden.near_copies})}")
+    for row, test, share in forbidden.near_copies[:_SHOWN_PROBLEMS]:
+        print(f"  {row} of {test}: {share:.0%}")
 
 
 def _say_unknown_tests(records: Iterable["Record"], exclude: Iterable[str]) -> None:

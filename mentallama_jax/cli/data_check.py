@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
@@ -18,7 +18,7 @@ from mentallama_jax.config import Style, TrainingSection
 from mentallama_jax.errors import UserError
 from mentallama_jax.files import write_json
 from mentallama_jax.formats.tokenizer import Tokenizer, load_tokenizer
-from mentallama_jax.imhi.check import CheckReport, PartReport, check_records
+from mentallama_jax.imhi.check import CheckReport, NearCopyReport, PartReport, Row, check_records
 from mentallama_jax.imhi.lengths import Length, LengthReport, measure_length, summarise_lengths
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.imhi.survey import survey
@@ -264,6 +264,10 @@ def _notes(report: CheckReport) -> list[str]:
     if report.spreadsheet_errors:
         shown = ", ".join(row.source for row in report.spreadsheet_errors[:_SHOWN_ROWS])
         notes.append(f"posts that are spreadsheet errors, to be removed: {shown}")
+    contradicting = {_name((part.dataset, part.split)): part.contradictions for part in report.parts}
+    notes += _named_rows("rows whose explanation states another label", report.contradictions, contradicting)
+    unlabelled = {_name((part.dataset, part.split)): part.unlabelled for part in report.parts}
+    notes += _named_rows("rows without a label, which cannot be trained on or scored", report.unlabelled, unlabelled)
     conflicts = [question for question in report.repeated if question.conflict]
     across = sum(len(question.splits) > 1 for question in conflicts)
     if conflicts:
@@ -274,6 +278,24 @@ def _notes(report: CheckReport) -> list[str]:
         )
     elif report.shared.leaks:
         notes.append("no validation or test post is a training post")
+    return [*notes, *_near_copy_notes(report.near_copies)]
+
+
+def _named_rows(what: str, rows: Sequence[Row], by_part: Mapping[str, int]) -> list[str]:
+    if not rows:
+        return []
+    counts = ", ".join(f"{name} {count}" for name, count in by_part.items() if count)
+    more = ", ...; --json FILE lists them all" if len(rows) > _SHOWN_ROWS else ""
+    return [f"{what}: {len(rows)} ({counts})", f"  {', '.join(row.id for row in rows[:_SHOWN_ROWS])}{more}"]
+
+
+def _near_copy_notes(report: NearCopyReport) -> list[str]:
+    """How many posts of different parts are copies in another spelling, and which, by the ids of rows."""
+    limits = f"at least {report.alike:.0%} of three-word pieces shared, or {report.contained:.0%} of a shorter post"
+    notes = [f"near-copies of posts across splits and data sets ({limits}): {len(report.pairs)}"]
+    notes += [f"  {one.id} and {two.id}: {share:.0%}" for one, two, share in report.pairs[:_SHOWN_ROWS]]
+    if len(report.pairs) > _SHOWN_ROWS:
+        notes.append(f"  ... and {len(report.pairs) - _SHOWN_ROWS} more; --json FILE lists them all")
     return notes
 
 

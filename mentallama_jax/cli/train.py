@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mentallama_jax.errors import UserError
+from mentallama_jax.storage import expanded
 
 if TYPE_CHECKING:
     from mentallama_jax.config import RunConfig
@@ -57,7 +58,7 @@ def add_parser(subparsers: Any) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("config", metavar="CONFIG", help="YAML file, such as configs/toy.yaml")
+    parser.add_argument("config", type=expanded, metavar="CONFIG", help="YAML file, such as configs/toy.yaml")
     parser.add_argument("overrides", metavar="key=value", nargs="*", help="changes to it, such as training.steps=20")
     parser.add_argument("--show", action="store_true", help="print the config with every default filled in, and stop")
     several = parser.add_argument_group(

@@ -232,7 +232,7 @@ def _prediction(
         split=record.split,
         post_id=record.post_id,
         label=record.label,
-        goldens=instruction_response(record),
+        goldens=instruction_response(record) if record.label else "",
         prompt_truncated=prompt.truncated,
         generated_text=text,
         finish=finish,

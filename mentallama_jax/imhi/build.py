@@ -63,7 +63,7 @@ def build_records(
             post=word_cell(row, "post"),
             label=match_label(word_cell(row, "label"), task),
             explanation=word_cell(row, "explanation").strip(),
-            aspect=_match_aspect(word_cell(row, "aspect") or aspect, task),
+            aspect=match_aspect(word_cell(row, "aspect") or aspect, task),
             split=row_split,
             source=f"{file.name}:{number}",
         )
@@ -85,7 +85,12 @@ def match_label(text: str, task: Task) -> str:
     return label
 
 
-def _match_aspect(text: str, task: Task) -> str:
+def match_aspect(text: str, task: Task) -> str:
+    """The aspect of `task` that a cell means; "" where the task has none and the cell is empty.
+
+    Raises:
+        UserError: it means none; the known ones are named.
+    """
     known = {_loose(aspect): aspect for aspect in task.aspects}
     if _loose(text) not in known and (text or task.aspects):
         known_ones = ", ".join(task.aspects) or "none"

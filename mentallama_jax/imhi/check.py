@@ -6,7 +6,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from mentallama_jax.imhi.cleaning import has_mojibake, is_spreadsheet_error
+from mentallama_jax.imhi.labels import contradicts
 from mentallama_jax.imhi.leaks import Part, SharedPosts, posts_by_part, shared_posts
+from mentallama_jax.imhi.near_copies import ALIKE, CONTAINED, near_copies_among
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.imhi.sources import SPLITS
 from mentallama_jax.imhi.survey import FileCount, Survey
@@ -52,7 +54,9 @@ class PartReport:
         rows: questions.
         benchmark_rows: how many the whole benchmark has; None without a split.
         posts: different posts.
-        empty_explanations: rows without one.
+        unlabelled: rows without a label: nothing can be trained on them or scored with them.
+        contradictions: rows whose explanation states another label than their own.
+        empty_explanations: labelled rows without one.
         mojibake: rows with mojibake in post or explanation.
         spreadsheet_errors: rows whose post is a spreadsheet error such as `#NAME?`.
         repeated_questions: questions (post and aspect) that several rows of the part ask.
@@ -65,6 +69,8 @@ class PartReport:
     rows: int
     benchmark_rows: int | None
     posts: int
+    unlabelled: int
+    contradictions: int
     empty_explanations: int
     mojibake: int
     spreadsheet_errors: int
@@ -99,6 +105,21 @@ class WordingReport:
 
 
 @dataclass(frozen=True, slots=True)
+class NearCopyReport:
+    """Posts of different parts that are copies in another spelling, see `near_copies`; equal posts are in `shared`.
+
+    Attributes:
+        alike: least Jaccard index of three neighbouring words.
+        contained: least share of the shorter post in the longer one.
+        pairs: for each, a row of either post and how similar they are, from 0 to 1.
+    """
+
+    alike: float
+    contained: float
+    pairs: list[tuple[Row, Row, float]]
+
+
+@dataclass(frozen=True, slots=True)
 class CheckReport:
     """All that `check_records` finds.
 
@@ -109,10 +130,13 @@ class CheckReport:
         bad_rows: rows that cannot be read.
         parts: data sets by split, in the order of the benchmark.
         spreadsheet_errors: rows whose post is one.
-        empty_explanations: rows without an explanation.
+        unlabelled: rows without a label.
+        contradictions: rows whose explanation states another label than their own.
+        empty_explanations: labelled rows without an explanation.
         repeated: questions asked more than once in a data set, in one split or in several.
         wordings: comparisons of the two wordings, where both are there.
         shared: posts that several parts share.
+        near_copies: posts that several parts share in other spellings.
     """
 
     files: list[FileCount]
@@ -121,10 +145,13 @@ class CheckReport:
     bad_rows: list[Problem]
     parts: list[PartReport]
     spreadsheet_errors: list[Row]
+    unlabelled: list[Row]
+    contradictions: list[Row]
     empty_explanations: list[Row]
     repeated: list[RepeatedQuestion]
     wordings: list[WordingReport]
     shared: SharedPosts
+    near_copies: NearCopyReport
 
     def as_json(self) -> dict[str, Any]:
         """The report as plain values, keys as the attributes."""
@@ -135,19 +162,43 @@ def check_records(found: Survey) -> CheckReport:
     """Look for all that is wrong or risky in what `survey.survey` found."""
     records = found.records
     repeated = _repeated(records)
+    contradictions = [record for record in records if _contradicts_itself(record)]
     posts = {part: len(ids) for part, ids in posts_by_part(records).items()}
     return CheckReport(
         files=found.files,
         unreadable=found.unreadable,
         passed_over=found.passed_over,
         bad_rows=found.bad_rows,
-        parts=[_part(part, rows, posts[part], repeated) for part, rows in _by_part(records, posts).items()],
+        parts=[_part(part, rows, posts[part], contradictions) for part, rows in _by_part(records, posts).items()],
         spreadsheet_errors=[_row(record) for record in records if is_spreadsheet_error(record.post)],
-        empty_explanations=[_row(record) for record in records if not record.explanation],
+        unlabelled=[_row(record) for record in records if not record.label],
+        contradictions=[_row(record) for record in contradictions],
+        empty_explanations=[_row(record) for record in records if _lacks_explanation(record)],
         repeated=repeated,
         wordings=list(_wordings(records, found.twins, posts)),
         shared=shared_posts(records),
+        near_copies=_near_copies(records),
     )
+
+
+def _contradicts_itself(record: Record) -> bool:
+    return bool(record.label) and contradicts(record.label, record.explanation, record.task, record.aspect)
+
+
+def _lacks_explanation(record: Record) -> bool:
+    return bool(record.label) and not record.explanation
+
+
+def _near_copies(records: Sequence[Record]) -> NearCopyReport:
+    first: dict[str, Record] = {}
+    parts: dict[str, set[Part]] = {}
+    for record in records:
+        first.setdefault(record.post_id, record)
+        parts.setdefault(record.post_id, set()).add((record.dataset, record.split))
+    posts = {post: record.post for post, record in first.items()}
+    pairs = near_copies_among(posts, lambda one, two: parts[one] != parts[two])
+    found = [(_row(first[pair.first]), _row(first[pair.second]), pair.similarity) for pair in pairs]
+    return NearCopyReport(alike=ALIKE, contained=CONTAINED, pairs=found)
 
 
 def _row(record: Record) -> Row:
@@ -179,13 +230,13 @@ def _repeated(records: Sequence[Record]) -> list[RepeatedQuestion]:
 
 
 def _conflict(rows: Iterable[Record | Row]) -> bool:
-    return len({row.label for row in rows}) > 1
+    return len({row.label for row in rows if row.label}) > 1
 
 
-def _part(part: Part, rows: Sequence[Record], posts: int, repeated: Sequence[RepeatedQuestion]) -> PartReport:
+def _part(part: Part, rows: Sequence[Record], posts: int, contradictions: Sequence[Record]) -> PartReport:
     dataset, split = part
     task = TASKS[dataset]
-    labels = Counter((record.aspect, record.label) for record in rows)
+    labels = Counter((record.aspect, record.label) for record in rows if record.label)
     groups: dict[tuple[str, str], list[Record]] = {}
     for record in rows:
         groups.setdefault((record.aspect, record.post_id), []).append(record)
@@ -196,7 +247,9 @@ def _part(part: Part, rows: Sequence[Record], posts: int, repeated: Sequence[Rep
         rows=len(rows),
         benchmark_rows=task.sizes[SPLITS.index(split)] if split else None,
         posts=posts,
-        empty_explanations=sum(not record.explanation for record in rows),
+        unlabelled=sum(not record.label for record in rows),
+        contradictions=sum((record.dataset, record.split) == part for record in contradictions),
+        empty_explanations=sum(map(_lacks_explanation, rows)),
         mojibake=sum(has_mojibake(record.post) or has_mojibake(record.explanation) for record in rows),
         spreadsheet_errors=sum(is_spreadsheet_error(record.post) for record in rows),
         repeated_questions=len(several),

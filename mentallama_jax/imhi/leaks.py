@@ -1,7 +1,7 @@
 """Posts that several splits or data sets share: what a model is tested on may have been trained on.
 
-Posts are the same if their texts are, case and white space aside (`records.post_id`): what the report counts is what
-`mixture.mix` drops. A post that was cut, or that mojibake changed in one place alone, is not recognised.
+Posts are the same if their texts are, case and white space aside (`records.post_id`). What `near_copies` finds besides,
+posts that were cut or changed in a place, is reported and dropped apart from these.
 """
 
 from collections.abc import Sequence

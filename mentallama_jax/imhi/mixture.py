@@ -6,6 +6,7 @@ or on which other records are there.
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.imhi.records import Record
@@ -33,7 +34,8 @@ def mix(
         weights: data set -> how many times its rows are seen, above 0; 1 where absent. 2.3 gives every row twice
             and 30 % of the posts a third time; a post's questions are chosen together.
         drop_posts: `Record.post_id` of posts that must not occur. By default those of the test rows, among
-            `records`, of the data sets left out: a held-out task is not held out if its test posts are trained on.
+            `records`, of the data sets left out, and of their near-copies: a held-out task is not held out if its test
+            posts are trained on.
         max_rows: keep at most this many rows, chosen evenly at random over what is left.
         seed: of every random choice.
 
@@ -54,7 +56,9 @@ def mix(
             raise UserError(f"a weight is given for {name}, which is not among the data sets taken ({_listed(taken)})")
     if max_rows is not None and max_rows < 1:
         raise UserError(f"max_rows is {max_rows}; give a number above 0")
-    dropped = frozenset(held_out_posts(records, exclude) if drop_posts is None else drop_posts)
+    if drop_posts is None:
+        drop_posts = forbidden_posts(held_out_rows(records, exclude), records).posts
+    dropped = frozenset(drop_posts)
     chosen = [
         record
         for record in records
@@ -67,10 +71,52 @@ def mix(
     return chosen if max_rows is None else sample_rows(chosen, max_rows, seed)
 
 
-def held_out_posts(records: Iterable[Record], exclude: Collection[str] = HELD_OUT) -> frozenset[str]:
-    """Ids of the posts in the test rows of data sets left out: a model tested on these must not train on them."""
+def held_out_rows(records: Iterable[Record], exclude: Collection[str] = HELD_OUT) -> list[Record]:
+    """The test rows of data sets left out: a model tested on these must not train on their posts."""
     left_out = {task_named(name).name for name in exclude}
-    return frozenset(record.post_id for record in records if record.dataset in left_out and record.split == "test")
+    return [record for record in records if record.dataset in left_out and record.split == "test"]
+
+
+def held_out_posts(records: Iterable[Record], exclude: Collection[str] = HELD_OUT) -> frozenset[str]:
+    """Ids of the posts of `held_out_rows`."""
+    return frozenset(record.post_id for record in held_out_rows(records, exclude))
+
+
+@dataclass(frozen=True, slots=True)
+class Forbidden:
+    """The posts that must not occur among rows, and where copies of them stand all the same.
+
+    Attributes:
+        posts: ids of the posts, see `Record.post_id`, near-copies among the rows included.
+        originals: how many of them are posts of the tests themselves.
+        near_copies: for each near-copy among the rows: the id of its row, that of the test's row, how similar they are.
+    """
+
+    posts: frozenset[str]
+    originals: int
+    near_copies: tuple[tuple[str, str, float], ...]
+
+
+def forbidden_posts(tests: Iterable[Record], rows: Iterable[Record]) -> Forbidden:
+    """The posts of `tests`, and those of `rows` that are copies of them in another spelling (see `near_copies`)."""
+    from mentallama_jax.imhi.near_copies import near_copies_of
+
+    of_tests: dict[str, Record] = {}
+    of_rows: dict[str, Record] = {}
+    for records, kept in ((tests, of_tests), (rows, of_rows)):
+        for record in records:
+            kept.setdefault(record.post_id, record)
+    if not of_tests:
+        return Forbidden(frozenset(), 0, ())
+    pairs = near_copies_of(
+        {post: record.post for post, record in of_tests.items()},
+        {post: record.post for post, record in of_rows.items()},
+    )
+    return Forbidden(
+        posts=frozenset(of_tests) | {pair.second for pair in pairs},
+        originals=len(of_tests),
+        near_copies=tuple((of_rows[pair.second].id, of_tests[pair.first].id, pair.similarity) for pair in pairs),
+    )
 
 
 def sample_rows(records: Sequence[Record], count: int, seed: int) -> list[Record]:

@@ -7,7 +7,8 @@ from typing import Any
 
 from mentallama_jax.config import RunConfig
 from mentallama_jax.errors import UserError
-from mentallama_jax.imhi.mixture import held_out_posts, mix, sample_rows
+from mentallama_jax.imhi.mixture import Forbidden, forbidden_posts, held_out_rows, mix, sample_rows
+from mentallama_jax.imhi.near_copies import ALIKE, CONTAINED
 from mentallama_jax.imhi.readers import read_records
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.training.run_directory import data_fingerprint
@@ -45,7 +46,7 @@ def load_examples(config: RunConfig, tokenizer: FingerprintedTokenizer, say: Say
         UserError: unreadable data, or nothing left of it.
     """
     reader = _Reader(config, say)
-    train, forbidden = _training_records(config, reader)
+    train, forbidden = _training_records(config, reader, say)
     validation = _validation_records(config, reader)
     to_answer = sample_rows(validation, config.evaluation.generate_rows, config.training.seed)
     stores = {"train": _tokens(train, "training", config, tokenizer, say)}
@@ -56,7 +57,8 @@ def load_examples(config: RunConfig, tokenizer: FingerprintedTokenizer, say: Say
         "train": _facts(train, stores["train"]),
         "validation": _facts(validation, stores["validation"]) if validation else None,
         "label_f1_rows": [record.id for record in to_answer],
-        "posts_kept_out_of_training": forbidden,
+        "posts_kept_out_of_training": len(forbidden.posts),
+        "near_copies_kept_out_of_training": _near_copies(forbidden),
         "problems": reader.problems,
     }
     return Examples(stores["train"], stores.get("validation"), to_answer, _rows(train), facts)
@@ -83,23 +85,35 @@ class _Reader:
         return result.records
 
 
-def _training_records(config: RunConfig, reader: _Reader) -> tuple[list[Record], int]:
-    """The training rows, and how many posts were kept out of them."""
+def _training_records(config: RunConfig, reader: _Reader, say: Say) -> tuple[list[Record], Forbidden]:
+    """The training rows, and the posts that were kept out of them."""
     data = config.data
     everything = reader.read(data.train, "data.train")
-    forbidden = set(held_out_posts(everything, data.exclude))
+    tests = held_out_rows(everything, data.exclude)
     if data.drop_posts_in:
-        forbidden |= {record.post_id for record in reader.read(data.drop_posts_in, "data.drop_posts_in")}
+        tests += reader.read(data.drop_posts_in, "data.drop_posts_in")
+    there = _of_split(everything, "train", "data.train")
+    forbidden = forbidden_posts(tests, there)
+    if forbidden.near_copies:
+        say(
+            f"near-copies of posts that must not be trained on, left out: {len(forbidden.near_copies)} pairs, "
+            f"at least {ALIKE:.0%} alike or {CONTAINED:.0%} of the shorter post; data.json lists them"
+        )
     records = mix(
-        _of_split(everything, "train", "data.train"),
+        there,
         datasets=data.datasets,
         exclude=data.exclude,
         weights=data.weights,
-        drop_posts=forbidden,
+        drop_posts=forbidden.posts,
         max_rows=data.max_rows,
         seed=config.training.seed,
     )
-    return records, len(forbidden)
+    return records, forbidden
+
+
+def _near_copies(forbidden: Forbidden) -> dict[str, Any]:
+    pairs = [{"row": row, "of": test, "similarity": share} for row, test, share in forbidden.near_copies]
+    return {"alike": ALIKE, "contained": CONTAINED, "pairs": pairs}
 
 
 def _validation_records(config: RunConfig, reader: _Reader) -> list[Record]:

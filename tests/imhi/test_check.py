@@ -32,6 +32,43 @@ def part_of(report: CheckReport, dataset: str, split: str) -> PartReport:
     return part
 
 
+def test_labels_that_their_explanation_contradicts_are_listed() -> None:
+    against = (
+        "The post does not show that the poster suffers from depression. Overall, no signs of depression are shown."
+    )
+    rows = [
+        replace(record("a"), explanation=against),
+        replace(record("b", "no"), explanation=against),
+        replace(record("c"), explanation="It says so."),
+        replace(record("d", ""), explanation=against),
+    ]
+    report = report_of(rows)
+    assert [row.id for row in report.contradictions] == [rows[0].id]
+    assert part_of(report, "DR", "train").contradictions == 1
+
+
+def test_rows_without_a_label_are_counted_apart() -> None:
+    report = report_of([record("a", ""), record("b"), record("a", "no")])
+    assert [row.id for row in report.unlabelled] == ["DR/train/a/"]
+    part = part_of(report, "DR", "train")
+    assert (part.rows, part.unlabelled, part.conflicting_questions) == (3, 1, 0)
+    assert part.labels == {"": {"yes": 1, "no": 1}}
+
+
+def test_near_copies_across_parts_are_listed_by_the_ids_of_rows() -> None:
+    text = "The rent is due again and I do not know how to tell my sister about it"
+    rows = [
+        record(text),
+        record(f"{text} www.example.org"),
+        record(f"{text}!", split="test"),
+        record(text.upper(), dataset="CLP"),
+    ]
+    report = report_of(rows).near_copies
+    ids = {(one.id, two.id, share) for one, two, share in report.pairs}
+    assert ids == {(rows[0].id, rows[1].id, 1.0), (rows[0].id, rows[2].id, 1.0), (rows[1].id, rows[2].id, 1.0)}
+    assert (report.alike, report.contained) == (0.8, 0.9)
+
+
 # Mojibake and spreadsheet errors
 
 
@@ -82,6 +119,8 @@ def test_a_part_is_counted() -> None:
         rows=7,
         benchmark_rows=1003,
         posts=5,
+        unlabelled=0,
+        contradictions=0,
         empty_explanations=1,
         mojibake=1,
         spreadsheet_errors=1,

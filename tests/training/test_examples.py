@@ -72,6 +72,26 @@ def test_posts_of_named_files_never_train(load, tmp_path):
     assert examples.facts["posts_kept_out_of_training"] == 1
 
 
+def test_near_copies_of_posts_of_named_files_never_train(load, tmp_path):
+    post = "my week was calm! www.example.org/x"
+    row = {"dataset": "CLP", "split": "test", "post": post, "label": "no", "id": "held/1"}
+    (tmp_path / "held_out.jsonl").write_text(json.dumps(row) + "\n")
+    examples, said = load(drop_posts_in=[str(tmp_path / "held_out.jsonl")])
+    assert examples.rows == {"DR": 3, "dreaddit": 3}
+    kept_out = examples.facts["near_copies_kept_out_of_training"]
+    assert kept_out["pairs"] == [{"row": "DR/train/2", "of": "held/1", "similarity": 1.0}]
+    assert (kept_out["alike"], kept_out["contained"]) == (0.8, 0.9)
+    assert any("near-copies" in line for line in said)
+    assert not any("calm" in line for line in said)
+
+
+def test_rows_without_a_label_cannot_be_trained_on(load, tmp_path):
+    rows = [{"dataset": "DR", "split": "train", "post": "A calm week.", "id": f"p{number}"} for number in range(3)]
+    (tmp_path / "posts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(UserError, match=r"^data.train: .*posts.jsonl, row 1: label is missing; no row of the file"):
+        load(train=[str(tmp_path / "posts.jsonl")])
+
+
 def test_bad_rows_are_told_counted_and_with_strict_an_error(load, tmp_path):
     source = write(tmp_path / "bad.jsonl", "DR", bad=2)
     examples, said = load(train=[source])

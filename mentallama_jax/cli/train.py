@@ -188,7 +188,7 @@ def base_model(config: "RunConfig") -> "BaseModel":
         dtype = jnp.dtype(model.parameter_dtype)
         return load_model(model.source, revision=model.revision, dtype=dtype, sharding=shardings)[1]
 
-    return BaseModel(shape, _tokenizer(config), read_weights if model.weights == "pretrained" else None)
+    return BaseModel(shape, _tokenizer(config, shape), read_weights if model.weights == "pretrained" else None)
 
 
 def _label_f1(config: "RunConfig", model: "LlamaConfig") -> "LabelF1":
@@ -206,7 +206,7 @@ def _label_f1(config: "RunConfig", model: "LlamaConfig") -> "LabelF1":
     answer = partial(
         answer_records,
         config=model,
-        tokenizer=_tokenizer(config),
+        tokenizer=_tokenizer(config, model),
         style=config.data.style,
         max_length=config.data.max_length,
         settings=Settings(config.evaluation.max_new_tokens),
@@ -223,11 +223,11 @@ def _label_f1(config: "RunConfig", model: "LlamaConfig") -> "LabelF1":
     return label_f1
 
 
-def _tokenizer(config: "RunConfig") -> "Tokenizer":
+def _tokenizer(config: "RunConfig", model: "LlamaConfig") -> "Tokenizer":
     from mentallama_jax.formats.tokenizer import load_tokenizer
 
     if config.model.tokenizer == "sample":
         return load_tokenizer(Path(str(resources.files("mentallama_jax.imhi"))) / "sample" / "tokenizer")
     if config.model.tokenizer is not None:
-        return load_tokenizer(config.model.tokenizer)
-    return load_tokenizer(config.model.source, config.model.revision)
+        return load_tokenizer(config.model.tokenizer, rows=model.vocab_size)
+    return load_tokenizer(config.model.source, config.model.revision, model.vocab_size)

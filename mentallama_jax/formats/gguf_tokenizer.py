@@ -6,6 +6,7 @@ from typing import Any
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.formats.sentencepiece_json import added_token, start_with
+from mentallama_jax.formats.sentencepiece_kinds import is_marker
 from mentallama_jax.formats.tokenizer import Tokenizer
 
 # Token types of GGUF; SentencePiece uses the same numbers.
@@ -108,7 +109,7 @@ def _sentencepiece(values: dict[str, Any], origin: str) -> bytes:
     pieces = []
     for token, score, type_ in zip(tokens, values["scores"], values["token_type"], strict=True):
         # SentencePiece would find user-defined pieces in plain text, where no added token may be read.
-        kind = _CONTROL if type_ == _USER_DEFINED else type_
+        kind = _CONTROL if type_ == _USER_DEFINED and is_marker(token) else type_
         pieces.append(_message(1, _text(1, token) + b"\x15" + struct.pack("<f", score) + _number(3, kind)))
     trainer = (
         _number(3, 2) + _number(4, len(tokens)) + _number(35, _BYTE in values["token_type"])

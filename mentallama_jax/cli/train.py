@@ -167,7 +167,7 @@ def base_model(config: "RunConfig") -> "BaseModel":
     """
     import jax.numpy as jnp
 
-    from mentallama_jax.formats.load import load_model, load_model_config
+    from mentallama_jax.jobs.open_model import open_model
     from mentallama_jax.models.presets import PRESETS
     from mentallama_jax.training.loop import BaseModel
 
@@ -182,11 +182,11 @@ def base_model(config: "RunConfig") -> "BaseModel":
             raise UserError(f"model.tokenizer: {model.source} brings none; name a folder, or `sample`")
         shape = PRESETS[model.source]
     else:
-        shape = load_model_config(model.source, revision=model.revision)
+        opened = open_model(model.source, revision=model.revision)
+        shape = opened.config
 
     def read_weights(shardings: Any) -> Any:
-        dtype = jnp.dtype(model.parameter_dtype)
-        return load_model(model.source, revision=model.revision, dtype=dtype, sharding=shardings)[1]
+        return opened.load_params(jnp.dtype(model.parameter_dtype), shardings)
 
     return BaseModel(shape, _tokenizer(config, shape), read_weights if model.weights == "pretrained" else None)
 
@@ -230,4 +230,6 @@ def _tokenizer(config: "RunConfig", model: "LlamaConfig") -> "Tokenizer":
         return load_tokenizer(Path(str(resources.files("mentallama_jax.imhi"))) / "sample" / "tokenizer")
     if config.model.tokenizer is not None:
         return load_tokenizer(config.model.tokenizer, rows=model.vocab_size)
-    return load_tokenizer(config.model.source, config.model.revision, model.vocab_size)
+    from mentallama_jax.jobs.open_model import open_model
+
+    return open_model(config.model.source, revision=config.model.revision).load_tokenizer()

@@ -9,7 +9,6 @@ from mentallama_jax.errors import UserError
 from mentallama_jax.foreign import shown
 from mentallama_jax.formats.sentencepiece_json import added_token, start_with
 from mentallama_jax.formats.sentencepiece_kinds import is_marker
-from mentallama_jax.formats.tokenizer import Tokenizer
 
 # Token types of GGUF; SentencePiece uses the same numbers.
 _UNKNOWN, _CONTROL, _USER_DEFINED, _BYTE = 2, 3, 4, 6
@@ -21,8 +20,8 @@ _PRE_TOKENIZERS: dict[str, dict[str, Any]] = {
 }
 
 
-def read_gguf_tokenizer(metadata: dict[str, Any], origin: str) -> Tokenizer:
-    """The tokenizer that a GGUF file carries: byte-level BPE (`gpt2`) or SentencePiece BPE (`llama`).
+def gguf_tokenizer_files(metadata: dict[str, Any], origin: str) -> dict[str, bytes]:
+    """The files of the tokenizer that a GGUF file carries: byte-level BPE (`gpt2`) or SentencePiece BPE (`llama`).
 
     Raises:
         UserError: another kind of vocabulary, an unknown pre-tokenizer, or lists that are absent.
@@ -39,8 +38,7 @@ def read_gguf_tokenizer(metadata: dict[str, Any], origin: str) -> Tokenizer:
         vocabulary = {"tokenizer.json": json.dumps(_byte_level(values, config, origin), ensure_ascii=False).encode()}
     else:
         vocabulary = {"tokenizer.model": _sentencepiece(values, origin)}
-    files = {**vocabulary, "tokenizer_config.json": (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode()}
-    return Tokenizer(files, origin)
+    return {**vocabulary, "tokenizer_config.json": (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode()}
 
 
 def _check_list(values: dict[str, Any], key: str, origin: str) -> None:

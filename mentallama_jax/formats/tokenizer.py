@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mentallama_jax.errors import UserError
 from mentallama_jax.files import atomic_open
 from mentallama_jax.foreign import parse_json, shown
+from mentallama_jax.formats.file_names import HINT_FILES, TOKENIZER_FILES
 from mentallama_jax.formats.folder import read_small
 from mentallama_jax.formats.notices import notice
 from mentallama_jax.formats.tokenizer_checks import check_spec
@@ -21,16 +22,6 @@ from mentallama_jax.formats.tokenizer_checks import check_spec
 if TYPE_CHECKING:
     import tokenizers
 
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.jinja",
-)
-# Not the tokenizer's own files, but the last places that may name the beginning and the end of a text.
-_HINT_FILES = ("generation_config.json", "config.json")
 # transformers' class that does what tokenizer.json says and nothing else.
 _FAITHFUL_CLASS = "PreTrainedTokenizerFast"
 # Parts of tokenizer.json that may put a space before a text.
@@ -64,7 +55,7 @@ class Tokenizer:
         Raises:
             UserError: neither kind of vocabulary is there, a file is malformed, or no end-of-text token is named.
         """
-        self._files = {name: files[name] for name in (*TOKENIZER_FILES, *_HINT_FILES) if name in files}
+        self._files = {name: files[name] for name in (*TOKENIZER_FILES, *HINT_FILES) if name in files}
         self._origin = origin
         config = self._json("tokenizer_config.json")
         if "tokenizer.json" not in files:
@@ -233,7 +224,7 @@ class Tokenizer:
 
     def _hinted_id(self, role: str) -> int | None:
         """The id of a special token by the files beside the tokenizer's own, or by LLaMA's names."""
-        for name in _HINT_FILES:
+        for name in HINT_FILES:
             id_ = self._json(name).get(f"{role}_token_id")
             known = _whole(id_[0] if isinstance(id_, list) and id_ else id_)
             if known is not None and known < min(self.vocab_size, self._rows):
@@ -294,10 +285,10 @@ def load_tokenizer(source: str | Path, revision: str | None = None, rows: int | 
     path = locate(source, revision, weights=False)
     if path.is_file():
         from mentallama_jax.formats.gguf import open_gguf
-        from mentallama_jax.formats.gguf_tokenizer import read_gguf_tokenizer
+        from mentallama_jax.formats.gguf_tokenizer import gguf_tokenizer_files
 
-        return read_gguf_tokenizer(open_gguf(path).metadata, str(source))
-    names = [name for name in (*TOKENIZER_FILES, *_HINT_FILES) if (path / name).exists()]
+        return Tokenizer(gguf_tokenizer_files(open_gguf(path).metadata, str(source)), str(source), rows)
+    names = [name for name in (*TOKENIZER_FILES, *HINT_FILES) if (path / name).exists()]
     return Tokenizer({name: read_small(path / name) for name in names}, str(source), rows)
 
 

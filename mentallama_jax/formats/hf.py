@@ -124,14 +124,20 @@ def _weight_map(folder: Path) -> dict[str, str] | None:
     if not isinstance(weight_map, dict) or not weight_map:
         raise UserError(f"{index}: no weight_map; download it again")
     for name, file in weight_map.items():
-        # An index may come from anyone, and name any file of this machine.
-        if not isinstance(file, str) or file in ("", ".", "..") or not file.isprintable() or {"/", "\\"} & set(file):
+        if not isinstance(file, str) or not _is_file_name(file):
             raise UserError(f"{index}: {shown_tensor(name)} is in {shown(file)}, no name of a file in this folder")
     if single.exists() and SINGLE not in weight_map.values():
         raise UserError(
             f"{folder}: holds a whole {SINGLE} and an {INDEX} of other files; remove the one that is not meant"
         )
     return weight_map
+
+
+def _is_file_name(name: str) -> bool:
+    """Whether a name stays in its folder: an index may come from anyone, and name any file of this machine."""
+    return (
+        0 < len(name.encode()) <= 255 and name not in (".", "..") and name.isprintable() and not {"/", "\\"} & set(name)
+    )
 
 
 def _check_place(path: Path) -> None:

@@ -48,6 +48,8 @@ def convert(model: bytes, added: dict[str, int], adds_bos: bool, origin: str) ->
     pieces: list[str] = processor.id_to_piece(list(ids))
     own = {f"{role}_token": getattr(processor, f"{role}_id")() for role in ("bos", "eos", "unk")}
     named = {role: pieces[id_] for role, id_ in own.items() if id_ >= 0}
+    if "unk_token" not in named:
+        raise UserError(f"{origin} is not a SentencePiece model (it has no unknown piece)")
     bos = named.get("bos_token") if adds_bos else None
     control = {pieces[id_]: id_ for id_ in ids if processor.is_control(id_) or processor.is_unknown(id_)} | added
     control |= {pieces[id_]: id_ for id_ in marker_ids(model, pieces, origin)}

@@ -96,7 +96,7 @@ def test_a_tensor_in_two_files(cut: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["../outside.safetensors", "{tmp}/outside.safetensors", "", ".", "..", "a\x1b[31mb", "a/b"]
+    "name", ["../outside.safetensors", "{tmp}/outside.safetensors", "", ".", "..", "a\x1b[31mb", "a/b", "x" * 300]
 )
 def test_a_file_name_that_leaves_the_folder(cut: Path, tmp_path: Path, name: str) -> None:
     (tmp_path / "outside.safetensors").write_bytes(shards(cut)[0].read_bytes())

@@ -392,3 +392,12 @@ def test_a_special_token_beyond_the_models_rows_falls_back_and_is_said(
     copy = load_tokenizer(tmp_path)
     assert (copy.bos_id, copy.eos_id, copy.pad_id, copy.fingerprint) == (1, 2, 0, made.fingerprint)
     assert pickle.loads(pickle.dumps(given)).vocab_size == 1024
+
+
+def test_a_sentencepiece_model_with_a_hole_is_refused() -> None:
+    """Bytes set to zero, as a broken download leaves them."""
+    whole = (SAMPLE_TOKENIZER / "tokenizer.model").read_bytes()
+    for start in range(0, len(whole), 700):
+        holed = whole[:start] + bytes(len(whole[start : start + 1200])) + whole[start + 1200 :]
+        with pytest.raises(UserError, match=r"^here: "):
+            Tokenizer({"tokenizer.model": holed}, "here")

@@ -55,6 +55,8 @@ def _check_list(values: dict[str, Any], key: str, origin: str) -> None:
         raise UserError(f"{origin}: tokenizer.ggml.tokens is empty, or has a token twice")
     if key == "merges" and any(len(merge.split(" ")) != 2 for merge in found):
         raise UserError(f"{origin}: tokenizer.ggml.merges has an entry that is no pair")
+    if key == "token_type" and not all(1 <= kind <= _BYTE for kind in found):
+        raise UserError(f"{origin}: tokenizer.ggml.token_type has an entry that is not from 1 to {_BYTE}")
     if key == "scores" and not all(math.isfinite(score) for score in found):
         raise UserError(f"{origin}: tokenizer.ggml.scores has an entry that is not finite")
 

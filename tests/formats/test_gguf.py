@@ -199,6 +199,7 @@ def test_a_byte_level_vocabulary(tmp_path: Path) -> None:
         ({"tokens": [1, 2]}, "tokenizer.ggml.tokens has entries that are no str"),
         ({"tokens": ["<s>", "<s>"]}, "tokenizer.ggml.tokens is empty, or has a token twice"),
         ({"token_type": [1, 2]}, "tokenizer.ggml.token_type has 2 entries for 1024 tokens"),
+        ({"token_type": [-1] * 1024}, "tokenizer.ggml.token_type has an entry that is not from 1 to 6"),
         ({"token_type": ["1"] * 1024}, "tokenizer.ggml.token_type has entries that are no int"),
         ({"scores": [float("nan")] * 1024}, "tokenizer.ggml.scores has an entry that is not finite"),
         ({**BYTE_LEVEL, "merges": ["ab"]}, "tokenizer.ggml.merges has an entry that is no pair"),

@@ -10,7 +10,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.storage import as_path, expanded, local_path
+from mentallama_jax.storage import expanded, local_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -244,41 +244,23 @@ def _mesh(words: list[str]) -> "Mesh | None":
 def _load(options: argparse.Namespace, mesh: "Mesh | None") -> _Model:
     import jax
 
-    from mentallama_jax.formats.load import load_model, load_model_config
-    from mentallama_jax.formats.tokenizer import load_tokenizer
     from mentallama_jax.generation.placement import param_shardings
     from mentallama_jax.imhi.prompts import IM_START
+    from mentallama_jax.jobs.open_model import open_model
 
-    shardings = partial(param_shardings, mesh=mesh) if mesh else None
-
+    opened = open_model(options.model, revision=options.revision, checkpoint=options.checkpoint)
     dtype = options.dtype or ("float32" if jax.default_backend() == "cpu" else "bfloat16")
-    source = options.model
-    if (as_path(source) / "model_config.json").is_file():
-        if options.revision:
-            raise UserError(f"{source}: --revision goes with a hub id, but this is a run directory")
-        from mentallama_jax.training.run_directory import load_run
-
-        run = load_run(source, options.checkpoint or "best", dtype=dtype, shardings=shardings)
-        tokenizer = load_tokenizer(run.tokenizer)
-        name = f"{source}, checkpoint of update {run.checkpoint.step}"
-        identity = {"model": str(source), "revision": None, "update": run.checkpoint.step}
-        data = run.config.data
-        return _Model(
-            name, identity, run.model_config, run.params, tokenizer, data.style, "as trained", data.max_length, dtype
-        )
-    if options.checkpoint:
-        raise UserError(f"{source}: --checkpoint goes with a run directory, but this is not one")
-    tokenizer = load_tokenizer(source, options.revision)
-    sharding = shardings(load_model_config(source, revision=options.revision)) if shardings else None
-    config, params = load_model(source, revision=options.revision, dtype=dtype, sharding=sharding)
-    identity = {"model": str(source), "revision": options.revision, "update": None}
-    try:
-        tokenizer.special_id(IM_START)
-    except UserError:
-        return _Model(
-            source, identity, config, params, tokenizer, "plain", f"the tokenizer has no {IM_START}", 2048, dtype
-        )
-    return _Model(source, identity, config, params, tokenizer, "chatml", f"the tokenizer has {IM_START}", 2048, dtype)
+    tokenizer = opened.load_tokenizer()
+    params = opened.load_params(dtype, param_shardings(opened.config, mesh=mesh) if mesh else None)
+    if opened.run is not None:
+        style, reason, max_length = opened.run.data.style, "as trained", opened.run.data.max_length
+    else:
+        style, reason, max_length = "chatml", f"the tokenizer has {IM_START}", 2048
+        try:
+            tokenizer.special_id(IM_START)
+        except UserError:
+            style, reason = "plain", f"the tokenizer has no {IM_START}"
+    return _Model(opened.name, opened.identity, opened.config, params, tokenizer, style, reason, max_length, dtype)
 
 
 def _read(options: argparse.Namespace) -> "list[Record]":

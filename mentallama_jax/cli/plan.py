@@ -219,11 +219,11 @@ def _search(
 
 def model_shape(config: "RunConfig") -> "LlamaConfig":
     """The shape that a config names; its weights are not read."""
-    from mentallama_jax.formats.load import load_model_config
+    from mentallama_jax.jobs.open_model import open_model
     from mentallama_jax.models.presets import PRESETS
 
     source = _HUB_SHAPES.get(config.model.source, config.model.source)
-    return PRESETS[source] if source in PRESETS else load_model_config(source, revision=config.model.revision)
+    return PRESETS[source] if source in PRESETS else open_model(source, revision=config.model.revision).config
 
 
 def _recipe(config: "RunConfig", options: argparse.Namespace) -> "Recipe":

@@ -168,7 +168,7 @@ def base_model(config: "RunConfig") -> "BaseModel":
     """
     import jax.numpy as jnp
 
-    from mentallama_jax.formats.load import load_model, load_model_config
+    from mentallama_jax.jobs.open_model import open_model
     from mentallama_jax.models.presets import PRESETS
     from mentallama_jax.training.loop import BaseModel
 
@@ -183,13 +183,13 @@ def base_model(config: "RunConfig") -> "BaseModel":
             raise UserError(f"model.tokenizer: {model.source} brings none; name a folder, or `sample`")
         shape = PRESETS[model.source]
     else:
-        shape = load_model_config(model.source, revision=model.revision)
+        opened = open_model(model.source, revision=model.revision)
+        shape = opened.config
 
     def read_weights(shardings: Any) -> Any:
-        dtype = jnp.dtype(model.parameter_dtype)
-        return load_model(model.source, revision=model.revision, dtype=dtype, sharding=shardings)[1]
+        return opened.load_params(jnp.dtype(model.parameter_dtype), shardings)
 
-    return BaseModel(shape, _tokenizer(config), read_weights if model.weights == "pretrained" else None)
+    return BaseModel(shape, _tokenizer(config, shape), read_weights if model.weights == "pretrained" else None)
 
 
 def _label_f1(config: "RunConfig", model: "LlamaConfig") -> "LabelF1":
@@ -207,7 +207,7 @@ def _label_f1(config: "RunConfig", model: "LlamaConfig") -> "LabelF1":
     answer = partial(
         answer_records,
         config=model,
-        tokenizer=_tokenizer(config),
+        tokenizer=_tokenizer(config, model),
         style=config.data.style,
         max_length=config.data.max_length,
         settings=Settings(config.evaluation.max_new_tokens),
@@ -221,11 +221,13 @@ def _label_f1(config: "RunConfig", model: "LlamaConfig") -> "LabelF1":
     return label_f1
 
 
-def _tokenizer(config: "RunConfig") -> "Tokenizer":
+def _tokenizer(config: "RunConfig", model: "LlamaConfig") -> "Tokenizer":
     from mentallama_jax.formats.tokenizer import load_tokenizer
 
     if config.model.tokenizer == "sample":
         return load_tokenizer(Path(str(resources.files("mentallama_jax.imhi"))) / "sample" / "tokenizer")
     if config.model.tokenizer is not None:
-        return load_tokenizer(config.model.tokenizer)
-    return load_tokenizer(config.model.source, config.model.revision)
+        return load_tokenizer(config.model.tokenizer, rows=model.vocab_size)
+    from mentallama_jax.jobs.open_model import open_model
+
+    return open_model(config.model.source, revision=config.model.revision).load_tokenizer()

@@ -69,6 +69,10 @@ def check_names(file: TensorFile, config: LlamaConfig) -> None:
     Raises:
         UserError: names up to three missing, unknown and misshapen tensors, with the nearest known name.
     """
+    if config.num_layers > len(file.shapes):  # before a name is made for each of them
+        raise UserError(
+            f"{file.origin}: {config.num_layers} layers are asked for, but it holds {len(file.shapes)} tensors"
+        )
     wanted = foreign_shapes(config, file.table)
     found = dict(file.shapes)
     head, embedding = HEAD.name(file.table, 0), EMBEDDING.name(file.table, 0)

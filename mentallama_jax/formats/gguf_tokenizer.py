@@ -1,12 +1,14 @@
 """Rebuilds a tokenizer's own files from the metadata of a GGUF file."""
 
 import json
+import math
 import struct
 from typing import Any
 
 from mentallama_jax.errors import UserError
+from mentallama_jax.foreign import shown
 from mentallama_jax.formats.sentencepiece_json import added_token, start_with
-from mentallama_jax.formats.tokenizer import Tokenizer
+from mentallama_jax.formats.sentencepiece_kinds import is_marker
 
 # Token types of GGUF; SentencePiece uses the same numbers.
 _UNKNOWN, _CONTROL, _USER_DEFINED, _BYTE = 2, 3, 4, 6
@@ -18,8 +20,8 @@ _PRE_TOKENIZERS: dict[str, dict[str, Any]] = {
 }
 
 
-def read_gguf_tokenizer(metadata: dict[str, Any], origin: str) -> Tokenizer:
-    """The tokenizer that a GGUF file carries: byte-level BPE (`gpt2`) or SentencePiece BPE (`llama`).
+def gguf_tokenizer_files(metadata: dict[str, Any], origin: str) -> dict[str, bytes]:
+    """The files of the tokenizer that a GGUF file carries: byte-level BPE (`gpt2`) or SentencePiece BPE (`llama`).
 
     Raises:
         UserError: another kind of vocabulary, an unknown pre-tokenizer, or lists that are absent.
@@ -27,18 +29,36 @@ def read_gguf_tokenizer(metadata: dict[str, Any], origin: str) -> Tokenizer:
     values = {k.removeprefix("tokenizer.ggml."): v for k, v in metadata.items() if k.startswith("tokenizer.ggml.")}
     kind = values.get("model")
     needed = {"gpt2": ("tokens", "token_type", "merges"), "llama": ("tokens", "token_type", "scores")}
-    if kind not in needed:
-        raise UserError(f"{origin}: tokenizer.ggml.model is {kind!r}; supported are {', '.join(needed)}")
+    if not isinstance(kind, str) or kind not in needed:
+        raise UserError(f"{origin}: tokenizer.ggml.model is {shown(kind)}; supported are {', '.join(needed)}")
     for key in needed[kind]:
-        if not isinstance(values.get(key), list):
-            raise UserError(f"{origin}: tokenizer.ggml.{key} is absent")
+        _check_list(values, key, origin)
     config = _config(values, metadata.get("tokenizer.chat_template"))
     if kind == "gpt2":
         vocabulary = {"tokenizer.json": json.dumps(_byte_level(values, config, origin), ensure_ascii=False).encode()}
     else:
         vocabulary = {"tokenizer.model": _sentencepiece(values, origin)}
-    files = {**vocabulary, "tokenizer_config.json": (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode()}
-    return Tokenizer(files, origin)
+    return {**vocabulary, "tokenizer_config.json": (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode()}
+
+
+def _check_list(values: dict[str, Any], key: str, origin: str) -> None:
+    """Refuse a list that is absent, of other things than it should hold, or of another length than the vocabulary."""
+    found = values.get(key)
+    if not isinstance(found, list):
+        raise UserError(f"{origin}: tokenizer.ggml.{key} is absent")
+    kinds: dict[str, type] = {"tokens": str, "merges": str, "token_type": int, "scores": float}
+    if not all(type(entry) is kinds[key] for entry in found):
+        raise UserError(f"{origin}: tokenizer.ggml.{key} has entries that are no {kinds[key].__name__}")
+    if key != "merges" and len(found) != len(values["tokens"]):
+        raise UserError(f"{origin}: tokenizer.ggml.{key} has {len(found)} entries for {len(values['tokens'])} tokens")
+    if key == "tokens" and (not found or len(set(found)) < len(found)):
+        raise UserError(f"{origin}: tokenizer.ggml.tokens is empty, or has a token twice")
+    if key == "merges" and any(len(merge.split(" ")) != 2 for merge in found):
+        raise UserError(f"{origin}: tokenizer.ggml.merges has an entry that is no pair")
+    if key == "token_type" and not all(1 <= kind <= _BYTE for kind in found):
+        raise UserError(f"{origin}: tokenizer.ggml.token_type has an entry that is not from 1 to {_BYTE}")
+    if key == "scores" and not all(math.isfinite(score) for score in found):
+        raise UserError(f"{origin}: tokenizer.ggml.scores has an entry that is not finite")
 
 
 def _config(values: dict[str, Any], chat_template: Any) -> dict[str, Any]:
@@ -57,11 +77,17 @@ def _config(values: dict[str, Any], chat_template: Any) -> dict[str, Any]:
 
 def _byte_level(values: dict[str, Any], config: dict[str, Any], origin: str) -> dict[str, Any]:
     """The contents of a `tokenizer.json`."""
-    pre_tokenizer = _PRE_TOKENIZERS.get(values.get("pre", ""))
+    pre_tokenizer = _PRE_TOKENIZERS.get(str(values.get("pre", "")))
     if pre_tokenizer is None:
         known = ", ".join(_PRE_TOKENIZERS)
-        raise UserError(f"{origin}: tokenizer.ggml.pre is {values.get('pre')!r}; supported are {known}")
+        raise UserError(f"{origin}: tokenizer.ggml.pre is {shown(values.get('pre'))}; supported are {known}")
     tokens: list[str] = values["tokens"]
+    for token, type_ in zip(tokens, values["token_type"], strict=True):
+        if type_ == _USER_DEFINED and not is_marker(token):
+            raise UserError(
+                f"{origin}: token {shown(token)} is user-defined, which is read for markers like <pad> only; "
+                "take the tokenizer.json of this model"
+            )
     added = [
         added_token(tokens[id_], id_, special=type_ == _CONTROL)
         for id_, type_ in enumerate(values["token_type"])
@@ -108,7 +134,7 @@ def _sentencepiece(values: dict[str, Any], origin: str) -> bytes:
     pieces = []
     for token, score, type_ in zip(tokens, values["scores"], values["token_type"], strict=True):
         # SentencePiece would find user-defined pieces in plain text, where no added token may be read.
-        kind = _CONTROL if type_ == _USER_DEFINED else type_
+        kind = _CONTROL if type_ == _USER_DEFINED and is_marker(token) else type_
         pieces.append(_message(1, _text(1, token) + b"\x15" + struct.pack("<f", score) + _number(3, kind)))
     trainer = (
         _number(3, 2) + _number(4, len(tokens)) + _number(35, _BYTE in values["token_type"])

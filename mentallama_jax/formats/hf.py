@@ -1,20 +1,21 @@
 """Reads Hugging Face folders: `config.json` and one or more safetensors files."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
 from mentallama_jax.errors import UserError
+from mentallama_jax.foreign import reading, shown
+from mentallama_jax.formats.folder import file_size, read_object
 from mentallama_jax.formats.hf_config import read_config
-from mentallama_jax.formats.names import Parameter
-from mentallama_jax.models.llama import LlamaConfig
+from mentallama_jax.formats.names import Parameter, shown_tensor
+from mentallama_jax.formats.safetensors_header import FLOATS, read_header
+from mentallama_jax.models.llama import LlamaConfig, count_params
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
-_FLOATS = ("F32", "F16", "BF16")
 
 
 class SafetensorsFile:
@@ -26,74 +27,125 @@ class SafetensorsFile:
         """Read the headers.
 
         Raises:
-            UserError: no safetensors, a file of the index is missing, cut off or no safetensors file, or a tensor is
-                of a type other than fp32, fp16 and bf16.
+            UserError: no safetensors; a file of the index is missing, cut off or no safetensors file; index and files
+                contradict each other; or a tensor is of a type other than fp32, fp16 and bf16.
         """
         self.origin = str(folder)
         self.shapes: dict[str, tuple[int, ...]] = {}
         self._paths: dict[str, Path] = {}
-        for path in _weight_files(folder):
-            try:
-                with safe_open(path, framework="np") as tensors:
-                    for name in tensors.keys():  # noqa: SIM118 (a file handle, not a mapping)
-                        # Derived from the config; old checkpoints store it all the same.
-                        if name.endswith(".rotary_emb.inv_freq"):
-                            continue
-                        header = tensors.get_slice(name)
-                        if header.get_dtype() not in _FLOATS:
-                            raise UserError(
-                                f"{path}: {name} is stored as {header.get_dtype()}; "
-                                f"only {', '.join(_FLOATS)} can be read (quantised weights: convert them first)"
-                            )
-                        self.shapes[name] = tuple(header.get_shape())
-                        self._paths[name] = path
-            except FileNotFoundError:
-                raise UserError(f"{path}: missing, though {INDEX} lists it; download it again") from None
-            except (SafetensorError, OSError) as error:
-                raise UserError(f"{path}: not a whole safetensors file ({error}); download it again") from None
+        weight_map = _weight_map(folder)
+        paths = (
+            [folder / SINGLE] if weight_map is None else [folder / name for name in sorted(set(weight_map.values()))]
+        )
+        for path in paths:
+            if weight_map is not None:
+                _check_place(path)
+            for name, (kind, shape) in read_header(path).items():
+                if name in self._paths:
+                    raise UserError(
+                        f"{path}: {shown_tensor(name)} is in {self._paths[name].name} too; which one counts?"
+                    )
+                if weight_map is not None and weight_map.get(name, path.name) != path.name:
+                    raise UserError(
+                        f"{path}: holds {shown_tensor(name)}, which {INDEX} places in {shown(weight_map[name])}; "
+                        "download both again"
+                    )
+                # Derived from the config; old checkpoints store it all the same.
+                if name.endswith(".rotary_emb.inv_freq"):
+                    continue
+                if kind not in FLOATS:
+                    raise UserError(
+                        f"{path}: {shown_tensor(name)} is stored as {kind[:20]}; only {', '.join(FLOATS)} can be read "
+                        "(quantised weights: convert them first)"
+                    )
+                self.shapes[name] = shape
+                self._paths[name] = path
+        self._compare(weight_map or {}, folder / INDEX)
 
     def read(self, name: str, parameter: Parameter) -> np.ndarray[Any, Any]:
         """The tensor in its stored type (fp32, fp16 or ml_dtypes' bfloat16)."""
+        path = self._paths[name]
         # Opened anew for each tensor, so that no mapped pages of earlier ones stay in memory.
-        with safe_open(self._paths[name], framework="np") as tensors:
+        with reading(path, "safetensors file"), safe_open(path, framework="np") as tensors:
             return tensors.get_tensor(name)
+
+    def _compare(self, weight_map: dict[str, str], index: Path) -> None:
+        """Refuse an index and files that do not name the same tensors."""
+        for name, file in weight_map.items():
+            if name not in self.shapes and not name.endswith(".rotary_emb.inv_freq"):
+                raise UserError(f"{index}: places {shown_tensor(name)} in {shown(file)}, which does not hold it")
+        if weight_map and (extra := next((name for name in self.shapes if name not in weight_map), None)):
+            raise UserError(f"{index}: does not list {shown_tensor(extra)}, which {self._paths[extra].name} holds")
 
 
 def read_hf_config(folder: Path) -> LlamaConfig:
     """The model that a folder's `config.json` describes.
 
     Raises:
-        UserError: no or bad `config.json`, or a model that is no LLaMA.
+        UserError: no or bad `config.json`, a model that is no LLaMA, or one that is larger than the folder's weights.
     """
     path = folder / "config.json"
-    if not path.is_file():
+    if not path.exists():
         hint = "an adapter: merge it into its base model first" if (folder / "adapter_config.json").exists() else ""
         raise UserError(f"{folder}: no config.json ({hint or 'is it a Hugging Face model folder?'})")
-    return read_config(_read_object(path), str(path))
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    index = folder / INDEX
-    if index.is_file():
-        weight_map = _read_object(index).get("weight_map")
-        if not isinstance(weight_map, dict) or not weight_map:
-            raise UserError(f"{index}: no weight_map; download it again")
-        return [folder / name for name in sorted(set(weight_map.values()))]
-    if (folder / SINGLE).is_file():
-        return [folder / SINGLE]
-    if any(folder.glob("*.bin")):
+    config = read_config(read_object(path), str(path))
+    stored = _stored_bytes(folder)
+    # Before anything is compiled or allocated for it. That each tensor fits is checked when the weights are read.
+    if stored is not None and count_params(config) > 8 * stored:  # a bit for each, whatever the type
         raise UserError(
-            f"{folder}: only pickled weights (*.bin), which are not read; convert them to safetensors first, "
-            "for example with transformers' save_pretrained"
+            f"{path}: describes a model of {count_params(config):,} parameters, but the weights have {stored:,} bytes; "
+            "download both again"
         )
-    raise UserError(f"{folder}: no {SINGLE} or {INDEX}; give the folder that holds the weights")
+    return config
 
 
-def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_bytes())
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"{path}: not valid JSON ({error})") from None
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: expected a JSON object")
-    return value
+def _stored_bytes(folder: Path) -> int | None:
+    """How many bytes the weights of a folder have; None where they are not (all) here, or not yet downloaded."""
+    if not any((folder / name).exists() for name in (SINGLE, INDEX)):
+        return None
+    weight_map = _weight_map(folder)
+    files = {folder / name for name in ([SINGLE] if weight_map is None else weight_map.values())}
+    return sum(map(file_size, files)) if all(file.exists() for file in files) else None
+
+
+def _weight_map(folder: Path) -> dict[str, str] | None:
+    """Tensor -> file of the folder, by the index; None where there is the single file alone."""
+    index, single = folder / INDEX, folder / SINGLE
+    if not index.exists():
+        if single.exists():
+            return None
+        if any(folder.glob("*.bin")):
+            raise UserError(
+                f"{folder}: only pickled weights (*.bin), which are not read; convert them to safetensors first, "
+                "for example with transformers' save_pretrained"
+            )
+        raise UserError(f"{folder}: no {SINGLE} or {INDEX}; give the folder that holds the weights")
+    weight_map = read_object(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise UserError(f"{index}: no weight_map; download it again")
+    for name, file in weight_map.items():
+        if not isinstance(file, str) or not _is_file_name(file):
+            raise UserError(f"{index}: {shown_tensor(name)} is in {shown(file)}, no name of a file in this folder")
+    if single.exists() and SINGLE not in weight_map.values():
+        raise UserError(
+            f"{folder}: holds a whole {SINGLE} and an {INDEX} of other files; remove the one that is not meant"
+        )
+    return weight_map
+
+
+def _is_file_name(name: str) -> bool:
+    """Whether a name stays in its folder: an index may come from anyone, and name any file of this machine."""
+    return (
+        0 < len(name.encode()) <= 255 and name not in (".", "..") and name.isprintable() and not {"/", "\\"} & set(name)
+    )
+
+
+def _check_place(path: Path) -> None:
+    """Refuse a file of the index that is not there, or that is a link to elsewhere."""
+    if not path.exists():
+        raise UserError(f"{path}: missing, though {INDEX} lists it; download it again")
+    home, target = path.parent.resolve(), path.resolve()
+    # The cache of the hub keeps a model's files as snapshots/REVISION/NAME, links to blobs/HASH of the same model.
+    blobs = home.parent.parent / "blobs" if home.parent.name == "snapshots" else home
+    if target.parent not in (home, blobs):
+        raise UserError(f"{path}: a link out of the folder; copy the file itself into it")

@@ -1,13 +1,14 @@
 """Where a model comes from: a folder, a `.gguf` file, a bucket, an installed package that carries one, or the hub."""
 
 import re
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+from mentallama_jax import hub
 from mentallama_jax.errors import UserError
+from mentallama_jax.foreign import shown
 from mentallama_jax.formats.bucket import fetch_model
-from mentallama_jax.formats.tokenizer import TOKENIZER_FILES
+from mentallama_jax.formats.file_names import TOKENIZER_FILES
 from mentallama_jax.storage import RemotePath, is_remote
 
 _CONFIG_PATTERNS = ("config.json", "generation_config.json", *TOKENIZER_FILES)
@@ -58,38 +59,7 @@ def _packaged(name: str) -> Path:
 
 
 def _download(repo_id: str, revision: str | None, weights: bool) -> Path:
-    import huggingface_hub
-    from huggingface_hub import errors
-    from huggingface_hub.utils.tqdm import disable_progress_bars
-
-    if not sys.stderr.isatty():
-        disable_progress_bars()
     patterns = [*_CONFIG_PATTERNS, *(_WEIGHT_PATTERNS if weights else ())]
-    at = f"{repo_id}, revision {revision}" if revision else repo_id
-    login = "run `hf auth login` or set HF_TOKEN"
-    try:
-        # Patterns match across "/": leave out copies in other formats that some repositories keep in subfolders.
-        return Path(
-            huggingface_hub.snapshot_download(
-                repo_id, revision=revision, allow_patterns=patterns, ignore_patterns="*/*"
-            )
-        )
-    except errors.LocalTokenNotFoundError:
-        raise UserError(f"{at}: the hub asks for a token and there is none here; {login}") from None
-    except errors.GatedRepoError:
-        first = "" if huggingface_hub.get_token() else f"there is no token here: {login}; "
-        raise UserError(f"{at}: gated; {first}accept its terms on its hub page with the account of the token") from None
-    except errors.RevisionNotFoundError:
-        raise UserError(f"{at}: the hub has no such revision; give a branch, tag or full commit") from None
-    except errors.RepositoryNotFoundError:
-        hint = "" if huggingface_hub.get_token() else f"; if it is private, {login}"
-        raise UserError(f"{at}: no such folder here and no such model on the hub; check the spelling{hint}") from None
-    except (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError):
-        offline = "HF_HUB_OFFLINE is set" if huggingface_hub.constants.HF_HUB_OFFLINE else "the hub cannot be reached"
-        raise UserError(
-            f"{at}: no such folder here, not in the local cache, and {offline}; "
-            "download it once while online, or give the path of a folder"
-        ) from None
-    # HTTPError is the HTTP client's own, which differs between versions of huggingface_hub.
-    except (errors.HTTPError, errors.HFValidationError, ConnectionError) as error:  # type: ignore[attr-defined]
-        raise UserError(f"{at}: the hub answered with an error ({' '.join(str(error).split())[:200]})") from None
+    label = f"{repo_id}, revision {shown(revision)[1:-1]}" if revision else repo_id
+    # Patterns match across "/": leave out copies in other formats that some repositories keep in subfolders.
+    return hub.download(repo_id, "model", revision, patterns, label=label, ignore="*/*")

@@ -4,6 +4,7 @@ Hugging Face and GGUF both keep a matrix as [outputs, inputs]. Ours are in natur
 axes first, stacked over layers, so one number an entry, how many leading axes are contracted, gives both directions.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -13,6 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from mentallama_jax.foreign import shown
 from mentallama_jax.models.llama import LlamaConfig, Params, abstract_params
 
 
@@ -111,6 +113,7 @@ PARAMETERS = (
 )
 HEAD = PARAMETERS[-1]
 EMBEDDING = PARAMETERS[0]
+_MOST_COMPARED = 1000  # names among which the nearest is looked for
 
 
 def leaf(tree: Params, path: tuple[str, ...]) -> Any:
@@ -142,6 +145,11 @@ def foreign_shapes(config: LlamaConfig, table: str) -> dict[str, tuple[int, ...]
     }
 
 
+def shown_tensor(name: str) -> str:
+    """A tensor's name for a message: as it is where it looks like one, else made safe."""
+    return name if re.fullmatch(r"[\w.-]{1,120}", name, re.ASCII) else shown(name)
+
+
 def name_problems(found: dict[str, tuple[int, ...]], wanted: dict[str, tuple[int, ...]], limit: int = 3) -> list[str]:
     """What is missing, extra or misshapen among the tensors found, at most `limit` of each kind spelt out."""
     missing = [name for name in wanted if name not in found]
@@ -150,14 +158,24 @@ def name_problems(found: dict[str, tuple[int, ...]], wanted: dict[str, tuple[int
 
     def near(name: str, among: list[str]) -> str:
         close = get_close_matches(name, among, n=1, cutoff=0.6)
-        return f" (nearest: {close[0]})" if close else ""
+        return f" (nearest: {shown_tensor(close[0])})" if close else ""
 
     spelt = [
-        ("missing tensor", [name + near(name, extra) for name in missing[:limit]], len(missing)),
-        ("unknown tensor", [name + near(name, missing or list(wanted)) for name in extra[:limit]], len(extra)),
+        ("missing tensor", [name + near(name, extra[:_MOST_COMPARED]) for name in missing[:limit]], len(missing)),
+        (
+            "unknown tensor",
+            [
+                shown_tensor(name) + near(name[:200], (missing or list(wanted))[:_MOST_COMPARED])
+                for name in extra[:limit]
+            ],
+            len(extra),
+        ),
         (
             "wrong shape:",
-            [f"{name} is {list(found[name])}, the config asks for {list(wanted[name])}" for name in misshapen[:limit]],
+            [
+                f"{name} is {shown(list(found[name]))[1:-1]}, the config asks for {list(wanted[name])}"
+                for name in misshapen[:limit]
+            ],
             len(misshapen),
         ),
     ]

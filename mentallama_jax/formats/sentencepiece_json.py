@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from mentallama_jax.errors import UserError
+from mentallama_jax.foreign import shown
+from mentallama_jax.formats.sentencepiece_kinds import marker_ids
 
 _SPACE = "\u2581"
 # Where models differ: runs of spaces, space at the ends, characters that normalisation or byte fallback changes.
@@ -41,13 +43,16 @@ def convert(model: bytes, added: dict[str, int], adds_bos: bool, origin: str) ->
     try:
         processor = sentencepiece.SentencePieceProcessor(model_proto=model)
     except (RuntimeError, ValueError) as error:
-        raise UserError(f"{origin} is not a SentencePiece model ({' '.join(str(error).split())})") from None
+        raise UserError(f"{origin} is not a SentencePiece model ({shown(' '.join(str(error).split()), 120)})") from None
     ids = range(processor.vocab_size())
     pieces: list[str] = processor.id_to_piece(list(ids))
     own = {f"{role}_token": getattr(processor, f"{role}_id")() for role in ("bos", "eos", "unk")}
     named = {role: pieces[id_] for role, id_ in own.items() if id_ >= 0}
+    if "unk_token" not in named:
+        raise UserError(f"{origin} is not a SentencePiece model (it has no unknown piece)")
     bos = named.get("bos_token") if adds_bos else None
     control = {pieces[id_]: id_ for id_ in ids if processor.is_control(id_) or processor.is_unknown(id_)} | added
+    control |= {pieces[id_]: id_ for id_ in marker_ids(model, pieces, origin)}
     ordinary = [id_ for id_ in ids if pieces[id_] not in control and not processor.is_byte(id_)]
     scores = {pieces[id_]: processor.get_score(id_) for id_ in ordinary}
     spec = {

@@ -13,20 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.files import atomic_open
+from mentallama_jax.foreign import parse_json, shown
+from mentallama_jax.formats.file_names import HINT_FILES, TOKENIZER_FILES
+from mentallama_jax.formats.folder import read_small
+from mentallama_jax.formats.notices import notice
+from mentallama_jax.formats.tokenizer_checks import check_spec
 
 if TYPE_CHECKING:
     import tokenizers
 
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.jinja",
-)
-# Not the tokenizer's own files, but the last places that may name the beginning and the end of a text.
-_HINT_FILES = ("generation_config.json", "config.json")
 # transformers' class that does what tokenizer.json says and nothing else.
 _FAITHFUL_CLASS = "PreTrainedTokenizerFast"
 # Parts of tokenizer.json that may put a space before a text.
@@ -37,7 +32,9 @@ class Tokenizer:
     """Text to ids and back, with the ids of the tokens that a prompt needs.
 
     Attributes:
-        vocab_size: one above the largest id.
+        vocab_size: one above the largest id that a text or a special token can have. Added tokens beyond the rows of
+            the model's embedding (a `<pad>` with id 32000 in many copies of LLaMA 2) are not counted: they are never
+            used.
         bos_id: the token that this tokenizer puts before a text; None where it puts none (SmolLM2, for example,
             names a `bos_token` but never adds it).
         eos_id: the token that ends a response.
@@ -47,27 +44,37 @@ class Tokenizer:
         fingerprint: SHA-256 of all that decides ids.
     """
 
-    def __init__(self, files: Mapping[str, bytes], origin: str) -> None:
-        """Build from the contents of `TOKENIZER_FILES` (those at hand); `origin` names them in errors.
+    def __init__(self, files: Mapping[str, bytes], origin: str, rows: int | None = None) -> None:
+        """Build from the contents of `TOKENIZER_FILES` (those at hand).
+
+        Args:
+            files: name -> contents.
+            origin: names them in errors.
+            rows: of the model's embedding; by default what a `config.json` among the files says.
 
         Raises:
             UserError: neither kind of vocabulary is there, a file is malformed, or no end-of-text token is named.
         """
-        self._files = {name: files[name] for name in (*TOKENIZER_FILES, *_HINT_FILES) if name in files}
+        self._files = {name: files[name] for name in (*TOKENIZER_FILES, *HINT_FILES) if name in files}
         self._origin = origin
         config = self._json("tokenizer_config.json")
         if "tokenizer.json" not in files:
             config = self._convert_sentencepiece(config)
         spec = self._json("tokenizer.json")
+        check_spec(spec, origin)
         # Whatever the files call special or not: no added token may be read from the text of a post.
         added = spec.get("added_tokens") or []
         spec |= {"added_tokens": [{**token, "special": True} for token in added], "truncation": None, "padding": None}
         self._start = self._build(spec)
         self._continued = self._build(spec | {part: _without_prefix(spec.get(part)) for part in _PREFIXING})
         self._vocabulary: dict[str, int] = self._start.get_vocab()
-        self.vocab_size = max(self._vocabulary.values()) + 1
         # Some published tokenizers add a padding token that the model's embedding has no row for.
-        self._rows = int(self._json("config.json").get("vocab_size") or self.vocab_size)
+        largest = max(self._vocabulary.values(), default=0)
+        self._given_rows = rows
+        self._rows = rows or _whole(self._json("config.json").get("vocab_size")) or largest + 1
+        texts = {token["content"] for token in added}
+        used = [id_ for token, id_ in self._vocabulary.items() if id_ < self._rows or token not in texts]
+        self.vocab_size = max(used, default=0) + 1
         named = {role: self._named_id(role, config) for role in ("bos", "eos", "pad", "unk")}
         if named["eos"] is None:
             raise UserError(f"{origin}: no eos_token is named; add one to tokenizer_config.json")
@@ -75,16 +82,17 @@ class Tokenizer:
         self.bos_id = named["bos"] if self._adds_bos(config, named["bos"]) else None
         candidates = [named["pad"], named["unk"], *range(2)]
         self.pad_id = next(id_ for id_ in candidates if id_ is not None and id_ != self.eos_id)
-        self._special = {token["id"] for token in added if token["special"]}
+        self._special = {token["id"] for token in added if token.get("special")}
         self._special |= {id_ for id_ in named.values() if id_ is not None}
         self.chat_template = self._template(config)
         deciding = [spec.get(part) for part in ("model", "added_tokens", *_PREFIXING)]
         deciding += [self.bos_id, self.eos_id, self.pad_id]
         self.fingerprint = hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
+        self._say_what_is_beyond(config, named | {"bos": self.bos_id, "pad": self.pad_id})
         self._complete_config(config, named)
 
-    def __reduce__(self) -> tuple[type["Tokenizer"], tuple[dict[str, bytes], str]]:
-        return Tokenizer, (self._files, self._origin)
+    def __reduce__(self) -> tuple[type["Tokenizer"], tuple[dict[str, bytes], str, int | None]]:
+        return Tokenizer, (self._files, self._origin, self._given_rows)
 
     def encode(self, text: str, *, continues: bool = False) -> list[int]:
         """Ids of `text`, without BOS or EOS.
@@ -132,10 +140,7 @@ class Tokenizer:
     def _json(self, name: str) -> dict[str, Any]:
         if name not in self._files:
             return {}
-        try:
-            value = json.loads(self._files[name])
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise UserError(f"{self._origin}: {name} is not valid JSON ({error})") from None
+        value = parse_json(self._files[name], f"{self._origin}: {name}", allow_nan=True)
         if not isinstance(value, dict):
             raise UserError(f"{self._origin}: {name} holds no JSON object")
         return value
@@ -145,8 +150,11 @@ class Tokenizer:
 
         try:
             tokenizer = tokenizers.Tokenizer.from_str(json.dumps(spec))
-        except Exception as error:  # tokenizers raises bare Exception
-            raise UserError(f"{self._origin}: tokenizer.json cannot be read ({error})") from None
+        except BaseException as error:  # tokenizers raises bare Exception, or what pyo3 makes of a panic
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                raise
+            words = shown(" ".join(str(error).split()), 120)
+            raise UserError(f"{self._origin}: tokenizer.json cannot be read ({words})") from None
         tokenizer.encode_special_tokens = True
         return tokenizer
 
@@ -158,15 +166,31 @@ class Tokenizer:
             raise UserError(
                 f"{self._origin}: no tokenizer.json or tokenizer.model; give a folder that holds one of them"
             )
-        added = {str(token): int(id_) for token, id_ in self._json("added_tokens.json").items()}
-        for id_, token in config.get("added_tokens_decoder", {}).items():
-            added[token["content"]] = int(id_)
-        adds_bos = config.get("add_bos_token", True)
+        added = self._added(config)
+        adds_bos = config.get("add_bos_token") is not False
         origin = f"{self._origin}: tokenizer.model"
         self._files["tokenizer.json"], named = convert(self._files["tokenizer.model"], added, adds_bos, origin)
         given = {key: value for key, value in config.items() if value is not None}
         # LlamaTokenizer would put its own pre-tokenizer in the place of the file's, and skip the dummy space of " x".
         return named | given | {"tokenizer_class": _FAITHFUL_CLASS}
+
+    def _added(self, config: dict[str, Any]) -> dict[str, int]:
+        """Tokens beyond those of `tokenizer.model`, by both of the files that may list them."""
+        decoder = config.get("added_tokens_decoder") or {}
+        entries: list[tuple[Any, Any]] = list(self._json("added_tokens.json").items())
+        if not isinstance(decoder, dict):
+            raise UserError(f"{self._origin}: tokenizer_config.json has an added_tokens_decoder that is no object")
+        for id_, token in decoder.items():
+            content = token.get("content") if isinstance(token, dict) else None
+            entries.append((content, int(id_) if id_.isascii() and id_.isdecimal() and len(id_) < 10 else None))
+        added = {}
+        for token, id_ in entries:
+            if not isinstance(token, str) or not token or _whole(id_) is None:
+                raise UserError(
+                    f"{self._origin}: added tokens need a text and a number each, found {shown((token, id_))}"
+                )
+            added[token] = id_
+        return added
 
     def _token(self, id_: int) -> str:
         return str(self._start.id_to_token(id_))
@@ -176,7 +200,7 @@ class Tokenizer:
         for source in (config, self._json("special_tokens_map.json")):
             token = source.get(f"{role}_token")
             token = token.get("content") if isinstance(token, dict) else token
-            if token in self._vocabulary:
+            if isinstance(token, str) and token in self._vocabulary:
                 return self._vocabulary[token]
         return None
 
@@ -185,13 +209,29 @@ class Tokenizer:
         declared = self._declared(role, config)
         if declared is not None and declared < self._rows:
             return declared
-        for name in _HINT_FILES:
+        return self._hinted_id(role)
+
+    def _say_what_is_beyond(self, config: dict[str, Any], used: dict[str, int | None]) -> None:
+        """Say in a line each which declared special tokens the model has no row for, and what is used instead."""
+        for role, id_ in used.items():
+            declared = self._declared(role, config)
+            if declared is not None and declared >= self._rows:
+                instead = "none is used" if id_ is None else f"{shown(self._token(id_))} (id {id_}) is used instead"
+                notice(
+                    f"{self._origin}: {role}_token {shown(self._token(declared))} has id {declared}, but the model has "
+                    f"{self._rows:,} embeddings; {instead}"
+                )
+
+    def _hinted_id(self, role: str) -> int | None:
+        """The id of a special token by the files beside the tokenizer's own, or by LLaMA's names."""
+        for name in HINT_FILES:
             id_ = self._json(name).get(f"{role}_token_id")
-            id_ = id_[0] if isinstance(id_, list) and id_ else id_
-            if isinstance(id_, int) and 0 <= id_ < min(self.vocab_size, self._rows):
-                return id_
-        # LLaMA's own names, for a tokenizer.json that stands alone.
-        return self._vocabulary.get({"bos": "<s>", "eos": "</s>", "unk": "<unk>", "pad": "<pad>"}[role])
+            known = _whole(id_[0] if isinstance(id_, list) and id_ else id_)
+            if known is not None and known < min(self.vocab_size, self._rows):
+                return known
+        # For a tokenizer.json that stands alone.
+        own = self._vocabulary.get({"bos": "<s>", "eos": "</s>", "unk": "<unk>", "pad": "<pad>"}[role])
+        return own if own is not None and own < self._rows else None
 
     def _adds_bos(self, config: dict[str, Any], bos_id: int | None) -> bool:
         declared = config.get("add_bos_token")
@@ -204,17 +244,23 @@ class Tokenizer:
             return self._files["chat_template.jinja"].decode("utf-8", errors="replace")
         template = config.get("chat_template")
         if isinstance(template, list):  # several named ones, as older transformers wrote them
-            template = {entry["name"]: entry["template"] for entry in template}.get("default")
+            named = [entry for entry in template if isinstance(entry, dict)]
+            template = next((entry.get("template") for entry in named if entry.get("name") == "default"), None)
+        if template is not None and not isinstance(template, str):
+            raise UserError(f"{self._origin}: tokenizer_config.json has a chat_template that is no text")
         return template
 
     def _complete_config(self, config: dict[str, Any], named: dict[str, int | None]) -> None:
         """Where the saved files alone would not give the same special tokens, spell them out in tokenizer_config."""
         original = self._json("tokenizer_config.json")
-        padding = self._declared("pad", config)
-        stands_alone = original.get("eos_token") and (padding is None or padding < self._rows)
+        declared = {role: self._declared(role, config) for role in named}
+        beyond = [role for role, id_ in declared.items() if id_ is not None and id_ >= self._rows]
+        stands_alone = original.get("eos_token") and not beyond
         class_name = original.get("tokenizer_class")
         if stands_alone and class_name and class_name == config["tokenizer_class"]:
             return
+        for role in beyond:
+            del config[f"{role}_token"]
         config.setdefault("tokenizer_class", _FAITHFUL_CLASS)
         config.setdefault("add_bos_token", self.bos_id is not None)
         for role, id_ in (named | {"pad": self.pad_id}).items():
@@ -223,8 +269,13 @@ class Tokenizer:
         self._files["tokenizer_config.json"] = (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode()
 
 
-def load_tokenizer(source: str | Path, revision: str | None = None) -> Tokenizer:
+def load_tokenizer(source: str | Path, revision: str | None = None, rows: int | None = None) -> Tokenizer:
     """Read the tokenizer of a model: a folder, a `.gguf` file, `package:NAME` or a hub id (see `hub.locate`).
+
+    Args:
+        source: where it is.
+        revision: branch, tag or commit of a hub id.
+        rows: of the embedding of the model it is to be used with; by default what the `config.json` beside it says.
 
     Raises:
         UserError: no such model, or no usable tokenizer in it.
@@ -234,11 +285,16 @@ def load_tokenizer(source: str | Path, revision: str | None = None) -> Tokenizer
     path = locate(source, revision, weights=False)
     if path.is_file():
         from mentallama_jax.formats.gguf import open_gguf
-        from mentallama_jax.formats.gguf_tokenizer import read_gguf_tokenizer
+        from mentallama_jax.formats.gguf_tokenizer import gguf_tokenizer_files
 
-        return read_gguf_tokenizer(open_gguf(path).metadata, str(source))
-    names = [name for name in (*TOKENIZER_FILES, *_HINT_FILES) if (path / name).is_file()]
-    return Tokenizer({name: (path / name).read_bytes() for name in names}, str(source))
+        return Tokenizer(gguf_tokenizer_files(open_gguf(path).metadata, str(source)), str(source), rows)
+    names = [name for name in (*TOKENIZER_FILES, *HINT_FILES) if (path / name).exists()]
+    return Tokenizer({name: read_small(path / name) for name in names}, str(source), rows)
+
+
+def _whole(value: Any) -> int | None:
+    """The value where it is a number that can be an id or a count."""
+    return value if type(value) is int and 0 <= value < 2**31 else None
 
 
 def _without_prefix(part: Any) -> Any:

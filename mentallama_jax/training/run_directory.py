@@ -20,6 +20,7 @@ import numpy as np
 from mentallama_jax.config import RunConfig, parse_config
 from mentallama_jax.errors import UserError
 from mentallama_jax.files import write_json
+from mentallama_jax.foreign import reading
 from mentallama_jax.models.finite import nonfinite_parameter
 from mentallama_jax.models.llama import LlamaConfig, Params, abstract_params
 from mentallama_jax.models.rotary import RopeScaling
@@ -210,6 +211,32 @@ class LoadedRun(NamedTuple):
     checkpoint: Checkpoint
 
 
+class OpenedRun(NamedTuple):
+    """A run whose weights are still to be read."""
+
+    model_config: LlamaConfig
+    tokenizer: Path
+    config: RunConfig
+    checkpoint: Checkpoint
+
+
+def open_run(run_dir: str | AnyPath, which: Which = "best") -> OpenedRun:
+    """Read all of a run but its weights; `which` chooses the checkpoint as in `load_run`.
+
+    Raises:
+        UserError: not a run directory, no such checkpoint, or a damaged one.
+    """
+    run = RunDirectory(run_dir)
+    run.fetch()
+    if not run.config.is_file():
+        raise UserError(f"{run.path}: not a run directory (it has no config.json)")
+    config = parse_config(read_json(run.config), str(run.config))
+    with reading(run.model_config, "model config"):
+        model_config = _model_config(read_json(run.model_config))
+    checkpoint = find_checkpoint(run.checkpoints, which, config.evaluation.metric)
+    return OpenedRun(model_config, run.tokenizer, config, checkpoint)
+
+
 def load_run(
     run_dir: str | AnyPath,
     which: Which = "best",
@@ -231,13 +258,7 @@ def load_run(
     Raises:
         UserError: not a run directory, no such checkpoint, a damaged one, or one with NaN or infinity in it.
     """
-    run = RunDirectory(run_dir)
-    run.fetch()
-    if not run.config.is_file():
-        raise UserError(f"{run.path}: not a run directory (it has no config.json)")
-    config = parse_config(read_json(run.config), str(run.config))
-    model_config = _model_config(read_json(run.model_config))
-    checkpoint = find_checkpoint(run.checkpoints, which, config.evaluation.metric)
+    model_config, tokenizer, config, checkpoint = open_run(run_dir, which)
     abstract = abstract_params(model_config, jnp.dtype(dtype or config.model.parameter_dtype))
     first = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     places = shardings(model_config) if shardings else jax.tree.map(lambda _: first, abstract)
@@ -245,7 +266,7 @@ def load_run(
     params = load_params(checkpoint, placed)
     if (name := nonfinite_parameter(params)) is not None:
         raise UserError(f"{checkpoint.path}: {name} holds NaN or infinity; choose another checkpoint")
-    return LoadedRun(model_config, params, run.tokenizer, config, checkpoint)
+    return LoadedRun(model_config, params, tokenizer, config, checkpoint)
 
 
 def data_fingerprint(store: TokenStore) -> str:

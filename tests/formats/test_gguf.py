@@ -9,9 +9,9 @@ import sentencepiece
 from small_models import SAMPLE_TOKENIZER, TINY, TINY_TIED, random_params
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.formats.gguf import half_split
+from mentallama_jax.formats.gguf import GgufFile, half_split
 from mentallama_jax.formats.load import load_model, load_model_config
-from mentallama_jax.formats.names import leaf, model_parameters
+from mentallama_jax.formats.names import EMBEDDING, leaf, model_parameters
 from mentallama_jax.formats.tokenizer import Tokenizer, load_tokenizer
 from mentallama_jax.models.llama import LlamaConfig, Params
 from mentallama_jax.models.presets import PRESETS
@@ -195,6 +195,16 @@ def test_a_byte_level_vocabulary(tmp_path: Path) -> None:
         ({**BYTE_LEVEL, "pre": "qwen2"}, "tokenizer.ggml.pre is 'qwen2'; supported are gpt-2, smollm"),
         ({**BYTE_LEVEL, "merges": None}, "tokenizer.ggml.merges is absent"),
         ({"scores": None}, "tokenizer.ggml.scores is absent"),
+        ({"model": 3}, "tokenizer.ggml.model is '3'"),
+        ({"tokens": [1, 2]}, "tokenizer.ggml.tokens has entries that are no str"),
+        ({"tokens": ["<s>", "<s>"]}, "tokenizer.ggml.tokens is empty, or has a token twice"),
+        ({"token_type": [1, 2]}, "tokenizer.ggml.token_type has 2 entries for 1024 tokens"),
+        ({"token_type": [-1] * 1024}, "tokenizer.ggml.token_type has an entry that is not from 1 to 6"),
+        ({"token_type": ["1"] * 1024}, "tokenizer.ggml.token_type has entries that are no int"),
+        ({"scores": [float("nan")] * 1024}, "tokenizer.ggml.scores has an entry that is not finite"),
+        ({**BYTE_LEVEL, "merges": ["ab"]}, "tokenizer.ggml.merges has an entry that is no pair"),
+        ({**BYTE_LEVEL, "pre": [1]}, "tokenizer.ggml.pre is '[1]'"),
+        ({**BYTE_LEVEL, "token_type": [3, 3, 3, *[1] * 8, 4]}, "is user-defined, which is read for markers"),
         (
             {"eos_token_id": None, "tokens": ["<a>", "<b>", "<c>"], "token_type": [2, 3, 3], "scores": [0.0] * 3},
             "no eos",
@@ -220,3 +230,30 @@ def test_smollm2_is_read_as_it_was_published(smollm2: str) -> None:
     assert 2 not in ids
     # Digits one by one, as the model was trained.
     assert [tokenizer.decode([i]) for i in tokenizer.encode("in 2024 the")] == ["in", " ", "2", "0", "2", "4", " the"]
+
+
+@pytest.mark.parametrize("kind", sorted(gguf.GGML_QUANT_SIZES, key=int), ids=lambda kind: kind.name)
+def test_each_type_is_read_as_by_the_package_that_defines_it(tmp_path: Path, kind: Any) -> None:
+    """Random bytes, so that scales, signs and codes of every form occur."""
+    numbers, width = gguf.GGML_QUANT_SIZES[kind]
+    content = np.random.default_rng(int(kind)).integers(0, 256, (6, 4 * width), np.uint8)
+    writer = gguf.GGUFWriter(tmp_path / "model.gguf", "llama")
+    writer.add_tensor("first.weight", np.ones((3, 5), np.float32))
+    writer.add_tensor("some.weight", content, raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    file = GgufFile(tmp_path / "model.gguf")
+    assert file.shapes == {"first.weight": (3, 5), "some.weight": (6, 4 * numbers)}
+    (theirs,) = [t for t in gguf.GGUFReader(tmp_path / "model.gguf").tensors if t.name == "some.weight"]
+    with np.errstate(all="ignore"):
+        try:
+            expected = gguf.dequantize(theirs.data, kind)
+        except NotImplementedError:
+            with pytest.raises(UserError, match=rf"some\.weight is stored as {kind.name}, which cannot be expanded"):
+                file.read("some.weight", EMBEDDING)
+            return
+        ours = file.read("some.weight", EMBEDDING)
+    assert ours.dtype == np.float32
+    assert ours.tobytes() == np.asarray(expected).tobytes()

@@ -8,13 +8,12 @@ from small_models import TINY, TINY_TIED
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.formats.hf import read_hf_config
-from mentallama_jax.formats.hf_config import READ_KEYS, REFUSED_UNLESS, read_config, write_config
+from mentallama_jax.formats.hf_config import read_config, write_config
+from mentallama_jax.formats.hf_keys import HARMLESS, READ, REFUSED_UNLESS
 from mentallama_jax.models.presets import PRESETS
 from mentallama_jax.models.rotary import RopeScaling
 
 LLAMA3 = RopeScaling("llama3", 8.0, low_frequency_factor=1.0, high_frequency_factor=4.0, original_max_positions=32)
-# Of transformers' LlamaConfig: how it is initialised, cached, generated from or cut up, but not what it computes.
-NOT_MATHS = {"initializer_range", "use_cache", "pad_token_id", "bos_token_id", "eos_token_id", "pretraining_tp"}
 
 LLAMA2_7B_AS_PUBLISHED = {
     "_name_or_path": "meta-llama/Llama-2-7b-hf",
@@ -60,14 +59,31 @@ def test_a_published_config() -> None:
     assert read_config(LLAMA2_7B_AS_PUBLISHED, "here") == PRESETS["llama2-7b"]
 
 
-def test_every_key_of_the_reference_is_read_refused_or_no_maths() -> None:
+def test_every_key_of_the_reference_is_read_refused_or_harmless() -> None:
     import dataclasses
 
-    from transformers import LlamaConfig, PreTrainedConfig
+    from transformers import LlamaConfig
 
-    own = {f.name for f in dataclasses.fields(LlamaConfig)} - {f.name for f in dataclasses.fields(PreTrainedConfig)}
-    assert len(own) > 15
-    assert own <= READ_KEYS | REFUSED_UNLESS.keys() | NOT_MATHS
+    fields = {field.name for field in dataclasses.fields(LlamaConfig)}
+    assert len(fields) > 25
+    assert fields <= READ | REFUSED_UNLESS.keys() | HARMLESS
+    written = LlamaConfig().to_dict().keys()
+    assert written <= READ | REFUSED_UNLESS.keys() | HARMLESS
+
+
+def test_each_key_has_one_treatment() -> None:
+    assert len(READ | HARMLESS | REFUSED_UNLESS.keys()) == len(READ) + len(HARMLESS) + len(REFUSED_UNLESS)
+
+
+def test_an_unknown_key_is_said_once_and_passed_over(capsys: pytest.CaptureFixture[str]) -> None:
+    changed = values(**{"qk_norm": True, "evil\x1b[31m": 1})
+    assert read_config(changed, "there") == read_config(changed, "there") == TINY
+    said = capsys.readouterr().err.splitlines()
+    assert said == [
+        "note: there: keys that are not known here are passed over, as transformers does: 'evil\\x1b[31m', 'qk_norm'"
+    ]
+    read_config(values(), "elsewhere")
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("scaling", [None, RopeScaling("linear", 2.0), LLAMA3])
@@ -112,7 +128,7 @@ def test_rope_theta_inside_rope_parameters_wins() -> None:
         (values(quantization_config={"bits": 4}), "quantization_config is"),
         (values(rope_scaling={"rope_type": "yarn", "factor": 2.0}), "rope_type 'yarn'"),
         (values(rope_scaling={"rope_type": "linear"}), "factor is absent"),
-        (values(rope_scaling={"rope_type": "linear", "factor": 2.0, "beta_fast": 3}), "has beta_fast"),
+        (values(rope_scaling={"rope_type": "linear", "factor": 2.0, "beta_fast": 3}), "has 'beta_fast'"),
         (values(rope_scaling="linear"), "expected an object"),
         (values(rope_parameters={"rope_theta": 1e4, "partial_rotary_factor": 0.5}), "partial_rotary_factor 0.5"),
         (values(num_key_value_heads=3), "num_heads 4 is not a multiple of num_kv_heads 3"),
@@ -120,6 +136,41 @@ def test_rope_theta_inside_rope_parameters_wins() -> None:
         (values(hidden_size="32"), "hidden_size is '32'"),
         (values(num_hidden_layers=2.5), "num_hidden_layers is 2.5"),
         (without("rms_norm_eps"), "rms_norm_eps is absent"),
+        (values(rms_norm_eps=float("nan")), "rms_norm_eps is nan"),
+        (values(rms_norm_eps=float("inf")), "rms_norm_eps is inf"),
+        (values(rms_norm_eps=0), "rms_norm_eps is 0"),
+        (values(rms_norm_eps=-1e-5), "rms_norm_eps is -1e-05"),
+        (values(rope_theta=float("nan")), "rope_theta is nan"),
+        (values(rope_theta=10**400), "rope_theta is "),
+        (values(rope_parameters={"rope_theta": float("inf")}), "rope_theta is inf"),
+        (values(tie_word_embeddings=None), "tie_word_embeddings is None; write true or false"),
+        (values(tie_word_embeddings="false"), "tie_word_embeddings is 'false'; write true or false"),
+        (values(tie_word_embeddings=1), "tie_word_embeddings is 1; write true or false"),
+        (values(attention_bias="false"), "attention_bias is 'false'"),
+        (values(attention_bias=0), "attention_bias is 0"),
+        (values(is_causal=False), "is_causal is False"),
+        (values(is_causal=0), "is_causal is 0"),
+        (values(is_encoder_decoder=True), "is_encoder_decoder is True"),
+        (values(layer_types=["full_attention", "sliding_attention", "full_attention"]), "layer_types is"),
+        (values(layer_types="full_attention"), "layer_types is"),
+        (values(per_layer_config={"0": {"head_dim": 4}}), "per_layer_config is"),
+        (values(transformers_weights="other.safetensors"), "transformers_weights is"),
+        (values(architectures="LlamaForCausalLM"), "architectures is"),
+        (values(architectures=3), "architectures is 3"),
+        (values(model_type=["llama"]), "model_type is"),
+        (values(rope_scaling={"rope_type": ["linear"], "factor": 2.0}), "rope_type"),
+        (values(rope_scaling={"rope_type": "linear", "factor": "2"}), "factor is '2'"),
+        (
+            values(rope_parameters={"rope_type": "default"}, rope_scaling={"rope_type": "linear", "factor": 2.0}),
+            "rope_parameters and rope_scaling are both there and differ",
+        ),
+        (
+            values(rope_scaling={"rope_type": "llama3", "factor": 8, "low_freq_factor": 4, "high_freq_factor": 1}),
+            "low_freq_factor 4.0 is not below",
+        ),
+        (values(num_hidden_layers=10**9), "num_hidden_layers is 1000000000; at most"),
+        (values(vocab_size=10**12), "vocab_size is 1000000000000; at most"),
+        (values(hidden_size=True), "hidden_size is True"),
         (without("max_position_embeddings"), "max_position_embeddings is absent"),
         (without("head_dim") | {"hidden_size": 30}, "not a multiple of num_attention_heads"),
     ],

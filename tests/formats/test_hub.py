@@ -1,5 +1,9 @@
+import os
 import re
+import socket
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -125,3 +129,86 @@ def test_the_gguf_file_inside_a_package(tmp_path: Path, monkeypatch: pytest.Monk
     (package / "model.gguf").touch()
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     assert locate("package:carrier_of_a_model", weights=True) == package / "model.gguf"
+
+
+@pytest.fixture
+def silent_server() -> Iterator[str]:
+    """Takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+ASK = """
+import sys, time
+from mentallama_jax import hub
+from mentallama_jax.errors import UserError
+from mentallama_jax.imhi.hub import fetch_dataset
+from mentallama_jax.formats.hub import locate
+hub.PATIENCE = 1.0
+start = time.perf_counter()
+try:
+    fetch_dataset("nobody/nothing", (".csv",)) if sys.argv[1] == "dataset" else locate("nobody/nothing", weights=True)
+except UserError as error:
+    print(error)
+print(f"{time.perf_counter() - start:.1f}")
+"""
+
+
+def ask(tmp_path: Path, kind: str, **environment: str | None) -> tuple[str, float]:
+    """What a process of its own says that asks the hub, and how many seconds it took."""
+    places = {"HF_HOME": str(tmp_path / "hf"), "HF_TOKEN": None, "HF_HUB_OFFLINE": None}
+    wanted = {**os.environ, **places, **environment}
+    done = subprocess.run(
+        [sys.executable, "-c", ASK, kind],
+        env={key: value for key, value in wanted.items() if value is not None},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    said, seconds = done.stdout.splitlines()
+    assert len(said) < 400
+    return said, float(seconds)
+
+
+@pytest.mark.parametrize("kind", ["model", "dataset"])
+def test_a_silent_server_is_not_waited_for(tmp_path: Path, silent_server: str, kind: str) -> None:
+    said, seconds = ask(tmp_path, kind, HF_ENDPOINT=silent_server, NO_PROXY="127.0.0.1")
+    assert "not in the local cache, and the hub cannot be reached" in said
+    assert seconds < 30
+
+
+@pytest.mark.parametrize(
+    ("environment", "part"),
+    [
+        ({"ALL_PROXY": "socks5://127.0.0.1:9", "HTTPS_PROXY": None, "HTTP_PROXY": None}, "nobody/nothing: "),
+        ({"HTTPS_PROXY": "nonsense://x", "HTTP_PROXY": "nonsense://x"}, "the proxy of this machine cannot be used"),
+        ({"HF_TOKEN": "caf\u00e9"}, "a character that is not ASCII"),
+        ({"HF_ENDPOINT": "no address"}, "nobody/nothing: "),
+        ({"HOME": None, "HF_HOME": None, "XDG_CACHE_HOME": None}, "nobody/nothing: "),
+        ({"HF_HOME": "/proc/nothing"}, "nobody/nothing: "),
+    ],
+)
+def test_odd_surroundings_give_one_line(
+    tmp_path: Path, silent_server: str, environment: dict[str, str | None], part: str
+) -> None:
+    said, _ = ask(tmp_path, "model", **({"HF_ENDPOINT": silent_server} | environment))
+    assert part in said
+    assert "Traceback" not in said
+
+
+def test_no_file_of_formats_imports_in_a_circle() -> None:
+    folder = Path(locate.__code__.co_filename).parent
+    imports = {
+        path.stem: {
+            word.split(".")[-1] for word in re.findall(r"from (mentallama_jax\.formats\.\w+)", path.read_text())
+        }
+        for path in folder.glob("*.py")
+    }
+    reached = {name: set(direct) for name, direct in imports.items()}
+    for _ in imports:
+        reached = {
+            name: found.union(*(reached.get(other, set()) for other in found)) for name, found in reached.items()
+        }
+    assert not [name for name, found in reached.items() if name in found]

@@ -12,6 +12,7 @@ from small_models import SAMPLE_TOKENIZER
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.formats.tokenizer import Tokenizer, load_tokenizer
+from mentallama_jax.formats.tokenizer_checks import may_search_without_end
 
 POST = "I can't sleep.  It's 3am </s> again \U0001f62d\n\n<s>na\u00efve \u4f60\u597d"
 WORDS = st.lists(st.text(st.characters(codec="utf-8", exclude_categories=["Z", "C"]), min_size=1), min_size=1)
@@ -166,7 +167,7 @@ def test_a_token_without_an_embedding(json_files: dict[str, bytes]) -> None:
     ("files", "reason"),
     [
         ({}, "no tokenizer.json or tokenizer.model"),
-        ({"tokenizer.json": b"{"}, "tokenizer.json is not valid JSON"),
+        ({"tokenizer.json": b"{"}, "tokenizer.json: not valid JSON"),
         ({"tokenizer.json": b"[]"}, "tokenizer.json holds no JSON object"),
         ({"tokenizer.json": b"{}"}, "tokenizer.json cannot be read"),
         ({"tokenizer.model": b"half a file"}, "not a SentencePiece model"),
@@ -207,3 +208,196 @@ def test_loading_a_tokenizer_is_light() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+FLAGS = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+
+
+def train_sentencepiece(symbols: list[str]) -> bytes:
+    import io
+
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["consider this sleepless post and the other sleeping one"] * 9),
+        model_writer=model,
+        model_type="bpe",
+        vocab_size=330,
+        byte_fallback=True,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        user_defined_symbols=symbols,
+        hard_vocab_limit=False,
+        minloglevel=2,
+    )
+    return model.getvalue()
+
+
+def test_a_user_defined_piece_inside_words_is_refused() -> None:
+    Tokenizer({"tokenizer.model": train_sentencepiece([])}, "here")
+    with pytest.raises(UserError, match=r"^here: tokenizer\.model: piece 'sleep' is user-defined, but no marker"):
+        Tokenizer({"tokenizer.model": train_sentencepiece(["sleep"])}, "here")
+
+
+def test_a_user_defined_marker_is_a_special_token_and_all_else_is_as_by_sentencepiece() -> None:
+    model = train_sentencepiece(["<|im_end|>", "[INST]"])
+    tokenizer = Tokenizer({"tokenizer.model": model}, "here")
+    processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+    for text in ("consider sleep", "sleepless  in 2024", "the <|im_start|> post"):
+        assert tokenizer.encode(text) == processor.encode(text)
+    marker = tokenizer.special_id("<|im_end|>")
+    assert marker in processor.encode("a <|im_end|> b")
+    assert marker not in tokenizer.encode("a <|im_end|> b")
+    assert tokenizer.decode(tokenizer.encode("a <|im_end|> b")) == "a <|im_end|> b"
+
+
+def replace_all(text: str, by: str) -> dict:
+    return {"type": "Replace", "pattern": {"String": text}, "content": by}
+
+
+@pytest.mark.parametrize("part", ["normalizer", "decoder"])
+@pytest.mark.parametrize(
+    "members",
+    [
+        [replace_all("a", "aaaa")] * 30,
+        [{"type": "Prepend", "prepend": "a" * 5000}],
+        [{"type": "Prepend", "prepend": "a"}, *[replace_all("a", "aa")] * 40],
+        [{"type": "Replace", "pattern": {"Regex": "(a+)+$"}, "content": "b"}],
+        [{"type": "Replace", "pattern": {"Regex": ""}, "content": "b" * 100}],
+        [{"type": "Replace", "pattern": {"String": ""}, "content": "b"}],
+        3,
+        [3],
+        [{"type": "NFC"}, {"type": "Sequence", "normalizers": 3, "decoders": 3}],
+    ],
+)
+def test_a_tokenizer_that_expands_text_without_end_is_refused(json_files: dict, part: str, members: object) -> None:
+    kind = {"normalizer": "normalizers", "decoder": "decoders"}[part]
+    spec = json.loads(json_files["tokenizer.json"]) | {part: {"type": "Sequence", kind: members}}
+    with pytest.raises(UserError, match=rf"^here: tokenizer\.json: {part}\b"):
+        Tokenizer({"tokenizer.json": json.dumps(spec).encode()}, "here")
+
+
+@pytest.mark.parametrize(
+    "pattern", ["(a+)+$", "(?:a|aa)+b", "((a*)b)*", "(x+){2,}", "(\\w+\\s?)*$", "(a{1,})*", "(a+){50}"]
+)
+def test_a_pattern_that_searches_without_end_is_refused(json_files: dict, pattern: str) -> None:
+    split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+    for part in (split, {"type": "Sequence", "pretokenizers": [split]}):
+        spec = json.loads(json_files["tokenizer.json"]) | {"pre_tokenizer": part}
+        with pytest.raises(UserError, match="whose search could take time without end"):
+            Tokenizer({"tokenizer.json": json.dumps(spec).encode()}, "here")
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+        r"|\s*[\r\n]+|\s+(?!\S)|\s+",
+        r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}]*[\p{Ll}\p{Lm}]+(?i:'s|'t)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s+",
+        r"[a\](]+[+*)]+\(+\)+(?:ab)?[^]a]+",
+    ],
+)
+def test_patterns_of_real_tokenizers_pass(pattern: str) -> None:
+    assert not may_search_without_end(pattern)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("tokenizer.json", {"added_tokens": 3}),
+        ("tokenizer.json", {"added_tokens": [3]}),
+        ("tokenizer.json", {"added_tokens": [{"id": "3", "content": "<x>"}]}),
+        ("tokenizer.json", {"added_tokens": [{"id": 1024, "content": 3}]}),
+        ("tokenizer.json", {"added_tokens": [{"id": -1, "content": "<x>"}]}),
+        ("tokenizer.json", {"added_tokens": [{"id": 2**40, "content": "<x>"}]}),
+        ("tokenizer.json", {"model": 3}),
+        ("tokenizer.json", {"model": {"type": "BPE", "vocab": [], "merges": {}}}),
+        ("tokenizer.json", {"model": {"type": "BPE", "vocab": {"a": -1}, "merges": []}}),
+        ("tokenizer.json", {"normalizer": 3}),
+        ("tokenizer.json", {"pre_tokenizer": [3]}),
+        ("tokenizer.json", {"post_processor": 3}),
+        ("tokenizer_config.json", {"chat_template": 3}),
+        ("tokenizer_config.json", {"chat_template": {"a": "b"}}),
+    ],
+)
+def test_wrong_types_are_refused_with_the_file(json_files: dict, name: str, value: dict) -> None:
+    base = json.loads(json_files["tokenizer.json"]) if name == "tokenizer.json" else {}
+    files = json_files | {name: json.dumps(base | value).encode()}
+    with pytest.raises(UserError, match=f"^here: .*{name}") as raised:
+        Tokenizer(files, "here")
+    assert "\n" not in str(raised.value)
+    assert len(str(raised.value)) < 300
+
+
+@pytest.mark.parametrize("odd", [3, -1, 1.5, None, True, "x", [], [1], {}, {"content": 3}, [[1]], 2**70])
+@pytest.mark.parametrize("key", ["eos_token", "bos_token", "pad_token", "unk_token", "add_bos_token", "eos_token_id"])
+def test_odd_values_of_special_tokens_never_end_in_a_traceback(json_files: dict, key: str, odd: object) -> None:
+    for name in ("tokenizer_config.json", "special_tokens_map.json", "generation_config.json", "config.json"):
+        made = Tokenizer(json_files | {name: json.dumps({key: odd, "vocab_size": odd}).encode()}, "here")
+        assert 0 <= made.eos_id < 1024
+
+
+@pytest.mark.parametrize(
+    ("file", "value"),
+    [
+        ("added_tokens.json", {"<x>": "3"}),
+        ("added_tokens.json", {"<x>": None}),
+        ("added_tokens.json", {"<x>": -1}),
+        ("added_tokens.json", {"": 3}),
+        ("tokenizer_config.json", {"added_tokens_decoder": [3]}),
+        ("tokenizer_config.json", {"added_tokens_decoder": {"a": {"content": "<x>"}}}),
+        ("tokenizer_config.json", {"added_tokens_decoder": {"1024": "<x>"}}),
+        ("tokenizer_config.json", {"added_tokens_decoder": {"1024": {"content": 3}}}),
+        ("tokenizer_config.json", {"added_tokens_decoder": {"9" * 5000: {"content": "<x>"}}}),
+    ],
+)
+def test_added_tokens_of_wrong_types(file: str, value: dict) -> None:
+    files = {"tokenizer.model": (SAMPLE_TOKENIZER / "tokenizer.model").read_bytes(), file: json.dumps(value).encode()}
+    with pytest.raises(UserError, match=r"^here: "):
+        Tokenizer(files, "here")
+
+
+def test_dropout_would_make_ids_random(json_files: dict) -> None:
+    spec = json.loads(json_files["tokenizer.json"])
+    spec["model"]["dropout"] = 0.1
+    with pytest.raises(UserError, match=r"dropout '0\.1': ids would be random"):
+        Tokenizer({"tokenizer.json": json.dumps(spec).encode()}, "here")
+
+
+@pytest.mark.parametrize("role", ["pad", "bos", "unk", "eos"])
+def test_a_special_token_beyond_the_models_rows_falls_back_and_is_said(
+    json_files: dict, tmp_path: Path, role: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As many copies of LLaMA 2 have it: `<pad>` with id 32000 for 32,000 embeddings."""
+    spec = json.loads(json_files["tokenizer.json"])
+    spec["added_tokens"].append({"id": 1024, "content": "<more>", "special": True, **FLAGS})
+    files = {
+        "tokenizer.json": json.dumps(spec).encode(),
+        "tokenizer_config.json": json.dumps(
+            {"eos_token": "</s>", "bos_token": "<s>", f"{role}_token": "<more>"}
+        ).encode(),
+        "config.json": b'{"vocab_size": 1024}',
+    }
+    made = Tokenizer(files, f"{tmp_path}")
+    assert (made.bos_id, made.eos_id, made.pad_id, made.vocab_size) == (1, 2, 0, 1024)
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert said[0].startswith(
+        f"note: {tmp_path}: {role}_token '<more>' has id 1024, but the model has 1,024 embeddings; "
+    )
+    del files["config.json"]
+    given = Tokenizer(files, "elsewhere", rows=1024)
+    assert (given.bos_id, given.eos_id, given.pad_id, given.vocab_size) == (1, 2, 0, 1024)
+    made.save(tmp_path)
+    copy = load_tokenizer(tmp_path)
+    assert (copy.bos_id, copy.eos_id, copy.pad_id, copy.fingerprint) == (1, 2, 0, made.fingerprint)
+    assert pickle.loads(pickle.dumps(given)).vocab_size == 1024
+
+
+def test_a_sentencepiece_model_with_a_hole_is_refused() -> None:
+    """Bytes set to zero, as a broken download leaves them."""
+    whole = (SAMPLE_TOKENIZER / "tokenizer.model").read_bytes()
+    for start in range(0, len(whole), 700):
+        holed = whole[:start] + bytes(len(whole[start : start + 1200])) + whole[start + 1200 :]
+        with pytest.raises(UserError, match=r"^here: "):
+            Tokenizer({"tokenizer.model": holed}, "here")

@@ -169,7 +169,7 @@ def test_answers_with_a_run_in_its_own_style(tmp_path: Path, capsys, monkeypatch
     meta = json.loads(Path("p.meta.json").read_text())
     assert (meta["style"], meta["max_length"], meta["update"]) == ("completion", 300, 1)
     assert generate(Path("run"), Path("q.jsonl"), "--revision", "main") == 2
-    assert "--revision goes with a hub id" in capsys.readouterr().err
+    assert "goes with a hub id, but this is a run directory" in capsys.readouterr().err
 
 
 def test_scores_labels(model: Path, tmp_path: Path, capsys) -> None:

@@ -344,7 +344,7 @@ def test_the_hub_gives_a_folder_or_a_clear_line(tmp_path: Path, monkeypatch: pyt
     assert len(read_records(["hub:someone/imhi@v1:train"]).records) == 1
     assert asked == [("someone/imhi", "v1", "dataset")]
     monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
-    with pytest.raises(UserError, match="hub:someone/imhi is not in the cache"):
+    with pytest.raises(UserError, match="hub:someone/imhi: not in the local cache"):
         hub.fetch_dataset("someone/imhi", sources.SUFFIXES)
     monkeypatch.undo()
     with pytest.raises(UserError, match="no valid name"):

@@ -1,0 +1,90 @@
+"""Opens a model, whatever its name stands for: a run directory, a folder, a `.gguf` file, a package, a hub id."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from mentallama_jax.config import RunConfig
+from mentallama_jax.errors import UserError
+from mentallama_jax.formats.load import load_model, load_model_config
+from mentallama_jax.formats.tokenizer import Tokenizer, load_tokenizer
+from mentallama_jax.models.llama import LlamaConfig, Params
+from mentallama_jax.storage import as_path
+from mentallama_jax.training.checkpoints import Which
+from mentallama_jax.training.run_directory import load_run, open_run
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedModel:
+    """A model whose weights are still to be read.
+
+    Attributes:
+        source: as it was named.
+        revision: branch, tag or commit of a hub id.
+        config: shape and constants.
+        run: the config of the run it comes from; None where it is no run's.
+        update: after how many updates its weights were saved; None where it is no run's.
+        load_params: (dtype, shardings) -> parameters. Shardings are a tree like the parameters, or None for the first
+            device.
+        load_tokenizer: reads its tokenizer.
+    """
+
+    source: str
+    revision: str | None
+    config: LlamaConfig
+    run: RunConfig | None
+    update: int | None
+    load_params: Callable[[Any, Any], Params]
+    load_tokenizer: Callable[[], Tokenizer]
+
+    @property
+    def name(self) -> str:
+        """For people: the source, and the checkpoint of a run."""
+        return self.source if self.update is None else f"{self.source}, checkpoint of update {self.update}"
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What goes into the signature of predictions."""
+        return {"model": self.source, "revision": self.revision, "update": self.update}
+
+
+def is_run(source: str | Path) -> bool:
+    """Whether a name is that of a run directory, here or on a bucket."""
+    return not str(source).startswith("package:") and (as_path(source) / "model_config.json").is_file()
+
+
+def open_model(source: str, *, revision: str | None = None, checkpoint: Which | None = None) -> OpenedModel:
+    """Find a model and read its shape.
+
+    Args:
+        source: a run directory, a Hugging Face folder, a `.gguf` file, the URL of any of these, `package:NAME`, or a
+            hub id.
+        revision: of a hub id.
+        checkpoint: of a run: "best" by its metric (the default; the last where nothing was evaluated), "last", or a
+            step.
+
+    Raises:
+        UserError: nothing there, not a model that can be computed, or an argument that does not go with the source.
+    """
+    if not is_run(source):
+        if checkpoint is not None:
+            raise UserError(f"{source}: --checkpoint goes with a run directory, but this is not one")
+        config = load_model_config(source, revision=revision)
+
+        def read(dtype: Any, shardings: Any) -> Params:
+            return load_model(source, revision=revision, dtype=dtype, sharding=shardings)[1]
+
+        tokenizer = partial(load_tokenizer, source, revision, config.vocab_size)
+        return OpenedModel(source, revision, config, None, None, read, tokenizer)
+    if revision is not None:
+        raise UserError(f"{source}: a revision ({revision}) goes with a hub id, but this is a run directory")
+    found = open_run(source, checkpoint or "best")
+
+    def read_run(dtype: Any, shardings: Any) -> Params:
+        placed = None if shardings is None else lambda _: shardings
+        return load_run(source, found.checkpoint.step, dtype=dtype, shardings=placed).params
+
+    tokenizer = partial(load_tokenizer, found.tokenizer, rows=found.model_config.vocab_size)
+    return OpenedModel(source, None, found.model_config, found.config, found.checkpoint.step, read_run, tokenizer)

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.files import atomic_open
+from mentallama_jax.files import atomic_open, write_json
+from mentallama_jax.formats.endings import end_ids, one_or_list
 
 if TYPE_CHECKING:
     import tokenizers
@@ -41,6 +42,9 @@ class Tokenizer:
         bos_id: the token that this tokenizer puts before a text; None where it puts none (SmolLM2, for example,
             names a `bos_token` but never adds it).
         eos_id: the token that ends a response.
+        end_ids: every token that ends an answer by the files of the model; `eos_id` is the first of them.
+        generation_config: contents of the model's `generation_config.json`; empty where there is none.
+        special_tokens: spellings that a chat template knows, such as `bos_token`, whether or not they are added.
         pad_id: fills rows up. Never `eos_id`: where the files name no other padding token it is `<unk>`, else the
             lowest id that is not `eos_id`.
         chat_template: the Jinja template that the files bring, or None.
@@ -78,6 +82,10 @@ class Tokenizer:
         self._special = {token["id"] for token in added if token["special"]}
         self._special |= {id_ for id_ in named.values() if id_ is not None}
         self.chat_template = self._template(config)
+        self.special_tokens = {f"{role}_token": self._token(id_) for role, id_ in named.items() if id_ is not None}
+        self.generation_config = self._json("generation_config.json")
+        hints = {name: self._json(name) for name in _HINT_FILES}
+        self.end_ids = end_ids(self.eos_id, hints, min(self._rows, self.vocab_size), origin)
         deciding = [spec.get(part) for part in ("model", "added_tokens", *_PREFIXING)]
         deciding += [self.bos_id, self.eos_id, self.pad_id]
         self.fingerprint = hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
@@ -122,12 +130,16 @@ class Tokenizer:
     def save(self, folder: Path) -> None:
         """Write the files this tokenizer was made from into `folder`, where transformers' AutoTokenizer finds them.
 
-        A `tokenizer.model` gets a `tokenizer.json` besides, which transformers needs to give the same ids.
+        A `tokenizer.model` gets a `tokenizer.json` besides, which transformers needs to give the same ids. The
+        settings of generation go with them, with every token that ends an answer.
         """
         for name in TOKENIZER_FILES:
             if name in self._files:
                 with atomic_open(Path(folder) / name, "wb") as stream:
                     stream.write(self._files[name])
+        if self.generation_config or len(self.end_ids) > 1:
+            ends = {"eos_token_id": one_or_list(self.end_ids)}
+            write_json(Path(folder) / "generation_config.json", self.generation_config | ends)
 
     def _json(self, name: str) -> dict[str, Any]:
         if name not in self._files:

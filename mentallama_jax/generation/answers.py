@@ -21,9 +21,9 @@ from mentallama_jax.imhi.prompts import (
     Encoded,
     PromptTokenizer,
     encode_prompt,
-    end_id,
     instruction_response,
     label_answers,
+    stop_ids,
 )
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.imhi.tasks import TASKS
@@ -97,7 +97,7 @@ def answer_batches(
         UserError: no room for prompts, too few positions, or a record that is too long even with an empty post.
     """
     prompts = _prompts(records, config, tokenizer, style, max_length, settings.max_new_tokens)
-    end_ids = tuple(sorted({end_id(style, tokenizer), tokenizer.eos_id}))
+    end_ids = stop_ids(style, tokenizer)
     model = unroll(config, params, dtype, donate=donate)
     batch_size = whole_batch(min(settings.batch_size, max(1, len(records))))
     for batch in batches_by_length([len(prompt.tokens) for prompt in prompts], batch_size):

@@ -30,6 +30,9 @@ EOS = "</s>"
 IM_START = "<|im_start|>"
 IM_END = "<|im_end|>"
 
+_EXAMPLE = Record(
+    "example", "DR", "I have not left my room in two weeks and I see no point in trying.", "yes", "", split="test"
+)
 _DEFAULT_SYSTEM = re.compile(r"<\|im_start\|>system(?:\\n|\n)([^'\"{}]*?)<\|im_end\|>")
 
 
@@ -43,6 +46,10 @@ class PromptTokenizer(Protocol):
     @property
     def eos_id(self) -> int:
         """The token that ends a text."""
+
+    @property
+    def end_ids(self) -> Sequence[int]:
+        """Every token that ends an answer by the files of the model, `eos_id` among them."""
 
     @property
     def chat_template(self) -> str | None:
@@ -161,6 +168,17 @@ def render(record: Record, style: Style, examples: Sequence[Record] = (), *, sys
 def end_id(style: Style, tokenizer: PromptTokenizer) -> int:
     """The token that ends a response of `style`: a target in training, the stop in generation."""
     return tokenizer.special_id(IM_END) if style == "chatml" else tokenizer.eos_id
+
+
+def stop_ids(style: Style, tokenizer: PromptTokenizer) -> tuple[int, ...]:
+    """Every token at which an answer of `style` stops: its own end, and the ends that the files of the model name."""
+    return tuple(sorted({end_id(style, tokenizer), *tokenizer.end_ids}))
+
+
+def example_prompt(style: Style, tokenizer: PromptTokenizer) -> str:
+    """A prompt of `style` as text, for people to read; post and question are made up."""
+    system = default_system(tokenizer.chat_template) if style == "chatml" else ""
+    return render(_EXAMPLE, style, system=system).text
 
 
 def encode_prompt(

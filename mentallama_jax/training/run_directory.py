@@ -209,6 +209,30 @@ class LoadedRun(NamedTuple):
     checkpoint: Checkpoint
 
 
+class OpenedRun(NamedTuple):
+    """A run whose weights are still to be read."""
+
+    model_config: LlamaConfig
+    tokenizer: Path
+    config: RunConfig
+    checkpoint: Checkpoint
+
+
+def open_run(run_dir: str | AnyPath, which: Which = "best") -> OpenedRun:
+    """Read all of a run but its weights; `which` chooses the checkpoint as in `load_run`.
+
+    Raises:
+        UserError: not a run directory, no such checkpoint, or a damaged one.
+    """
+    run = RunDirectory(run_dir)
+    run.fetch()
+    if not run.config.is_file():
+        raise UserError(f"{run.path}: not a run directory (it has no config.json)")
+    config = parse_config(read_json(run.config), str(run.config))
+    checkpoint = find_checkpoint(run.checkpoints, which, config.evaluation.metric)
+    return OpenedRun(_model_config(read_json(run.model_config)), run.tokenizer, config, checkpoint)
+
+
 def load_run(
     run_dir: str | AnyPath,
     which: Which = "best",
@@ -230,18 +254,12 @@ def load_run(
     Raises:
         UserError: not a run directory, no such checkpoint, or a damaged one.
     """
-    run = RunDirectory(run_dir)
-    run.fetch()
-    if not run.config.is_file():
-        raise UserError(f"{run.path}: not a run directory (it has no config.json)")
-    config = parse_config(read_json(run.config), str(run.config))
-    model_config = _model_config(read_json(run.model_config))
-    checkpoint = find_checkpoint(run.checkpoints, which, config.evaluation.metric)
+    model_config, tokenizer, config, checkpoint = open_run(run_dir, which)
     abstract = abstract_params(model_config, jnp.dtype(dtype or config.model.parameter_dtype))
     first = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     places = shardings(model_config) if shardings else jax.tree.map(lambda _: first, abstract)
     placed = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, places)
-    return LoadedRun(model_config, load_params(checkpoint, placed), run.tokenizer, config, checkpoint)
+    return LoadedRun(model_config, load_params(checkpoint, placed), tokenizer, config, checkpoint)
 
 
 def data_fingerprint(store: TokenStore) -> str:

@@ -203,7 +203,8 @@ class Tokenizer:
             if isinstance(id_, int) and 0 <= id_ < min(self.vocab_size, self._rows):
                 return id_
         # LLaMA's own names, for a tokenizer.json that stands alone.
-        return self._vocabulary.get({"bos": "<s>", "eos": "</s>", "unk": "<unk>", "pad": "<pad>"}[role])
+        own = self._vocabulary.get({"bos": "<s>", "eos": "</s>", "unk": "<unk>", "pad": "<pad>"}[role])
+        return own if own is not None and own < self._rows else None
 
     def _adds_bos(self, config: dict[str, Any], bos_id: int | None) -> bool:
         declared = config.get("add_bos_token")

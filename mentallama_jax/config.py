@@ -18,7 +18,7 @@ from mentallama_jax.storage import is_remote
 Fraction = Annotated[float, Field(ge=0, le=1)]
 PositiveInt = Annotated[int, Field(ge=1)]
 PositiveFloat = Annotated[float, Field(gt=0)]
-Style = Literal["plain", "completion", "llama2-chat", "chatml"]
+Style = Literal["plain", "completion", "llama2-chat", "chatml", "chat"]
 Dtype = Literal["float32", "bfloat16"]
 Remat = Literal[
     "none",

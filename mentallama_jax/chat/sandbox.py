@@ -30,6 +30,9 @@ class Sandbox:
         self._lock = threading.Lock()
         self._rest = b""
 
+    def __del__(self) -> None:
+        self.close()
+
     def render(self, messages: Sequence[Mapping[str, str]], names: Mapping[str, str], *, prompt: bool) -> str:
         """The text of a conversation.
 
@@ -45,7 +48,7 @@ class Sandbox:
         with self._lock:
             if self._process is None:
                 self._start()
-            reply = self._ask(question, _SECONDS)
+            reply = self._ask(question)
         if "error" in reply:
             raise UserError(f"the chat template cannot render a conversation ({shown(reply['error'], 160)})")
         return str(reply["text"])
@@ -71,12 +74,18 @@ class Sandbox:
             stderr=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C is for the program that asks
         )
-        reply = self._ask(self._template, _SECONDS_TO_START)
+        assert self._process.stdout is not None
+        if not self._line(self._process.stdout, _SECONDS_TO_START):
+            self.close()
+            raise UserError(
+                "chat templates cannot be rendered: the program for it does not start; is jinja2 installed?"
+            )
+        reply = self._ask(self._template)
         if "error" in reply:
             self.close()
             raise UserError(f"the chat template cannot be read ({shown(reply['error'], 160)})")
 
-    def _ask(self, question: Any, seconds: float) -> dict[str, Any]:
+    def _ask(self, question: Any) -> dict[str, Any]:
         process = self._process
         assert process is not None
         assert process.stdin is not None
@@ -84,7 +93,7 @@ class Sandbox:
         try:
             process.stdin.write(json.dumps(question).encode() + b"\n")
             process.stdin.flush()
-            line = self._line(process.stdout, seconds)
+            line = self._line(process.stdout, _SECONDS)
         except BrokenPipeError:
             line = b""
         except BaseException:
@@ -94,7 +103,7 @@ class Sandbox:
             value: dict[str, Any] = json.loads(line)
             return value
         self.close()
-        return {"error": f"it does not end within {seconds:.0f} s or needs more than 1 GB of memory"}
+        return {"error": f"it does not end within {_SECONDS:.0f} s or needs more than 1 GB of memory"}
 
     def _line(self, stream: Any, seconds: float) -> bytes:
         """The next line of the program; empty where it ended or took too long."""

@@ -1,6 +1,7 @@
 """Renders one chat template, as a program of its own: a template is code of strangers, and may run or grow without end.
 
-It reads JSON lines from stdin, first the template, then conversations, and answers each with a line. It has no access
+It says with a line that it is ready, reads JSON lines from stdin, first the template, then conversations, and answers
+each with a line. It has no access
 to this package; the sandbox is jinja2's, and memory and processor time are bounded by the system.
 """
 
@@ -14,7 +15,7 @@ _LONGEST = 1 << 24
 
 
 def compile_template(source: str) -> Any:
-    """The template in the environment that transformers gives it, but for the clock: prompts must not change by date."""
+    """The template in transformers' environment, but without its clock: prompts must not change by date."""
     import jinja2
     from jinja2.ext import Extension, loopcontrols
     from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -22,7 +23,7 @@ def compile_template(source: str) -> Any:
     class Generation(Extension):
         """`{% generation %}` marks what an assistant says; here its contents are rendered and nothing else."""
 
-        tags = {"generation"}
+        tags = {"generation"}  # noqa: RUF012 (so declared in the base class)
 
         def parse(self, parser: Any) -> Any:
             next(parser.stream)
@@ -58,10 +59,13 @@ def answer(template: Any, question: dict[str, Any]) -> dict[str, str]:
 
 def main() -> None:
     """Answer until stdin ends."""
+    import jinja2.sandbox  # noqa: F401
+
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+    print(json.dumps({"ready": True}), flush=True)
     try:
         template = compile_template(json.loads(sys.stdin.readline()))
-        first: dict[str, Any] = {"ready": True}
+        first: dict[str, Any] = {"read": True}
     except Exception as error:
         template, first = None, {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"}
     print(json.dumps(first), flush=True)

@@ -12,6 +12,7 @@ from mentallama_jax.storage import RemotePath, as_path, local_path
 if TYPE_CHECKING:
     from mentallama_jax.config import RunConfig
     from mentallama_jax.formats.model_card import ModelCard
+    from mentallama_jax.formats.proof import Chat
     from mentallama_jax.formats.tokenizer import Tokenizer
     from mentallama_jax.models.llama import LlamaConfig
 
@@ -80,30 +81,59 @@ def run(options: argparse.Namespace) -> int:
 
     from mentallama_jax.formats.export import save_hf, tensors_of_arrays, tensors_of_file
     from mentallama_jax.formats.load import open_model
+    from mentallama_jax.formats.proof import Chat
     from mentallama_jax.formats.tokenizer import load_tokenizer
 
     if is_run:
-        from mentallama_jax.imhi.prompts import stop_ids
+        from mentallama_jax.imhi.prompts import example_chat, stop_ids, style_template
         from mentallama_jax.training.layerwise import CheckpointTensors
         from mentallama_jax.training.run_directory import open_run
 
         run = open_run(source, options.checkpoint or "best")
         config, read = run.model_config, tensors_of_arrays(CheckpointTensors(run.checkpoint).read)
         tokenizer = load_tokenizer(run.tokenizer)
-        ends = stop_ids(run.config.data.style, tokenizer)
+        style = run.config.data.style
+        ends = stop_ids(style, tokenizer)
+        if (template := style_template(style, tokenizer)) is not None:
+            tokenizer = tokenizer.with_chat_template(template)
+        chat: Chat | None = Chat(*example_chat(style, tokenizer))
         card = _card_of_run(options.out.name, run.config, config, tokenizer, run.checkpoint.step, scores)
         what = f"checkpoint of step {run.checkpoint.step}"
     else:
         config, file = open_model(options.source, revision=options.revision)
         read = tensors_of_file(file, config)
         tokenizer, ends = load_tokenizer(options.source, options.revision), ()
+        chat = _chat_of_source(tokenizer)
         card = _card_of_source(options.out.name, options.source, options.revision, config, scores)
         what = options.source
     size = int(options.max_shard_gb * 1e9)
-    save_hf(options.out, config, read, tokenizer, card=card, dtype=options.dtype, max_shard_bytes=size, end_ids=ends)
+    save_hf(
+        options.out,
+        config,
+        read,
+        tokenizer,
+        card=card,
+        dtype=options.dtype,
+        max_shard_bytes=size,
+        end_ids=ends,
+        chat=chat,
+    )
     written = sum(path.stat().st_size for path in options.out.iterdir())
     print(f"wrote {what} to {options.out} ({written / 1e6:.1f} MB, {options.dtype})")
     return 0
+
+
+def _chat_of_source(tokenizer: "Tokenizer") -> "Chat | None":
+    """A prompt to compare with that of transformers, where the template is one that prompts can be made with."""
+    from mentallama_jax.formats.proof import Chat
+    from mentallama_jax.imhi.prompts import example_chat
+
+    if tokenizer.chat_template is None:
+        return None
+    try:
+        return Chat(*example_chat("chat", tokenizer))
+    except UserError:  # the weights can be converted all the same
+        return None
 
 
 def _card_of_run(

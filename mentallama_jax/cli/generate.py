@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mentallama_jax.imhi.records import Record
     from mentallama_jax.models.llama import LlamaConfig, Params
 
-STYLES = ("plain", "completion", "llama2-chat", "chatml")
+STYLES = ("plain", "completion", "llama2-chat", "chatml", "chat")
 _SHOWN_PROBLEMS = 5
 
 _DESCRIPTION = """\
@@ -81,7 +81,7 @@ def add_parser(subparsers: Any) -> None:
         "--style",
         choices=STYLES,
         help="how a row becomes a prompt (default: as the run was trained; for other models chatml where the tokenizer "
-        "has <|im_start|>, else plain)",
+        "has <|im_start|>, chat where it brings a chat template, else plain)",
     )
     add("--max-new-tokens", type=int, default=256, metavar="N", help="longest answer in tokens (default: 256)")
     add(
@@ -235,9 +235,9 @@ def _load(options: argparse.Namespace, mesh: "Mesh | None") -> _Model:
     try:
         tokenizer.special_id(IM_START)
     except UserError:
-        return _Model(
-            source, identity, config, params, tokenizer, "plain", f"the tokenizer has no {IM_START}", 2048, dtype
-        )
+        style: Style = "plain" if tokenizer.chat_template is None else "chat"
+        reason = f"the tokenizer has no {IM_START}" + (", but a chat template" if style == "chat" else "")
+        return _Model(source, identity, config, params, tokenizer, style, reason, 2048, dtype)
     return _Model(source, identity, config, params, tokenizer, "chatml", f"the tokenizer has {IM_START}", 2048, dtype)
 
 
@@ -277,6 +277,7 @@ def _signature(
     from dataclasses import asdict
 
     from mentallama_jax.generation.predictions import params_fingerprint, records_fingerprint
+    from mentallama_jax.imhi.prompts import stop_ids
     from mentallama_jax.training.run_directory import versions
 
     if options.score_labels:
@@ -286,6 +287,7 @@ def _signature(
         answers = {
             "mode": "generate",
             "max_new_tokens": settings.max_new_tokens,
+            "end_ids": list(stop_ids(style, model.tokenizer)),
             "sampling": asdict(settings.sampling) | {"seed": seed},
         }
     return {

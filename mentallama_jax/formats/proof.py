@@ -65,7 +65,8 @@ def prove(folder: Path, target: Path, config: Mapping[str, Any], tokenizer: Toke
     _compare(target, "the ids of a text", ours, found["ids"])
     begin = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
     _compare(target, "the ids of a text with its beginning", begin + ours[0], found["with_specials"])
-    if chat is not None:
+    # A template that asks for today's date is told none when prompts are made here (see `chat.worker`).
+    if chat is not None and "strftime_now" not in (tokenizer.chat_template or ""):
         _compare(target, "the ids of a prompt by the chat template", chat.ids, found["chat"])
 
 

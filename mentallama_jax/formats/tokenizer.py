@@ -8,12 +8,15 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mentallama_jax.chat.segments import AddedToken
 from mentallama_jax.errors import UserError
 from mentallama_jax.files import atomic_open, write_json
 from mentallama_jax.formats.endings import end_ids, one_or_list
+from mentallama_jax.formats.sections import Sections
 
 if TYPE_CHECKING:
     import tokenizers
@@ -44,6 +47,7 @@ class Tokenizer:
         eos_id: the token that ends a response.
         end_ids: every token that ends an answer by the files of the model; `eos_id` is the first of them.
         generation_config: contents of the model's `generation_config.json`; empty where there is none.
+        added_tokens: the tokens that a chat template may spell out.
         special_tokens: spellings that a chat template knows, such as `bos_token`, whether or not they are added.
         pad_id: fills rows up. Never `eos_id`: where the files name no other padding token it is `<unk>`, else the
             lowest id that is not `eos_id`.
@@ -79,6 +83,10 @@ class Tokenizer:
         self.bos_id = named["bos"] if self._adds_bos(config, named["bos"]) else None
         candidates = [named["pad"], named["unk"], *range(2)]
         self.pad_id = next(id_ for id_ in candidates if id_ is not None and id_ != self.eos_id)
+        self.added_tokens = tuple(
+            AddedToken(token["content"], *(bool(token.get(flag)) for flag in ("lstrip", "rstrip", "single_word")))
+            for token in added
+        )
         self._special = {token["id"] for token in added if token["special"]}
         self._special |= {id_ for id_ in named.values() if id_ is not None}
         self.chat_template = self._template(config)
@@ -101,6 +109,14 @@ class Tokenizer:
         `encode(a) + encode(" b", continues=True)` equals `encode(a + " b")`.
         """
         return self.encode_batch([text], continues)[0]
+
+    def encode_after(self, text: str, token: str) -> list[int]:
+        """Ids of plain text that stands behind the special token `token`."""
+        return self._sections.encode(text, token)
+
+    @cached_property
+    def _sections(self) -> Sections:
+        return Sections(self._json("tokenizer.json"))
 
     def encode_batch(self, texts: Sequence[str], continues: bool = False) -> list[list[int]]:
         """`encode` of each text, on all cores."""
@@ -126,6 +142,11 @@ class Tokenizer:
         if id_ >= self._rows:
             raise UserError(f"{self._origin}: token {token} has id {id_}, but the model has {self._rows} embeddings")
         return id_
+
+    def with_chat_template(self, template: str) -> "Tokenizer":
+        """The same tokenizer with another chat template."""
+        make, (files, *rest) = self.__reduce__()
+        return make({**files, "chat_template.jinja": template.encode()}, *rest)
 
     def save(self, folder: Path) -> None:
         """Write the files this tokenizer was made from into `folder`, where transformers' AutoTokenizer finds them.

@@ -20,6 +20,8 @@ from mentallama_jax.generation.sampling import Sampling, row_keys
 from mentallama_jax.imhi.prompts import (
     Encoded,
     PromptTokenizer,
+    answer_opening,
+    encode_answer,
     encode_prompt,
     instruction_response,
     label_answers,
@@ -168,9 +170,10 @@ def score_batches(
     Raises:
         UserError: as `answer_batches`.
     """
-    answers = {name: label_answers(task, style) for name, task in TASKS.items()}
+    opening = answer_opening(style, tokenizer)
+    answers = {name: label_answers(task, style, opening) for name, task in TASKS.items()}
     candidates = {
-        name: [tokenizer.encode(text, continues=True) for text in texts.values()] for name, texts in answers.items()
+        name: [encode_answer(text, style, tokenizer) for text in texts.values()] for name, texts in answers.items()
     }
     # Few shapes: a candidate is as wide as the longest of all tasks, a row has two of them or the most that a task has.
     U = max(map(len, chain.from_iterable(candidates.values())))

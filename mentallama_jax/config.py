@@ -19,7 +19,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 PositiveInt = Annotated[int, Field(ge=1)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Place = Annotated[str, AfterValidator(expanded)]
-Style = Literal["plain", "completion", "llama2-chat", "chatml"]
+Style = Literal["plain", "completion", "llama2-chat", "chatml", "chat"]
 Dtype = Literal["float32", "bfloat16"]
 Remat = Literal[
     "none",

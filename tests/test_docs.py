@@ -13,7 +13,10 @@ import pytest
 from mentallama_jax.cli.main import build_parser
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "tpu/README.md", "tests/benchmarks/README.md")]
+DOCUMENTS = [
+    ROOT / name
+    for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "tpu/README.md", "tests/benchmarks/README.md")
+]
 SPEAKING = [*DOCUMENTS, *sorted((ROOT / "mentallama_jax/cli").glob("*.py")), *sorted((ROOT / "configs").glob("*.yaml"))]
 
 

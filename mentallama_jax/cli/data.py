@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mentallama_jax.imhi.records import Record
     from mentallama_jax.imhi.tables import Problem
 
-STYLES = ("plain", "completion", "llama2-chat", "chatml")
+STYLES = ("plain", "completion", "llama2-chat", "chatml", "chat")
 
 _DESCRIPTION = """\
 Look at data before training on it, and bring it into shape. A record is one question about one post, with a label and

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mentallama_jax.imhi.records import Record
     from mentallama_jax.models.llama import LlamaConfig, Params
 
-STYLES = ("plain", "completion", "llama2-chat", "chatml")
+STYLES = ("plain", "completion", "llama2-chat", "chatml", "chat")
 _SHOWN_PROBLEMS = 5
 _RESEARCH_ONLY = (
     "For research only: an answer can be wrong and sound sure. It is no diagnosis and must not decide anything about\n"
@@ -96,7 +96,7 @@ def add_parser(subparsers: Any) -> None:
         "--style",
         choices=STYLES,
         help="how a row becomes a prompt (default: as the run was trained; for other models chatml where the tokenizer "
-        "has <|im_start|>, else plain)",
+        "has <|im_start|>, chat where it brings a chat template, else plain)",
     )
     add("--max-new-tokens", type=int, default=256, metavar="N", help="longest answer in tokens (default: 256)")
     add(
@@ -259,7 +259,8 @@ def _load(options: argparse.Namespace, mesh: "Mesh | None") -> _Model:
         try:
             tokenizer.special_id(IM_START)
         except UserError:
-            style, reason = "plain", f"the tokenizer has no {IM_START}"
+            style = "plain" if tokenizer.chat_template is None else "chat"
+            reason = f"the tokenizer has no {IM_START}" + (", but a chat template" if style == "chat" else "")
     return _Model(opened.name, opened.identity, opened.config, params, tokenizer, style, reason, max_length, dtype)
 
 
@@ -309,6 +310,7 @@ def _signature(
     from dataclasses import asdict
 
     from mentallama_jax.generation.resumable import params_fingerprint, records_fingerprint
+    from mentallama_jax.imhi.prompts import stop_ids
     from mentallama_jax.training.run_directory import versions
 
     if options.score_labels:
@@ -318,6 +320,7 @@ def _signature(
         answers = {
             "mode": "generate",
             "max_new_tokens": settings.max_new_tokens,
+            "end_ids": list(stop_ids(style, model.tokenizer)),
             "sampling": asdict(settings.sampling) | {"seed": seed},
         }
     return {

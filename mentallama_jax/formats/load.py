@@ -44,12 +44,18 @@ def load_model(
     Raises:
         UserError: no such model; not one this package can compute; a tensor missing, unknown or misshapen.
     """
-    path = locate(source, revision, weights=True)
-    file: TensorFile
-    if path.is_file():
-        file = gguf_file = open_gguf(path)
-        config = read_gguf_config(gguf_file)
-    else:
-        config = read_hf_config(path)
-        file = SafetensorsFile(path)
+    config, file = open_model(source, revision=revision)
     return config, assemble(file, config, dtype, sharding)
+
+
+def open_model(source: str | Path, *, revision: str | None = None) -> tuple[LlamaConfig, TensorFile]:
+    """The config of a model, and its file, from which tensors are read one at a time. Arguments are as in `load_model`.
+
+    Raises:
+        UserError: no such model, or not one this package can compute.
+    """
+    path = locate(source, revision, weights=True)
+    if path.is_file():
+        gguf_file = open_gguf(path)
+        return read_gguf_config(gguf_file), gguf_file
+    return read_hf_config(path), SafetensorsFile(path)

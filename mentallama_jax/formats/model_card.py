@@ -1,6 +1,7 @@
 """The README.md of an exported model: where it comes from, how it was made, how it scores, what it is not for."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,6 +34,11 @@ class ModelCard:
         data: what it was tuned on: label -> value.
         recipe: how: key -> value; empty for a plain conversion.
         scores: contents of a `scores.json`, or None.
+        licence: of the weights, as the hub names it.
+        notice: the line that the licence wants with every copy; "" for none.
+        duties: what the licence asks of those who pass the weights on; "" where unknown.
+        style: the style of the prompts it was tuned with; "" for a plain conversion.
+        prompt: an example of a prompt as the model sees it; "" for none.
     """
 
     name: str
@@ -41,11 +47,16 @@ class ModelCard:
     data: Mapping[str, Any] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
     scores: Mapping[str, Any] | None = None
+    licence: str = "unknown"
+    notice: str = ""
+    duties: str = ""
+    style: str = ""
+    prompt: str = ""
 
 
-def render_card(card: ModelCard, parameters: int, dtype: str) -> str:
-    """The Markdown text, with the front matter that the hub reads."""
-    front = ["library_name: transformers", "pipeline_tag: text-generation", "language: en"]
+def render_card(card: ModelCard, parameters: int, dtype: str, chat_template: str | None = None) -> str:
+    """The Markdown text, with the front matter that the hub reads; `chat_template` is the one that goes with it."""
+    front = ["library_name: transformers", "pipeline_tag: text-generation", "language: en", f"license: {card.licence}"]
     if card.base_is_hub_id:
         front.append(f"base_model: {card.base_model}")
     front += ["tags:", "- mental-health", "- interpretability", "- llama"]
@@ -53,8 +64,7 @@ def render_card(card: ModelCard, parameters: int, dtype: str) -> str:
     sections = [
         "---\n" + "\n".join(front) + "\n---\n",
         f"# {card.name}\n",
-        f"{made} with mentallama_jax. {parameters:,} parameters, stored as {dtype}. The licence of the base model "
-        "applies to these weights.\n",
+        f"{made} with mentallama_jax. {parameters:,} parameters, stored as {dtype}.\n",
         "## Base model\n\n" + f"`{card.base_model}`\n",
     ]
     if card.data:
@@ -63,7 +73,39 @@ def render_card(card: ModelCard, parameters: int, dtype: str) -> str:
         sections.append("## Recipe\n\n" + _rows("key", card.recipe))
     if card.scores is not None:
         sections.append("## Scores\n\n" + _scores(card.scores))
+    if card.prompt or chat_template:
+        sections.append("## Prompt\n\n" + _prompt(card, chat_template))
+    sections.append("## Licence\n\n" + _licence(card))
     return "\n".join([*sections, _INTENDED_USE])
+
+
+def _prompt(card: ModelCard, chat_template: str | None) -> str:
+    parts = []
+    if card.prompt:
+        style = f" (style `{card.style}`)" if card.style else ""
+        parts.append(
+            f"The model was tuned with prompts of this very wording{style}; another wording costs accuracy. The answer "
+            f"follows at the end. An example:\n\n{_fenced(card.prompt)}"
+        )
+    if chat_template:
+        parts.append(f"The chat template of the tokenizer:\n\n{_fenced(chat_template, 'jinja')}")
+    return "\n".join(parts)
+
+
+def _licence(card: ModelCard) -> str:
+    if card.notice or card.duties:
+        return f"{card.notice}\n\n{card.duties}"
+    return (
+        "The licence of the base model applies to these weights. It is not known here: put its name into `license` at "
+        "the head of this file before you pass the model on.\n"
+    )
+
+
+def _fenced(text: str, language: str = "text") -> str:
+    """A code block around `text`, whatever fences it has in itself."""
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{text}\n{fence}\n"
 
 
 def _rows(heading: str, values: Mapping[str, Any]) -> str:

@@ -8,15 +8,19 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mentallama_jax.chat.segments import AddedToken
 from mentallama_jax.errors import UserError
-from mentallama_jax.files import atomic_open
+from mentallama_jax.files import atomic_open, write_json
 from mentallama_jax.foreign import parse_json, shown
+from mentallama_jax.formats.endings import end_ids, one_or_list
 from mentallama_jax.formats.file_names import HINT_FILES, TOKENIZER_FILES
 from mentallama_jax.formats.folder import read_small
 from mentallama_jax.formats.notices import notice
+from mentallama_jax.formats.sections import Sections
 from mentallama_jax.formats.tokenizer_checks import check_spec
 
 if TYPE_CHECKING:
@@ -38,6 +42,10 @@ class Tokenizer:
         bos_id: the token that this tokenizer puts before a text; None where it puts none (SmolLM2, for example,
             names a `bos_token` but never adds it).
         eos_id: the token that ends a response.
+        end_ids: every token that ends an answer by the files of the model; `eos_id` is the first of them.
+        generation_config: contents of the model's `generation_config.json`; empty where there is none.
+        added_tokens: the tokens that a chat template may spell out.
+        special_tokens: spellings that a chat template knows, such as `bos_token`, whether or not they are added.
         pad_id: fills rows up. Never `eos_id`: where the files name no other padding token it is `<unk>`, else the
             lowest id that is not `eos_id`.
         chat_template: the Jinja template that the files bring, or None.
@@ -83,8 +91,16 @@ class Tokenizer:
         candidates = [named["pad"], named["unk"], *range(2)]
         self.pad_id = next(id_ for id_ in candidates if id_ is not None and id_ != self.eos_id)
         self._special = {token["id"] for token in added if token.get("special")}
+        self.added_tokens = tuple(
+            AddedToken(token["content"], *(bool(token.get(flag)) for flag in ("lstrip", "rstrip", "single_word")))
+            for token in added
+        )
         self._special |= {id_ for id_ in named.values() if id_ is not None}
         self.chat_template = self._template(config)
+        self.special_tokens = {f"{role}_token": self._token(id_) for role, id_ in named.items() if id_ is not None}
+        self.generation_config = self._json("generation_config.json")
+        hints = {name: self._json(name) for name in HINT_FILES}
+        self.end_ids = end_ids(self.eos_id, hints, min(self._rows, self.vocab_size), origin)
         deciding = [spec.get(part) for part in ("model", "added_tokens", *_PREFIXING)]
         deciding += [self.bos_id, self.eos_id, self.pad_id]
         self.fingerprint = hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
@@ -101,6 +117,14 @@ class Tokenizer:
         `encode(a) + encode(" b", continues=True)` equals `encode(a + " b")`.
         """
         return self.encode_batch([text], continues)[0]
+
+    def encode_after(self, text: str, token: str) -> list[int]:
+        """Ids of plain text that stands behind the special token `token`."""
+        return self._sections.encode(text, token)
+
+    @cached_property
+    def _sections(self) -> Sections:
+        return Sections(self._json("tokenizer.json"))
 
     def encode_batch(self, texts: Sequence[str], continues: bool = False) -> list[list[int]]:
         """`encode` of each text, on all cores."""
@@ -127,15 +151,24 @@ class Tokenizer:
             raise UserError(f"{self._origin}: token {token} has id {id_}, but the model has {self._rows} embeddings")
         return id_
 
+    def with_chat_template(self, template: str) -> "Tokenizer":
+        """The same tokenizer with another chat template."""
+        files = {**self._files, "chat_template.jinja": template.encode()}
+        return Tokenizer(files, self._origin, self._given_rows)
+
     def save(self, folder: Path) -> None:
         """Write the files this tokenizer was made from into `folder`, where transformers' AutoTokenizer finds them.
 
-        A `tokenizer.model` gets a `tokenizer.json` besides, which transformers needs to give the same ids.
+        A `tokenizer.model` gets a `tokenizer.json` besides, which transformers needs to give the same ids. The
+        settings of generation go with them, with every token that ends an answer.
         """
         for name in TOKENIZER_FILES:
             if name in self._files:
                 with atomic_open(Path(folder) / name, "wb") as stream:
                     stream.write(self._files[name])
+        if self.generation_config or len(self.end_ids) > 1:
+            ends = {"eos_token_id": one_or_list(self.end_ids)}
+            write_json(Path(folder) / "generation_config.json", self.generation_config | ends)
 
     def _json(self, name: str) -> dict[str, Any]:
         if name not in self._files:

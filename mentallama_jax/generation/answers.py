@@ -22,10 +22,12 @@ from mentallama_jax.imhi.predictions import LabelLogProbabilities, Prediction
 from mentallama_jax.imhi.prompts import (
     Encoded,
     PromptTokenizer,
+    answer_opening,
+    encode_answer,
     encode_prompt,
-    end_id,
     instruction_response,
     label_answers,
+    stop_ids,
 )
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.imhi.tasks import TASKS
@@ -94,7 +96,7 @@ def answer_batches(
         UserError: no room for prompts, too few positions, or a record that is too long even with an empty post.
     """
     prompts = _prompts(records, config, tokenizer, style, max_length, settings.max_new_tokens)
-    end_ids = tuple(sorted({end_id(style, tokenizer), tokenizer.eos_id}))
+    end_ids = stop_ids(style, tokenizer)
     model = unroll(config, params, dtype, donate=donate)
     batch_size = whole_batch(min(settings.batch_size, max(1, len(records))))
     for batch in batches_by_length([len(prompt.tokens) for prompt in prompts], batch_size):
@@ -166,9 +168,10 @@ def score_batches(
     Raises:
         UserError: as `answer_batches`; or the scores of a row are not finite.
     """
-    answers = {name: label_answers(task, style) for name, task in TASKS.items()}
+    opening = answer_opening(style, tokenizer)
+    answers = {name: label_answers(task, style, opening) for name, task in TASKS.items()}
     candidates = {
-        name: [tokenizer.encode(text, continues=True) for text in texts.values()] for name, texts in answers.items()
+        name: [encode_answer(text, style, tokenizer) for text in texts.values()] for name, texts in answers.items()
     }
     # Few shapes: a candidate is as wide as the longest of all tasks, a row has two of them or the most that a task has.
     U = max(map(len, chain.from_iterable(candidates.values())))

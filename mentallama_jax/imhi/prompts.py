@@ -9,6 +9,7 @@ Styles:
     chatml: `<|im_start|>user\\nquery<|im_end|>\\n<|im_start|>assistant\\nresponse<|im_end|>`, with the default system
         message in front where the tokenizer's own chat template puts one: it is then token for token what
         `apply_chat_template` renders, so that an exported model answers as tuned. No BOS.
+    chat: the chat template that comes with the tokenizer, so that any chat model is prompted as it was trained.
 
 Prompt and response are tokenised apart and joined, in training and generation alike, so the loss mask follows
 from a count of tokens and never from a search in text. Text of a record is never read as a special token.
@@ -19,6 +20,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from mentallama_jax.chat.segments import Segment, SegmentTokenizer, encode_segments, last_segment, merged
+from mentallama_jax.chat.template import template_of
 from mentallama_jax.config import Style
 from mentallama_jax.errors import UserError
 from mentallama_jax.imhi.gold import REASONING
@@ -30,10 +33,30 @@ EOS = "</s>"
 IM_START = "<|im_start|>"
 IM_END = "<|im_end|>"
 
+_EXAMPLE = Record(
+    "example", "DR", "I have not left my room in two weeks and I see no point in trying.", "yes", "", split="test"
+)
+_PLAIN_TEMPLATE = (
+    "{{ BOS }}{% for message in messages %}{% if message['role'] == 'assistant' %}"
+    "{{ ' ' + message['content'] + '\\n\\n' }}{% else %}{{ message['content'] }}{% endif %}{% endfor %}"
+)
+_TEMPLATES: dict[Style, str] = {
+    "plain": _PLAIN_TEMPLATE,
+    "completion": _PLAIN_TEMPLATE,
+    "llama2-chat": (
+        "{% for message in messages %}{% if message['role'] == 'assistant' %}{{ ' ' + message['content'] + ' ' + "
+        "eos_token }}{% else %}{{ BOS + '[INST] ' + message['content'] + ' [/INST]' }}"
+        "{% endif %}{% endfor %}"
+    ),
+    "chatml": (
+        "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + "
+        "'<|im_end|>\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+    ),
+}
 _DEFAULT_SYSTEM = re.compile(r"<\|im_start\|>system(?:\\n|\n)([^'\"{}]*?)<\|im_end\|>")
 
 
-class PromptTokenizer(Protocol):
+class PromptTokenizer(SegmentTokenizer, Protocol):
     """What rendering needs of a tokenizer."""
 
     @property
@@ -45,22 +68,8 @@ class PromptTokenizer(Protocol):
         """The token that ends a text."""
 
     @property
-    def chat_template(self) -> str | None:
-        """The Jinja template that comes with the model, if any."""
-
-    def encode(self, text: str, *, continues: bool = False) -> list[int]:
-        """Tokens of plain text, nothing added; `continues` says that text goes before it."""
-
-    def special_id(self, token: str) -> int:
-        """The id of a special token by its spelling; a `UserError` where absent."""
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """A stretch of a prompt: plain text, or one special token (`<s>` and `</s>` stand for any BOS and EOS)."""
-
-    text: str
-    special: bool = False
+    def end_ids(self) -> Sequence[int]:
+        """Every token that ends an answer by the files of the model, `eos_id` among them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +135,28 @@ def _need_label(record: Record) -> None:
         raise UserError(f"{record.source or record.id}: has no label, so there is no gold answer to it")
 
 
-def label_answers(task: Task, style: Style) -> dict[str, str]:
-    """Canonical label -> how a response of `style` that gives this label begins, leading blank included."""
+def label_answers(task: Task, style: Style, opening: str = "") -> dict[str, str]:
+    """Canonical label -> how a response of `style` that gives this label begins, leading blank included.
+
+    In the style chat, `opening` is that blank (see `answer_opening`).
+    """
     if style == "completion":
         return {label: f" {word}." for label, word in task.completion_words.items()}
-    blank = "" if style == "chatml" else " "
+    blank = opening if style == "chat" else "" if style == "chatml" else " "
     return {label: f"{blank}{sentence}" for label, sentence in task.sentences.items()}
+
+
+def answer_opening(style: Style, tokenizer: PromptTokenizer) -> str:
+    """The blanks with which a response begins where the tokenizer's own template decides; else ""."""
+    return template_of(tokenizer).opening if style == "chat" else ""
+
+
+def encode_answer(text: str, style: Style, tokenizer: PromptTokenizer) -> list[int]:
+    """Tokens of a response, or of its beginning, where it follows a prompt of `style`."""
+    if style != "chat":
+        return tokenizer.encode(text, continues=True)
+    before = last_segment(template_of(tokenizer).prompt(["?"]), tokenizer)
+    return encode_segments([Segment(text)], tokenizer, before)
 
 
 def default_system(chat_template: str | None) -> str:
@@ -145,7 +170,7 @@ def render(record: Record, style: Style, examples: Sequence[Record] = (), *, sys
 
     Args:
         record: the question to answer.
-        style: see the module's description.
+        style: see the module's description; not chat, which a tokenizer's template renders (see `encode_prompt`).
         examples: few-shot examples, shown with their gold responses before the question.
         system: system message of the chatml style, see `default_system`; "" for none. The other styles have none.
 
@@ -171,7 +196,7 @@ def render(record: Record, style: Style, examples: Sequence[Record] = (), *, sys
         ]
         question = _chatml_message("user", instruction_query(record))
         answer = (Segment(IM_START, special=True), Segment("assistant\n"))
-        return Rendered(tuple(_merged((*opening, *turns, *question, *answer))), instruction_response(record))
+        return Rendered(tuple(merged((*opening, *turns, *question, *answer))), instruction_response(record))
     pairs = [_plain_pair(shown, style) for shown in (*examples, record)]
     text = "".join(f"{query}{response}\n\n" for query, response in pairs[:-1]) + pairs[-1][0]
     return Rendered((Segment(BOS, special=True), Segment(text)), pairs[-1][1])
@@ -179,7 +204,37 @@ def render(record: Record, style: Style, examples: Sequence[Record] = (), *, sys
 
 def end_id(style: Style, tokenizer: PromptTokenizer) -> int:
     """The token that ends a response of `style`: a target in training, the stop in generation."""
+    if style == "chat":
+        end = template_of(tokenizer).end
+        return tokenizer.eos_id if end is None else tokenizer.special_id(end)
     return tokenizer.special_id(IM_END) if style == "chatml" else tokenizer.eos_id
+
+
+def stop_ids(style: Style, tokenizer: PromptTokenizer) -> tuple[int, ...]:
+    """Every token at which an answer of `style` stops: its own end, and the ends that the files of the model name."""
+    return tuple(sorted({end_id(style, tokenizer), *tokenizer.end_ids}))
+
+
+def style_template(style: Style, tokenizer: PromptTokenizer) -> str | None:
+    """The chat template that renders prompts of `style`; None where that of the tokenizer does so already."""
+    if style == "chat" or (style == "chatml" and IM_START in (tokenizer.chat_template or "")):
+        return None
+    return _TEMPLATES[style].replace("BOS", "''" if tokenizer.bos_id is None else "bos_token")
+
+
+def example_chat(style: Style, tokenizer: PromptTokenizer) -> tuple[list[dict[str, str]], list[int]]:
+    """Messages of a conversation that ends with a question, and the tokens of its prompt in `style`."""
+    question = completion_query(_EXAMPLE).removesuffix(" ") if style == "completion" else instruction_query(_EXAMPLE)
+    ids = encode_prompt(_EXAMPLE, style, tokenizer, 1 << 20).tokens
+    return [{"role": "user", "content": question}], ids
+
+
+def example_prompt(style: Style, tokenizer: PromptTokenizer) -> str:
+    """A prompt of `style` as text, for people to read; post and question are made up."""
+    if style == "chat":
+        return "".join(segment.text for segment in template_of(tokenizer).prompt(_contents(_EXAMPLE, ())))
+    system = default_system(tokenizer.chat_template) if style == "chatml" else ""
+    return render(_EXAMPLE, style, system=system).text
 
 
 def encode_prompt(
@@ -202,6 +257,8 @@ def encode_example(
         UserError: prompt and response are too long even with an empty post.
     """
     _need_label(record)
+    if style == "chat":
+        return _fit(record, style, tokenizer, max_length, examples, _chat_answer(record, tokenizer, examples))
     response = render(record, style).response
     answer = [*tokenizer.encode(response, continues=True), end_id(style, tokenizer)]
     return _fit(record, style, tokenizer, max_length, examples, answer)
@@ -219,6 +276,8 @@ def _fit(
 
     def prompt(characters: int) -> list[int]:
         cut = replace(record, post=record.post[:characters])
+        if style == "chat":
+            return encode_segments(template_of(tokenizer).prompt(_contents(cut, examples)), tokenizer)
         return list(_tokens(render(cut, style, examples, system=system).prompt, tokenizer))
 
     room = max_length - len(answer)
@@ -241,20 +300,31 @@ def _fit(
     return Encoded(best + answer, len(best), len(whole) - len(best))
 
 
+def _contents(record: Record, examples: Sequence[Record]) -> list[str]:
+    """The contents of a conversation: questions and answers of the examples in turns, then the question."""
+    shown = [text for example in examples for text in (instruction_query(example), instruction_response(example))]
+    return [*shown, instruction_query(record)]
+
+
+def _chat_answer(record: Record, tokenizer: PromptTokenizer, examples: Sequence[Record]) -> list[int]:
+    template, contents = template_of(tokenizer), _contents(record, examples)
+    segments = template.answer(contents, instruction_response(record))
+    ids = encode_segments(segments, tokenizer, last_segment(template.prompt(contents), tokenizer))
+    return ids if template.end is not None else [*ids, tokenizer.eos_id]
+
+
 def _tokens(segments: Sequence[Segment], tokenizer: PromptTokenizer) -> Iterator[int]:
-    continues = False
+    before = BOS
     for segment in segments:
         if not segment.special:
-            yield from tokenizer.encode(segment.text, continues=continues)
-            continues = True
-        elif segment.text == BOS:
             # A text begins anew behind BOS, also in the middle of a conversation.
-            continues = False
-            if tokenizer.bos_id is not None:
-                yield tokenizer.bos_id
-        else:
-            continues = True
+            yield from tokenizer.encode(segment.text) if before == BOS else tokenizer.encode_after(segment.text, before)
+            continue
+        before = segment.text
+        if segment.text != BOS:
             yield tokenizer.eos_id if segment.text == EOS else tokenizer.special_id(segment.text)
+        elif tokenizer.bos_id is not None:
+            yield tokenizer.bos_id
 
 
 def _with_reasoning(answer: str, explanation: str) -> str:
@@ -278,18 +348,3 @@ def _llama2_turn(record: Record) -> tuple[Segment, Segment]:
 
 def _chatml_message(role: str, content: str) -> tuple[Segment, ...]:
     return Segment(IM_START, special=True), Segment(f"{role}\n{content}"), Segment(IM_END, special=True), Segment("\n")
-
-
-def _merged(segments: Sequence[Segment]) -> Iterator[Segment]:
-    """Join neighbours of plain text, which a tokenizer must see as one."""
-    waiting = ""
-    for segment in segments:
-        if segment.special:
-            if waiting:
-                yield Segment(waiting)
-            waiting = ""
-            yield segment
-        else:
-            waiting += segment.text
-    if waiting:
-        yield Segment(waiting)

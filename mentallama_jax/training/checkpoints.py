@@ -26,6 +26,7 @@ from mentallama_jax.storage import AnyPath, RemotePath, file_sizes
 
 MANIFEST = "manifest.json"
 Which = Literal["best", "last"] | int
+_LARGE = 64 * 2**20
 _HIGHER_IS_BETTER: dict[Metric, bool] = {"validation_loss": False, "label_f1": True}
 
 # orbax reports each retry and each file that it cannot read; this module says in one line what matters.
@@ -196,7 +197,8 @@ class Checkpoints:
         if first_says(_manifest(path) is not None):
             return
         try:
-            response = ocp.save_checkpointables_async(os.fspath(path.absolute()), _split(state))
+            with _layers_apart():
+                response = ocp.save_checkpointables_async(os.fspath(path.absolute()), _split(state))
         except Exception as error:
             self._fail(path, error)
             self.raise_failure()
@@ -275,6 +277,20 @@ class Checkpoints:
 def _split(state: Any) -> dict[str, Any]:
     """Two parts, so that generation and export read the parameters alone."""
     return {"params": state["params"], "optimizer": {"opt_state": state["opt_state"], "step": state["step"]}}
+
+
+def _layers_apart() -> ocp.Context:
+    """Large stacked arrays are stored as one chunk a layer, which `CheckpointTensors` reads alone."""
+    storage = ocp.options.ArrayOptions.Saving.StorageOptions
+
+    def options(_: Any, value: Any) -> Any:
+        if getattr(value, "ndim", 0) < 3 or value.nbytes < _LARGE:
+            return None
+        return storage(chunk_byte_size=value.nbytes // value.shape[0], shard_axes=(0,))
+
+    context = ocp.Context()
+    context.array.saving.scoped_storage_options_creator = options
+    return context
 
 
 def _load(checkpoint: Checkpoint, abstract: dict[str, Any]) -> dict[str, Any]:

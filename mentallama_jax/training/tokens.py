@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from mentallama_jax.chat import segments, template, worker
 from mentallama_jax.config import Style
 from mentallama_jax.errors import UserError
 from mentallama_jax.files import atomic_open, write_json
@@ -106,9 +107,12 @@ def tokenize(
 def _key(records: Sequence[Record], style: Style, tokenizer: FingerprintedTokenizer, max_length: int) -> str:
     digest = hashlib.sha256()
     # The code that renders is a part of the key, so that no one has to remember to count a version up.
-    for code in (__file__, prompts.__file__, gold.__file__, tasks.__file__):
+    modules = (prompts, gold, tasks, segments, template, worker)
+    for code in (__file__, *(str(module.__file__) for module in modules)):
         digest.update(hashlib.sha256(Path(code).read_bytes()).digest())
     digest.update(json.dumps([style, max_length, tokenizer.fingerprint]).encode())
+    if style in ("chat", "chatml"):
+        digest.update(json.dumps(tokenizer.chat_template).encode())
     for record in records:
         content = [record.id, record.dataset, record.aspect, record.label, record.post, record.explanation]
         digest.update(b"\n" + json.dumps(content).encode())

@@ -24,7 +24,8 @@ from mentallama_jax.imhi.prompts import (
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.imhi.tasks import TASKS
 
-STYLES: tuple[Style, ...] = get_args(Style)
+# The styles that are written by hand; `chat` needs a tokenizer with a template, see test_chat_style.py.
+STYLES: tuple[Style, ...] = tuple(style for style in get_args(Style) if style != "chat")
 SPECIALS = {"<s>": 1, "</s>": 2, "<|im_start|>": 3, "<|im_end|>": 4}
 
 SMOLLM_TEMPLATE = (
@@ -54,6 +55,9 @@ class CharacterTokenizer:
 
     def encode(self, text: str, *, continues: bool = False) -> list[int]:
         return [ord(character) + 16 for character in ("" if continues else "▁") + text]
+
+    def encode_after(self, text: str, token: str) -> list[int]:
+        return self.encode(text, continues=True)
 
     def special_id(self, token: str) -> int:
         return SPECIALS[token]

@@ -96,7 +96,7 @@ def _what_to_do(error: Exception, kind: Kind) -> str:
     if any_of(errors.GatedRepoError):
         first = "" if token else f"there is no token here: {login}; "
         return f"gated; {first}accept its terms on its hub page with the account of the token"
-    if any_of(errors.RevisionNotFoundError):
+    if any_of(errors.RevisionNotFoundError) or "doesn't exist for dataset" in str(error):
         return "the hub has no such revision; give a branch, tag or full commit"
     if any_of(errors.HFValidationError):
         return "no valid name; a repository is owner/name"

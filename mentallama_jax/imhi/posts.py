@@ -10,7 +10,7 @@ from mentallama_jax.imhi.build import match_aspect, match_label
 from mentallama_jax.imhi.collect import ReadResult, collect, name_cell, row_id, word_cell
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.imhi.sources import SourceFile, find_files, split_named
-from mentallama_jax.imhi.tables import Table, read_table, shown_columns
+from mentallama_jax.imhi.tables import Table, shown_columns
 from mentallama_jax.imhi.tasks import Task, task_named
 from mentallama_jax.storage import AnyPath
 
@@ -40,7 +40,7 @@ def read_posts(
     asked = _aspects(task, aspect)
     with ExitStack() as stack:
         files, passed_over = find_files(sources, "", stack)
-        tables = [(table, file) for file in files for table in [read_table(file.path)]]
+        tables = [(table, file) for file in files for table in [file.table()]]
     readers = []
     for table, file in tables:
         _check_columns(table, file)

@@ -20,7 +20,7 @@ from mentallama_jax.imhi.collect import ReadResult, RowReader, collect, name_cel
 from mentallama_jax.imhi.gold import read_gold
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.imhi.sources import SourceFile, find_files, split_named
-from mentallama_jax.imhi.tables import Problem, Table, read_table, shown_columns, table_of_rows
+from mentallama_jax.imhi.tables import Problem, Table, shown_columns
 from mentallama_jax.imhi.tasks import TASKS, Task, task_named
 from mentallama_jax.storage import AnyPath, RemotePath
 
@@ -61,7 +61,7 @@ def read_records(
         raise TypeError("sources is a sequence of paths")
     with ExitStack() as stack:
         files, passed_over = find_files(sources, split_named(split or ""), stack)
-        tables = ((table, file, _layout(table, file)) for file in files for table in [read_table(file.path)])
+        tables = ((table, file, _layout(table, file)) for file in files for table in [file.table()])
         result = collect(tables, repair_mojibake=repair_mojibake, strict=strict, need_labels=need_labels)
     if not result.records:
         raise UserError(f"{', '.join(map(str, sources))}: holds no row of the split that is asked for")
@@ -77,7 +77,7 @@ def read_file(file: SourceFile, *, repair_mojibake: bool = False) -> ReadResult:
     Raises:
         UserError: it is malformed, or none of its rows can be read.
     """
-    table = read_table(file.path)
+    table = file.table()
     tables = [(table, file, _layout(table, file))]
     return collect(tables, repair_mojibake=repair_mojibake, strict=False, need_labels=False)
 
@@ -109,10 +109,8 @@ def records_from_dataset(
     tables = []
     for part, part_rows in parts.items():
         label = f"{name}:{part}" if isinstance(rows, Mapping) else name
-        table = table_of_rows(part_rows, label)
-        if not table.rows:
-            raise UserError(f"{label}: holds no rows")
-        file = SourceFile(Path(label), label, task, split_named(part))
+        file = SourceFile(Path(label), label, task, split_named(part), rows=part_rows)
+        table = file.table()
         tables.append((table, file, _layout(table, file)))
     return collect(tables, repair_mojibake=repair_mojibake, strict=strict)
 
@@ -184,12 +182,12 @@ def _from_own(row: Mapping[str, Any], file: SourceFile, number: int) -> Record:
         near = _nearest(key, missing) if key not in _KEYS else None
         if near:
             raise UserError(f"unknown key {shown_cell(key)}; did you mean {near}?")
-    values = {key: text_cell(row, key) for key in _KEYS if row.get(key) is not None}
+    values = {key: text_cell(row, key) for key in _KEYS if row.get(key) is not None and key != "id"}
     task = task_named(text_cell(row, "dataset"))
     split = split_named(values.get("split", file.split))
     place = f"{file.name}:{number}"
     given = {"id": row_id(task, split, number), "source": place}
-    named = given | {key: name_cell(row, key) for key in given if key in values}
+    named = given | {key: name_cell(row, key) for key in given if row.get(key) is not None}
     values = {"post": text_cell(row, "post")} | values | {"dataset": task.name, "split": split, "source": place}
     # The place is what an error names; the source that the row names comes after all cells are known to be right.
     return replace(Record(**values | {"id": named["id"]}), source=named["source"])

@@ -2,16 +2,17 @@
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.foreign import shown, shown_cell
-from mentallama_jax.imhi.hub import PREFIX, fetch_dataset
-from mentallama_jax.imhi.tables import SUFFIXES
+from mentallama_jax.imhi.hub import PREFIX, fetch_files, load_parts
+from mentallama_jax.imhi.tables import SUFFIXES, Table, read_table, table_of_rows
 from mentallama_jax.imhi.tasks import Task, task_named
 from mentallama_jax.storage import AnyPath, RemotePath, as_path, is_remote
 
@@ -44,6 +45,7 @@ class SourceFile:
         split: "train", "val", "test" or "" when neither name says.
         wanted: the splits asked for, of those that its rows name; empty for all.
         expert: whether it is of the expert-written set, which answers test posts a second time.
+        rows: the rows themselves, where they are in memory or come from the hub; None where they are read from `path`.
     """
 
     path: AnyPath
@@ -52,6 +54,20 @@ class SourceFile:
     split: str
     wanted: frozenset[str] = frozenset()
     expert: bool = False
+    rows: Any = field(default=None, repr=False, compare=False)
+
+    def table(self) -> Table:
+        """Its rows.
+
+        Raises:
+            UserError: see `tables.read_table`.
+        """
+        if self.rows is None:
+            return read_table(self.path)
+        table = table_of_rows(self.rows, self.name)
+        if not table.rows:
+            raise UserError(f"{self.name}: holds no rows")
+        return table
 
 
 def split_named(word: str) -> str:
@@ -107,7 +123,11 @@ def _of_source(source: str, stack: ExitStack) -> tuple[list[SourceFile], list[An
         wanted = split_named(word)
     if place == "sample":
         return list(_sample_files(wanted, stack)), [], wanted
-    path: AnyPath = fetch_dataset(place.removeprefix(PREFIX), SUFFIXES) if place.startswith(PREFIX) else as_path(place)
+    path: AnyPath = as_path(place)
+    if place.startswith(PREFIX):
+        if parts := load_parts(place.removeprefix(PREFIX)):
+            return list(_hub_parts(place, parts, wanted)), [], wanted
+        path = fetch_files(place.removeprefix(PREFIX), SUFFIXES)
     if path.is_file():
         return [_describe(path)], [], wanted
     if not path.is_dir():
@@ -123,6 +143,16 @@ def _of_source(source: str, stack: ExitStack) -> tuple[list[SourceFile], list[An
         hint = f"; name one of {', '.join(sorted({str(found.parent) for found in skipped}))}" if skipped else ""
         raise UserError(f"{path}: holds no {', '.join(SUFFIXES)} file to read{hint}")
     return kept, skipped, wanted
+
+
+def _hub_parts(place: str, parts: Mapping[tuple[str, str], Any], wanted: str) -> Iterator[SourceFile]:
+    repository = place.removeprefix(PREFIX).partition("@")[0].rpartition("/")[2]
+    for (configuration, part), rows in parts.items():
+        name = f"{place}:{part}" if configuration == "default" else f"{place}:{configuration}:{part}"
+        split = _split_in(part)
+        if not wanted or split in ("", wanted):
+            dataset = _dataset_in(configuration) or _dataset_in(repository)
+            yield SourceFile(Path(name), name, dataset, split, rows=rows)
 
 
 def _tables_below(folder: AnyPath) -> list[AnyPath]:

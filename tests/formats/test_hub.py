@@ -142,12 +142,12 @@ ASK = """
 import sys, time
 from mentallama_jax import hub
 from mentallama_jax.errors import UserError
-from mentallama_jax.imhi.hub import fetch_dataset
+from mentallama_jax.imhi.hub import fetch_files
 from mentallama_jax.formats.hub import locate
 hub.PATIENCE = 1.0
 start = time.perf_counter()
 try:
-    fetch_dataset("nobody/nothing", (".csv",)) if sys.argv[1] == "dataset" else locate("nobody/nothing", weights=True)
+    fetch_files("nobody/nothing", (".csv",)) if sys.argv[1] == "dataset" else locate("nobody/nothing", weights=True)
 except UserError as error:
     print(error)
 print(f"{time.perf_counter() - start:.1f}")

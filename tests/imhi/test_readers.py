@@ -345,10 +345,10 @@ def test_the_hub_gives_a_folder_or_a_clear_line(tmp_path: Path, monkeypatch: pyt
     assert asked == [("someone/imhi", "v1", "dataset")]
     monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
     with pytest.raises(UserError, match="hub:someone/imhi: not in the local cache"):
-        hub.fetch_dataset("someone/imhi", sources.SUFFIXES)
+        hub.fetch_files("someone/imhi", sources.SUFFIXES)
     monkeypatch.undo()
     with pytest.raises(UserError, match="no valid name"):
-        hub.fetch_dataset("one/two/three", sources.SUFFIXES)
+        hub.fetch_files("one/two/three", sources.SUFFIXES)
 
 
 @given(post=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")).filter(str.strip))

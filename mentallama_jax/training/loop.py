@@ -24,10 +24,11 @@ from mentallama_jax.models.llama import LlamaConfig, Params, count_params
 from mentallama_jax.parallel.mesh import make_mesh, use_mesh
 from mentallama_jax.parallel.processes import barrier, strangers, writes_files
 from mentallama_jax.storage import AnyPath
-from mentallama_jax.training.checkpoints import Checkpoint, Checkpoints
+from mentallama_jax.training.checkpoints import Checkpoints
 from mentallama_jax.training.data import Batch, TrainingData
 from mentallama_jax.training.examples import Examples, load_examples
 from mentallama_jax.training.interruption import StopRequest
+from mentallama_jax.training.manifest import Checkpoint
 from mentallama_jax.training.metrics import MetricsLog, draw_loss_curve
 from mentallama_jax.training.packing import PlanSettings
 from mentallama_jax.training.placement import abstract_state, check_batch, held_rows, place_batch
@@ -123,7 +124,7 @@ def train(
         run.check_shared()
         console.print(_summary(config, base, examples, data, run, mesh))
 
-        restored = checkpoints.restore(state_shapes, progress.say)
+        restored = checkpoints.restore(state_shapes, progress.say, data.steps)
         if restored is not None:
             start, scored, state = restored[0].step, bool(restored[0].scores), restored[1]
             progress.say(f"going on after update {start} of {data.steps}")

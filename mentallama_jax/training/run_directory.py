@@ -25,7 +25,8 @@ from mentallama_jax.models.rotary import RopeScaling
 from mentallama_jax.parallel.processes import writes_files
 from mentallama_jax.storage import AnyPath, RemotePath, as_path
 from mentallama_jax.training.bucket import BucketRun, fetch_files, staging_folder
-from mentallama_jax.training.checkpoints import Checkpoint, Which, complete_checkpoints, find_checkpoint, load_params
+from mentallama_jax.training.checkpoints import Which, find_checkpoint, load_params
+from mentallama_jax.training.manifest import Checkpoint, complete_checkpoints
 from mentallama_jax.training.tokens import TokenStore
 
 MAY_CHANGE = (

@@ -19,7 +19,7 @@ from mentallama_jax.errors import UserError
 from mentallama_jax.imhi.readers import read_records
 from mentallama_jax.imhi.writers import write_records
 from mentallama_jax.storage import RemotePath
-from mentallama_jax.training.checkpoints import complete_checkpoints
+from mentallama_jax.training.manifest import complete_checkpoints
 from mentallama_jax.training.metrics import read_metrics
 from mentallama_jax.training.run_directory import load_run
 

@@ -18,9 +18,9 @@ from mentallama_jax.cli.train import base_model
 from mentallama_jax.errors import UserError
 from mentallama_jax.parallel.mesh import make_mesh
 from mentallama_jax.training import checkpoints, loop, metrics, validation
-from mentallama_jax.training.checkpoints import complete_checkpoints
 from mentallama_jax.training.interruption import StopRequest
 from mentallama_jax.training.loop import train
+from mentallama_jax.training.manifest import complete_checkpoints
 from mentallama_jax.training.metrics import read_metrics
 from mentallama_jax.training.run_directory import load_run
 

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from mentallama_jax.training.checkpoints import complete_checkpoints
+from mentallama_jax.training.manifest import complete_checkpoints
 from mentallama_jax.training.metrics import read_metrics
 from mentallama_jax.training.run_directory import load_run
 

@@ -358,5 +358,7 @@ def _brief(error: BaseException) -> str:
     """The first sentence of the first cause, without the store's own description of itself."""
     while error.__cause__ is not None:
         error = error.__cause__
-    text = " ".join(str(error).split()).split(" [tensorstore_spec")[0]
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    text = " ".join(str(error).split()).split(" [tensorstore_spec")[0].split(" [source locations")[0]
     return text[:200] or type(error).__name__

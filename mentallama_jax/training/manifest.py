@@ -22,6 +22,7 @@ from mentallama_jax.errors import UserError
 from mentallama_jax.files import write_json
 from mentallama_jax.foreign import parse_json, shown
 from mentallama_jax.storage import AnyPath, RemotePath, file_sizes
+from mentallama_jax.training.disk import naming
 
 MANIFEST = "manifest.json"
 LARGEST_STEP = 10**9
@@ -94,7 +95,8 @@ _CURE = "nothing is removed: mend it, or move that checkpoint out of the folder,
 def write_manifest(path: AnyPath, manifest: dict[str, Any]) -> None:
     """Make the folder `path` a checkpoint, or replace its manifest."""
     content = {key: value for key, value in manifest.items() if key != _OWN_SUM}
-    write_json(path / MANIFEST, content | {_OWN_SUM: _sum_of(content)})
+    with naming(path / MANIFEST):
+        write_json(path / MANIFEST, content | {_OWN_SUM: _sum_of(content)})
 
 
 def file_checksums(path: AnyPath, names: Iterable[str]) -> dict[str, str]:

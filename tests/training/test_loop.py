@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,7 @@ from rich.console import Console
 from mentallama_jax.cli.train import base_model
 from mentallama_jax.errors import UserError
 from mentallama_jax.parallel.mesh import make_mesh
-from mentallama_jax.training import checkpoints, loop, metrics, validation
+from mentallama_jax.training import loop, manifest, metrics, validation
 from mentallama_jax.training.interruption import StopRequest
 from mentallama_jax.training.loop import train
 from mentallama_jax.training.manifest import complete_checkpoints
@@ -164,7 +165,7 @@ def test_a_signal_stops_after_the_update_and_the_run_goes_on_bit_for_bit(
     assert complete_checkpoints(tmp_path / "run" / "checkpoints")[-1].step == first.steps
     monkeypatch.undo()
     second, shown = run_training(config)
-    assert f"going on after update {first.steps} of 12" in shown
+    assert f"resuming after update {first.steps} of 12" in shown
     assert second.steps == 12
     assert losses(tmp_path / "run") == losses(reference[1].run_dir)
     assert validations(tmp_path / "run") == validations(reference[1].run_dir)
@@ -277,7 +278,7 @@ def test_label_f1_answers_the_same_rows_each_time_and_chooses_the_best(tiny_conf
 
     config = tiny_config(
         tmp_path / "run",
-        evaluation={"generate_rows": 5, "metric": "label_f1", "every_steps": 4},
+        evaluation={"generate_rows": 5, "metric": "label_f1", "every_steps": 4, "max_new_tokens": 6},
         checkpoint={"keep_last": 1},
     )
     result, _ = run_training(config, label_f1=label_f1)
@@ -329,15 +330,14 @@ def test_a_full_disk_while_writing_metrics_is_one_line_and_the_run_goes_on(
     reference, tiny_config, tmp_path, monkeypatch
 ):
     config = tiny_config(tmp_path / "run")
-    write = metrics.MetricsLog.write
 
-    def full(self, kind, step, figures):
-        if step == 7:
+    def full(value, **options):
+        if value["step"] == 7:
             raise OSError(28, "No space left on device")
-        write(self, kind, step, figures)
+        return json.dumps(value, **options)
 
-    monkeypatch.setattr(metrics.MetricsLog, "write", full)
-    with pytest.raises(UserError, match=r"run: No space left on device; .*make room.*same command again"):
+    monkeypatch.setattr(metrics, "json", SimpleNamespace(dumps=full, loads=json.loads))
+    with pytest.raises(UserError, match=r"run/metrics\.jsonl: No space left on device; .*make room.*same command"):
         run_training(config)
     monkeypatch.undo()
     run_training(config)
@@ -346,15 +346,16 @@ def test_a_full_disk_while_writing_metrics_is_one_line_and_the_run_goes_on(
 
 def test_a_full_disk_while_saving_is_one_line_and_the_run_goes_on(reference, tiny_config, tmp_path, monkeypatch):
     config = tiny_config(tmp_path / "run")
-    write_json = checkpoints.write_json
+    write_json = manifest.write_json
 
     def full(path, value):
         if path.name == "manifest.json" and path.parent.name == "00000008":
             raise OSError(28, "No space left on device")
         write_json(path, value)
 
-    monkeypatch.setattr(checkpoints, "write_json", full)
-    with pytest.raises(UserError, match=r"00000008: the checkpoint could not be written .*No space left.*make room"):
+    monkeypatch.setattr(manifest, "write_json", full)
+    line = r"00000008: the checkpoint could not be written \(.*00000008/manifest\.json: No space left.*make room"
+    with pytest.raises(UserError, match=line):
         run_training(config)
     monkeypatch.undo()
     run_training(config)
@@ -371,7 +372,7 @@ def test_a_damaged_checkpoint_costs_the_updates_since_the_one_before(reference, 
     victim.write_bytes(victim.read_bytes()[:-1])
     _, shown = run_training(config)
     assert "00000008: damaged checkpoint" in shown
-    assert "going on after update 6 of 12" in shown
+    assert "resuming after update 6 of 12" in shown
     assert losses(tmp_path / "run") == losses(reference[1].run_dir)
 
 

@@ -134,7 +134,7 @@ def test_killed_and_terminated_it_ends_bit_for_bit_as_if_left_alone(undisturbed,
     stopped_after = run.updates()
     status, _, err = run.finish()
     assert status == 0, err
-    assert f"going on after update {stopped_after} of {UPDATES}" in err
+    assert f"resuming after update {stopped_after} of {UPDATES}" in err
     assert_equal_bit_for_bit(run, undisturbed)
 
 

@@ -4,9 +4,9 @@ A checkpoint is a folder `checkpoints/00000120` written by orbax. It counts once
 written, and it is used once its files have the checksums of that manifest (see `training.manifest`).
 """
 
-import logging
 import math
 import os
+import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -37,6 +37,7 @@ from mentallama_jax.training.manifest import (
     tell,
     write_manifest,
 )
+from mentallama_jax.training.orbax_messages import brief, one_line_each, without_stray_errors
 from mentallama_jax.training.read_back import Shapes, array_shapes, check_arrays, key
 
 Which = Literal["best", "last"] | int
@@ -51,17 +52,7 @@ _NO_URL_CHARACTERS = _PATTERN_CHARACTERS + "]#%"
 """What it or the clients of buckets take for something else in the URL of a folder there."""
 
 
-class _OneLine(logging.Filter):
-    """Cuts a message of orbax to one line: this module says itself what a failure means."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        record.msg, record.args = " ".join(record.getMessage().split())[:300], ()
-        record.exc_info = record.exc_text = record.stack_info = None
-        return True
-
-
-logging.getLogger("absl").addFilter(_OneLine())
-logging.getLogger("asyncio").addFilter(_OneLine())
+one_line_each()
 
 
 def best_of(checkpoints: list[Checkpoint], metric: Metric) -> Checkpoint | None:
@@ -108,7 +99,7 @@ def load_params(checkpoint: Checkpoint, abstract_params: Any) -> Any:
     try:
         params = _load(checkpoint, {"params": abstract_params})["params"]
     except Exception as error:
-        raise UserError(f"{checkpoint.path}: cannot be read ({_brief(error)})") from None
+        raise UserError(f"{checkpoint.path}: cannot be read ({brief(error)})") from None
     _refuse_not_finite(checkpoint, {"params": params})
     return params
 
@@ -129,10 +120,13 @@ class Checkpoints:
         directory.mkdir(parents=True, exist_ok=True)
 
     def __enter__(self) -> Self:
+        self._usual = without_stray_errors()
         return self
 
     def __exit__(self, exception_type: type[BaseException] | None, *_: object) -> None:
         self._join()
+        if exception_type is None:
+            sys.excepthook = self._usual
         if exception_type is None:
             self.raise_failure()
 
@@ -200,9 +194,9 @@ class Checkpoints:
             loaded = _load(checkpoint, _split(abstract_state))
         except Exception as error:
             if not has_checksums(checkpoint):
-                return None, _brief(error)
+                return None, brief(error)
             raise UserError(
-                f"{checkpoint.path}: its files are whole, and yet it cannot be read ({_brief(error)}); nothing is "
+                f"{checkpoint.path}: its files are whole, and yet it cannot be read ({brief(error)}); nothing is "
                 "removed"
             ) from None
         state = {"params": loaded["params"], **loaded["optimizer"]}
@@ -282,7 +276,7 @@ class Checkpoints:
                     remove(part)
         mend = "mend that" if isinstance(path, RemotePath) else "make room"
         self._failure = UserError(
-            f"{path}: the checkpoint could not be written ({_brief(error)}); {mend}, then run the same command again"
+            f"{path}: the checkpoint could not be written ({brief(error)}); {mend}, then run the same command again"
         )
 
     def _rotate(self) -> None:
@@ -352,13 +346,3 @@ def _refuse_not_finite(checkpoint: Checkpoint, tree: Any) -> None:
 @jax.jit
 def _all_finite(arrays: dict[str, Any]) -> dict[str, Any]:
     return jax.tree.map(lambda x: jnp.isfinite(x).all(), arrays)
-
-
-def _brief(error: BaseException) -> str:
-    """The first sentence of the first cause, without the store's own description of itself."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    text = " ".join(str(error).split()).split(" [tensorstore_spec")[0].split(" [source locations")[0]
-    return text[:200] or type(error).__name__

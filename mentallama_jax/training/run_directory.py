@@ -237,11 +237,12 @@ class RunDirectory:
             rows = self.planned_micro_batch_rows(config)
         elif fingerprint is not None:
             source = fingerprint()
-        tokenizer.save(self.tokenizer)
-        write_json(self.model_config, described)
-        write_json(self.data, {**data, "model_fingerprint": source, "planned_micro_batch_rows": rows})
+        with naming(self.tokenizer):
+            tokenizer.save(self.tokenizer)
+        _write(self.model_config, described)
+        _write(self.data, {**data, "model_fingerprint": source, "planned_micro_batch_rows": rows})
         self._note_versions(say)
-        write_json(self.config, _plain(config))
+        _write(self.config, _plain(config))
         self.publish()
 
     def _note_versions(self, say: Callable[[str], None]) -> None:
@@ -253,7 +254,7 @@ class RunDirectory:
             )
             say(f"resuming with other versions ({changes}): losses may differ in their last digits")
         if not before or before[-1] != now:
-            write_json(self.versions, [*before, now])
+            _write(self.versions, [*before, now])
 
 
 class LoadedRun(NamedTuple):
@@ -330,6 +331,11 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error}); is {path.parent} a run directory?") from None
+
+
+def _write(path: Path, value: Any) -> None:
+    with naming(path):
+        write_json(path, value)
 
 
 def _version(package: str) -> str:

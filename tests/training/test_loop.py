@@ -17,6 +17,8 @@ from rich.console import Console
 
 from mentallama_jax.cli.train import base_model
 from mentallama_jax.errors import UserError
+from mentallama_jax.imhi.readers import read_records
+from mentallama_jax.imhi.writers import write_records
 from mentallama_jax.parallel.mesh import make_mesh
 from mentallama_jax.training import loop, manifest, metrics, validation
 from mentallama_jax.training.interruption import StopRequest
@@ -389,6 +391,79 @@ def test_micro_batches_that_no_update_fills_are_remarked_upon(tiny_config, tmp_p
         run_training(tiny_config(tmp_path / "run", data={"max_length": 384}, training={"micro_batch_rows": 16}))
     log = (tmp_path / "run" / "log.txt").read_text()
     assert "of what is computed is padding; an update of 16 examples does not fill training.micro_batch_rows 16" in log
+
+
+def test_after_out_of_memory_the_advice_can_be_followed(reference, tiny_config, tmp_path, monkeypatch):
+    """Every update keeps its examples where the micro-batches change: the losses are the same but for rounding."""
+    evaluation = loop._Recorder.add_scores
+
+    def exhausted(*_):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes.")
+
+    monkeypatch.setattr(loop._Recorder, "add_scores", exhausted)
+    with pytest.raises(UserError, match=r"out of device memory; lower training.micro_batch_rows \(now 4\) and run it"):
+        run_training(tiny_config(tmp_path / "run"))
+    monkeypatch.setattr(loop._Recorder, "add_scores", evaluation)
+    for rows in (3, 1):
+        config = tiny_config(tmp_path / "run", training={"micro_batch_rows": rows})
+        assert run_training(config)[0].steps == 12
+    expected = losses(reference[1].run_dir)
+    found = losses(tmp_path / "run")
+    assert list(found) == list(expected)
+    assert list(found.values()) == pytest.approx(list(expected.values()), rel=1e-4)
+
+
+def test_no_room_for_answers_is_found_before_the_first_update(tiny_config, tmp_path):
+    for new_tokens, left in ((192, 0), (150, 42)):
+        config = tiny_config(tmp_path / "run", evaluation={"generate_rows": 3, "max_new_tokens": new_tokens})
+        line = rf"evaluation.max_new_tokens {new_tokens} of data.max_length 192 tokens leave {left} for the prompt of "
+        with pytest.raises(UserError, match=line) as caught:
+            run_training(config, label_f1=lambda *_: 0.5)
+        assert "\n" not in str(caught.value)
+    assert losses(tmp_path / "run") == {}
+    run_training(tiny_config(tmp_path / "run", evaluation={"max_new_tokens": 192}))  # asks for no answers
+
+
+def test_a_signal_before_the_first_update_is_heeded(tiny_config, tmp_path, monkeypatch):
+    load = loop.load_examples
+
+    def load_and_signal(*arguments):
+        signal.raise_signal(signal.SIGTERM)
+        return load(*arguments)
+
+    monkeypatch.setattr(loop, "load_examples", load_and_signal)
+    result, shown = run_training(tiny_config(tmp_path / "run"))
+    assert (result.steps, result.stopped_by, result.step_compiles) == (0, "SIGTERM", 0)
+    assert "stopped by SIGTERM before an update was made; 0 of 12 are saved" in shown
+
+
+def test_post_text_never_comes_into_a_file_or_a_message_of_a_run(tiny_config, tmp_path, capfd):
+    """Rows that cannot be read, wrong labels, shifted columns: told of by their places."""
+    marker = "MARKER I have never told this to anybody"
+    good = read_records(["sample:train"]).records[:40]
+    write_records(tmp_path / "good.jsonl", good)
+    lines = (tmp_path / "good.jsonl").read_text().splitlines()
+    row = json.loads(lines[0])
+    bad = [row | change for change in ({"label": marker}, {"dataset": marker}, {"aspect": marker}, {"split": marker})]
+    bad += [{marker: 1}, row | {"post": 5, "explanation": marker}, row | {"id": marker, "label": ""}]
+    text = "\n".join([*lines, *map(json.dumps, bad), f'{{"post": "{marker}'])
+    (tmp_path / "bad.jsonl").write_text(text)
+    (tmp_path / "bad.csv").write_text(f"{marker},label\n{marker},yes\n")
+    data = {"train": [str(tmp_path / "bad.jsonl")], "validation": [str(tmp_path / "good.jsonl")]}
+    shown = ""
+    for change in ({}, {"strict": True}, {"train": [str(tmp_path / "bad.csv")]}):
+        config = tiny_config(tmp_path / "run", data=data | change, training={"epochs": 1})
+        try:
+            shown += run_training(config)[1]
+        except UserError as error:
+            shown += f"{error}\n"
+    shown += "".join(capfd.readouterr())
+    for path in (tmp_path / "run").rglob("*"):
+        if path.is_file() and "checkpoints" not in path.parts:
+            shown += path.read_bytes().decode("latin1")
+    assert "MARKER" not in shown
+    assert "rows cannot be read" in shown
+    assert all(record.post[:60] not in shown for record in good)
 
 
 @pytest.mark.slow

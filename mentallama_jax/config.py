@@ -16,7 +16,10 @@ from mentallama_jax.errors import UserError
 from mentallama_jax.storage import expanded, is_remote
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
-PositiveInt = Annotated[int, Field(ge=1)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
+PositiveInt = Annotated[int, Field(ge=1, le=10**9)]
+Weight = Annotated[float, Field(gt=0, le=1000)]
+Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Place = Annotated[str, AfterValidator(expanded)]
 Style = Literal["plain", "completion", "llama2-chat", "chatml", "chat"]
@@ -76,13 +79,13 @@ class DataSection(Section):
     """Data sets to leave out, such as the held-out tasks of the paper."""
     drop_posts_in: tuple[Place, ...] = ()
     """Files or folders whose posts must not occur in training (leak control of held-out tasks)."""
-    weights: dict[str, PositiveFloat] = Field(default_factory=dict)
+    weights: dict[str, Weight] = Field(default_factory=dict)
     """Data set -> how many times its rows are seen per epoch (fractions sample); 1 where absent."""
     max_rows: PositiveInt | None = None
     """Take at most this many training rows, chosen by `training.seed`."""
     style: Style = "plain"
     """How a row becomes a prompt and a response."""
-    max_length: PositiveInt = 2048
+    max_length: Annotated[int, Field(ge=1, le=2**24)] = 2048
     """Tokens of a row of the batch. Longer examples lose the end of their post, never question or answer."""
     layout: Literal["packed", "bucketed"] = "packed"
     """`packed` puts several examples into a row (segment ids keep them apart); `bucketed` one, by length."""
@@ -107,9 +110,9 @@ class OptimizerSection(Section):
     """Learning rate of the last update as a share of the peak."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """Decoupled; on matrices and embeddings, never on norm scales."""
-    beta1: Fraction = 0.9
+    beta1: Decay = 0.9
     """Decay of the first moment."""
-    beta2: Fraction = 0.999
+    beta2: Decay = 0.999
     """Decay of the second moment."""
     epsilon: PositiveFloat = 1e-8
     """Added to the root of the second moment."""
@@ -124,7 +127,7 @@ class TrainingSection(Section):
 
     run_dir: Place
     """Where everything of the run goes, a folder or gs://BUCKET/NAME; one run a directory."""
-    seed: int = 0
+    seed: Seed = 0
     """Of initialisation, shuffling and sampling."""
     epochs: PositiveFloat | None = None
     """Passes over the training rows. Give this or `steps`."""
@@ -134,7 +137,7 @@ class TrainingSection(Section):
     """Of one update, in `batch_unit`."""
     batch_unit: Literal["examples", "rows"] = "examples"
     """`examples` is the paper's recipe, packed or not; `rows` counts packed rows and changes the recipe."""
-    micro_batch_rows: PositiveInt = 4
+    micro_batch_rows: Annotated[int, Field(ge=1, le=2**16)] = 4
     """Rows that the devices work on at once; an update accumulates as many micro-batches as it needs."""
     log_every: PositiveInt = 1
     """Updates between lines of metrics.jsonl."""

@@ -201,3 +201,20 @@ def test_every_key_is_read_somewhere() -> None:
         if path.name != "config.py":
             read |= keys_read(path.read_text("utf-8"))
     assert [key for key in LEAVES if key not in read] == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("optimizer.beta1", 1), ("optimizer.beta2", 1), ("optimizer.beta2", 1.0)),
+        *(("training.steps", 10**12), ("training.seed", 2**63), ("training.batch_size", 10**30)),
+        *(("training.micro_batch_rows", 10**9), ("data.max_length", 10**12), ("data.weights", {"DR": 10**9})),
+        *(("checkpoint.keep_last", 10**12), ("evaluation.max_new_tokens", 10**12)),
+    ],
+)
+def test_numbers_that_cannot_be_meant_are_refused_by_their_key(key, value):
+    section, name = key.split(".")
+    values = {"model": {"source": "toy"}, "data": {"train": ["sample"]}, "training": {"run_dir": "run", "steps": 1}}
+    values[section] = values.get(section, {}) | {name: value}
+    with pytest.raises(UserError, match=f"test: {key}"):
+        parse_config(values, "test")

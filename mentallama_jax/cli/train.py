@@ -1,13 +1,16 @@
-"""`mentallama train`: tune a model, or go on with a run."""
+"""`mentallama train`: tune a model, or resume a run."""
 
 import argparse
+import atexit
+import os
 import shlex
+import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.storage import expanded
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     from mentallama_jax.formats.tokenizer import Tokenizer
     from mentallama_jax.imhi.records import Record
     from mentallama_jax.models.llama import LlamaConfig, Params
+    from mentallama_jax.training.interruption import StopRequest
     from mentallama_jax.training.loop import BaseModel, TrainResult
     from mentallama_jax.training.validation import LabelF1
 
@@ -28,9 +32,9 @@ Tune a LLaMA on IMHI rows. CONFIG is a YAML file; the shipped ones are in config
 can be changed on the command line as section.key=value, read as YAML.
 
 Everything of the run goes to training.run_dir: config.json (with every default filled in), data.json, metrics.jsonl,
-loss.png, TensorBoard files, checkpoints and a log. The same command again goes on with the run where it stopped: after
-Ctrl-C or SIGTERM (it saves and exits with status 75), after a crash or kill -9 (from the last checkpoint), with the
-same losses as if it had never stopped. The best checkpoint by evaluation.metric is kept besides the last ones.
+loss.png, TensorBoard files, checkpoints and a log. The same command again resumes the run where it stopped: after
+Ctrl-C, SIGTERM or SIGHUP (it saves and exits with status 75), after a crash or kill -9 (from the last checkpoint), with
+the same losses as if it had never stopped. The best checkpoint by evaluation.metric is kept besides the last ones.
 """
 
 _EPILOG = """\
@@ -53,7 +57,7 @@ def add_parser(subparsers: Any) -> None:
     """Add the subcommand."""
     parser = subparsers.add_parser(
         "train",
-        help="tune a model, or go on with a run",
+        help="tune a model, or resume a run",
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -65,7 +69,7 @@ def add_parser(subparsers: Any) -> None:
         "several processes, one a host",
         "The same command on each, training.run_dir on storage that all share, such as gs://BUCKET/runs/7b.\n"
         "Where one is lost or fails, the others end within 25 s with status 76 and a line that names it; the same\n"
-        "commands again go on with the run.",
+        "commands again resume the run.",
     )
     several.add_argument("--distributed", action="store_true", help="find the others: TPU pods, Slurm, Kubernetes")
     several.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0; with --processes and --process")
@@ -75,8 +79,9 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Train; print where the results are, or how to go on."""
+    """Train; print where the results are, or how to resume."""
     from mentallama_jax.config import load_config
+    from mentallama_jax.training.interruption import StopRequest, ignore_signals
 
     config = load_config(options.config, options.overrides)
     if options.show:
@@ -84,9 +89,19 @@ def run(options: argparse.Namespace) -> int:
 
         print(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), end="")
         return 0
-    with _processes(options):
-        result = run_training(config)
-        return _tell(options, result)
+    with _processes(options), StopRequest(_leave_at_once) as stop:
+        stop.where = "once this part of the start is done"
+        status = _tell(options, run_training(config, stop))
+        atexit.register(ignore_signals)
+        return status
+
+
+def _leave_at_once() -> NoReturn:
+    """End the process without taking libraries down, whose threads may be at work: that crashes now and then."""
+    if bucket := sys.modules.get("mentallama_jax.training.bucket"):
+        bucket.remove_staging_folders()
+    os.write(2, b"interrupted\n")
+    os._exit(130)
 
 
 def _tell(options: argparse.Namespace, result: "TrainResult") -> int:
@@ -129,8 +144,12 @@ def _flags(options: argparse.Namespace) -> list[str]:
     return [word for name in names if options.coordinator for word in (f"--{name}", str(getattr(options, name)))]
 
 
-def run_training(config: "RunConfig") -> "TrainResult":
+def run_training(config: "RunConfig", stop: "StopRequest | None" = None) -> "TrainResult":
     """Train as a config says: the base model and the generation for `label_f1` are found for it.
+
+    Args:
+        config: the run.
+        stop: listens to signals already; by default training begins to listen.
 
     Raises:
         UserError: see `training.loop.train`.
@@ -139,7 +158,8 @@ def run_training(config: "RunConfig") -> "TrainResult":
 
     base = base_model(config)
     config = with_remat(config, base.config)
-    return train(config, base, _label_f1(config, base.config) if config.evaluation.generate_rows else None)
+    label_f1 = _label_f1(config, base.config) if config.evaluation.generate_rows else None
+    return train(config, base, label_f1, stop=stop)
 
 
 def with_remat(config: "RunConfig", model: "LlamaConfig") -> "RunConfig":
@@ -189,7 +209,10 @@ def base_model(config: "RunConfig") -> "BaseModel":
     def read_weights(shardings: Any) -> Any:
         return opened.load_params(jnp.dtype(model.parameter_dtype), shardings)
 
-    return BaseModel(shape, _tokenizer(config, shape), read_weights if model.weights == "pretrained" else None)
+    tokenizer = _tokenizer(config, shape)
+    if model.weights == "random":
+        return BaseModel(shape, tokenizer, None)
+    return BaseModel(shape, tokenizer, read_weights, opened.fingerprint)
 
 
 def _label_f1(config: "RunConfig", model: "LlamaConfig") -> "LabelF1":

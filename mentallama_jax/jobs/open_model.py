@@ -8,11 +8,13 @@ from typing import Any
 
 from mentallama_jax.config import RunConfig
 from mentallama_jax.errors import UserError
+from mentallama_jax.formats.fingerprint import source_fingerprint
 from mentallama_jax.formats.load import load_model, load_model_config
 from mentallama_jax.formats.tokenizer import Tokenizer, load_tokenizer
 from mentallama_jax.models.llama import LlamaConfig, Params
 from mentallama_jax.storage import as_path
 from mentallama_jax.training.checkpoints import Which
+from mentallama_jax.training.manifest import contents_fingerprint
 from mentallama_jax.training.run_directory import load_run, open_run
 
 
@@ -29,6 +31,7 @@ class OpenedModel:
         load_params: (dtype, shardings) -> parameters. Shardings are a tree like the parameters, or None for the first
             device.
         load_tokenizer: reads its tokenizer.
+        fingerprint: of the weights, whatever their place is called; raises `UserError` where they are gone.
     """
 
     source: str
@@ -38,6 +41,7 @@ class OpenedModel:
     update: int | None
     load_params: Callable[[Any, Any], Params]
     load_tokenizer: Callable[[], Tokenizer]
+    fingerprint: Callable[[], str]
 
     @property
     def name(self) -> str:
@@ -77,7 +81,8 @@ def open_model(source: str, *, revision: str | None = None, checkpoint: Which | 
             return load_model(source, revision=revision, dtype=dtype, sharding=shardings)[1]
 
         tokenizer = partial(load_tokenizer, source, revision, config.vocab_size)
-        return OpenedModel(source, revision, config, None, None, read, tokenizer)
+        fingerprint = partial(source_fingerprint, source, revision)
+        return OpenedModel(source, revision, config, None, None, read, tokenizer, fingerprint)
     if revision is not None:
         raise UserError(f"{source}: a revision ({revision}) goes with a hub id, but this is a run directory")
     found = open_run(source, checkpoint or "best")
@@ -87,4 +92,5 @@ def open_model(source: str, *, revision: str | None = None, checkpoint: Which | 
         return load_run(source, found.checkpoint.step, dtype=dtype, shardings=placed).params
 
     tokenizer = partial(load_tokenizer, found.tokenizer, rows=found.model_config.vocab_size)
-    return OpenedModel(source, None, found.model_config, found.config, found.checkpoint.step, read_run, tokenizer)
+    step, fingerprint = found.checkpoint.step, partial(contents_fingerprint, found.checkpoint)
+    return OpenedModel(source, None, found.model_config, found.config, step, read_run, tokenizer, fingerprint)

@@ -122,7 +122,7 @@ def _name_process_0_on_abort(coordinator: str, host: str) -> None:
 
 
 def _end(reason: str, first: str = "") -> NoReturn:
-    line = f"error: {reason}; {first}run the same command on all hosts again: it goes on from the last checkpoint\n"
+    line = f"error: {reason}; {first}run the same command on all hosts again: it resumes from the last checkpoint\n"
     os.write(2, line.encode())
     os._exit(LOST)
 

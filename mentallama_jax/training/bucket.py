@@ -35,8 +35,18 @@ LEASE = "run.lock"
 def staging_folder() -> Path:
     """A folder here for the files of a run there, removed when this process ends."""
     folder = Path(tempfile.mkdtemp(prefix="mentallama-run-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    _staged.append(folder)
     return folder
+
+
+_staged: list[Path] = []
+
+
+@atexit.register
+def remove_staging_folders() -> None:
+    """Remove them now: for a process that ends without its exit functions."""
+    for folder in _staged:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def fetch_files(remote: RemotePath, folder: Path) -> None:
@@ -157,7 +167,7 @@ class _Lease:
         self._path.write_bytes(self._content())
 
     def check(self) -> None:
-        """Refuse to go on without it."""
+        """Refuse to continue without it."""
         if self._taken_by:
             raise UserError(
                 f"{self._path.parent}: this process gave no sign of life for a while, and {self._taken_by} has taken "

@@ -1,66 +1,57 @@
 """Checkpoints that are whole or do not count: saved in the background, verified before use, best and last kept.
 
-A checkpoint is a folder `checkpoints/00000120` written by orbax. Its `manifest.json` is written last and lists every
-file with its size, so that a save that was cut off and a file that was cut off later are both found without
-reading the arrays.
+A checkpoint is a folder `checkpoints/00000120` written by orbax. It counts once it was read back and its manifest is
+written, and it is used once its files have the checksums of that manifest (see `training.manifest`).
 """
 
-import json
-import logging
 import math
 import os
-import shutil
-from collections.abc import Callable, Iterator
+import sys
+import tempfile
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
 from threading import Thread
 from typing import Any, Literal, Self
 
+import jax
 from orbax.checkpoint import v1 as ocp
 
 from mentallama_jax.config import Metric, RunConfig
 from mentallama_jax.errors import UserError
-from mentallama_jax.files import write_json
+from mentallama_jax.models.finite import nonfinite_parameter
 from mentallama_jax.parallel.processes import any_says, barrier, first_says, strangers, writes_files
 from mentallama_jax.storage import AnyPath, RemotePath, file_sizes
+from mentallama_jax.training.manifest import (
+    Checkpoint,
+    complete_checkpoints,
+    damage,
+    delete,
+    file_checksums,
+    folder_name,
+    has_checksums,
+    own_folders,
+    read_manifest,
+    remove,
+    tell,
+    write_manifest,
+)
+from mentallama_jax.training.orbax_messages import brief, one_line_each, without_stray_errors
+from mentallama_jax.training.read_back import Shapes, array_shapes, check_arrays
 
-MANIFEST = "manifest.json"
 Which = Literal["best", "last"] | int
 _LARGE = 64 * 2**20
+_READ_ALONE = ("params/", "_CHECKPOINT", "orbax", "commit")
+"""Files of a checkpoint that generation and export read: not the optimizer, which is two thirds of it."""
 _HIGHER_IS_BETTER: dict[Metric, bool] = {"validation_loss": False, "label_f1": True}
-
-# orbax reports each retry and each file that it cannot read; this module says in one line what matters.
-logging.getLogger("absl").setLevel(logging.CRITICAL)
-
-
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """A complete checkpoint: its folder, the updates done, and its scores by metric (empty until evaluated)."""
-
-    path: AnyPath
-    step: int
-    scores: dict[str, float]
+_PATTERN_CHARACTERS = "*?[\\"
+"""What orbax takes for a pattern, or for a separator, in the path of a folder here."""
+_NO_URL_CHARACTERS = _PATTERN_CHARACTERS + "]#%"
+"""What it or the clients of buckets take for something else in the URL of a folder there."""
 
 
-def complete_checkpoints(directory: AnyPath) -> list[Checkpoint]:
-    """The checkpoints in a folder that have a manifest, oldest first; `damage` tells whether their files are whole."""
-    found = []
-    for path in _step_folders(directory):
-        manifest = _manifest(path)
-        if manifest is not None and path.name.isdigit():
-            found.append(Checkpoint(path, manifest["step"], manifest["scores"]))
-    return sorted(found, key=lambda checkpoint: checkpoint.step)
-
-
-def damage(checkpoint: Checkpoint) -> str | None:
-    """What is wrong with the files of a checkpoint, compared with its manifest; None where they are whole."""
-    there = file_sizes(checkpoint.path)
-    for name, size in (_manifest(checkpoint.path) or {"files": {}})["files"].items():
-        if name not in there:
-            return f"{name} is missing"
-        if there[name] != size:
-            return f"{name} has {there[name]} of {size} bytes"
-    return None
+one_line_each()
 
 
 def best_of(checkpoints: list[Checkpoint], metric: Metric) -> Checkpoint | None:
@@ -91,7 +82,7 @@ def find_checkpoint(directory: AnyPath, which: Which, metric: Metric) -> Checkpo
     if chosen is None:
         steps = ", ".join(str(checkpoint.step) for checkpoint in checkpoints)
         raise UserError(f"{directory}: no checkpoint of step {which} (there are: {steps})")
-    if problem := damage(chosen):
+    if problem := damage(chosen, _READ_ALONE, tell):
         raise UserError(
             f"{chosen.path}: damaged checkpoint ({problem}); choose another, or train on from the one before"
         )
@@ -102,12 +93,14 @@ def load_params(checkpoint: Checkpoint, abstract_params: Any) -> Any:
     """Read the parameters alone, onto the dtypes and shardings of a tree of `jax.ShapeDtypeStruct`.
 
     Raises:
-        UserError: the arrays cannot be read or do not fit the tree.
+        UserError: the arrays cannot be read, do not fit the tree, or hold NaN or infinity.
     """
     try:
-        return _load(checkpoint, {"params": abstract_params})["params"]
+        params = _load(checkpoint, {"params": abstract_params})["params"]
     except Exception as error:
-        raise UserError(f"{checkpoint.path}: cannot be read ({_brief(error)})") from None
+        raise UserError(f"{checkpoint.path}: cannot be read ({brief(error)})") from None
+    _refuse_not_finite(checkpoint, params)
+    return params
 
 
 class Checkpoints:
@@ -122,13 +115,17 @@ class Checkpoints:
         self._saving: Thread | None = None
         self._failure: Exception | None = None
         self._writes_files = writes_files()
+        check_name(directory)
         directory.mkdir(parents=True, exist_ok=True)
 
     def __enter__(self) -> Self:
+        self._usual = without_stray_errors()
         return self
 
     def __exit__(self, exception_type: type[BaseException] | None, *_: object) -> None:
         self._join()
+        if exception_type is None:
+            sys.excepthook = self._usual
         if exception_type is None:
             self.raise_failure()
 
@@ -142,18 +139,22 @@ class Checkpoints:
         """The complete checkpoint with the best score; None where none is scored."""
         return best_of(self.complete, self._metric)
 
-    def restore(self, abstract_state: Any, say: Callable[[str], None]) -> tuple[Checkpoint, Any] | None:
-        """Read the newest checkpoint that is whole, and remove what was cut off or lies beyond it.
+    def restore(
+        self, abstract_state: Any, say: Callable[[str], None], total_steps: int | None = None
+    ) -> tuple[Checkpoint, Any] | None:
+        """Read the newest checkpoint that is whole, and remove the incomplete and damaged ones after it.
 
         Args:
             abstract_state: {"params", "opt_state", "step"} of `jax.ShapeDtypeStruct`, shardings included.
             say: is told in one line of each checkpoint that cannot be used.
+            total_steps: updates of the run; a checkpoint beyond them is refused.
 
         Returns:
             The checkpoint and its state; None where no checkpoint was completed yet.
 
         Raises:
-            UserError: checkpoints were completed, but none can be read.
+            UserError: a manifest or a file cannot be read now, a checkpoint is whole and does not fit, or all of them
+                are damaged. Nothing is removed then.
         """
         complete = self.complete
         if others := strangers(str([checkpoint.step for checkpoint in complete])):
@@ -161,30 +162,45 @@ class Checkpoints:
                 f"{self.directory}: process {', '.join(map(str, others))} sees other checkpoints there than process 0; "
                 "name a training.run_dir on storage that all hosts share"
             )
-        for path in _step_folders(self.directory):
+        if complete and total_steps is not None and complete[-1].step > total_steps:
+            raise UserError(f"{complete[-1].path}: the run has {total_steps} updates only; move that checkpoint away")
+        for path in own_folders(self.directory):
             if all(path != checkpoint.path for checkpoint in complete):
                 say(f"{path}: incomplete (the run was stopped while it was written); not used")
         for checkpoint in reversed(complete):
-            # All processes take the same one: what one of them cannot read is not used by any.
-            problem = damage(checkpoint)
-            if not any_says(bool(problem)):
-                try:
-                    loaded = _load(checkpoint, _split(abstract_state))
-                except Exception as error:
-                    problem = _brief(error)
+            # All processes take the same one: what one of them finds damaged is not used by any.
+            state, problem = self._read(checkpoint, abstract_state, say)
             if any_says(bool(problem)):
-                problem = problem or "another process cannot read it"
+                problem = problem or "another process finds it damaged"
                 say(f"{checkpoint.path}: damaged checkpoint ({problem}); trying the one before it")
                 continue
             barrier("restored")  # nothing is removed that another process still looks at
             self._keep_only(complete[: complete.index(checkpoint) + 1])
-            return checkpoint, {"params": loaded["params"], **loaded["optimizer"]}
+            return checkpoint, state
         if complete:
             raise UserError(f"{self.directory}: no checkpoint can be read; move the folder away to start over")
         barrier("nothing to restore")
         self._keep_only([])
         barrier("cleared")
         return None
+
+    def _read(self, checkpoint: Checkpoint, abstract_state: Any, say: Callable[[str], None]) -> tuple[Any, str | None]:
+        """The state of a checkpoint, or what is damaged."""
+        problem = damage(checkpoint, say=say, share=(jax.process_index(), jax.process_count()))
+        if any_says(bool(problem)):
+            return None, problem
+        try:
+            loaded = _load(checkpoint, _split(abstract_state))
+        except Exception as error:
+            if not has_checksums(checkpoint):
+                return None, brief(error)
+            raise UserError(
+                f"{checkpoint.path}: its files are whole, and yet it cannot be read ({brief(error)}); nothing is "
+                "removed"
+            ) from None
+        state = {"params": loaded["params"], **loaded["optimizer"]}
+        _refuse_not_finite(checkpoint, state)
+        return state, None
 
     def save(self, step: int, state: Any) -> None:
         """Start saving in the background; a save under way is waited for first. A step already saved is left as it is.
@@ -193,30 +209,31 @@ class Checkpoints:
             UserError: the save before this one failed, for example on a full disk.
         """
         self.wait()
-        path = self.directory / f"{step:08d}"
-        if first_says(_manifest(path) is not None):
+        path = self.directory / folder_name(step)
+        if first_says(read_manifest(path) is not None):
             return
         try:
             with _layers_apart():
-                response = ocp.save_checkpointables_async(os.fspath(path.absolute()), _split(state))
+                response = ocp.save_checkpointables_async(_orbax_path(path), _split(state))
         except Exception as error:
             self._fail(path, error)
             self.raise_failure()
-        self._saving = Thread(target=self._commit, args=(path, step, response), name=f"checkpoint-{step}")
+        commit = partial(self._commit, path, step, response, array_shapes(_split(state)))
+        self._saving = Thread(target=commit, name=f"checkpoint-{step}")
         self._saving.start()
 
     def add_scores(self, step: int, scores: dict[str, float]) -> None:
-        """Note what an evaluation found for the checkpoint of `step`, then let go of what is neither best nor last."""
+        """Note what an evaluation found for the checkpoint of `step`, then remove what is neither best nor last."""
         self.wait()
         if not self._writes_files:
             return
-        path = self.directory / f"{step:08d}"
-        manifest = _manifest(path)
-        if manifest is None:
+        path = self.directory / folder_name(step)
+        described = read_manifest(path)
+        if described is None:
             raise ValueError(f"{path} is not a complete checkpoint")
         if not all(math.isfinite(score) for score in scores.values()):
             raise ValueError(f"scores of step {step} are not finite: {scores}")
-        write_json(path / MANIFEST, manifest | {"scores": scores})
+        write_manifest(path, described | {"scores": scores})
         self._rotate()
 
     def wait(self) -> None:
@@ -239,25 +256,27 @@ class Checkpoints:
             self._saving.join()
             self._saving = None
 
-    def _commit(self, path: AnyPath, step: int, response: ocp.AsyncResponse[None]) -> None:
-        """Runs in a thread: once orbax is done, make the checkpoint count and let go of old ones."""
+    def _commit(self, path: AnyPath, step: int, response: ocp.AsyncResponse[None], shapes: Shapes) -> None:
+        """Make the checkpoint count once orbax is done and all of it was read back; runs in a thread."""
         try:
             response.result()
             if self._writes_files:
-                content = {"step": step, "scores": {}, "config": self._config, "files": file_sizes(path)}
-                write_json(path / MANIFEST, content)
+                check_arrays(Path(_orbax_path(path)) if isinstance(path, Path) else path, shapes)
+                files = file_sizes(path)
+                content = {"step": step, "scores": {}, "config": self._config, "files": files}
+                write_manifest(path, content | {"checksums": file_checksums(path, files)})
                 self._rotate()
         except Exception as error:
             self._fail(path, error)
 
     def _fail(self, path: AnyPath, error: Exception) -> None:
-        with suppress(UserError):
-            for part in _step_folders(path.parent):  # what is half-written only takes room on a full disk
-                if part.name.startswith(path.name):
-                    _remove(part)
+        with suppress(UserError, OSError):
+            for part in own_folders(path.parent):  # what is half-written only takes room on a full disk
+                if part.name.partition(".")[0] == path.name:
+                    remove(part)
         mend = "mend that" if isinstance(path, RemotePath) else "make room"
         self._failure = UserError(
-            f"{path}: the checkpoint could not be written ({_brief(error)}); {mend}, then run the same command again"
+            f"{path}: the checkpoint could not be written ({brief(error)}); {mend}, then run the same command again"
         )
 
     def _rotate(self) -> None:
@@ -265,13 +284,13 @@ class Checkpoints:
         kept = [*complete[-self._keep_last :], best_of(complete, self._metric)]
         for checkpoint in complete:
             if checkpoint not in kept:
-                _delete(checkpoint.path)
+                delete(checkpoint.path)
 
     def _keep_only(self, wanted: list[Checkpoint]) -> None:
         if self._writes_files:
-            for path in _step_folders(self.directory):
+            for path in own_folders(self.directory):
                 if all(path != checkpoint.path for checkpoint in wanted):
-                    _delete(path)
+                    delete(path)
 
 
 def _split(state: Any) -> dict[str, Any]:
@@ -294,41 +313,42 @@ def _layers_apart() -> ocp.Context:
 
 
 def _load(checkpoint: Checkpoint, abstract: dict[str, Any]) -> dict[str, Any]:
-    return ocp.load_checkpointables(os.fspath(checkpoint.path.absolute()), abstract)
+    return ocp.load_checkpointables(_orbax_path(checkpoint.path), abstract)
 
 
-def _step_folders(directory: AnyPath) -> Iterator[AnyPath]:
-    """Folders of checkpoints, complete or not (orbax adds a suffix until it has written everything)."""
-    if directory.is_dir():
-        found = [path for path in directory.iterdir() if path.name[:8].isdigit() and path.is_dir()]
-        yield from sorted(found, key=lambda path: path.name)
+def check_name(directory: AnyPath) -> None:
+    """Refuse a folder of checkpoints in whose path orbax or a bucket's client would read a pattern or a URL's end.
+
+    Raises:
+        UserError: it is on a bucket, or several processes would need the same other name for it.
+    """
+    special = _NO_URL_CHARACTERS if isinstance(directory, RemotePath) else _PATTERN_CHARACTERS
+    found = sorted(set(os.fspath(directory.absolute())) & set(special))
+    if found and (isinstance(directory, RemotePath) or jax.process_count() > 1):
+        raise UserError(
+            f"{directory.parent}: checkpoints cannot be written below a name with {' '.join(found)}; name another "
+            "training.run_dir"
+        )
 
 
-def _manifest(path: AnyPath) -> dict[str, Any] | None:
-    try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return manifest if isinstance(manifest, dict) else None
+def _orbax_path(path: AnyPath) -> str:
+    """What orbax is told: where it would take the path for a pattern, a symbolic link to the same folder."""
+    place = path.absolute()
+    if isinstance(place, RemotePath) or not set(os.fspath(place)) & set(_PATTERN_CHARACTERS):
+        return os.fspath(place)
+    return os.fspath(Path(_link_to(place.parent).name, "checkpoints", place.name))
 
 
-def _delete(path: AnyPath) -> None:
-    # The manifest goes first: a deletion that is cut off leaves an incomplete checkpoint, not a damaged one.
-    (path / MANIFEST).unlink(missing_ok=True)
-    _remove(path)
+@cache
+def _link_to(folder: Path) -> "tempfile.TemporaryDirectory[str]":
+    """A folder with the link `checkpoints` to `folder`, removed when the process ends."""
+    holder = tempfile.TemporaryDirectory(prefix="mentallama-checkpoints-")
+    Path(holder.name, "checkpoints").symlink_to(folder)
+    if set(holder.name) & set(_PATTERN_CHARACTERS):
+        raise UserError(f"{holder.name}: set TMPDIR to a folder without * ? [ and backslash in its name")
+    return holder
 
 
-def _remove(path: AnyPath) -> None:
-    if isinstance(path, RemotePath):
-        with suppress(UserError):
-            path.rmtree()
-    else:
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def _brief(error: BaseException) -> str:
-    """The first sentence of the first cause, without the store's own description of itself."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    text = " ".join(str(error).split()).split(" [tensorstore_spec")[0]
-    return text[:200] or type(error).__name__
+def _refuse_not_finite(checkpoint: Checkpoint, tree: Any) -> None:
+    if (name := nonfinite_parameter(tree)) is not None:
+        raise UserError(f"{checkpoint.path}: {name} holds NaN or infinity; use an earlier checkpoint")

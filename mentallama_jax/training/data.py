@@ -7,17 +7,21 @@ batches before it and without regard to the number of hosts. So a resumed run ne
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import floor
 from typing import Self
 
 import grain
 import numpy as np
 from numpy.typing import NDArray
 
+from mentallama_jax.errors import UserError
 from mentallama_jax.training.packing import PlanSettings, Update, pack_rows, plan_epoch
 from mentallama_jax.training.tokens import TokenStore
 
 _READ = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
 """A batch takes a hundredth of the time of the smallest step; one thread keeps far ahead."""
+MOST_VISITS, MOST_UPDATES = 10**8, 10**7
+"""Examples and updates of the longest run: its plan takes about 8 and 500 bytes for each."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,22 +72,34 @@ class TrainingData:
         epochs: float | None = None,
         steps: int | None = None,
         held: Sequence[int] | None = None,
+        micro_batch_rows: int | None = None,
     ) -> None:
-        """Plan a run of `epochs` passes (a fraction of one is rounded to whole updates) or of `steps` updates.
+        """Plan a run of `epochs` passes or of `steps` updates.
 
-        `held` are the rows of each micro-batch that are wanted, in this order; all by default.
+        A fraction of an epoch is the nearest number of whole updates; a half is rounded up.
+
+        Args:
+            store: the examples.
+            settings: what decides the plan.
+            epochs: give this or `steps`.
+            steps: give this or `epochs`.
+            held: the rows of each micro-batch that are wanted, in this order; all by default.
+            micro_batch_rows: rows of a micro-batch where it is not that of the plan.
 
         Raises:
             ValueError: not exactly one of `epochs` and `steps` is given.
+            UserError: more examples or updates than a plan can hold.
         """
         if (epochs is None) == (steps is None):
             raise ValueError("give exactly one of epochs and steps")
+        _check_size(len(store), settings, epochs, steps)
+        micro_batch_rows = micro_batch_rows or settings.micro_batch_rows
         self._store = store
-        self._share = _Share.of(settings.micro_batch_rows, held)
+        self._share = _Share.of(micro_batch_rows, held)
         self._updates, self.epoch_ends = _plan_run(store.lengths, settings, epochs, steps)
         self.steps = len(self._updates)
         most = max(len(update.row_ends) for update in self._updates)
-        self.rows = _round_up(most, settings.micro_batch_rows)
+        self.rows = _round_up(most, micro_batch_rows)
         self.row_lengths = tuple(sorted({update.row_length for update in self._updates}))
 
     def epoch_of(self, step: int) -> int:
@@ -151,7 +167,7 @@ def _plan_run(
     while epochs is None or len(ends) < epochs:
         plan = plan_epoch(lengths, settings, len(ends))
         if epochs is not None and epochs - len(ends) < 1:
-            updates += plan[: max(round((epochs - len(ends)) * len(plan)), 0 if updates else 1)]
+            updates += plan[: max(floor((epochs - len(ends)) * len(plan) + 0.5), 0 if updates else 1)]
             break
         room = len(plan) if steps is None else steps - len(updates)
         updates += plan[:room]
@@ -160,6 +176,18 @@ def _plan_run(
         if len(updates) == steps:
             break
     return updates, ends
+
+
+def _check_size(examples: int, settings: PlanSettings, epochs: float | None, steps: int | None) -> None:
+    """Refuse a run whose plan would not fit into memory: all of it is planned at the start."""
+    visits = examples * epochs if epochs is not None else min(settings.batch_size, examples) * (steps or 0)
+    updates = steps if steps is not None else visits / settings.batch_size
+    if visits > MOST_VISITS or updates > MOST_UPDATES:
+        asked = f"training.epochs {epochs:g}" if epochs is not None else f"training.steps {steps}"
+        raise UserError(
+            f"{asked}: that visits {visits:,.0f} examples in {updates:,.0f} updates; a run may have {MOST_VISITS:,} "
+            f"and {MOST_UPDATES:,}; lower it"
+        )
 
 
 def _round_up(number: int, multiple: int) -> int:

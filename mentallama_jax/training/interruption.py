@@ -1,41 +1,60 @@
-"""Stopping at the next update when asked to, in place of dying in the middle of one."""
+"""Stops a run at its next safe place when a signal asks for it, so that nothing dies in the middle of an update.
+
+This module imports jax late: `mentallama train` listens to signals before it imports anything large, as an exception in
+the middle of an import, or of a thread of a library, is lost or ends in a crash.
+"""
 
 import os
 import signal
+import sys
 import threading
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-import jax
-
-from mentallama_jax.parallel.processes import any_says
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name))
 
 
 class StopRequest:
-    """Becomes true when SIGTERM or Ctrl-C arrives. Use as a context manager, in the main thread.
+    """Becomes true when SIGTERM, SIGHUP or Ctrl-C arrives. Use as a context manager, in the main thread.
 
-    A second Ctrl-C raises `KeyboardInterrupt`: for who would rather lose the updates since the last checkpoint.
+    A second Ctrl-C loses the updates since the last checkpoint. A signal that the process was started to ignore, as
+    `nohup` does with SIGHUP, stays ignored.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, at_once: Callable[[], None] | None = None) -> None:
+        """`at_once` is called on a second Ctrl-C; by default that raises `KeyboardInterrupt`.
+
+        Such an exception is lost where the signal comes while Python collects garbage or calls back from C.
+        """
         self.signal_name = ""
+        self._at_once = at_once
+        self.where = "after this update"
+        """What the line on a signal says about when the run stops."""
         self._asked = 0
-        self._alone = jax.process_count() == 1
         self._before: dict[signal.Signals, Any] = {}
 
     def __bool__(self) -> bool:
         return bool(self.signal_name)
 
+    @property
+    def asked(self) -> bool:
+        """Whether this process was asked, whatever the others say."""
+        return bool(self._asked)
+
     def agreed(self) -> bool:
-        """Whether to stop, the same on all processes, which all call this: the rest would wait for one that stopped."""
-        if not self._alone and not self.signal_name and (number := any_says(self._asked)):
+        """Whether to stop, the same on all processes. All call this, so that none waits for one that stopped."""
+        from mentallama_jax.parallel.processes import any_says
+
+        if not self.signal_name and (number := any_says(self._asked)):
             self.signal_name = _name(number)
         return bool(self)
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._before[number] = signal.signal(number, self._note)
+            for number in SIGNALS:
+                if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(
@@ -46,13 +65,27 @@ class StopRequest:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and self._asked:
+            if self._at_once is not None:
+                self._at_once()
             raise KeyboardInterrupt
         self._asked = number
-        if self._alone:
+        if _alone():
             self.signal_name = _name(number)
         again = "; once more: at once, without saving" if number == signal.SIGINT else ""
         # Not through the console: the signal may have come while that holds its lock.
-        os.write(2, f"\n{_name(number)}: stopping after this update{again}\n".encode())
+        os.write(2, f"\n{_name(number)}: stopping {self.where}{again}\n".encode())
+
+
+def ignore_signals() -> None:
+    """Ignore further signals: what is left is the end of the process, whose status would be another one."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _alone() -> bool:
+    """Whether this is the only process of the run, without waking jax's devices up."""
+    distributed = sys.modules.get("jax._src.distributed")
+    return distributed is None or distributed.global_state.client is None
 
 
 def _name(number: int) -> str:

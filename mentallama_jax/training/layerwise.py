@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from mentallama_jax.foreign import reading
-from mentallama_jax.training.checkpoints import Checkpoint
+from mentallama_jax.training.manifest import Checkpoint
 
 _STACKED = "layers"
 

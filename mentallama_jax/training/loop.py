@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,14 +24,16 @@ from mentallama_jax.models.llama import LlamaConfig, Params, count_params
 from mentallama_jax.parallel.mesh import make_mesh, use_mesh
 from mentallama_jax.parallel.processes import barrier, strangers, writes_files
 from mentallama_jax.storage import AnyPath
-from mentallama_jax.training.checkpoints import Checkpoint, Checkpoints
+from mentallama_jax.training.checkpoints import Checkpoints
 from mentallama_jax.training.data import Batch, TrainingData
+from mentallama_jax.training.disk import naming
 from mentallama_jax.training.examples import Examples, load_examples
 from mentallama_jax.training.interruption import StopRequest
+from mentallama_jax.training.manifest import Checkpoint
 from mentallama_jax.training.metrics import MetricsLog, draw_loss_curve
 from mentallama_jax.training.packing import PlanSettings
 from mentallama_jax.training.placement import abstract_state, check_batch, held_rows, place_batch
-from mentallama_jax.training.preflight import check_disk, check_memory, estimate_memory
+from mentallama_jax.training.preflight import check_answers_fit, check_disk, check_memory, estimate_memory
 from mentallama_jax.training.progress import Speed, TrainingProgress
 from mentallama_jax.training.run_directory import RunDirectory, SavableTokenizer
 from mentallama_jax.training.step import Metrics, TrainState, init_state, make_train_step
@@ -51,12 +53,14 @@ class TrainingTokenizer(FingerprintedTokenizer, SavableTokenizer, Protocol):
 class BaseModel:
     """What training starts from: a shape, a tokenizer, and a way to read the weights (None: random ones).
 
-    The weights are read onto the shardings handed over, a tree like the parameters.
+    The weights are read onto the shardings handed over, a tree like the parameters. `fingerprint` tells which ones they
+    are, wherever they lie; it is None where there are none to be read.
     """
 
     config: LlamaConfig
     tokenizer: TrainingTokenizer
     load_params: Callable[[Any], Params] | None
+    fingerprint: Callable[[], str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,24 +85,32 @@ class TrainResult:
 
 
 def train(
-    config: RunConfig, base: BaseModel, label_f1: LabelF1 | None = None, console: Console | None = None
+    config: RunConfig,
+    base: BaseModel,
+    label_f1: LabelF1 | None = None,
+    console: Console | None = None,
+    stop: StopRequest | None = None,
 ) -> TrainResult:
-    """Train, or go on with the run in `config.training.run_dir`, until the end or until asked to stop.
+    """Train, or resume the run in `config.training.run_dir`, until the end or until asked to stop.
 
     Args:
         config: the run.
         base: what it starts from.
         label_f1: measures `label_f1`; needed where `evaluation.generate_rows` is above 0.
         console: where to show things; standard error by default.
+        stop: listens to signals already; by default it begins to listen here.
 
     Raises:
         UserError: anything that the user can mend, before the first update where that can be known; a loss that is
-            not finite; a full disk. The run can then be gone on with from its last checkpoint.
+            not finite; a full disk. The run can then be resumed from its last checkpoint.
     """
     console = console or Console(stderr=True, quiet=not writes_files())
     _check_processes(config)
     run = RunDirectory(config.training.run_dir)
     with _explained(config, run), run.locked(console.print), ExitStack() as stack:
+        if stop is None:
+            stop = stack.enter_context(StopRequest())
+        stop.where = "once this part of the start is done"
         _check_alike("config", _shared(config))
         progress = stack.enter_context(TrainingProgress(run.log if writes_files() else Path(os.devnull), console))
         mesh = make_mesh(config.mesh)
@@ -110,27 +122,28 @@ def train(
             keep_freed_memory()
         examples = load_examples(config, base.tokenizer, progress.say)
         _check_alike("data or tokenizer", json.dumps(examples.facts["fingerprints"]))
-        plan, training = PlanSettings.of(config), config.training
-        rows = held_rows(mesh, training.micro_batch_rows)
-        data = TrainingData(examples.train, plan, epochs=training.epochs, steps=training.steps, held=rows)
+        check_answers_fit(config, examples.to_answer, base.tokenizer)
+        data = _plan(config, run, examples, mesh)
         _warn_of_padding(config, data, progress.say)
         state_shapes = abstract_state(base.config, config, data.steps, mesh)
         checkpoints = stack.enter_context(Checkpoints(run.checkpoints, config))
         _check_resources(config, base, data, state_shapes, checkpoints, run, progress.say)
         if writes_files():
-            run.prepare(config, base.config, examples.facts, base.tokenizer, progress.say)
+            run.prepare(config, base.config, examples.facts, base.tokenizer, progress.say, base.fingerprint)
         barrier("run directory")
         run.check_shared()
         console.print(_summary(config, base, examples, data, run, mesh))
 
-        restored = checkpoints.restore(state_shapes, progress.say)
+        if stop.agreed():
+            return _not_begun(run, checkpoints, data, stop, progress.say)
+        restored = checkpoints.restore(state_shapes, progress.say, data.steps)
         if restored is not None:
             start, scored, state = restored[0].step, bool(restored[0].scores), restored[1]
-            progress.say(f"going on after update {start} of {data.steps}")
+            progress.say(f"resuming after update {start} of {data.steps}")
         else:
             start, scored, state = 0, False, _first_state(config, base, data, state_shapes)
 
-        stop = stack.enter_context(StopRequest())
+        stop.where = "after this update"
         metrics = stack.enter_context(MetricsLog(run.metrics, run.tensorboard, start, evaluated=scored))
         train_step = make_train_step(base.config, config, data.steps, _shardings(state_shapes))
         validation = Validation(config, base.config, examples, label_f1, stop, mesh)
@@ -170,8 +183,32 @@ def train(
         return TrainResult(run.path, done, data.steps, stopped_by, checkpoints.best, _compiles(train_step))
 
 
+def _plan(config: RunConfig, run: RunDirectory, examples: Examples, mesh: Mesh) -> TrainingData:
+    """The updates of the run: the same ones where it is resumed with other micro-batches."""
+    training = config.training
+    settings = replace(PlanSettings.of(config), micro_batch_rows=run.planned_micro_batch_rows(config))
+    return TrainingData(
+        examples.train,
+        settings,
+        epochs=training.epochs,
+        steps=training.steps,
+        held=held_rows(mesh, training.micro_batch_rows),
+        micro_batch_rows=training.micro_batch_rows,
+    )
+
+
+def _not_begun(
+    run: RunDirectory, checkpoints: Checkpoints, data: TrainingData, stop: StopRequest, say: Callable[[str], None]
+) -> TrainResult:
+    """How a run ends that is asked to stop before its first update."""
+    saved = checkpoints.complete
+    done = saved[-1].step if saved else 0
+    say(f"stopped by {stop.signal_name} before an update was made; {done} of {data.steps} are saved")
+    return TrainResult(run.path, done, data.steps, stop.signal_name, checkpoints.best, 0)
+
+
 def use_compile_cache(folder: str | None) -> None:
-    """Keep compiled programs in a folder, so that a run that goes on does not compile again; None keeps none."""
+    """Keep compiled programs in a folder, so that a resumed run does not compile again; None keeps none."""
     jax.config.update("jax_compilation_cache_dir", folder and str(Path(folder).expanduser().absolute()))
 
 
@@ -271,7 +308,8 @@ class _Recorder:
     def _refuse(self, batch: Batch, figures: dict[str, float]) -> None:
         ids = [self._ids[example] for example in batch.examples]
         if writes_files():
-            write_json(self._run.bad_batch, {"step": batch.step + 1, "epoch": batch.epoch + 1, "examples": ids})
+            with naming(self._run.bad_batch):
+                write_json(self._run.bad_batch, {"step": batch.step + 1, "epoch": batch.epoch + 1, "examples": ids})
         listed = self._run.path / self._run.bad_batch.name
         shown = ", ".join(ids[:3]) + (f" and {len(ids) - 3} more" if len(ids) > 3 else "")
         raise UserError(
@@ -398,12 +436,15 @@ def _explained(config: RunConfig, run: RunDirectory) -> Iterator[None]:
     except OSError as error:
         raise UserError(
             f"{error.filename or run.path}: {error.strerror or error}; mend that (if the disk is full, make room), "
-            "then run the same command again: it goes on from the last checkpoint"
+            "then run the same command again: it resumes from the last checkpoint"
         ) from None
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        raise UserError(
-            f"out of device memory; lower training.micro_batch_rows (now {config.training.micro_batch_rows}) or "
-            f"data.max_length ({config.data.max_length}), or set model.remat=full"
-        ) from None
+        lower = []
+        if config.training.micro_batch_rows > 1:
+            lower.append(f"lower training.micro_batch_rows (now {config.training.micro_batch_rows}) and run it again")
+        if config.model.remat != "full":
+            lower.append("set model.remat=full")
+        lower.append(f"start anew with data.max_length below {config.data.max_length}")
+        raise UserError(f"out of device memory; {', or '.join(lower)}") from None

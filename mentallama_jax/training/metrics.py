@@ -15,6 +15,7 @@ from typing import IO, Any, Literal, Self
 
 from mentallama_jax.files import atomic_open, write_jsonl
 from mentallama_jax.parallel.processes import writes_files
+from mentallama_jax.training.disk import naming
 
 Kind = Literal["train", "validation"]
 
@@ -42,7 +43,9 @@ class MetricsLog:
             for row in read_metrics(path)
             if row["step"] < start_step or (row["step"] == start_step and (row["kind"] == "train" or evaluated))
         ]
-        write_jsonl(path, kept)
+        self._path = path
+        with naming(path):
+            write_jsonl(path, kept)
         self._stream: IO[str] = path.open("a", encoding="utf-8")
         self._events = _EventFile(tensorboard, start_step)
 
@@ -58,15 +61,17 @@ class MetricsLog:
         """Add a line; readers see it at once."""
         if not self._writes:
             return
-        self._stream.write(json.dumps({"kind": kind, "step": step, **figures}, allow_nan=False) + "\n")
-        self._stream.flush()
+        with naming(self._path):
+            self._stream.write(json.dumps({"kind": kind, "step": step, **figures}, allow_nan=False) + "\n")
+            self._stream.flush()
         for name, value in figures.items():
             self._events.write(f"{kind}/{name}", step, value)
 
     def sync(self) -> None:
         """Put every line on the disk, so that no checkpoint is ahead of its figures after a power cut."""
         if self._writes:
-            os.fsync(self._stream.fileno())
+            with naming(self._path):
+                os.fsync(self._stream.fileno())
             self._events.flush()
 
 
@@ -84,6 +89,7 @@ class _EventFile:
             from tensorboardX.summary import scalar
 
         folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
         self._event, self._scalar = event_pb2.Event, scalar
         self._writer = EventsWriter(str(folder / "events"), filename_suffix=f".from{start_step}")
         # Tells TensorBoard to forget what an earlier process wrote past this point.
@@ -92,10 +98,12 @@ class _EventFile:
 
     def write(self, name: str, step: int, value: float) -> None:
         summary = self._scalar(name, value)
-        self._writer.write_event(self._event(wall_time=time.time(), step=step, summary=summary))
+        with naming(self._folder):
+            self._writer.write_event(self._event(wall_time=time.time(), step=step, summary=summary))
 
     def flush(self) -> None:
-        self._writer.flush()
+        with naming(self._folder):
+            self._writer.flush()
 
     def close(self) -> None:
         self._writer.close()
@@ -148,5 +156,5 @@ def draw_loss_curve(metrics: Path, picture: Path) -> None:
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     axes.legend()
-    with atomic_open(picture, "wb") as stream:
+    with naming(picture), atomic_open(picture, "wb") as stream:
         figure.savefig(stream, format="png", dpi=120)

@@ -1,6 +1,7 @@
 """AdamW (Loshchilov and Hutter 2019) with a linear warm-up, from optax."""
 
 import math
+from decimal import Decimal
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,7 @@ def learning_rate_schedule(config: OptimizerSection, total_steps: int) -> optax.
     update after it has the peak. The decay would reach `final_fraction` of the peak one update after the
     last, so that no update is spent on a learning rate of 0.
     """
-    warmup = math.ceil(config.warmup_fraction * total_steps)
+    warmup = math.ceil(Decimal(repr(config.warmup_fraction)) * total_steps)  # floats make 8 of 0.07 x 100
     after = max(total_steps - warmup, 1)
     peak, final = config.learning_rate, config.learning_rate * config.final_fraction
     if config.schedule == "cosine":

@@ -19,6 +19,8 @@ from jax.sharding import NamedSharding
 
 from mentallama_jax.config import RunConfig, SavedTensor
 from mentallama_jax.errors import UserError
+from mentallama_jax.imhi.prompts import PromptTokenizer, encode_prompt
+from mentallama_jax.imhi.records import Record
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.remat import saved_tensors
 from mentallama_jax.parallel.mesh import AXES
@@ -156,6 +158,31 @@ def check_disk(run_dir: AnyPath, checkpoint_bytes: int, existing: int, config: R
             f"and the one being written) need {size(need)} more and {size(free)} are free; make room, or name "
             f"a training.run_dir on a larger disk{', or lower checkpoint.keep_last' if last > 1 else ''}"
         )
+
+
+def check_answers_fit(config: RunConfig, records: Sequence[Record], tokenizer: PromptTokenizer) -> None:
+    """Make sure that the prompts of the records to answer and the answers fit into a row, a post being cut if need be.
+
+    Args:
+        config: the run.
+        records: the validation records that generation answers; none where that is not asked for.
+        tokenizer: the one that they will be answered with.
+
+    Raises:
+        UserError: `evaluation.max_new_tokens` leaves no room for a prompt.
+    """
+    room = config.data.max_length - config.evaluation.max_new_tokens
+    for record in records:
+        try:
+            if room < 1:
+                raise UserError("no room is left for a prompt")
+            encode_prompt(record, config.data.style, tokenizer, room)
+        except UserError as error:
+            raise UserError(
+                f"evaluation.max_new_tokens {config.evaluation.max_new_tokens} of data.max_length "
+                f"{config.data.max_length} tokens leave {max(room, 0)} for the prompt of {record.id}: {error}; lower "
+                "evaluation.max_new_tokens, raise data.max_length, or set evaluation.generate_rows=0"
+            ) from None
 
 
 def available_memory() -> int:

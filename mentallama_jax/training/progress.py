@@ -11,6 +11,8 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
+from mentallama_jax.training.disk import naming
+
 _WINDOW = 50
 """Updates over which speed is averaged."""
 _LINE_SECONDS = 30.0
@@ -40,7 +42,7 @@ class Speed:
     @property
     def tokens_per_second(self) -> float:
         """Padding left out; only where `known`."""
-        return sum(tokens for _, tokens in self._updates) / sum(seconds for seconds, _ in self._updates)
+        return sum(tokens for _, tokens in self._updates) / max(sum(seconds for seconds, _ in self._updates), 1e-9)
 
 
 class TrainingProgress:
@@ -96,13 +98,15 @@ class TrainingProgress:
             self._line_due = time.monotonic() + _LINE_SECONDS
 
     def _keep(self, message: str) -> None:
-        with self._log.open("a", encoding="utf-8") as stream:
+        with naming(self._log), self._log.open("a", encoding="utf-8") as stream:
             stream.write(f"{datetime.now():%Y-%m-%d %H:%M:%S}  {message}\n")
 
 
 def duration(seconds: float) -> str:
-    """Such as `42 s`, `7 min` or `3 h 05 min`."""
+    """Such as `42 s`, `7 min`, `3 h 05 min` or `12 days`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
+    minutes = round(min(seconds, 1e12) / 60)
+    if minutes >= 100 * 60:
+        return f"{minutes // (24 * 60):,} days"
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02} min"

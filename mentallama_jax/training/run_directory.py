@@ -1,15 +1,16 @@
-"""The folder of a run: what it is made of, who may write to it, and when it may be gone on with."""
+"""The folder of a run: what it is made of, who may write to it, and when a run may be resumed from it."""
 
 import dataclasses
-import fcntl
 import hashlib
 import importlib.metadata
 import json
 import os
 import platform
+import re
+import shutil
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -21,22 +22,25 @@ from mentallama_jax.config import RunConfig, parse_config
 from mentallama_jax.errors import UserError
 from mentallama_jax.files import write_json
 from mentallama_jax.foreign import reading
-from mentallama_jax.models.finite import nonfinite_parameter
 from mentallama_jax.models.llama import LlamaConfig, Params, abstract_params
 from mentallama_jax.models.rotary import RopeScaling
-from mentallama_jax.parallel.processes import writes_files
+from mentallama_jax.parallel.processes import any_says, writes_files
 from mentallama_jax.storage import AnyPath, RemotePath, as_path
 from mentallama_jax.training.bucket import BucketRun, fetch_files, staging_folder
-from mentallama_jax.training.checkpoints import Checkpoint, Which, complete_checkpoints, find_checkpoint, load_params
+from mentallama_jax.training.checkpoints import Which, find_checkpoint, load_params
+from mentallama_jax.training.disk import lock, naming
+from mentallama_jax.training.manifest import Checkpoint, complete_checkpoints
 from mentallama_jax.training.tokens import TokenStore
 
 MAY_CHANGE = (
     "model.remat",
     "model.offload",
+    "model.tokenizer",
     "data.train",
     "data.validation",
     "data.drop_posts_in",
     "data.cache_dir",
+    "training.micro_batch_rows",
     "training.run_dir",
     "training.log_every",
     "training.compile_cache_dir",
@@ -44,7 +48,13 @@ MAY_CHANGE = (
     "evaluation.every_steps",
     "checkpoint",
 )
-"""Keys and sections that a resumed run may change. Data may move: what it holds is compared by `data_fingerprint`."""
+"""Keys and sections that a resumed run may change. Data and tokenizer may move: the tokens are compared by
+`data_fingerprint`.
+
+An update keeps its examples and their rows where `micro_batch_rows` changes: the plan of a run is made with the value
+that it was started with."""
+SAME_SOURCE = ("model.source", "model.revision")
+"""Keys that may change where the model that they name is the same."""
 
 _PACKAGES = ("mentallama-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "transformers")
 
@@ -60,7 +70,7 @@ class RunDirectory:
     """Paths of a run's files: where `path` is on a bucket, of their copies here; only the checkpoints are there."""
 
     def __init__(self, path: str | AnyPath) -> None:
-        self.path = as_path(path)
+        self.path = as_path(os.path.expanduser(path) if isinstance(path, str) else path)
         here = staging_folder() if isinstance(self.path, RemotePath) else self.path
         self.config = here / "config.json"
         self.model_config = here / "model_config.json"
@@ -94,7 +104,8 @@ class RunDirectory:
             with BucketRun(self.path, self._here, say) as self._bucket:
                 yield
         else:
-            with self._locked_here(self.path):
+            with self._locked_here(self.path, say):
+                self._sweep()
                 yield
 
     def publish(self) -> None:
@@ -112,7 +123,7 @@ class RunDirectory:
             fetch_files(self.path, self._here)
 
     @contextmanager
-    def _locked_here(self, path: Path) -> Iterator[None]:
+    def _locked_here(self, path: Path, say: Callable[[str], None]) -> Iterator[None]:
         try:
             path.mkdir(parents=True, exist_ok=True)
             if not self.config.exists():
@@ -124,16 +135,25 @@ class RunDirectory:
             ) from None
         with stream:
             try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+                if not lock(stream):
+                    say(
+                        f"warning: {self.path}: this file system has no locks, so that nothing keeps a second process "
+                        "out; start one at a time"
+                    )
+            except BlockingIOError:
                 stream.seek(0)
                 holder = stream.read().strip() or "another process"
                 raise UserError(
                     f"{self.path}: {holder} is training here; wait for it, or name another training.run_dir"
                 ) from None
-            stream.truncate(0)
-            stream.write(f"process {os.getpid()} on {socket.gethostname()}")
-            stream.flush()
+            except OSError as error:
+                raise UserError(
+                    f"{self._lock}: cannot be locked ({error.strerror}); name another folder with training.run_dir"
+                ) from None
+            with naming(self._lock):
+                stream.truncate(0)
+                stream.write(f"process {os.getpid()} on {socket.gethostname()}")
+                stream.flush()
             yield
 
     def check_shared(self) -> None:
@@ -150,8 +170,33 @@ class RunDirectory:
 
     def _refuse_strangers(self, names: Iterable[str]) -> None:
         own = {path.name for path in vars(self).values() if isinstance(path, Path | RemotePath)}
-        if strangers := sorted(set(names) - own):
+        if strangers := sorted(name for name in set(names) - own if not self._is_temporary(name)):
             raise UserError(f"{self.path}: not a run directory (it holds {strangers[0]}); name a new training.run_dir")
+
+    def _is_temporary(self, name: str) -> bool:
+        """Whether a process that was killed left this file or folder while it wrote one of a run."""
+        own = "|".join(re.escape(path.name) for path in vars(self).values() if isinstance(path, Path))
+        return re.fullmatch(rf"\.({own})\.[^/]+\.tmp", name) is not None
+
+    def _sweep(self) -> None:
+        """Remove what killed processes left; the lock is held, so that no other one is writing now."""
+        for path in self._here.iterdir():
+            if self._is_temporary(path.name):
+                with suppress(OSError):
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def planned_micro_batch_rows(self, config: RunConfig) -> int:
+        """The `training.micro_batch_rows` that the plan of the run was made with: those of its first start.
+
+        Raises:
+            UserError: the description of a run to be resumed cannot be read.
+        """
+        number = 0
+        if writes_files() and complete_checkpoints(self.checkpoints) and self.data.exists():
+            number = read_json(self.data).get("planned_micro_batch_rows", 0)
+            if not number and self.config.exists():
+                number = parse_config(read_json(self.config), str(self.config)).training.micro_batch_rows
+        return any_says(number) or config.training.micro_batch_rows
 
     def prepare(
         self,
@@ -160,8 +205,9 @@ class RunDirectory:
         data: Mapping[str, Any],
         tokenizer: SavableTokenizer,
         say: Callable[[str], None],
+        fingerprint: Callable[[], str] | None = None,
     ) -> None:
-        """Write the descriptions of the run, or compare them with those of the run that is gone on with.
+        """Write the descriptions of the run, or compare them with those of the run that is resumed.
 
         Until the first checkpoint is complete there is nothing to protect, and a new recipe replaces the old one.
 
@@ -171,22 +217,33 @@ class RunDirectory:
             data: facts about the data; those under `fingerprints` must stay as they are.
             tokenizer: copied into the folder.
             say: is told of changes that are allowed but may show in the figures.
+            fingerprint: tells which weights `model.source` holds; None where it is a shape without weights.
 
         Raises:
             UserError: the recipe, the model or the data differ; the message shows where.
         """
         described = json.loads(json.dumps(dataclasses.asdict(model_config)))
+        rows, source = config.training.micro_batch_rows, None
         if complete_checkpoints(self.checkpoints):
             # Parsed, so that a key that came with a newer version of the package has its default.
             before = parse_config(read_json(self.config), str(self.config))
-            _refuse_changes(self.path, "another recipe", _plain(before), _plain(config), MAY_CHANGE)
+            facts = read_json(self.data)
+            source = facts.get("model_fingerprint")
+            may_change: tuple[str, ...] = MAY_CHANGE
+            if _is_same_source(before, config, source, fingerprint):
+                may_change += SAME_SOURCE
+            _refuse_changes(self.path, "another recipe", _plain(before), _plain(config), may_change)
             _refuse_changes(self.path, "another model", read_json(self.model_config), described)
-            _refuse_changes(self.path, "other data", read_json(self.data)["fingerprints"], data["fingerprints"])
-        tokenizer.save(self.tokenizer)
-        write_json(self.model_config, described)
-        write_json(self.data, data)
+            _refuse_changes(self.path, "other data", facts["fingerprints"], data["fingerprints"])
+            rows = self.planned_micro_batch_rows(config)
+        elif fingerprint is not None:
+            source = fingerprint()
+        with naming(self.tokenizer):
+            tokenizer.save(self.tokenizer)
+        _write(self.model_config, described)
+        _write(self.data, {**data, "model_fingerprint": source, "planned_micro_batch_rows": rows})
         self._note_versions(say)
-        write_json(self.config, _plain(config))
+        _write(self.config, _plain(config))
         self.publish()
 
     def _note_versions(self, say: Callable[[str], None]) -> None:
@@ -196,9 +253,9 @@ class RunDirectory:
             changes = ", ".join(
                 f"{key} {before[-1].get(key)} -> {now[key]}" for key in now if before[-1].get(key) != now[key]
             )
-            say(f"going on with other versions ({changes}): losses may differ in their last digits")
+            say(f"resuming with other versions ({changes}): losses may differ in their last digits")
         if not before or before[-1] != now:
-            write_json(self.versions, [*before, now])
+            _write(self.versions, [*before, now])
 
 
 class LoadedRun(NamedTuple):
@@ -263,10 +320,7 @@ def load_run(
     first = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     places = shardings(model_config) if shardings else jax.tree.map(lambda _: first, abstract)
     placed = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, places)
-    params = load_params(checkpoint, placed)
-    if (name := nonfinite_parameter(params)) is not None:
-        raise UserError(f"{checkpoint.path}: {name} holds NaN or infinity; choose another checkpoint")
-    return LoadedRun(model_config, params, tokenizer, config, checkpoint)
+    return LoadedRun(model_config, load_params(checkpoint, placed), tokenizer, config, checkpoint)
 
 
 def data_fingerprint(store: TokenStore) -> str:
@@ -300,6 +354,11 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: cannot be read ({error}); is {path.parent} a run directory?") from None
 
 
+def _write(path: Path, value: Any) -> None:
+    with naming(path):
+        write_json(path, value)
+
+
 def _version(package: str) -> str:
     try:
         return importlib.metadata.version(package)
@@ -312,6 +371,25 @@ def _version(package: str) -> str:
 def _model_config(values: dict[str, Any]) -> LlamaConfig:
     scaling = values["rope_scaling"]
     return LlamaConfig(**values | {"rope_scaling": RopeScaling(**scaling) if scaling else None})
+
+
+def _is_same_source(
+    before: RunConfig, now: RunConfig, known: str | None, fingerprint: Callable[[], str] | None
+) -> bool:
+    """Whether two configs name the same weights; `known` is the fingerprint of the first, where it was noted.
+
+    Where no weights are read the shape alone counts, which is compared elsewhere.
+    """
+    if before.model.weights != now.model.weights:
+        return False
+    if fingerprint is None:
+        return True
+    if (before.model.source, before.model.revision) == (now.model.source, now.model.revision):
+        return True
+    if known is None:  # noted by no older version
+        places = [Path(config.model.source).expanduser().resolve() for config in (before, now)]
+        return places[0] == places[1] and places[0].exists()
+    return fingerprint() == known
 
 
 def _refuse_changes(path: AnyPath, what: str, old: Any, new: Any, may_change: tuple[str, ...] = ()) -> None:

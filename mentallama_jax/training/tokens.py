@@ -94,7 +94,7 @@ def tokenize(
         raise UserError("no examples to tokenise: the data paths and the choice of data sets leave no row")
     ids = tuple(record.id for record in records)
     key = _key(records, style, tokenizer, max_length)
-    cache = _Cache(Path(cache_dir), key)
+    cache = _Cache(Path(cache_dir).expanduser(), key)
     arrays = cache.read(len(records))
     if arrays is None:
         arrays = _encode(records, lambda record: prompts.encode_example(record, style, tokenizer, max_length))

@@ -120,7 +120,7 @@ def test_two_processes_share_a_bucket_and_one_goes_on_with_their_run(bucket, tmp
     assert any("00000004/params/ocdbt.process_1/" in name for name in names)  # each host writes its shards
     del bucket.objects["bucket/runs/two/checkpoints/00000004/manifest.json"]
     ((status, _, errors),) = finish(start(tmp_path, "", 1, *on_bucket))
-    assert (status, "going on after update 3 of 4" in errors) == (0, True), errors
+    assert (status, "resuming after update 3 of 4" in errors) == (0, True), errors
     RemotePath("gs://bucket/runs/two/metrics.jsonl").download(tmp_path / "metrics.jsonl")
     assert_same(losses(tmp_path), train(tmp_path, "one", 1, *settings))
 

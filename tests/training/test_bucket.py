@@ -9,7 +9,8 @@ import pytest
 from mentallama_jax.errors import UserError
 from mentallama_jax.models.presets import PRESETS
 from mentallama_jax.training import bucket
-from mentallama_jax.training.checkpoints import Checkpoints, complete_checkpoints, damage, find_checkpoint
+from mentallama_jax.training.checkpoints import Checkpoints, find_checkpoint
+from mentallama_jax.training.manifest import complete_checkpoints, damage, file_checksums, read_manifest, write_manifest
 from mentallama_jax.training.metrics import MetricsLog, read_metrics
 from mentallama_jax.training.run_directory import RunDirectory
 
@@ -168,6 +169,32 @@ def test_a_checkpoint_without_its_manifest_or_with_a_short_file_does_not_count(r
     assert damage(found) == "params/data has 3 of 5 bytes"
     (found.path / "params" / "data").unlink(missing_ok=False)
     assert damage(found) == "params/data is missing"
+
+
+def test_an_altered_object_is_found_by_its_checksum(run):
+    write_checkpoint(run, 4, None)
+    path = run.checkpoints / "00000004"
+    write_manifest(path, read_manifest(path) | {"checksums": file_checksums(path, ["params/data"])})
+    (found,) = complete_checkpoints(run.checkpoints)
+    assert damage(found) is None
+    (path / "params" / "data").write_bytes(b"12354")
+    assert damage(found) == "params/data is not what was written (another checksum)"
+
+
+@pytest.mark.parametrize("name", ["lr=[1e-5]", "a*b", "what?", "a#b", "50%20", "a\\b"])
+def test_a_name_that_a_url_cannot_hold_is_refused_at_the_start(name, tiny_config):
+    with pytest.raises(UserError, match=r"checkpoints cannot be written below a name with .*training.run_dir"):
+        Checkpoints(RunDirectory(f"gs://bucket/{name}").checkpoints, tiny_config("run"))
+
+
+def test_what_others_put_beside_the_checkpoints_stays(run, tiny_config):
+    write_checkpoint(run, 4, None)
+    (run.checkpoints / "00000004-good" / "params").write_bytes(b"1")
+    (run.checkpoints / "notes" / "why.txt").write_bytes(b"1")
+    (run.checkpoints / "00000008" / "params").write_bytes(b"cut off")
+    checkpoints = Checkpoints(run.checkpoints, tiny_config("run"))
+    checkpoints._keep_only(checkpoints.complete)
+    assert {name.split("/")[0] for name in run.checkpoints.sizes()} == {"00000004", "00000004-good", "notes"}
 
 
 def test_the_best_and_the_last_stay_and_the_objects_of_others_go(run, tiny_config):

@@ -19,7 +19,7 @@ from mentallama_jax.errors import UserError
 from mentallama_jax.imhi.readers import read_records
 from mentallama_jax.imhi.writers import write_records
 from mentallama_jax.storage import RemotePath
-from mentallama_jax.training.checkpoints import complete_checkpoints
+from mentallama_jax.training.manifest import complete_checkpoints
 from mentallama_jax.training.metrics import read_metrics
 from mentallama_jax.training.run_directory import load_run
 
@@ -96,7 +96,7 @@ def test_stopped_and_gone_on_with_on_a_bucket_it_is_the_run_that_was_left_alone(
     result = run_training(parse_config(values, "test"))
     shown = capfd.readouterr().err
     assert "checkpoints/00000023: incomplete" in shown
-    assert f"going on after update {stopped} of {UPDATES}" in shown
+    assert f"resuming after update {stopped} of {UPDATES}" in shown
     assert (str(result.run_dir), result.steps) == (str(RUN), UPDATES)
 
     (RUN / "metrics.jsonl").download(copy)

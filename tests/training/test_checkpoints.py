@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import shutil
 from pathlib import Path
 
@@ -12,13 +13,13 @@ import pytest
 
 from mentallama_jax.config import parse_config
 from mentallama_jax.errors import UserError
+from mentallama_jax.training import checkpoints as checkpoints_module
 from mentallama_jax.training.checkpoints import (
     Checkpoints,
-    complete_checkpoints,
-    damage,
     find_checkpoint,
     load_params,
 )
+from mentallama_jax.training.manifest import complete_checkpoints, damage, write_manifest
 
 
 def make_state(seed: int) -> dict:
@@ -199,17 +200,183 @@ def test_whatever_file_is_cut_off_the_one_before_is_used(three_saved, tmp_path, 
         assert steps(run) == [1, 2]
 
 
+def flip_a_bit(path: Path, place: int, bit: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[place % len(content)] ^= 1 << bit
+    path.write_bytes(content)
+
+
+def test_one_flipped_bit_anywhere_is_found_and_the_one_before_is_used(three_saved, tmp_path, capfd):
+    chance = random.Random(3)
+    names = every_listed_file(three_saved / "00000003")
+    for trial in range(24):
+        run = Path(shutil.copytree(three_saved, tmp_path / str(trial)))
+        name = names[trial % len(names)]
+        flip_a_bit(run / "00000003" / name, chance.randrange(10**9), chance.randrange(8))
+        assert damage(complete_checkpoints(run)[-1]) == f"{name} is not what was written (another checksum)"
+        if name.startswith("params/"):  # all that export and generation read
+            with pytest.raises(UserError, match="another checksum"):
+                find_checkpoint(run, 3, "validation_loss")
+        step, state, said = restore(run)
+        assert (step, len(said)) == (2, 1)
+        assert name in said[0]
+        assert_same(state, make_state(2))
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def without_checksums(checkpoint: Path) -> None:
+    old = json.loads((checkpoint / "manifest.json").read_text())
+    (checkpoint / "manifest.json").write_text(json.dumps({key: old[key] for key in ("step", "scores", "files")}))
+
+
 @pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-def test_files_of_the_right_size_that_cannot_be_read_are_damage_too(run, capfd):
+def test_a_checkpoint_of_an_older_version_is_used_and_said_to_have_no_checksums(run, capfd):
+    for step in (1, 2, 3):
+        without_checksums(run / f"{step:08d}")
+    assert restore(run)[2] == [f"{run / '00000003'}: no checksums (an older version wrote it); only sizes are compared"]
+    assert find_checkpoint(run, "last", "validation_loss").step == 3
+    assert "no checksums" in capfd.readouterr().err
     index = run / "00000003" / "params" / "manifest.ocdbt"
-    index.write_bytes(bytes(index.stat().st_size))
-    assert damage(complete_checkpoints(run)[-1]) is None
+    index.write_bytes(bytes(index.stat().st_size))  # only orbax finds that
     step, state, said = restore(run)
     assert step == 2
     assert_same(state, make_state(2))
-    assert len(said) == 1
-    assert len(said[0]) < 400
+    assert any("00000003: damaged checkpoint" in line for line in said)
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_scores_can_be_added_to_a_checkpoint_and_its_manifest_stays_whole(run):
+    with open_run(run, keep_last=3) as checkpoints:
+        checkpoints.add_scores(2, {"validation_loss": 0.1})
+    assert find_checkpoint(run, "best", "validation_loss").step == 2
+    assert restore(run)[0] == 3
+
+
+@pytest.mark.parametrize(
+    "name", ["lr=[1e-5]", "a\\b", "a*b", "what?", "[!a]", "a#b", "50%20", "two words", "größe", "a{b,c}"]
+)
+def test_a_run_of_any_name_is_saved_and_read_back(tmp_path, name):
+    directory = tmp_path / name / "checkpoints"
+    with open_run(directory) as checkpoints:
+        checkpoints.save(1, make_state(1))
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert_same(restore(directory)[1], make_state(1))
+    shapes = abstract(make_state(0))["params"]
+    assert_same(load_params(find_checkpoint(directory, "last", "validation_loss"), shapes), make_state(1)["params"])
+
+
+def test_what_cannot_be_read_back_is_no_checkpoint(tmp_path, monkeypatch, caplog):
+    """orbax leaves out most of a checkpoint below such a name, and says so; it calls it saved."""
+    monkeypatch.setattr(checkpoints_module, "_orbax_path", lambda path: str(path.absolute()))
+    with open_run(tmp_path / "[a]") as checkpoints:
+        checkpoints.save(1, make_state(1))
+        with pytest.raises(UserError, match=r"could not be written \(params: array head cannot"):
+            checkpoints.wait()
+    assert list((tmp_path / "[a]").iterdir()) == []
+    assert "Skipping merge" in caplog.text
+
+
+def test_nothing_that_a_user_puts_there_is_removed(run):
+    shutil.copytree(run / "00000002", run / "00000002.bak")
+    shutil.copytree(run / "00000003", run / "00000003-good")
+    (run / "notes").mkdir()
+    (run / "notes" / "why.txt").write_text("the seed of table 3")
+    (run / "20240101_results.txt").write_text("0.7")
+    (run / "20240101").write_text("a file")
+    (run / "00000009").mkdir()
+    (run / "00000009.orbax-checkpoint-tmp").mkdir()
+    names = {path.name for path in run.iterdir()}
+    with open_run(run, keep_last=1) as checkpoints:
+        assert checkpoints.restore(abstract(make_state(0)), lambda line: None)[0].step == 3
+        checkpoints.save(4, make_state(4))
+    mine = {"00000001", "00000002", "00000003", "00000009", "00000009.orbax-checkpoint-tmp"}
+    assert {path.name for path in run.iterdir()} == names - mine | {"00000004"}
+    assert (run / "00000003-good" / "manifest.json").is_file()
+
+
+def altered(manifest: Path, harm: str) -> None:
+    content = json.loads(manifest.read_text())
+    if harm == "no JSON":
+        manifest.write_text(manifest.read_text()[:-9])
+    elif harm == "a flipped bit":
+        flip_a_bit(manifest, manifest.read_text().index('"seed": 7') + 8, 0)
+    elif harm == "a list":
+        manifest.write_text("[]")
+    elif harm == "a folder in place of it":
+        manifest.unlink()
+        manifest.mkdir()
+    else:
+        changes = {
+            "another step": {"step": 10**9},
+            "a wrong type": {"step": "3"},
+            "a file outside": {"files": {"../../x": 1}, "checksums": {"../../x": ""}},
+            "a missing checksum": {"checksums": {}},
+            "a word as score": {"scores": {"validation_loss": "low"}},
+        }
+        write_manifest(manifest.parent, content | changes[harm])
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        *("no JSON", "a flipped bit", "a list", "a folder in place of it", "another step", "a wrong type"),
+        *("a file outside", "a missing checksum", "a word as score"),
+    ],
+)
+def test_a_manifest_that_cannot_be_believed_stops_the_run_and_nothing_is_removed(run, harm):
+    altered(run / "00000003" / "manifest.json", harm)
+    for read in (restore, lambda run: find_checkpoint(run, "best", "validation_loss")):
+        with pytest.raises(UserError, match=r"00000003/manifest\.json: .*nothing is removed") as caught:
+            read(run)
+        assert "\n" not in str(caught.value)
+    assert {path.name for path in run.iterdir()} == {"00000001", "00000002", "00000003"}
+
+
+def test_a_manifest_without_rights_to_it_stops_the_run(run, monkeypatch):
+    read = Path.read_bytes
+
+    def refuse(path):
+        if path == run / "00000003" / "manifest.json":
+            raise PermissionError(13, "Permission denied", str(path))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(UserError, match=r"manifest\.json: cannot be read \(Permission denied\); nothing is removed"):
+        restore(run)
+    assert (run / "00000003").is_dir()
+
+
+def test_a_copy_under_the_name_of_another_step_stops_the_run(run):
+    shutil.copytree(run / "00000003", run / "00000007")
+    with pytest.raises(UserError, match="it is of step 3, not of this folder"):
+        restore(run)
+    assert (run / "00000007").is_dir()
+
+
+def test_a_checkpoint_beyond_the_end_of_the_run_is_refused(run):
+    with pytest.raises(UserError, match="00000003: the run has 2 updates only"):
+        open_run(run).restore(abstract(make_state(0)), print, total_steps=2)
+    assert (run / "00000003").is_dir()
+
+
+def test_a_whole_checkpoint_that_does_not_fit_stops_the_run_and_stays(run):
+    state = abstract(make_state(0))
+    state["params"]["tail"] = jax.ShapeDtypeStruct((1,), jnp.float32, sharding=state["step"].sharding)
+    with pytest.raises(UserError, match="its files are whole, and yet it cannot be read"):
+        open_run(run).restore(state, print)
+    assert steps(run) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_restored_tensor_that_is_not_finite_is_refused_by_name(tmp_path, value):
+    state = make_state(1)
+    state["params"]["norm"]["scale"] = state["params"]["norm"]["scale"].at[5].set(value)
+    with open_run(tmp_path) as checkpoints:
+        checkpoints.save(1, state)
+    with pytest.raises(UserError, match=r"00000001: params\.norm\.scale holds NaN or infinity"):
+        restore(tmp_path)
+    with pytest.raises(UserError, match=r"params\.norm\.scale holds NaN or infinity"):
+        load_params(find_checkpoint(tmp_path, 1, "validation_loss"), abstract(state)["params"])
 
 
 def test_when_nothing_can_be_read_nothing_is_deleted(run):

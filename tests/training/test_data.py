@@ -165,6 +165,8 @@ def joined(parts: tuple[Batch, ...], micro_batch_rows: int) -> Batch:
     [
         ({"epochs": 1}, 7, [7]),
         ({"epochs": 2.5}, 18, [7, 14]),
+        ({"epochs": 0.5}, 4, []),  # 3.5 updates: a half is rounded up
+        ({"epochs": 1.5}, 11, [7]),
         ({"epochs": 0.01}, 1, []),
         ({"epochs": 1.01}, 7, [7]),
         ({"steps": 1}, 1, []),

@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -16,11 +17,13 @@ from rich.console import Console
 
 from mentallama_jax.cli.train import base_model
 from mentallama_jax.errors import UserError
+from mentallama_jax.imhi.readers import read_records
+from mentallama_jax.imhi.writers import write_records
 from mentallama_jax.parallel.mesh import make_mesh
-from mentallama_jax.training import checkpoints, loop, metrics, validation
-from mentallama_jax.training.checkpoints import complete_checkpoints
+from mentallama_jax.training import loop, manifest, metrics, validation
 from mentallama_jax.training.interruption import StopRequest
 from mentallama_jax.training.loop import train
+from mentallama_jax.training.manifest import complete_checkpoints
 from mentallama_jax.training.metrics import read_metrics
 from mentallama_jax.training.run_directory import load_run
 
@@ -164,7 +167,7 @@ def test_a_signal_stops_after_the_update_and_the_run_goes_on_bit_for_bit(
     assert complete_checkpoints(tmp_path / "run" / "checkpoints")[-1].step == first.steps
     monkeypatch.undo()
     second, shown = run_training(config)
-    assert f"going on after update {first.steps} of 12" in shown
+    assert f"resuming after update {first.steps} of 12" in shown
     assert second.steps == 12
     assert losses(tmp_path / "run") == losses(reference[1].run_dir)
     assert validations(tmp_path / "run") == validations(reference[1].run_dir)
@@ -277,7 +280,7 @@ def test_label_f1_answers_the_same_rows_each_time_and_chooses_the_best(tiny_conf
 
     config = tiny_config(
         tmp_path / "run",
-        evaluation={"generate_rows": 5, "metric": "label_f1", "every_steps": 4},
+        evaluation={"generate_rows": 5, "metric": "label_f1", "every_steps": 4, "max_new_tokens": 6},
         checkpoint={"keep_last": 1},
     )
     result, _ = run_training(config, label_f1=label_f1)
@@ -329,15 +332,14 @@ def test_a_full_disk_while_writing_metrics_is_one_line_and_the_run_goes_on(
     reference, tiny_config, tmp_path, monkeypatch
 ):
     config = tiny_config(tmp_path / "run")
-    write = metrics.MetricsLog.write
 
-    def full(self, kind, step, figures):
-        if step == 7:
+    def full(value, **options):
+        if value["step"] == 7:
             raise OSError(28, "No space left on device")
-        write(self, kind, step, figures)
+        return json.dumps(value, **options)
 
-    monkeypatch.setattr(metrics.MetricsLog, "write", full)
-    with pytest.raises(UserError, match=r"run: No space left on device; .*make room.*same command again"):
+    monkeypatch.setattr(metrics, "json", SimpleNamespace(dumps=full, loads=json.loads))
+    with pytest.raises(UserError, match=r"run/metrics\.jsonl: No space left on device; .*make room.*same command"):
         run_training(config)
     monkeypatch.undo()
     run_training(config)
@@ -346,15 +348,16 @@ def test_a_full_disk_while_writing_metrics_is_one_line_and_the_run_goes_on(
 
 def test_a_full_disk_while_saving_is_one_line_and_the_run_goes_on(reference, tiny_config, tmp_path, monkeypatch):
     config = tiny_config(tmp_path / "run")
-    write_json = checkpoints.write_json
+    write_json = manifest.write_json
 
     def full(path, value):
         if path.name == "manifest.json" and path.parent.name == "00000008":
             raise OSError(28, "No space left on device")
         write_json(path, value)
 
-    monkeypatch.setattr(checkpoints, "write_json", full)
-    with pytest.raises(UserError, match=r"00000008: the checkpoint could not be written .*No space left.*make room"):
+    monkeypatch.setattr(manifest, "write_json", full)
+    line = r"00000008: the checkpoint could not be written \(.*00000008/manifest\.json: No space left.*make room"
+    with pytest.raises(UserError, match=line):
         run_training(config)
     monkeypatch.undo()
     run_training(config)
@@ -371,7 +374,7 @@ def test_a_damaged_checkpoint_costs_the_updates_since_the_one_before(reference, 
     victim.write_bytes(victim.read_bytes()[:-1])
     _, shown = run_training(config)
     assert "00000008: damaged checkpoint" in shown
-    assert "going on after update 6 of 12" in shown
+    assert "resuming after update 6 of 12" in shown
     assert losses(tmp_path / "run") == losses(reference[1].run_dir)
 
 
@@ -388,6 +391,79 @@ def test_micro_batches_that_no_update_fills_are_remarked_upon(tiny_config, tmp_p
         run_training(tiny_config(tmp_path / "run", data={"max_length": 384}, training={"micro_batch_rows": 16}))
     log = (tmp_path / "run" / "log.txt").read_text()
     assert "of what is computed is padding; an update of 16 examples does not fill training.micro_batch_rows 16" in log
+
+
+def test_after_out_of_memory_the_advice_can_be_followed(reference, tiny_config, tmp_path, monkeypatch):
+    """Every update keeps its examples where the micro-batches change: the losses are the same but for rounding."""
+    evaluation = loop._Recorder.add_scores
+
+    def exhausted(*_):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes.")
+
+    monkeypatch.setattr(loop._Recorder, "add_scores", exhausted)
+    with pytest.raises(UserError, match=r"out of device memory; lower training.micro_batch_rows \(now 4\) and run it"):
+        run_training(tiny_config(tmp_path / "run"))
+    monkeypatch.setattr(loop._Recorder, "add_scores", evaluation)
+    for rows in (3, 1):
+        config = tiny_config(tmp_path / "run", training={"micro_batch_rows": rows})
+        assert run_training(config)[0].steps == 12
+    expected = losses(reference[1].run_dir)
+    found = losses(tmp_path / "run")
+    assert list(found) == list(expected)
+    assert list(found.values()) == pytest.approx(list(expected.values()), rel=1e-4)
+
+
+def test_no_room_for_answers_is_found_before_the_first_update(tiny_config, tmp_path):
+    for new_tokens, left in ((192, 0), (150, 42)):
+        config = tiny_config(tmp_path / "run", evaluation={"generate_rows": 3, "max_new_tokens": new_tokens})
+        line = rf"evaluation.max_new_tokens {new_tokens} of data.max_length 192 tokens leave {left} for the prompt of "
+        with pytest.raises(UserError, match=line) as caught:
+            run_training(config, label_f1=lambda *_: 0.5)
+        assert "\n" not in str(caught.value)
+    assert losses(tmp_path / "run") == {}
+    run_training(tiny_config(tmp_path / "run", evaluation={"max_new_tokens": 192}))  # asks for no answers
+
+
+def test_a_signal_before_the_first_update_is_heeded(tiny_config, tmp_path, monkeypatch):
+    load = loop.load_examples
+
+    def load_and_signal(*arguments):
+        signal.raise_signal(signal.SIGTERM)
+        return load(*arguments)
+
+    monkeypatch.setattr(loop, "load_examples", load_and_signal)
+    result, shown = run_training(tiny_config(tmp_path / "run"))
+    assert (result.steps, result.stopped_by, result.step_compiles) == (0, "SIGTERM", 0)
+    assert "stopped by SIGTERM before an update was made; 0 of 12 are saved" in shown
+
+
+def test_post_text_never_comes_into_a_file_or_a_message_of_a_run(tiny_config, tmp_path, capfd):
+    """Rows that cannot be read, wrong labels, shifted columns: told of by their places."""
+    marker = "MARKER I have never told this to anybody"
+    good = read_records(["sample:train"]).records[:40]
+    write_records(tmp_path / "good.jsonl", good)
+    lines = (tmp_path / "good.jsonl").read_text().splitlines()
+    row = json.loads(lines[0])
+    bad = [row | change for change in ({"label": marker}, {"dataset": marker}, {"aspect": marker}, {"split": marker})]
+    bad += [{marker: 1}, row | {"post": 5, "explanation": marker}, row | {"id": marker, "label": ""}]
+    text = "\n".join([*lines, *map(json.dumps, bad), f'{{"post": "{marker}'])
+    (tmp_path / "bad.jsonl").write_text(text)
+    (tmp_path / "bad.csv").write_text(f"{marker},label\n{marker},yes\n")
+    data = {"train": [str(tmp_path / "bad.jsonl")], "validation": [str(tmp_path / "good.jsonl")]}
+    shown = ""
+    for change in ({}, {"strict": True}, {"train": [str(tmp_path / "bad.csv")]}):
+        config = tiny_config(tmp_path / "run", data=data | change, training={"epochs": 1})
+        try:
+            shown += run_training(config)[1]
+        except UserError as error:
+            shown += f"{error}\n"
+    shown += "".join(capfd.readouterr())
+    for path in (tmp_path / "run").rglob("*"):
+        if path.is_file() and "checkpoints" not in path.parts:
+            shown += path.read_bytes().decode("latin1")
+    assert "MARKER" not in shown
+    assert "rows cannot be read" in shown
+    assert all(record.post[:60] not in shown for record in good)
 
 
 @pytest.mark.slow

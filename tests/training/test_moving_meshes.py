@@ -50,7 +50,7 @@ def test_a_run_goes_on_upon_another_mesh(tiny_values, tmp_path):
     assert "stopped after update 10 of 12" in second.stdout, second.stderr
     last = go("moving", 1)
     assert last.returncode == 0, last.stderr
-    assert "going on after update 10" in last.stderr
+    assert "resuming after update 10" in last.stderr
     expected, moved = losses("still"), losses("moving")
     assert [row[:3] for row in moved] == [row[:3] for row in expected]
     assert [row[3] for row in moved] == pytest.approx([row[3] for row in expected], rel=1e-5)

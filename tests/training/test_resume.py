@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from mentallama_jax.training.checkpoints import complete_checkpoints
+from mentallama_jax.training.manifest import complete_checkpoints
 from mentallama_jax.training.metrics import read_metrics
 from mentallama_jax.training.run_directory import load_run
 
@@ -134,7 +134,7 @@ def test_killed_and_terminated_it_ends_bit_for_bit_as_if_left_alone(undisturbed,
     stopped_after = run.updates()
     status, _, err = run.finish()
     assert status == 0, err
-    assert f"going on after update {stopped_after} of {UPDATES}" in err
+    assert f"resuming after update {stopped_after} of {UPDATES}" in err
     assert_equal_bit_for_bit(run, undisturbed)
 
 

@@ -1,8 +1,10 @@
 """Who may write to a run directory, and when a run may be gone on with."""
 
 import dataclasses
+import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,9 +14,10 @@ import numpy as np
 import pytest
 
 from mentallama_jax.errors import UserError
+from mentallama_jax.formats.fingerprint import source_fingerprint
 from mentallama_jax.models.presets import PRESETS
 from mentallama_jax.models.rotary import RopeScaling
-from mentallama_jax.training import run_directory
+from mentallama_jax.training import disk, run_directory
 from mentallama_jax.training.run_directory import RunDirectory, data_fingerprint, load_run
 from mentallama_jax.training.tokens import TokenStore
 
@@ -77,6 +80,118 @@ def test_a_path_that_cannot_be_a_folder_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="file/run: cannot be used"), RunDirectory(tmp_path / "file" / "run").locked():
         pass
+
+
+def test_what_killed_processes_left_is_no_reason_to_refuse_and_is_removed(tmp_path):
+    """A kill while config.json is first written leaves nothing but its temporary."""
+    run = RunDirectory(tmp_path / "run")
+    run.path.mkdir()
+    for name in (".config.json.k2j1abcd.tmp", ".data.json.0a1b2c3d-17-99-ffff0000.mentallama.tmp", ".log.txt.x.tmp"):
+        (run.path / name).write_text("{")
+    (run.path / ".tokenizer.1234.tmp").mkdir()
+    (run.path / ".tokenizer.1234.tmp" / "tokenizer.json").write_text("{}")
+    with run.locked():
+        assert [path.name for path in run.path.iterdir()] == ["run.lock"]
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / ".thesis.tex.1234.tmp").write_text("years of work")
+    with (
+        pytest.raises(UserError, match=r"not a run directory \(it holds .thesis.tex.1234.tmp\)"),
+        RunDirectory(tmp_path / "mine").locked(),
+    ):
+        pass
+    assert (tmp_path / "mine" / ".thesis.tex.1234.tmp").is_file()
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_said_and_used(tmp_path, monkeypatch, number):
+    def flock(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(disk.fcntl, "flock", flock)
+    said = []
+    with RunDirectory(tmp_path / "run").locked(said.append):
+        pass
+    assert len(said) == 1
+    assert "this file system has no locks" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [(errno.EAGAIN, "process 7 on there is training here"), (errno.EIO, r"run.lock: cannot be locked \(Input/output")],
+)
+def test_only_a_lock_that_is_held_says_that_somebody_trains(tmp_path, monkeypatch, number, message):
+    def flock(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(disk.fcntl, "flock", flock)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.lock").write_text("process 7 on there")
+    with pytest.raises(UserError, match=message), RunDirectory(tmp_path / "run").locked():
+        pass
+
+
+def test_a_home_in_the_name_is_expanded(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert RunDirectory("~/run").path == tmp_path / "run"
+
+
+@pytest.fixture
+def from_a_folder(tiny_config, tiny_model, tmp_path):
+    """A config for the same run from a model of any place, and the fingerprint that goes with it."""
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "config.json").write_bytes((tiny_model / "config.json").read_bytes())
+    content = bytes(range(256)) * 4000
+    (tmp_path / "base" / "model.safetensors").write_bytes(content)
+
+    def make(source):
+        config = tiny_config(tmp_path / "run", model={"source": str(source), "weights": "pretrained"})
+        return config, lambda: source_fingerprint(str(source))
+
+    return make
+
+
+def resume(run, config, fingerprint):
+    with run.locked():
+        run.prepare(config, PRESETS["toy"], FACTS, NoTokenizer(), print, fingerprint)
+
+
+def test_a_model_that_moved_or_is_written_another_way_is_the_same(from_a_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    run = RunDirectory(tmp_path / "run")
+    resume(run, *from_a_folder("base"))
+    with_a_checkpoint(run)
+    for place in ("./base", "base/", str(tmp_path / "base"), "~/base", "base/../base"):
+        resume(run, *from_a_folder(place))
+    shutil.move(tmp_path / "base", tmp_path / "elsewhere")
+    resume(run, *from_a_folder("elsewhere"))
+    assert json.loads(run.config.read_text())["model"]["source"] == "elsewhere"
+
+
+def test_other_weights_of_the_same_shape_are_another_model(from_a_folder, tmp_path):
+    run = RunDirectory(tmp_path / "run")
+    resume(run, *from_a_folder(tmp_path / "base"))
+    with_a_checkpoint(run)
+    other = tmp_path / "other"
+    shutil.copytree(tmp_path / "base", other)
+    content = bytearray((other / "model.safetensors").read_bytes())
+    content[-5] ^= 1
+    (other / "model.safetensors").write_bytes(content)
+    with pytest.raises(UserError, match=r"another recipe \(model.source was .*base, is .*other\)"):
+        resume(run, *from_a_folder(other))
+
+
+def test_a_run_of_an_older_version_compares_the_places(from_a_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = RunDirectory(tmp_path / "run")
+    resume(run, *from_a_folder("base"))
+    with_a_checkpoint(run)
+    run.data.write_text(json.dumps(FACTS))
+    resume(run, *from_a_folder("./base"))
+    run.data.write_text(json.dumps(FACTS))
+    shutil.copytree("base", "copy")
+    with pytest.raises(UserError, match=r"model.source was ./base, is copy"):
+        resume(run, *from_a_folder("copy"))
 
 
 def test_another_recipe_is_refused_with_the_difference(tmp_path, tiny_config):

@@ -263,3 +263,12 @@ def test_the_papers_warm_up():
     rates = learning_rate_schedule(OptimizerSection(), 2820)
     assert float(rates(112)) < 1e-5
     assert float(rates(113)) == pytest.approx(1e-5)
+
+
+@pytest.mark.parametrize(
+    ("fraction", "total", "warmup"), [(0.07, 100, 7), (0.04, 282, 12), (0.29, 100, 29), (0.1, 30, 3), (0.035, 1000, 35)]
+)
+def test_the_warm_up_is_the_fraction_as_it_is_written(fraction, total, warmup):
+    section = OptimizerSection(learning_rate=1.0, schedule="constant", warmup_fraction=fraction)
+    rates = [float(learning_rate_schedule(section, total)(step)) for step in range(total)]
+    assert sum(rate < 1.0 for rate in rates) == warmup

@@ -1,0 +1,45 @@
+"""What a model's files hold, in one short text, wherever they lie and however their path is written."""
+
+import hashlib
+from pathlib import Path
+
+from mentallama_jax.formats.hub import locate
+
+_SAMPLES = 16
+_SAMPLE_BYTES = 1 << 16
+
+
+def source_fingerprint(source: str, revision: str | None = None) -> str:
+    """SHA-256 of the config and of samples of the weights: their headers, their sizes, and 16 places of each file.
+
+    A copy, another spelling of the path, and the same files from elsewhere have the same one. Other weights of the same
+    shape have another one.
+
+    Args:
+        source: as in `model.source`.
+        revision: branch, tag or commit of a hub id.
+
+    Raises:
+        UserError: no such model.
+    """
+    path = locate(source, revision, weights=True)
+    files = [path] if path.is_file() else sorted([*path.glob("*.safetensors"), *path.glob("config.json")])
+    digest = hashlib.sha256()
+    for file in files:
+        name = "" if path.is_file() else file.name
+        digest.update(f"{name}:{file.stat().st_size}:".encode())
+        for block in _samples(file):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _samples(file: Path) -> list[bytes]:
+    """The beginning of a file, with the header, its end, and places in between."""
+    size = file.stat().st_size
+    step = max(1, (size - _SAMPLE_BYTES) // (_SAMPLES - 1))
+    with file.open("rb") as stream:
+        blocks = []
+        for start in sorted({min(number * step, max(size - _SAMPLE_BYTES, 0)) for number in range(_SAMPLES)}):
+            stream.seek(start)
+            blocks.append(stream.read(_SAMPLE_BYTES))
+        return blocks

@@ -17,6 +17,7 @@ from mentallama_jax.errors import UserError
 _LONGEST_NAME = 60
 _LONGEST_CELL = 24
 _MOST_WORDS_OF_A_CELL = 3
+_MOST_DIGITS = 300  # more would not fit a float
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
 
 
@@ -56,13 +57,13 @@ def parse_json(content: bytes | str, place: object, *, allow_nan: bool = False, 
             of a surrogate pair, or nested too deeply.
     """
     with reading(place, "JSON", may_hold_posts=may_hold_posts):
-        text = content.decode("utf-8") if isinstance(content, bytes) else content
+        text = content.decode("utf-8-sig") if isinstance(content, bytes) else content
 
         def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             found = dict(pairs)
             if len(found) < len(pairs):
-                keys = [key for key, _ in pairs]
-                twice = next(key for key in keys if keys.count(key) > 1)
+                seen: set[str] = set()
+                twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
                 raise UserError(f"{place}: the key {shown_cell(twice)} stands twice in one object")
             return found
 
@@ -77,7 +78,14 @@ def parse_json(content: bytes | str, place: object, *, allow_nan: bool = False, 
                 raise UserError(f"{place}: a number is too large")
             return value
 
-        value = json.loads(text, object_pairs_hook=members, parse_constant=constant, parse_float=number)
+        def integer(digits: str) -> int:
+            if len(digits) > _MOST_DIGITS:
+                raise UserError(f"{place}: a number of {len(digits):,} digits is too large")
+            return int(digits)
+
+        value = json.loads(
+            text, object_pairs_hook=members, parse_constant=constant, parse_float=number, parse_int=integer
+        )
         if _SURROGATE.search(text):
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     return value

@@ -231,12 +231,12 @@ def _not_finite(value: Any, key: str) -> Iterator[tuple[str, str]]:
             yield from _not_finite(inner, f"{key}[{place}]")
 
 
-def read_jsonl(path: AnyPath, *, allow_nan: bool = False) -> Iterator[dict[str, Any]]:
+def read_jsonl(path: AnyPath, *, lenient: bool = False) -> Iterator[dict[str, Any]]:
     """Yield the objects of a JSONL file.
 
     Args:
         path: the file.
-        allow_nan: take `NaN` and `Infinity`, which are no JSON but which many programs write.
+        lenient: take `NaN`, `Infinity` and halves of surrogate pairs. The caller has to check each value.
 
     Raises:
         UserError: the file is missing or not UTF-8, or a line is not a JSON object (file and line named).
@@ -249,7 +249,7 @@ def read_jsonl(path: AnyPath, *, allow_nan: bool = False) -> Iterator[dict[str, 
             place = f"{path}, line {number}"
             if len(line) == _LONGEST_LINE:
                 raise UserError(f"{place}: longer than {_LONGEST_LINE >> 20} MiB; a JSONL file has one object a line")
-            row = parse_json(line.strip(), place, allow_nan=allow_nan, may_hold_posts=True)
+            row = parse_json(line.strip(), place, allow_nan=lenient, allow_surrogates=lenient, may_hold_posts=True)
             if not isinstance(row, dict):
                 raise UserError(f"{place}: expected a JSON object, found {type(row).__name__}")
             yield row

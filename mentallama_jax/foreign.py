@@ -43,18 +43,26 @@ def reading(place: object, form: str, *, may_hold_posts: bool = False) -> Iterat
         raise UserError(f"{place}: not valid {form} ({_reason(error, may_hold_posts)})") from None
 
 
-def parse_json(content: bytes | str, place: object, *, allow_nan: bool = False, may_hold_posts: bool = False) -> Any:
+def parse_json(
+    content: bytes | str,
+    place: object,
+    *,
+    allow_nan: bool = False,
+    allow_surrogates: bool = False,
+    may_hold_posts: bool = False,
+) -> Any:
     """The value of a JSON text, strictly.
 
     Args:
         content: the text, or its UTF-8 bytes.
         place: what to name in errors.
         allow_nan: take `NaN` and `Infinity`, which are no JSON but which many programs write.
+        allow_surrogates: take halves of surrogate pairs, which cannot be written as UTF-8.
         may_hold_posts: leave the parser's own words out of errors.
 
     Raises:
         UserError: not JSON, a key twice in one object, a number that is not finite (unless allowed) or too long, half
-            of a surrogate pair, or nested too deeply.
+            of a surrogate pair (unless allowed), or nested too deeply.
     """
     with reading(place, "JSON", may_hold_posts=may_hold_posts):
         text = content.decode("utf-8-sig") if isinstance(content, bytes) else content
@@ -86,7 +94,7 @@ def parse_json(content: bytes | str, place: object, *, allow_nan: bool = False, 
         value = json.loads(
             text, object_pairs_hook=members, parse_constant=constant, parse_float=number, parse_int=integer
         )
-        if _SURROGATE.search(text):
+        if not allow_surrogates and _SURROGATE.search(text):
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     return value
 

@@ -332,6 +332,10 @@ def test_a_line_that_is_no_object_is_one_line(tmp_path: Path, line: bytes, messa
     assert len(str(raised.value).removeprefix(str(path))) < 200
 
 
-def test_a_line_of_strangers_may_hold_nan_where_that_is_asked_for(tmp_path: Path) -> None:
-    (tmp_path / "rows.jsonl").write_text('{"a": NaN}', "utf-8")
-    assert str(next(read_jsonl(tmp_path / "rows.jsonl", allow_nan=True))) == "{'a': nan}"
+def test_a_line_of_strangers_may_hold_what_is_no_json_where_that_is_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"a": NaN, "b": "\\ud800"}', "utf-8")
+    row = next(read_jsonl(path, lenient=True))
+    assert (str(row["a"]), row["b"]) == ("nan", "\ud800")
+    with pytest.raises(UserError, match="line 1: NaN"):
+        next(read_jsonl(path))

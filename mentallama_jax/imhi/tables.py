@@ -61,7 +61,7 @@ def read_table(path: AnyPath) -> Table:
     if suffix == ".csv":
         table = _read_csv(path)
     elif suffix == ".jsonl":
-        table = table_of_rows(read_jsonl(path, allow_nan=True))
+        table = table_of_rows(read_jsonl(path, lenient=True))
     elif suffix in SUFFIXES:
         table = table_of_rows(_arrow_rows(path, suffix))
     else:

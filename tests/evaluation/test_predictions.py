@@ -97,7 +97,7 @@ def test_a_last_line_without_line_feed_is_whole(tmp_path):
     ("name", "content", "expected"),
     [
         ("p.jsonl", b"", "holds no rows"),
-        ("p.jsonl", b'{"id": "\xff"}\n', "not a JSON object"),
+        ("p.jsonl", b'{"id": "\xff"}\n', "byte 8 is not UTF-8"),
         ("p.jsonl", b"[]\n", "expected a JSON object"),
         ("p.txt", b"", "expected a .jsonl file or a folder"),
         ("DR.csv", b"goldens,generated_text\n\xff,a\n", "is not UTF-8"),

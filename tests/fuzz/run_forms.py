@@ -68,7 +68,7 @@ HOSTILE_YAML = [
 
 def run_forms() -> Iterator[Form]:
     """Every kind of file of a run."""
-    yield Form("yaml", {"config.yaml": YAML.encode(), "changes.txt": b"training.seed=3"}, _damage_yaml, _read_yaml)
+    yield Form("yaml", {"config.yaml": YAML.encode(), "changes.txt": b"data.max_length=128"}, _damage_yaml, _read_yaml)
     plan = [{"seconds": {"update": [1.0, 2.0]}, "topology": "v5e-64", "devices": 64, "mesh": {"data": 64}}]
     yield Form("plan", {"plan.json": dumps(plan)}, json_or_bytes(["plan.json"]), _plan)
     scores = {"datasets": {"DR": {"weighted_f1": 0.5, "interval": [0.4, 0.6], "rows": 4}}, "summary": {"f1": 0.5}}

@@ -18,6 +18,10 @@ _LONGEST_NAME = 60
 _LONGEST_CELL = 24
 _MOST_WORDS_OF_A_CELL = 3
 _MOST_DIGITS = 300  # more would not fit a float
+_LONGEST_LINE = 300
+_TAIL = 90
+# What a terminal may obey, or what turns the direction of the text; line breaks and tabs stay.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
 
 
@@ -113,6 +117,17 @@ def shown_cell(cell: object) -> str:
     if len(text) <= _LONGEST_CELL and len(text.split()) <= _MOST_WORDS_OF_A_CELL:
         return repr(text)
     return f"(a text of {len(text):,} characters)"
+
+
+def printable(text: str) -> str:
+    """A text of strangers for the terminal: control characters are shown by their codes, such as `\\x1b`."""
+    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
+
+
+def one_line(message: object, limit: int = _LONGEST_LINE) -> str:
+    """A message on one line: control characters are shown by their codes, and a long middle is left out."""
+    line = printable(" ".join(str(message).split()))
+    return line if len(line) <= limit else f"{line[: limit - _TAIL - 5]} ... {line[-_TAIL:]}"
 
 
 def _reason(error: Exception, may_hold_posts: bool) -> str:

@@ -175,9 +175,9 @@ def _as_json(one: "Measurement") -> dict[str, Any]:
 
 
 def _show(results: "list[Measurement]", config: "RunConfig") -> None:
-    from rich.console import Console
     from rich.table import Table
 
+    from mentallama_jax.terminal import Console
     from mentallama_jax.training.preflight import size
 
     first = results[0]

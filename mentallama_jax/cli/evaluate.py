@@ -67,14 +67,13 @@ def add_parser(subparsers: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Score, print the tables, write the report."""
-    from rich.console import Console
-
     from mentallama_jax.errors import UserError
     from mentallama_jax.evaluation.comparison import compare
     from mentallama_jax.evaluation.correctness import Reader, evaluate
     from mentallama_jax.evaluation.predictions import pool, read_predictions
     from mentallama_jax.evaluation.report import comparison_table, score_table, write_report
     from mentallama_jax.evaluation.statistics import Bootstrap
+    from mentallama_jax.terminal import Console
 
     if options.resamples < 1 or options.seed < 0:
         raise UserError("--resamples must be 1 or more and --seed 0 or more")

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mentallama_jax.errors import UserError
+from mentallama_jax.foreign import printable
 from mentallama_jax.storage import as_path, local_path
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ def run(options: argparse.Namespace) -> int:
             progress.say(f"stopped; finished rows are in {options.out}, and the same command goes on from there")
             raise
     for row in predictions[: options.show]:
-        print(f"\n{row['id']} (gold: {row['label']})\n{row['generated_text']}\n")
+        print(printable(f"\n{row['id']} (gold: {row['label']})\n{row['generated_text']}\n"))
     print(_summary(options, predictions, progress))
     return 0
 

@@ -3,8 +3,9 @@
 import time
 from typing import Any, Self
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from mentallama_jax.terminal import Console
 
 
 class GenerationProgress:

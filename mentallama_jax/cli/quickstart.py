@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from mentallama_jax.errors import UserError
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from mentallama_jax.terminal import Console
 
 _DESCRIPTION = """\
 See a LLaMA learn to answer with a label and an explanation: a toy model (real architecture, 0.7 million random
@@ -65,7 +65,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run every step for every seed, then score all seeds together; 0 if the toy has learned."""
-    from rich.console import Console
+    from mentallama_jax.terminal import Console
 
     if options.seeds < 1:
         raise UserError(f"--seeds {options.seeds}: give a number from 1")
@@ -80,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
     runs = [folder / f"seed{seed}" for seed in range(options.seeds)]
     exports_agree = True
     for seed, run_dir in enumerate(runs):
-        console.print(f"\n[bold]Seed {seed}: train, generate, evaluate, export, and score the export again")
+        console.print(f"\nSeed {seed}: train, generate, evaluate, export, and score the export again", style="bold")
         again = run_dir / "export_again"
         for step in _steps(run_dir, again, seed, options.overrides):
             status = _run(step, console)
@@ -88,7 +88,7 @@ def run(options: argparse.Namespace) -> int:
                 return status
         exports_agree &= _figures(run_dir) == _figures(again)
 
-    console.print("\n[bold]All seeds")
+    console.print("\nAll seeds", style="bold")
     status = _run(
         ["evaluate", *(str(run_dir / "predictions.jsonl") for run_dir in runs), "--out", str(folder)], console
     )
@@ -145,7 +145,8 @@ def _run(command: list[str], console: "Console") -> int:
     """Show a command and run it; the tables of single seeds are left to their scores.json."""
     from mentallama_jax.cli.main import build_parser
 
-    console.print(f"[bold]$[/] mentallama {shlex.join(command)}", markup=True)
+    console.print("[bold]$[/]", end=" ", markup=True)
+    console.print(f"mentallama {shlex.join(command)}")
     options = build_parser().parse_args(command)
     single = command[0] == "evaluate" and len(options.predictions) == 1
     with redirect_stdout(StringIO()) if single else nullcontext():
@@ -165,7 +166,9 @@ def _show_answer(run_dir: Path, console: "Console") -> None:
 
     record = next(record for record in read_records(["sample:test"]).records if record.id == _SHOWN_ROW)
     answer = next(row for row in read_jsonl(run_dir / "predictions.jsonl") if row["id"] == _SHOWN_ROW)
-    console.print("\n[bold]One answer.[/] Toy output for research only; the post was written for this project.")
+    console.print(
+        "\n[bold]One answer.[/] Toy output for research only; the post was written for this project.", markup=True
+    )
     for name, text in (
         ("query", instruction_query(record)),
         ("gold", instruction_response(record)),
@@ -190,10 +193,11 @@ def _show_verdict(folder: Path, runs: list[Path], exports_agree: bool, console: 
         if learned
         else "[red]Not learned:[/] the lower end is not above"
     )
-    console.print(f"{verdict} the majority class.")
+    console.print(f"{verdict} the majority class.", markup=True)
     console.print(
         "Each export, read back, scores as its run did."
         if exports_agree
-        else "[red]An export, read back, does not score as its run did:[/] compare its export_again/scores.json."
+        else "[red]An export, read back, does not score as its run did:[/] compare its export_again/scores.json.",
+        markup=True,
     )
     return learned

@@ -11,16 +11,16 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.files import regular_file
 from mentallama_jax.foreign import shown
-from mentallama_jax.storage import is_remote
+from mentallama_jax.storage import expanded, is_remote
 from mentallama_jax.strict_yaml import parse_yaml
 
 _FINITE = Field(strict=True, allow_inf_nan=False)
-_LARGEST = 2**31 - 1
+_LARGEST = 10**9
 _LONGEST_ROW = 2**20
 _MOST_TOKENS = 2**28
 _LONGEST_TEXT = 1000
@@ -33,8 +33,11 @@ Decay = Annotated[float, _FINITE, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(strict=True, ge=0, le=_LARGEST)]
 PositiveInt = Annotated[int, Field(strict=True, ge=1, le=_LARGEST)]
 RowLength = Annotated[int, Field(strict=True, ge=1, le=_LONGEST_ROW)]
-Seed = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
+MicroBatch = Annotated[int, Field(strict=True, ge=1, le=2**16)]
+Seed = Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)]
+Weight = Annotated[float, _FINITE, Field(gt=0, le=1000)]
 PositiveFloat = Annotated[float, _FINITE, Field(gt=0, le=1e30)]
+Place = Annotated[str, AfterValidator(expanded)]
 Style = Literal["plain", "completion", "llama2-chat", "chatml"]
 Dtype = Literal["float32", "bfloat16"]
 Remat = Literal[
@@ -61,11 +64,11 @@ class Section(BaseModel):
 class ModelSection(Section):
     """Which model, and how it computes."""
 
-    source: str
+    source: Place
     """A preset name, a Hugging Face folder or hub id, a `.gguf` file, or the URL of a folder or file."""
     revision: str | None = None
     """Branch, tag or commit of a hub id."""
-    tokenizer: str | None = None
+    tokenizer: Place | None = None
     """Folder or hub id of the tokenizer; by default the one that comes with `source`."""
     weights: Literal["pretrained", "random"] = "pretrained"
     """`random` starts from the initialiser: the only choice for a preset without a folder."""
@@ -82,17 +85,17 @@ class ModelSection(Section):
 class DataSection(Section):
     """Which rows, rendered how, laid out how."""
 
-    train: tuple[str, ...]
+    train: tuple[Place, ...]
     """Files, folders or URLs of records; `sample` is the bundled sample."""
-    validation: tuple[str, ...] = ()
+    validation: tuple[Place, ...] = ()
     """Files or folders of records for the validation loss."""
     datasets: tuple[str, ...] = ("all",)
     """Data sets to take: names, or `all`."""
     exclude: tuple[str, ...] = ()
     """Data sets to leave out, such as the held-out tasks of the paper."""
-    drop_posts_in: tuple[str, ...] = ()
+    drop_posts_in: tuple[Place, ...] = ()
     """Files or folders whose posts must not occur in training (leak control of held-out tasks)."""
-    weights: dict[str, PositiveFloat] = Field(default_factory=dict)
+    weights: dict[str, Weight] = Field(default_factory=dict)
     """Data set -> how many times its rows are seen per epoch (fractions sample); 1 where absent."""
     max_rows: PositiveInt | None = None
     """Take at most this many training rows, chosen by `training.seed`."""
@@ -106,7 +109,7 @@ class DataSection(Section):
     """Undo UTF-8 that was read as MacRoman, where it round-trips."""
     strict: Flag = False
     """Fail on the first bad row in place of skipping, counting and reporting it."""
-    cache_dir: str = ".cache/tokens"
+    cache_dir: Place = ".cache/tokens"
     """Where tokenised examples are kept, keyed by content."""
 
 
@@ -138,7 +141,7 @@ class OptimizerSection(Section):
 class TrainingSection(Section):
     """How long, how large, how reproducible."""
 
-    run_dir: str
+    run_dir: Place
     """Where everything of the run goes, a folder or gs://BUCKET/NAME; one run a directory."""
     seed: Seed = 0
     """Of initialisation, shuffling and sampling."""
@@ -150,11 +153,11 @@ class TrainingSection(Section):
     """Of one update, in `batch_unit`."""
     batch_unit: Literal["examples", "rows"] = "examples"
     """`examples` is the paper's recipe, packed or not; `rows` counts packed rows and changes the recipe."""
-    micro_batch_rows: PositiveInt = 4
+    micro_batch_rows: MicroBatch = 4
     """Rows that the devices work on at once; an update accumulates as many micro-batches as it needs."""
     log_every: PositiveInt = 1
     """Updates between lines of metrics.jsonl."""
-    compile_cache_dir: str | None = ".cache/xla"
+    compile_cache_dir: Place | None = ".cache/xla"
     """Where compiled programs are kept between runs; null keeps none."""
 
     @model_validator(mode="after")

@@ -219,6 +219,26 @@ def is_remote(place: object) -> bool:
     return _MARK in str(place)
 
 
+def expanded(place: str) -> str:
+    """A place that a user names, with a leading `~` as the home folder: the shell leaves it in `key=~/x` and in YAML.
+
+    Every option and every key that names a place goes through this, `as_path` or `local_path`.
+
+    Raises:
+        UserError: no home folder is known.
+    """
+    path = os.path.expanduser(place)
+    if path == "~" or path.startswith("~/"):
+        raise UserError(f"{place}: no home directory is known; set HOME, or write the path out")
+    return path
+
+
+def _here(text: str) -> Path:
+    if not text or "\0" in text:
+        raise UserError(f"{text[:60]!r}: not a path; name a file or a folder")
+    return Path(expanded(text))
+
+
 def as_path(place: str | os.PathLike[str]) -> AnyPath:
     """A path, here or on a bucket; `~` stands for the home directory.
 
@@ -227,16 +247,6 @@ def as_path(place: str | os.PathLike[str]) -> AnyPath:
     """
     text = os.fspath(place)
     return RemotePath(text.rstrip("/")) if is_remote(text) else _here(text)
-
-
-def _here(text: str) -> Path:
-    """A path on a file system, `~` written out."""
-    if not text or "\0" in text:
-        raise UserError(f"{text[:60]!r}: not a path; name a file or a folder")
-    try:
-        return Path(text).expanduser()
-    except RuntimeError:
-        raise UserError(f"{text}: no home directory is known; set HOME, or write the path out") from None
 
 
 def local_path(text: str) -> Path:

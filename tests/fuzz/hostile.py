@@ -1,7 +1,10 @@
 """One case of the test with damaged files: damage, read, and what may come of it."""
 
+import os
 import random
+import resource
 import signal
+import threading
 import time
 import traceback
 import warnings
@@ -16,6 +19,7 @@ from mentallama_jax.errors import UserError
 SEED = 20
 MOST_SECONDS = 5.0
 MOST_BYTES = 1 << 30
+ODD_SHARE = 0.05  # of the cases have something that is no file in the place of one
 LONGEST_MESSAGE = 300  # besides the path of the file
 
 SECRET = "nobody may read this"
@@ -71,15 +75,37 @@ def run_case(form: Form, number: int, folder: Path) -> Failure | None:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
+    odd = random.Random(f"{SEED}/{form.name}/{number}/odd")
+    if number and odd.random() < ODD_SHARE:
+        name = odd.choice(sorted(name for name in files if not name.endswith(".txt")))
+        damage += _put_something_else(folder / name, odd)
     what = _outcome(lambda: form.read(folder), folder, refused_is_right=number > 0)
     return None if what is None else Failure(form.name, number, damage, what)
+
+
+def _put_something_else(path: Path, rng: random.Random) -> str:
+    """Let what is no file stand in the place of one."""
+    path.unlink()
+    kind = rng.choice(["a pipe", "a folder", "a link to nothing", "a link to itself", "a link to a device"])
+    if kind == "a pipe":
+        os.mkfifo(path)
+        # A reader that waits for it cannot be interrupted everywhere: end its waiting once the case is lost.
+        timer = threading.Timer(MOST_SECONDS + 0.5, lambda: os.close(os.open(path, os.O_RDWR | os.O_NONBLOCK)))
+        timer.daemon = True
+        timer.start()
+    elif kind == "a folder":
+        path.mkdir()
+    else:
+        target = {"a link to nothing": "nowhere", "a link to itself": path.name, "a link to a device": "/dev/zero"}
+        path.symlink_to(target[kind])
+    return f", and {path.name} is {kind}"
 
 
 def _outcome(read: Callable[[], Any], folder: Path, refused_is_right: bool) -> str | None:
     start, memory = time.perf_counter(), _peak_memory(reset=True)
     what = None
     try:
-        with _time_limit(MOST_SECONDS), warnings.catch_warnings():
+        with _time_limit(MOST_SECONDS), _memory_limit(3 * MOST_BYTES), warnings.catch_warnings():
             warnings.simplefilter("error")
             read()
     except UserError as error:
@@ -130,6 +156,18 @@ def _time_limit(seconds: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+@contextmanager
+def _memory_limit(more: int) -> Iterator[None]:
+    """Let what asks for far too much memory fail before it takes the machine down; `_peak_memory` judges the rest."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text("ascii").split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + more, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def _peak_memory(*, reset: bool) -> int:

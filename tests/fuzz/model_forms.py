@@ -86,7 +86,7 @@ def _read_config(folder: Path) -> None:
         value, given = getattr(config, ours), said.get(theirs)
         if given is not None and (isinstance(given, bool | str) or value != given or not 0 < value < 2**31):
             raise WrongError(f"{theirs} {given!r:.40} was read as {value!r:.40}")
-    if config.rms_norm_eps != said["rms_norm_eps"]:
+    if config.rms_norm_eps != float(said["rms_norm_eps"]):
         raise WrongError(f"rms_norm_eps was read as {config.rms_norm_eps}")
     if said.get("tie_word_embeddings", False) is not config.tie_embeddings:
         raise WrongError(f"tie_word_embeddings {said.get('tie_word_embeddings')!r:.40} was read")

@@ -5,6 +5,7 @@ import random
 import re
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -81,7 +82,7 @@ def run_forms() -> Iterator[Form]:
     names = ["config.json", "model_config.json", "data.json", "versions.json"]
     names.append(next(name for name in run if name.endswith("manifest.json")))
     yield Form("run", run, json_or_bytes(names), _open_run)
-    yield Form("checkpoint", run, _damage_checkpoint, _read_checkpoint)
+    yield Form("checkpoint", run, _damage_checkpoint, partial(_read_checkpoint, run))
 
 
 def _damage_yaml(files: Files, rng: random.Random) -> str:
@@ -183,8 +184,8 @@ def _run() -> dict[str, bytes]:
         with run.locked():
             run.prepare(config, MODEL, DATA, _Tokenizer(), lambda _: None)
             with Checkpoints(run.checkpoints, config) as checkpoints:
-                state = {"params": jax.tree.map(jnp.asarray, PARAMS), "opt_state": {"m": jnp.zeros(3)}, "step": 3}
-                checkpoints.save(3, state)
+                state = {"params": jax.tree.map(jnp.asarray, PARAMS), "opt_state": {"m": jnp.zeros(3)}}
+                checkpoints.save(3, state | {"step": jnp.asarray(3)})
                 checkpoints.add_scores(3, {"validation_loss": 1.5})
         files = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     return {name: content for name, content in files.items() if name != "run.lock"}
@@ -224,12 +225,13 @@ def _damage_checkpoint(files: Files, rng: random.Random) -> str:
     return f"{name}: {kind}"
 
 
-def _read_checkpoint(folder: Path) -> None:
+def _read_checkpoint(whole: Files, folder: Path) -> None:
     directory: AnyPath = folder / "checkpoints"
-    found = complete_checkpoints(directory)
+    there = {name: (folder / name).read_bytes() for name in whole if (folder / name).exists()}
+    for checkpoint in complete_checkpoints(directory):
+        if there != whole and damage(checkpoint) is None:
+            raise WrongError("no damage was seen")
     checkpoint = find_checkpoint(directory, "last", "validation_loss")
-    if damage(found[-1]) is not None:
-        raise WrongError("a damaged checkpoint was found")
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     wanted = {key: jax.ShapeDtypeStruct(value.shape, value.dtype, sharding=device) for key, value in PARAMS.items()}
     loaded = load_params(checkpoint, wanted)

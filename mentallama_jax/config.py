@@ -1,26 +1,42 @@
 """What a run is made of: frozen models read from YAML plus dotted overrides; a misspelt key is refused.
 
 `load_config("configs/toy.yaml", ["optimizer.learning_rate=1e-4"])` returns a `RunConfig`. Relative paths
-in a YAML file are read from the folder the command runs in.
+in a YAML file are read from the folder the command runs in. The YAML is read strictly (see `strict_yaml`), and no
+value is turned into another kind: `true` is no number, and `"4"` neither.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mentallama_jax.errors import UserError
+from mentallama_jax.files import regular_file
+from mentallama_jax.foreign import shown
 from mentallama_jax.storage import expanded, is_remote
+from mentallama_jax.strict_yaml import parse_yaml
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Decay = Annotated[float, Field(ge=0, lt=1)]
-PositiveInt = Annotated[int, Field(ge=1, le=10**9)]
-Weight = Annotated[float, Field(gt=0, le=1000)]
-Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
-PositiveFloat = Annotated[float, Field(gt=0)]
+_FINITE = Field(strict=True, allow_inf_nan=False)
+_LARGEST = 10**9
+_LONGEST_ROW = 2**20
+_MOST_TOKENS = 2**28
+_LONGEST_TEXT = 1000
+_MOST_PROBLEMS = 3
+_LONGEST_PROBLEM = 90
+
+Flag = Annotated[bool, Field(strict=True)]
+Fraction = Annotated[float, _FINITE, Field(ge=0, le=1)]
+Decay = Annotated[float, _FINITE, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(strict=True, ge=0, le=_LARGEST)]
+PositiveInt = Annotated[int, Field(strict=True, ge=1, le=_LARGEST)]
+RowLength = Annotated[int, Field(strict=True, ge=1, le=_LONGEST_ROW)]
+MicroBatch = Annotated[int, Field(strict=True, ge=1, le=2**16)]
+Seed = Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)]
+Weight = Annotated[float, _FINITE, Field(gt=0, le=1000)]
+PositiveFloat = Annotated[float, _FINITE, Field(gt=0, le=1e30)]
 Place = Annotated[str, AfterValidator(expanded)]
 Style = Literal["plain", "completion", "llama2-chat", "chatml", "chat"]
 Dtype = Literal["float32", "bfloat16"]
@@ -62,7 +78,7 @@ class ModelSection(Section):
     """Of the master weights. bfloat16 swallows updates at a learning rate of 1e-5."""
     remat: Remat | tuple[SavedTensor, ...] = "full"
     """What the backward pass recomputes, from `none` to `full`; a list of tensors to keep; or `auto`."""
-    offload: bool = False
+    offload: Flag = False
     """Keep the tensors that `remat` keeps in the memory of the host."""
 
 
@@ -85,13 +101,13 @@ class DataSection(Section):
     """Take at most this many training rows, chosen by `training.seed`."""
     style: Style = "plain"
     """How a row becomes a prompt and a response."""
-    max_length: Annotated[int, Field(ge=1, le=2**24)] = 2048
+    max_length: RowLength = 2048
     """Tokens of a row of the batch. Longer examples lose the end of their post, never question or answer."""
     layout: Literal["packed", "bucketed"] = "packed"
     """`packed` puts several examples into a row (segment ids keep them apart); `bucketed` one, by length."""
-    repair_mojibake: bool = False
+    repair_mojibake: Flag = False
     """Undo UTF-8 that was read as MacRoman, where it round-trips."""
-    strict: bool = False
+    strict: Flag = False
     """Fail on the first bad row in place of skipping, counting and reporting it."""
     cache_dir: Place = ".cache/tokens"
     """Where tokenised examples are kept, keyed by content."""
@@ -108,7 +124,7 @@ class OptimizerSection(Section):
     """Share of all updates with a linearly rising learning rate."""
     final_fraction: Fraction = 0.0
     """Learning rate of the last update as a share of the peak."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    weight_decay: Annotated[float, _FINITE, Field(ge=0)] = 0.0
     """Decoupled; on matrices and embeddings, never on norm scales."""
     beta1: Decay = 0.9
     """Decay of the first moment."""
@@ -137,7 +153,7 @@ class TrainingSection(Section):
     """Of one update, in `batch_unit`."""
     batch_unit: Literal["examples", "rows"] = "examples"
     """`examples` is the paper's recipe, packed or not; `rows` counts packed rows and changes the recipe."""
-    micro_batch_rows: Annotated[int, Field(ge=1, le=2**16)] = 4
+    micro_batch_rows: MicroBatch = 4
     """Rows that the devices work on at once; an update accumulates as many micro-batches as it needs."""
     log_every: PositiveInt = 1
     """Updates between lines of metrics.jsonl."""
@@ -171,9 +187,9 @@ class EvaluationSection(Section):
     """Updates between evaluations; null evaluates at the end of each epoch and of the run."""
     max_rows: PositiveInt | None = None
     """Validation examples used for the loss; all by default."""
-    generate_rows: Annotated[int, Field(ge=0)] = 0
+    generate_rows: Count = 0
     """Validation examples answered by generation for `label_f1`; 0 asks for none."""
-    max_new_tokens: PositiveInt = 256
+    max_new_tokens: RowLength = 256
     """Longest generated answer."""
     metric: Metric = "validation_loss"
     """Chooses the best checkpoint."""
@@ -222,6 +238,11 @@ class RunConfig(Section):
     def _check_batch_arithmetic(self) -> None:
         """Refuse an update that cannot fill its micro-batches: rows left empty are computed all the same."""
         size, micro_batch = self.training.batch_size, self.training.micro_batch_rows
+        if micro_batch * self.data.max_length > _MOST_TOKENS:
+            raise ValueError(
+                f"training.micro_batch_rows {micro_batch} of data.max_length {self.data.max_length} are more than "
+                f"{_MOST_TOKENS:,} tokens at once; lower one of them"
+            )
         if micro_batch > size:
             raise ValueError(
                 f"training.micro_batch_rows {micro_batch} is more than training.batch_size {size} can fill; lower it"
@@ -241,14 +262,9 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
         UserError: unreadable file, invalid YAML, an unknown key (with the nearest known one) or a bad value.
     """
     path = Path(path)
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such config (the shipped ones are in configs/)") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error})") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+    if not path.exists():
+        raise UserError(f"{path}: no such config (the shipped ones are in configs/)")
+    values = parse_yaml(regular_file(path).read_bytes(), path)
     if not isinstance(values, dict):
         raise UserError(f"{path}: expected sections such as `model:` and `data:`")
     for override in overrides:
@@ -256,39 +272,67 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     return parse_config(values, str(path))
 
 
-def parse_config(values: dict[str, Any], origin: str) -> RunConfig:
-    """Validate plain values, as read from YAML or a run's `config.json`; `origin` names them in errors."""
+def parse_config(values: Any, origin: str) -> RunConfig:
+    """Validate plain values, as read from YAML or a run's `config.json`; `origin` names them in errors.
+
+    Raises:
+        UserError: an unknown key (with the nearest known one) or a bad value; at most three are named.
+    """
+    if not isinstance(values, dict):
+        raise UserError(f"{origin}: expected the sections of a config")
+    _check_texts(values, origin)
     try:
-        return RunConfig.model_validate(values)
+        # A section whose keys are all commented out is read as null: its keys take their defaults.
+        return RunConfig.model_validate({key: {} if value is None else value for key, value in values.items()})
     except ValidationError as error:
-        raise UserError(f"{origin}: " + "; ".join(_explain(problem) for problem in error.errors())) from None
+        problems = list(dict.fromkeys(_explain(problem) for problem in error.errors(include_url=False)))
+        more = f"; and {len(problems) - _MOST_PROBLEMS} more" if len(problems) > _MOST_PROBLEMS else ""
+        raise UserError(f"{origin}: {'; '.join(problems[:_MOST_PROBLEMS])}{more}") from None
+
+
+def _check_texts(values: Any, origin: str, key: str = "") -> None:
+    """Refuse texts that are no names of anything: with control characters, half surrogate pairs, or very long."""
+    if isinstance(values, str):
+        if len(values) > _LONGEST_TEXT or not values.isprintable():
+            raise UserError(f"{origin}: {key or 'a value'} is {shown(values, 40)}; expected a short printable text")
+    elif isinstance(values, dict):
+        for name, value in values.items():
+            _check_texts(value, origin, f"{key}.{shown(name)[1:-1]}".removeprefix("."))
+    elif isinstance(values, list | tuple):
+        for value in values:
+            _check_texts(value, origin, key)
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
+    named = f"override {shown(override, 80)}"
     key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise UserError(f"override {override!r}: expected section.key=value")
     *sections, last = key.split(".")
+    if not equals or not all((*sections, last)):
+        raise UserError(f"{named}: expected section.key=value")
     place: Any = values
     for section in sections:
-        place = place.setdefault(section, {}) if isinstance(place, dict) else None
-        if place is None:
-            break
-    if not isinstance(place, dict):
-        raise UserError(f"override {override!r}: {'.'.join(sections)} is not a section")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise UserError(f"override {override!r}: the value is not valid YAML") from None
-    place[last] = value
+        if place.get(section) is None:  # absent, or emptied
+            place[section] = {}
+        place = place[section]
+        if not isinstance(place, dict):
+            raise UserError(f"{named}: {shown('.'.join(sections))[1:-1]} is not a section")
+    place[last] = parse_yaml(text, named)
 
 
 def _explain(problem: Any) -> str:
-    key = ".".join(str(part) for part in problem["loc"])
+    # Names of the members of a union stand in the place too, as `literal['none',...]`.
+    parts = [str(part) for part in problem["loc"] if not re.search(r"[\[\]]", str(part))]
+    key = shown(".".join(parts))[1:-1] if parts else ""
     if problem["type"] == "extra_forbidden":
         near = get_close_matches(key, list(known_keys()), n=1, cutoff=0.4)
         return f"unknown key {key}" + (f"; did you mean {near[0]}?" if near else "")
     message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "literal_error":
+        message = f"Input should be {problem['ctx']['expected']}"
+    if problem["type"] != "value_error" and len(message) > _LONGEST_PROBLEM:
+        message = message[:_LONGEST_PROBLEM] + "..."
+    if problem["type"] == "bool_type":
+        message += " (true or false)"
     return f"{key}: {message}" if key else message
 
 

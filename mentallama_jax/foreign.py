@@ -17,6 +17,11 @@ from mentallama_jax.errors import UserError
 _LONGEST_NAME = 60
 _LONGEST_CELL = 24
 _MOST_WORDS_OF_A_CELL = 3
+_MOST_DIGITS = 300  # more would not fit a float
+_LONGEST_LINE = 300
+_TAIL = 90
+# What a terminal may obey, or what turns the direction of the text; line breaks and tabs stay.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
 
 
@@ -42,27 +47,35 @@ def reading(place: object, form: str, *, may_hold_posts: bool = False) -> Iterat
         raise UserError(f"{place}: not valid {form} ({_reason(error, may_hold_posts)})") from None
 
 
-def parse_json(content: bytes | str, place: object, *, allow_nan: bool = False, may_hold_posts: bool = False) -> Any:
+def parse_json(
+    content: bytes | str,
+    place: object,
+    *,
+    allow_nan: bool = False,
+    allow_surrogates: bool = False,
+    may_hold_posts: bool = False,
+) -> Any:
     """The value of a JSON text, strictly.
 
     Args:
         content: the text, or its UTF-8 bytes.
         place: what to name in errors.
         allow_nan: take `NaN` and `Infinity`, which are no JSON but which many programs write.
+        allow_surrogates: take halves of surrogate pairs, which cannot be written as UTF-8.
         may_hold_posts: leave the parser's own words out of errors.
 
     Raises:
         UserError: not JSON, a key twice in one object, a number that is not finite (unless allowed) or too long, half
-            of a surrogate pair, or nested too deeply.
+            of a surrogate pair (unless allowed), or nested too deeply.
     """
     with reading(place, "JSON", may_hold_posts=may_hold_posts):
-        text = content.decode("utf-8") if isinstance(content, bytes) else content
+        text = content.decode("utf-8-sig") if isinstance(content, bytes) else content
 
         def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             found = dict(pairs)
             if len(found) < len(pairs):
-                keys = [key for key, _ in pairs]
-                twice = next(key for key in keys if keys.count(key) > 1)
+                seen: set[str] = set()
+                twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
                 raise UserError(f"{place}: the key {shown_cell(twice)} stands twice in one object")
             return found
 
@@ -77,8 +90,15 @@ def parse_json(content: bytes | str, place: object, *, allow_nan: bool = False, 
                 raise UserError(f"{place}: a number is too large")
             return value
 
-        value = json.loads(text, object_pairs_hook=members, parse_constant=constant, parse_float=number)
-        if _SURROGATE.search(text):
+        def integer(digits: str) -> int:
+            if len(digits) > _MOST_DIGITS:
+                raise UserError(f"{place}: a number of {len(digits):,} digits is too large")
+            return int(digits)
+
+        value = json.loads(
+            text, object_pairs_hook=members, parse_constant=constant, parse_float=number, parse_int=integer
+        )
+        if not allow_surrogates and _SURROGATE.search(text):
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     return value
 
@@ -97,6 +117,17 @@ def shown_cell(cell: object) -> str:
     if len(text) <= _LONGEST_CELL and len(text.split()) <= _MOST_WORDS_OF_A_CELL:
         return repr(text)
     return f"(a text of {len(text):,} characters)"
+
+
+def printable(text: str) -> str:
+    """A text of strangers for the terminal: control characters are shown by their codes, such as `\\x1b`."""
+    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
+
+
+def one_line(message: object, limit: int = _LONGEST_LINE) -> str:
+    """A message on one line: control characters are shown by their codes, and a long middle is left out."""
+    line = printable(" ".join(str(message).split()))
+    return line if len(line) <= limit else f"{line[: limit - _TAIL - 5]} ... {line[-_TAIL:]}"
 
 
 def _reason(error: Exception, may_hold_posts: bool) -> str:

@@ -6,6 +6,7 @@ the names that begin with it. No listing is cached: other hosts write there too.
 
 import io
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from mentallama_jax.errors import UserError
 
 _MARK = "://"
 _EXTRAS = {"gs": "gcs"}
+_LONGEST = 1024
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://[^/]")
 
 
 @dataclass(frozen=True, order=True)
@@ -28,6 +31,12 @@ class RemotePath:
     """
 
     url: str
+
+    def __post_init__(self) -> None:
+        if len(self.url) > _LONGEST or not self.url.isprintable() or not _URL.match(self.url):
+            raise UserError(f"{self.url[:60]!r}: not the URL of a place on a bucket; expected gs://BUCKET/NAME")
+        if ".." in self._inner.parts:
+            raise UserError(f"{self.url}: may not hold '..'; write out where it leads")
 
     def __truediv__(self, name: str | PurePosixPath) -> "RemotePath":
         return RemotePath(f"{self.url}/{name}")
@@ -99,7 +108,7 @@ class RemotePath:
                 names = system.ls(self.url, detail=False)
             except FileNotFoundError:
                 names = []
-        for name in sorted({name.rstrip("/").rpartition("/")[2] for name in names} - {self.name}):
+        for name in sorted({name.rstrip("/").rpartition("/")[2] for name in names} - {self.name, "", ".", ".."}):
             yield self / name
 
     def rglob(self, pattern: Literal["*"]) -> Iterator["RemotePath"]:
@@ -116,7 +125,12 @@ class RemotePath:
         with self._asking() as system:
             found = system.find(self.url, detail=True)
             start = system._strip_protocol(self.url).rstrip("/") + "/"
-        return {name.removeprefix(start): facts for name, facts in sorted(found.items()) if name.startswith(start)}
+        below = {name.removeprefix(start): facts for name, facts in sorted(found.items()) if name.startswith(start)}
+        for name in below:
+            # A copy of the folder is written by these names, and may not leave its own folder.
+            if ".." in PurePosixPath(name).parts or name.startswith("/"):
+                raise UserError(f"{self.url}: holds an object whose name leads out of it: {name[:60]!r}")
+        return below
 
     def read_bytes(self) -> bytes:
         """The whole object."""
@@ -190,7 +204,7 @@ class RemotePath:
         except (FileNotFoundError, UserError):
             raise
         except Exception as error:  # each service has its own, and those of its HTTP client and of its credentials
-            text = " ".join(str(error).split())[:200]
+            text = " ".join(str(error).split())[:120]
             raise UserError(
                 f"{self.url}: cannot be reached ({type(error).__name__}{': ' if text else ''}{text}); check the name, "
                 "your rights to it, and the network"
@@ -209,33 +223,61 @@ def expanded(place: str) -> str:
     """A place that a user names, with a leading `~` as the home folder: the shell leaves it in `key=~/x` and in YAML.
 
     Every option and every key that names a place goes through this, `as_path` or `local_path`.
+
+    Raises:
+        UserError: no home folder is known.
     """
-    return os.path.expanduser(place)
+    path = os.path.expanduser(place)
+    if path == "~" or path.startswith("~/"):
+        raise UserError(f"{place}: no home directory is known; set HOME, or write the path out")
+    return path
+
+
+def _here(text: str) -> Path:
+    if not text or "\0" in text:
+        raise UserError(f"{text[:60]!r}: not a path; name a file or a folder")
+    return Path(expanded(text))
 
 
 def as_path(place: str | os.PathLike[str]) -> AnyPath:
-    """A path, here or on a bucket; `~` is the home folder."""
-    text = expanded(os.fspath(place))
-    return RemotePath(text.rstrip("/")) if is_remote(text) else Path(text)
+    """A path, here or on a bucket; `~` stands for the home directory.
+
+    Raises:
+        UserError: a URL of no bucket, or a text that no file can be called.
+    """
+    text = os.fspath(place)
+    return RemotePath(text.rstrip("/")) if is_remote(text) else _here(text)
 
 
 def local_path(text: str) -> Path:
     """A path that has to be here, such as one to write to; `~` is the home folder.
 
     Raises:
-        UserError: it is a URL.
+        UserError: it is a URL, or a text that no file can be called.
     """
     if is_remote(text):
         raise UserError(f"{text}: has to be on a file system here; copy it from or to the bucket yourself")
-    return Path(expanded(text))
+    return _here(text)
 
 
 def file_sizes(folder: AnyPath) -> dict[str, int]:
-    """The bytes of all files below a folder, by where they are seen from it."""
+    """The bytes of all files below a folder, by where they are seen from it.
+
+    Raises:
+        UserError: a folder below cannot be read.
+    """
     if isinstance(folder, RemotePath):
         return folder.sizes()
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    return {str(path.relative_to(folder)): path.stat().st_size for path in files}
+    sizes = {}
+    for place, _, names in os.walk(folder, onerror=_refuse_unreadable):
+        for path in (Path(place) / name for name in names):
+            if path.is_file():
+                sizes[str(path.relative_to(folder))] = path.stat().st_size
+    return dict(sorted(sizes.items()))
+
+
+def _refuse_unreadable(error: OSError) -> None:
+    raise UserError(f"{error.filename}: cannot be read ({error.strerror})") from None
 
 
 @cache

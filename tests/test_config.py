@@ -1,6 +1,7 @@
 """The shipped configs, and what a config refuses."""
 
 import ast
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -140,7 +141,7 @@ def test_a_wrong_config_is_one_clear_line(overrides: list[str], message: str) ->
         (b"", "expected sections"),
         (b"- a\n- b\n", "expected sections"),
         (b"model: [", "not valid YAML"),
-        (b"model: \xff\xfe", "cannot be read"),
+        (b"model: \xff\xfe", "byte 7 is not UTF-8"),
         (b"model: 3\n", "model"),
     ],
 )
@@ -151,6 +152,151 @@ def test_a_broken_file_is_one_clear_line(tmp_path: Path, text: bytes, message: s
         load_config(path)
     assert str(refused.value).startswith(str(path))
     assert "\n" not in str(refused.value)
+
+
+CONFIG_YAML = """\
+model:
+  source: toy
+data:
+  train: [sample]
+training:
+  run_dir: run
+  steps: 1
+"""
+
+
+def read(tmp_path: Path, text: str | bytes, *overrides: str) -> RunConfig:
+    path = tmp_path / "config.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass"))
+    return load_config(path, overrides)
+
+
+def refused(tmp_path: Path, text: str | bytes, *overrides: str) -> str:
+    with pytest.raises(UserError) as raised:
+        read(tmp_path, text, *overrides)
+    message = str(raised.value)
+    assert message.isprintable()
+    assert len(message.removeprefix(str(tmp_path))) < 300
+    return message.removeprefix(f"{tmp_path}/")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("training:\n  steps: 9\n", "config.yaml, line 8: the key 'training' stands twice"),
+        ("  steps: 9\n", "config.yaml, line 8: the key 'steps' stands twice"),
+        ("  seed: !!int x\n", "line 8: tags such as 'tag:yaml.org,2002:int' are not read"),
+        ("  seed: !!python/object/apply:os.system [id]\n", "line 8: tags"),
+        ("  seed: !!binary '%%'\n", "line 8: tags"),
+        ("  seed: !mine 3\n", "line 8: tags"),
+        ("  seed: &seed 3\n", "line 8: anchors"),
+        ("  seed: *seed\n", "line 8: anchors"),
+        ("  <<: {seed: 3}\n", "line 8: a key has to be a plain text"),
+        ("  ? [a]\n  : 3\n", "line 8: a key has to be a plain text"),
+        ("  seed: " + "[" * 100_000, "line 8: nested more than 20 deep"),
+        ("  seed: " + "9" * 5000, "line 8: a number of 5,000 digits is too long"),
+        ("  epochs: .nan\n", "line 8: .nan is not a finite number"),
+        ("  epochs: -.inf\n", "line 8: -.inf is not a finite number"),
+        ("  epochs: 1e999\n", "line 8: '1e999' is too large"),
+        ('  run: "\\ud800"\n', "line 8: a text holds a character that cannot be printed"),
+        ('  run: "\\x1b[31m"\n', "line 8: a text holds a character that cannot be printed"),
+        ("  run: \ud800\n", "not valid YAML (byte 88 is not UTF-8)"),
+        ("  run: \0\n", "not valid YAML (it holds a character that YAML does not allow)"),
+        ("\tseed: 3\n", "line 8: not valid YAML (found character"),
+        ("---\na: 1\n", "line 8: not valid YAML (but found another document)"),
+        ("# " + "x" * 2_000_000, "longer than 1 MiB"),
+    ],
+)
+def test_what_yaml_would_take_silently_or_die_of_is_refused_with_its_line(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    assert message in refused(tmp_path, CONFIG_YAML + text)
+
+
+def test_a_bomb_of_aliases_is_refused_at_its_first_line(tmp_path: Path) -> None:
+    lines = ["a0: &a0 [x, x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 50))]
+    assert "line 1: anchors" in refused(tmp_path, "\n".join([*lines, CONFIG_YAML]))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("evaluation.generate_rows", "true", "evaluation.generate_rows: Input should be a valid integer"),
+        ("evaluation.generate_rows", "yes", "evaluation.generate_rows: Input should be a valid integer"),
+        ("evaluation.generate_rows", "4.0", "evaluation.generate_rows: Input should be a valid integer"),
+        ("evaluation.generate_rows", '"4"', "evaluation.generate_rows: Input should be a valid integer"),
+        ("training.seed", "010", "training.seed: Input should be a valid integer"),
+        ("training.seed", "1:30", "training.seed: Input should be a valid integer"),
+        ("training.seed", "0x10", "training.seed: Input should be a valid integer"),
+        ("training.seed", "1_000", "training.seed: Input should be a valid integer"),
+        ("training.seed", "2024-01-01", "training.seed: Input should be a valid integer"),
+        ("training.seed", "9223372036854775808", "training.seed: Input should be less than"),
+        ("training.seed", "-9223372036854775809", "training.seed: Input should be greater than or equal to -9"),
+        ("data.weights", "{DR: 2000}", "data.weights.DR: Input should be less than or equal to 1000"),
+        ("model.offload", "1", "model.offload: Input should be a valid boolean (true or false)"),
+        ("model.offload", "yes", "model.offload: Input should be a valid boolean (true or false)"),
+        ("optimizer.learning_rate", "true", "optimizer.learning_rate: Input should be a valid number"),
+        ("optimizer.learning_rate", ".nan", ".nan is not a finite number"),
+        ("optimizer.learning_rate", "!!float x", "tags"),
+        ("optimizer.beta2", "1", "optimizer.beta2: Input should be less than 1"),
+        ("optimizer.beta1", "1.0", "optimizer.beta1: Input should be less than 1"),
+        ("optimizer.weight_decay", "-1", "optimizer.weight_decay: Input should be greater"),
+        ("data.weights", "{DR: .inf}", "inf is not a finite number"),
+        ("data.weights", "{DR: 1, DR: 2}", "the key 'DR' stands twice"),
+        ("data.max_length", "1000000000000", "data.max_length: Input should be less than or equal to 1048576"),
+        ("training.steps", "1000000000000", "training.steps: Input should be less than or equal to 1000000000"),
+        ("training.micro_batch_rows", "65536", "more than 268,435,456 tokens at once"),
+        ("model.source", "3", "model.source: Input should be a valid string"),
+        ("model.source", "x" * 5000, "model.source is 'xxx"),
+        ("model.remat", "[attention, x]", "model.remat"),
+        ("data.datasets", "[" * 3000, "nested more than 20 deep"),
+    ],
+)
+def test_a_value_is_of_the_kind_that_it_looks_like(tmp_path: Path, key: str, value: str, message: str) -> None:
+    text = CONFIG_YAML + "optimizer: {}\n" if key.startswith("optimizer") else CONFIG_YAML
+    large = ("training.batch_size=65536", "data.max_length=8192") if "micro" in key else ()
+    assert message in refused(tmp_path, text, *large, f"{key}={value}")
+
+
+@pytest.mark.parametrize("word", ["no", "on", "2024-01-01", "1:30", "0x10", "007", "1_000", "=", "a:b", "~x"])
+def test_a_word_is_a_text_where_a_text_is_wanted(tmp_path: Path, word: str) -> None:
+    assert read(tmp_path, CONFIG_YAML, f"training.run_dir={word}").training.run_dir == word
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1e-5", 1e-5), ("3E+0", 3.0), ("1", 1.0), (".5", 0.5), ("1.", 1.0), ("+2.5e-3", 2.5e-3), ("1.0e-05", 1e-5)],
+)
+def test_numbers_may_be_written_in_every_usual_way(tmp_path: Path, text: str, value: float) -> None:
+    assert read(tmp_path, CONFIG_YAML, f"optimizer.learning_rate={text}").optimizer.learning_rate == value
+
+
+def test_an_emptied_section_takes_its_defaults(tmp_path: Path) -> None:
+    text = CONFIG_YAML + "optimizer:\n  # learning_rate: 1\nmesh:\ncheckpoint: null\n"
+    assert read(tmp_path, text) == read(tmp_path, CONFIG_YAML)
+    assert read(tmp_path, text, "optimizer.beta1=0.5").optimizer.beta1 == 0.5
+    assert "model.source: Field required" in refused(tmp_path, CONFIG_YAML.replace("  source: toy\n", ""))
+
+
+def test_many_problems_are_one_short_line(tmp_path: Path) -> None:
+    message = refused(tmp_path, CONFIG_YAML + "".join(f"key{number}: 1\n" for number in range(500)))
+    assert message.endswith("; and 497 more")
+    keys = [f"\x1b[{number}m" for number in range(3)] + ["k" * 100_000]
+    with pytest.raises(UserError) as raised:
+        parse_config(MINIMAL | dict.fromkeys(keys, 1), "config.json")
+    assert str(raised.value).isprintable()
+    assert len(str(raised.value)) < 300
+
+
+@pytest.mark.parametrize("override", ["=1", ".seed=1", "training.=1", "a..b=1", "x" * 10_000 + "=1", "\x1b[31m=1", "a"])
+def test_an_override_that_is_none_is_one_short_line(tmp_path: Path, override: str) -> None:
+    refused(tmp_path, CONFIG_YAML, override)
+
+
+def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="is a named pipe, not a file"):
+        load_config(tmp_path / "pipe")
 
 
 def test_a_missing_file_names_itself(tmp_path: Path) -> None:
@@ -218,3 +364,14 @@ def test_numbers_that_cannot_be_meant_are_refused_by_their_key(key, value):
     values[section] = values.get(section, {}) | {name: value}
     with pytest.raises(UserError, match=f"test: {key}"):
         parse_config(values, "test")
+
+
+def test_the_home_directory_is_written_out_in_every_key_that_names_a_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    places = {"train": ["~/a"], "validation": ["~/a"], "drop_posts_in": ["~/a"], "cache_dir": "~/a"}
+    data = parse_config(MINIMAL | {"data": places}, "test").data
+    assert (data.train, data.validation, data.drop_posts_in, data.cache_dir) == (*[("/home/me/a",)] * 3, "/home/me/a")
+    training = MINIMAL["training"] | {"run_dir": "~/run", "compile_cache_dir": "~/xla"}
+    config = parse_config(MINIMAL | {"training": training, "model": {"source": "~/m", "tokenizer": "~/t"}}, "test")
+    assert (config.training.run_dir, config.training.compile_cache_dir) == ("/home/me/run", "/home/me/xla")
+    assert (config.model.source, config.model.tokenizer) == ("/home/me/m", "/home/me/t")

@@ -14,7 +14,8 @@ SECRET = "I have not slept for nine nights and nobody knows"
         ("[NaN]", "NaN is not a number"),
         ("[-Infinity]", "-Infinity is not a number"),
         ("[1e999]", "too large"),
-        ("1" * 5_000, "not valid JSON"),
+        ("1" * 5_000, "5,000 digits is too large"),
+        ('{"a": [-' + "9" * 310 + "]}", "digits is too large"),
         (r'["\ud800"]', "half of a surrogate pair"),
         (b'["\xff"]', "byte 2 is not UTF-8"),
         ('{"a": ', "line 1, column 7"),
@@ -58,3 +59,13 @@ def test_cells_as_long_as_a_post_are_never_quoted() -> None:
     assert shown_cell("depresion") == "'depresion'"
     assert SECRET not in shown_cell(SECRET)
     assert shown_cell(SECRET) == f"(a text of {len(SECRET)} characters)"
+
+
+def test_a_byte_order_mark_is_passed_over() -> None:
+    assert parse_json(b'\xef\xbb\xbf{"a": 1}', "x") == {"a": 1}
+
+
+def test_a_key_that_stands_twice_among_many_is_found_at_once() -> None:
+    keys = "".join(f'"{number}": 0, ' for number in range(200_000))
+    with pytest.raises(UserError, match="the key 'last' stands twice"):
+        parse_json("{" + keys + '"last": 0, "last": 1}', "x")

@@ -1,6 +1,7 @@
 """Places on buckets: in memory, and by the real client against a stand-in of the service."""
 
 import json
+import os
 import sys
 
 import fsspec  # noqa: F401 (its registry is emptied below)
@@ -132,3 +133,83 @@ def test_a_url_is_refused_where_a_file_has_to_be_here():
     assert str(local_path("a/b")) == "a/b"
     with pytest.raises(UserError, match="gs://bucket/out: has to be on a file system here"):
         local_path("gs://bucket/out")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "gs://",
+        "gs:///x",
+        "://x",
+        "GS://x",
+        "gs://a/" + "x" * 2000,
+        "gs://a/\x1b[31m",
+        "gs://a\n/b",
+        "zip://a::gs://b\0",
+    ],
+)
+def test_what_is_no_url_of_a_bucket_is_one_line(url):
+    with pytest.raises(UserError, match=r"not the URL of a place on a bucket") as refused:
+        as_path(url).exists()
+    assert str(refused.value).isprintable()
+    assert len(str(refused.value)) < 200
+
+
+@pytest.mark.parametrize("url", ["gs://bucket/../x", "gs://bucket/a/..", "memory://a/b/../../c"])
+def test_a_url_may_not_lead_out_of_its_folder(url):
+    with pytest.raises(UserError, match=r"may not hold '\.\.'"):
+        as_path(url)
+    with pytest.raises(UserError, match=r"may not hold '\.\.'"):
+        as_path("gs://bucket/a") / "../b"
+
+
+def test_an_object_whose_name_leads_out_of_its_folder_is_refused(bucket):
+    folder = RemotePath("gs://bucket/run")
+    bucket.write("bucket/run/fine", b"x")
+    bucket.write("bucket/run/sub/../../../etc/passwd", b"x")
+    with pytest.raises(UserError, match=r"leads out of it: 'sub/\.\./"):
+        folder.sizes()
+    with pytest.raises(UserError, match="leads out of it"):
+        list(folder.rglob("*"))
+
+
+@pytest.mark.parametrize("place", ["zip://a/b", "reference://a/b", "github://a/b", "simplecache://a/b"])
+def test_whatever_a_service_raises_is_one_line(place):
+    with pytest.raises(UserError) as refused:
+        as_path(place).is_file()
+    assert "\n" not in str(refused.value)
+    assert len(str(refused.value)) < 300
+
+
+def test_the_home_directory_is_written_out(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert as_path("~/a") == local_path("~/a") == tmp_path / "a"
+    assert str(as_path("a/~b")) == "a/~b"
+    monkeypatch.setattr(os.path, "expanduser", lambda text: text)
+    with pytest.raises(UserError, match="no home directory is known"):
+        as_path("~/a")
+
+
+@pytest.mark.parametrize("text", ["", "a\0b"])
+def test_a_text_that_no_file_can_be_called_is_one_line(text):
+    for read in (as_path, local_path):
+        with pytest.raises(UserError, match="not a path"):
+            read(text)
+
+
+def test_an_unreadable_folder_is_not_passed_over(tmp_path, monkeypatch):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "b").write_bytes(b"xy")
+    (tmp_path / "a").write_bytes(b"x")
+    (tmp_path / "gone").symlink_to("nowhere")
+    assert list(file_sizes(tmp_path).items()) == [("a", 1), ("sub/b", 2)]
+    scandir = os.scandir
+
+    def refuse(place):
+        if str(place).endswith("sub"):
+            raise PermissionError(13, "Permission denied", str(place))
+        return scandir(place)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(UserError, match=r"sub: cannot be read \(Permission denied\)"):
+        file_sizes(tmp_path)

@@ -2,12 +2,14 @@
 
 import argparse
 import datetime
-import json
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mentallama_jax.errors import UserError
+from mentallama_jax.files import regular_file
+from mentallama_jax.foreign import parse_json
 from mentallama_jax.storage import expanded, local_path
 
 if TYPE_CHECKING:
@@ -112,16 +114,22 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _read_plan(path: str) -> dict[str, Any]:
-    try:
-        plan = json.loads(Path(path).read_text("utf-8"))[0]
-        lower, upper = plan["seconds"]["update"]
-        if not 0 < lower <= upper:
-            raise ValueError("no times")
-    except (ValueError, KeyError, IndexError, TypeError):
-        raise UserError(
-            f"{path}: not the output of `mentallama plan ... --json`, or of a job that does not fit"
-        ) from None
-    return dict(plan)
+    content = regular_file(Path(path)).read_bytes()
+    plans = None
+    with suppress(UserError):
+        plans = parse_json(content, path)
+    match plans:
+        case [
+            {
+                "seconds": {"update": [int() | float() as lower, int() | float() as upper]},
+                "topology": str(),
+                "devices": int(),
+                "mesh": dict(),
+            } as plan,
+            *_,
+        ] if 0 < lower <= upper:
+            return dict(plan)
+    raise UserError(f"{path}: not the output of `mentallama plan ... --json`, or of a job that does not fit")
 
 
 def _check_plan(plan: dict[str, Any], config: "RunConfig", micro_batches: int, path: str) -> None:
@@ -175,9 +183,9 @@ def _as_json(one: "Measurement") -> dict[str, Any]:
 
 
 def _show(results: "list[Measurement]", config: "RunConfig") -> None:
-    from rich.console import Console
     from rich.table import Table
 
+    from mentallama_jax.terminal import Console
     from mentallama_jax.training.preflight import size
 
     first = results[0]

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
@@ -17,11 +16,13 @@ from rich.text import Text
 from mentallama_jax.config import Style, TrainingSection
 from mentallama_jax.errors import UserError
 from mentallama_jax.files import write_json
+from mentallama_jax.foreign import one_line
 from mentallama_jax.formats.tokenizer import Tokenizer, load_tokenizer
 from mentallama_jax.imhi.check import CheckReport, NearCopyReport, PartReport, Row, check_records
 from mentallama_jax.imhi.lengths import Length, LengthReport, measure_length, summarise_lengths
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.imhi.survey import survey
+from mentallama_jax.terminal import Console
 from mentallama_jax.training.packing import PlanSettings, plan_epoch
 
 _SHOWN_ROWS = 10
@@ -56,7 +57,7 @@ def check(options: argparse.Namespace) -> int:
     tokenizer = _tokenizer(options.tokenizer) if options.tokenizer else None
     found = survey(options.sources, repair_mojibake=options.repair)
     for line in found.unreadable:
-        print(f"error: {line}", file=sys.stderr)
+        print(f"error: {one_line(line)}", file=sys.stderr)
     if found.records:
         report = check_records(found)
         facts: dict[str, Any] = report.as_json()
@@ -97,7 +98,7 @@ def _measure(
 
 def _with_progress(records: Sequence[Record]) -> Iterable[Record]:
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
         yield from progress.track(records, description="Measuring")
 

@@ -70,8 +70,6 @@ def add_parser(subparsers: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Score, print the tables, write the report."""
-    from rich.console import Console
-
     from mentallama_jax.errors import UserError
     from mentallama_jax.evaluation.bootstrap import Bootstrap
     from mentallama_jax.evaluation.comparison import compare
@@ -79,6 +77,7 @@ def run(options: argparse.Namespace) -> int:
     from mentallama_jax.evaluation.label_readers import AS_UPSTREAM, RULES
     from mentallama_jax.evaluation.reading import pool, read_predictions
     from mentallama_jax.evaluation.score_report import comparison_table, notes, score_table, write_report
+    from mentallama_jax.terminal import Console
 
     if options.resamples < 1 or options.seed < 0:
         raise UserError("--resamples must be 1 or more and --seed 0 or more")

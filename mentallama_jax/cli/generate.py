@@ -10,6 +10,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mentallama_jax.errors import UserError
+from mentallama_jax.foreign import printable
 from mentallama_jax.storage import expanded, local_path
 
 if TYPE_CHECKING:
@@ -188,7 +189,7 @@ def run(options: argparse.Namespace) -> int:
             progress.say(f"stopped; finished rows are in {options.out}, and the same command goes on from there")
             raise
     for row in predictions[: options.show]:
-        print(f"\n{row.id} (gold: {row.label or 'none'})\n{row.generated_text}\n")
+        print(printable(f"\n{row.id} (gold: {row.label or 'none'})\n{row.generated_text}\n"))
     print(_summary(options, predictions, progress))
     return 0
 
@@ -209,7 +210,7 @@ def _print_answers(records: "list[Record]", predictions: "Iterable[Prediction]")
         row = answers[record.id]
         cut = " (cut at --max-new-tokens)" if row.finish == "length" else ""
         cut += " (the post lost its end to fit)" if row.prompt_truncated else ""
-        print(f"\n{record.task.question.format(aspect=record.aspect)}\n{row.generated_text}{cut}")
+        print(printable(f"\n{record.task.question.format(aspect=record.aspect)}\n{row.generated_text}{cut}"))
     print(f"\n{_RESEARCH_ONLY}")
 
 

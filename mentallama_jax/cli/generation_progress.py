@@ -3,11 +3,11 @@
 import time
 from typing import TYPE_CHECKING, Self
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
     from mentallama_jax.imhi.predictions import Prediction
+from mentallama_jax.terminal import Console
 
 
 class GenerationProgress:

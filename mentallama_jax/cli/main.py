@@ -6,11 +6,15 @@ only when it runs, so that `--help` stays instant.
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
+from typing import Any, NoReturn
 
 from mentallama_jax import __version__
 from mentallama_jax.errors import UserError
+from mentallama_jax.foreign import one_line
 
 COMMANDS = ("data", "plan", "bench", "train", "generate", "evaluate", "export", "quickstart")
 
@@ -27,9 +31,16 @@ For research only: never for diagnosis, triage or decisions about a person.
 """
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(one_line(message))
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser with every subcommand."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="mentallama",
         description="Tune, sample, evaluate and export LLaMA-2-family models on the IMHI benchmark.",
         epilog=_EPILOG,
@@ -45,6 +56,9 @@ def build_parser() -> argparse.ArgumentParser:
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The options of a command line; `key=value` may stand anywhere after the config, which argparse alone refuses."""
     parser = build_parser()
+    for word in sys.argv[1:] if arguments is None else arguments:
+        if not _is_text(word):
+            parser.error(f"an argument is not UTF-8: {word!r}")
     options, rest = parser.parse_known_args(arguments)
     changes = [word for word in rest if "=" in word and not word.startswith("-")] if "overrides" in options else []
     if unknown := [word for word in rest if word not in changes]:
@@ -54,25 +68,63 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     return options
 
 
+def _is_text(word: str) -> bool:
+    try:
+        word.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in word
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit status (0 done, 1 found problems, 2 user error, 130 interrupted)."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a terminal that has no such letter shows its code
+            stream.reconfigure(errors="backslashreplace")
+    if sys.unraisablehook is sys.__unraisablehook__:
+        sys.unraisablehook = _without_loops_at_exit
     try:
         options = parse(arguments)
-        return int(options.run(options))
+        status = int(options.run(options))
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return status
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return _fail(error)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        sys.stderr.close()
+        _close_stdout()
         return 141
-    except OSError as error:
-        # No space left, a folder without permission, an unreadable disk: the message names the path.
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
-        return 2
+    except Exception as error:
+        from mentallama_jax.cli.surroundings import explain
+
+        reason = explain(error)
+        if reason is None:
+            raise
+        if isinstance(error, OSError) and not error.filename:
+            _close_stdout()  # it may be what cannot be written
+        return _fail(reason)
+
+
+def _fail(reason: object) -> int:
+    print(f"error: {one_line(reason)}", file=sys.stderr)
+    return 2
+
+
+def _close_stdout() -> None:
+    """Let nothing be flushed at exit that cannot be written: Python would complain, and change the status."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError, AttributeError):
+        return
+
+
+def _without_loops_at_exit(unraisable: Any) -> None:
+    """Report what Python cannot raise, but not the event loops of libraries that are torn down at exit."""
+    if not isinstance(unraisable.exc_value, RuntimeError) or "loop is closed" not in str(unraisable.exc_value):
+        sys.__unraisablehook__(unraisable)
 
 
 if __name__ == "__main__":

@@ -94,11 +94,10 @@ def add_parser(subparsers: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Plan; 0 where something fits, 1 where nothing does."""
-    from rich.console import Console
-
     from mentallama_jax.config import load_config
     from mentallama_jax.planning import answer_report, report
     from mentallama_jax.planning.topologies import parse_topology
+    from mentallama_jax.terminal import Console
 
     _check(options)
     console = Console(width=None if sys.stdout.isatty() else 130)
@@ -196,12 +195,12 @@ def _search(
     topologies: "list[Topology]",
     recipe: "Recipe",
 ) -> "list[Plan]":
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from mentallama_jax.planning.search import search
+    from mentallama_jax.terminal import Console
 
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}", markup=False))
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("", total=None)
         return search(

@@ -16,7 +16,7 @@ from mentallama_jax.errors import UserError
 from mentallama_jax.storage import local_path
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from mentallama_jax.terminal import Console
 
 _DESCRIPTION = """\
 See a LLaMA learn to answer with a label and an explanation: a toy model (real architecture, 0.7 million random
@@ -66,7 +66,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run every step for every seed, then score all seeds together; 0 if the toy has learned."""
-    from rich.console import Console
+    from mentallama_jax.terminal import Console
 
     if options.seeds < 1:
         raise UserError(f"--seeds {options.seeds}: give a number from 1")
@@ -81,7 +81,7 @@ def run(options: argparse.Namespace) -> int:
     runs = [folder / f"seed{seed}" for seed in range(options.seeds)]
     exports_agree = True
     for seed, run_dir in enumerate(runs):
-        console.print(f"\n[bold]Seed {seed}: train, generate, evaluate, export, and score the export again")
+        console.print(f"\nSeed {seed}: train, generate, evaluate, export, and score the export again", style="bold")
         again = run_dir / "export_again"
         if status := _run_all(_steps(run_dir, seed, options.overrides), console, quiet=seed > 0):
             return status
@@ -91,7 +91,7 @@ def run(options: argparse.Namespace) -> int:
             return status
         exports_agree &= _figures(run_dir) == _figures(again)
 
-    console.print("\n[bold]All seeds")
+    console.print("\nAll seeds", style="bold")
     status = _run(
         ["evaluate", *(str(run_dir / "predictions.jsonl") for run_dir in runs), "--out", str(folder)], console
     )
@@ -158,7 +158,8 @@ def _run(command: list[str], console: "Console", quiet: bool = False) -> int:
     """Show a command and run it; where it is to be quiet, an `evaluate` leaves its table to scores.json."""
     from mentallama_jax.cli.main import build_parser
 
-    console.print(f"[bold]$[/] mentallama {shlex.join(command)}", markup=True)
+    console.print("[bold]$[/]", end=" ", markup=True)
+    console.print(f"mentallama {shlex.join(command)}")
     options = build_parser().parse_args(command)
     with redirect_stdout(StringIO()) if quiet and command[0] == "evaluate" else nullcontext():
         return int(options.run(options))
@@ -191,7 +192,9 @@ def _show_answer(run_dir: Path, console: "Console") -> None:
 
     record = next(record for record in read_records(["sample:test"]).records if record.id == _SHOWN_ROW)
     answer = next(row for row in read_jsonl(run_dir / "predictions.jsonl") if row["id"] == _SHOWN_ROW)
-    console.print("\n[bold]One answer.[/] Toy output for research only; the post was written for this project.")
+    console.print(
+        "\n[bold]One answer.[/] Toy output for research only; the post was written for this project.", markup=True
+    )
     for name, text in (
         ("query", instruction_query(record)),
         ("gold", instruction_response(record)),
@@ -216,10 +219,11 @@ def _show_verdict(folder: Path, runs: list[Path], exports_agree: bool, console: 
         if learned
         else "[red]Not learned:[/] the lower end is not above"
     )
-    console.print(f"{verdict} the majority class.")
+    console.print(f"{verdict} the majority class.", markup=True)
     console.print(
         "Each export, read back, scores as its run did."
         if exports_agree
-        else "[red]An export, read back, does not score as its run did:[/] compare its export_again/scores.json."
+        else "[red]An export, read back, does not score as its run did:[/] compare its export_again/scores.json.",
+        markup=True,
     )
     return learned

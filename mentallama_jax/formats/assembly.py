@@ -8,13 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mentallama_jax.errors import UserError
+from mentallama_jax.foreign import printable
 from mentallama_jax.formats.names import EMBEDDING, HEAD, Parameter, foreign_shapes, model_parameters, name_problems
 from mentallama_jax.models.finite import unfit
 from mentallama_jax.models.llama import LlamaConfig, Params
+from mentallama_jax.terminal import Console
 
 
 class TensorFile(Protocol):
@@ -92,9 +93,9 @@ def check_names(file: TensorFile, config: LlamaConfig) -> None:
 def _progress(title: str, total: int) -> Iterator[Callable[[], None]]:
     """A bar on stderr, silent where that is no terminal, by the first process; the value is called once a tensor."""
     console = Console(stderr=True, quiet=jax.process_index() != 0)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
-        task = progress.add_task(title, total=total)
+        task = progress.add_task(printable(title), total=total)
         yield lambda: progress.advance(task)
 
 

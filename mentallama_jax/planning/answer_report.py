@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from mentallama_jax.planning.answering import AnswerPlan
 from mentallama_jax.planning.cost import HOP_SECONDS, StepTime
@@ -18,6 +18,7 @@ from mentallama_jax.planning.report import (
     rent_json,
     topology_json,
 )
+from mentallama_jax.terminal import Console
 from mentallama_jax.training.preflight import size
 
 RULE = (
@@ -140,7 +141,7 @@ def show(plan: AnswerPlan, console: Console) -> None:
     console.print(table)
     console.print(RULE, style="dim")
     for warning in warnings(plan):
-        console.print(f"warning: {warning}", style="yellow", markup=False)
+        console.print(f"warning: {warning}", style="yellow")
 
 
 def _add_speed(plan: AnswerPlan, table: Table, prefill: StepTime, token: StepTime) -> None:
@@ -162,7 +163,7 @@ def _add_speed(plan: AnswerPlan, table: Table, prefill: StepTime, token: StepTim
 def _add_part(table: Table, name: str, program: Program, flops: float, time: StepTime) -> None:
     table.add_section()
     table.add_row(
-        f"[italic]{name}[/]",
+        Text(name, style="italic"),
         f"{1e3 * time.lower:.2f} to {1e3 * time.upper:.2f} ms: compiled {1e3 * time.compiled:.2f}, kernels "
         f"{1e3 * time.kernels:.2f}, memory {1e3 * time.memory:.2f}, links {1e3 * time.links:.2f}, latency "
         f"{1e3 * time.latency:.2f}",

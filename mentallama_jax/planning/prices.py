@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from importlib import resources
 
-import yaml
-
 from mentallama_jax.planning.topologies import Topology
+from mentallama_jax.strict_yaml import parse_yaml
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,5 +49,6 @@ def chip_price(topology: Topology, given: float | None) -> Price:
     """The price that the user gives, or that of the shipped table."""
     if given is not None:
         return Price(given, "given")
-    table = yaml.safe_load((resources.files("mentallama_jax.planning") / "prices.yaml").read_text("utf-8"))
+    file = resources.files("mentallama_jax.planning") / "prices.yaml"
+    table = parse_yaml(file.read_bytes(), file)
     return Price(float(table["chip_hour"][topology.family]), f"list price of {table['as_of']}, check it")

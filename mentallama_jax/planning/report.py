@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from mentallama_jax.planning.compilation import Compiled
@@ -12,6 +11,7 @@ from mentallama_jax.planning.hlo import Program
 from mentallama_jax.planning.plan import Plan
 from mentallama_jax.planning.prices import Rent
 from mentallama_jax.planning.topologies import Topology
+from mentallama_jax.terminal import Console
 from mentallama_jax.training.preflight import size
 
 RULE = (
@@ -206,7 +206,7 @@ def show(plan: Plan, console: Console) -> None:
     console.print(table)
     console.print(RULE, style="dim")
     for warning in warnings(plan):
-        console.print(f"warning: {warning}", style="yellow", markup=False)
+        console.print(f"warning: {warning}", style="yellow")
 
 
 def add_memory(table: Table, compiled: Compiled, topology: Topology, fits: bool) -> None:
@@ -215,7 +215,7 @@ def add_memory(table: Table, compiled: Compiled, topology: Topology, fits: bool)
         "memory of a device",
         f"{size(compiled.memory)} of {size(topology.device_memory)}: arguments {size(compiled.arguments)}, "
         f"temporaries {size(compiled.temporaries)}, code {size(compiled.code)}"
-        + ("" if fits else f"\n[bold red]does not fit[/]: {compiled.problem}"),
+        + ("" if fits else f"\ndoes not fit: {compiled.problem}"),
     )
     for count, name in compiled.largest:
         table.add_row("", f"{size(count)}  {name}")

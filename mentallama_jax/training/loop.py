@@ -13,7 +13,6 @@ from typing import Any, Protocol
 
 import jax
 from jax.sharding import Mesh
-from rich.console import Console
 from rich.table import Table
 
 from mentallama_jax.config import RunConfig
@@ -24,6 +23,7 @@ from mentallama_jax.models.llama import LlamaConfig, Params, count_params
 from mentallama_jax.parallel.mesh import make_mesh, use_mesh
 from mentallama_jax.parallel.processes import barrier, strangers, writes_files
 from mentallama_jax.storage import AnyPath
+from mentallama_jax.terminal import Console
 from mentallama_jax.training.checkpoints import Checkpoints
 from mentallama_jax.training.data import Batch, TrainingData
 from mentallama_jax.training.disk import naming

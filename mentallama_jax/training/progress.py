@@ -8,9 +8,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
+from mentallama_jax.terminal import Console
 from mentallama_jax.training.disk import naming
 
 _WINDOW = 50

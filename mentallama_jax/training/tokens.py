@@ -11,7 +11,6 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mentallama_jax.chat import segments, template, worker
@@ -22,6 +21,7 @@ from mentallama_jax.imhi import gold, prompts, tasks
 from mentallama_jax.imhi.prompts import Encoded, PromptTokenizer
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.parallel.processes import writes_files
+from mentallama_jax.terminal import Console
 
 
 class FingerprintedTokenizer(PromptTokenizer, Protocol):
@@ -126,7 +126,7 @@ def _encode(
     tokens = array("i")
     examples = np.empty((len(records), 3), np.int32)
     console = Console(stderr=True, quiet=not writes_files())
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
         for number, record in enumerate(progress.track(records, description="Tokenising")):
             encoded = encode(record)

@@ -170,23 +170,15 @@ def lower_on(model: LlamaConfig, config: RunConfig, mesh: Any, micro_batches: in
         UserError: dimensions that do not divide along the mesh.
     """
     import jax
-    import numpy as np
-    from jax.sharding import NamedSharding, PartitionSpec
 
     from mentallama_jax.parallel.mesh import use_mesh
-    from mentallama_jax.parallel.rules import spec
-    from mentallama_jax.training.placement import abstract_state, check_batch
+    from mentallama_jax.training.mesh_placement import abstract_batch, abstract_state, check_batch
     from mentallama_jax.training.step import make_train_step
 
     check_batch(model, config, mesh)
     with use_mesh(mesh):
         state = abstract_state(model, config, TOTAL_STEPS, mesh)
-        rows = NamedSharding(mesh, PartitionSpec(None, *spec("batch", "length")))
-        shape = (micro_batches, config.training.micro_batch_rows, config.data.max_length)
-        names = ("tokens", "segment_ids", "positions", "loss_mask")
-        batch = {name: jax.ShapeDtypeStruct(shape, np.int32, sharding=rows) for name in names}
-        whole = NamedSharding(mesh, PartitionSpec())
-        batch["micro_batches"] = jax.ShapeDtypeStruct((), np.int32, sharding=whole)
+        batch = abstract_batch(config, mesh, micro_batches)
         shardings = jax.tree.map(lambda x: x.sharding, state)
         step: Any = make_train_step(model, config, TOTAL_STEPS, shardings)
         return step.lower(state, batch)

@@ -28,9 +28,9 @@ from mentallama_jax.training.checkpoints import Checkpoint, Checkpoints
 from mentallama_jax.training.data import Batch, TrainingData
 from mentallama_jax.training.examples import Examples, load_examples
 from mentallama_jax.training.interruption import StopRequest
+from mentallama_jax.training.mesh_placement import abstract_state, check_batch, held_rows, place_batch
 from mentallama_jax.training.metrics import MetricsLog, draw_loss_curve
 from mentallama_jax.training.packing import PlanSettings
-from mentallama_jax.training.placement import abstract_state, check_batch, held_rows, place_batch
 from mentallama_jax.training.preflight import check_disk, check_memory, estimate_memory
 from mentallama_jax.training.progress import Speed, TrainingProgress
 from mentallama_jax.training.run_directory import RunDirectory, SavableTokenizer

@@ -14,7 +14,7 @@ from mentallama_jax.models.presets import PRESETS
 from mentallama_jax.parallel import rules
 from mentallama_jax.parallel.mesh import AXES, make_mesh
 from mentallama_jax.parallel.rules import check_divides, spec
-from mentallama_jax.training.placement import check_batch
+from mentallama_jax.training.mesh_placement import check_batch
 
 GOLDEN = Path(__file__).with_name("golden_shardings.json")
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from mentallama_jax.formats.tokenizer import Tokenizer
     from mentallama_jax.generation.answers import Prediction
     from mentallama_jax.imhi.records import Record
-    from mentallama_jax.models.llama import LlamaConfig, Params
+    from mentallama_jax.models.llama import LlamaConfig
+    from mentallama_jax.models.module import Params
 
 STYLES = ("plain", "completion", "llama2-chat", "chatml")
 _SHOWN_PROBLEMS = 5

@@ -13,7 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.formats.names import EMBEDDING, HEAD, Parameter, foreign_shapes, model_parameters, name_problems
-from mentallama_jax.models.llama import LlamaConfig, Params
+from mentallama_jax.models.llama import LlamaConfig
+from mentallama_jax.models.module import Params
 
 
 class TensorFile(Protocol):

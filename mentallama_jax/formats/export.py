@@ -19,7 +19,8 @@ from mentallama_jax.formats.hf_config import write_config
 from mentallama_jax.formats.model_card import ModelCard, render_card
 from mentallama_jax.formats.names import Parameter, leaf, model_parameters
 from mentallama_jax.formats.tokenizer import Tokenizer
-from mentallama_jax.models.llama import LlamaConfig, Params, count_params
+from mentallama_jax.models.llama import LlamaConfig
+from mentallama_jax.models.module import Params, count_params
 
 ExportDtype = Literal["float32", "bfloat16", "float16"]
 _SPARE_BYTES = 64 * 2**20  # tokenizer, card and the file system's own bookkeeping

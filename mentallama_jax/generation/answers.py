@@ -27,7 +27,8 @@ from mentallama_jax.imhi.prompts import (
 )
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.imhi.tasks import TASKS
-from mentallama_jax.models.llama import LlamaConfig, Params
+from mentallama_jax.models.llama import LlamaConfig
+from mentallama_jax.models.module import Params
 
 Prediction = dict[str, Any]
 """A row of a predictions file, see `answer_batches` and `score_batches`."""

@@ -18,7 +18,7 @@ from mentallama_jax.errors import UserError
 from mentallama_jax.files import write_jsonl
 from mentallama_jax.generation.answers import Prediction
 from mentallama_jax.imhi.records import Record
-from mentallama_jax.models.llama import Params
+from mentallama_jax.models.module import Params
 
 MAY_DIFFER = ("model", "revision", "sources", "versions")
 """Keys of the signature that going on does not compare: what they name is compared by its fingerprint."""

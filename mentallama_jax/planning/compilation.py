@@ -21,7 +21,7 @@ from typing import Any
 from mentallama_jax.config import RunConfig, parse_config
 from mentallama_jax.errors import UserError
 from mentallama_jax.models.llama import LlamaConfig
-from mentallama_jax.models.rotary import RopeScaling
+from mentallama_jax.models.registry import model_config_from_json
 from mentallama_jax.planning.cache import Cache
 from mentallama_jax.planning.hlo import Program, read_phases, read_program
 from mentallama_jax.planning.topologies import Topology
@@ -123,7 +123,7 @@ def compile_job(job: Job) -> Compiled:
     if importlib.util.find_spec("libtpu") is None:
         raise UserError("the TPU compiler is not installed; it comes with: pip install 'mentallama-jax[tpu]'")
     environment = os.environ | COMPILER_ENVIRONMENT
-    values = {**asdict(job), "config": job.config.model_dump(mode="json")}
+    values = {**asdict(job), "model": job.model.to_json(), "config": job.config.model_dump(mode="json")}
     command = [sys.executable, "-m", "mentallama_jax.planning.compilation"]
     done = subprocess.run(
         command, input=json.dumps(values), capture_output=True, text=True, env=environment, check=False
@@ -242,18 +242,13 @@ def _bytes(number: str, unit: str) -> int:
     return int(float(number) * _UNITS[unit])
 
 
-def _model(values: dict[str, Any]) -> LlamaConfig:
-    scaling = values["rope_scaling"]
-    return LlamaConfig(**{**values, "rope_scaling": RopeScaling(**scaling) if scaling else None})
-
-
 def _main() -> None:
     values = json.load(sys.stdin)
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what the compiler prints is not an answer
     topology = Topology(**{**values["topology"], "shape": tuple(values["topology"]["shape"])})
     job = Job(
-        _model(values["model"]),
+        model_config_from_json(values["model"], "model"),
         parse_config(values["config"], "config"),
         topology,
         Answers(**work) if isinstance(work := values["work"], dict) else work,

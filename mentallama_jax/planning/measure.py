@@ -22,7 +22,8 @@ from mentallama_jax.generation.decode import generate
 from mentallama_jax.generation.placement import abstract_model, param_shardings, whole_batch
 from mentallama_jax.generation.sampling import Sampling, row_keys
 from mentallama_jax.host_memory import keep_freed_memory
-from mentallama_jax.models.llama import LlamaConfig, init_params
+from mentallama_jax.models.llama import LlamaConfig
+from mentallama_jax.models.module import init_params
 from mentallama_jax.parallel.mesh import make_mesh, use_mesh
 from mentallama_jax.planning.compilation import TOTAL_STEPS
 from mentallama_jax.planning.cost import decode_flops_per_token, model_flops_per_token, prefill_flops_per_token

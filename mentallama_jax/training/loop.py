@@ -20,7 +20,8 @@ from mentallama_jax.config import RunConfig
 from mentallama_jax.errors import UserError
 from mentallama_jax.files import write_json
 from mentallama_jax.host_memory import keep_freed_memory
-from mentallama_jax.models.llama import LlamaConfig, Params, count_params
+from mentallama_jax.models.llama import LlamaConfig
+from mentallama_jax.models.module import Params, count_params
 from mentallama_jax.parallel.mesh import make_mesh, use_mesh
 from mentallama_jax.parallel.processes import barrier, strangers, writes_files
 from mentallama_jax.storage import AnyPath

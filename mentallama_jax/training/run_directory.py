@@ -1,6 +1,5 @@
 """The folder of a run: what it is made of, who may write to it, and when it may be gone on with."""
 
-import dataclasses
 import fcntl
 import hashlib
 import importlib.metadata
@@ -20,8 +19,9 @@ import numpy as np
 from mentallama_jax.config import RunConfig, parse_config
 from mentallama_jax.errors import UserError
 from mentallama_jax.files import write_json
-from mentallama_jax.models.llama import LlamaConfig, Params, abstract_params
-from mentallama_jax.models.rotary import RopeScaling
+from mentallama_jax.models.llama import LlamaConfig
+from mentallama_jax.models.module import Params, abstract_params
+from mentallama_jax.models.registry import model_config_from_json
 from mentallama_jax.parallel.processes import writes_files
 from mentallama_jax.storage import AnyPath, RemotePath, as_path
 from mentallama_jax.training.bucket import BucketRun, fetch_files, staging_folder
@@ -173,12 +173,14 @@ class RunDirectory:
         Raises:
             UserError: the recipe, the model or the data differ; the message shows where.
         """
-        described = json.loads(json.dumps(dataclasses.asdict(model_config)))
+        described = model_config.to_json()
         if complete_checkpoints(self.checkpoints):
             # Parsed, so that a key that came with a newer version of the package has its default.
             before = parse_config(read_json(self.config), str(self.config))
             _refuse_changes(self.path, "another recipe", _plain(before), _plain(config), MAY_CHANGE)
-            _refuse_changes(self.path, "another model", read_json(self.model_config), described)
+            # Parsed, as runs of older versions do not state their model type.
+            trained = model_config_from_json(read_json(self.model_config), str(self.model_config)).to_json()
+            _refuse_changes(self.path, "another model", trained, described)
             _refuse_changes(self.path, "other data", read_json(self.data)["fingerprints"], data["fingerprints"])
         tokenizer.save(self.tokenizer)
         write_json(self.model_config, described)
@@ -235,7 +237,7 @@ def load_run(
     if not run.config.is_file():
         raise UserError(f"{run.path}: not a run directory (it has no config.json)")
     config = parse_config(read_json(run.config), str(run.config))
-    model_config = _model_config(read_json(run.model_config))
+    model_config = model_config_from_json(read_json(run.model_config), str(run.model_config))
     checkpoint = find_checkpoint(run.checkpoints, which, config.evaluation.metric)
     abstract = abstract_params(model_config, jnp.dtype(dtype or config.model.parameter_dtype))
     first = jax.sharding.SingleDeviceSharding(jax.devices()[0])
@@ -282,11 +284,6 @@ def _version(package: str) -> str:
         from mentallama_jax import __version__
 
         return __version__ if package == "mentallama-jax" else "absent"
-
-
-def _model_config(values: dict[str, Any]) -> LlamaConfig:
-    scaling = values["rope_scaling"]
-    return LlamaConfig(**values | {"rope_scaling": RopeScaling(**scaling) if scaling else None})
 
 
 def _refuse_changes(path: AnyPath, what: str, old: Any, new: Any, may_change: tuple[str, ...] = ()) -> None:

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import optax
 
 from mentallama_jax.config import RunConfig
-from mentallama_jax.models.llama import LlamaConfig, Params, bind, init_params
+from mentallama_jax.models.llama import LlamaConfig
+from mentallama_jax.models.module import Params, bind, init_params
 from mentallama_jax.training.loss import cross_entropy_sum, next_token_targets
 from mentallama_jax.training.optimizer import learning_rate_schedule, make_optimizer
 

@@ -14,8 +14,9 @@ from jax.extend.core import jaxprs_in_params
 from jax.sharding import AbstractDevice, AbstractMesh, AxisType, use_abstract_mesh
 
 from mentallama_jax.config import parse_config
-from mentallama_jax.models.attention import Places, attention, reference_attention
-from mentallama_jax.models.gpu_attention import cudnn_attention, reach, segment_attention
+from mentallama_jax.models.attention import Places, attention
+from mentallama_jax.models.attention.gpu import cudnn_attention, reach, segment_attention
+from mentallama_jax.models.attention.reference import reference_attention
 from mentallama_jax.models.presets import PRESETS
 from mentallama_jax.models.remat import rematerialised
 from mentallama_jax.parallel.mesh import AXES

@@ -17,14 +17,14 @@ import jax
 import numpy as np
 from jax._src.cudnn import fused_attention_stablehlo
 from mentallama_jax.config import parse_config
-from mentallama_jax.models import attention
+from mentallama_jax.models.attention import dispatch
 from mentallama_jax.models.presets import PRESETS
 from mentallama_jax.parallel.mesh import make_mesh, use_mesh
 from mentallama_jax.training.mesh_placement import abstract_batch, abstract_state
 from mentallama_jax.training.step import make_train_step
 
 fused_attention_stablehlo.cuda_versions = SimpleNamespace(cudnn_get_version=lambda: 91000)
-attention._platform = lambda: "gpu"
+dispatch._platform = lambda: "gpu"
 for sizes in json.loads(sys.argv[1]):
     config = parse_config({
         "model": {"source": "toy", "weights": "random", "remat": "attention"},

@@ -108,11 +108,11 @@ def test_an_update_is_the_same_on_every_mesh(meshes, tied, remat):
 
 AS_ON_GPUS = """
 from functools import partial
-from mentallama_jax.models import attention, gpu_attention
+from mentallama_jax.models.attention import dispatch, gpu
 from mentallama_jax.parallel.rules import current_mesh
 
-gpu_attention.segment_attention = partial(gpu_attention.segment_attention, interpret=True)
-attention._platform = lambda: "cpu" if current_mesh() is None else "gpu"
+gpu.segment_attention = partial(gpu.segment_attention, interpret=True)
+dispatch._platform = lambda: "cpu" if current_mesh() is None else "gpu"
 """
 
 

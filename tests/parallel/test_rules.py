@@ -9,7 +9,7 @@ from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 
 from mentallama_jax.config import parse_config
 from mentallama_jax.errors import UserError
-from mentallama_jax.models.llama import abstract_params, param_dimensions
+from mentallama_jax.models.module import abstract_params, param_dimensions
 from mentallama_jax.models.presets import PRESETS
 from mentallama_jax.parallel import rules
 from mentallama_jax.parallel.mesh import AXES, make_mesh

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mentallama_jax.models.llama import LlamaConfig, abstract_params, bind
+from mentallama_jax.models.llama import LlamaConfig
+from mentallama_jax.models.module import abstract_params, bind
 from mentallama_jax.training.batch_spec import PACKED_TOKENS
 from mentallama_jax.training.data import Batch, TrainingData, evaluation_batches
 from mentallama_jax.training.loss import cross_entropy_sum, next_token_targets

@@ -12,7 +12,7 @@ import pytest
 from jax.sharding import AbstractMesh, AxisType
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.models.llama import count_params
+from mentallama_jax.models.module import count_params
 from mentallama_jax.models.presets import PRESETS
 from mentallama_jax.parallel.mesh import AXES
 from mentallama_jax.training import preflight

@@ -102,11 +102,11 @@ def module_name(path: Path) -> str:
 
 
 SOURCES = {module_name(path): path.read_text("utf-8") for path in PACKAGE.rglob("*.py")}
-GROUND = {"errors", "files", "foreign", "storage", "terminal"}
+GROUND = {"errors", "files", "foreign", "hub", "storage", "terminal"}
 """What every room may import."""
 
 # What is still to be mended. An entry that is mended has to go, and none may come.
-KNOWN_CIRCLES = [{"formats.gguf_tokenizer", "formats.hub", "formats.tokenizer"}]
+KNOWN_CIRCLES: list[set[str]] = []
 KNOWN_REPEATED_NAMES = {
     "bucket",
     "cache",

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from mentallama_jax.formats.tokenizer import Tokenizer
     from mentallama_jax.imhi.predictions import Prediction
     from mentallama_jax.imhi.records import Record
-    from mentallama_jax.models.llama import LlamaConfig, Params
+    from mentallama_jax.models.llama import LlamaConfig
+    from mentallama_jax.models.module import Params
 
 STYLES = ("plain", "completion", "llama2-chat", "chatml", "chat")
 _SHOWN_PROBLEMS = 5

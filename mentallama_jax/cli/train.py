@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from mentallama_jax.config import RunConfig
     from mentallama_jax.formats.tokenizer import Tokenizer
     from mentallama_jax.imhi.records import Record
-    from mentallama_jax.models.llama import LlamaConfig, Params
+    from mentallama_jax.models.llama import LlamaConfig
+    from mentallama_jax.models.module import Params
     from mentallama_jax.training.interruption import StopRequest
     from mentallama_jax.training.loop import BaseModel, TrainResult
     from mentallama_jax.training.validation import LabelF1

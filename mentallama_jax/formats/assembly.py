@@ -14,7 +14,8 @@ from mentallama_jax.errors import UserError
 from mentallama_jax.foreign import printable
 from mentallama_jax.formats.names import EMBEDDING, HEAD, Parameter, foreign_shapes, model_parameters, name_problems
 from mentallama_jax.models.finite import unfit
-from mentallama_jax.models.llama import LlamaConfig, Params
+from mentallama_jax.models.llama import LlamaConfig
+from mentallama_jax.models.module import Params
 from mentallama_jax.terminal import Console
 
 

@@ -22,7 +22,8 @@ from mentallama_jax.formats.notices import notice
 from mentallama_jax.formats.proof import Chat, prove
 from mentallama_jax.formats.safetensors_writer import write_safetensors
 from mentallama_jax.formats.tokenizer import Tokenizer
-from mentallama_jax.models.llama import LlamaConfig, Params, count_params
+from mentallama_jax.models.llama import LlamaConfig
+from mentallama_jax.models.module import Params, count_params
 
 ExportDtype = Literal["float32", "bfloat16", "float16"]
 ReadTensor = Callable[[Parameter, int], np.ndarray[Any, Any]]

@@ -12,7 +12,8 @@ from mentallama_jax.formats.folder import file_size, read_object
 from mentallama_jax.formats.hf_config import read_config
 from mentallama_jax.formats.names import Parameter, shown_tensor
 from mentallama_jax.formats.safetensors_header import FLOATS, read_header
-from mentallama_jax.models.llama import LlamaConfig, count_params
+from mentallama_jax.models.llama import LlamaConfig
+from mentallama_jax.models.module import count_params
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"

@@ -10,7 +10,8 @@ from mentallama_jax.formats.assembly import TensorFile, assemble
 from mentallama_jax.formats.gguf import open_gguf, read_gguf_config
 from mentallama_jax.formats.hf import SafetensorsFile, read_hf_config
 from mentallama_jax.formats.hub import locate
-from mentallama_jax.models.llama import LlamaConfig, Params
+from mentallama_jax.models.llama import LlamaConfig
+from mentallama_jax.models.module import Params
 
 
 def load_model_config(source: str | Path, *, revision: str | None = None) -> LlamaConfig:

@@ -15,7 +15,8 @@ import jax
 import numpy as np
 
 from mentallama_jax.foreign import shown
-from mentallama_jax.models.llama import LlamaConfig, Params, abstract_params
+from mentallama_jax.models.llama import LlamaConfig
+from mentallama_jax.models.module import Params, abstract_params
 
 
 @dataclass(frozen=True, slots=True)

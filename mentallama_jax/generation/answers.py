@@ -31,7 +31,8 @@ from mentallama_jax.imhi.prompts import (
 )
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.imhi.tasks import TASKS
-from mentallama_jax.models.llama import LlamaConfig, Params
+from mentallama_jax.models.llama import LlamaConfig
+from mentallama_jax.models.module import Params
 
 
 class AnswerTokenizer(PromptTokenizer, Protocol):

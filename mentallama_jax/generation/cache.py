@@ -14,7 +14,9 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
 from mentallama_jax.models.attention import Places, attention
-from mentallama_jax.models.llama import DecoderLayer, LlamaConfig, Params, RMSNorm, bind
+from mentallama_jax.models.layers import RMSNorm
+from mentallama_jax.models.llama import DecoderLayer, LlamaConfig
+from mentallama_jax.models.module import Params, bind
 from mentallama_jax.models.rotary import rotary_tables
 from mentallama_jax.parallel.rules import constrain, current_mesh
 

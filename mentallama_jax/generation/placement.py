@@ -11,7 +11,8 @@ from mentallama_jax.errors import UserError
 from mentallama_jax.generation.cache import UnrolledLlama
 from mentallama_jax.generation.decode import generate
 from mentallama_jax.generation.sampling import Sampling, row_keys
-from mentallama_jax.models.llama import LlamaConfig, Params, abstract_params, bind, param_dimensions
+from mentallama_jax.models.llama import LlamaConfig
+from mentallama_jax.models.module import Params, abstract_params, bind, param_dimensions
 from mentallama_jax.parallel.rules import RULES, current_mesh, tree_shardings
 
 _END = 2

@@ -19,7 +19,7 @@ from mentallama_jax.files import write_jsonl
 from mentallama_jax.foreign import parse_json, reading, shown, shown_cell
 from mentallama_jax.imhi.predictions import Prediction, parse_prediction
 from mentallama_jax.imhi.records import Record
-from mentallama_jax.models.llama import Params
+from mentallama_jax.models.module import Params
 
 MAY_DIFFER = ("model", "revision", "sources", "versions")
 """Keys of the signature that going on does not compare: what they name is compared by its fingerprint."""

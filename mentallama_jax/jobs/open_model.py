@@ -11,7 +11,8 @@ from mentallama_jax.errors import UserError
 from mentallama_jax.formats.fingerprint import source_fingerprint
 from mentallama_jax.formats.load import load_model, load_model_config
 from mentallama_jax.formats.tokenizer import Tokenizer, load_tokenizer
-from mentallama_jax.models.llama import LlamaConfig, Params
+from mentallama_jax.models.llama import LlamaConfig
+from mentallama_jax.models.module import Params
 from mentallama_jax.storage import as_path
 from mentallama_jax.training.checkpoints import Which
 from mentallama_jax.training.manifest import contents_fingerprint

@@ -15,12 +15,14 @@ RULES: Mapping[str, tuple[str, ...]] = {
     "batch": ("data", "fsdp"),
     "length": ("sequence",),
     "heads": ("tensor",),
+    "traded_heads": ("tensor", "sequence"),
     "feed_forward": ("tensor",),
     "vocabulary": ("tensor",),
     "width": ("fsdp",),
     "layers": (),
 }
-"""`width` is the model width of a parameter; that of an activation is `None`, as its rows are cut along `fsdp`."""
+"""`width` is the model width of a parameter; that of an activation is `None`, as its rows are cut along `fsdp`.
+`traded_heads` are those of attention once it has traded cut tokens for cut heads."""
 
 Names = tuple[str | None, ...]
 

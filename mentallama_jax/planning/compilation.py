@@ -21,7 +21,7 @@ from typing import Any
 from mentallama_jax.config import RunConfig, parse_config
 from mentallama_jax.errors import UserError
 from mentallama_jax.models.llama import LlamaConfig
-from mentallama_jax.models.rotary import RopeScaling
+from mentallama_jax.models.registry import model_config_from_json
 from mentallama_jax.planning.cache import Cache
 from mentallama_jax.planning.hlo import Program, read_phases, read_program
 from mentallama_jax.planning.topologies import Topology
@@ -123,7 +123,7 @@ def compile_job(job: Job) -> Compiled:
     if importlib.util.find_spec("libtpu") is None:
         raise UserError("the TPU compiler is not installed; it comes with: pip install 'mentallama-jax[tpu]'")
     environment = os.environ | COMPILER_ENVIRONMENT
-    values = {**asdict(job), "config": job.config.model_dump(mode="json")}
+    values = {**asdict(job), "model": job.model.to_json(), "config": job.config.model_dump(mode="json")}
     command = [sys.executable, "-m", "mentallama_jax.planning.compilation"]
     done = subprocess.run(
         command, input=json.dumps(values), capture_output=True, text=True, env=environment, check=False
@@ -170,23 +170,15 @@ def lower_on(model: LlamaConfig, config: RunConfig, mesh: Any, micro_batches: in
         UserError: dimensions that do not divide along the mesh.
     """
     import jax
-    import numpy as np
-    from jax.sharding import NamedSharding, PartitionSpec
 
     from mentallama_jax.parallel.mesh import use_mesh
-    from mentallama_jax.parallel.rules import spec
-    from mentallama_jax.training.placement import abstract_state, check_batch
+    from mentallama_jax.training.mesh_placement import abstract_batch, abstract_state, check_batch
     from mentallama_jax.training.step import make_train_step
 
     check_batch(model, config, mesh)
     with use_mesh(mesh):
         state = abstract_state(model, config, TOTAL_STEPS, mesh)
-        rows = NamedSharding(mesh, PartitionSpec(None, *spec("batch", "length")))
-        shape = (micro_batches, config.training.micro_batch_rows, config.data.max_length)
-        names = ("tokens", "segment_ids", "positions", "loss_mask")
-        batch = {name: jax.ShapeDtypeStruct(shape, np.int32, sharding=rows) for name in names}
-        whole = NamedSharding(mesh, PartitionSpec())
-        batch["micro_batches"] = jax.ShapeDtypeStruct((), np.int32, sharding=whole)
+        batch = abstract_batch(config, mesh, micro_batches)
         shardings = jax.tree.map(lambda x: x.sharding, state)
         step: Any = make_train_step(model, config, TOTAL_STEPS, shardings)
         return step.lower(state, batch)
@@ -250,18 +242,13 @@ def _bytes(number: str, unit: str) -> int:
     return int(float(number) * _UNITS[unit])
 
 
-def _model(values: dict[str, Any]) -> LlamaConfig:
-    scaling = values["rope_scaling"]
-    return LlamaConfig(**{**values, "rope_scaling": RopeScaling(**scaling) if scaling else None})
-
-
 def _main() -> None:
     values = json.load(sys.stdin)
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what the compiler prints is not an answer
     topology = Topology(**{**values["topology"], "shape": tuple(values["topology"]["shape"])})
     job = Job(
-        _model(values["model"]),
+        model_config_from_json(values["model"], "model"),
         parse_config(values["config"], "config"),
         topology,
         Answers(**work) if isinstance(work := values["work"], dict) else work,

@@ -22,12 +22,13 @@ from mentallama_jax.generation.decode import generate
 from mentallama_jax.generation.placement import abstract_model, param_shardings, whole_batch
 from mentallama_jax.generation.sampling import Sampling, row_keys
 from mentallama_jax.host_memory import keep_freed_memory
-from mentallama_jax.models.llama import LlamaConfig, init_params
+from mentallama_jax.models.llama import LlamaConfig
+from mentallama_jax.models.module import init_params
 from mentallama_jax.parallel.mesh import make_mesh, use_mesh
 from mentallama_jax.planning.compilation import TOTAL_STEPS
 from mentallama_jax.planning.cost import decode_flops_per_token, model_flops_per_token, prefill_flops_per_token
 from mentallama_jax.planning.topologies import CHIPS
-from mentallama_jax.training.placement import abstract_state, check_batch, place_batch
+from mentallama_jax.training.mesh_placement import abstract_state, check_batch, place_batch
 from mentallama_jax.training.preflight import available_memory, check_memory, estimate_memory, size, tree_bytes
 from mentallama_jax.training.step import init_state, make_train_step
 

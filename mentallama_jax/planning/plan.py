@@ -16,7 +16,7 @@ from mentallama_jax.planning.hlo import Collective, Program
 from mentallama_jax.planning.prices import Price, Rent
 from mentallama_jax.planning.recipe import Recipe
 from mentallama_jax.planning.topologies import Topology
-from mentallama_jax.training.placement import abstract_state, check_batch
+from mentallama_jax.training.mesh_placement import abstract_state, check_batch
 from mentallama_jax.training.preflight import MemoryEstimate, estimate_memory, tree_bytes
 
 

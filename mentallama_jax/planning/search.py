@@ -18,7 +18,7 @@ from mentallama_jax.planning.plan import Plan, analytic_memory, make_plan, mesh_
 from mentallama_jax.planning.prices import chip_price
 from mentallama_jax.planning.recipe import Recipe
 from mentallama_jax.planning.topologies import Topology
-from mentallama_jax.training.placement import abstract_state, check_batch
+from mentallama_jax.training.mesh_placement import abstract_state, check_batch
 from mentallama_jax.training.preflight import available_memory, estimate_memory
 
 ROWS_A_DEVICE = (1, 2, 4, 8)

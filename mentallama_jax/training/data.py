@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mentallama_jax.errors import UserError
+from mentallama_jax.training.batch_spec import MICRO_BATCHES, PACKED_TOKENS
 from mentallama_jax.training.packing import PlanSettings, Update, pack_rows, plan_epoch
 from mentallama_jax.training.tokens import TokenStore
 
@@ -29,10 +30,8 @@ class Batch:
     """What one update, or one step of an evaluation, is computed from.
 
     Attributes:
-        arrays: the rows that this host holds. `tokens`, `segment_ids` (0 is padding, the examples of a row count
-            from 1), `positions` (from 0 in each segment) and `loss_mask` (1 on each token that is a target), int32
-            [micro-batches x held rows of a micro-batch, row length]; and `micro_batches`, an int32 scalar: how many
-            leading micro-batches hold examples, the same on all hosts.
+        arrays: the rows that this host holds, [micro-batches x held rows of a micro-batch, row length] each, see
+            `batch_spec.PACKED_TOKENS`; and `micro_batches`, the same on all hosts.
         step: number of the batch, from 0.
         epoch: from 0.
         examples: int64 [examples], their indices in the store, of all hosts.
@@ -200,14 +199,14 @@ def _computed_rows(update: Update, share: _Share) -> int:
 
 def _collate(store: TokenStore, update: Update, rows: int, share: _Share, step: int, epoch: int) -> Batch:
     """Lay an update out in `rows` rows and keep this host's."""
-    shape = (rows // share.micro_batch_rows * len(share.places), update.row_length)
-    arrays = {key: np.zeros(shape, np.int32) for key in ("tokens", "segment_ids", "positions", "loss_mask")}
+    held_rows = rows // share.micro_batch_rows * len(share.places)
+    arrays = PACKED_TOKENS.empty(held_rows, update.row_length)
     for row, examples in enumerate(update.rows):
         place = share.place(row)
         if place is not None:
             _fill_row({key: values[place] for key, values in arrays.items()}, store, examples)
     computed_rows = _computed_rows(update, share)
-    arrays["micro_batches"] = np.array(computed_rows // share.micro_batch_rows, np.int32)
+    arrays[MICRO_BATCHES] = np.array(computed_rows // share.micro_batch_rows, np.int32)
     real = int(store.lengths[update.examples].sum())
     return Batch(
         arrays=arrays,

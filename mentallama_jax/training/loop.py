@@ -19,7 +19,8 @@ from mentallama_jax.config import RunConfig
 from mentallama_jax.errors import UserError
 from mentallama_jax.files import write_json
 from mentallama_jax.host_memory import keep_freed_memory
-from mentallama_jax.models.llama import LlamaConfig, Params, count_params
+from mentallama_jax.models.llama import LlamaConfig
+from mentallama_jax.models.module import Params, count_params
 from mentallama_jax.parallel.mesh import make_mesh, use_mesh
 from mentallama_jax.parallel.processes import barrier, strangers, writes_files
 from mentallama_jax.storage import AnyPath
@@ -30,9 +31,9 @@ from mentallama_jax.training.disk import naming
 from mentallama_jax.training.examples import Examples, load_examples
 from mentallama_jax.training.interruption import StopRequest
 from mentallama_jax.training.manifest import Checkpoint
+from mentallama_jax.training.mesh_placement import abstract_state, check_batch, held_rows, place_batch
 from mentallama_jax.training.metrics import MetricsLog, draw_loss_curve
 from mentallama_jax.training.packing import PlanSettings
-from mentallama_jax.training.placement import abstract_state, check_batch, held_rows, place_batch
 from mentallama_jax.training.preflight import check_answers_fit, check_disk, check_memory, estimate_memory
 from mentallama_jax.training.progress import Speed, TrainingProgress
 from mentallama_jax.training.run_directory import RunDirectory, SavableTokenizer

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from mentallama_jax.config import OptimizerSection
-from mentallama_jax.models.llama import Params
+from mentallama_jax.models.module import Params
 
 
 def learning_rate_schedule(config: OptimizerSection, total_steps: int) -> optax.Schedule:

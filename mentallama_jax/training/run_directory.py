@@ -1,6 +1,5 @@
 """The folder of a run: what it is made of, who may write to it, and when a run may be resumed from it."""
 
-import dataclasses
 import hashlib
 import importlib.metadata
 import json
@@ -21,9 +20,9 @@ import numpy as np
 from mentallama_jax.config import RunConfig, parse_config
 from mentallama_jax.errors import UserError
 from mentallama_jax.files import write_json
-from mentallama_jax.foreign import reading
-from mentallama_jax.models.llama import LlamaConfig, Params, abstract_params
-from mentallama_jax.models.rotary import RopeScaling
+from mentallama_jax.models.llama import LlamaConfig
+from mentallama_jax.models.module import Params, abstract_params
+from mentallama_jax.models.registry import model_config_from_json
 from mentallama_jax.parallel.processes import any_says, writes_files
 from mentallama_jax.storage import AnyPath, RemotePath, as_path
 from mentallama_jax.training.bucket import BucketRun, fetch_files, staging_folder
@@ -222,7 +221,7 @@ class RunDirectory:
         Raises:
             UserError: the recipe, the model or the data differ; the message shows where.
         """
-        described = json.loads(json.dumps(dataclasses.asdict(model_config)))
+        described = model_config.to_json()
         rows, source = config.training.micro_batch_rows, None
         if complete_checkpoints(self.checkpoints):
             # Parsed, so that a key that came with a newer version of the package has its default.
@@ -233,7 +232,9 @@ class RunDirectory:
             if _is_same_source(before, config, source, fingerprint):
                 may_change += SAME_SOURCE
             _refuse_changes(self.path, "another recipe", _plain(before), _plain(config), may_change)
-            _refuse_changes(self.path, "another model", read_json(self.model_config), described)
+            # Parsed, as runs of older versions do not state their model type.
+            trained = model_config_from_json(read_json(self.model_config), str(self.model_config)).to_json()
+            _refuse_changes(self.path, "another model", trained, described)
             _refuse_changes(self.path, "other data", facts["fingerprints"], data["fingerprints"])
             rows = self.planned_micro_batch_rows(config)
         elif fingerprint is not None:
@@ -288,8 +289,7 @@ def open_run(run_dir: str | AnyPath, which: Which = "best") -> OpenedRun:
     if not run.config.is_file():
         raise UserError(f"{run.path}: not a run directory (it has no config.json)")
     config = parse_config(read_json(run.config), str(run.config))
-    with reading(run.model_config, "model config"):
-        model_config = _model_config(read_json(run.model_config))
+    model_config = model_config_from_json(read_json(run.model_config), str(run.model_config))
     checkpoint = find_checkpoint(run.checkpoints, which, config.evaluation.metric)
     return OpenedRun(model_config, run.tokenizer, config, checkpoint)
 
@@ -366,11 +366,6 @@ def _version(package: str) -> str:
         from mentallama_jax import __version__
 
         return __version__ if package == "mentallama-jax" else "absent"
-
-
-def _model_config(values: dict[str, Any]) -> LlamaConfig:
-    scaling = values["rope_scaling"]
-    return LlamaConfig(**values | {"rope_scaling": RopeScaling(**scaling) if scaling else None})
 
 
 def _is_same_source(

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import optax
 
 from mentallama_jax.config import RunConfig
-from mentallama_jax.models.llama import LlamaConfig, Params, bind, init_params
+from mentallama_jax.models.llama import LlamaConfig
+from mentallama_jax.models.module import Params, bind, init_params
 from mentallama_jax.training.loss import cross_entropy_sum, next_token_targets
 from mentallama_jax.training.optimizer import learning_rate_schedule, make_optimizer
 
@@ -16,7 +17,7 @@ TrainState = dict[str, Any]
 """{"params": nested dict, "opt_state": optax state, "step": int32 scalar, updates done}."""
 Batch = dict[str, jax.Array]
 """`tokens`, `segment_ids`, `positions`, `loss_mask` int32 [micro-batches, rows, T], and `micro_batches` int32 scalar:
-how many of the leading micro-batches hold examples. `training.placement` makes it from the arrays of a host."""
+how many of the leading micro-batches hold examples. `training.mesh_placement` makes it from the arrays of a host."""
 Metrics = dict[str, jax.Array]
 
 
@@ -86,8 +87,8 @@ def make_train_step(
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """The jitted update; the state handed in is donated.
 
-    `state_shardings` (see `training.placement`) keeps the new state where the old one was; on one device there is no
-    need for it. Call the step inside the `parallel.mesh.use_mesh` of those shardings.
+    `state_shardings` (see `training.mesh_placement`) keeps the new state where the old one was; on one device there is
+    no need for it. Call the step inside the `parallel.mesh.use_mesh` of those shardings.
 
     Metrics are fp32 scalars: `loss` (mean nats a target token), `target_tokens`, `grad_norm` (before
     clipping) and `learning_rate`.

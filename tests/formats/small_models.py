@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from mentallama_jax.formats.model_card import ModelCard
-from mentallama_jax.models.llama import LlamaConfig, Params, abstract_params
+from mentallama_jax.models.llama import LlamaConfig
+from mentallama_jax.models.module import Params, abstract_params
 
 SAMPLE_TOKENIZER = Path(__file__).resolve().parents[2] / "mentallama_jax" / "imhi" / "sample" / "tokenizer"
 

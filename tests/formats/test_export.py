@@ -20,7 +20,8 @@ from mentallama_jax.formats.hf import INDEX, SINGLE
 from mentallama_jax.formats.load import load_model, load_model_config
 from mentallama_jax.formats.names import foreign_shapes
 from mentallama_jax.formats.tokenizer import Tokenizer, load_tokenizer
-from mentallama_jax.models.llama import LlamaConfig, Params, abstract_params, count_params
+from mentallama_jax.models.llama import LlamaConfig
+from mentallama_jax.models.module import Params, abstract_params, count_params
 
 Tensors = dict[str, np.ndarray[Any, Any]]
 

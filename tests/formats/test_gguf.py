@@ -13,7 +13,8 @@ from mentallama_jax.formats.gguf import GgufFile, half_split
 from mentallama_jax.formats.load import load_model, load_model_config
 from mentallama_jax.formats.names import EMBEDDING, leaf, model_parameters
 from mentallama_jax.formats.tokenizer import Tokenizer, load_tokenizer
-from mentallama_jax.models.llama import LlamaConfig, Params
+from mentallama_jax.models.llama import LlamaConfig
+from mentallama_jax.models.module import Params
 from mentallama_jax.models.presets import PRESETS
 from mentallama_jax.models.rotary import RopeScaling
 

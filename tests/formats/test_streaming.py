@@ -47,7 +47,8 @@ from safetensors.numpy import save_file
 from mentallama_jax.formats.hf_config import write_config
 from mentallama_jax.formats.load import load_model
 from mentallama_jax.formats.names import foreign_shapes
-from mentallama_jax.models.llama import LlamaConfig, count_params
+from mentallama_jax.models.llama import LlamaConfig
+from mentallama_jax.models.module import count_params
 
 def status(key):
     return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith(key))

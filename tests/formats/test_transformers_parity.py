@@ -16,7 +16,8 @@ from mentallama_jax.formats.hf import SINGLE
 from mentallama_jax.formats.hub import locate
 from mentallama_jax.formats.load import load_model
 from mentallama_jax.formats.tokenizer import Tokenizer, load_tokenizer
-from mentallama_jax.models.llama import LlamaConfig, Params, forward
+from mentallama_jax.models.llama import LlamaConfig, forward
+from mentallama_jax.models.module import Params
 from mentallama_jax.models.rotary import RopeScaling
 
 torch = pytest.importorskip("torch", reason="the extra parity is not installed")

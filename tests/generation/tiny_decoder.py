@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mentallama_jax.models.llama import LlamaConfig, Params, abstract_params, forward
+from mentallama_jax.models.llama import LlamaConfig, forward
+from mentallama_jax.models.module import Params, abstract_params
 from mentallama_jax.models.rotary import RopeScaling
 
 VOCABULARY = 48

@@ -7,11 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mentallama_jax.models.attention import Places, attention, reference_attention
-from mentallama_jax.models.blockwise_attention import BLOCK, blockwise_attention
-from mentallama_jax.models.llama import bind, forward, init_params
+from mentallama_jax.models.attention import Places, attention
+from mentallama_jax.models.attention.cpu import BLOCK, blockwise_attention
+from mentallama_jax.models.attention.reference import reference_attention
+from mentallama_jax.models.attention.tpu import splash_attention
+from mentallama_jax.models.llama import forward
+from mentallama_jax.models.module import bind, init_params
 from mentallama_jax.models.presets import PRESETS
-from mentallama_jax.models.splash_attention import splash_attention
 
 TOY = PRESETS["toy"]
 
@@ -70,7 +72,7 @@ def test_blockwise_equals_reference_with_gradients(data):
     def compare(attend):
         return jax.jit(jax.value_and_grad(lambda q, k, v: jnp.sum(weight * attend(q, k, v)), (0, 1, 2)))(q, k, v)
 
-    ours = compare(lambda q, k, v: blockwise_attention(q, k, v, segments))
+    ours = compare(lambda q, k, v: blockwise_attention(q, k, v, where))
     theirs = compare(lambda q, k, v: reference_attention(q, k, v, where))
     np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-5, atol=1e-3)
     for one, other in zip(ours[1], theirs[1], strict=True):
@@ -81,7 +83,7 @@ def test_padding_outputs_zero_and_gradients_stay_finite():
     q, k, v, weight = random_heads(0, 1, BLOCK, 2, 1, 4)
     segments = jnp.zeros((1, BLOCK), jnp.int32)
     for attend in (
-        lambda q, k, v: blockwise_attention(q, k, v, segments),
+        lambda q, k, v: blockwise_attention(q, k, v, Places(segments, segments)),
         lambda q, k, v: attention(q[:, :7], k[:, :7], v[:, :7], Places(segments[:, :7], segments[:, :7])),
     ):
         assert not np.any(attend(q, k, v))
@@ -93,7 +95,7 @@ def test_padding_outputs_zero_and_gradients_stay_finite():
 def test_blockwise_refuses_other_lengths():
     q, k, v, _ = random_heads(0, 1, BLOCK + 1, 2, 1, 4)
     with pytest.raises(ValueError, match="whole blocks"):
-        blockwise_attention(q, k, v, jnp.ones((1, BLOCK + 1), jnp.int32))
+        blockwise_attention(q, k, v, Places(*(jnp.ones((1, BLOCK + 1), jnp.int32),) * 2))
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from mentallama_jax.formats.load import load_model
-from mentallama_jax.models.llama import bind, count_params, forward
+from mentallama_jax.models.llama import forward
+from mentallama_jax.models.module import bind, count_params
 from mentallama_jax.models.presets import PRESETS
 from mentallama_jax.training.loss import cross_entropy_sum
 

@@ -11,16 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax._src.cudnn import fused_attention_stablehlo
 from jax.extend.core import jaxprs_in_params
-from jax.sharding import AbstractDevice, AbstractMesh, AxisType, NamedSharding, PartitionSpec, use_abstract_mesh
+from jax.sharding import AbstractDevice, AbstractMesh, AxisType, use_abstract_mesh
 
 from mentallama_jax.config import parse_config
-from mentallama_jax.models.attention import Places, attention, reference_attention
-from mentallama_jax.models.gpu_attention import cudnn_attention, reach, segment_attention
+from mentallama_jax.models.attention import Places, attention
+from mentallama_jax.models.attention.gpu import cudnn_attention, reach, segment_attention
+from mentallama_jax.models.attention.reference import reference_attention
 from mentallama_jax.models.presets import PRESETS
 from mentallama_jax.models.remat import rematerialised
 from mentallama_jax.parallel.mesh import AXES
-from mentallama_jax.parallel.rules import spec
-from mentallama_jax.training.placement import abstract_state
+from mentallama_jax.training.mesh_placement import abstract_batch, abstract_state
 from mentallama_jax.training.step import make_eval_step, make_train_step
 
 CUDNN, TRITON = "__cudnn$fmhaSoftmax", "__gpu$xla.gpu.triton"
@@ -213,11 +213,7 @@ def toy_step(layout, mesh, *, train=True, remat="full"):
     config = parse_config(values, "test")
     with use_abstract_mesh(mesh):
         state = abstract_state(PRESETS["toy"], config, 10, mesh)
-        rows = NamedSharding(mesh, PartitionSpec(None, *spec("batch", "length")))
-        names = ("tokens", "segment_ids", "positions", "loss_mask")
-        batch = {name: jax.ShapeDtypeStruct((2, 4, 256), np.int32, sharding=rows) for name in names}
-        whole = NamedSharding(mesh, PartitionSpec())
-        batch["micro_batches"] = jax.ShapeDtypeStruct((), np.int32, sharding=whole)
+        batch = abstract_batch(config, mesh, 2)
         if not train:
             return make_eval_step(PRESETS["toy"], config).trace(state["params"], batch)
         shardings = jax.tree.map(lambda x: x.sharding, state)

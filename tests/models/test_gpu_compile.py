@@ -7,7 +7,7 @@ from jax._src.lib import triton as triton_dialect
 from jax._src.lib.mlir import ir
 from jax.sharding import AbstractDevice, AbstractMesh, AxisType, use_abstract_mesh
 
-from mentallama_jax.models.gpu_attention import segment_attention
+from mentallama_jax.models.attention.gpu import segment_attention
 
 SHARED_MEMORY = {80: 163 * 1024, 86: 99 * 1024, 90: 227 * 1024}
 """Bytes that a block of threads may share, by compute capability: A100; A10 and RTX 30; H100."""

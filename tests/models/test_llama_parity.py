@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from mentallama_jax.models.attention import Places, attention
-from mentallama_jax.models.llama import DecoderLayer, LlamaConfig, bind, forward, init_params
+from mentallama_jax.models.llama import DecoderLayer, LlamaConfig, forward
+from mentallama_jax.models.module import bind, init_params
 from mentallama_jax.models.rotary import RopeScaling, apply_rotary
 
 torch = pytest.importorskip("torch", reason="torch is not installed (extra `parity`)")

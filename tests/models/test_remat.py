@@ -7,7 +7,8 @@ import pytest
 from pydantic import ValidationError
 
 from mentallama_jax.config import ModelSection
-from mentallama_jax.models.llama import LlamaConfig, bind, init_params
+from mentallama_jax.models.llama import LlamaConfig
+from mentallama_jax.models.module import bind, init_params
 from mentallama_jax.models.remat import POLICIES, saved_tensors
 
 SHAPE = LlamaConfig(

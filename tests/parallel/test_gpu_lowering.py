@@ -16,17 +16,15 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 from jax._src.cudnn import fused_attention_stablehlo
-from jax.sharding import NamedSharding, PartitionSpec
 from mentallama_jax.config import parse_config
-from mentallama_jax.models import attention
+from mentallama_jax.models.attention import dispatch
 from mentallama_jax.models.presets import PRESETS
 from mentallama_jax.parallel.mesh import make_mesh, use_mesh
-from mentallama_jax.parallel.rules import spec
-from mentallama_jax.training.placement import abstract_state
+from mentallama_jax.training.mesh_placement import abstract_batch, abstract_state
 from mentallama_jax.training.step import make_train_step
 
 fused_attention_stablehlo.cuda_versions = SimpleNamespace(cudnn_get_version=lambda: 91000)
-attention._platform = lambda: "gpu"
+dispatch._platform = lambda: "gpu"
 for sizes in json.loads(sys.argv[1]):
     config = parse_config({
         "model": {"source": "toy", "weights": "random", "remat": "attention"},
@@ -36,11 +34,7 @@ for sizes in json.loads(sys.argv[1]):
     with use_mesh(mesh):
         state = abstract_state(PRESETS["toy"], config, 10, mesh)
         shardings = jax.tree.map(lambda x: x.sharding, state)
-        rows = NamedSharding(mesh, PartitionSpec(None, *spec("batch", "length")))
-        names = ("tokens", "segment_ids", "positions", "loss_mask")
-        batch = {name: jax.ShapeDtypeStruct((2, 4, 256), np.int32, sharding=rows) for name in names}
-        whole = NamedSharding(mesh, PartitionSpec())
-        batch["micro_batches"] = jax.ShapeDtypeStruct((), np.int32, sharding=whole)
+        batch = abstract_batch(config, mesh, 2)
         step = make_train_step(PRESETS["toy"], config, 10, shardings)
         text = step.trace(state, batch).lower(lowering_platforms=("cuda",)).as_text()
     counted = ("@__cudnn$fmhaSoftmax(", "@__cudnn$fmhaSoftmaxBackward(", "CustomSPMDPartitioning")

@@ -22,7 +22,8 @@ from mentallama_jax.config import parse_config
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.parallel.mesh import make_mesh, use_mesh
 from mentallama_jax.training import loss as loss_module
-from mentallama_jax.training.placement import abstract_state, place_batch
+from mentallama_jax.training.batch_spec import PACKED_TOKENS
+from mentallama_jax.training.mesh_placement import abstract_state, place_batch
 from mentallama_jax.training.step import init_state, make_eval_step, make_train_step
 
 loss_module.CHUNK_TOKENS = 96  # so that every device works through more than one chunk, the last one partly filled
@@ -32,7 +33,7 @@ model = LlamaConfig(vocab_size=64, hidden_size=32, intermediate_size=64, num_lay
                     max_positions=128)
 rows, length = 16, 128
 random = np.random.default_rng(0)
-arrays = {name: np.zeros((rows, length), np.int32) for name in ("tokens", "segment_ids", "positions", "loss_mask")}
+arrays = PACKED_TOKENS.empty(rows, length)
 for row in range(rows - 1):  # the last one is empty
     start = 0
     for segment in range(1, row % 4 + 2):
@@ -107,11 +108,11 @@ def test_an_update_is_the_same_on_every_mesh(meshes, tied, remat):
 
 AS_ON_GPUS = """
 from functools import partial
-from mentallama_jax.models import attention, gpu_attention
+from mentallama_jax.models.attention import dispatch, gpu
 from mentallama_jax.parallel.rules import current_mesh
 
-gpu_attention.segment_attention = partial(gpu_attention.segment_attention, interpret=True)
-attention._platform = lambda: "cpu" if current_mesh() is None else "gpu"
+gpu.segment_attention = partial(gpu.segment_attention, interpret=True)
+dispatch._platform = lambda: "cpu" if current_mesh() is None else "gpu"
 """
 
 

@@ -237,7 +237,7 @@ from mentallama_jax.config import MeshSection
 from mentallama_jax.parallel.mesh import make_mesh
 from mentallama_jax.parallel.processes import joined
 from mentallama_jax.training.data import TrainingData
-from mentallama_jax.training.placement import held_rows, place_batch
+from mentallama_jax.training.mesh_placement import held_rows, place_batch
 from test_data import make_store, plan_settings
 store, settings = make_store(), plan_settings("examples", "packed", micro_batch_rows=4)
 with joined(sys.argv[1], 2, int(sys.argv[2])):

@@ -9,12 +9,12 @@ from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 
 from mentallama_jax.config import parse_config
 from mentallama_jax.errors import UserError
-from mentallama_jax.models.llama import abstract_params, param_dimensions
+from mentallama_jax.models.module import abstract_params, param_dimensions
 from mentallama_jax.models.presets import PRESETS
 from mentallama_jax.parallel import rules
 from mentallama_jax.parallel.mesh import AXES, make_mesh
 from mentallama_jax.parallel.rules import check_divides, spec
-from mentallama_jax.training.placement import check_batch
+from mentallama_jax.training.mesh_placement import check_batch
 
 GOLDEN = Path(__file__).with_name("golden_shardings.json")
 

@@ -16,14 +16,11 @@ ROOT = Path(__file__).resolve().parents[2]
 COMPILE = """
 import json, sys
 import jax
-import numpy as np
 from jax.experimental import topologies
-from jax.sharding import NamedSharding, PartitionSpec
 from mentallama_jax.config import parse_config
 from mentallama_jax.models.presets import PRESETS
 from mentallama_jax.parallel.mesh import make_mesh, use_mesh
-from mentallama_jax.parallel.rules import spec
-from mentallama_jax.training.placement import abstract_state
+from mentallama_jax.training.mesh_placement import abstract_batch, abstract_state
 from mentallama_jax.training.step import make_train_step
 
 config = parse_config({
@@ -34,11 +31,7 @@ mesh = make_mesh(config.mesh, devices)
 with use_mesh(mesh):
     state = abstract_state(PRESETS["toy"], config, 10, mesh)
     shardings = jax.tree.map(lambda x: x.sharding, state)
-    rows = NamedSharding(mesh, PartitionSpec(None, *spec("batch", "length")))
-    names = ("tokens", "segment_ids", "positions", "loss_mask")
-    batch = {name: jax.ShapeDtypeStruct((2, 4, 256), np.int32, sharding=rows) for name in names}
-    whole = NamedSharding(mesh, PartitionSpec())
-    batch["micro_batches"] = jax.ShapeDtypeStruct((), np.int32, sharding=whole)
+    batch = abstract_batch(config, mesh, 2)
     compiled = make_train_step(PRESETS["toy"], config, 10, shardings).lower(state, batch).compile()
 text = compiled.as_text()
 print(json.dumps({"kernels": text.count("tpu_custom_call"), "scores": "256,256]" in text}))

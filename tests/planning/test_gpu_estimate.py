@@ -3,17 +3,15 @@
 import math
 
 import jax
-import numpy as np
 import pytest
 from jax.extend.core import jaxprs_in_params
-from jax.sharding import AbstractDevice, AbstractMesh, AxisType, NamedSharding, PartitionSpec, use_abstract_mesh
+from jax.sharding import AbstractDevice, AbstractMesh, AxisType, use_abstract_mesh
 
 from mentallama_jax.config import load_config
 from mentallama_jax.models.presets import PRESETS
-from mentallama_jax.parallel.rules import spec
 from mentallama_jax.planning.plan import estimate, mesh_sizes, with_whole_rows
 from mentallama_jax.planning.topologies import parse_topology
-from mentallama_jax.training.placement import abstract_state
+from mentallama_jax.training.mesh_placement import abstract_batch, abstract_state
 from mentallama_jax.training.step import make_train_step
 
 KERNELS = {"segment_attention_forward": 2, "segment_attention_queries": 3, "segment_attention_keys": 4}
@@ -51,11 +49,7 @@ def test_the_operations_planned_for_gpus_are_those_of_the_traced_step(remat):
     )
     with use_abstract_mesh(mesh):
         state = abstract_state(model, config, 10, mesh)
-        rows = NamedSharding(mesh, PartitionSpec(None, *spec("batch", "length")))
-        shape = (micro_batches, config.training.micro_batch_rows, config.data.max_length)
-        names = ("tokens", "segment_ids", "positions", "loss_mask")
-        batch = {name: jax.ShapeDtypeStruct(shape, np.int32, sharding=rows) for name in names}
-        batch["micro_batches"] = jax.ShapeDtypeStruct((), np.int32, sharding=NamedSharding(mesh, PartitionSpec()))
+        batch = abstract_batch(config, mesh, micro_batches)
         shardings = jax.tree.map(lambda x: x.sharding, state)
         traced = make_train_step(model, config, 10, shardings).trace(state, batch)
     counted = product_flops(traced.jaxpr.jaxpr, micro_batches) / topology.devices

@@ -12,7 +12,7 @@ from rich.console import Console
 from mentallama_jax.cli.main import main
 from mentallama_jax.config import parse_config
 from mentallama_jax.errors import UserError
-from mentallama_jax.models.llama import count_params
+from mentallama_jax.models.module import count_params
 from mentallama_jax.models.presets import PRESETS
 from mentallama_jax.planning import cost, plan, report, search
 from mentallama_jax.planning.cache import Cache

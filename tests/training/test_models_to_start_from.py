@@ -19,7 +19,7 @@ from mentallama_jax.formats.export import save_hf
 from mentallama_jax.formats.model_card import ModelCard
 from mentallama_jax.formats.tokenizer import Tokenizer, load_tokenizer
 from mentallama_jax.jobs.open_model import is_run, open_model
-from mentallama_jax.models.llama import init_params
+from mentallama_jax.models.module import init_params
 from mentallama_jax.models.presets import PRESETS
 from mentallama_jax.training.run_directory import load_run
 

@@ -6,17 +6,18 @@ from functools import partial
 from types import SimpleNamespace
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 import psutil
 import pytest
 from jax.sharding import AbstractMesh, AxisType
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.models.llama import count_params
+from mentallama_jax.models.module import count_params
 from mentallama_jax.models.presets import PRESETS
 from mentallama_jax.parallel.mesh import AXES
 from mentallama_jax.training import preflight
-from mentallama_jax.training.placement import abstract_state
+from mentallama_jax.training.batch_spec import MICRO_BATCHES, PACKED_TOKENS
+from mentallama_jax.training.mesh_placement import abstract_state
 from mentallama_jax.training.preflight import (
     MemoryEstimate,
     available_memory,
@@ -72,9 +73,8 @@ def test_accumulating_takes_a_second_copy_of_the_gradients(tmp_path, tiny_config
 def test_the_estimate_is_near_what_the_compiler_reserves(tmp_path, tiny_config, remat):
     config = tiny_config(tmp_path, model={"remat": remat}, data={"max_length": 256}, training={"micro_batch_rows": 8})
     shapes = jax.eval_shape(partial(init_state, PRESETS["toy"], config, 10))
-    rows = jax.ShapeDtypeStruct((1, 8, 256), jnp.int32)
-    batch = dict.fromkeys(("tokens", "segment_ids", "positions", "loss_mask"), rows)
-    batch["micro_batches"] = jax.ShapeDtypeStruct((), jnp.int32)
+    arrays = {name: value[None] for name, value in PACKED_TOKENS.empty(8, 256).items()}
+    batch = arrays | {MICRO_BATCHES: np.int32(1)}
     reserved = make_train_step(PRESETS["toy"], config, 10).lower(shapes, batch).compile().memory_analysis()
     need = estimate("toy", config, 8)
     assert need.params + need.moments == pytest.approx(reserved.argument_size_in_bytes, rel=0.02)

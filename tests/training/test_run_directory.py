@@ -16,6 +16,7 @@ import pytest
 from mentallama_jax.errors import UserError
 from mentallama_jax.formats.fingerprint import source_fingerprint
 from mentallama_jax.models.presets import PRESETS
+from mentallama_jax.models.registry import model_config_from_json
 from mentallama_jax.models.rotary import RopeScaling
 from mentallama_jax.training import disk, run_directory
 from mentallama_jax.training.run_directory import RunDirectory, data_fingerprint, load_run
@@ -279,7 +280,11 @@ def test_the_shape_of_a_model_with_scaled_positions_survives(tmp_path, tiny_conf
     scaling = RopeScaling("llama3", 8.0, 1.0, 4.0, 8192)
     model = dataclasses.replace(PRESETS["toy"], rope_scaling=scaling)
     prepare(run, tiny_config(run.path), model=model)
-    assert run_directory._model_config(json.loads(run.model_config.read_text())) == model
+    described = json.loads(run.model_config.read_text())
+    assert described["model_type"] == "llama"
+    assert model_config_from_json(described, "here") == model
+    del described["model_type"]  # as versions before there was a second type wrote it
+    assert model_config_from_json(described, "here") == model
 
 
 def test_load_run_elsewhere_says_what_is_missing(tmp_path):

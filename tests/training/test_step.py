@@ -12,9 +12,10 @@ from mentallama_jax.config import OptimizerSection, parse_config
 from mentallama_jax.models.llama import LlamaConfig, forward
 from mentallama_jax.parallel.mesh import make_mesh
 from mentallama_jax.training import loss as loss_module
+from mentallama_jax.training.batch_spec import PACKED_TOKENS
 from mentallama_jax.training.loss import cross_entropy_sum, next_token_targets
+from mentallama_jax.training.mesh_placement import place_batch
 from mentallama_jax.training.optimizer import decays, learning_rate_schedule
-from mentallama_jax.training.placement import place_batch
 from mentallama_jax.training.step import accumulated_gradients, init_state, make_eval_step, make_train_step
 
 MODEL = LlamaConfig(
@@ -50,7 +51,7 @@ def run_config(micro_batch_rows=ROWS, **optimizer):
 def batch():
     """Eight rows with one to three examples each, unequal numbers of target tokens, and padding."""
     random = np.random.default_rng(0)
-    arrays = {name: np.zeros((ROWS, LENGTH), np.int32) for name in ("tokens", "segment_ids", "positions", "loss_mask")}
+    arrays = PACKED_TOKENS.empty(ROWS, LENGTH)
     for row in range(ROWS):
         start = 0
         for segment in range(1, row % 3 + 2):

@@ -1,17 +1,20 @@
 """Where the state of training and its batches live on the mesh."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 from numpy.typing import NDArray
 
 from mentallama_jax.config import RunConfig
 from mentallama_jax.errors import UserError
-from mentallama_jax.models.llama import LlamaConfig, param_dimensions
-from mentallama_jax.parallel.rules import check_divides, spec, tree_shardings
+from mentallama_jax.models.llama import LlamaConfig
+from mentallama_jax.models.module import param_dimensions
+from mentallama_jax.parallel.rules import Names, check_divides, spec, tree_shardings
+from mentallama_jax.training.batch_spec import MICRO_BATCHES, PACKED_TOKENS, BatchSpec
 from mentallama_jax.training.step import Batch, TrainState, init_state
 
 
@@ -67,37 +70,69 @@ def held_rows(mesh: Mesh, rows: int) -> tuple[int, ...]:
     return tuple(sorted({row for index in places.values() if index for row in range(*index[0].indices(rows))}))
 
 
-def place_batch(arrays: dict[str, NDArray[np.int32]], micro_batch_rows: int, mesh: Mesh) -> Batch:
+def abstract_batch(
+    config: RunConfig, mesh: Mesh | AbstractMesh, micro_batches: int, spec_of_batch: BatchSpec = PACKED_TOKENS
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """The batch of an update as `jax.ShapeDtypeStruct` with shardings: what `place_batch` makes, without any memory.
+
+    Args:
+        config: says how many rows a micro-batch has, and how many tokens a row.
+        mesh: of devices, which need not be present.
+        micro_batches: of the update.
+        spec_of_batch: which arrays there are.
+    """
+    sizes = {"batch": config.training.micro_batch_rows, "length": config.data.max_length}
+    arrays = {
+        name: jax.ShapeDtypeStruct(
+            (micro_batches, *one.shape(sizes)), np.dtype(one.dtype), sharding=_sharding(mesh, one.dimensions)
+        )
+        for name, one in spec_of_batch.arrays.items()
+    }
+    count = jax.ShapeDtypeStruct((), np.int32, sharding=NamedSharding(mesh, PartitionSpec()))
+    return {**arrays, MICRO_BATCHES: count}
+
+
+def place_batch(
+    arrays: Mapping[str, NDArray[Any]], micro_batch_rows: int, mesh: Mesh, spec_of_batch: BatchSpec = PACKED_TOKENS
+) -> Batch:
     """Put the rows that a host holds onto its devices.
 
     Args:
-        arrays: int32 [micro-batches x `held_rows` of a micro-batch, T] each, and the scalar `micro_batches`.
+        arrays: those of `spec_of_batch`, [micro-batches x `held_rows` of a micro-batch, ...] each, and the scalar
+            `micro_batches`.
         micro_batch_rows: rows of a micro-batch over all hosts.
         mesh: over the devices of all hosts.
+        spec_of_batch: which arrays there are.
 
     Returns:
-        [micro-batches, micro_batch_rows, T] each, rows and tokens cut along the mesh; and `micro_batches`.
+        [micro-batches, micro_batch_rows, ...] each, rows and tokens cut along the mesh; and `micro_batches`.
 
     Raises:
-        ValueError: the rows are not whole micro-batches.
+        ValueError: the rows are not whole micro-batches, or the arrays are others than those of `spec_of_batch`.
     """
-    rows = NamedSharding(mesh, PartitionSpec(None, *spec("batch", "length")))
+    spec_of_batch.check(arrays)
     whole = NamedSharding(mesh, PartitionSpec())
     held = held_rows(mesh, micro_batch_rows)
 
-    def place(value: Any) -> jax.Array:
-        if np.ndim(value) == 0:
+    def place(name: str, value: Any) -> jax.Array:
+        if name == MICRO_BATCHES:
             return jax.make_array_from_callback((), whole, lambda _: value)
         if len(value) % len(held):
             raise ValueError(f"a batch of {len(value)} rows is not whole micro-batches of {len(held)}")
-        cut = value.reshape(-1, len(held), value.shape[-1])
+        cut = value.reshape(-1, len(held), *value.shape[1:])
 
-        def part(index: Any) -> NDArray[np.int32]:
+        def part(index: Any) -> NDArray[Any]:
             # The rows of a device are neighbours in the whole micro-batch, and so in what is held of it, ascending.
             start, stop, _ = index[1].indices(micro_batch_rows)
             first = held.index(start)
-            return cut[index[0], first : first + stop - start, index[2]]
+            return cut[index[0], first : first + stop - start, *index[2:]]
 
-        return jax.make_array_from_callback((len(cut), micro_batch_rows, cut.shape[2]), rows, part)
+        where = _sharding(mesh, spec_of_batch.arrays[name].dimensions)
+        return jax.make_array_from_callback((len(cut), micro_batch_rows, *cut.shape[2:]), where, part)
 
-    return {name: place(value) for name, value in arrays.items()}
+    return {name: place(name, value) for name, value in arrays.items()}
+
+
+def _sharding(mesh: Mesh | AbstractMesh, dimensions: Names) -> NamedSharding:
+    """Where an array of a batch lies: its micro-batches are whole, its other dimensions follow `parallel.rules`."""
+    return NamedSharding(mesh, PartitionSpec(None, *spec(*dimensions)))

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernels
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 
+from mentallama_jax.models.attention.forms import PLAIN, Form, require
 from mentallama_jax.models.remat import ATTENTION, KEY, QUERY, VALUE, kept_as
 
 LANES = 128
@@ -18,8 +19,19 @@ _BLOCKS = (512, 384, 256, LANES)
 """Tokens of a tile: the first of these that divides the length."""
 
 
+def supports(form: Form, q_BTNH: jax.Array) -> bool:
+    """Causal self-attention without a bias: the kernel is built around a causal mask."""
+    return form.is_plain
+
+
 def splash_attention(
-    q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, segment_ids_BT: jax.Array, *, interpret: bool = False
+    q_BTNH: jax.Array,
+    k_BTKH: jax.Array,
+    v_BTKH: jax.Array,
+    segment_ids_BT: jax.Array,
+    *,
+    form: Form = PLAIN,
+    interpret: bool = False,
 ) -> jax.Array:
     """Causal attention within segments over rows whose segments run left to right.
 
@@ -28,11 +40,16 @@ def splash_attention(
         k_BTKH: keys, rotated; N is a multiple of K.
         v_BTKH: values.
         segment_ids_BT: int32; 0 is padding, whose outputs are 0.
+        form: of the call.
         interpret: run the kernel step by step on any device, to test it.
 
     Returns:
         [B, T, N, H] in the dtype of `q_BTNH`; scores scaled by 1/sqrt(H), softmax in fp32.
+
+    Raises:
+        ValueError: a form that it does not support.
     """
+    require(supports(form, q_BTNH), "splash", form, q_BTNH, k_BTKH)
     T, N, H = q_BTNH.shape[1:]
     length, width = -(-T // LANES) * LANES, -(-H // LANES) * LANES
     attend = _kernel(length, N, interpret)

@@ -16,19 +16,31 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
+from mentallama_jax.models.attention.forms import MASKED, PLAIN, Form, require
 from mentallama_jax.models.remat import ATTENTION, kept_as
 
+UNPACKED = Form(unpacked=True)
 NARROWEST = 16
 """The least that a side of a Triton product may have."""
-_MASKED = -0.7 * float(jnp.finfo(jnp.float32).max)
-_LOWEST_PEAK = _MASKED / 2
+_LOWEST_PEAK = MASKED / 2
 """Far above a masked score and far below any other: what a masked score weighs next to it is exactly 0."""
 _LOG2_E = 1.4426950408889634
 """Scores are turned to base 2, for which GPUs have an instruction."""
 
 
+def supports(form: Form, q_BTNH: jax.Array) -> bool:
+    """Causal self-attention without a bias: the kernels visit no tile above the diagonal."""
+    return form.is_plain
+
+
 def segment_attention(
-    q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, segment_ids_BT: jax.Array, *, interpret: bool = False
+    q_BTNH: jax.Array,
+    k_BTKH: jax.Array,
+    v_BTKH: jax.Array,
+    segment_ids_BT: jax.Array,
+    *,
+    form: Form = PLAIN,
+    interpret: bool = False,
 ) -> jax.Array:
     """Causal attention within segments.
 
@@ -37,11 +49,16 @@ def segment_attention(
         k_BTKH: keys, rotated; N is a multiple of K.
         v_BTKH: values.
         segment_ids_BT: int32; 0 is padding, whose outputs are 0. The tokens of a segment stand in order.
+        form: of the call.
         interpret: run the kernels step by step on any device, to test them.
 
     Returns:
         [B, T, N, H] in the dtype of `q_BTNH`; scores scaled by 1/sqrt(H), softmax in fp32.
+
+    Raises:
+        ValueError: a form that it does not support.
     """
+    require(supports(form, q_BTNH), "segment", form, q_BTNH, k_BTKH)
     T, _, H = q_BTNH.shape[1:]
     width = max(NARROWEST, pl.next_power_of_2(H))
     # What a kernel shares fits into the 99 kB of small GPUs, and kernels of 16 bits spill next to no registers.
@@ -58,12 +75,18 @@ def cudnn_serves(q_BTNH: jax.Array) -> bool:
     return q_BTNH.dtype in (jnp.bfloat16, jnp.float16) and H % 8 == 0 and H <= 128
 
 
+def cudnn_supports(form: Form, q_BTNH: jax.Array) -> bool:
+    """Causal self-attention without a bias over rows of one segment, with heads that cuDNN serves."""
+    return form.is_plain and form.unpacked and cudnn_serves(q_BTNH)
+
+
 def cudnn_attention(
     q_BTNH: jax.Array,
     k_BTKH: jax.Array,
     v_BTKH: jax.Array,
     segment_ids_BT: jax.Array,
     *,
+    form: Form = UNPACKED,
     implementation: Literal["cudnn", "xla"] = "cudnn",
 ) -> jax.Array:
     """Causal attention over rows that hold one segment each, from their first token on, and padding behind it.
@@ -75,15 +98,17 @@ def cudnn_attention(
         k_BTKH: keys, rotated; N is a multiple of K.
         v_BTKH: values.
         segment_ids_BT: int32; 0 is padding, whose outputs are 0.
+        form: of the call.
         implementation: `xla` is jax's own stand-in for cuDNN, of the same arguments, to test without a GPU.
 
     Returns:
         [B, T, N, H] in the dtype of `q_BTNH`; scores scaled by 1/sqrt(H), softmax in fp32.
 
     Raises:
-        ValueError: heads that cuDNN does not serve.
+        ValueError: heads that cuDNN does not serve, or a form that it does not support.
         RuntimeError: there is no cuDNN.
     """
+    require(form.is_plain and form.unpacked, "cuDNN", form, q_BTNH, k_BTKH)
     if implementation == "cudnn" and not cudnn_serves(q_BTNH):
         raise ValueError(f"cuDNN attention takes no heads of {q_BTNH.dtype} with a width of {q_BTNH.shape[-1]}")
     real_BT11 = (segment_ids_BT != 0)[:, :, None, None]
@@ -139,7 +164,7 @@ def _scores(q_CH, k_CH, segments_ref, rows, keys, scale):  # type: ignore[no-unt
     q_places = rows.start + jnp.arange(rows.size, dtype=jnp.int32)[:, None]
     k_places = keys.start + jnp.arange(keys.size, dtype=jnp.int32)[None, :]
     visible = (q_segments == k_segments) & (k_segments != 0) & (k_places <= q_places)
-    return jnp.where(visible, _product(q_CH, k_CH.T) * scale, _MASKED)
+    return jnp.where(visible, _product(q_CH, k_CH.T) * scale, MASKED)
 
 
 def _forward_kernel(first_ref, segments_ref, q_ref, k_ref, v_ref, out_ref, log_sum_ref, *, scale):  # type: ignore[no-untyped-def]
@@ -231,7 +256,7 @@ def _specs(length: int, width: int, block: int, group: int) -> dict[str, pl.Bloc
 
 
 def _warps(q_BTNH: jax.Array) -> int:
-    """Of a kernel: as few as hold its tiles in registers."""
+    """The warps of a kernel: as few as hold its tiles in registers."""
     return 8 if q_BTNH.shape[-1] * q_BTNH.dtype.itemsize > 128 else 4
 
 

@@ -1,0 +1,88 @@
+"""What a batch is made of, said once: the arrays that an objective reads, their dtypes and their dimensions' names.
+
+The data fill these arrays, the placement cuts them along the mesh, the step reads them, and the planner compiles for
+them. Every array has the micro-batches in front, as one dimension more than is named here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+MICRO_BATCHES = "micro_batches"
+"""An int32 scalar beside the arrays: how many leading micro-batches hold examples. The others are not computed."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArraySpec:
+    """One array of a batch.
+
+    Attributes:
+        dimensions: names that `parallel.rules` knows, the first of them `batch`; `None` is a dimension that is not cut.
+        dtype: of its numbers.
+    """
+
+    dimensions: tuple[str | None, ...]
+    dtype: str = "int32"
+
+    def shape(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
+        """The shape of one micro-batch.
+
+        Args:
+            sizes: the size of each named dimension.
+
+        Raises:
+            ValueError: a dimension has no name or no size, so the specification must say more.
+        """
+        missing = [name for name in self.dimensions if name is None or name not in sizes]
+        if missing:
+            raise ValueError(f"dimension {missing[0]!r} of a batch has no size; there are: {', '.join(sizes)}")
+        return tuple(sizes[name] for name in self.dimensions if name is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSpec:
+    """All arrays of a batch by name."""
+
+    arrays: Mapping[str, ArraySpec]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the arrays, without `micro_batches`."""
+        return tuple(self.arrays)
+
+    def empty(self, rows: int, length: int) -> dict[str, NDArray[Any]]:
+        """Arrays of `rows` rows of `length` tokens in which nothing stands: all zeros."""
+        sizes = {"batch": rows, "length": length}
+        return {name: np.zeros(one.shape(sizes), one.dtype) for name, one in self.arrays.items()}
+
+    def check(self, given: Mapping[str, object]) -> None:
+        """Refuse a batch that lacks an array or has one too many; `micro_batches` may be left out.
+
+        Raises:
+            ValueError: names the arrays.
+        """
+        lacking = sorted(set(self.arrays) - set(given))
+        foreign = sorted(set(given) - set(self.arrays) - {MICRO_BATCHES})
+        if lacking or foreign:
+            wrong = "; ".join(
+                f"{word} {', '.join(names)}" for word, names in (("lacks", lacking), ("has also", foreign)) if names
+            )
+            raise ValueError(f"a batch of this objective holds {', '.join(self.arrays)}; this one {wrong}")
+
+
+PACKED_TOKENS = BatchSpec(
+    MappingProxyType(
+        {
+            "tokens": ArraySpec(("batch", "length")),
+            "segment_ids": ArraySpec(("batch", "length")),
+            "positions": ArraySpec(("batch", "length")),
+            "loss_mask": ArraySpec(("batch", "length")),
+        }
+    )
+)
+"""Packed rows of tokens. `segment_ids`: 0 is padding, the examples of a row count from 1. `positions`: from 0 in each
+segment. `loss_mask`: 1 on each token that is a target."""

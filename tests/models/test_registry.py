@@ -1,0 +1,53 @@
+"""Descriptions of models: their type, and one line for what cannot be read; trained and frozen parameters."""
+
+import re
+
+import jax
+import pytest
+
+from mentallama_jax.errors import UserError
+from mentallama_jax.models.module import abstract_params, count_params, merge_params, split_params
+from mentallama_jax.models.presets import PRESETS
+from mentallama_jax.models.registry import MODEL_CONFIGS, model_config_from_json
+
+TOY = PRESETS["toy"]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_description_is_read_back_as_it_was(preset):
+    config = PRESETS[preset]
+    assert model_config_from_json(config.to_json(), "here") == config
+    assert MODEL_CONFIGS[config.to_json()["model_type"]] is type(config)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model_type": "perceiver"}, "here: model_type 'perceiver' is unknown; there are: llama"),
+        ({"model_type": []}, "here: model_type [] is unknown"),
+        ({"num_layers": None}, "here: num_layers is None"),
+        ({"num_layers": True}, "here: num_layers is True"),
+        ({"rms_norm_eps": float("nan")}, "here: rms_norm_eps is nan"),
+        ({"rope_scaling": {"kind": "linear"}}, "here: rope_scaling: "),
+        ({"num_kv_heads": 3}, "here: num_heads 4 is not a multiple of num_kv_heads 3"),
+        ({"width": 3}, "here: 'width' is no key of a LLaMA model"),
+    ],
+)
+def test_a_wrong_description_is_one_line(change, message):
+    with pytest.raises(UserError, match=f"^{re.escape(message)}"):
+        model_config_from_json(TOY.to_json() | change, "here")
+    with pytest.raises(UserError, match=r"^here: 'vocab_size' is missing"):
+        model_config_from_json(
+            {name: 1 for name in TOY.to_json() if name != "vocab_size"} | {"model_type": "llama"}, "here"
+        )
+
+
+def test_parameters_are_split_and_merged():
+    params = abstract_params(TOY)
+    trained, frozen = split_params(params, lambda path: "query" in path)
+    counts = [sum(leaf.size for leaf in jax.tree.leaves(part)) for part in (trained, frozen)]
+    assert counts[0] == TOY.num_layers * TOY.hidden_size**2
+    assert sum(counts) == count_params(TOY)
+    assert merge_params(trained, frozen) == params
+    with pytest.raises(ValueError, match=r"layers\.attention\.query is trained and frozen at once"):
+        merge_params(trained, params)

@@ -11,7 +11,7 @@ from mentallama_jax.storage import expanded, local_path
 if TYPE_CHECKING:
     from mentallama_jax.imhi.mixture import Forbidden
     from mentallama_jax.imhi.records import Record
-    from mentallama_jax.imhi.tables import Problem
+    from mentallama_jax.imhi.table_rows import Problem
 
 STYLES = ("plain", "completion", "llama2-chat", "chatml", "chat")
 

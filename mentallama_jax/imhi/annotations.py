@@ -7,7 +7,8 @@ from typing import Any
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.foreign import parse_json, shown_cell
-from mentallama_jax.imhi.tables import Problem, Table, read_table, shown_columns
+from mentallama_jax.imhi.table_rows import Problem, Table, shown_columns
+from mentallama_jax.imhi.tables import read_table
 from mentallama_jax.imhi.tasks import TASKS
 
 CRITERIA = ("fluency", "completeness", "reliability", "overall")

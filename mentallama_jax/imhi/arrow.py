@@ -6,7 +6,7 @@ from typing import Any
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.foreign import reading
-from mentallama_jax.imhi.tables import Problem, Table, Unread, check_columns, plain_cell
+from mentallama_jax.imhi.table_rows import Problem, Table, Unread, check_columns, plain_cell
 from mentallama_jax.storage import AnyPath, RemotePath
 
 _BATCH_ROWS = 2048

@@ -18,7 +18,8 @@ from mentallama_jax.foreign import shown_cell
 from mentallama_jax.imhi.collect import ReadResult, collect, name_cell, row_id, word_cell
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.imhi.sources import SourceFile, split_named
-from mentallama_jax.imhi.tables import read_table, shown_columns
+from mentallama_jax.imhi.table_rows import shown_columns
+from mentallama_jax.imhi.tables import read_table
 from mentallama_jax.imhi.tasks import TASKS, Task, task_named
 from mentallama_jax.storage import AnyPath, as_path
 

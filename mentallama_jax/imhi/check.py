@@ -12,7 +12,7 @@ from mentallama_jax.imhi.near_copies import ALIKE, CONTAINED, near_copies_among
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.imhi.sources import SPLITS
 from mentallama_jax.imhi.survey import FileCount, Survey
-from mentallama_jax.imhi.tables import Problem
+from mentallama_jax.imhi.table_rows import Problem
 from mentallama_jax.imhi.tasks import TASKS
 
 

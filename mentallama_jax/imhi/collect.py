@@ -11,7 +11,7 @@ from mentallama_jax.foreign import shown_cell
 from mentallama_jax.imhi import cleaning
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.imhi.sources import SourceFile
-from mentallama_jax.imhi.tables import Problem, Table, Unread
+from mentallama_jax.imhi.table_rows import Problem, Table, Unread
 from mentallama_jax.imhi.tasks import Task
 from mentallama_jax.storage import AnyPath
 

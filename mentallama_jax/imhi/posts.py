@@ -10,7 +10,7 @@ from mentallama_jax.imhi.build import match_aspect, match_label
 from mentallama_jax.imhi.collect import ReadResult, collect, name_cell, row_id, word_cell
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.imhi.sources import SourceFile, find_files, split_named
-from mentallama_jax.imhi.tables import Table, shown_columns
+from mentallama_jax.imhi.table_rows import Table, shown_columns
 from mentallama_jax.imhi.tasks import Task, task_named
 from mentallama_jax.storage import AnyPath
 

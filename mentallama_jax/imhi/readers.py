@@ -20,7 +20,7 @@ from mentallama_jax.imhi.collect import ReadResult, RowReader, collect, name_cel
 from mentallama_jax.imhi.gold import read_gold
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.imhi.sources import SourceFile, find_files, split_named
-from mentallama_jax.imhi.tables import Problem, Table, shown_columns
+from mentallama_jax.imhi.table_rows import Problem, Table, shown_columns
 from mentallama_jax.imhi.tasks import TASKS, Task, task_named
 from mentallama_jax.storage import AnyPath, RemotePath
 

@@ -12,7 +12,8 @@ from typing import Any
 from mentallama_jax.errors import UserError
 from mentallama_jax.foreign import shown, shown_cell
 from mentallama_jax.imhi.hub import PREFIX, fetch_files, load_parts
-from mentallama_jax.imhi.tables import SUFFIXES, Table, read_table, table_of_rows
+from mentallama_jax.imhi.table_rows import Table, table_of_rows
+from mentallama_jax.imhi.tables import SUFFIXES, read_table
 from mentallama_jax.imhi.tasks import Task, task_named
 from mentallama_jax.storage import AnyPath, RemotePath, as_path, is_remote
 

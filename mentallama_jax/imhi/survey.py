@@ -10,7 +10,7 @@ from mentallama_jax.imhi.collect import ReadResult
 from mentallama_jax.imhi.readers import read_file
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.imhi.sources import SourceFile, find_files
-from mentallama_jax.imhi.tables import Problem
+from mentallama_jax.imhi.table_rows import Problem
 from mentallama_jax.storage import AnyPath
 
 _COMPLETION_FOLDERS = frozenset(("complete_data", "test_complete"))

@@ -17,13 +17,13 @@ from mentallama_jax.config import Style, TrainingSection
 from mentallama_jax.errors import UserError
 from mentallama_jax.files import write_json
 from mentallama_jax.foreign import one_line
-from mentallama_jax.formats.tokenizer import Tokenizer, load_tokenizer
-from mentallama_jax.imhi.check import CheckReport, NearCopyReport, PartReport, Row, check_records
-from mentallama_jax.imhi.lengths import Length, LengthReport, measure_length, summarise_lengths
+from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer, load_tokenizer
+from mentallama_jax.imhi.audit.check import CheckReport, NearCopyReport, PartReport, Row, check_records
+from mentallama_jax.imhi.audit.inventory import survey
+from mentallama_jax.imhi.audit.lengths import Length, LengthReport, measure_length, summarise_lengths
 from mentallama_jax.imhi.records import Record
-from mentallama_jax.imhi.survey import survey
 from mentallama_jax.terminal import Console
-from mentallama_jax.training.packing import PlanSettings, plan_epoch
+from mentallama_jax.training.data.packing import PlanSettings, plan_epoch
 
 _SHOWN_ROWS = 10
 _PIPE_WIDTH = 120

@@ -49,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"mentallama-jax {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for command in COMMANDS:
-        importlib.import_module(f"mentallama_jax.cli.{command}").add_parser(subparsers)
+        importlib.import_module(f"mentallama_jax.cli.{command}_command").add_parser(subparsers)
     return parser
 
 

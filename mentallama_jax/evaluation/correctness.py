@@ -27,9 +27,9 @@ from mentallama_jax.evaluation.f1 import (
 from mentallama_jax.evaluation.label_readers import AS_UPSTREAM, LabelReader, label_reader
 from mentallama_jax.evaluation.reading import Predictions
 from mentallama_jax.evaluation.schema import SCHEMA_VERSION
+from mentallama_jax.imhi.labels.upstream import read_as_upstream, upstream_crashes_on, upstream_leaves_out
 from mentallama_jax.imhi.predictions import Prediction
 from mentallama_jax.imhi.tasks import TASKS
-from mentallama_jax.imhi.upstream import read_as_upstream, upstream_crashes_on, upstream_leaves_out
 
 UNPARSED = "unparsed"
 

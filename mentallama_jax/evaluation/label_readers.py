@@ -8,8 +8,8 @@ returns a canonical label of the data set, or None where the output states none.
 from collections.abc import Callable, Mapping
 
 from mentallama_jax.imhi.labels import read_label
+from mentallama_jax.imhi.labels.upstream import upstream_label
 from mentallama_jax.imhi.tasks import Task
-from mentallama_jax.imhi.upstream import upstream_label
 
 LabelReader = Callable[[str, Task, str], str | None]
 

@@ -11,10 +11,10 @@ from typing import Any
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.foreign import parse_json, reading, shown, shown_cell
-from mentallama_jax.imhi.gold import read_gold
+from mentallama_jax.imhi.data_files.table_rows import Table, shown_columns
+from mentallama_jax.imhi.data_files.tables import read_table
+from mentallama_jax.imhi.labels.gold_response import read_gold
 from mentallama_jax.imhi.predictions import Prediction, aspect_at, parse_prediction, prediction_lines, task_at
-from mentallama_jax.imhi.table_rows import Table, shown_columns
-from mentallama_jax.imhi.tables import read_table
 from mentallama_jax.imhi.tasks import Task, task_named
 from mentallama_jax.storage import AnyPath
 

@@ -12,7 +12,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.foreign import printable
-from mentallama_jax.formats.names import EMBEDDING, HEAD, Parameter, foreign_shapes, model_parameters, name_problems
+from mentallama_jax.formats.architectures.parameter_names import (
+    EMBEDDING,
+    HEAD,
+    Parameter,
+    foreign_shapes,
+    model_parameters,
+    name_problems,
+)
 from mentallama_jax.models.finite import unfit
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.module import Params

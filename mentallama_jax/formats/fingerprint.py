@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-from mentallama_jax.formats.hub import locate
+from mentallama_jax.formats.locate import locate
 
 _SAMPLES = 16
 _SAMPLE_BYTES = 1 << 16

@@ -9,9 +9,9 @@ import numpy as np
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.foreign import shown
+from mentallama_jax.formats.architectures.parameter_names import HEAD, Parameter
 from mentallama_jax.formats.folder import file_size
 from mentallama_jax.formats.gguf_header import read_gguf_header
-from mentallama_jax.formats.names import HEAD, Parameter
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.rotary import RopeScaling
 

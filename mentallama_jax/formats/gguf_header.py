@@ -14,8 +14,8 @@ import numpy as np
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.foreign import shown
+from mentallama_jax.formats.architectures.parameter_names import shown_tensor
 from mentallama_jax.formats.folder import file_size
-from mentallama_jax.formats.names import shown_tensor
 
 _LONGEST_TEXT = 2**24
 _LONGEST_LIST = 2**22

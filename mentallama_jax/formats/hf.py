@@ -8,9 +8,9 @@ from safetensors import safe_open
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.foreign import reading, shown
+from mentallama_jax.formats.architectures.hf_config import read_config
+from mentallama_jax.formats.architectures.parameter_names import Parameter, shown_tensor
 from mentallama_jax.formats.folder import file_size, read_object
-from mentallama_jax.formats.hf_config import read_config
-from mentallama_jax.formats.names import Parameter, shown_tensor
 from mentallama_jax.formats.safetensors_header import FLOATS, read_header
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.module import count_params

@@ -9,7 +9,7 @@ from jax.sharding import Sharding
 from mentallama_jax.formats.assembly import TensorFile, assemble
 from mentallama_jax.formats.gguf import open_gguf, read_gguf_config
 from mentallama_jax.formats.hf import SafetensorsFile, read_hf_config
-from mentallama_jax.formats.hub import locate
+from mentallama_jax.formats.locate import locate
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.module import Params
 

@@ -10,7 +10,7 @@ from typing import Any
 from mentallama_jax.errors import UserError
 from mentallama_jax.foreign import shown
 from mentallama_jax.formats import proof_child
-from mentallama_jax.formats.tokenizer import Tokenizer
+from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer
 
 _SECONDS = 300
 # One text of every kind that tokenizers treat apart: cases, digits, blanks, accents, other scripts, emoji.

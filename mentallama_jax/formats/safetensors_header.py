@@ -7,8 +7,8 @@ from typing import Any
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.foreign import parse_json, reading
+from mentallama_jax.formats.architectures.parameter_names import shown_tensor
 from mentallama_jax.formats.folder import file_size
-from mentallama_jax.formats.names import shown_tensor
 
 FLOATS = ("F32", "F16", "BF16")
 _BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U8": 8, "BOOL": 8}

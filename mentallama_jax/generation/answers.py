@@ -13,9 +13,9 @@ from mentallama_jax.config import Style
 from mentallama_jax.errors import UserError
 from mentallama_jax.foreign import shown
 from mentallama_jax.generation.batching import batches_by_length, pad_left
-from mentallama_jax.generation.cache import unroll
+from mentallama_jax.generation.candidates import pad_candidates, score_candidates
 from mentallama_jax.generation.decode import generate
-from mentallama_jax.generation.labels import pad_candidates, score_candidates
+from mentallama_jax.generation.decoder import unroll
 from mentallama_jax.generation.placement import whole_batch
 from mentallama_jax.generation.sampling import Sampling, row_keys
 from mentallama_jax.imhi.predictions import LabelLogProbabilities, Prediction

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mentallama_jax.generation.cache import Cache, UnrolledLlama, extend, logits, prefill
+from mentallama_jax.generation.decoder import Cache, UnrolledLlama, extend, logits, prefill
 from mentallama_jax.generation.sampling import Sampling, next_tokens
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.parallel.rules import constrain

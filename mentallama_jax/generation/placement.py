@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.generation.cache import UnrolledLlama
 from mentallama_jax.generation.decode import generate
+from mentallama_jax.generation.decoder import UnrolledLlama
 from mentallama_jax.generation.sampling import Sampling, row_keys
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.module import Params, abstract_params, bind, param_dimensions

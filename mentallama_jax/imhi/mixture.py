@@ -99,7 +99,7 @@ class Forbidden:
 
 def forbidden_posts(tests: Iterable[Record], rows: Iterable[Record]) -> Forbidden:
     """The posts of `tests`, and those of `rows` that are copies of them in another spelling (see `near_copies`)."""
-    from mentallama_jax.imhi.near_copies import near_copies_of
+    from mentallama_jax.imhi.audit.near_copies import near_copies_of
 
     of_tests: dict[str, Record] = {}
     of_rows: dict[str, Record] = {}

@@ -11,7 +11,7 @@ from typing import Any
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.foreign import parse_json, reading, shown_cell
-from mentallama_jax.imhi.gold import REASONING
+from mentallama_jax.imhi.labels.gold_response import REASONING
 from mentallama_jax.imhi.tasks import TASKS, Task, task_named
 from mentallama_jax.storage import AnyPath
 

@@ -24,7 +24,7 @@ from mentallama_jax.chat.segments import Segment, SegmentTokenizer, encode_segme
 from mentallama_jax.chat.template import template_of
 from mentallama_jax.config import Style
 from mentallama_jax.errors import UserError
-from mentallama_jax.imhi.gold import REASONING
+from mentallama_jax.imhi.labels.gold_response import REASONING
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.imhi.tasks import Task
 

@@ -10,13 +10,13 @@ from mentallama_jax.config import RunConfig
 from mentallama_jax.errors import UserError
 from mentallama_jax.formats.fingerprint import source_fingerprint
 from mentallama_jax.formats.load import load_model, load_model_config
-from mentallama_jax.formats.tokenizer import Tokenizer, load_tokenizer
+from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.module import Params
 from mentallama_jax.storage import as_path
-from mentallama_jax.training.checkpoints import Which
-from mentallama_jax.training.manifest import contents_fingerprint
-from mentallama_jax.training.run_directory import load_run, open_run
+from mentallama_jax.training.run.checkpoints import Which
+from mentallama_jax.training.run.manifest import contents_fingerprint
+from mentallama_jax.training.run.run_directory import load_run, open_run
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from mentallama_jax.config import RunConfig, parse_config
 from mentallama_jax.errors import UserError
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.registry import model_config_from_json
-from mentallama_jax.planning.cache import Cache
+from mentallama_jax.planning.figures_cache import Cache
 from mentallama_jax.planning.hlo import Program, read_phases, read_program
 from mentallama_jax.planning.topologies import Topology
 

@@ -17,8 +17,8 @@ from jax.sharding import Mesh
 
 from mentallama_jax.config import RunConfig
 from mentallama_jax.errors import UserError
-from mentallama_jax.generation.cache import unroll
 from mentallama_jax.generation.decode import generate
+from mentallama_jax.generation.decoder import unroll
 from mentallama_jax.generation.placement import abstract_model, param_shardings, whole_batch
 from mentallama_jax.generation.sampling import Sampling, row_keys
 from mentallama_jax.host_memory import keep_freed_memory

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mentallama_jax.config import RunConfig
-from mentallama_jax.training.data import TrainingData
-from mentallama_jax.training.packing import PlanSettings
-from mentallama_jax.training.tokens import TokenStore
+from mentallama_jax.training.data.batches import TrainingData
+from mentallama_jax.training.data.packing import PlanSettings
+from mentallama_jax.training.data.tokens import TokenStore
 
 PADDED_LENGTH = 2096
 """Tokens of a row of the paper, one example in each: what packing is compared with."""

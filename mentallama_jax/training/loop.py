@@ -25,20 +25,20 @@ from mentallama_jax.parallel.mesh import make_mesh, use_mesh
 from mentallama_jax.parallel.processes import barrier, strangers, writes_files
 from mentallama_jax.storage import AnyPath
 from mentallama_jax.terminal import Console
-from mentallama_jax.training.checkpoints import Checkpoints
-from mentallama_jax.training.data import Batch, TrainingData
-from mentallama_jax.training.disk import naming
-from mentallama_jax.training.examples import Examples, load_examples
+from mentallama_jax.training.data.batches import Batch, TrainingData
+from mentallama_jax.training.data.examples import Examples, load_examples
+from mentallama_jax.training.data.packing import PlanSettings
+from mentallama_jax.training.data.tokens import FingerprintedTokenizer
 from mentallama_jax.training.interruption import StopRequest
-from mentallama_jax.training.manifest import Checkpoint
 from mentallama_jax.training.mesh_placement import abstract_state, check_batch, held_rows, place_batch
-from mentallama_jax.training.metrics import MetricsLog, draw_loss_curve
-from mentallama_jax.training.packing import PlanSettings
 from mentallama_jax.training.preflight import check_answers_fit, check_disk, check_memory, estimate_memory
 from mentallama_jax.training.progress import Speed, TrainingProgress
-from mentallama_jax.training.run_directory import RunDirectory, SavableTokenizer
+from mentallama_jax.training.run.checkpoints import Checkpoints
+from mentallama_jax.training.run.disk import naming
+from mentallama_jax.training.run.manifest import Checkpoint
+from mentallama_jax.training.run.metrics import MetricsLog, draw_loss_curve
+from mentallama_jax.training.run.run_directory import RunDirectory, SavableTokenizer
 from mentallama_jax.training.step import Metrics, TrainState, init_state, make_train_step
-from mentallama_jax.training.tokens import FingerprintedTokenizer
 from mentallama_jax.training.validation import LabelF1, Validation
 
 

@@ -14,7 +14,7 @@ from mentallama_jax.errors import UserError
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.module import param_dimensions
 from mentallama_jax.parallel.rules import Names, check_divides, spec, tree_shardings
-from mentallama_jax.training.batch_spec import MICRO_BATCHES, PACKED_TOKENS, BatchSpec
+from mentallama_jax.training.data.batch_spec import MICRO_BATCHES, PACKED_TOKENS, BatchSpec
 from mentallama_jax.training.step import Batch, TrainState, init_state
 
 

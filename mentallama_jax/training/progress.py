@@ -11,7 +11,7 @@ from typing import Self
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from mentallama_jax.terminal import Console
-from mentallama_jax.training.disk import naming
+from mentallama_jax.training.run.disk import naming
 
 _WINDOW = 50
 """Updates over which speed is averaged."""

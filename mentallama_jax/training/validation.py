@@ -11,8 +11,8 @@ from mentallama_jax.errors import UserError
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.module import Params
-from mentallama_jax.training.data import Batch, evaluation_batches
-from mentallama_jax.training.examples import Examples
+from mentallama_jax.training.data.batches import Batch, evaluation_batches
+from mentallama_jax.training.data.examples import Examples
 from mentallama_jax.training.interruption import StopRequest
 from mentallama_jax.training.mesh_placement import held_rows, place_batch
 from mentallama_jax.training.step import make_eval_step

@@ -12,11 +12,11 @@ import time
 
 import numpy as np
 
-from mentallama_jax.formats.tokenizer import load_tokenizer
-from mentallama_jax.imhi.readers import read_records
-from mentallama_jax.training.data import TrainingData
-from mentallama_jax.training.packing import PlanSettings
-from mentallama_jax.training.tokens import TokenStore, tokenize
+from mentallama_jax.formats.tokenizers.tokenizer import load_tokenizer
+from mentallama_jax.imhi.data_files.readers import read_records
+from mentallama_jax.training.data.batches import TrainingData
+from mentallama_jax.training.data.packing import PlanSettings
+from mentallama_jax.training.data.tokens import TokenStore, tokenize
 
 
 def main() -> None:

@@ -26,8 +26,8 @@ from transformers import LlamaConfig as TorchConfig  # noqa: E402
 from transformers import LlamaForCausalLM  # noqa: E402
 
 from mentallama_jax.formats.load import load_model  # noqa: E402
-from mentallama_jax.generation.cache import unroll  # noqa: E402
 from mentallama_jax.generation.decode import generate  # noqa: E402
+from mentallama_jax.generation.decoder import unroll  # noqa: E402
 from mentallama_jax.generation.sampling import Sampling, row_keys  # noqa: E402
 from mentallama_jax.models.module import count_params  # noqa: E402
 from mentallama_jax.models.presets import PRESETS  # noqa: E402

@@ -10,11 +10,11 @@ from typing import Any, get_args
 import pytest
 
 from mentallama_jax.cli import main as command_line
-from mentallama_jax.cli.data import STYLES
+from mentallama_jax.cli.data_command import STYLES
 from mentallama_jax.config import Style
-from mentallama_jax.imhi.readers import read_records
+from mentallama_jax.imhi.data_files.readers import read_records
+from mentallama_jax.imhi.data_files.writers import write_records
 from mentallama_jax.imhi.records import Record
-from mentallama_jax.imhi.writers import write_records
 
 SAMPLE_ROWS = len(read_records(["sample"]).records)
 
@@ -132,9 +132,9 @@ def test_repairing_first_shows_what_is_left(data: Data, tmp_path: Path) -> None:
 
 def test_lengths_and_padding_are_those_of_training(data: Data, tmp_path: Path) -> None:
     from mentallama_jax.cli.data_check import _tokenizer
-    from mentallama_jax.training.data import TrainingData
-    from mentallama_jax.training.packing import PlanSettings
-    from mentallama_jax.training.tokens import tokenize
+    from mentallama_jax.training.data.batches import TrainingData
+    from mentallama_jax.training.data.packing import PlanSettings
+    from mentallama_jax.training.data.tokens import tokenize
 
     arguments = ("--tokenizer", "sample", "--style", "llama2-chat", "--max-length", "256")
     assert data("check", "sample:train", *arguments, "--json", tmp_path / "report.json") == 0

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from mentallama_jax.cli.main import build_parser
 from mentallama_jax.config import RunConfig, parse_config
 from mentallama_jax.errors import UserError
-from mentallama_jax.imhi.readers import read_records
+from mentallama_jax.imhi.data_files.readers import read_records
 from mentallama_jax.storage import as_path, local_path
 
 NO_PLACES = {

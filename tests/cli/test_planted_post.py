@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from mentallama_jax.cli.main import main
-from mentallama_jax.imhi.annotations import read_annotations
-from mentallama_jax.imhi.readers import read_records
+from mentallama_jax.imhi.data_files.annotations import read_annotations
+from mentallama_jax.imhi.data_files.readers import read_records
 from mentallama_jax.imhi.tasks import TASKS
 
 PLANTED = "some nights the zebra lantern on our stairs is all that keeps me from leaving: 7"
@@ -165,8 +165,8 @@ def test_what_a_run_records_of_its_data(suffix: str, tmp_path: Path) -> None:
 
     from mentallama_jax.config import parse_config
     from mentallama_jax.errors import UserError
-    from mentallama_jax.formats.tokenizer import load_tokenizer
-    from mentallama_jax.training.examples import load_examples
+    from mentallama_jax.formats.tokenizers.tokenizer import load_tokenizer
+    from mentallama_jax.training.data.examples import load_examples
 
     tokenizer = load_tokenizer(Path(str(resources.files("mentallama_jax.imhi"))) / "sample" / "tokenizer")
     recorded: list[str] = []

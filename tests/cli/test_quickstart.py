@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mentallama_jax.cli import quickstart
+from mentallama_jax.cli import quickstart_command as quickstart
 from mentallama_jax.cli.main import main
 from mentallama_jax.config import load_config
 from mentallama_jax.files import read_jsonl, write_json

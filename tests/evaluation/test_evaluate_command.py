@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from mentallama_jax.cli import evaluate
+from mentallama_jax.cli import evaluate_command as evaluate
 from mentallama_jax.errors import UserError
 from mentallama_jax.imhi.tasks import TASKS
 

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from mentallama_jax.cli import evaluate as command
+from mentallama_jax.cli import evaluate_command as command
 from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.bootstrap import Bootstrap
 from mentallama_jax.evaluation.correctness import evaluate

@@ -10,9 +10,9 @@ from collections import Counter
 from mentallama_jax.evaluation.bootstrap import Bootstrap
 from mentallama_jax.evaluation.correctness import evaluate
 from mentallama_jax.evaluation.reading import Predictions
+from mentallama_jax.imhi.data_files.readers import read_records
 from mentallama_jax.imhi.labels import read_label
 from mentallama_jax.imhi.predictions import Prediction
-from mentallama_jax.imhi.readers import read_records
 from mentallama_jax.imhi.tasks import TASKS
 
 DREADDIT_BY_HAND = {

@@ -4,8 +4,8 @@ import pytest
 from small_models import SAMPLE_TOKENIZER
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.formats.hub import locate
-from mentallama_jax.formats.tokenizer import Tokenizer, load_tokenizer
+from mentallama_jax.formats.locate import locate
+from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer, load_tokenizer
 
 
 @pytest.fixture(scope="session")

@@ -10,8 +10,8 @@ import pytest
 from small_models import CARD, TINY, random_params
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.formats.export import save_hf
-from mentallama_jax.formats.tokenizer import Tokenizer, load_tokenizer
+from mentallama_jax.formats.hf_folder import save_hf
+from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from mentallama_jax.generation.answers import Settings, answer_records
 from mentallama_jax.imhi.prompts import encode_prompt, stop_ids
 from mentallama_jax.imhi.records import Record

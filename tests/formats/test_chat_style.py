@@ -12,9 +12,9 @@ from small_models import CARD, TINY, random_params
 
 from mentallama_jax.config import Style
 from mentallama_jax.errors import UserError
-from mentallama_jax.formats.export import save_hf
+from mentallama_jax.formats.hf_folder import save_hf
 from mentallama_jax.formats.proof import Chat
-from mentallama_jax.formats.tokenizer import Tokenizer, load_tokenizer
+from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from mentallama_jax.imhi.prompts import (
     encode_answer,
     encode_example,

@@ -11,9 +11,9 @@ import pytest
 from small_models import CARD, TINY, random_params
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.formats.export import save_hf
+from mentallama_jax.formats.hf_folder import save_hf
 from mentallama_jax.formats.load import load_model
-from mentallama_jax.formats.tokenizer import Tokenizer
+from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer
 from mentallama_jax.models.llama import forward
 
 torch = pytest.importorskip("torch", reason="the extra parity is not installed")

@@ -14,12 +14,12 @@ from safetensors.numpy import load_file, save_file
 from small_models import CARD, TINY, TINY_TIED, random_params
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.formats import export
-from mentallama_jax.formats.export import save_hf
+from mentallama_jax.formats import hf_folder as export
+from mentallama_jax.formats.architectures.parameter_names import foreign_shapes
 from mentallama_jax.formats.hf import INDEX, SINGLE
+from mentallama_jax.formats.hf_folder import save_hf
 from mentallama_jax.formats.load import load_model, load_model_config
-from mentallama_jax.formats.names import foreign_shapes
-from mentallama_jax.formats.tokenizer import Tokenizer, load_tokenizer
+from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.module import Params, abstract_params, count_params
 

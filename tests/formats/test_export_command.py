@@ -10,12 +10,12 @@ from small_models import CARD, TINY, random_params
 
 from mentallama_jax.cli.main import main
 from mentallama_jax.config import parse_config
-from mentallama_jax.formats.export import save_hf
 from mentallama_jax.formats.hf import SINGLE
+from mentallama_jax.formats.hf_folder import save_hf
 from mentallama_jax.formats.load import load_model
-from mentallama_jax.formats.tokenizer import Tokenizer, load_tokenizer
-from mentallama_jax.training.checkpoints import Checkpoints
-from mentallama_jax.training.run_directory import RunDirectory
+from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer, load_tokenizer
+from mentallama_jax.training.run.checkpoints import Checkpoints
+from mentallama_jax.training.run.run_directory import RunDirectory
 
 
 @pytest.fixture

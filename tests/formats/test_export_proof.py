@@ -13,15 +13,15 @@ from safetensors.numpy import save_file
 from small_models import CARD, TINY, random_params
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.formats import export
-from mentallama_jax.formats.export import save_hf, tensors_of_arrays
+from mentallama_jax.formats import hf_folder as export
+from mentallama_jax.formats.architectures.parameter_names import foreign_shapes, leaf, model_parameters
 from mentallama_jax.formats.hf import SINGLE
+from mentallama_jax.formats.hf_folder import save_hf, tensors_of_arrays
 from mentallama_jax.formats.licences import licence_of
 from mentallama_jax.formats.model_card import render_card
-from mentallama_jax.formats.names import foreign_shapes, leaf, model_parameters
 from mentallama_jax.formats.proof import Chat, prove
 from mentallama_jax.formats.safetensors_writer import write_safetensors
-from mentallama_jax.formats.tokenizer import Tokenizer
+from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer
 from mentallama_jax.models.presets import PRESETS
 
 
@@ -76,7 +76,7 @@ def test_what_transformers_reads_otherwise_is_refused(
 def test_a_prompt_that_the_template_renders_otherwise_leaves_nothing(tmp_path: Path, tokenizer: Tokenizer) -> None:
     tokenizer.save(tmp_path / "source")
     (tmp_path / "source" / "chat_template.jinja").write_text("{{ bos_token }}{{ messages[0]['content'] }} =>")
-    from mentallama_jax.formats.tokenizer import load_tokenizer
+    from mentallama_jax.formats.tokenizers.tokenizer import load_tokenizer
 
     made = load_tokenizer(tmp_path / "source")
     message = {"role": "user", "content": "Am I well?"}
@@ -90,7 +90,8 @@ def test_a_prompt_that_the_template_renders_otherwise_leaves_nothing(tmp_path: P
 def test_the_proof_loads_no_torch_and_prints_nothing(exported: Path, tmp_path: Path) -> None:
     code = (
         "import json, sys; from pathlib import Path; from small_models import SAMPLE_TOKENIZER;"
-        "from mentallama_jax.formats.proof import prove; from mentallama_jax.formats.tokenizer import load_tokenizer;"
+        "from mentallama_jax.formats.proof import prove;"
+        "from mentallama_jax.formats.tokenizers.tokenizer import load_tokenizer;"
         f"folder = Path({str(exported)!r});"
         "config = json.loads((folder / 'config.json').read_text());"
         "prove(folder, folder, config, load_tokenizer(SAMPLE_TOKENIZER), None);"

@@ -15,13 +15,13 @@ from small_models import CARD, TINY, random_params
 from mentallama_jax.cli.main import main
 from mentallama_jax.config import parse_config
 from mentallama_jax.errors import UserError
-from mentallama_jax.formats.export import save_hf
 from mentallama_jax.formats.hf import SINGLE
+from mentallama_jax.formats.hf_folder import save_hf
 from mentallama_jax.formats.load import load_model
-from mentallama_jax.formats.tokenizer import Tokenizer
+from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer
 from mentallama_jax.models.finite import nonfinite_parameter, unfit
-from mentallama_jax.training.checkpoints import Checkpoints
-from mentallama_jax.training.run_directory import RunDirectory, load_run
+from mentallama_jax.training.run.checkpoints import Checkpoints
+from mentallama_jax.training.run.run_directory import RunDirectory, load_run
 
 SHAPE = replace(TINY, max_positions=512)
 NORM = "model.layers.1.post_attention_layernorm.weight"

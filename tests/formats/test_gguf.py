@@ -9,10 +9,10 @@ import sentencepiece
 from small_models import SAMPLE_TOKENIZER, TINY, TINY_TIED, random_params
 
 from mentallama_jax.errors import UserError
+from mentallama_jax.formats.architectures.parameter_names import EMBEDDING, leaf, model_parameters
 from mentallama_jax.formats.gguf import GgufFile, half_split
 from mentallama_jax.formats.load import load_model, load_model_config
-from mentallama_jax.formats.names import EMBEDDING, leaf, model_parameters
-from mentallama_jax.formats.tokenizer import Tokenizer, load_tokenizer
+from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.module import Params
 from mentallama_jax.models.presets import PRESETS

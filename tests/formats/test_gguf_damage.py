@@ -14,7 +14,7 @@ from test_gguf import tokenizer_metadata, write_gguf
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.formats.load import load_model, load_model_config
-from mentallama_jax.formats.tokenizer import load_tokenizer
+from mentallama_jax.formats.tokenizers.tokenizer import load_tokenizer
 
 gguf = pytest.importorskip("gguf", reason="the extra gguf is not installed")
 F32, F16, BF16, I32, Q8_0 = 0, 1, 30, 26, 8

@@ -15,10 +15,10 @@ from safetensors.numpy import load_file, save_file
 from small_models import CARD, TINY, random_params
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.formats.export import save_hf
 from mentallama_jax.formats.hf import INDEX, SINGLE
+from mentallama_jax.formats.hf_folder import save_hf
 from mentallama_jax.formats.load import load_model, load_model_config
-from mentallama_jax.formats.tokenizer import Tokenizer, load_tokenizer
+from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer, load_tokenizer
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ import pytest
 from huggingface_hub import errors
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.formats.hub import locate
 from mentallama_jax.formats.load import load_model
-from mentallama_jax.formats.tokenizer import load_tokenizer
+from mentallama_jax.formats.locate import locate
+from mentallama_jax.formats.tokenizers.tokenizer import load_tokenizer
 
 GATED = "meta-llama/Llama-2-7b-chat-hf"
 
@@ -142,8 +142,8 @@ ASK = """
 import sys, time
 from mentallama_jax import hub
 from mentallama_jax.errors import UserError
-from mentallama_jax.imhi.hub import fetch_files
-from mentallama_jax.formats.hub import locate
+from mentallama_jax.imhi.data_files.hub_datasets import fetch_files
+from mentallama_jax.formats.locate import locate
 hub.PATIENCE = 1.0
 start = time.perf_counter()
 try:

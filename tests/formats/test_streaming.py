@@ -9,8 +9,8 @@ import pytest
 from child_processes import cpu_environment
 from small_models import CARD, TINY, random_params
 
-from mentallama_jax.formats.export import save_hf
-from mentallama_jax.formats.tokenizer import Tokenizer
+from mentallama_jax.formats.hf_folder import save_hf
+from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer
 
 SHARDED = """
 import sys
@@ -44,9 +44,9 @@ import ctypes, gc, json, sys
 from pathlib import Path
 import jax, numpy as np
 from safetensors.numpy import save_file
-from mentallama_jax.formats.hf_config import write_config
+from mentallama_jax.formats.architectures.hf_config import write_config
 from mentallama_jax.formats.load import load_model
-from mentallama_jax.formats.names import foreign_shapes
+from mentallama_jax.formats.architectures.parameter_names import foreign_shapes
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.module import count_params
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from small_models import SAMPLE_TOKENIZER
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.formats.tokenizer import Tokenizer, load_tokenizer
-from mentallama_jax.formats.tokenizer_checks import may_search_without_end
+from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer, load_tokenizer
+from mentallama_jax.formats.tokenizers.tokenizer_checks import may_search_without_end
 
 POST = "I can't sleep.  It's 3am </s> again \U0001f62d\n\n<s>na\u00efve \u4f60\u597d"
 WORDS = st.lists(st.text(st.characters(codec="utf-8", exclude_categories=["Z", "C"]), min_size=1), min_size=1)
@@ -202,7 +202,7 @@ def test_no_eos_is_an_error(json_files: dict[str, bytes]) -> None:
 
 def test_loading_a_tokenizer_is_light() -> None:
     code = (
-        "import sys; from mentallama_jax.formats.tokenizer import load_tokenizer;"
+        "import sys; from mentallama_jax.formats.tokenizers.tokenizer import load_tokenizer;"
         f"load_tokenizer({str(SAMPLE_TOKENIZER)!r});"
         "print([m for m in ('jax', 'transformers', 'torch', 'huggingface_hub') if m in sys.modules])"
     )

@@ -11,11 +11,11 @@ import pytest
 from safetensors.numpy import load_file
 from small_models import CARD, TINY, TINY_TIED, random_params
 
-from mentallama_jax.formats.export import save_hf
 from mentallama_jax.formats.hf import SINGLE
-from mentallama_jax.formats.hub import locate
+from mentallama_jax.formats.hf_folder import save_hf
 from mentallama_jax.formats.load import load_model
-from mentallama_jax.formats.tokenizer import Tokenizer, load_tokenizer
+from mentallama_jax.formats.locate import locate
+from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from mentallama_jax.models.llama import LlamaConfig, forward
 from mentallama_jax.models.module import Params
 from mentallama_jax.models.rotary import RopeScaling

@@ -18,8 +18,8 @@ from mentallama_jax.evaluation.predictions import read_predictions
 from mentallama_jax.generation.predictions import write_predictions
 from mutations import change_bytes, change_lines
 
-from mentallama_jax.imhi.annotations import read_annotations
-from mentallama_jax.imhi.readers import read_records
+from mentallama_jax.imhi.data_files.annotations import read_annotations
+from mentallama_jax.imhi.data_files.readers import read_records
 from mentallama_jax.imhi.records import Record
 
 ROWS: list[dict[str, Any]] = [

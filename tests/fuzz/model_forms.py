@@ -18,7 +18,7 @@ from mutations import change_bytes, change_json
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.formats.load import load_model, load_model_config
-from mentallama_jax.formats.tokenizer import load_tokenizer
+from mentallama_jax.formats.tokenizers.tokenizer import load_tokenizer
 
 Damage = Callable[[Files, random.Random], str]
 TEXT = "I feel  low,\n\tagain </s> [INST] <|im_end|> \u2581 é\u0301 🙂" + " and again" * 20

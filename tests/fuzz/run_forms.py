@@ -18,15 +18,21 @@ from hostile import Files, Form, WrongError
 from model_forms import json_or_bytes
 from mutations import ABSURD, LITERALS, change_bytes, change_lines, dumps
 
-from mentallama_jax.cli.bench import _read_plan
-from mentallama_jax.cli.export import _read_scores
+from mentallama_jax.cli.bench_command import _read_plan
+from mentallama_jax.cli.export_command import _read_scores
 from mentallama_jax.config import RunConfig, load_config, parse_config
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.storage import AnyPath
-from mentallama_jax.training import run_directory
-from mentallama_jax.training.checkpoints import Checkpoints, complete_checkpoints, damage, find_checkpoint, load_params
-from mentallama_jax.training.metrics import MetricsLog, draw_loss_curve
-from mentallama_jax.training.run_directory import RunDirectory, load_run
+from mentallama_jax.training.run import run_directory
+from mentallama_jax.training.run.checkpoints import (
+    Checkpoints,
+    complete_checkpoints,
+    damage,
+    find_checkpoint,
+    load_params,
+)
+from mentallama_jax.training.run.metrics import MetricsLog, draw_loss_curve
+from mentallama_jax.training.run.run_directory import RunDirectory, load_run
 
 YAML = """\
 # A run.

@@ -9,13 +9,13 @@ from scipy.special import log_softmax
 from tiny_decoder import full_logits, random_params, shape
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.formats.tokenizer import Tokenizer, load_tokenizer
+from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from mentallama_jax.generation.answers import Settings, answer_batches, answer_records, score_batches
 from mentallama_jax.generation.batching import PROMPT_SLOTS, batches_by_length, prompt_slots
 from mentallama_jax.generation.decode import generate
 from mentallama_jax.generation.sampling import Sampling
+from mentallama_jax.imhi.data_files.readers import read_records
 from mentallama_jax.imhi.prompts import encode_prompt, instruction_response, label_answers
-from mentallama_jax.imhi.readers import read_records
 from mentallama_jax.imhi.records import Record
 
 SAMPLE_TOKENIZER = Path(__file__).resolve().parents[2] / "mentallama_jax" / "imhi" / "sample" / "tokenizer"

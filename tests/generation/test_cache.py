@@ -7,7 +7,7 @@ import pytest
 from tiny_decoder import SHAPES, full_logits, random_params, random_prompts, shape
 
 from mentallama_jax.generation.batching import pad_left
-from mentallama_jax.generation.cache import extend, logits, prefill, unroll
+from mentallama_jax.generation.decoder import extend, logits, prefill, unroll
 
 SPARE = 12
 prefill = jax.jit(prefill, static_argnums=(1, 4))

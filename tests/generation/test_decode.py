@@ -6,8 +6,8 @@ import pytest
 from tiny_decoder import SHAPES, continue_greedily, random_params, random_prompts, shape
 
 from mentallama_jax.generation.batching import pad_left
-from mentallama_jax.generation.cache import unroll
 from mentallama_jax.generation.decode import generate
+from mentallama_jax.generation.decoder import unroll
 from mentallama_jax.generation.sampling import Sampling, row_keys
 
 NEW = 12

@@ -13,16 +13,16 @@ import pytest
 from child_processes import cpu_environment
 from tiny_decoder import random_params, shape
 
-from mentallama_jax.cli.generate import STYLES
+from mentallama_jax.cli.generate_command import STYLES
 from mentallama_jax.cli.main import main
 from mentallama_jax.config import Style, parse_config
-from mentallama_jax.formats.export import save_hf
+from mentallama_jax.formats.hf_folder import save_hf
 from mentallama_jax.formats.model_card import ModelCard
-from mentallama_jax.formats.tokenizer import load_tokenizer
+from mentallama_jax.formats.tokenizers.tokenizer import load_tokenizer
 from mentallama_jax.generation import answers
 from mentallama_jax.generation.answers import answer_batches
-from mentallama_jax.training.checkpoints import Checkpoints
-from mentallama_jax.training.run_directory import RunDirectory
+from mentallama_jax.training.run.checkpoints import Checkpoints
+from mentallama_jax.training.run.run_directory import RunDirectory
 
 SAMPLE_TOKENIZER = Path(__file__).resolve().parents[2] / "mentallama_jax" / "imhi" / "sample" / "tokenizer"
 

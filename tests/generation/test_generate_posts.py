@@ -7,9 +7,9 @@ import pytest
 from tiny_decoder import random_params, shape
 
 from mentallama_jax.cli.main import main
-from mentallama_jax.formats.export import save_hf
+from mentallama_jax.formats.hf_folder import save_hf
 from mentallama_jax.formats.model_card import ModelCard
-from mentallama_jax.formats.tokenizer import load_tokenizer
+from mentallama_jax.formats.tokenizers.tokenizer import load_tokenizer
 from mentallama_jax.imhi.tasks import TASKS
 
 SAMPLE_TOKENIZER = Path(__file__).resolve().parents[2] / "mentallama_jax" / "imhi" / "sample" / "tokenizer"

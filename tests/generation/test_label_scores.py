@@ -7,8 +7,8 @@ from scipy.special import log_softmax
 from tiny_decoder import SHAPES, full_logits, random_params, random_prompts, shape
 
 from mentallama_jax.generation.batching import pad_left
-from mentallama_jax.generation.cache import unroll
-from mentallama_jax.generation.labels import pad_candidates, score_candidates
+from mentallama_jax.generation.candidates import pad_candidates, score_candidates
+from mentallama_jax.generation.decoder import unroll
 
 
 def scores(config, model, prompts, candidates, *, batch_size: int, width: int, longest: int) -> np.ndarray:

@@ -26,9 +26,9 @@ import jax, jax.numpy as jnp, numpy as np
 from tiny_decoder import random_params, random_prompts, shape
 from mentallama_jax.config import MeshSection
 from mentallama_jax.generation.batching import pad_left
-from mentallama_jax.generation.cache import prefill, unroll
+from mentallama_jax.generation.decoder import prefill, unroll
 from mentallama_jax.generation.decode import generate
-from mentallama_jax.generation.labels import score_candidates
+from mentallama_jax.generation.candidates import score_candidates
 from mentallama_jax.generation.placement import param_shardings, whole_batch
 from mentallama_jax.generation.sampling import Sampling, row_keys
 from mentallama_jax.parallel.mesh import make_mesh, use_mesh
@@ -86,7 +86,7 @@ import jax, jax.numpy as jnp, numpy as np
 from tiny_decoder import random_params, random_prompts, shape
 from mentallama_jax.config import MeshSection
 from mentallama_jax.generation.batching import pad_left
-from mentallama_jax.generation.cache import unroll
+from mentallama_jax.generation.decoder import unroll
 from mentallama_jax.generation.decode import generate
 from mentallama_jax.generation.placement import lower_generate, param_shardings
 from mentallama_jax.generation.sampling import Sampling, row_keys

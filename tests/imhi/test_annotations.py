@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.imhi.annotations import read_annotations
+from mentallama_jax.imhi.data_files.annotations import read_annotations
 
 HEADER = "text,label,some-model,fluency,completeness,reliability,overall"
 GOOD = '"Grey, all of it.",1," Because\r\nit is.","[0, 1, 3]","[1, 1, 1]","[2, 0, 0]","[3, 3, 3]"'

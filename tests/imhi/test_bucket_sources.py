@@ -7,9 +7,9 @@ import pytest
 
 from mentallama_jax.cli import main as command_line
 from mentallama_jax.errors import UserError
-from mentallama_jax.imhi.readers import read_records
-from mentallama_jax.imhi.survey import survey
-from mentallama_jax.imhi.writers import write_records, write_release
+from mentallama_jax.imhi.audit.inventory import survey
+from mentallama_jax.imhi.data_files.readers import read_records
+from mentallama_jax.imhi.data_files.writers import write_records, write_release
 from mentallama_jax.storage import as_path
 
 SAMPLE = read_records(["sample"]).records

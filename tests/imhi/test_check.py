@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mentallama_jax.config import Style
-from mentallama_jax.imhi.check import CheckReport, PartReport, WordingReport, check_records
-from mentallama_jax.imhi.cleaning import has_mojibake, is_spreadsheet_error, repair_mojibake
-from mentallama_jax.imhi.leaks import shared_posts
-from mentallama_jax.imhi.lengths import Length, measure_length, summarise_lengths
+from mentallama_jax.imhi.audit.check import CheckReport, PartReport, WordingReport, check_records
+from mentallama_jax.imhi.audit.inventory import Survey, survey
+from mentallama_jax.imhi.audit.leaks import shared_posts
+from mentallama_jax.imhi.audit.lengths import Length, measure_length, summarise_lengths
+from mentallama_jax.imhi.data_files.cleaning import has_mojibake, is_spreadsheet_error, repair_mojibake
+from mentallama_jax.imhi.data_files.writers import write_queries, write_records, write_release
 from mentallama_jax.imhi.prompts import PromptTokenizer
 from mentallama_jax.imhi.records import Record
-from mentallama_jax.imhi.survey import Survey, survey
-from mentallama_jax.imhi.writers import write_queries, write_records, write_release
 
 
 def record(post: str, label: str = "yes", *, dataset: str = "DR", split: str = "train", aspect: str = "") -> Record:

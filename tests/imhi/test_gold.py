@@ -3,7 +3,7 @@
 import pytest
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.imhi.gold import read_gold
+from mentallama_jax.imhi.labels.gold_response import read_gold
 from mentallama_jax.imhi.tasks import TASKS
 
 EVERY_LABEL = [(task.name, label) for task in TASKS.values() for label in task.labels]

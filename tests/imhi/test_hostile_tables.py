@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.imhi.build import build_records
-from mentallama_jax.imhi.readers import read_records, records_from_dataset
-from mentallama_jax.imhi.survey import survey
-from mentallama_jax.imhi.tables import read_table
+from mentallama_jax.imhi.audit.inventory import survey
+from mentallama_jax.imhi.data_files.build import build_records
+from mentallama_jax.imhi.data_files.readers import read_records, records_from_dataset
+from mentallama_jax.imhi.data_files.tables import read_table
 
 GOOD = {"dataset": "DR", "post": "All is grey.", "label": "yes"}
 

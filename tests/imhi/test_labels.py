@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mentallama_jax.imhi.labels import contradicts, read_label
+from mentallama_jax.imhi.labels.upstream import upstream_label
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.imhi.tasks import TASKS, Task
-from mentallama_jax.imhi.upstream import upstream_label
 
 YES_NO = ("DR", "CLP", "dreaddit", "loneliness", "MultiWD", "IRF")
 NAMED = ("SWMH", "T-SID", "SAD", "CAMS")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from mentallama_jax.imhi.audit.near_copies import ALIKE, near_copies_among, near_copies_of
+from mentallama_jax.imhi.data_files.readers import read_records
 from mentallama_jax.imhi.mixture import forbidden_posts, mix
-from mentallama_jax.imhi.near_copies import ALIKE, near_copies_among, near_copies_of
-from mentallama_jax.imhi.readers import read_records
 from mentallama_jax.imhi.records import Record, post_id
 
 POSTS = {record.post_id: record.post for record in read_records(["sample"]).records}

@@ -8,14 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.imhi import hub, sources
+from mentallama_jax.imhi.data_files import hub_datasets as hub
+from mentallama_jax.imhi.data_files import sources
+from mentallama_jax.imhi.data_files.readers import read_records, records_from_dataset, split_query
 from mentallama_jax.imhi.prompts import (
     completion_query,
     completion_response,
     instruction_query,
     instruction_response,
 )
-from mentallama_jax.imhi.readers import read_records, records_from_dataset, split_query
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.imhi.tasks import TASKS
 

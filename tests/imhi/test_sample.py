@@ -11,8 +11,8 @@ import pytest
 import sentencepiece
 
 from mentallama_jax.files import read_jsonl
-from mentallama_jax.formats.tokenizer import load_tokenizer
-from mentallama_jax.imhi.readers import read_records
+from mentallama_jax.formats.tokenizers.tokenizer import load_tokenizer
+from mentallama_jax.imhi.data_files.readers import read_records
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.imhi.tasks import TASKS
 

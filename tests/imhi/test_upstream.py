@@ -2,14 +2,14 @@
 
 import pytest
 
-from mentallama_jax.imhi.tasks import TASKS
-from mentallama_jax.imhi.upstream import (
+from mentallama_jax.imhi.labels.upstream import (
     read_as_upstream,
     upstream_crashes_on,
     upstream_gold,
     upstream_label,
     upstream_leaves_out,
 )
+from mentallama_jax.imhi.tasks import TASKS
 
 EVERY_LABEL = [(task.name, label) for task in TASKS.values() for label in task.labels]
 CRASHES = {("SAD", "emotional turmoil"), ("SAD", "other causes"), ("CAMS", "none")}

@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.imhi.readers import read_records
+from mentallama_jax.imhi.data_files.readers import read_records
+from mentallama_jax.imhi.data_files.writers import write_queries, write_records, write_release
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.imhi.tasks import TASKS
-from mentallama_jax.imhi.writers import write_queries, write_records, write_release
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 sources = st.sampled_from(["", "reddit", "my data/DR train.csv:17", "x" * 200])

@@ -22,7 +22,7 @@ from mentallama_jax.config import parse_config
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.parallel.mesh import make_mesh, use_mesh
 from mentallama_jax.training import loss as loss_module
-from mentallama_jax.training.batch_spec import PACKED_TOKENS
+from mentallama_jax.training.data.batch_spec import PACKED_TOKENS
 from mentallama_jax.training.mesh_placement import abstract_state, place_batch
 from mentallama_jax.training.step import init_state, make_eval_step, make_train_step
 

@@ -14,10 +14,10 @@ import pytest
 from child_processes import cpu_environment
 from safetensors.numpy import save_file
 
+from mentallama_jax.formats.architectures.parameter_names import foreign_shapes
 from mentallama_jax.formats.hf import read_hf_config
-from mentallama_jax.formats.names import foreign_shapes
 from mentallama_jax.storage import RemotePath
-from mentallama_jax.training.metrics import read_metrics
+from mentallama_jax.training.run.metrics import read_metrics
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAIN = "import sys; from mentallama_jax.cli.main import main; sys.exit(main())"
@@ -236,7 +236,7 @@ import jax, numpy as np
 from mentallama_jax.config import MeshSection
 from mentallama_jax.parallel.mesh import make_mesh
 from mentallama_jax.parallel.processes import joined
-from mentallama_jax.training.data import TrainingData
+from mentallama_jax.training.data.batches import TrainingData
 from mentallama_jax.training.mesh_placement import held_rows, place_batch
 from test_data import make_store, plan_settings
 store, settings = make_store(), plan_settings("examples", "packed", micro_batch_rows=4)

@@ -15,8 +15,8 @@ from mentallama_jax.errors import UserError
 from mentallama_jax.models.module import count_params
 from mentallama_jax.models.presets import PRESETS
 from mentallama_jax.planning import cost, plan, report, search
-from mentallama_jax.planning.cache import Cache
 from mentallama_jax.planning.compilation import Compiled, read_out_of_memory
+from mentallama_jax.planning.figures_cache import Cache
 from mentallama_jax.planning.hlo import Collective, Kernel, Program
 from mentallama_jax.planning.prices import Price, chip_price
 from mentallama_jax.planning.recipe import Assumptions, assumed_recipe, recipe_of_lengths

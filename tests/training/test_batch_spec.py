@@ -6,7 +6,7 @@ import pytest
 
 from mentallama_jax.config import parse_config
 from mentallama_jax.parallel.mesh import make_mesh
-from mentallama_jax.training.batch_spec import MICRO_BATCHES, PACKED_TOKENS, ArraySpec, BatchSpec
+from mentallama_jax.training.data.batch_spec import MICRO_BATCHES, PACKED_TOKENS, ArraySpec, BatchSpec
 from mentallama_jax.training.mesh_placement import abstract_batch, place_batch
 
 CONFIG = parse_config(

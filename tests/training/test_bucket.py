@@ -8,11 +8,17 @@ import pytest
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.models.presets import PRESETS
-from mentallama_jax.training import bucket
-from mentallama_jax.training.checkpoints import Checkpoints, find_checkpoint
-from mentallama_jax.training.manifest import complete_checkpoints, damage, file_checksums, read_manifest, write_manifest
-from mentallama_jax.training.metrics import MetricsLog, read_metrics
-from mentallama_jax.training.run_directory import RunDirectory
+from mentallama_jax.training.run import bucket_run as bucket
+from mentallama_jax.training.run.checkpoints import Checkpoints, find_checkpoint
+from mentallama_jax.training.run.manifest import (
+    complete_checkpoints,
+    damage,
+    file_checksums,
+    read_manifest,
+    write_manifest,
+)
+from mentallama_jax.training.run.metrics import MetricsLog, read_metrics
+from mentallama_jax.training.run.run_directory import RunDirectory
 
 FACTS = {"fingerprints": {"train": "aa"}}
 

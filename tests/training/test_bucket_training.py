@@ -13,15 +13,15 @@ import pytest
 from fake_bucket import RefusedError
 
 from mentallama_jax.cli import main as command_line
-from mentallama_jax.cli.train import run_training
+from mentallama_jax.cli.train_command import run_training
 from mentallama_jax.config import parse_config
 from mentallama_jax.errors import UserError
-from mentallama_jax.imhi.readers import read_records
-from mentallama_jax.imhi.writers import write_records
+from mentallama_jax.imhi.data_files.readers import read_records
+from mentallama_jax.imhi.data_files.writers import write_records
 from mentallama_jax.storage import RemotePath
-from mentallama_jax.training.manifest import complete_checkpoints
-from mentallama_jax.training.metrics import read_metrics
-from mentallama_jax.training.run_directory import load_run
+from mentallama_jax.training.run.manifest import complete_checkpoints
+from mentallama_jax.training.run.metrics import read_metrics
+from mentallama_jax.training.run.run_directory import load_run
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = "import sys; from mentallama_jax.cli import main; main.COMMANDS = ('train',); sys.exit(main.main())"

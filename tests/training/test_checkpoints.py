@@ -13,13 +13,13 @@ import pytest
 
 from mentallama_jax.config import parse_config
 from mentallama_jax.errors import UserError
-from mentallama_jax.training import checkpoints as checkpoints_module
-from mentallama_jax.training.checkpoints import (
+from mentallama_jax.training.run import checkpoints as checkpoints_module
+from mentallama_jax.training.run.checkpoints import (
     Checkpoints,
     find_checkpoint,
     load_params,
 )
-from mentallama_jax.training.manifest import complete_checkpoints, damage, write_manifest
+from mentallama_jax.training.run.manifest import complete_checkpoints, damage, write_manifest
 
 
 def make_state(seed: int) -> dict:

@@ -11,11 +11,11 @@ import pytest
 
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.module import abstract_params, bind
-from mentallama_jax.training.batch_spec import PACKED_TOKENS
-from mentallama_jax.training.data import Batch, TrainingData, evaluation_batches
+from mentallama_jax.training.data.batch_spec import PACKED_TOKENS
+from mentallama_jax.training.data.batches import Batch, TrainingData, evaluation_batches
+from mentallama_jax.training.data.packing import PlanSettings, plan_epoch
+from mentallama_jax.training.data.tokens import TokenStore
 from mentallama_jax.training.loss import cross_entropy_sum, next_token_targets
-from mentallama_jax.training.packing import PlanSettings, plan_epoch
-from mentallama_jax.training.tokens import TokenStore
 
 KEYS = PACKED_TOKENS.names
 LAYOUTS = [("examples", "packed"), ("rows", "packed"), ("examples", "bucketed")]

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.formats.tokenizer import load_tokenizer
-from mentallama_jax.training.examples import load_examples
+from mentallama_jax.formats.tokenizers.tokenizer import load_tokenizer
+from mentallama_jax.training.data.examples import load_examples
 
 POSTS = {
     "train": ["I cannot sleep before exams.", "My week was calm.", "The rent is due again.", "We talked for hours."],

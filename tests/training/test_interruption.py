@@ -11,7 +11,7 @@ import pytest
 
 from mentallama_jax.training import interruption
 from mentallama_jax.training.interruption import StopRequest
-from mentallama_jax.training.manifest import complete_checkpoints
+from mentallama_jax.training.run.manifest import complete_checkpoints
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = "import sys; from mentallama_jax.cli import main; main.COMMANDS = ('train',); sys.exit(main.main())"

@@ -15,17 +15,18 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from mentallama_jax.cli.train import base_model
+from mentallama_jax.cli.train_command import base_model
 from mentallama_jax.errors import UserError
-from mentallama_jax.imhi.readers import read_records
-from mentallama_jax.imhi.writers import write_records
+from mentallama_jax.imhi.data_files.readers import read_records
+from mentallama_jax.imhi.data_files.writers import write_records
 from mentallama_jax.parallel.mesh import make_mesh
-from mentallama_jax.training import loop, manifest, metrics, validation
+from mentallama_jax.training import loop, validation
 from mentallama_jax.training.interruption import StopRequest
 from mentallama_jax.training.loop import train
-from mentallama_jax.training.manifest import complete_checkpoints
-from mentallama_jax.training.metrics import read_metrics
-from mentallama_jax.training.run_directory import load_run
+from mentallama_jax.training.run import manifest, metrics
+from mentallama_jax.training.run.manifest import complete_checkpoints
+from mentallama_jax.training.run.metrics import read_metrics
+from mentallama_jax.training.run.run_directory import load_run
 
 
 def run_training(config, **more):
@@ -124,7 +125,7 @@ def test_evaluated_after_each_epoch_and_the_best_is_kept(reference):
 
 
 def test_load_run_gives_the_trained_model_and_its_tokenizer(reference):
-    from mentallama_jax.formats.tokenizer import load_tokenizer
+    from mentallama_jax.formats.tokenizers.tokenizer import load_tokenizer
 
     config, result, _ = reference
     run = load_run(result.run_dir)

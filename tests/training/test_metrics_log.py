@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mentallama_jax.training.metrics import MetricsLog, draw_loss_curve, read_metrics
+from mentallama_jax.training.run.metrics import MetricsLog, draw_loss_curve, read_metrics
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -96,7 +96,7 @@ def test_a_resumed_run_writes_a_file_of_its_own(tmp_path):
 
 def test_torch_stays_out(tmp_path):
     code = (
-        "import sys; from pathlib import Path; from mentallama_jax.training.metrics import MetricsLog\n"
+        "import sys; from pathlib import Path; from mentallama_jax.training.run.metrics import MetricsLog\n"
         "MetricsLog(Path('metrics.jsonl'), Path('tensorboard'), 0, evaluated=False).write('train', 1, {'loss': 1.0})\n"
         "assert 'torch' not in sys.modules"
     )

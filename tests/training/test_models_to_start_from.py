@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 
 from mentallama_jax.cli.main import main
-from mentallama_jax.cli.train import base_model, run_training
+from mentallama_jax.cli.train_command import base_model, run_training
 from mentallama_jax.config import parse_config
 from mentallama_jax.errors import UserError
-from mentallama_jax.formats.export import save_hf
+from mentallama_jax.formats.hf_folder import save_hf
 from mentallama_jax.formats.model_card import ModelCard
-from mentallama_jax.formats.tokenizer import Tokenizer, load_tokenizer
+from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from mentallama_jax.jobs.open_model import is_run, open_model
 from mentallama_jax.models.module import init_params
 from mentallama_jax.models.presets import PRESETS
-from mentallama_jax.training.run_directory import load_run
+from mentallama_jax.training.run.run_directory import load_run
 
 SAMPLE_TOKENIZER = Path(__file__).resolve().parents[2] / "mentallama_jax" / "imhi" / "sample" / "tokenizer"
 SHORT = {"epochs": None, "steps": 1}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from child_processes import cpu_environment
 
-from mentallama_jax.training.metrics import read_metrics
+from mentallama_jax.training.run.metrics import read_metrics
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAIN = "import sys; from mentallama_jax.cli.main import main; sys.exit(main())"

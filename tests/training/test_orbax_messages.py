@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from mentallama_jax.training import orbax_messages
-from mentallama_jax.training.orbax_messages import brief
+from mentallama_jax.training.run import orbax_messages
+from mentallama_jax.training.run.orbax_messages import brief
 
 
 def test_a_full_disk_is_told_by_its_file():

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mentallama_jax.config import parse_config
-from mentallama_jax.training.packing import PlanSettings, Update, bucket_lengths, pack_rows, plan_epoch
+from mentallama_jax.training.data.packing import PlanSettings, Update, bucket_lengths, pack_rows, plan_epoch
 
 
 def plan_settings(**changes: object) -> PlanSettings:

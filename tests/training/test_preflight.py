@@ -16,7 +16,7 @@ from mentallama_jax.models.module import count_params
 from mentallama_jax.models.presets import PRESETS
 from mentallama_jax.parallel.mesh import AXES
 from mentallama_jax.training import preflight
-from mentallama_jax.training.batch_spec import MICRO_BATCHES, PACKED_TOKENS
+from mentallama_jax.training.data.batch_spec import MICRO_BATCHES, PACKED_TOKENS
 from mentallama_jax.training.mesh_placement import abstract_state
 from mentallama_jax.training.preflight import (
     MemoryEstimate,

@@ -12,9 +12,9 @@ import jax
 import numpy as np
 import pytest
 
-from mentallama_jax.training.manifest import complete_checkpoints
-from mentallama_jax.training.metrics import read_metrics
-from mentallama_jax.training.run_directory import load_run
+from mentallama_jax.training.run.manifest import complete_checkpoints
+from mentallama_jax.training.run.metrics import read_metrics
+from mentallama_jax.training.run.run_directory import load_run
 
 ROOT = Path(__file__).resolve().parents[2]
 UPDATES, EPOCH = 48, 6

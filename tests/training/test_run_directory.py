@@ -18,16 +18,16 @@ from mentallama_jax.formats.fingerprint import source_fingerprint
 from mentallama_jax.models.presets import PRESETS
 from mentallama_jax.models.registry import model_config_from_json
 from mentallama_jax.models.rotary import RopeScaling
-from mentallama_jax.training import disk, run_directory
-from mentallama_jax.training.run_directory import RunDirectory, data_fingerprint, load_run
-from mentallama_jax.training.tokens import TokenStore
+from mentallama_jax.training.data.tokens import TokenStore
+from mentallama_jax.training.run import disk, run_directory
+from mentallama_jax.training.run.run_directory import RunDirectory, data_fingerprint, load_run
 
 ROOT = Path(__file__).resolve().parents[2]
 FACTS = {"fingerprints": {"train": "aa", "validation": "bb"}, "train": {"examples": 3}}
 
 HOLD = """
 import sys, time
-from mentallama_jax.training.run_directory import RunDirectory
+from mentallama_jax.training.run.run_directory import RunDirectory
 with RunDirectory(sys.argv[1]).locked():
     print("held", flush=True)
     time.sleep(600)

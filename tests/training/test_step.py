@@ -12,7 +12,7 @@ from mentallama_jax.config import OptimizerSection, parse_config
 from mentallama_jax.models.llama import LlamaConfig, forward
 from mentallama_jax.parallel.mesh import make_mesh
 from mentallama_jax.training import loss as loss_module
-from mentallama_jax.training.batch_spec import PACKED_TOKENS
+from mentallama_jax.training.data.batch_spec import PACKED_TOKENS
 from mentallama_jax.training.loss import cross_entropy_sum, next_token_targets
 from mentallama_jax.training.mesh_placement import place_batch
 from mentallama_jax.training.optimizer import decays, learning_rate_schedule

@@ -15,7 +15,7 @@ from mentallama_jax.errors import UserError
 from mentallama_jax.imhi import prompts
 from mentallama_jax.imhi.prompts import Encoded, encode_example, encode_prompt
 from mentallama_jax.imhi.records import Record
-from mentallama_jax.training.tokens import TokenStore, tokenize
+from mentallama_jax.training.data.tokens import TokenStore, tokenize
 
 EOS = 2
 

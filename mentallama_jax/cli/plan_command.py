@@ -1,0 +1,237 @@
+"""`mentallama plan`: will a training job fit, how fast will it be, what will it cost?"""
+
+import argparse
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+from mentallama_jax.errors import UserError
+from mentallama_jax.storage import expanded
+
+if TYPE_CHECKING:
+    from mentallama_jax.config import RunConfig
+    from mentallama_jax.models.llama import LlamaConfig
+    from mentallama_jax.planning.answering import AnswerPlan
+    from mentallama_jax.planning.plan import Plan
+    from mentallama_jax.planning.recipe import Recipe
+    from mentallama_jax.planning.topologies import Topology
+
+_DESCRIPTION = """\
+Compile the very training step of a config for chips that are not here, with the TPU compiler itself (extra `tpu`), and
+report memory, operations, communication, time, hours and money. Nothing is rented, loaded or trained. CONFIG and
+key=value are those of `mentallama train`. v5e-N and v6e-N count chips, v4-N and v5p-N count TensorCores, two a chip.
+For GPUs (h100-N, a100-N) nothing can be compiled here: formulas, and the report says so.
+
+The time is a range: with all communication hidden behind computation, and with none. Its computing part is the
+compiler's own estimate, plus a formula for attention kernels, for which the compiler has none.
+
+With --generate it is the program of `mentallama generate` in place of the training step: prompts in, answers out, along
+the config's mesh and in its compute_dtype. The config's data and batch do not count then.
+"""
+
+_EPILOG = """\
+examples:
+  mentallama plan configs/llama2-7b.yaml --topology v5e-64
+  mentallama plan configs/llama2-7b.yaml --topology v5e-32 --topology v5p-16 --search
+  mentallama plan configs/llama2-7b.yaml mesh.data=2 training.micro_batch_rows=512 training.batch_size=512 \\
+      training.batch_unit=rows --topology v5e-256 --slices 2 --json
+  mentallama plan configs/llama2-7b.yaml mesh.tensor=8 --topology v5e-8 --generate --batch-size 64
+"""
+
+_TRAINING_ROWS = 72093
+_ANSWERS = {"batch_size": 16, "prompt": 256, "new_tokens": 256}
+"""Defaults of --generate: rows and new tokens as in `mentallama generate`; most prompts of the tests are shorter."""
+
+_HUB_SHAPES = {
+    "meta-llama/Llama-2-7b-hf": "llama2-7b",
+    "meta-llama/Llama-2-7b-chat-hf": "llama2-chat-7b",
+    "meta-llama/Llama-2-13b-hf": "llama2-13b",
+    "meta-llama/Llama-2-13b-chat-hf": "llama2-chat-13b",
+    "meta-llama/Llama-2-70b-hf": "llama2-70b",
+}
+"""Shapes that are known without asking the hub, whose files need a licence."""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the subcommand."""
+    parser = subparsers.add_parser(
+        "plan",
+        help="will a job fit on TPUs or GPUs, how fast, how dear",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("config", type=expanded, metavar="CONFIG", help="YAML file, such as configs/llama2-7b.yaml")
+    parser.add_argument("overrides", metavar="key=value", nargs="*", help="changes to it")
+    parser.add_argument(
+        "--topology", action="append", required=True, metavar="NAME", help="v5e-64, v5p-64, v5e:4x8, h100-8; may repeat"
+    )
+    parser.add_argument("--slices", type=int, default=1, metavar="N", help="slices or nodes joined by a network (1)")
+    parser.add_argument("--search", action="store_true", help="try meshes, micro-batches and remat, and rank them")
+    parser.add_argument("--limit", type=int, default=6, metavar="N", help="compilations a topology of --search (6)")
+    parser.add_argument("--price", type=float, metavar="DOLLARS", help="for an hour of a chip, in place of the table's")
+    parser.add_argument("--data", action="store_true", help="pack the config's own data rather than assume lengths")
+    parser.add_argument(
+        "--rows",
+        type=int,
+        metavar="N",
+        help="training examples, where assumed (72093); with --generate posts to answer (19353)",
+    )
+    parser.add_argument("--mean-tokens", type=float, default=182.0, metavar="N", help="of an example, assumed (182)")
+    parser.add_argument(
+        "--kernel-efficiency", type=float, default=0.5, metavar="X", help="share of the peak of attention kernels (0.5)"
+    )
+    parser.add_argument("--generate", action="store_true", help="plan `mentallama generate` in place of training")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="--generate: rows at once (16)")
+    parser.add_argument("--prompt", type=int, metavar="N", help="--generate: tokens of every prompt (256)")
+    parser.add_argument("--new-tokens", type=int, metavar="N", help="--generate: tokens of every answer (256)")
+    parser.add_argument(
+        "--cache-dir", type=expanded, default=".cache/plan", metavar="DIR", help="where compiled figures are kept"
+    )
+    parser.add_argument("--json", action="store_true", help="print every figure as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Plan; 0 where something fits, 1 where nothing does."""
+    from mentallama_jax.config import load_config
+    from mentallama_jax.planning import answer_report, report
+    from mentallama_jax.planning.topologies import parse_topology
+    from mentallama_jax.terminal import Console
+
+    _check(options)
+    console = Console(width=None if sys.stdout.isatty() else 130)
+    config = load_config(options.config, options.overrides)
+    topologies = [parse_topology(name, options.slices) for name in options.topology]
+    model = model_shape(config)
+    if options.generate:
+        answered = _answering(options, model, config, topologies)
+        plans: list[Any] = answered
+        values = [answer_report.as_json(plan) for plan in answered]
+    else:
+        trained = _training(options, model, config, topologies)
+        plans = trained
+        values = [report.as_json(plan) for plan in trained]
+    if options.json:
+        print(json.dumps(values, indent=1))
+    elif options.search:
+        report.show_ranking(plans, console)
+    else:
+        for plan in plans:
+            (answer_report if options.generate else report).show(plan, console)
+    return 0 if any(plan.fits for plan in plans) else 1
+
+
+def _training(
+    options: argparse.Namespace, model: "LlamaConfig", config: "RunConfig", topologies: "list[Topology]"
+) -> "list[Plan]":
+    from mentallama_jax.planning.plan import make_plan
+    from mentallama_jax.planning.prices import chip_price
+    from mentallama_jax.planning.search import plans_by_remat
+
+    recipe = _recipe(config, options)
+    if options.search:
+        return _search(options, model, config, topologies, recipe)
+    given = (options.cache_dir, options.kernel_efficiency)
+    plans = []
+    for topology in topologies:
+        rows, price = _rows(config, topology), chip_price(topology, options.price)
+        if rows.model.remat == "auto":
+            plans += plans_by_remat(model, rows, topology, recipe, price, *given)[-1:]
+        else:
+            plans.append(make_plan(model, rows, topology, recipe, price, *given))
+    return plans
+
+
+def _answering(
+    options: argparse.Namespace, model: "LlamaConfig", config: "RunConfig", topologies: "list[Topology]"
+) -> "list[AnswerPlan]":
+    from mentallama_jax.planning.answering import TEST_POSTS, make_answer_plan
+    from mentallama_jax.planning.compilation import Answers
+    from mentallama_jax.planning.prices import chip_price
+
+    rows, prompt, new_tokens = (getattr(options, name) or default for name, default in _ANSWERS.items())
+    answers, posts = Answers(rows, prompt, new_tokens), options.rows or TEST_POSTS
+    given = (options.cache_dir, options.kernel_efficiency)
+    return [
+        make_answer_plan(model, config, topology, answers, posts, chip_price(topology, options.price), *given)
+        for topology in topologies
+    ]
+
+
+def _rows(config: "RunConfig", topology: "Topology") -> "RunConfig":
+    from mentallama_jax.planning.plan import with_whole_rows
+
+    whole = with_whole_rows(config, topology)
+    rows = whole.training.micro_batch_rows
+    if rows != config.training.micro_batch_rows:
+        print(
+            f"warning: training.micro_batch_rows {config.training.micro_batch_rows} does not divide on "
+            f"{topology.name}; planned with {rows}, so train with training.micro_batch_rows={rows}",
+            file=sys.stderr,
+        )
+    return whole
+
+
+def _check(options: argparse.Namespace) -> None:
+    for name in ("limit", "price", "rows", "mean_tokens", "kernel_efficiency", *_ANSWERS):
+        value = getattr(options, name)
+        if value is not None and value <= 0:
+            raise UserError(f"--{name.replace('_', '-')}: must be above 0")
+        if value is not None and name in _ANSWERS and not options.generate:
+            raise UserError(f"--{name.replace('_', '-')} goes with --generate")
+    if options.generate and (options.search or options.data):
+        raise UserError("--search and --data are for training; they do not go with --generate")
+    if options.generate and options.new_tokens == 1:
+        raise UserError("--new-tokens: at least 2, as the first token comes from the prompt")
+    if options.kernel_efficiency > 1:
+        raise UserError("--kernel-efficiency: a share of the peak, at most 1")
+
+
+def _search(
+    options: argparse.Namespace,
+    model: "LlamaConfig",
+    config: "RunConfig",
+    topologies: "list[Topology]",
+    recipe: "Recipe",
+) -> "list[Plan]":
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from mentallama_jax.planning.search import search
+    from mentallama_jax.terminal import Console
+
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}", markup=False))
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("", total=None)
+        return search(
+            model,
+            config,
+            topologies,
+            recipe,
+            limit=options.limit,
+            price=options.price,
+            cache_dir=options.cache_dir,
+            kernel_efficiency=options.kernel_efficiency,
+            progress=lambda done, total, what: bar.update(task, completed=done, total=total, description=what),
+        )
+
+
+def model_shape(config: "RunConfig") -> "LlamaConfig":
+    """The shape that a config names; its weights are not read."""
+    from mentallama_jax.jobs.open_model import open_model
+    from mentallama_jax.models.presets import PRESETS
+
+    source = _HUB_SHAPES.get(config.model.source, config.model.source)
+    return PRESETS[source] if source in PRESETS else open_model(source, revision=config.model.revision).config
+
+
+def _recipe(config: "RunConfig", options: argparse.Namespace) -> "Recipe":
+    from mentallama_jax.planning.recipe import Assumptions, assumed_recipe, recipe_of_lengths
+
+    if not options.data:
+        return assumed_recipe(config, Assumptions(options.rows or _TRAINING_ROWS, options.mean_tokens))
+    from mentallama_jax.cli.train_command import base_model
+    from mentallama_jax.training.data.examples import load_examples
+
+    examples = load_examples(config, base_model(config).tokenizer, lambda _: None)
+    return recipe_of_lengths(config, examples.train.lengths)

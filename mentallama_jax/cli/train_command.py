@@ -1,0 +1,257 @@
+"""`mentallama train`: tune a model, or resume a run."""
+
+import argparse
+import atexit
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from mentallama_jax.errors import UserError
+from mentallama_jax.storage import expanded
+
+if TYPE_CHECKING:
+    from mentallama_jax.config import RunConfig
+    from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer
+    from mentallama_jax.imhi.records import Record
+    from mentallama_jax.models.llama import LlamaConfig
+    from mentallama_jax.models.module import Params
+    from mentallama_jax.training.interruption import StopRequest
+    from mentallama_jax.training.loop import BaseModel, TrainResult
+    from mentallama_jax.training.validation import LabelF1
+
+STOPPED = 75
+"""Exit status of a run that was asked to stop and saved itself (EX_TEMPFAIL: run it again)."""
+
+_DESCRIPTION = """\
+Tune a LLaMA on IMHI rows. CONFIG is a YAML file; the shipped ones are in configs/ and say what each key does. Any key
+can be changed on the command line as section.key=value, read as YAML.
+
+Everything of the run goes to training.run_dir: config.json (with every default filled in), data.json, metrics.jsonl,
+loss.png, TensorBoard files, checkpoints and a log. The same command again resumes the run where it stopped: after
+Ctrl-C, SIGTERM or SIGHUP (it saves and exits with status 75), after a crash or kill -9 (from the last checkpoint), with
+the same losses as if it had never stopped. The best checkpoint by evaluation.metric is kept besides the last ones.
+"""
+
+_EPILOG = """\
+examples:
+  mentallama train configs/toy.yaml
+  mentallama train configs/toy.yaml training.run_dir=runs/seed1 training.seed=1
+  mentallama train configs/smollm2-135m-cpu.yaml data.train='[data/DR, data/dreaddit]' training.steps=20
+
+defaults worth knowing (`mentallama train CONFIG --show` prints them all):
+  training.batch_size       256 examples an update, as in the paper, however they are packed into rows
+  training.micro_batch_rows 4 rows at once; lower it when memory runs out: the result does not change
+  data.layout               packed: several examples a row, kept apart by segment ids
+  optimizer.learning_rate   1e-5 after a warm-up over 4 % of the updates, then cosine
+  evaluation                validation loss after each epoch; evaluation.generate_rows=200 adds label F1
+  checkpoint.every_steps    100 updates; checkpoint.keep_last 1, and the best
+"""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the subcommand."""
+    parser = subparsers.add_parser(
+        "train",
+        help="tune a model, or resume a run",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("config", type=expanded, metavar="CONFIG", help="YAML file, such as configs/toy.yaml")
+    parser.add_argument("overrides", metavar="key=value", nargs="*", help="changes to it, such as training.steps=20")
+    parser.add_argument("--show", action="store_true", help="print the config with every default filled in, and stop")
+    several = parser.add_argument_group(
+        "several processes, one a host",
+        "The same command on each, training.run_dir on storage that all share, such as gs://BUCKET/runs/7b.\n"
+        "Where one is lost or fails, the others end within 25 s with status 76 and a line that names it; the same\n"
+        "commands again resume the run.",
+    )
+    several.add_argument("--distributed", action="store_true", help="find the others: TPU pods, Slurm, Kubernetes")
+    several.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0; with --processes and --process")
+    several.add_argument("--processes", type=int, metavar="N", help="how many there are")
+    several.add_argument("--process", type=int, metavar="I", help="which this one is, from 0")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train; print where the results are, or how to resume."""
+    from mentallama_jax.config import load_config
+    from mentallama_jax.training.interruption import StopRequest, ignore_signals
+
+    config = load_config(options.config, options.overrides)
+    if options.show:
+        import yaml
+
+        print(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), end="")
+        return 0
+    with _processes(options), StopRequest(_leave_at_once) as stop:
+        stop.where = "once this part of the start is done"
+        status = _tell(options, run_training(config, stop))
+        atexit.register(ignore_signals)
+        return status
+
+
+def _leave_at_once() -> NoReturn:
+    """End the process without taking libraries down, whose threads may be at work: that crashes now and then."""
+    if bucket := sys.modules.get("mentallama_jax.training.run.bucket_run"):
+        bucket.remove_staging_folders()
+    os.write(2, b"interrupted\n")
+    os._exit(130)
+
+
+def _tell(options: argparse.Namespace, result: "TrainResult") -> int:
+    from mentallama_jax.parallel.processes import writes_files
+
+    if not writes_files():
+        return STOPPED if result.stopped_by else 0
+    if result.stopped_by:
+        command = shlex.join(["mentallama", "train", options.config, *options.overrides, *_flags(options)])
+        where = " (and so on the other hosts, each with its own --process)" if options.coordinator else ""
+        print(f"stopped after update {result.steps} of {result.total_steps}; to go on: {command}{where}")
+        return STOPPED
+    if result.best is not None:
+        scores = ", ".join(f"{name} {score:.4f}" for name, score in result.best.scores.items())
+        print(f"best checkpoint: update {result.best.step} ({scores})")
+    print(f"run directory: {result.run_dir}")
+    return 0
+
+
+def _processes(options: argparse.Namespace) -> AbstractContextManager[None]:
+    explicit = (options.coordinator, options.processes, options.process)
+    if not options.distributed and explicit == (None, None, None):
+        return nullcontext()
+    if options.distributed == (explicit != (None, None, None)) or (not options.distributed and None in explicit):
+        raise UserError("give either --distributed alone, or --coordinator, --processes and --process together")
+    if not options.distributed and not 0 <= options.process < options.processes:
+        raise UserError(
+            f"--process {options.process}: must be from 0 to {options.processes - 1} (--processes less one)"
+        )
+    from mentallama_jax.parallel.processes import joined
+
+    return joined(*explicit)
+
+
+def _flags(options: argparse.Namespace) -> list[str]:
+    """The user's own flags of several processes."""
+    if options.distributed:
+        return ["--distributed"]
+    names = ("coordinator", "processes", "process")
+    return [word for name in names if options.coordinator for word in (f"--{name}", str(getattr(options, name)))]
+
+
+def run_training(config: "RunConfig", stop: "StopRequest | None" = None) -> "TrainResult":
+    """Train as a config says: the base model and the generation for `label_f1` are found for it.
+
+    Args:
+        config: the run.
+        stop: listens to signals already; by default training begins to listen.
+
+    Raises:
+        UserError: see `training.loop.train`.
+    """
+    from mentallama_jax.training.loop import train
+
+    base = base_model(config)
+    config = with_remat(config, base.config)
+    label_f1 = _label_f1(config, base.config) if config.evaluation.generate_rows else None
+    return train(config, base, label_f1, stop=stop)
+
+
+def with_remat(config: "RunConfig", model: "LlamaConfig") -> "RunConfig":
+    """The config with `model.remat=auto` replaced by what fits into the memory of all devices."""
+    if config.model.remat != "auto":
+        return config
+    import jax
+
+    from mentallama_jax.models.remat import POLICIES
+    from mentallama_jax.parallel.processes import any_says, writes_files
+    from mentallama_jax.planning.plan import with_overrides
+    from mentallama_jax.planning.search import choose_remat
+
+    policies = list(POLICIES)  # from keeping most: the host with the least memory decides
+    chosen = policies[any_says(policies.index(choose_remat(model, config, jax.devices())))]
+    if writes_files():
+        print(f"model.remat auto: {chosen}")
+    return with_overrides(config, model={"remat": chosen})
+
+
+def base_model(config: "RunConfig") -> "BaseModel":
+    """The model and the tokenizer that a config names, with the weights still to be read.
+
+    Raises:
+        UserError: no such model or tokenizer, or pretrained weights of a preset, which has none.
+    """
+    import jax.numpy as jnp
+
+    from mentallama_jax.jobs.open_model import open_model
+    from mentallama_jax.models.presets import PRESETS
+    from mentallama_jax.training.loop import BaseModel
+
+    model = config.model
+    if model.source in PRESETS:
+        if model.weights == "pretrained":
+            raise UserError(
+                f"model.source: {model.source} is a shape without weights; name a folder, a hub id or a .gguf file, "
+                "or set model.weights=random"
+            )
+        if model.tokenizer is None:
+            raise UserError(f"model.tokenizer: {model.source} brings none; name a folder, or `sample`")
+        shape = PRESETS[model.source]
+    else:
+        opened = open_model(model.source, revision=model.revision)
+        shape = opened.config
+
+    def read_weights(shardings: Any) -> Any:
+        return opened.load_params(jnp.dtype(model.parameter_dtype), shardings)
+
+    tokenizer = _tokenizer(config, shape)
+    if model.weights == "random":
+        return BaseModel(shape, tokenizer, None)
+    return BaseModel(shape, tokenizer, read_weights, opened.fingerprint)
+
+
+def _label_f1(config: "RunConfig", model: "LlamaConfig") -> "LabelF1":
+    """Greedy answers, their labels read by the templates, and the weighted F1 of all data sets together."""
+    from mentallama_jax.evaluation.correctness import label_rows, separate_labels, tally_rows
+    from mentallama_jax.evaluation.f1 import weighted_f1
+    from mentallama_jax.evaluation.label_readers import RULES
+    from mentallama_jax.generation.answers import Settings, answer_records
+
+    if config.mesh.sequence > 1:
+        raise UserError(
+            f"mesh.sequence {config.mesh.sequence}: answers for label_f1 are generated token by token, which cannot be "
+            "cut; set mesh.sequence=1 or evaluation.generate_rows=0"
+        )
+    answer = partial(
+        answer_records,
+        config=model,
+        tokenizer=_tokenizer(config, model),
+        style=config.data.style,
+        max_length=config.data.max_length,
+        settings=Settings(config.evaluation.max_new_tokens),
+        dtype=config.model.compute_dtype,
+    )
+
+    def label_f1(params: "Params", records: "Sequence[Record]") -> float:
+        rows = separate_labels(label_rows(answer(params, records=records), RULES))
+        return float(weighted_f1(tally_rows(rows).total()))
+
+    return label_f1
+
+
+def _tokenizer(config: "RunConfig", model: "LlamaConfig") -> "Tokenizer":
+    from mentallama_jax.formats.tokenizers.tokenizer import load_tokenizer
+
+    if config.model.tokenizer == "sample":
+        return load_tokenizer(Path(str(resources.files("mentallama_jax.imhi"))) / "sample" / "tokenizer")
+    if config.model.tokenizer is not None:
+        return load_tokenizer(config.model.tokenizer, rows=model.vocab_size)
+    from mentallama_jax.jobs.open_model import open_model
+
+    return open_model(config.model.source, revision=config.model.revision).load_tokenizer()

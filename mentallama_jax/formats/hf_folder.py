@@ -1,0 +1,193 @@
+"""Writes a model as a Hugging Face folder that transformers loads, tensor by tensor."""
+
+import shutil
+from collections.abc import Callable, Sequence
+from math import prod
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mentallama_jax.errors import UserError
+from mentallama_jax.files import atomic_folder, atomic_open, write_json
+from mentallama_jax.formats.architectures.hf_config import write_config
+from mentallama_jax.formats.architectures.parameter_names import Parameter, leaf, model_parameters
+from mentallama_jax.formats.assembly import TensorFile, check_names
+from mentallama_jax.formats.endings import one_or_list
+from mentallama_jax.formats.hf import INDEX, SINGLE
+from mentallama_jax.formats.model_card import ModelCard, render_card
+from mentallama_jax.formats.notices import notice
+from mentallama_jax.formats.proof import Chat, prove
+from mentallama_jax.formats.safetensors_writer import write_safetensors
+from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer
+from mentallama_jax.models.llama import LlamaConfig
+from mentallama_jax.models.module import Params, count_params
+
+ExportDtype = Literal["float32", "bfloat16", "float16"]
+ReadTensor = Callable[[Parameter, int], np.ndarray[Any, Any]]
+"""(parameter, layer) -> that tensor as Hugging Face lays it out, in any floating type."""
+ReadArray = Callable[[tuple[str, ...], int], np.ndarray[Any, Any]]
+"""(path, layer) -> that tensor as it is laid out here."""
+_SPARE_BYTES = 64 * 2**20  # tokenizer, card and the file system's own bookkeeping
+_CHUNK = 1 << 22
+
+
+def save_hf(
+    folder: str | Path,
+    config: LlamaConfig,
+    weights: Params | ReadTensor,
+    tokenizer: Tokenizer,
+    *,
+    card: ModelCard,
+    dtype: ExportDtype = "float32",
+    max_shard_bytes: int = 2 * 2**30,
+    end_ids: Sequence[int] = (),
+    chat: Chat | None = None,
+) -> None:
+    """Write weights (safetensors), config, generation config, tokenizer and model card; all of it or nothing.
+
+    One tensor is in memory at a time. Before the folder appears, transformers reads it back.
+
+    Args:
+        folder: made here; may exist only if it is empty.
+        config: the model.
+        weights: nested dict of arrays on any devices of this process, or what reads one tensor (see `tensors_of_file`
+            and `tensors_of_arrays`).
+        tokenizer: goes with the model.
+        card: for README.md.
+        dtype: of the stored weights.
+        max_shard_bytes: weights are split into files of at most this size (a larger tensor has its own).
+        end_ids: tokens that end an answer by the style of the prompts, besides those that the tokenizer knows.
+        chat: a prompt by the chat template, to compare with transformers' own.
+
+    Raises:
+        UserError: the folder is in use, the disk is too small or full, a weight is not finite or does not fit `dtype`,
+            or transformers reads the folder otherwise.
+    """
+    folder = Path(folder)
+    itemsize = jnp.dtype(dtype).itemsize
+    files = _plan_files(config, max_shard_bytes // itemsize)
+    _check_room(folder.parent, count_params(config) * itemsize + _SPARE_BYTES)
+    read = weights if callable(weights) else _tensors_of_params(weights)
+    shapes = {parameter: parameter.foreign_shape(shape) for parameter, shape, _ in model_parameters(config)}
+    with atomic_folder(folder) as new:
+        weight_map: dict[str, str] = {}
+        for name, tensors in files.items():
+            named = {parameter.name("hf", layer): (parameter, layer) for parameter, layer in tensors}
+
+            def read_named(name: str, named: dict[str, tuple[Parameter, int]] = named) -> np.ndarray[Any, Any]:
+                return _cast(read(*named[name]), dtype, name)
+
+            write_safetensors(new / name, {key: shapes[named[key][0]] for key in named}, dtype, read_named)
+            weight_map |= dict.fromkeys(named, name)
+        if len(files) > 1:
+            total = {"total_size": count_params(config) * itemsize, "total_parameters": count_params(config)}
+            write_json(new / INDEX, {"metadata": total, "weight_map": weight_map})
+        ids = _ids(config, tokenizer, end_ids)
+        described = {**write_config(config, dtype), **ids}
+        write_json(new / "config.json", described)
+        tokenizer.save(new)
+        write_json(new / "generation_config.json", {**tokenizer.generation_config, **ids})
+        with atomic_open(new / "README.md") as stream:
+            stream.write(render_card(card, count_params(config), dtype, tokenizer.chat_template))
+        if card.notice:
+            with atomic_open(new / "Notice.txt") as stream:
+                stream.write(card.notice + "\n")
+        prove(new, folder, described, tokenizer, chat)
+
+
+def tensors_of_file(file: TensorFile, config: LlamaConfig) -> ReadTensor:
+    """The tensors of a checkpoint on disk.
+
+    Raises:
+        UserError: a tensor is missing, unknown or misshapen.
+    """
+    check_names(file, config)
+    return lambda parameter, layer: file.read(parameter.name(file.table, layer), parameter)
+
+
+def tensors_of_arrays(read: ReadArray) -> ReadTensor:
+    """Tensors that are laid out as they are here, such as those of a run's checkpoint."""
+    return lambda parameter, layer: parameter.to_foreign(read(parameter.path, layer))
+
+
+def _tensors_of_params(params: Params) -> ReadTensor:
+    def read(parameter: Parameter, layer: int) -> np.ndarray[Any, Any]:
+        array: jax.Array = leaf(params, parameter.path)
+        return parameter.to_foreign(np.asarray(_layer(array, layer) if parameter.stacked else array))
+
+    return read
+
+
+def _ids(config: LlamaConfig, tokenizer: Tokenizer, end_ids: Sequence[int]) -> dict[str, Any]:
+    """The special ids of both config files. None is beyond the embedding, for which transformers stops."""
+    pad = tokenizer.pad_id
+    if pad >= config.vocab_size:
+        pad = next(id_ for id_ in range(config.vocab_size) if id_ != tokenizer.eos_id)
+        notice(f"pad_token_id {tokenizer.pad_id} is beyond {config.vocab_size:,} embeddings; {pad} is written instead")
+    ends = [id_ for id_ in dict.fromkeys([*tokenizer.end_ids, *end_ids]) if id_ < config.vocab_size]
+    bos = tokenizer.bos_id
+    if not ends or (bos is not None and bos >= config.vocab_size):
+        raise UserError(
+            f"bos_token_id {bos} and eos_token_id {tokenizer.eos_id} must be below {config.vocab_size}, the number of "
+            "embeddings; name the tokenizer that belongs to the model"
+        )
+    return {"bos_token_id": bos, "eos_token_id": one_or_list(ends), "pad_token_id": pad}
+
+
+def _cast(tensor: np.ndarray[Any, Any], dtype: ExportDtype, name: str) -> np.ndarray[Any, Any]:
+    """The tensor as `dtype`, contiguous.
+
+    Raises:
+        UserError: it holds NaN or infinity, or a number that `dtype` cannot hold.
+    """
+    if not _is_finite(tensor):
+        raise UserError(f"{name}: holds NaN or infinity; the weights are damaged, take another copy or checkpoint")
+    with np.errstate(over="ignore"):  # reported below, with the tensor's name
+        cast = np.ascontiguousarray(tensor).astype(jnp.dtype(dtype), copy=False)
+    if cast is not tensor and not _is_finite(cast):
+        other = "float32" if dtype == "bfloat16" else "bfloat16 or float32"
+        raise UserError(f"{name}: has values that {dtype} cannot hold; export as {other}")
+    return cast
+
+
+def _is_finite(tensor: np.ndarray[Any, Any]) -> bool:
+    """Whether all numbers are finite, looked at in parts to spare memory."""
+    rows = tensor.reshape(-1, tensor.shape[-1])
+    step = max(1, _CHUNK // tensor.shape[-1])
+    return all(bool(np.isfinite(rows[start : start + step]).all()) for start in range(0, len(rows), step))
+
+
+def _plan_files(config: LlamaConfig, max_numbers: int) -> dict[str, list[tuple[Parameter, int]]]:
+    """File name -> the tensors (parameter, layer) it holds, layer by layer so that few files are needed at a time."""
+    tensors = [
+        (layer, parameter, prod(shape))
+        for parameter, shape, count in model_parameters(config)
+        for layer in range(count)
+    ]
+    tensors.sort(key=lambda entry: (entry[1].stacked, entry[0]))
+    groups: list[list[tuple[Parameter, int]]] = []
+    room = 0
+    for layer, parameter, size in tensors:
+        if size > room or not groups:
+            groups.append([])
+            room = max_numbers
+        groups[-1].append((parameter, layer))
+        room -= size
+    if len(groups) == 1:
+        return {SINGLE: groups[0]}
+    return {f"model-{i:05d}-of-{len(groups):05d}.safetensors": group for i, group in enumerate(groups, start=1)}
+
+
+@jax.jit
+def _layer(stack: jax.Array, layer: int) -> jax.Array:
+    return jax.lax.dynamic_index_in_dim(stack, layer, 0, keepdims=False)
+
+
+def _check_room(folder: Path, size: int) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise UserError(f"{folder}: needs {size / 1e9:.2f} GB of disk, {free / 1e9:.2f} GB are free; make room")

@@ -1,0 +1,65 @@
+"""Where a model comes from: a folder, a `.gguf` file, a bucket, an installed package that carries one, or the hub."""
+
+import re
+from importlib.util import find_spec
+from pathlib import Path
+
+from mentallama_jax import hub
+from mentallama_jax.errors import UserError
+from mentallama_jax.foreign import shown
+from mentallama_jax.formats.bucket_models import fetch_model
+from mentallama_jax.formats.file_names import TOKENIZER_FILES
+from mentallama_jax.storage import RemotePath, is_remote
+
+_CONFIG_PATTERNS = ("config.json", "generation_config.json", *TOKENIZER_FILES)
+_WEIGHT_PATTERNS = ("model*.safetensors", "model.safetensors.index.json")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_PACKAGE = "package:"
+
+
+def locate(source: str | Path, revision: str | None = None, *, weights: bool) -> Path:
+    """The local folder or `.gguf` file that `source` stands for, downloaded if need be.
+
+    Args:
+        source: a folder; a `.gguf` file; the URL of either; `package:NAME`, the one `.gguf` file inside an installed
+            Python package; or a hub id such as `meta-llama/Llama-2-7b-hf`.
+        revision: branch, tag or commit of a hub id.
+        weights: whether the weights are wanted besides config and tokenizer.
+
+    Raises:
+        UserError: nothing there, or the hub does not give it (offline, gated, unknown, no such revision).
+    """
+    text = str(source)
+    if text.startswith(_PACKAGE):
+        return _packaged(text.removeprefix(_PACKAGE))
+    if is_remote(text):
+        if revision is not None:
+            raise UserError(f"{source}: a revision ({revision}) goes with a hub id, but this is a URL")
+        return fetch_model(RemotePath(text.rstrip("/")), [*_CONFIG_PATTERNS, *(_WEIGHT_PATTERNS if weights else ())])
+    path = Path(source).expanduser()
+    if path.is_dir() or path.is_file():
+        if path.is_file() and path.suffix != ".gguf":
+            raise UserError(f"{source}: not a folder or a .gguf file; give the folder that holds config.json")
+        if revision is not None:
+            raise UserError(f"{source}: a revision ({revision}) goes with a hub id, but this is a path")
+        return path
+    if isinstance(source, Path) or not _HUB_ID.fullmatch(text):
+        raise UserError(f"{source}: no such folder or file (a hub id looks like owner/name)")
+    return _download(text, revision, weights)
+
+
+def _packaged(name: str) -> Path:
+    spec = find_spec(name) if name.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError(f"{_PACKAGE}{name}: no such Python package; install it with pip")
+    files = [path for folder in spec.submodule_search_locations for path in sorted(Path(folder).glob("*.gguf"))]
+    if len(files) != 1:
+        raise UserError(f"{_PACKAGE}{name}: holds {len(files)} .gguf files, expected one; give a file's path")
+    return files[0]
+
+
+def _download(repo_id: str, revision: str | None, weights: bool) -> Path:
+    patterns = [*_CONFIG_PATTERNS, *(_WEIGHT_PATTERNS if weights else ())]
+    label = f"{repo_id}, revision {shown(revision)[1:-1]}" if revision else repo_id
+    # Patterns match across "/": leave out copies in other formats that some repositories keep in subfolders.
+    return hub.download(repo_id, "model", revision, patterns, label=label, ignore="*/*")

@@ -1,0 +1,1 @@
+"""Tokenizers: tokenizer.json, SentencePiece models, and those inside GGUF files."""

@@ -1,0 +1,169 @@
+"""From the data section of a config to tokenised examples, and to the facts about them that a run records."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from mentallama_jax.config import RunConfig
+from mentallama_jax.errors import UserError
+from mentallama_jax.imhi.audit.near_copies import ALIKE, CONTAINED
+from mentallama_jax.imhi.data_files.readers import read_records
+from mentallama_jax.imhi.mixture import Forbidden, forbidden_posts, held_out_rows, mix, sample_rows
+from mentallama_jax.imhi.records import Record
+from mentallama_jax.training.data.tokens import FingerprintedTokenizer, TokenStore, tokenize
+from mentallama_jax.training.run.run_directory import data_fingerprint
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Examples:
+    """What a run trains and is evaluated on.
+
+    Attributes:
+        train: tokenised training examples; a row with weight 2 is there twice.
+        validation: tokenised examples for the validation loss; None where no validation data is named.
+        to_answer: the fixed validation records that generation answers for `label_f1`.
+        rows: training rows of each data set.
+        facts: fingerprints, counts and problems: what `data.json` records.
+    """
+
+    train: TokenStore
+    validation: TokenStore | None
+    to_answer: list[Record]
+    rows: dict[str, int]
+    facts: dict[str, Any]
+
+
+def load_examples(config: RunConfig, tokenizer: FingerprintedTokenizer, say: Say) -> Examples:
+    """Read, choose and tokenise the rows of a run.
+
+    A source may hold all splits: training takes the rows marked `train` or not at all, validation those marked
+    `val` or not at all. Posts of the test rows of data sets that are left out never train.
+
+    Raises:
+        UserError: unreadable data, or nothing left of it.
+    """
+    reader = _Reader(config, say)
+    train, forbidden = _training_records(config, reader, say)
+    validation = _validation_records(config, reader)
+    to_answer = sample_rows(validation, config.evaluation.generate_rows, config.training.seed)
+    stores = {"train": _tokens(train, "training", config, tokenizer, say)}
+    if validation:
+        stores["validation"] = _tokens(validation, "validation", config, tokenizer, say)
+    facts = {
+        "fingerprints": {name: data_fingerprint(tokens) for name, tokens in stores.items()},
+        "train": _facts(train, stores["train"]),
+        "validation": _facts(validation, stores["validation"]) if validation else None,
+        "label_f1_rows": [record.id for record in to_answer],
+        "posts_kept_out_of_training": len(forbidden.posts),
+        "near_copies_kept_out_of_training": _near_copies(forbidden),
+        "problems": reader.problems,
+    }
+    return Examples(stores["train"], stores.get("validation"), to_answer, _rows(train), facts)
+
+
+class _Reader:
+    """Reads sources as the config says; counts and tells of the rows that cannot be read."""
+
+    def __init__(self, config: RunConfig, say: Say) -> None:
+        self._repair, self._strict = config.data.repair_mojibake, config.data.strict
+        self._say = say
+        self.problems: list[dict[str, Any]] = []
+
+    def read(self, sources: Sequence[str], key: str) -> list[Record]:
+        """Every row of the sources; `key` of the config names them in messages."""
+        try:
+            result = read_records(sources, repair_mojibake=self._repair, strict=self._strict)
+        except UserError as error:
+            raise UserError(f"{key}: {error}") from None
+        if result.problems:
+            count, first = len(result.problems), result.problems[0]
+            self._say(f"{key}: {count} rows cannot be read and are left out, the first: {first}")
+            self.problems.extend(asdict(problem) for problem in result.problems)
+        return result.records
+
+
+def _training_records(config: RunConfig, reader: _Reader, say: Say) -> tuple[list[Record], Forbidden]:
+    """The training rows, and the posts that were kept out of them."""
+    data = config.data
+    everything = reader.read(data.train, "data.train")
+    tests = held_out_rows(everything, data.exclude)
+    if data.drop_posts_in:
+        tests += reader.read(data.drop_posts_in, "data.drop_posts_in")
+    there = _of_split(everything, "train", "data.train")
+    forbidden = forbidden_posts(tests, there)
+    if forbidden.near_copies:
+        say(
+            f"near-copies of posts that must not be trained on, left out: {len(forbidden.near_copies)} pairs, "
+            f"at least {ALIKE:.0%} alike or {CONTAINED:.0%} of the shorter post; data.json lists them"
+        )
+    records = mix(
+        there,
+        datasets=data.datasets,
+        exclude=data.exclude,
+        weights=data.weights,
+        drop_posts=forbidden.posts,
+        max_rows=data.max_rows,
+        seed=config.training.seed,
+    )
+    return records, forbidden
+
+
+def _near_copies(forbidden: Forbidden) -> dict[str, Any]:
+    pairs = [{"row": row, "of": test, "similarity": share} for row, test, share in forbidden.near_copies]
+    return {"alike": ALIKE, "contained": CONTAINED, "pairs": pairs}
+
+
+def _validation_records(config: RunConfig, reader: _Reader) -> list[Record]:
+    data = config.data
+    if not data.validation:
+        return []
+    return mix(
+        _of_split(reader.read(data.validation, "data.validation"), "val", "data.validation"),
+        datasets=data.datasets,
+        exclude=data.exclude,
+        drop_posts=(),
+        max_rows=config.evaluation.max_rows,
+        seed=config.training.seed,
+    )
+
+
+def _tokens(
+    records: list[Record], what: str, config: RunConfig, tokenizer: FingerprintedTokenizer, say: Say
+) -> TokenStore:
+    data = config.data
+    tokens = tokenize(records, data.style, tokenizer, data.max_length, data.cache_dir)
+    if tokens.truncated_examples:
+        say(
+            f"{what}: {tokens.truncated_examples} of {len(tokens)} posts lose their end "
+            f"({tokens.truncated_tokens} tokens) to fit data.max_length {data.max_length}"
+        )
+    return tokens
+
+
+def _of_split(records: list[Record], split: str, key: str) -> list[Record]:
+    kept = [record for record in records if record.split in (split, "")]
+    if not kept:
+        there = ", ".join(sorted({record.split for record in records}))
+        raise UserError(f"{key}: no row of split {split} (only {there}); name other files")
+    return kept
+
+
+def _rows(records: list[Record]) -> dict[str, int]:
+    return dict(sorted(Counter(record.dataset for record in records).items()))
+
+
+def _facts(records: list[Record], store: TokenStore) -> dict[str, Any]:
+    tokens, prompt_tokens = int(store.lengths.sum()), int(store.prompt_lengths.sum())
+    return {
+        "examples": len(store),
+        "rows": _rows(records),
+        "posts": len({record.post_id for record in records}),
+        "tokens": tokens,
+        "target_tokens": tokens - prompt_tokens,
+        "longest_example": int(store.lengths.max()),
+        "posts_cut": store.truncated_examples,
+        "tokens_cut": store.truncated_tokens,
+    }

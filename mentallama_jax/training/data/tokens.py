@@ -1,0 +1,183 @@
+"""Tokenise records once: flat arrays in a cache that is keyed by everything that decides a token."""
+
+import hashlib
+import json
+import zlib
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from mentallama_jax.chat import segments, template, worker
+from mentallama_jax.config import Style
+from mentallama_jax.errors import UserError
+from mentallama_jax.files import atomic_open, write_json
+from mentallama_jax.imhi import prompts, tasks
+from mentallama_jax.imhi.labels import gold_response as gold
+from mentallama_jax.imhi.prompts import Encoded, PromptTokenizer
+from mentallama_jax.imhi.records import Record
+from mentallama_jax.parallel.processes import writes_files
+from mentallama_jax.terminal import Console
+
+
+class FingerprintedTokenizer(PromptTokenizer, Protocol):
+    """A tokenizer that can tell itself from others."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of all that decides ids."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TokenStore:
+    """Tokenised examples, in the order of the records they were made of.
+
+    Attributes:
+        key: SHA-256 of everything that decided the tokens; equal stores have equal keys.
+        ids: record ids, one an example.
+        tokens: int32 [all tokens], example after example, end tokens included.
+        offsets: int64 [examples + 1], where each example begins in `tokens`.
+        prompt_lengths: int32 [examples], leading tokens that are no targets (at least 1, never all of them).
+        truncated: int32 [examples], tokens that the end of each post lost to fit.
+    """
+
+    key: str
+    ids: tuple[str, ...]
+    tokens: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+    prompt_lengths: NDArray[np.int32]
+    truncated: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """int64 [examples], tokens of each example."""
+        return np.diff(self.offsets)
+
+    @property
+    def truncated_examples(self) -> int:
+        """How many posts were cut."""
+        return int(np.count_nonzero(self.truncated))
+
+    @property
+    def truncated_tokens(self) -> int:
+        """Tokens lost to cuts."""
+        return int(self.truncated.sum())
+
+
+def tokenize(
+    records: Sequence[Record], style: Style, tokenizer: FingerprintedTokenizer, max_length: int, cache_dir: str | Path
+) -> TokenStore:
+    """Tokenise records as training examples, or take them from the cache.
+
+    Processes may share a cache: what a key stands for never changes and every file appears at once or not at all. A
+    file that was cut short or altered is made again.
+
+    Args:
+        records: what to tokenise.
+        style: how a record becomes a prompt and a response.
+        tokenizer: its `fingerprint` is a part of the key.
+        max_length: most tokens of an example; a longer one loses the end of its post.
+        cache_dir: made where absent.
+
+    Raises:
+        UserError: no records; an example without a target token, or too long with an empty post; a cache that
+            cannot be written.
+    """
+    if not records:
+        raise UserError("no examples to tokenise: the data paths and the choice of data sets leave no row")
+    ids = tuple(record.id for record in records)
+    key = _key(records, style, tokenizer, max_length)
+    cache = _Cache(Path(cache_dir).expanduser(), key)
+    arrays = cache.read(len(records))
+    if arrays is None:
+        arrays = _encode(records, lambda record: prompts.encode_example(record, style, tokenizer, max_length))
+        cache.write(*arrays)
+    tokens, examples = arrays
+    offsets = np.concatenate([[0], np.cumsum(examples[:, 0], dtype=np.int64)])
+    return TokenStore(key, ids, tokens, offsets, examples[:, 1], examples[:, 2])
+
+
+def _key(records: Sequence[Record], style: Style, tokenizer: FingerprintedTokenizer, max_length: int) -> str:
+    digest = hashlib.sha256()
+    # The code that renders is a part of the key, so that no one has to remember to count a version up.
+    modules = (prompts, gold, tasks, segments, template, worker)
+    for code in (__file__, *(str(module.__file__) for module in modules)):
+        digest.update(hashlib.sha256(Path(code).read_bytes()).digest())
+    digest.update(json.dumps([style, max_length, tokenizer.fingerprint]).encode())
+    if style in ("chat", "chatml"):
+        digest.update(json.dumps(tokenizer.chat_template).encode())
+    for record in records:
+        content = [record.id, record.dataset, record.aspect, record.label, record.post, record.explanation]
+        digest.update(b"\n" + json.dumps(content).encode())
+    return digest.hexdigest()
+
+
+def _encode(
+    records: Sequence[Record], encode: Callable[[Record], Encoded]
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Flat tokens int32 [tokens], and int32 [examples, 3]: length, prompt length, tokens cut."""
+    tokens = array("i")
+    examples = np.empty((len(records), 3), np.int32)
+    console = Console(stderr=True, quiet=not writes_files())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+        for number, record in enumerate(progress.track(records, description="Tokenising")):
+            encoded = encode(record)
+            if not 0 < encoded.prompt_length < len(encoded.tokens):
+                where = record.source or record.id
+                raise UserError(f"{where}: no prompt, or no target token to learn from; mend the row or leave it out")
+            tokens.extend(encoded.tokens)
+            examples[number] = len(encoded.tokens), encoded.prompt_length, encoded.truncated
+    return np.frombuffer(tokens, np.int32), examples
+
+
+class _Cache:
+    """Two arrays under one key, and a description with their checksums that is written last."""
+
+    def __init__(self, folder: Path, key: str) -> None:
+        self._folder = folder
+        self._tokens = folder / f"{key}.tokens.npy"
+        self._examples = folder / f"{key}.examples.npy"
+        self._description = folder / f"{key}.json"
+
+    def read(self, count: int) -> tuple[NDArray[np.int32], NDArray[np.int32]] | None:
+        """The arrays, mapped into memory, or None where they are absent or damaged."""
+        try:
+            described = json.loads(self._description.read_text(encoding="utf-8"))
+            tokens = np.load(self._tokens, mmap_mode="r")
+            examples = np.load(self._examples)
+        except (OSError, ValueError, EOFError):
+            return None
+        if examples.shape != (count, 3) or described != _describe(tokens, examples):
+            return None
+        return tokens, examples
+
+    def write(self, tokens: NDArray[np.int32], examples: NDArray[np.int32]) -> None:
+        """Write all three files, each atomically; processes that do so at once write the same bytes."""
+        try:
+            for path, values in ((self._tokens, tokens), (self._examples, examples)):
+                with atomic_open(path, "wb") as stream:
+                    np.save(stream, values)
+            write_json(self._description, _describe(tokens, examples))
+        except OSError as error:
+            raise UserError(
+                f"{self._folder}: the token cache cannot be written ({error.strerror or error}); "
+                "name another folder with data.cache_dir"
+            ) from None
+
+
+def _describe(tokens: NDArray[np.int32], examples: NDArray[np.int32]) -> dict[str, int]:
+    return {
+        "examples": len(examples),
+        "tokens": len(tokens),
+        "examples_crc32": zlib.crc32(examples.data),
+        "tokens_crc32": zlib.crc32(tokens.data),
+    }

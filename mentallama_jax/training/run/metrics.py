@@ -1,0 +1,160 @@
+"""The figures of a run: `metrics.jsonl` is the record; TensorBoard files and the loss curve are made from it.
+
+Each line is a JSON object with `kind`: "train" (one a logged update) or "validation" (one an evaluation), and `step`,
+the number of updates done. A resumed run has each step once.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, Literal, Self
+
+from mentallama_jax.files import atomic_open, write_jsonl
+from mentallama_jax.parallel.processes import writes_files
+from mentallama_jax.training.run.disk import naming
+
+Kind = Literal["train", "validation"]
+
+
+class MetricsLog:
+    """Appends to `metrics.jsonl` and to TensorBoard. Use as a context manager.
+
+    Every method raises `OSError` where the disk is full or gone.
+    """
+
+    def __init__(self, path: Path, tensorboard: Path, start_step: int, *, evaluated: bool) -> None:
+        """Open the files of a run that has done `start_step` updates; drop what was written past that.
+
+        Args:
+            path: the JSONL file.
+            tensorboard: folder of the event files.
+            start_step: updates done.
+            evaluated: whether the evaluation after `start_step` was completed, so that its line stays.
+        """
+        self._writes = writes_files()
+        if not self._writes:
+            return
+        kept = [
+            row
+            for row in read_metrics(path)
+            if row["step"] < start_step or (row["step"] == start_step and (row["kind"] == "train" or evaluated))
+        ]
+        self._path = path
+        with naming(path):
+            write_jsonl(path, kept)
+        self._stream: IO[str] = path.open("a", encoding="utf-8")
+        self._events = _EventFile(tensorboard, start_step)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._writes:
+            self._events.close()
+            self._stream.close()
+
+    def write(self, kind: Kind, step: int, figures: dict[str, float | int]) -> None:
+        """Add a line; readers see it at once."""
+        if not self._writes:
+            return
+        with naming(self._path):
+            self._stream.write(json.dumps({"kind": kind, "step": step, **figures}, allow_nan=False) + "\n")
+            self._stream.flush()
+        for name, value in figures.items():
+            self._events.write(f"{kind}/{name}", step, value)
+
+    def sync(self) -> None:
+        """Put every line on the disk, so that no checkpoint is ahead of its figures after a power cut."""
+        if self._writes:
+            with naming(self._path):
+                os.fsync(self._stream.fileno())
+            self._events.flush()
+
+
+class _EventFile:
+    """A TensorBoard file, written where it is called.
+
+    tensorboardX's own `SummaryWriter` writes from a thread, which dies on a full disk; the run would then wait
+    for ever to hand it the next figure.
+    """
+
+    def __init__(self, folder: Path, start_step: int) -> None:
+        with _torch_out_of_sight():
+            from tensorboardX.event_file_writer import EventsWriter
+            from tensorboardX.proto import event_pb2
+            from tensorboardX.summary import scalar
+
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._event, self._scalar = event_pb2.Event, scalar
+        self._writer = EventsWriter(str(folder / "events"), filename_suffix=f".from{start_step}")
+        # Tells TensorBoard to forget what an earlier process wrote past this point.
+        session = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        self._writer.write_event(event_pb2.Event(wall_time=time.time(), step=start_step + 1, session_log=session))
+
+    def write(self, name: str, step: int, value: float) -> None:
+        summary = self._scalar(name, value)
+        with naming(self._folder):
+            self._writer.write_event(self._event(wall_time=time.time(), step=step, summary=summary))
+
+    def flush(self) -> None:
+        with naming(self._folder):
+            self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+@contextmanager
+def _torch_out_of_sight() -> Iterator[None]:
+    """tensorboardX imports torch where it is installed: seconds, and threads that the training step wants."""
+    hide = "torch" not in sys.modules
+    if hide:
+        sys.modules["torch"] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if hide:
+            del sys.modules["torch"]
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of a metrics file; one that was cut off while it was written is left out."""
+    if not path.is_file():
+        return []
+    rows = []
+    for line in path.read_bytes().splitlines():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            continue
+    return rows
+
+
+def draw_loss_curve(metrics: Path, picture: Path) -> None:
+    """Draw training and validation loss over the updates as a PNG; nothing where no update is logged yet."""
+    rows = read_metrics(metrics)
+    train = [(row["step"], row["loss"]) for row in rows if row["kind"] == "train"]
+    validation = [(row["step"], row["validation_loss"]) for row in rows if "validation_loss" in row]
+    if not train:
+        return
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.plot(*zip(*train, strict=True), linewidth=1, label="training")
+    if validation:
+        axes.plot(*zip(*validation, strict=True), marker="o", label="validation")
+    axes.set_xlabel("updates")
+    axes.set_ylabel("loss (nats a target token)")
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    with naming(picture), atomic_open(picture, "wb") as stream:
+        figure.savefig(stream, format="png", dpi=120)

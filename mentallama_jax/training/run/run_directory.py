@@ -1,0 +1,418 @@
+"""The folder of a run: what it is made of, who may write to it, and when a run may be resumed from it."""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import shutil
+import socket
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mentallama_jax.config import RunConfig, parse_config
+from mentallama_jax.errors import UserError
+from mentallama_jax.files import write_json
+from mentallama_jax.models.llama import LlamaConfig
+from mentallama_jax.models.module import Params, abstract_params
+from mentallama_jax.models.registry import model_config_from_json
+from mentallama_jax.parallel.processes import any_says, writes_files
+from mentallama_jax.storage import AnyPath, RemotePath, as_path
+from mentallama_jax.training.data.tokens import TokenStore
+from mentallama_jax.training.run.bucket_run import BucketRun, fetch_files, staging_folder
+from mentallama_jax.training.run.checkpoints import Which, find_checkpoint, load_params
+from mentallama_jax.training.run.disk import lock, naming
+from mentallama_jax.training.run.manifest import Checkpoint, complete_checkpoints
+
+MAY_CHANGE = (
+    "model.remat",
+    "model.offload",
+    "model.tokenizer",
+    "data.train",
+    "data.validation",
+    "data.drop_posts_in",
+    "data.cache_dir",
+    "training.micro_batch_rows",
+    "training.run_dir",
+    "training.log_every",
+    "training.compile_cache_dir",
+    "mesh",
+    "evaluation.every_steps",
+    "checkpoint",
+)
+"""Keys and sections that a resumed run may change. Data and tokenizer may move: the tokens are compared by
+`data_fingerprint`.
+
+An update keeps its examples and their rows where `micro_batch_rows` changes: the plan of a run is made with the value
+that it was started with."""
+SAME_SOURCE = ("model.source", "model.revision")
+"""Keys that may change where the model that they name is the same."""
+
+_PACKAGES = ("mentallama-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "transformers")
+
+
+class SavableTokenizer(Protocol):
+    """A tokenizer that can copy its files."""
+
+    def save(self, folder: Path) -> None:
+        """Write the files of the tokenizer into a folder."""
+
+
+class RunDirectory:
+    """Paths of a run's files: where `path` is on a bucket, of their copies here; only the checkpoints are there."""
+
+    def __init__(self, path: str | AnyPath) -> None:
+        self.path = as_path(os.path.expanduser(path) if isinstance(path, str) else path)
+        here = staging_folder() if isinstance(self.path, RemotePath) else self.path
+        self.config = here / "config.json"
+        self.model_config = here / "model_config.json"
+        self.versions = here / "versions.json"
+        self.data = here / "data.json"
+        self.tokenizer = here / "tokenizer"
+        self.metrics = here / "metrics.jsonl"
+        self.loss_curve = here / "loss.png"
+        self.tensorboard = here / "tensorboard"
+        self.checkpoints = self.path / "checkpoints"
+        self.log = here / "log.txt"
+        self.bad_batch = here / "bad_batch.json"
+        self._lock = here / "run.lock"
+        self._here = here
+        self._bucket: BucketRun | None = None
+
+    @contextmanager
+    def locked(self, say: Callable[[str], None] = lambda _: None) -> Iterator[None]:
+        """Make the folder and hold its lock. The system lets go of it when the process ends, however it ends.
+
+        On a bucket a lock outlives a process that is killed; `say` is told of a wait for it.
+
+        Raises:
+            UserError: another process holds it, the folder cannot be written, or it holds something else than a run.
+        """
+        if not writes_files():
+            yield
+        elif isinstance(self.path, RemotePath):
+            if not (self.path / self.config.name).is_file():
+                self._refuse_strangers(path.name for path in self.path.iterdir())
+            with BucketRun(self.path, self._here, say) as self._bucket:
+                yield
+        else:
+            with self._locked_here(self.path, say):
+                self._sweep()
+                yield
+
+    def publish(self) -> None:
+        """Bring a bucket up to date with the files that were written here.
+
+        Raises:
+            UserError: the bucket cannot be written, or another process has taken the run.
+        """
+        if self._bucket is not None:
+            self._bucket.publish()
+
+    def fetch(self) -> None:
+        """Bring the files that describe the run here from a bucket, to be read."""
+        if isinstance(self.path, RemotePath):
+            fetch_files(self.path, self._here)
+
+    @contextmanager
+    def _locked_here(self, path: Path, say: Callable[[str], None]) -> Iterator[None]:
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            if not self.config.exists():
+                self._refuse_strangers(os.listdir(path))
+            stream = self._lock.open("a+", encoding="utf-8")
+        except OSError as error:
+            raise UserError(
+                f"{self.path}: cannot be used ({error.strerror}); name another folder with training.run_dir"
+            ) from None
+        with stream:
+            try:
+                if not lock(stream):
+                    say(
+                        f"warning: {self.path}: this file system has no locks, so that nothing keeps a second process "
+                        "out; start one at a time"
+                    )
+            except BlockingIOError:
+                stream.seek(0)
+                holder = stream.read().strip() or "another process"
+                raise UserError(
+                    f"{self.path}: {holder} is training here; wait for it, or name another training.run_dir"
+                ) from None
+            except OSError as error:
+                raise UserError(
+                    f"{self._lock}: cannot be locked ({error.strerror}); name another folder with training.run_dir"
+                ) from None
+            with naming(self._lock):
+                stream.truncate(0)
+                stream.write(f"process {os.getpid()} on {socket.gethostname()}")
+                stream.flush()
+            yield
+
+    def check_shared(self) -> None:
+        """Refuse a folder that this process does not share with process 0, which has written into it.
+
+        Raises:
+            UserError: it is another folder, on another disk.
+        """
+        if not (self.path / self.config.name).is_file():
+            raise UserError(
+                f"{self.path}: process {jax.process_index()} on {socket.gethostname()} does not see the files of "
+                "process 0; name a training.run_dir on storage that all hosts share"
+            )
+
+    def _refuse_strangers(self, names: Iterable[str]) -> None:
+        own = {path.name for path in vars(self).values() if isinstance(path, Path | RemotePath)}
+        if strangers := sorted(name for name in set(names) - own if not self._is_temporary(name)):
+            raise UserError(f"{self.path}: not a run directory (it holds {strangers[0]}); name a new training.run_dir")
+
+    def _is_temporary(self, name: str) -> bool:
+        """Whether a process that was killed left this file or folder while it wrote one of a run."""
+        own = "|".join(re.escape(path.name) for path in vars(self).values() if isinstance(path, Path))
+        return re.fullmatch(rf"\.({own})\.[^/]+\.tmp", name) is not None
+
+    def _sweep(self) -> None:
+        """Remove what killed processes left; the lock is held, so that no other one is writing now."""
+        for path in self._here.iterdir():
+            if self._is_temporary(path.name):
+                with suppress(OSError):
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def planned_micro_batch_rows(self, config: RunConfig) -> int:
+        """The `training.micro_batch_rows` that the plan of the run was made with: those of its first start.
+
+        Raises:
+            UserError: the description of a run to be resumed cannot be read.
+        """
+        number = 0
+        if writes_files() and complete_checkpoints(self.checkpoints) and self.data.exists():
+            number = read_json(self.data).get("planned_micro_batch_rows", 0)
+            if not number and self.config.exists():
+                number = parse_config(read_json(self.config), str(self.config)).training.micro_batch_rows
+        return any_says(number) or config.training.micro_batch_rows
+
+    def prepare(
+        self,
+        config: RunConfig,
+        model_config: LlamaConfig,
+        data: Mapping[str, Any],
+        tokenizer: SavableTokenizer,
+        say: Callable[[str], None],
+        fingerprint: Callable[[], str] | None = None,
+    ) -> None:
+        """Write the descriptions of the run, or compare them with those of the run that is resumed.
+
+        Until the first checkpoint is complete there is nothing to protect, and a new recipe replaces the old one.
+
+        Args:
+            config: resolved config.
+            model_config: shape of the model.
+            data: facts about the data; those under `fingerprints` must stay as they are.
+            tokenizer: copied into the folder.
+            say: is told of changes that are allowed but may show in the figures.
+            fingerprint: tells which weights `model.source` holds; None where it is a shape without weights.
+
+        Raises:
+            UserError: the recipe, the model or the data differ; the message shows where.
+        """
+        described = model_config.to_json()
+        rows, source = config.training.micro_batch_rows, None
+        if complete_checkpoints(self.checkpoints):
+            # Parsed, so that a key that came with a newer version of the package has its default.
+            before = parse_config(read_json(self.config), str(self.config))
+            facts = read_json(self.data)
+            source = facts.get("model_fingerprint")
+            may_change: tuple[str, ...] = MAY_CHANGE
+            if _is_same_source(before, config, source, fingerprint):
+                may_change += SAME_SOURCE
+            _refuse_changes(self.path, "another recipe", _plain(before), _plain(config), may_change)
+            # Parsed, as runs of older versions do not state their model type.
+            trained = model_config_from_json(read_json(self.model_config), str(self.model_config)).to_json()
+            _refuse_changes(self.path, "another model", trained, described)
+            _refuse_changes(self.path, "other data", facts["fingerprints"], data["fingerprints"])
+            rows = self.planned_micro_batch_rows(config)
+        elif fingerprint is not None:
+            source = fingerprint()
+        with naming(self.tokenizer):
+            tokenizer.save(self.tokenizer)
+        _write(self.model_config, described)
+        _write(self.data, {**data, "model_fingerprint": source, "planned_micro_batch_rows": rows})
+        self._note_versions(say)
+        _write(self.config, _plain(config))
+        self.publish()
+
+    def _note_versions(self, say: Callable[[str], None]) -> None:
+        now = versions()
+        before = read_json(self.versions) if self.versions.exists() else []
+        if before and before[-1] != now:
+            changes = ", ".join(
+                f"{key} {before[-1].get(key)} -> {now[key]}" for key in now if before[-1].get(key) != now[key]
+            )
+            say(f"resuming with other versions ({changes}): losses may differ in their last digits")
+        if not before or before[-1] != now:
+            _write(self.versions, [*before, now])
+
+
+class LoadedRun(NamedTuple):
+    """What generation and export need of a run."""
+
+    model_config: LlamaConfig
+    params: Params
+    tokenizer: Path
+    config: RunConfig
+    checkpoint: Checkpoint
+
+
+class OpenedRun(NamedTuple):
+    """A run whose weights are still to be read."""
+
+    model_config: LlamaConfig
+    tokenizer: Path
+    config: RunConfig
+    checkpoint: Checkpoint
+
+
+def open_run(run_dir: str | AnyPath, which: Which = "best") -> OpenedRun:
+    """Read all of a run but its weights; `which` chooses the checkpoint as in `load_run`.
+
+    Raises:
+        UserError: not a run directory, no such checkpoint, or a damaged one.
+    """
+    run = RunDirectory(run_dir)
+    run.fetch()
+    if not run.config.is_file():
+        raise UserError(f"{run.path}: not a run directory (it has no config.json)")
+    config = parse_config(read_json(run.config), str(run.config))
+    model_config = model_config_from_json(read_json(run.model_config), str(run.model_config))
+    checkpoint = find_checkpoint(run.checkpoints, which, config.evaluation.metric)
+    return OpenedRun(model_config, run.tokenizer, config, checkpoint)
+
+
+def load_run(
+    run_dir: str | AnyPath,
+    which: Which = "best",
+    *,
+    dtype: Any = None,
+    shardings: Callable[[LlamaConfig], Any] | None = None,
+) -> LoadedRun:
+    """Read the model of a run.
+
+    Args:
+        run_dir: a run directory, finished or not.
+        which: the checkpoint: "best" by the run's metric (the last where nothing was evaluated), "last", or a step.
+        dtype: of the parameters; by default as trained.
+        shardings: from the shape of the model to a tree like the parameters; by default all are on the first device.
+
+    Returns:
+        The shape of the model, its parameters, the folder of its tokenizer, the config of the run, and the checkpoint.
+
+    Raises:
+        UserError: not a run directory, no such checkpoint, a damaged one, or one with NaN or infinity in it.
+    """
+    model_config, tokenizer, config, checkpoint = open_run(run_dir, which)
+    abstract = abstract_params(model_config, jnp.dtype(dtype or config.model.parameter_dtype))
+    first = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    places = shardings(model_config) if shardings else jax.tree.map(lambda _: first, abstract)
+    placed = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, places)
+    return LoadedRun(model_config, load_params(checkpoint, placed), tokenizer, config, checkpoint)
+
+
+def data_fingerprint(store: TokenStore) -> str:
+    """SHA-256 of the examples in their order: ids, tokens, and which of those are targets."""
+    digest = hashlib.sha256("\n".join(store.ids).encode())
+    for values in (store.tokens, store.offsets, store.prompt_lengths):
+        digest.update(np.ascontiguousarray(values).data)
+    return digest.hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Versions of all that decides the figures of a run."""
+    packages = {name: _version(name) for name in _PACKAGES}
+    device = jax.devices()[0]
+    return packages | {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "devices": f"{jax.device_count()} {device.platform} {device.device_kind}",
+    }
+
+
+def read_json(path: Path) -> Any:
+    """Read one of the JSON files of a run directory.
+
+    Raises:
+        UserError: it is missing or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); is {path.parent} a run directory?") from None
+
+
+def _write(path: Path, value: Any) -> None:
+    with naming(path):
+        write_json(path, value)
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        from mentallama_jax import __version__
+
+        return __version__ if package == "mentallama-jax" else "absent"
+
+
+def _is_same_source(
+    before: RunConfig, now: RunConfig, known: str | None, fingerprint: Callable[[], str] | None
+) -> bool:
+    """Whether two configs name the same weights; `known` is the fingerprint of the first, where it was noted.
+
+    Where no weights are read the shape alone counts, which is compared elsewhere.
+    """
+    if before.model.weights != now.model.weights:
+        return False
+    if fingerprint is None:
+        return True
+    if (before.model.source, before.model.revision) == (now.model.source, now.model.revision):
+        return True
+    if known is None:  # noted by no older version
+        places = [Path(config.model.source).expanduser().resolve() for config in (before, now)]
+        return places[0] == places[1] and places[0].exists()
+    return fingerprint() == known
+
+
+def _refuse_changes(path: AnyPath, what: str, old: Any, new: Any, may_change: tuple[str, ...] = ()) -> None:
+    before, after = dict(_flat(old)), dict(_flat(new))
+    differences = [
+        f"{key} was {_shown(before, key)}, is {_shown(after, key)}"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key)
+        and not any(key == free or key.startswith(f"{free}.") for free in may_change)
+    ]
+    if differences:
+        raise UserError(
+            f"{path}: this run was started with {what} ({'; '.join(differences)}); "
+            "restore that to go on, or name another training.run_dir"
+        )
+
+
+def _plain(config: RunConfig) -> dict[str, Any]:
+    return config.model_dump(mode="json")
+
+
+def _flat(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def _shown(values: dict[str, Any], key: str) -> str:
+    return str(values[key]) if key in values else "absent"

@@ -24,9 +24,37 @@ from mentallama_jax.chat.segments import Segment, SegmentTokenizer, encode_segme
 from mentallama_jax.chat.template import template_of
 from mentallama_jax.config import Style
 from mentallama_jax.errors import UserError
-from mentallama_jax.imhi.gold import REASONING
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.imhi.tasks import Task
+from mentallama_jax.imhi.wording import (
+    completion_query,
+    completion_response,
+    instruction_query,
+    instruction_response,
+)
+
+__all__ = [
+    "Encoded",
+    "PromptTokenizer",
+    "Rendered",
+    "Segment",
+    "answer_opening",
+    "completion_query",
+    "completion_response",
+    "default_system",
+    "encode_answer",
+    "encode_example",
+    "encode_prompt",
+    "end_id",
+    "example_chat",
+    "example_prompt",
+    "instruction_query",
+    "instruction_response",
+    "label_answers",
+    "render",
+    "stop_ids",
+    "style_template",
+]
 
 BOS = "<s>"
 EOS = "</s>"
@@ -98,26 +126,6 @@ class Encoded:
     tokens: list[int]
     prompt_length: int
     truncated: int
-
-
-def instruction_query(record: Record) -> str:
-    """The query of the instruction format."""
-    return f'Consider this post: "{record.post}" Question: {record.task.question.format(aspect=record.aspect)}'
-
-
-def instruction_response(record: Record) -> str:
-    """The gold response of the instruction format; the label sentence alone where there is no explanation."""
-    return _with_reasoning(record.task.sentences[record.label], record.explanation)
-
-
-def completion_query(record: Record) -> str:
-    """The query of the completion format as the test files have it, ending in a blank."""
-    return f"Post: {record.post}  Question: {record.task.completion_prefix.format(aspect=record.aspect)} "
-
-
-def completion_response(record: Record) -> str:
-    """The gold response of the completion format; the label alone where there is no explanation."""
-    return _with_reasoning(f"{record.task.completion_words[record.label]}.", record.explanation)
 
 
 def label_answers(task: Task, style: Style, opening: str = "") -> dict[str, str]:
@@ -305,10 +313,6 @@ def _tokens(segments: Sequence[Segment], tokenizer: PromptTokenizer) -> Iterator
             yield tokenizer.eos_id if segment.text == EOS else tokenizer.special_id(segment.text)
         elif tokenizer.bos_id is not None:
             yield tokenizer.bos_id
-
-
-def _with_reasoning(answer: str, explanation: str) -> str:
-    return f"{answer} {REASONING} {explanation}" if explanation else answer
 
 
 def _plain_pair(record: Record, style: Style) -> tuple[str, str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mentallama_jax.errors import UserError
+from mentallama_jax.files import regular_file
 from mentallama_jax.foreign import parse_json, reading
 from mentallama_jax.storage import RemotePath, as_path, expanded, local_path
 
@@ -201,7 +202,7 @@ def _read_scores(path: Path | None) -> dict[str, Any] | None:
     if not path.exists():
         raise UserError(f"{path}: no such file; write one with `mentallama evaluate`")
     with reading(path, "file"):
-        content = path.read_bytes()
+        content = regular_file(path).read_bytes()
     scores = parse_json(content, path)
     if not isinstance(scores, dict) or not isinstance(scores.get("datasets"), dict):
         raise UserError(f"{path}: no scores in it; give the scores.json of `mentallama evaluate`")

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.files import write_jsonl
+from mentallama_jax.files import regular_file, write_jsonl
 from mentallama_jax.foreign import parse_json, reading, shown, shown_cell
 from mentallama_jax.imhi.predictions import Prediction, parse_prediction
 from mentallama_jax.imhi.records import Record
@@ -62,8 +62,9 @@ def write_predictions(
     path = Path(path)
     if path.suffix != ".jsonl":
         raise UserError(f"{path}: predictions are written to a file that ends in .jsonl")
-    if path.is_dir():
-        raise UserError(f"{path}: is a folder; name a file")
+    for place in (path, signature_path(path)):
+        if place.exists():
+            regular_file(place)
     wanted = {record.id: record for record in records}
     if len(wanted) != len(records):
         raise UserError(

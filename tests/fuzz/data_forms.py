@@ -224,7 +224,9 @@ def _read_predictions(folder: Path) -> None:
 def _check_predictions(path: Path) -> None:
     found = read_predictions(path)
     for row in found.rows:
-        _check_texts({field: getattr(row, field) for field in ("id", "dataset", "aspect", "post", "gold", "text")})
+        _check_texts(
+            {field: getattr(row, field) for field in ("id", "dataset", "aspect", "post_id", "label", "generated_text")}
+        )
     if len({row.id for row in found.rows}) != len(found.rows):
         raise WrongError("an id stands twice")
     if not isinstance(found.generation, dict | None):

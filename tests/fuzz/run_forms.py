@@ -215,7 +215,9 @@ def _check_run(loaded: Any) -> None:
         raise WrongError(f"step {checkpoint.step}, scores {checkpoint.scores}")
     for field in LlamaConfig.__dataclass_fields__:
         value = getattr(loaded.model_config, field)
-        if type(value) is not type(getattr(MODEL, field)) or (value and not 0 < value < 2**40):
+        known = getattr(MODEL, field)
+        odd = isinstance(value, int | float) and bool(value) and not 0 < value < 2**40
+        if type(value) is not type(known) or odd or (isinstance(known, str) and value != known):
             raise WrongError(f"{field} is {value!r:.40}")
 
 

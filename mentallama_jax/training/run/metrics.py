@@ -13,11 +13,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Literal, Self
 
-from mentallama_jax.files import atomic_open, write_jsonl
+from mentallama_jax.errors import UserError
+from mentallama_jax.files import atomic_open, regular_file, write_jsonl
+from mentallama_jax.foreign import parse_json, reading, shown
 from mentallama_jax.parallel.processes import writes_files
 from mentallama_jax.training.run.disk import naming
 
 Kind = Literal["train", "validation"]
+_LARGEST_STEP = 10**9
+_LARGEST = 1e300
 
 
 class MetricsLog:
@@ -123,16 +127,41 @@ def _torch_out_of_sight() -> Iterator[None]:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics file; one that was cut off while it was written is left out."""
-    if not path.is_file():
+    """The lines of a metrics file; a last one that was cut off while it was written is left out.
+
+    Raises:
+        UserError: it is no file, or another line is not one that a run writes; the line is named.
+    """
+    if not path.exists():
         return []
+    with reading(path, "metrics"):
+        lines = regular_file(path).read_bytes().split(b"\n")
     rows = []
-    for line in path.read_bytes().splitlines():
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            continue
+    for number, line in enumerate(lines[:-1], start=1):  # what stands behind the last line feed was cut off
+        place = f"{path}, line {number}"
+        row = parse_json(line, place)
+        if (problem := _problem(row)) is not None:
+            raise UserError(f"{place}: {problem}; mend the line, or move the file away to start another")
+        rows.append(row)
     return rows
+
+
+def _problem(row: Any) -> str | None:
+    """Why a line is not one that a run writes; None where it is."""
+    if not isinstance(row, dict):
+        return "not a JSON object"
+    if row.get("kind") not in ("train", "validation"):
+        return "its kind is neither train nor validation"
+    step = row.get("step")
+    if type(step) is not int or not 0 <= step <= _LARGEST_STEP:
+        return "its step is no number of updates"
+    figures = {key for key in row if key not in ("kind", "step")} | ({"loss"} if row["kind"] == "train" else set())
+    wrong = sorted(key for key in figures if not _is_figure(row.get(key)))
+    return f"its {shown(wrong[0])} is no number" if wrong else None
+
+
+def _is_figure(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) <= _LARGEST
 
 
 def draw_loss_curve(metrics: Path, picture: Path) -> None:

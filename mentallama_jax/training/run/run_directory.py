@@ -2,7 +2,6 @@
 
 import hashlib
 import importlib.metadata
-import json
 import os
 import platform
 import re
@@ -19,7 +18,8 @@ import numpy as np
 
 from mentallama_jax.config import RunConfig, parse_config
 from mentallama_jax.errors import UserError
-from mentallama_jax.files import write_json
+from mentallama_jax.files import regular_file, write_json
+from mentallama_jax.foreign import parse_json, reading
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.module import Params, abstract_params
 from mentallama_jax.models.registry import model_config_from_json
@@ -192,7 +192,9 @@ class RunDirectory:
         """
         number = 0
         if writes_files() and complete_checkpoints(self.checkpoints) and self.data.exists():
-            number = read_json(self.data).get("planned_micro_batch_rows", 0)
+            number = read_json(self.data).get("planned_micro_batch_rows") or 0
+            if type(number) is not int or not 0 <= number <= 2**16:
+                raise UserError(f"{self.data}: planned_micro_batch_rows is no number of rows; the file is damaged")
             if not number and self.config.exists():
                 number = parse_config(read_json(self.config), str(self.config)).training.micro_batch_rows
         return any_says(number) or config.training.micro_batch_rows
@@ -228,6 +230,8 @@ class RunDirectory:
             before = parse_config(read_json(self.config), str(self.config))
             facts = read_json(self.data)
             source = facts.get("model_fingerprint")
+            if not isinstance(source, str | None) or not isinstance(facts.get("fingerprints"), dict):
+                raise UserError(f"{self.data}: its fingerprints are not what a run writes; the file is damaged")
             may_change: tuple[str, ...] = MAY_CHANGE
             if _is_same_source(before, config, source, fingerprint):
                 may_change += SAME_SOURCE
@@ -249,7 +253,9 @@ class RunDirectory:
 
     def _note_versions(self, say: Callable[[str], None]) -> None:
         now = versions()
-        before = read_json(self.versions) if self.versions.exists() else []
+        before = read_json(self.versions, list) if self.versions.exists() else []
+        if not all(isinstance(versions, dict) for versions in before):
+            raise UserError(f"{self.versions}: expected a list of JSON objects; the file is damaged")
         if before and before[-1] != now:
             changes = ", ".join(
                 f"{key} {before[-1].get(key)} -> {now[key]}" for key in now if before[-1].get(key) != now[key]
@@ -342,16 +348,20 @@ def versions() -> dict[str, str]:
     }
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, kind: type[dict[str, Any]] | type[list[Any]] = dict) -> Any:
     """Read one of the JSON files of a run directory.
 
     Raises:
-        UserError: it is missing or not JSON.
+        UserError: it is missing, not JSON, or not of that kind.
     """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); is {path.parent} a run directory?") from None
+    if not path.exists():
+        raise UserError(f"{path}: no such file; is {path.parent} a run directory?")
+    with reading(path, "JSON"):
+        content = regular_file(path).read_bytes()
+    value = parse_json(content, path)
+    if not isinstance(value, kind):
+        raise UserError(f"{path}: expected a JSON {'object' if kind is dict else 'list'}; the file is damaged")
+    return value
 
 
 def _write(path: Path, value: Any) -> None:

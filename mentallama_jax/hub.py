@@ -100,7 +100,8 @@ def _what_to_do(error: Exception, kind: Kind) -> str:
         return "the hub has no such revision; give a branch, tag or full commit"
     if any_of(errors.HFValidationError):
         return "no valid name; a repository is owner/name"
-    if any_of(errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError):
+    # `datasets` raises a plain ConnectionError where it cannot reach the hub; its kinds are of a request that failed.
+    if any_of(errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError, named="ConnectionError"):
         return _unreachable(kind)
     if any_of(errors.RepositoryNotFoundError, named="DatasetNotFoundError"):
         known = "no such folder here and no such model" if kind == "model" else "no such data set"

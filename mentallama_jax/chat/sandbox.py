@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
@@ -19,6 +20,15 @@ from mentallama_jax.foreign import shown
 _SECONDS = 5.0
 _SECONDS_TO_START = 60.0
 _LONGEST_TEMPLATE = 1 << 18
+
+
+_open: "weakref.WeakSet[Sandbox]" = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    for one in list(_open):
+        one.close()
 
 
 class Sandbox:
@@ -120,7 +130,7 @@ class Sandbox:
 
 @lru_cache(maxsize=8)
 def sandbox(template: str) -> Sandbox:
-    """The one sandbox of a template in this process; its program ends with this one."""
+    """The sandbox of a template; its program ends when nobody uses the template any more, or with this process."""
     made = Sandbox(template)
-    atexit.register(made.close)
+    _open.add(made)
     return made

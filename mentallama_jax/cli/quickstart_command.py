@@ -188,7 +188,7 @@ def _show_first(run_dir: Path, seeds: int, seconds: float, console: "Console") -
 def _show_answer(run_dir: Path, console: "Console") -> None:
     from mentallama_jax.files import read_jsonl
     from mentallama_jax.imhi.data_files.readers import read_records
-    from mentallama_jax.imhi.prompts import instruction_query, instruction_response
+    from mentallama_jax.imhi.wording import instruction_query, instruction_response
 
     record = next(record for record in read_records(["sample:test"]).records if record.id == _SHOWN_ROW)
     answer = next(row for row in read_jsonl(run_dir / "predictions.jsonl") if row["id"] == _SHOWN_ROW)

@@ -1,7 +1,9 @@
 """Writes a model as a Hugging Face folder that transformers loads, tensor by tensor."""
 
+import errno
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 from typing import Any, Literal
@@ -72,7 +74,7 @@ def save_hf(
     _check_room(folder.parent, count_params(config) * itemsize + _SPARE_BYTES)
     read = weights if callable(weights) else _tensors_of_params(weights)
     shapes = {parameter: parameter.foreign_shape(shape) for parameter, shape, _ in model_parameters(config)}
-    with atomic_folder(folder) as new:
+    with _one_writer(folder), atomic_folder(folder) as new:
         weight_map: dict[str, str] = {}
         for name, tensors in files.items():
             named = {parameter.name("hf", layer): (parameter, layer) for parameter, layer in tensors}
@@ -96,6 +98,20 @@ def save_hf(
             with atomic_open(new / "Notice.txt") as stream:
                 stream.write(card.notice + "\n")
         prove(new, folder, described, tokenizer, chat)
+
+
+@contextmanager
+def _one_writer(folder: Path) -> Iterator[None]:
+    """Say what happened where another program made the folder while this one was writing."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        raise UserError(
+            f"{folder}: another program wrote there at the same time and was done first; its files are kept, and what "
+            "was made here is removed. Choose another folder"
+        ) from None
 
 
 def tensors_of_file(file: TensorFile, config: LlamaConfig) -> ReadTensor:

@@ -25,12 +25,12 @@ from mentallama_jax.imhi.prompts import (
     answer_opening,
     encode_answer,
     encode_prompt,
-    instruction_response,
     label_answers,
     stop_ids,
 )
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.imhi.tasks import TASKS
+from mentallama_jax.imhi.wording import instruction_response
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.module import Params
 

@@ -24,9 +24,15 @@ from mentallama_jax.chat.segments import Segment, SegmentTokenizer, encode_segme
 from mentallama_jax.chat.template import template_of
 from mentallama_jax.config import Style
 from mentallama_jax.errors import UserError
-from mentallama_jax.imhi.labels.gold_response import REASONING
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.imhi.tasks import Task
+from mentallama_jax.imhi.wording import (
+    completion_query,
+    completion_response,
+    instruction_query,
+    instruction_response,
+    need_label,
+)
 
 BOS = "<s>"
 EOS = "</s>"
@@ -98,41 +104,6 @@ class Encoded:
     tokens: list[int]
     prompt_length: int
     truncated: int
-
-
-def instruction_query(record: Record) -> str:
-    """The query of the instruction format."""
-    return f'Consider this post: "{record.post}" Question: {record.task.question.format(aspect=record.aspect)}'
-
-
-def instruction_response(record: Record) -> str:
-    """The gold response of the instruction format; the label sentence alone where there is no explanation.
-
-    Raises:
-        UserError: the record has no label.
-    """
-    _need_label(record)
-    return _with_reasoning(record.task.sentences[record.label], record.explanation)
-
-
-def completion_query(record: Record) -> str:
-    """The query of the completion format as the test files have it, ending in a blank."""
-    return f"Post: {record.post}  Question: {record.task.completion_prefix.format(aspect=record.aspect)} "
-
-
-def completion_response(record: Record) -> str:
-    """The gold response of the completion format; the label alone where there is no explanation.
-
-    Raises:
-        UserError: the record has no label.
-    """
-    _need_label(record)
-    return _with_reasoning(f"{record.task.completion_words[record.label]}.", record.explanation)
-
-
-def _need_label(record: Record) -> None:
-    if not record.label:
-        raise UserError(f"{record.source or record.id}: has no label, so there is no gold answer to it")
 
 
 def label_answers(task: Task, style: Style, opening: str = "") -> dict[str, str]:
@@ -256,7 +227,7 @@ def encode_example(
     Raises:
         UserError: prompt and response are too long even with an empty post.
     """
-    _need_label(record)
+    need_label(record)
     if style == "chat":
         return _fit(record, style, tokenizer, max_length, examples, _chat_answer(record, tokenizer, examples))
     response = render(record, style).response
@@ -325,10 +296,6 @@ def _tokens(segments: Sequence[Segment], tokenizer: PromptTokenizer) -> Iterator
             yield tokenizer.eos_id if segment.text == EOS else tokenizer.special_id(segment.text)
         elif tokenizer.bos_id is not None:
             yield tokenizer.bos_id
-
-
-def _with_reasoning(answer: str, explanation: str) -> str:
-    return f"{answer} {REASONING} {explanation}" if explanation else answer
 
 
 def _plain_pair(record: Record, style: Style) -> tuple[str, str]:

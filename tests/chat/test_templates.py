@@ -135,6 +135,24 @@ def test_a_sandbox_starts_again_after_it_was_ended() -> None:
     )
 
 
+def test_programs_end_with_their_templates() -> None:
+    import gc
+
+    from mentallama_jax.chat.sandbox import sandbox
+
+    processes = []
+    for number in range(10):
+        one = sandbox(f"{number} {{{{ messages[0].content }}}}")
+        assert one.render([{"role": "user", "content": "a"}], {}, prompt=True) == f"{number} a"
+        processes.append(one._process)
+    del one
+    gc.collect()
+    assert sum(process is not None and process.poll() is None for process in processes) <= 8
+    sandbox.cache_clear()
+    gc.collect()
+    assert all(process is not None and process.poll() is not None for process in processes)
+
+
 class Characters:
     """A character a token; it writes down how each text is encoded."""
 

@@ -6,11 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import pytest
 import tokenizers
 from small_models import CARD, TINY, random_params
 
-from mentallama_jax.config import Style
+from mentallama_jax.cli.main import main
+from mentallama_jax.config import Style, parse_config
 from mentallama_jax.errors import UserError
 from mentallama_jax.formats.hf_folder import save_hf
 from mentallama_jax.formats.proof import Chat
@@ -21,12 +23,13 @@ from mentallama_jax.imhi.prompts import (
     encode_prompt,
     end_id,
     example_chat,
-    instruction_query,
-    instruction_response,
     stop_ids,
     style_template,
 )
 from mentallama_jax.imhi.records import Record
+from mentallama_jax.imhi.wording import instruction_query, instruction_response
+from mentallama_jax.training.run.checkpoints import Checkpoints
+from mentallama_jax.training.run.run_directory import RunDirectory
 
 LLAMA3 = (
     "{{- bos_token }}{%- for message in messages %}"
@@ -226,3 +229,42 @@ def test_an_export_carries_the_template_of_the_prompts_it_was_tuned_with(
         for examples in ((), (EXAMPLE,)):
             ours = encode_prompt(record, style, made, 10_000, examples).tokens
             assert encode_prompt(record, "chat", copy, 10_000, examples).tokens == ours
+
+
+@pytest.mark.parametrize(("style", "end"), [("chatml", 1025), ("chat", 1025), ("plain", 2), ("llama2-chat", 2)])
+def test_a_run_exports_its_style(
+    style: Style, end: int, tmp_path: Path, tokenizer: Tokenizer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ends of the source and of the style, the template, the prompt on the card, and the answers' settings."""
+    make("chatml-pieces", tmp_path / "source", tokenizer)
+    generation = {"eos_token_id": [2, 45], "temperature": 0.6, "do_sample": True}
+    (tmp_path / "source" / "generation_config.json").write_text(json.dumps(generation))
+    made = load_tokenizer(tmp_path / "source")
+    model = replace(TINY, vocab_size=made.vocab_size)
+    values = {
+        "model": {"source": "somebody/Llama-2-7b-chat"},
+        "data": {"train": ["sample"], "style": style},
+        "training": {"run_dir": str(tmp_path / "run"), "steps": 1},
+    }
+    config = parse_config(values, "test")
+    run = RunDirectory(tmp_path / "run")
+    with run.locked():
+        run.prepare(config, model, {"fingerprints": {}}, made, say=print)
+    with Checkpoints(run.checkpoints, config) as checkpoints:
+        state = {"params": random_params(model), "opt_state": {"count": jnp.zeros(1)}, "step": jnp.int32(1)}
+        checkpoints.save(1, state)
+    out = tmp_path / "out"
+    assert main(["export", str(tmp_path / "run"), "--out", str(out)]) == 0, capsys.readouterr().err
+    written = json.loads((out / "generation_config.json").read_text())
+    assert written["eos_token_id"] == list(dict.fromkeys([2, 45, end]))
+    assert (written["temperature"], written["do_sample"]) == (0.6, True)
+    copy = load_tokenizer(out)
+    # Asked by its own template, the export is prompted as the run was tuned.
+    record = Record("DR/test/1", "DR", "Grey days.", "no", "It is.", split="test")
+    assert encode_prompt(record, "chat", copy, 10_000).tokens == encode_prompt(record, style, made, 10_000).tokens
+    card = (out / "README.md").read_text()
+    assert "license: llama2" in card
+    assert f"(style `{style}`)" in card
+    assert copy.chat_template in card
+    assert "Question: Does the poster suffer from depression?" in card
+    assert (out / "Notice.txt").is_file()

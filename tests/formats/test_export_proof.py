@@ -103,6 +103,20 @@ def test_the_proof_loads_no_torch_and_prints_nothing(exported: Path, tmp_path: P
     assert (done.stdout.strip(), done.stderr) == ("[]", "")
 
 
+def test_two_exports_to_one_folder_at_a_time(
+    tmp_path: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def other_is_faster(*_: Any) -> str:
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "theirs").write_text("theirs")
+        return "card"
+
+    monkeypatch.setattr(export, "render_card", other_is_faster)
+    with pytest.raises(UserError, match="out: another program wrote there at the same time and was done first"):
+        save_hf(tmp_path / "out", TINY, random_params(TINY), tokenizer, card=CARD)
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["out", "out/theirs"]
+
+
 def test_the_file_is_the_one_that_the_formats_own_writer_makes(tmp_path: Path) -> None:
     source = np.random.default_rng(0)
     for dtype in ("float32", "bfloat16", "float16"):

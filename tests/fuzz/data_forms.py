@@ -14,12 +14,13 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 from hostile import SECRET, Files, Form, WrongError
-from mentallama_jax.evaluation.predictions import read_predictions
-from mentallama_jax.generation.predictions import write_predictions
 from mutations import change_bytes, change_lines
 
+from mentallama_jax.evaluation.reading import read_predictions
+from mentallama_jax.generation.resumable import write_predictions
 from mentallama_jax.imhi.data_files.annotations import read_annotations
 from mentallama_jax.imhi.data_files.readers import read_records
+from mentallama_jax.imhi.predictions import Prediction
 from mentallama_jax.imhi.records import Record
 
 ROWS: list[dict[str, Any]] = [
@@ -233,13 +234,13 @@ def _check_predictions(path: Path) -> None:
 SIGNATURE = {"model": "toy", "style": "plain", "sampling": {"temperature": 0.0}, "versions": {"jax": "1"}}
 
 
-def _answer(row: dict[str, Any]) -> dict[str, Any]:
-    answer = {"generated_text": f"Yes. {SECRET}", "tokens": 4, "finished": True, "post_id": "a" * 16}
-    return {key: row[key] for key in ("id", "dataset", "aspect", "label")} | answer
+def _answer(row: dict[str, Any]) -> Prediction:
+    known = {key: row[key] for key in ("id", "dataset", "aspect", "label")}
+    return Prediction(**known, generated_text=f"Yes. {SECRET}", new_tokens=4, finish="eos", post_id="a" * 16)
 
 
 def _predictions(count: int) -> bytes:
-    return "".join(json.dumps(_answer(row)) + "\n" for row in ROWS[:count]).encode()
+    return "".join(_answer(row).to_line() for row in ROWS[:count]).encode()
 
 
 def _damage_predictions(files: Files, rng: random.Random) -> str:
@@ -256,7 +257,7 @@ def _resume_predictions(folder: Path) -> None:
     done = write_predictions(
         path, records, SIGNATURE, lambda left: iter([[_answer(ROWS[int(record.id[-1]) - 1]) for record in left]])
     )
-    if [row["id"] for row in done] != [record.id for record in records]:
+    if [row.id for row in done] != [record.id for record in records]:
         raise WrongError("other rows than were asked for")
     _check_predictions(path)
 

@@ -15,8 +15,9 @@ from mentallama_jax.generation.batching import PROMPT_SLOTS, batches_by_length, 
 from mentallama_jax.generation.decode import generate
 from mentallama_jax.generation.sampling import Sampling
 from mentallama_jax.imhi.data_files.readers import read_records
-from mentallama_jax.imhi.prompts import encode_prompt, instruction_response, label_answers
+from mentallama_jax.imhi.prompts import encode_prompt, label_answers
 from mentallama_jax.imhi.records import Record
+from mentallama_jax.imhi.wording import instruction_response
 
 SAMPLE_TOKENIZER = Path(__file__).resolve().parents[2] / "mentallama_jax" / "imhi" / "sample" / "tokenizer"
 CONFIG = shape(vocab_size=1024, num_layers=1)

@@ -7,8 +7,8 @@ import pytest
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.imhi.data_files.build import build_records, match_label
-from mentallama_jax.imhi.prompts import completion_response, instruction_response
 from mentallama_jax.imhi.tasks import TASKS, task_named
+from mentallama_jax.imhi.wording import completion_response, instruction_response
 
 
 def table(path: Path, *lines: str) -> Path:

@@ -16,13 +16,12 @@ from mentallama_jax.imhi.prompts import (
     encode_example,
     encode_prompt,
     end_id,
-    instruction_query,
-    instruction_response,
     label_answers,
     render,
 )
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.imhi.tasks import TASKS
+from mentallama_jax.imhi.wording import instruction_query, instruction_response
 
 # The styles that are written by hand; `chat` needs a tokenizer with a template, see test_chat_style.py.
 STYLES: tuple[Style, ...] = tuple(style for style in get_args(Style) if style != "chat")

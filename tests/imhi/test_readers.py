@@ -9,14 +9,9 @@ from hypothesis import strategies as st
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.imhi.data_files.readers import read_records, records_from_dataset, split_query
-from mentallama_jax.imhi.prompts import (
-    completion_query,
-    completion_response,
-    instruction_query,
-    instruction_response,
-)
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.imhi.tasks import TASKS
+from mentallama_jax.imhi.wording import completion_query, completion_response, instruction_query, instruction_response
 
 POST = 'She said "fine"  \nand left. Question: why?" Question: What now?, "x\\"\r\n'
 EXPLANATION = "The post\nsays so, “plainly”. Reasoning: again."

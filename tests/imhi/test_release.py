@@ -10,13 +10,8 @@ from mentallama_jax.imhi.data_files.annotations import read_annotations
 from mentallama_jax.imhi.data_files.readers import read_records
 from mentallama_jax.imhi.data_files.writers import write_queries
 from mentallama_jax.imhi.labels.gold_response import read_gold
-from mentallama_jax.imhi.prompts import (
-    completion_query,
-    completion_response,
-    instruction_query,
-    instruction_response,
-)
 from mentallama_jax.imhi.records import Record
+from mentallama_jax.imhi.wording import completion_query, completion_response, instruction_query, instruction_response
 
 INSTRUCTION = ("instruction_data", "test_instruction", "test_instruction_expert")
 COMPLETION = ("complete_data", "test_complete")

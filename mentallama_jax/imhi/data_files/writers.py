@@ -8,13 +8,8 @@ from typing import Literal
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.files import atomic_folder, atomic_open, write_jsonl
-from mentallama_jax.imhi.prompts import (
-    completion_query,
-    completion_response,
-    instruction_query,
-    instruction_response,
-)
 from mentallama_jax.imhi.records import Record
+from mentallama_jax.imhi.wording import completion_query, completion_response, instruction_query, instruction_response
 
 _NEEDS_QUOTES = re.compile(r'[",\r\n]')
 

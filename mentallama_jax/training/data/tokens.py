@@ -17,7 +17,7 @@ from mentallama_jax.chat import segments, template, worker
 from mentallama_jax.config import Style
 from mentallama_jax.errors import UserError
 from mentallama_jax.files import atomic_open, write_json
-from mentallama_jax.imhi import prompts, tasks
+from mentallama_jax.imhi import prompts, tasks, wording
 from mentallama_jax.imhi.labels import gold_response as gold
 from mentallama_jax.imhi.prompts import Encoded, PromptTokenizer
 from mentallama_jax.imhi.records import Record
@@ -108,7 +108,7 @@ def tokenize(
 def _key(records: Sequence[Record], style: Style, tokenizer: FingerprintedTokenizer, max_length: int) -> str:
     digest = hashlib.sha256()
     # The code that renders is a part of the key, so that no one has to remember to count a version up.
-    modules = (prompts, gold, tasks, segments, template, worker)
+    modules = (prompts, wording, gold, tasks, segments, template, worker)
     for code in (__file__, *(str(module.__file__) for module in modules)):
         digest.update(hashlib.sha256(Path(code).read_bytes()).digest())
     digest.update(json.dumps([style, max_length, tokenizer.fingerprint]).encode())

@@ -100,7 +100,8 @@ def _what_to_do(error: Exception, kind: Kind) -> str:
         return "the hub has no such revision; give a branch, tag or full commit"
     if any_of(errors.HFValidationError):
         return "no valid name; a repository is owner/name"
-    if any_of(errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError) or str(error).startswith("Couldn't reach"):
+    # `datasets` raises a plain ConnectionError where it cannot reach the hub; its kinds are of a request that failed.
+    if any_of(errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError, named="ConnectionError"):
         return _unreachable(kind)
     if any_of(errors.RepositoryNotFoundError, named="DatasetNotFoundError"):
         known = "no such folder here and no such model" if kind == "model" else "no such data set"
@@ -112,12 +113,8 @@ def _trouble_here(error: Exception, causes: list[BaseException]) -> str:
     """What is wrong on this side: proxies, tokens, rights, disks; or an answer that nobody expected."""
     if any(isinstance(cause, UnicodeEncodeError) for cause in causes):
         return "the token, or another setting of the hub, has a character that is not ASCII; set HF_TOKEN anew"
-    of_proxy = [
-        cause for cause in causes if type(cause).__name__ in ("InvalidURL", "UnsupportedProtocol", "ProxyError")
-    ]
-    if of_proxy or any(
-        isinstance(cause, ImportError | ValueError) and "proxy" in str(cause).lower() for cause in causes
-    ):
+    named = any(type(cause).__name__ in ("InvalidURL", "UnsupportedProtocol", "ProxyError") for cause in causes)
+    if named or any(isinstance(cause, ImportError | ValueError) and "proxy" in str(cause).lower() for cause in causes):
         return f"the proxy of this machine cannot be used ({_words(error)}); set HTTPS_PROXY anew, or unset ALL_PROXY"
     for cause in causes:
         if isinstance(cause, OSError) and cause.errno in (

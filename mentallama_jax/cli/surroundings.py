@@ -3,8 +3,6 @@
 import os
 import traceback
 
-_PROXIES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY")
-
 
 def explain(error: BaseException) -> str | None:
     """One line on a fault of the user's surroundings; None where the exception is no such fault.
@@ -28,14 +26,6 @@ def explain(error: BaseException) -> str | None:
         )
     if isinstance(error, RuntimeError) and "home directory" in text:
         return "no home directory is known; set HOME"
-    if not _from(error, "httpx", "huggingface_hub", "gcsfs", "aiohttp", "requests"):
-        return None
-    if isinstance(error, ImportError) and "SOCKS" in text:
-        return f"{_set_proxy()} asks for a SOCKS proxy, which needs a package; pip install socksio, or unset it"
-    if isinstance(error, UnicodeEncodeError):
-        return "HF_TOKEN holds a character that no token has; set it again, or unset it"
-    if type(error).__name__ in ("InvalidURL", "UnsupportedProtocol", "ProxyError"):
-        return f"the address in {_set_proxy()} is not usable ({text}); mend it, or unset it"
     return None
 
 
@@ -43,8 +33,3 @@ def _from(error: BaseException, *packages: str) -> bool:
     """Whether the exception came out of one of some packages."""
     frames = traceback.extract_tb(error.__traceback__)
     return any(package in frame.filename for frame in frames for package in packages)
-
-
-def _set_proxy() -> str:
-    names = [name for upper in _PROXIES for name in (upper, upper.lower()) if os.environ.get(name)]
-    return names[0] if names else "HF_ENDPOINT or a proxy setting"

@@ -104,9 +104,9 @@ def run_command(*words: str, **environment: str) -> subprocess.CompletedProcess[
 @pytest.mark.parametrize(
     ("words", "environment", "said"),
     [
-        (["data", "check", "hub:no/such"], {"ALL_PROXY": "socks5://127.0.0.1:9"}, "ALL_PROXY asks for a SOCKS proxy"),
-        (["data", "check", "hub:no/such"], {"HTTPS_PROXY": "::bad::"}, "the address in HTTPS_PROXY is not usable"),
-        (["data", "check", "hub:no/such"], {"HF_TOKEN": "gehe\u00ef", "HTTPS_PROXY": ""}, "HF_TOKEN holds a character"),
+        (["data", "check", "hub:no/such"], {"ALL_PROXY": "socks5://127.0.0.1:9"}, "the proxy of this machine"),
+        (["data", "check", "hub:no/such"], {"HTTPS_PROXY": "::bad::"}, "the proxy of this machine"),
+        (["data", "check", "hub:no/such"], {"HF_TOKEN": "gehe\u00ef", "HTTPS_PROXY": ""}, "not ASCII; set HF_TOKEN"),
         (["data", "check", "no\udcff"], {}, r"an argument is not UTF-8: 'no\udcff'"),
         (["data", "check", "\u00e9"], {"PYTHONIOENCODING": "ascii"}, r"\xe9: no such file or folder"),
         (["data", "check", "x" * 20_000], {}, "File name too long"),

@@ -270,7 +270,7 @@ ABSURD = [
     (many_nulls, "parquet", "claims 20,000,000 rows"),
     (one_post_many_times, "parquet", "unpacks to far more"),
     (deep_json, "jsonl", "nested too deeply"),
-    (long_number, "jsonl", "line 1: not valid JSON"),
+    (long_number, "jsonl", "line 1: a number of 100,000 digits is too large"),
     (no_object, "jsonl", "expected a JSON object, found list"),
     (damaged_parquet, "parquet", "not (a )?valid"),
 ]

@@ -8,8 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.imhi.data_files import hub_datasets as hub
-from mentallama_jax.imhi.data_files import sources
 from mentallama_jax.imhi.data_files.readers import read_records, records_from_dataset, split_query
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.imhi.tasks import TASKS
@@ -320,32 +318,6 @@ def test_datasets_and_their_dictionaries_are_read(tmp_path: Path) -> None:
     datasets.DatasetDict({"test": own}).save_to_disk(str(tmp_path / "saved"))
     (record,) = read_records([tmp_path / "saved"]).records
     assert (record.label, record.explanation, record.split) == ("no", "", "test")
-
-
-def test_the_hub_gives_a_folder_or_a_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import huggingface_hub
-    from huggingface_hub import errors
-
-    asked = []
-
-    def download(name: str, **options: object) -> str:
-        asked.append((name, options["revision"], options["repo_type"]))
-        return str(tmp_path)
-
-    def offline(name: str, **options: object) -> str:
-        raise errors.LocalEntryNotFoundError("no")
-
-    instruction_file(tmp_path / "DR" / "train.csv")
-    monkeypatch.setattr(sources, "load_parts", lambda name: {})  # its files are no table with one set of columns
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    assert len(read_records(["hub:someone/imhi@v1:train"]).records) == 1
-    assert asked == [("someone/imhi", "v1", "dataset")]
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
-    with pytest.raises(UserError, match="hub:someone/imhi: not in the local cache"):
-        hub.fetch_files("someone/imhi", sources.SUFFIXES)
-    monkeypatch.undo()
-    with pytest.raises(UserError, match="no valid name"):
-        hub.fetch_files("one/two/three", sources.SUFFIXES)
 
 
 @given(post=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")).filter(str.strip))

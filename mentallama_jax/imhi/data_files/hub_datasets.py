@@ -41,10 +41,14 @@ def load_parts(name: str) -> dict[tuple[str, str], Any]:
         validate_repo_id(repository)
         limit_silence()
 
-        def described(configuration: str | None) -> Any:
-            return _within_limit(
-                lambda: datasets.load_dataset_builder(repository, configuration, revision=revision or None), name
+        def described(configuration: str | None, **options: Any) -> Any:
+            builder = _within_limit(
+                lambda: datasets.load_dataset_builder(repository, configuration, revision=revision or None, **options),
+                name,
             )
+            if builder.BUILDER_CONFIG_CLASS.__name__ == "CsvConfig" and not options:
+                return described(configuration, keep_default_na=False)  # a post may be the word `NA`
+            return builder
 
         try:
             builders = _builders(described, repository, revision or None, name)

@@ -163,7 +163,7 @@ def _from_parts(row: Mapping[str, Any], file: SourceFile, number: int) -> Record
 
 def _from_question(post: str, question: str, response: str, file: SourceFile, number: int) -> Record:
     task, aspect = _task_of(question, file)
-    label, explanation = read_gold(response, task)
+    label, explanation = read_gold(response, task, aspect)
     return Record(
         id=row_id(task, "expert" if file.expert else file.split, number),
         dataset=task.name,

@@ -140,11 +140,11 @@ def _config() -> Path:
 
 def _as_yaml(path: str) -> str:
     """The path as an override's value, quoted only where YAML would read something else."""
-    import yaml
+    from mentallama_jax.strict_yaml import parse_yaml
 
     try:
-        plain = yaml.safe_load(path) == path
-    except yaml.YAMLError:
+        plain = parse_yaml(path, "the path") == path
+    except UserError:
         plain = False
     return path if plain else json.dumps(path)
 

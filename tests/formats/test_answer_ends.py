@@ -67,7 +67,7 @@ def test_answers_stop_where_those_of_transformers_stop(tokenizer: Tokenizer, tmp
     ask = {"style": "plain", "max_length": 256, "settings": settings}
     tokenizer.save(tmp_path / "free")
     plain = answer_records(params, ROOMY, tokenizer, RECORDS, **ask)
-    assert {row["finish"] for row in plain} == {"length"}
+    assert {row.finish for row in plain} == {"length"}
 
     save_hf(tmp_path / "free_model", ROOMY, params, tokenizer, card=CARD)
     model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "free_model")
@@ -86,8 +86,8 @@ def test_answers_stop_where_those_of_transformers_stop(tokenizer: Tokenizer, tmp
     ]
     assert max(theirs) < 12
     ours = answer_records(params, ROOMY, load_tokenizer(tmp_path / "model"), RECORDS, **ask)
-    assert [row["new_tokens"] for row in ours] == theirs
-    assert {row["finish"] for row in ours} == {"eos"}
+    assert [row.new_tokens for row in ours] == theirs
+    assert {row.finish for row in ours} == {"eos"}
 
 
 def chatml(tokenizer: Tokenizer, folder: Path) -> Tokenizer:

@@ -415,7 +415,7 @@ def test_after_out_of_memory_the_advice_can_be_followed(reference, tiny_config, 
 
 
 def test_no_room_for_answers_is_found_before_the_first_update(tiny_config, tmp_path):
-    for new_tokens, left in ((192, 0), (150, 42)):
+    for new_tokens, left in ((192, 0), (180, 12)):
         config = tiny_config(tmp_path / "run", evaluation={"generate_rows": 3, "max_new_tokens": new_tokens})
         line = rf"evaluation.max_new_tokens {new_tokens} of data.max_length 192 tokens leave {left} for the prompt of "
         with pytest.raises(UserError, match=line) as caught:
@@ -447,12 +447,13 @@ def test_post_text_never_comes_into_a_file_or_a_message_of_a_run(tiny_config, tm
     row = json.loads(lines[0])
     bad = [row | change for change in ({"label": marker}, {"dataset": marker}, {"aspect": marker}, {"split": marker})]
     bad += [{marker: 1}, row | {"post": 5, "explanation": marker}, row | {"id": marker, "label": ""}]
-    text = "\n".join([*lines, *map(json.dumps, bad), f'{{"post": "{marker}'])
-    (tmp_path / "bad.jsonl").write_text(text)
+    (tmp_path / "bad.jsonl").write_text("\n".join([*lines, *map(json.dumps, bad)]))
+    (tmp_path / "cut.jsonl").write_text("\n".join([*lines, f'{{"post": "{marker}']))
     (tmp_path / "bad.csv").write_text(f"{marker},label\n{marker},yes\n")
     data = {"train": [str(tmp_path / "bad.jsonl")], "validation": [str(tmp_path / "good.jsonl")]}
     shown = ""
-    for change in ({}, {"strict": True}, {"train": [str(tmp_path / "bad.csv")]}):
+    others = [{"train": [str(tmp_path / name)]} for name in ("bad.csv", "cut.jsonl")]
+    for change in ({}, {"strict": True}, *others):
         config = tiny_config(tmp_path / "run", data=data | change, training={"epochs": 1})
         try:
             shown += run_training(config)[1]

@@ -3,4 +3,4 @@
 For research only. Nothing in this package diagnoses anybody or replaces professional care.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -414,7 +414,7 @@ def test_after_out_of_memory_the_advice_can_be_followed(reference, tiny_config, 
 
 
 def test_no_room_for_answers_is_found_before_the_first_update(tiny_config, tmp_path):
-    for new_tokens, left in ((192, 0), (150, 42)):
+    for new_tokens, left in ((192, 0), (180, 12)):
         config = tiny_config(tmp_path / "run", evaluation={"generate_rows": 3, "max_new_tokens": new_tokens})
         line = rf"evaluation.max_new_tokens {new_tokens} of data.max_length 192 tokens leave {left} for the prompt of "
         with pytest.raises(UserError, match=line) as caught:

@@ -446,12 +446,13 @@ def test_post_text_never_comes_into_a_file_or_a_message_of_a_run(tiny_config, tm
     row = json.loads(lines[0])
     bad = [row | change for change in ({"label": marker}, {"dataset": marker}, {"aspect": marker}, {"split": marker})]
     bad += [{marker: 1}, row | {"post": 5, "explanation": marker}, row | {"id": marker, "label": ""}]
-    text = "\n".join([*lines, *map(json.dumps, bad), f'{{"post": "{marker}'])
-    (tmp_path / "bad.jsonl").write_text(text)
+    (tmp_path / "bad.jsonl").write_text("\n".join([*lines, *map(json.dumps, bad)]))
+    (tmp_path / "cut.jsonl").write_text(f'{{"post": "{marker}')
     (tmp_path / "bad.csv").write_text(f"{marker},label\n{marker},yes\n")
     data = {"train": [str(tmp_path / "bad.jsonl")], "validation": [str(tmp_path / "good.jsonl")]}
     shown = ""
-    for change in ({}, {"strict": True}, {"train": [str(tmp_path / "bad.csv")]}):
+    cut, shifted = str(tmp_path / "cut.jsonl"), str(tmp_path / "bad.csv")
+    for change in ({}, {"strict": True}, {"train": [cut]}, {"train": [shifted]}):
         config = tiny_config(tmp_path / "run", data=data | change, training={"epochs": 1})
         try:
             shown += run_training(config)[1]

@@ -35,11 +35,10 @@ def source_fingerprint(source: str, revision: str | None = None) -> str:
 
 def _samples(file: Path) -> list[bytes]:
     """The beginning of a file, with the header, its end, and places in between."""
-    size = file.stat().st_size
-    step = max(1, (size - _SAMPLE_BYTES) // (_SAMPLES - 1))
+    last = max(file.stat().st_size - _SAMPLE_BYTES, 0)
     with file.open("rb") as stream:
         blocks = []
-        for start in sorted({min(number * step, max(size - _SAMPLE_BYTES, 0)) for number in range(_SAMPLES)}):
+        for start in sorted({last * number // (_SAMPLES - 1) for number in range(_SAMPLES)}):
             stream.seek(start)
             blocks.append(stream.read(_SAMPLE_BYTES))
         return blocks

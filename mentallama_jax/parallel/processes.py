@@ -27,6 +27,7 @@ LOST = 76
 """Exit status of a process that ends because of another one (run the command again)."""
 
 _BEAT_SECONDS = 1.0
+_NO_PROXY = "NO_GRPC_PROXY".lower()  # gRPC reads the small letters only
 _KEPT: list[Any] = []  # what C calls must outlive the call that handed it over
 _ALIVE, _ERRORS = "mentallama/alive", "mentallama/errors"
 
@@ -47,6 +48,7 @@ def joined(coordinator: str | None = None, processes: int | None = None, process
         UserError: the processes contradict one another, or nothing tells how many there are.
     """
     coordinator, processes, process, devices = _place(coordinator, processes, process)
+    _reach_directly(coordinator)
     try:
         hosts = call(coordinator, processes, process, START_SECONDS)
     except AbsentError as absent:
@@ -93,6 +95,13 @@ def _place(coordinator: str | None, processes: int | None, process: int | None) 
             "give --coordinator, --processes and --process"
         )
     return address, count, index, devices
+
+
+def _reach_directly(coordinator: str) -> None:
+    """Keep jax's connection to process 0 away from the proxy that `http_proxy` names, which cannot reach it."""
+    host = coordinator.rpartition(":")[0].strip("[]")
+    others = os.environ.get(_NO_PROXY) or os.environ.get("NO_PROXY".lower()) or ""
+    os.environ[_NO_PROXY] = ",".join(filter(None, [others, host]))
 
 
 def _silence_gloo() -> None:

@@ -129,6 +129,16 @@ def test_two_processes_learn_as_one_does(tmp_path):
     assert_same(train(tmp_path, "two", 2, "data.validation=[]"), train(tmp_path, "one", 1, "data.validation=[]"))
 
 
+def test_a_proxy_of_the_environment_is_not_asked_for_the_way_to_process_0(tmp_path, monkeypatch):
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "grpc_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody listens there
+    for name in ("no_proxy", "NO_PROXY", "no_grpc_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    hurry = "from mentallama_jax.parallel import processes; processes.START_SECONDS = 60\n"
+    for status, _, errors in finish(start(tmp_path, "proxy", 2, "training.steps=1", prepare=hurry, who=1)):
+        assert status == 0, errors
+
+
 STOP = """
 import os, signal
 from mentallama_jax.training import loop

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mentallama_jax.errors import UserError
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.module import abstract_params, bind
 from mentallama_jax.training.data.batch_spec import PACKED_TOKENS
@@ -180,6 +181,12 @@ def test_length_of_a_run(length: dict[str, float], steps: int, ends: list[int]) 
     data = make_data(**({"epochs": None} | length))
     assert (data.steps, data.epoch_ends) == (steps, ends)
     assert [batch.epoch for batch in data.iterate()] == [step // 7 for step in range(steps)]
+
+
+@pytest.mark.parametrize("length", [{"epochs": None, "steps": 10**9}, {"epochs": 1e12}, {"epochs": 1e300}])
+def test_a_plan_that_no_memory_holds_is_refused_before_it_is_made(length: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"^training\.(steps|epochs) .*: that visits .* examples .*; lower it"):
+        make_data(**length)
 
 
 @pytest.mark.parametrize("length", [{"epochs": None}, {"epochs": 1, "steps": 1}])

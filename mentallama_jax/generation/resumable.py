@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -24,6 +25,8 @@ from mentallama_jax.models.module import Params
 MAY_DIFFER = ("model", "revision", "sources", "versions")
 """Keys of the signature that going on does not compare: what they name is compared by its fingerprint."""
 
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_SHOWN_OF_A_DIGEST = 8
 _LONGEST_VALUE = 80
 _SAMPLE = 4096
 """Numbers of each tensor that the fingerprint of weights looks at."""
@@ -145,10 +148,14 @@ def _check_signature(path: Path, signature: Mapping[str, Any]) -> None:
     now = json.loads(json.dumps(signature))
     if _holds_rows(path):
         before = _read_signature(path)
+        then, wanted = (
+            dict(_flat({key: value for key, value in values.items() if key not in MAY_DIFFER}))
+            for values in (before, now)
+        )
         differences = [
-            f"{_brief(key)} was {_brief(before.get(key))}, is {_brief(now.get(key))}"
-            for key in sorted((before.keys() | now.keys()) - set(MAY_DIFFER))
-            if before.get(key) != now.get(key)
+            f"{_brief(key)} was {_brief(then.get(key))}, is {_brief(wanted.get(key))}"
+            for key in sorted(then.keys() | wanted.keys())
+            if then.get(key) != wanted.get(key)
         ]
         if differences:
             raise UserError(
@@ -176,8 +183,19 @@ def _read_signature(path: Path) -> dict[str, Any]:
     return before
 
 
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every setting by its dotted key, so that a message shows what differs and no more."""
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
 def _brief(value: Any) -> str:
     text = str(value)
+    if _DIGEST.fullmatch(text):
+        return f"{text[:_SHOWN_OF_A_DIGEST]}..."
     return text if text.isprintable() and len(text) <= _LONGEST_VALUE else shown(text, _LONGEST_VALUE)
 
 

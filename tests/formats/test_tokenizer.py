@@ -333,8 +333,18 @@ def test_wrong_types_are_refused_with_the_file(json_files: dict, name: str, valu
 @pytest.mark.parametrize("key", ["eos_token", "bos_token", "pad_token", "unk_token", "add_bos_token", "eos_token_id"])
 def test_odd_values_of_special_tokens_never_end_in_a_traceback(json_files: dict, key: str, odd: object) -> None:
     for name in ("tokenizer_config.json", "special_tokens_map.json", "generation_config.json", "config.json"):
-        made = Tokenizer(json_files | {name: json.dumps({key: odd, "vocab_size": odd}).encode()}, "here")
-        assert 0 <= made.eos_id < 1024
+        files = json_files | {name: json.dumps({key: odd, "vocab_size": odd}).encode()}
+        if key == "eos_token_id" and name in ("generation_config.json", "config.json") and not _may_be_ids(odd):
+            with pytest.raises(UserError, match=rf"^here: {name} has eos_token_id"):
+                Tokenizer(files, "here")
+        else:
+            assert 0 <= Tokenizer(files, "here").eos_id < 1024
+
+
+def _may_be_ids(value: object) -> bool:
+    return value is None or all(
+        type(id_) is int and id_ >= 0 for id_ in (value if isinstance(value, list) else [value])
+    )
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ def test_the_same_command_goes_on_and_another_is_refused(model: Path, tmp_path: 
     assert "going on: 1 rows are there, 2 are left" in captured.err
     assert "(2 now, " in captured.out
     assert generate(model, out, *sampled, "--seed", "1") == 2
-    assert "sampling was" in capsys.readouterr().err
+    assert "sampling.seed was 0, is 1" in capsys.readouterr().err
     assert out.read_bytes() == whole
 
 

@@ -67,7 +67,8 @@ def read_gguf_header(path: Path) -> tuple[dict[str, Any], dict[str, TensorPlace]
 
 class _Header:
     def __init__(self, content: np.ndarray[Any, Any]) -> None:
-        self._content = memoryview(content)  # type: ignore[arg-type]
+        buffer: Any = content  # numpy's older stubs do not say that an array is a buffer
+        self._content = memoryview(buffer)
         self._size = len(self._content)
         self._place = 0
 

@@ -12,6 +12,7 @@ from mentallama_jax.config import RunConfig
 from mentallama_jax.errors import UserError
 from mentallama_jax.generation.placement import abstract_model
 from mentallama_jax.models.llama import LlamaConfig
+from mentallama_jax.parallel.mesh import mesh_sizes
 from mentallama_jax.planning.compilation import Answers, Compiled, Job, compile_job
 from mentallama_jax.planning.cost import (
     KERNEL_EFFICIENCY,
@@ -21,7 +22,6 @@ from mentallama_jax.planning.cost import (
     prefill_flops_per_token,
 )
 from mentallama_jax.planning.hlo import Collective, Program
-from mentallama_jax.planning.plan import mesh_sizes
 from mentallama_jax.planning.prices import Price, Rent
 from mentallama_jax.planning.topologies import Topology
 from mentallama_jax.training.preflight import tree_bytes
@@ -138,7 +138,7 @@ def make_answer_plan(
         raise UserError(
             f"{answers.prompt} + {answers.new_tokens} tokens: the model has {model.max_positions} positions"
         )
-    mesh = mesh_sizes(config, topology)
+    mesh = mesh_sizes(config.mesh, topology.devices, topology.slices)
     parts = mesh["data"] * mesh["fsdp"]
     answers = Answers(math.ceil(answers.rows / parts) * parts, answers.prompt, answers.new_tokens)
     held = device_bytes(model, config, mesh, answers)

@@ -9,7 +9,7 @@ from jax.sharding import AbstractMesh
 from mentallama_jax.config import RunConfig
 from mentallama_jax.errors import UserError
 from mentallama_jax.models.llama import LlamaConfig
-from mentallama_jax.parallel.mesh import AXES
+from mentallama_jax.parallel.mesh import mesh_sizes
 from mentallama_jax.planning.compilation import TOTAL_STEPS, Compiled, Job, compile_job
 from mentallama_jax.planning.cost import KERNEL_EFFICIENCY, StepTime, model_flops_per_token, step_time
 from mentallama_jax.planning.hlo import Collective, Program
@@ -100,7 +100,7 @@ def make_plan(
     Raises:
         UserError: the mesh or the rows do not divide, or the TPU compiler is not installed.
     """
-    mesh = mesh_sizes(config, topology)
+    mesh = mesh_sizes(config.mesh, topology.devices, topology.slices)
     check_batch(model, config, AbstractMesh(tuple(mesh.values()), tuple(mesh)))  # type: ignore[arg-type]
     micro_batches = recipe.micro_batches(config.training.micro_batch_rows)
     if topology.is_gpu:
@@ -126,33 +126,13 @@ def _with_network(
     return replace(compiled, program=replace(program, collectives=(*program.collectives, crossing)))
 
 
-def mesh_sizes(config: RunConfig, topology: Topology) -> dict[str, int]:
-    """The sizes of the mesh axes that a config asks of a topology.
-
-    Raises:
-        UserError: they do not multiply to its devices.
-    """
-    asked = config.mesh
-    others = asked.data * asked.tensor * asked.sequence
-    fsdp = asked.fsdp or max(topology.devices // others, 1)
-    sizes = (asked.data, fsdp, asked.tensor, asked.sequence)
-    if math.prod(sizes) != topology.devices:
-        raise UserError(
-            f"mesh: {' x '.join(f'{axis} {size}' for axis, size in zip(AXES, sizes, strict=True))} is not the "
-            f"{topology.devices} devices of {topology.name}; leave mesh.fsdp null to take the rest"
-        )
-    if asked.data % topology.slices:
-        raise UserError(f"mesh: {topology.slices} slices want a mesh.data that is a multiple of them")
-    return dict(zip(AXES, sizes, strict=True))
-
-
 def with_whole_rows(config: RunConfig, topology: Topology) -> RunConfig:
     """The config with `training.micro_batch_rows` raised to the next multiple of the devices that want a row each.
 
     Raises:
         UserError: the mesh does not suit the topology, or the batch has not as many rows.
     """
-    sizes = mesh_sizes(config, topology)
+    sizes = mesh_sizes(config.mesh, topology.devices, topology.slices)
     shards, rows = sizes["data"] * sizes["fsdp"], config.training.micro_batch_rows
     whole = math.ceil(rows / shards) * shards
     if whole == rows:
@@ -174,7 +154,7 @@ def analytic_memory(
     Raises:
         UserError: the model does not divide along the mesh.
     """
-    sizes = mesh_sizes(config, topology)
+    sizes = mesh_sizes(config.mesh, topology.devices, topology.slices)
     mesh = AbstractMesh(tuple(sizes.values()), tuple(sizes))
     state = abstract_state(model, config, TOTAL_STEPS, mesh)  # type: ignore[arg-type]
     rows = micro_batches * config.training.micro_batch_rows
@@ -184,7 +164,7 @@ def analytic_memory(
 def estimate(model: LlamaConfig, config: RunConfig, topology: Topology, micro_batches: int) -> Compiled:
     """Where there is no compiler: memory, operations and gathered parameters by formulas."""
     need, parameter_bytes = analytic_memory(model, config, topology, micro_batches)
-    mesh = mesh_sizes(config, topology)
+    mesh = mesh_sizes(config.mesh, topology.devices, topology.slices)
     passes = 3 if config.model.remat == "none" else 4  # of the least and the most recompute
     tokens = config.training.micro_batch_rows * config.data.max_length * micro_batches / topology.devices
     flops = tokens * model_flops_per_token(model, config.data.max_length) * passes / 3

@@ -12,9 +12,9 @@ from mentallama_jax.config import RunConfig
 from mentallama_jax.errors import UserError
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.remat import POLICIES
-from mentallama_jax.parallel.mesh import make_mesh
+from mentallama_jax.parallel.mesh import make_mesh, mesh_sizes
 from mentallama_jax.planning.compilation import TOTAL_STEPS, lower_on
-from mentallama_jax.planning.plan import Plan, analytic_memory, make_plan, mesh_sizes, with_overrides
+from mentallama_jax.planning.plan import Plan, analytic_memory, make_plan, with_overrides
 from mentallama_jax.planning.prices import chip_price
 from mentallama_jax.planning.recipe import Recipe
 from mentallama_jax.planning.topologies import Topology
@@ -64,7 +64,7 @@ def _changed(config: RunConfig, topology: Topology, tensor: int, rows: int) -> R
 
 def _may_fit(model: LlamaConfig, config: RunConfig, topology: Topology, recipe: Recipe) -> bool:
     try:
-        sizes = mesh_sizes(config, topology)
+        sizes = mesh_sizes(config.mesh, topology.devices, topology.slices)
         check_batch(model, config, AbstractMesh(tuple(sizes.values()), tuple(sizes)))  # type: ignore[arg-type]
         need, _ = analytic_memory(model, config, topology, recipe.micro_batches(config.training.micro_batch_rows))
     except UserError:

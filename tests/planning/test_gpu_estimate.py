@@ -9,7 +9,8 @@ from jax.sharding import AbstractDevice, AbstractMesh, AxisType, use_abstract_me
 
 from mentallama_jax.config import load_config
 from mentallama_jax.models.presets import PRESETS
-from mentallama_jax.planning.plan import estimate, mesh_sizes, with_whole_rows
+from mentallama_jax.parallel.mesh import mesh_sizes
+from mentallama_jax.planning.plan import estimate, with_whole_rows
 from mentallama_jax.planning.topologies import parse_topology
 from mentallama_jax.training.mesh_placement import abstract_batch, abstract_state
 from mentallama_jax.training.step import make_train_step
@@ -42,7 +43,7 @@ def product_flops(jaxpr, micro_batches):
 def test_the_operations_planned_for_gpus_are_those_of_the_traced_step(remat):
     topology, model, micro_batches = parse_topology("h100-8"), PRESETS["llama2-7b"], 3
     config = with_whole_rows(load_config("configs/llama2-7b.yaml", [f"model.remat={remat}"]), topology)
-    sizes = mesh_sizes(config, topology)
+    sizes = mesh_sizes(config.mesh, topology.devices, topology.slices)
     device = AbstractDevice(device_kind=topology.chip.kind, num_cores=None, platform="gpu")
     mesh = AbstractMesh(
         tuple(sizes.values()), tuple(sizes), axis_types=(AxisType.Auto,) * len(sizes), abstract_device=device

@@ -14,6 +14,7 @@ from mentallama_jax.config import parse_config
 from mentallama_jax.errors import UserError
 from mentallama_jax.models.module import count_params
 from mentallama_jax.models.presets import PRESETS
+from mentallama_jax.parallel.mesh import mesh_sizes
 from mentallama_jax.planning import cost, plan, report, search
 from mentallama_jax.planning.compilation import Compiled, read_out_of_memory
 from mentallama_jax.planning.figures_cache import Cache
@@ -151,7 +152,7 @@ def a_plan(config=None, topology="v5e-64", compiled=None):
     place, recipe = parse_topology(topology), assumed_recipe(config, Assumptions())
     compiled = compiled or Compiled(True, 10**9, 2 * 10**9, 10**7, program=program())
     time = cost.step_time(compiled.program, place) if compiled.program else None
-    sizes = plan.mesh_sizes(config, place)
+    sizes = mesh_sizes(config.mesh, place.devices, place.slices)
     return plan.Plan(PRESETS["llama2-7b"], config, place, sizes, recipe, 1, compiled, time, Price(2.0, "given"))
 
 

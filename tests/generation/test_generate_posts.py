@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny_decoder import random_params, shape
@@ -39,6 +40,18 @@ def posts_csv(folder: Path, header: str = "post", *extra: str) -> Path:
     return path
 
 
+def same_but_for_rounding(rows: list[dict[str, Any]], expected: list[dict[str, Any]]) -> bool:
+    def scores(row: dict[str, Any]) -> list[float]:
+        return [value for of_label in row.get("label_log_probabilities", {}).values() for value in of_label.values()]
+
+    def rest(row: dict[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in row.items() if key != "label_log_probabilities"}
+
+    return [rest(row) for row in rows] == [rest(row) for row in expected] and all(
+        scores(row) == pytest.approx(scores(other), rel=1e-5) for row, other in zip(rows, expected, strict=True)
+    )
+
+
 @pytest.mark.parametrize("way", [[], ["--score-labels"]])
 def test_posts_alone_are_answered_and_have_nothing_to_score(
     model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], way: list[str]
@@ -57,7 +70,7 @@ def test_posts_alone_are_answered_and_have_nothing_to_score(
     whole = out.read_bytes()
     out.write_bytes(whole.splitlines(keepends=True)[0])
     assert generate(model, *arguments) == 0
-    assert out.read_bytes() == whole
+    assert same_but_for_rounding(rows_of(out), rows)  # a batch of another size is another program
     capsys.readouterr()
     assert main(["evaluate", str(out), "--out", str(tmp_path / "scores")]) == 2
     error = capsys.readouterr().err

@@ -17,6 +17,11 @@ ROOT = Path(__file__).resolve().parents[2]
 COMMAND = "import sys; from mentallama_jax.cli import main; main.COMMANDS = ('train',); sys.exit(main.main())"
 
 
+def heed_hangups() -> None:
+    """Undo what `nohup` in front of the tests would do to the run: a signal that is ignored stays so."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def run_and_signal(config: Path, number: signal.Signals, delay: float, again: float | None = None) -> tuple[int, str]:
     """Status and standard error of a run that gets a signal `delay` seconds after it began to listen."""
     process = subprocess.Popen(
@@ -25,6 +30,7 @@ def run_and_signal(config: Path, number: signal.Signals, delay: float, again: fl
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=heed_hangups,
     )
     try:
         assert process.stdout.readline() == "listening\n"
@@ -53,7 +59,11 @@ interruption.StopRequest.__enter__ = tell
 @pytest.fixture
 def config(tiny_values, tmp_path):
     path = tmp_path / "run.yaml"
-    path.write_text(json.dumps(tiny_values(tmp_path / "run")))
+    values = tiny_values(tmp_path / "run")
+    # So many epochs that no machine comes to their end before the signal.
+    values["training"] |= {"epochs": 400}
+    values["evaluation"] = values.get("evaluation", {}) | {"every_steps": 2000}
+    path.write_text(json.dumps(values))
     return path
 
 

@@ -17,11 +17,6 @@ ROOT = Path(__file__).resolve().parents[2]
 COMMAND = "import sys; from mentallama_jax.cli import main; main.COMMANDS = ('train',); sys.exit(main.main())"
 
 
-def heed_hangups() -> None:
-    """Undo what `nohup` in front of the tests would do to the run: a signal that is ignored stays so."""
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
-
-
 def run_and_signal(config: Path, number: signal.Signals, delay: float, again: float | None = None) -> tuple[int, str]:
     """Status and standard error of a run that gets a signal `delay` seconds after it began to listen."""
     process = subprocess.Popen(
@@ -30,7 +25,6 @@ def run_and_signal(config: Path, number: signal.Signals, delay: float, again: fl
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=heed_hangups,
     )
     try:
         assert process.stdout.readline() == "listening\n"
@@ -45,7 +39,10 @@ def run_and_signal(config: Path, number: signal.Signals, delay: float, again: fl
     return process.returncode, errors
 
 
+# Undoes first what `nohup` in front of the tests would do to the run: a signal that is ignored stays so.
 READY = """
+import signal
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 from mentallama_jax.training import interruption
 enter = interruption.StopRequest.__enter__
 def tell(self):

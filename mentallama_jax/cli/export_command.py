@@ -73,11 +73,13 @@ def run(options: argparse.Namespace) -> int:
     if options.max_shard_gb <= 0:
         raise UserError(f"--max-shard-gb {options.max_shard_gb}: give a size above 0")
     scores = _read_scores(options.scores)
+    from mentallama_jax.jobs.open_model import is_run
+
     source = as_path(options.source)
-    is_run = (source / "model_config.json").is_file()
-    if is_run and options.revision:
+    from_run = is_run(options.source)
+    if from_run and options.revision:
         raise UserError(f"{source}: --revision goes with a hub id, but this is a run directory")
-    if not is_run and options.checkpoint:
+    if not from_run and options.checkpoint:
         raise UserError(f"{source}: --checkpoint goes with a run directory, but this is not one")
 
     from mentallama_jax.formats.hf_folder import save_hf, tensors_of_arrays, tensors_of_file
@@ -85,7 +87,7 @@ def run(options: argparse.Namespace) -> int:
     from mentallama_jax.formats.proof import Chat
     from mentallama_jax.formats.tokenizers.tokenizer import load_tokenizer
 
-    if is_run:
+    if from_run:
         from mentallama_jax.imhi.prompts import example_chat, stop_ids, style_template
         from mentallama_jax.training.run.layerwise import CheckpointTensors
         from mentallama_jax.training.run.run_directory import open_run

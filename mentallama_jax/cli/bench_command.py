@@ -64,8 +64,8 @@ def add_parser(subparsers: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Measure; print a table and a row of Markdown."""
     from mentallama_jax.cli.plan_command import model_shape
-    from mentallama_jax.cli.train_command import with_remat
     from mentallama_jax.config import load_config
+    from mentallama_jax.jobs.tune import with_remat
     from mentallama_jax.planning.measure import measure_generation, measure_step
     from mentallama_jax.planning.recipe import Assumptions, assumed_recipe
 

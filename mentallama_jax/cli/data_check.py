@@ -1,99 +1,47 @@
-"""What `mentallama data check` measures and shows."""
+"""What `mentallama data check` shows."""
 
 import argparse
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from importlib import resources
-from pathlib import Path
-from typing import Any, cast
 
-import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from mentallama_jax.config import Style, TrainingSection
 from mentallama_jax.errors import UserError
 from mentallama_jax.files import write_json
 from mentallama_jax.foreign import one_line
-from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer, load_tokenizer
-from mentallama_jax.imhi.audit.check import CheckReport, NearCopyReport, PartReport, Row, check_records
-from mentallama_jax.imhi.audit.inventory import survey
-from mentallama_jax.imhi.audit.lengths import Length, LengthReport, measure_length, summarise_lengths
+from mentallama_jax.imhi.audit.check import CheckReport, NearCopyReport, PartReport, Row
+from mentallama_jax.imhi.audit.lengths import LengthReport
 from mentallama_jax.imhi.records import Record
+from mentallama_jax.jobs.audit_data import PaddingReport, audit
 from mentallama_jax.terminal import Console
-from mentallama_jax.training.data.packing import PlanSettings, plan_epoch
 
 _SHOWN_ROWS = 10
 _PIPE_WIDTH = 120
 
 
-@dataclass(frozen=True, slots=True)
-class PaddingReport:
-    """Padding as a fraction of all tokens computed in an epoch, for each way to lay out rows.
-
-    Attributes:
-        rows: examples; the training rows, or all where no row is marked as one.
-        tokens: of these, within the limit.
-        padded: every example in a row of the limit's length.
-        bucketed: examples of about one length in rows of it, at the default batch of training.
-        packed: several examples in a row of the limit's length, at the default batch of training.
-    """
-
-    rows: int
-    tokens: int
-    padded: float
-    bucketed: float
-    packed: float
-
-
 def check(options: argparse.Namespace) -> int:
     """Read, report, and write the JSON file; return the exit status."""
-    if options.max_length < 1:
-        raise UserError("--max-length must be 1 or more")
     if options.json and options.json.is_dir():
         raise UserError(f"{options.json}: is a folder; give the name of a file to --json")
-    tokenizer = _tokenizer(options.tokenizer) if options.tokenizer else None
-    found = survey(options.sources, repair_mojibake=options.repair)
+    found = audit(
+        options.sources,
+        tokenizer=options.tokenizer,
+        style=options.style,
+        max_length=options.max_length,
+        repair_mojibake=options.repair,
+        track=_with_progress,
+    )
     for line in found.unreadable:
         print(f"error: {one_line(line)}", file=sys.stderr)
-    if found.records:
-        report = check_records(found)
-        facts: dict[str, Any] = report.as_json()
-        lengths: list[LengthReport] = []
-        padding = None
-        if tokenizer is not None:
-            lengths, padding = _measure(found.records, report, tokenizer, options)
-            facts |= {"lengths": [asdict(part) for part in lengths], "padding": padding and asdict(padding)}
-            facts |= {"measured_with": _measured_with(options)}
-        _show(report, lengths, padding, options)
+    if found.report is not None:
+        _show(found.report, found.lengths, found.padding, options)
         if options.json:
-            write_json(options.json, facts)
-    elif not found.unreadable:
-        raise UserError(f"{', '.join(options.sources)}: holds no row of the split that is asked for")
+            write_json(options.json, found.as_json())
     if found.unreadable:
         return 2
     return 1 if options.strict and found.bad_rows else 0
-
-
-def _measured_with(options: argparse.Namespace) -> dict[str, Any]:
-    return {"tokenizer": options.tokenizer, "style": options.style, "max_length": options.max_length}
-
-
-def _tokenizer(source: str) -> Tokenizer:
-    if source == "sample":
-        return load_tokenizer(Path(str(resources.files("mentallama_jax.imhi"))) / "sample" / "tokenizer")
-    return load_tokenizer(source)
-
-
-def _measure(
-    records: Sequence[Record], report: CheckReport, tokenizer: Tokenizer, options: argparse.Namespace
-) -> tuple[list[LengthReport], PaddingReport | None]:
-    style = cast(Style, options.style)
-    lengths = [measure_length(record, style, tokenizer, options.max_length) for record in _with_progress(records)]
-    parts = [(part.dataset, part.split) for part in report.parts]
-    return summarise_lengths(lengths, parts), _padding(lengths, options.max_length)
 
 
 def _with_progress(records: Sequence[Record]) -> Iterable[Record]:
@@ -101,38 +49,6 @@ def _with_progress(records: Sequence[Record]) -> Iterable[Record]:
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
         yield from progress.track(records, description="Measuring")
-
-
-def _padding(lengths: Sequence[Length], max_length: int) -> PaddingReport | None:
-    """What training would pad; None where no row fits."""
-    training = [length for length in lengths if length.part[1] == "train"] or lengths
-    kept = np.array([length.kept for length in training if length.kept is not None], np.int64)
-    if not len(kept):
-        return None
-    defaults = TrainingSection(run_dir="", epochs=1)
-    tokens, micro_batch = int(kept.sum()), defaults.micro_batch_rows
-
-    def computed(layout: Any) -> int:
-        settings = PlanSettings(
-            seed=defaults.seed,
-            batch_size=defaults.batch_size,
-            batch_unit=defaults.batch_unit,
-            max_length=max_length,
-            layout=layout,
-            micro_batch_rows=micro_batch,
-        )
-        rows = [
-            (-(-len(update.row_ends) // micro_batch), update.row_length) for update in plan_epoch(kept, settings, 0)
-        ]
-        return sum(micro_batches * micro_batch * row_length for micro_batches, row_length in rows)
-
-    return PaddingReport(
-        rows=len(kept),
-        tokens=tokens,
-        padded=1 - tokens / (len(kept) * max_length),
-        bucketed=1 - tokens / computed("bucketed"),
-        packed=1 - tokens / computed("packed"),
-    )
 
 
 def _show(

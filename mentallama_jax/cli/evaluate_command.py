@@ -69,38 +69,28 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Score, print the tables, write the report."""
-    from mentallama_jax.errors import UserError
-    from mentallama_jax.evaluation.bootstrap import Bootstrap
-    from mentallama_jax.evaluation.comparison import compare
-    from mentallama_jax.evaluation.correctness import evaluate
+    """Score; print the tables and where the report is."""
     from mentallama_jax.evaluation.label_readers import AS_UPSTREAM, RULES
-    from mentallama_jax.evaluation.reading import pool, read_predictions
-    from mentallama_jax.evaluation.score_report import comparison_table, notes, score_table, write_report
+    from mentallama_jax.evaluation.score_report import comparison_table, notes, score_table
+    from mentallama_jax.jobs.score import score
     from mentallama_jax.terminal import Console
 
-    if options.resamples < 1 or options.seed < 0:
-        raise UserError("--resamples must be 1 or more and --seed 0 or more")
-    if options.out.exists() and not options.out.is_dir():
-        raise UserError(f"{options.out}: is a file; give a folder to --out")
-    reader = AS_UPSTREAM if options.as_upstream else RULES
-    bootstrap = Bootstrap(resamples=options.resamples, seed=options.seed)
-    if options.compare and len(options.predictions) > 1:
-        raise UserError("--compare takes one PREDICTIONS, as its rows are matched by id")
-    predictions = pool([read_predictions(path) for path in options.predictions])
-    other = read_predictions(options.compare) if options.compare else None
-
-    scores = evaluate(predictions, reader=reader, bootstrap=bootstrap)
-    comparison = compare(predictions, other, reader=reader, bootstrap=bootstrap) if other else None
-    paths = write_report(options.out, scores, comparison)
-
+    scored = score(
+        options.predictions,
+        options.out,
+        other=options.compare,
+        reader=AS_UPSTREAM if options.as_upstream else RULES,
+        resamples=options.resamples,
+        seed=options.seed,
+    )
     console = Console()
-    console.print(score_table(scores))
-    if comparison:
-        console.print(comparison_table(comparison))
-    for note in notes(scores):
+    console.print(score_table(scored.scores))
+    if scored.comparison:
+        console.print(comparison_table(scored.comparison))
+    for note in notes(scored.scores):
         console.print(note, markup=False, highlight=False, soft_wrap=True)
-    if not predictions.posts_known:
+    if not scored.posts_known:
         console.print("Intervals take every row for a post of its own: the files have no post_id.", style="dim")
-    console.print(f"{paths[0]} and {len(paths) - 1} confusion matrices written", highlight=False, soft_wrap=True)
+    first, *others = scored.paths
+    console.print(f"{first} and {len(others)} confusion matrices written", highlight=False, soft_wrap=True)
     return 0

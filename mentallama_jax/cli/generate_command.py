@@ -4,27 +4,22 @@ import argparse
 import shlex
 import sys
 from collections import Counter
-from contextlib import nullcontext
-from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.foreign import printable
 from mentallama_jax.storage import expanded, local_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from jax.sharding import Mesh
 
     from mentallama_jax.cli.generation_progress import GenerationProgress
-    from mentallama_jax.config import Style
-    from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer
     from mentallama_jax.imhi.predictions import Prediction
     from mentallama_jax.imhi.records import Record
-    from mentallama_jax.models.llama import LlamaConfig
-    from mentallama_jax.models.module import Params
+    from mentallama_jax.jobs.answer import Questions
 
 STYLES = ("plain", "completion", "llama2-chat", "chatml", "chat")
 _SHOWN_PROBLEMS = 5
@@ -142,50 +137,47 @@ def add_parser(subparsers: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Generate; print what was written and what to look at in it."""
     from mentallama_jax.cli.generation_progress import GenerationProgress
-    from mentallama_jax.generation.answers import Settings, answer_batches, score_batches
-    from mentallama_jax.generation.resumable import write_predictions
+    from mentallama_jax.generation.engine import Settings
     from mentallama_jax.generation.sampling import Sampling
-    from mentallama_jax.parallel.mesh import use_mesh
+    from mentallama_jax.jobs import answer as job
 
     _check_options(options)
     sampling = Sampling(options.temperature, options.top_k, options.top_p)
     settings = Settings(options.max_new_tokens, sampling, options.seed, options.batch_size)
-    records = _read(options)
-    mesh = _mesh(options.mesh)
-    model = _load(options, mesh)
-    style, why = (options.style, "as asked") if options.style else (model.style, model.style_reason)
-    max_length = min(options.max_length or model.max_length, model.config.max_positions)
-    if options.max_length and options.max_length > max_length:
-        raise UserError(f"--max-length {options.max_length}: the model has {max_length} positions; give at most that")
-    print(f"model: {model.name}\nstyle: {style} ({why})")
-    print(f"records: {_counts(records)}")
-
-    answer = partial(
-        score_batches if options.score_labels else answer_batches,
-        model.params,
-        model.config,
-        model.tokenizer,
-        style=style,
-        max_length=max_length,
-        settings=settings,
-        dtype=model.dtype,
-        donate=True,
+    questions = _questions(options)
+    answerer = job.open_answerer(
+        options.model,
+        revision=options.revision,
+        checkpoint=options.checkpoint,
+        style=options.style,
+        max_length=options.max_length,
+        dtype=options.dtype,
+        mesh=_mesh(options.mesh),
     )
+    print(f"model: {answerer.opened.name}\nstyle: {answerer.style} ({answerer.style_reason})")
+    print(f"records: {_counts(questions.records)}")
     if options.post is not None:
-        with use_mesh(mesh) if mesh else nullcontext():
-            _print_answers(records, chain.from_iterable(answer(records=records)))
+        with answerer.on_mesh():
+            answers = answerer.answers(questions.records, settings, score_labels=options.score_labels)
+            _print_answers(questions.records, chain.from_iterable(answers))
         return 0
-    signature = _signature(options, model, records, style, max_length, settings)
-    with GenerationProgress() as progress, use_mesh(mesh) if mesh else nullcontext():
+    with GenerationProgress() as progress:
 
-        def answer_rest(left: "list[Record]") -> Any:
-            if len(left) < len(records):
-                progress.say(f"going on: {len(records) - len(left)} rows are there, {len(left)} are left")
-            progress.begin(len(left))
-            return answer(records=left)
+        def begin(left: int) -> None:
+            if left < len(questions.records):
+                progress.say(f"going on: {len(questions.records) - left} rows are there, {left} are left")
+            progress.begin(left)
 
         try:
-            predictions = write_predictions(options.out, records, signature, answer_rest, progress.add)
+            predictions = job.answer(
+                answerer,
+                questions,
+                options.out,
+                settings,
+                score_labels=options.score_labels,
+                on_start=begin,
+                on_batch=progress.add,
+            )
         except KeyboardInterrupt:
             progress.say(f"stopped; finished rows are in {options.out}, and the same command goes on from there")
             raise
@@ -193,6 +185,30 @@ def run(options: argparse.Namespace) -> int:
         print(printable(f"\n{row.id} (gold: {row.label or 'none'})\n{row.generated_text}\n"))
     print(_summary(options, predictions, progress))
     return 0
+
+
+def _questions(options: argparse.Namespace) -> "Questions":
+    """What is asked; rows that are left out are told on standard error."""
+    from mentallama_jax.jobs.answer import questions_about, questions_in
+
+    if options.post is not None:
+        return questions_about(options.post, options.task, aspect=options.aspect)
+    questions = questions_in(
+        options.data,
+        task=options.task,
+        aspect=options.aspect,
+        datasets=options.datasets,
+        max_rows=options.max_rows,
+        seed=options.seed,
+        repair_mojibake=options.repair_mojibake,
+    )
+    for problem in questions.problems[:_SHOWN_PROBLEMS]:
+        print(f"left out: {problem}", file=sys.stderr)
+    if more := len(questions.problems[_SHOWN_PROBLEMS:]):
+        print(f"left out: {more} rows more; `mentallama data check` lists them", file=sys.stderr)
+    if questions.unlabelled:
+        print(f"left out: {questions.unlabelled} rows without a label, as the others have one", file=sys.stderr)
+    return questions
 
 
 def _check_options(options: argparse.Namespace) -> None:
@@ -204,7 +220,7 @@ def _check_options(options: argparse.Namespace) -> None:
         raise UserError("--aspect goes with --task; records say what they ask about")
 
 
-def _print_answers(records: "list[Record]", predictions: "Iterable[Prediction]") -> None:
+def _print_answers(records: "Sequence[Record]", predictions: "Iterable[Prediction]") -> None:
     """Each question with its answer, in the order of the questions."""
     answers = {row.id: row for row in predictions}
     for record in records:
@@ -213,20 +229,6 @@ def _print_answers(records: "list[Record]", predictions: "Iterable[Prediction]")
         cut += " (the post lost its end to fit)" if row.prompt_truncated else ""
         print(printable(f"\n{record.task.question.format(aspect=record.aspect)}\n{row.generated_text}{cut}"))
     print(f"\n{_RESEARCH_ONLY}")
-
-
-class _Model(NamedTuple):
-    """What answering needs of a model, and how to name it."""
-
-    name: str
-    identity: dict[str, Any]
-    config: "LlamaConfig"
-    params: "Params"
-    tokenizer: "Tokenizer"
-    style: "Style"
-    style_reason: str
-    max_length: int
-    dtype: str
 
 
 def _mesh(words: list[str]) -> "Mesh | None":
@@ -243,105 +245,7 @@ def _mesh(words: list[str]) -> "Mesh | None":
     return make_mesh(MeshSection(**({"fsdp": 1} | sizes))) if sizes else None
 
 
-def _load(options: argparse.Namespace, mesh: "Mesh | None") -> _Model:
-    import jax
-
-    from mentallama_jax.generation.placement import param_shardings
-    from mentallama_jax.imhi.prompts import IM_START
-    from mentallama_jax.jobs.open_model import open_model
-
-    opened = open_model(options.model, revision=options.revision, checkpoint=options.checkpoint)
-    dtype = options.dtype or ("float32" if jax.default_backend() == "cpu" else "bfloat16")
-    tokenizer = opened.load_tokenizer()
-    params = opened.load_params(dtype, param_shardings(opened.config, mesh=mesh) if mesh else None)
-    if opened.run is not None:
-        style, reason, max_length = opened.run.data.style, "as trained", opened.run.data.max_length
-    else:
-        style, reason, max_length = "chatml", f"the tokenizer has {IM_START}", 2048
-        try:
-            tokenizer.special_id(IM_START)
-        except UserError:
-            style = "plain" if tokenizer.chat_template is None else "chat"
-            reason = f"the tokenizer has no {IM_START}" + (", but a chat template" if style == "chat" else "")
-    return _Model(opened.name, opened.identity, opened.config, params, tokenizer, style, reason, max_length, dtype)
-
-
-def _read(options: argparse.Namespace) -> "list[Record]":
-    from mentallama_jax.imhi.data_files.posts import read_posts, records_of_text
-    from mentallama_jax.imhi.data_files.readers import read_records
-    from mentallama_jax.imhi.mixture import mix, sample_rows
-
-    if options.post is not None:
-        return records_of_text(options.post, options.task, aspect=options.aspect)
-    if options.task:
-        result = read_posts(options.data, options.task, aspect=options.aspect, repair_mojibake=options.repair_mojibake)
-    else:
-        result = read_records(options.data, repair_mojibake=options.repair_mojibake, need_labels=False)
-    for problem in result.problems[:_SHOWN_PROBLEMS]:
-        print(f"left out: {problem}", file=sys.stderr)
-    if len(result.problems) > _SHOWN_PROBLEMS:
-        print(
-            f"left out: {len(result.problems) - _SHOWN_PROBLEMS} rows more; `mentallama data check` lists them",
-            file=sys.stderr,
-        )
-    labelled = [record for record in result.records if record.label]
-    if labelled and len(labelled) < len(result.records):
-        without = len(result.records) - len(labelled)
-        print(f"left out: {without} rows without a label, as the others have one", file=sys.stderr)
-    records = mix(labelled or result.records, datasets=options.datasets, drop_posts=())
-    if options.max_rows is None:
-        return records
-    if options.max_rows < 1:
-        raise UserError(f"--max-rows {options.max_rows}: give a number from 1")
-    kept = {
-        record.id
-        for name in {record.dataset for record in records}
-        for record in sample_rows([r for r in records if r.dataset == name], options.max_rows, options.seed)
-    }
-    return [record for record in records if record.id in kept]
-
-
-def _signature(
-    options: argparse.Namespace,
-    model: _Model,
-    records: "list[Record]",
-    style: "Style",
-    max_length: int,
-    settings: Any,
-) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    from mentallama_jax.generation.resumable import params_fingerprint, records_fingerprint
-    from mentallama_jax.imhi.prompts import stop_ids
-    from mentallama_jax.training.run.run_directory import versions
-
-    if options.score_labels:
-        answers: dict[str, Any] = {"mode": "score-labels", "chosen_by": "sum of log-probabilities"}
-    else:
-        seed = settings.seed if settings.sampling.temperature else None
-        answers = {
-            "mode": "generate",
-            "max_new_tokens": settings.max_new_tokens,
-            "end_ids": list(stop_ids(style, model.tokenizer)),
-            "sampling": asdict(settings.sampling) | {"seed": seed},
-        }
-    return {
-        **model.identity,
-        "weights": params_fingerprint(model.params),
-        "tokenizer": model.tokenizer.fingerprint,
-        "dtype": model.dtype,
-        "style": style,
-        "max_length": max_length,
-        **answers,
-        "sources": [str(source) for source in options.data],
-        "rows": len(records),
-        "records": records_fingerprint(records),
-        "gold": "labels as released" if any(record.label for record in records) else "none",
-        "versions": versions(),
-    }
-
-
-def _counts(records: "list[Record]") -> str:
+def _counts(records: "Sequence[Record]") -> str:
     counts = Counter(record.dataset for record in records)
     return f"{len(records)} ({', '.join(f'{name} {count}' for name, count in counts.items())})"
 

@@ -230,7 +230,7 @@ def _recipe(config: "RunConfig", options: argparse.Namespace) -> "Recipe":
 
     if not options.data:
         return assumed_recipe(config, Assumptions(options.rows or _TRAINING_ROWS, options.mean_tokens))
-    from mentallama_jax.cli.train_command import base_model
+    from mentallama_jax.jobs.tune import base_model
     from mentallama_jax.training.data.examples import load_examples
 
     examples = load_examples(config, base_model(config).tokenizer, lambda _: None)

@@ -5,25 +5,14 @@ import atexit
 import os
 import shlex
 import sys
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
-from importlib import resources
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.storage import expanded
 
 if TYPE_CHECKING:
-    from mentallama_jax.config import RunConfig
-    from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer
-    from mentallama_jax.imhi.records import Record
-    from mentallama_jax.models.llama import LlamaConfig
-    from mentallama_jax.models.module import Params
-    from mentallama_jax.training.interruption import StopRequest
-    from mentallama_jax.training.loop import BaseModel, TrainResult
-    from mentallama_jax.training.validation import LabelF1
+    from mentallama_jax.training.loop import TrainResult
 
 STOPPED = 75
 """Exit status of a run that was asked to stop and saved itself (EX_TEMPFAIL: run it again)."""
@@ -92,7 +81,9 @@ def run(options: argparse.Namespace) -> int:
         return 0
     with _processes(options), StopRequest(_leave_at_once) as stop:
         stop.where = "once this part of the start is done"
-        status = _tell(options, run_training(config, stop))
+        from mentallama_jax.jobs.tune import tune
+
+        status = _tell(options, tune(config, stop))
         atexit.register(ignore_signals)
         return status
 
@@ -143,115 +134,3 @@ def _flags(options: argparse.Namespace) -> list[str]:
         return ["--distributed"]
     names = ("coordinator", "processes", "process")
     return [word for name in names if options.coordinator for word in (f"--{name}", str(getattr(options, name)))]
-
-
-def run_training(config: "RunConfig", stop: "StopRequest | None" = None) -> "TrainResult":
-    """Train as a config says: the base model and the generation for `label_f1` are found for it.
-
-    Args:
-        config: the run.
-        stop: listens to signals already; by default training begins to listen.
-
-    Raises:
-        UserError: see `training.loop.train`.
-    """
-    from mentallama_jax.training.loop import train
-
-    base = base_model(config)
-    config = with_remat(config, base.config)
-    label_f1 = _label_f1(config, base.config) if config.evaluation.generate_rows else None
-    return train(config, base, label_f1, stop=stop)
-
-
-def with_remat(config: "RunConfig", model: "LlamaConfig") -> "RunConfig":
-    """The config with `model.remat=auto` replaced by what fits into the memory of all devices."""
-    if config.model.remat != "auto":
-        return config
-    import jax
-
-    from mentallama_jax.models.remat import POLICIES
-    from mentallama_jax.parallel.processes import any_says, writes_files
-    from mentallama_jax.planning.plan import with_overrides
-    from mentallama_jax.planning.search import choose_remat
-
-    policies = list(POLICIES)  # from keeping most: the host with the least memory decides
-    chosen = policies[any_says(policies.index(choose_remat(model, config, jax.devices())))]
-    if writes_files():
-        print(f"model.remat auto: {chosen}")
-    return with_overrides(config, model={"remat": chosen})
-
-
-def base_model(config: "RunConfig") -> "BaseModel":
-    """The model and the tokenizer that a config names, with the weights still to be read.
-
-    Raises:
-        UserError: no such model or tokenizer, or pretrained weights of a preset, which has none.
-    """
-    import jax.numpy as jnp
-
-    from mentallama_jax.jobs.open_model import open_model
-    from mentallama_jax.models.presets import PRESETS
-    from mentallama_jax.training.loop import BaseModel
-
-    model = config.model
-    if model.source in PRESETS:
-        if model.weights == "pretrained":
-            raise UserError(
-                f"model.source: {model.source} is a shape without weights; name a folder, a hub id or a .gguf file, "
-                "or set model.weights=random"
-            )
-        if model.tokenizer is None:
-            raise UserError(f"model.tokenizer: {model.source} brings none; name a folder, or `sample`")
-        shape = PRESETS[model.source]
-    else:
-        opened = open_model(model.source, revision=model.revision)
-        shape = opened.config
-
-    def read_weights(shardings: Any) -> Any:
-        return opened.load_params(jnp.dtype(model.parameter_dtype), shardings)
-
-    tokenizer = _tokenizer(config, shape)
-    if model.weights == "random":
-        return BaseModel(shape, tokenizer, None)
-    return BaseModel(shape, tokenizer, read_weights, opened.fingerprint)
-
-
-def _label_f1(config: "RunConfig", model: "LlamaConfig") -> "LabelF1":
-    """Greedy answers, their labels read by the templates, and the weighted F1 of all data sets together."""
-    from mentallama_jax.evaluation.correctness import label_rows, separate_labels, tally_rows
-    from mentallama_jax.evaluation.f1 import weighted_f1
-    from mentallama_jax.evaluation.label_readers import RULES
-    from mentallama_jax.generation.answers import Settings, answer_records
-
-    if config.mesh.sequence > 1:
-        raise UserError(
-            f"mesh.sequence {config.mesh.sequence}: answers for label_f1 are generated token by token, which cannot be "
-            "cut; set mesh.sequence=1 or evaluation.generate_rows=0"
-        )
-    answer = partial(
-        answer_records,
-        config=model,
-        tokenizer=_tokenizer(config, model),
-        style=config.data.style,
-        max_length=config.data.max_length,
-        settings=Settings(config.evaluation.max_new_tokens),
-        dtype=config.model.compute_dtype,
-    )
-
-    def label_f1(params: "Params", records: "Sequence[Record]") -> float:
-        rows = separate_labels(label_rows(answer(params, records=records), RULES))
-        return float(weighted_f1(tally_rows(rows).total()))
-
-    return label_f1
-
-
-def _tokenizer(config: "RunConfig", model: "LlamaConfig") -> "Tokenizer":
-    from mentallama_jax.formats.tokenizers.tokenizer import load_tokenizer
-
-    if config.model.tokenizer == "sample":
-        return load_tokenizer(Path(str(resources.files("mentallama_jax.imhi"))) / "sample" / "tokenizer")
-    if config.model.tokenizer is not None:
-        return load_tokenizer(config.model.tokenizer, rows=model.vocab_size)
-    from mentallama_jax.jobs.open_model import open_model
-
-    return open_model(config.model.source, revision=config.model.revision).load_tokenizer()

@@ -45,11 +45,11 @@ def load_model(
     Raises:
         UserError: no such model; not one this package can compute; a tensor missing, unknown or misshapen.
     """
-    config, file = open_model(source, revision=revision)
+    config, file = open_tensors(source, revision=revision)
     return config, assemble(file, config, dtype, sharding)
 
 
-def open_model(source: str | Path, *, revision: str | None = None) -> tuple[LlamaConfig, TensorFile]:
+def open_tensors(source: str | Path, *, revision: str | None = None) -> tuple[LlamaConfig, TensorFile]:
     """The config of a model, and its file, from which tensors are read one at a time. Arguments are as in `load_model`.
 
     Raises:

@@ -1,23 +1,15 @@
 """From records to predictions, in memory: answers by generation, or the likeliest label sentence."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, Protocol
+from typing import Protocol
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from mentallama_jax.config import Style
 from mentallama_jax.errors import UserError
 from mentallama_jax.foreign import shown
-from mentallama_jax.generation.batching import batches_by_length, pad_left
-from mentallama_jax.generation.candidates import pad_candidates, score_candidates
-from mentallama_jax.generation.decode import generate
-from mentallama_jax.generation.decoder import unroll
-from mentallama_jax.generation.placement import whole_batch
-from mentallama_jax.generation.sampling import Sampling, row_keys
+from mentallama_jax.generation.engine import Engine, Settings
 from mentallama_jax.imhi.predictions import LabelLogProbabilities, Prediction
 from mentallama_jax.imhi.prompts import (
     Encoded,
@@ -32,7 +24,6 @@ from mentallama_jax.imhi.records import Record
 from mentallama_jax.imhi.tasks import TASKS
 from mentallama_jax.imhi.wording import instruction_response
 from mentallama_jax.models.llama import LlamaConfig
-from mentallama_jax.models.module import Params
 
 
 class AnswerTokenizer(PromptTokenizer, Protocol):
@@ -42,120 +33,73 @@ class AnswerTokenizer(PromptTokenizer, Protocol):
         """Text of tokens, special ones left out."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """How records are answered.
-
-    Attributes:
-        max_new_tokens: longest answer, end token included.
-        sampling: how tokens are chosen.
-        seed: of sampling; each record has its own stream from (seed, record id).
-        batch_size: rows decoded together; changes speed and memory, not answers.
-    """
-
-    max_new_tokens: int = 256
-    sampling: Sampling = field(default_factory=Sampling)
-    seed: int = 0
-    batch_size: int = 16
-
-    def __post_init__(self) -> None:
-        for name in ("max_new_tokens", "batch_size"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name.replace('_', '-')} {getattr(self, name)}: give a number from 1")
-
-
 def answer_batches(
-    params: Params,
-    config: LlamaConfig,
+    engine: Engine,
     tokenizer: AnswerTokenizer,
     records: Sequence[Record],
     *,
     style: Style,
     max_length: int,
     settings: Settings,
-    dtype: Any = jnp.float32,
-    donate: bool = False,
 ) -> Iterator[list[Prediction]]:
     """Answer records by generation.
 
     Args:
-        params: nested dict with stacked layers, see `models.llama.abstract_params`.
-        config: of the model.
+        engine: holds the model.
         tokenizer: of the model.
         records: what to answer.
         style: how a record becomes a prompt.
         max_length: tokens of prompt and answer together; a prompt that leaves no room for `max_new_tokens` loses
             the end of its post.
-        settings: see `Settings`.
-        dtype: of weights and activations.
-        donate: delete the stacked arrays of `params` to save memory, see `cache.unroll`.
+        settings: see `engine.Settings`; a record's id names its stream of random numbers.
 
     Yields:
         The predictions of each batch as it finishes; `goldens` is the gold response of the instruction format.
 
     Raises:
-        UserError: no room for prompts, too few positions, or a record that is too long even with an empty post.
+        UserError: no room for prompts, too few positions, a record that is too long even with an empty post, or a
+            log-probability that is not finite.
     """
-    prompts = _prompts(records, config, tokenizer, style, max_length, settings.max_new_tokens)
-    end_ids = stop_ids(style, tokenizer)
-    model = unroll(config, params, dtype, donate=donate)
-    batch_size = whole_batch(min(settings.batch_size, max(1, len(records))))
-    for batch in batches_by_length([len(prompt.tokens) for prompt in prompts], batch_size):
-        tokens_BP, lengths_B = pad_left([prompts[index].tokens for index in batch], batch_size)
-        ids = [records[index].id for index in batch]
-        generated = generate(
-            model,
-            tokens_BP,
-            lengths_B,
-            row_keys(settings.seed, ids + [""] * (batch_size - len(ids))),
-            config=config,
-            sampling=settings.sampling,
-            end_ids=end_ids,
-            max_new_tokens=settings.max_new_tokens,
-        )
-        tokens_BT, counts_B, ended_B = jax.device_get(generated)
+    prompts = _prompts(records, engine.config, tokenizer, style, max_length, settings.max_new_tokens)
+    tokens, ids = [prompt.tokens for prompt in prompts], [record.id for record in records]
+    for batch in engine.answers(tokens, ids, settings, stop_ids(style, tokenizer)):
+        for index, answer in batch.items():
+            _require_finite(answer.log_probabilities, ids[index], "the log-probabilities of its answer")
         yield [
             _prediction(
                 records[index],
                 prompts[index],
-                text=tokenizer.decode(tokens_BT[row, : counts_B[row]].tolist()).strip(),
-                finish="eos" if ended_B[row] else "length",
-                new_tokens=int(counts_B[row]),
+                text=tokenizer.decode(answer.tokens).strip(),
+                finish="eos" if answer.ended else "length",
+                new_tokens=len(answer.tokens),
             )
-            for row, index in enumerate(batch)
+            for index, answer in batch.items()
         ]
 
 
 def answer_records(
-    params: Params,
-    config: LlamaConfig,
+    engine: Engine,
     tokenizer: AnswerTokenizer,
     records: Sequence[Record],
     *,
     style: Style,
     max_length: int,
     settings: Settings,
-    dtype: Any = jnp.float32,
 ) -> list[Prediction]:
     """The predictions of `answer_batches` in the order of `records`; ids must be unique."""
-    batches = answer_batches(
-        params, config, tokenizer, records, style=style, max_length=max_length, settings=settings, dtype=dtype
-    )
+    batches = answer_batches(engine, tokenizer, records, style=style, max_length=max_length, settings=settings)
     by_id = {prediction.id: prediction for prediction in chain.from_iterable(batches)}
     return [by_id[record.id] for record in records]
 
 
 def score_batches(
-    params: Params,
-    config: LlamaConfig,
+    engine: Engine,
     tokenizer: AnswerTokenizer,
     records: Sequence[Record],
     *,
     style: Style,
     max_length: int,
     settings: Settings,
-    dtype: Any = jnp.float32,
-    donate: bool = False,
 ) -> Iterator[list[Prediction]]:
     """Answer records with the likeliest of their task's label sentences.
 
@@ -177,30 +121,18 @@ def score_batches(
     # Few shapes: a candidate is as wide as the longest of all tasks, a row has two of them or the most that a task has.
     U = max(map(len, chain.from_iterable(candidates.values())))
     most = max(map(len, candidates.values()))
-    prompts = _prompts(records, config, tokenizer, style, max_length, U)
-    model = unroll(config, params, dtype, donate=donate)
-    batch_size = whole_batch(min(settings.batch_size, max(1, len(records))))
+    prompts = _prompts(records, engine.config, tokenizer, style, max_length, U)
     for C in (2, most):
         group = [index for index, record in enumerate(records) if (len(answers[record.dataset]) == 2) == (C == 2)]
-        for batch in batches_by_length([len(prompts[index].tokens) for index in group], batch_size):
-            chosen = [group[place] for place in batch]
-            tokens_BP, lengths_B = pad_left([prompts[index].tokens for index in chosen], batch_size)
-            rows = [candidates[records[index].dataset] for index in chosen]
-            candidates_BCU, counts_BC = pad_candidates(rows, (batch_size, C, U))
-            scores_BC = np.asarray(
-                score_candidates(model, tokens_BP, lengths_B, candidates_BCU, counts_BC, config=config)
-            )
-            _require_finite(scores_BC, [records[index].id for index in chosen])
-            yield [
-                _chosen(
-                    records[index],
-                    prompts[index],
-                    answers[records[index].dataset],
-                    scores_BC[row].tolist(),
-                    counts_BC[row].tolist(),
-                )
-                for row, index in enumerate(chosen)
-            ]
+        tokens = [prompts[index].tokens for index in group]
+        for batch in engine.scores(tokens, [candidates[records[index].dataset] for index in group], settings, (C, U)):
+            rows = []
+            for place, scores_C in batch.items():
+                record, prompt = records[group[place]], prompts[group[place]]
+                _require_finite(scores_C, record.id, "its label scores")
+                counts = [len(candidate) for candidate in candidates[record.dataset]]
+                rows.append(_chosen(record, prompt, answers[record.dataset], scores_C.tolist(), counts))
+            yield rows
 
 
 def _prompts(
@@ -245,28 +177,26 @@ def _prediction(
     )
 
 
-def _require_finite(scores_BC: np.ndarray, ids: Sequence[str]) -> None:
-    """Stop where a row's scores are no numbers: the first label would be chosen, and mean nothing.
+def _require_finite(values: Sequence[float] | np.ndarray, id_: str, what: str) -> None:
+    """Stop where a row's log-probabilities are no numbers: whatever is chosen by them means nothing.
 
     Raises:
         UserError: names the row.
     """
-    for row, id_ in enumerate(ids):
-        if not np.isfinite(scores_BC[row]).all():
-            raise UserError(
-                f"row {shown(id_)}: its label scores are not finite; the weights are damaged, or too large for the "
-                "dtype of the computation (try --dtype float32)"
-            )
+    if not np.isfinite(values).all():
+        raise UserError(
+            f"row {shown(id_)}: {what} are not finite; the weights are damaged, or too large for the "
+            "dtype of the computation (try --dtype float32)"
+        )
 
 
 def _chosen(
     record: Record, prompt: Encoded, answers: dict[str, str], sums: Sequence[float], counts: Sequence[int]
 ) -> Prediction:
-    # A row can have fewer labels than the batch is wide.
     labels = list(answers)
     best = max(range(len(labels)), key=lambda place: sums[place])
     scores = {
-        label: {"sum": total, "mean": total / count} for label, total, count in zip(labels, sums, counts, strict=False)
+        label: {"sum": total, "mean": total / count} for label, total, count in zip(labels, sums, counts, strict=True)
     }
     text = answers[labels[best]].strip()
     return _prediction(record, prompt, text=text, finish="label", new_tokens=counts[best], scores=scores)

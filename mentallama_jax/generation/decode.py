@@ -17,11 +17,14 @@ class Generated(NamedTuple):
 
     Attributes:
         tokens_BT: int32 [B, max_new_tokens]; the end token included where there is one, 0 after it.
+        log_probabilities_BT: fp32 [B, max_new_tokens], nats, of each token under the model itself, before temperature
+            and filters; 0 after the last token.
         counts_B: int32, how many of them are real.
         ended_B: whether the row reached an end token.
     """
 
     tokens_BT: jax.Array
+    log_probabilities_BT: jax.Array
     counts_B: jax.Array
     ended_B: jax.Array
 
@@ -63,13 +66,21 @@ def generate(
     ends = jnp.asarray(end_ids, jnp.int32)
 
     def choose(hidden_BD: jax.Array, step: jax.Array | int, generated: Generated) -> tuple[jax.Array, Generated]:
-        token_B = next_tokens(logits(model, hidden_BD), keys_B, step, sampling)
+        logits_BV = logits(model, hidden_BD)
+        token_B = next_tokens(logits_BV, keys_B, step, sampling)
+        chosen_B = jnp.take_along_axis(logits_BV, token_B[:, None], axis=1)[:, 0]
+        log_probability_B = chosen_B - jax.nn.logsumexp(logits_BV, axis=1)
         running_B = ~generated.ended_B
-        tokens_BT = jax.lax.dynamic_update_slice(
-            generated.tokens_BT, jnp.where(running_B, token_B, 0)[:, None], (0, step)
+
+        def note(row_BT: jax.Array, value_B: jax.Array) -> jax.Array:
+            return jax.lax.dynamic_update_slice(row_BT, jnp.where(running_B, value_B, 0)[:, None], (0, step))
+
+        return token_B, Generated(
+            note(generated.tokens_BT, token_B),
+            note(generated.log_probabilities_BT, log_probability_B),
+            generated.counts_B + running_B,
+            generated.ended_B | jnp.any(token_B[:, None] == ends, axis=1),
         )
-        ended_B = generated.ended_B | jnp.any(token_B[:, None] == ends, axis=1)
-        return token_B, Generated(tokens_BT, generated.counts_B + running_B, ended_B)
 
     def advance(loop: _Loop) -> _Loop:
         slot = P + loop.step - 1
@@ -84,7 +95,12 @@ def generate(
         return (loop.step < max_new_tokens) & ~jnp.all(loop.generated.ended_B)
 
     hidden_BD, cache = prefill(model, config, tokens_BP, lengths_B, slots)
-    nothing = Generated(jnp.zeros((B, max_new_tokens), jnp.int32), jnp.zeros(B, jnp.int32), lengths_B == 0)
+    nothing = Generated(
+        jnp.zeros((B, max_new_tokens), jnp.int32),
+        jnp.zeros((B, max_new_tokens), jnp.float32),
+        jnp.zeros(B, jnp.int32),
+        lengths_B == 0,
+    )
     token_B, generated = choose(hidden_BD, 0, nothing)
     answers = jax.lax.while_loop(unfinished, advance, _Loop(jnp.int32(1), token_B, cache, generated)).generated
     # Whole on every device: each host reads all answers.

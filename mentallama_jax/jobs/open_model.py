@@ -9,12 +9,14 @@ from typing import Any
 from mentallama_jax.config import RunConfig
 from mentallama_jax.errors import UserError
 from mentallama_jax.formats.fingerprint import source_fingerprint
-from mentallama_jax.formats.load import load_model, load_model_config
+from mentallama_jax.formats.hf_folder import ReadTensor, tensors_of_arrays, tensors_of_file
+from mentallama_jax.formats.load import load_model, load_model_config, open_tensors
 from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.module import Params
 from mentallama_jax.storage import as_path
 from mentallama_jax.training.run.checkpoints import Which
+from mentallama_jax.training.run.layerwise import CheckpointTensors
 from mentallama_jax.training.run.manifest import contents_fingerprint
 from mentallama_jax.training.run.run_directory import load_run, open_run
 
@@ -32,6 +34,7 @@ class OpenedModel:
         load_params: (dtype, shardings) -> parameters. Shardings are a tree like the parameters, or None for the first
             device.
         load_tokenizer: reads its tokenizer.
+        tensors: opens what reads one tensor at a time, as Hugging Face lays it out.
         fingerprint: of the weights, whatever their place is called; raises `UserError` where they are gone.
     """
 
@@ -42,6 +45,7 @@ class OpenedModel:
     update: int | None
     load_params: Callable[[Any, Any], Params]
     load_tokenizer: Callable[[], Tokenizer]
+    tensors: Callable[[], ReadTensor]
     fingerprint: Callable[[], str]
 
     @property
@@ -83,7 +87,8 @@ def open_model(source: str, *, revision: str | None = None, checkpoint: Which | 
 
         tokenizer = partial(load_tokenizer, source, revision, config.vocab_size)
         fingerprint = partial(source_fingerprint, source, revision)
-        return OpenedModel(source, revision, config, None, None, read, tokenizer, fingerprint)
+        tensors = partial(_tensors_of_source, source, revision)
+        return OpenedModel(source, revision, config, None, None, read, tokenizer, tensors, fingerprint)
     if revision is not None:
         raise UserError(f"{source}: a revision ({revision}) goes with a hub id, but this is a run directory")
     found = open_run(source, checkpoint or "best")
@@ -94,4 +99,15 @@ def open_model(source: str, *, revision: str | None = None, checkpoint: Which | 
 
     tokenizer = partial(load_tokenizer, found.tokenizer, rows=found.model_config.vocab_size)
     step, fingerprint = found.checkpoint.step, partial(contents_fingerprint, found.checkpoint)
-    return OpenedModel(source, None, found.model_config, found.config, step, read_run, tokenizer, fingerprint)
+
+    def tensors_of_run() -> ReadTensor:
+        return tensors_of_arrays(CheckpointTensors(found.checkpoint).read)
+
+    return OpenedModel(
+        source, None, found.model_config, found.config, step, read_run, tokenizer, tensors_of_run, fingerprint
+    )
+
+
+def _tensors_of_source(source: str, revision: str | None) -> ReadTensor:
+    config, file = open_tensors(source, revision=revision)
+    return tensors_of_file(file, config)

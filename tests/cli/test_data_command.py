@@ -131,7 +131,7 @@ def test_repairing_first_shows_what_is_left(data: Data, tmp_path: Path) -> None:
 
 
 def test_lengths_and_padding_are_those_of_training(data: Data, tmp_path: Path) -> None:
-    from mentallama_jax.cli.data_check import _tokenizer
+    from mentallama_jax.jobs.open_tokenizer import open_tokenizer
     from mentallama_jax.training.data.batches import TrainingData
     from mentallama_jax.training.data.packing import PlanSettings
     from mentallama_jax.training.data.tokens import tokenize
@@ -140,7 +140,7 @@ def test_lengths_and_padding_are_those_of_training(data: Data, tmp_path: Path) -
     assert data("check", "sample:train", *arguments, "--json", tmp_path / "report.json") == 0
     report = read_json(tmp_path / "report.json")
     records = read_records(["sample:train"]).records
-    store = tokenize(records, "llama2-chat", _tokenizer("sample"), 256, tmp_path / "cache")
+    store = tokenize(records, "llama2-chat", open_tokenizer("sample"), 256, tmp_path / "cache")
     assert report["padding"]["tokens"] == store.lengths.sum()
     assert report["padding"]["padded"] == pytest.approx(1 - store.lengths.sum() / (len(store) * 256))
     for layout in ("packed", "bucketed"):

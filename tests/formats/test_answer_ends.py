@@ -12,7 +12,8 @@ from small_models import CARD, TINY, random_params
 from mentallama_jax.errors import UserError
 from mentallama_jax.formats.hf_folder import save_hf
 from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer, load_tokenizer
-from mentallama_jax.generation.answers import Settings, answer_records
+from mentallama_jax.generation.answers import answer_records
+from mentallama_jax.generation.engine import Engine, Settings
 from mentallama_jax.imhi.prompts import encode_prompt, stop_ids
 from mentallama_jax.imhi.records import Record
 
@@ -66,7 +67,9 @@ def test_answers_stop_where_those_of_transformers_stop(tokenizer: Tokenizer, tmp
     settings = Settings(max_new_tokens=40)
     ask = {"style": "plain", "max_length": 256, "settings": settings}
     tokenizer.save(tmp_path / "free")
-    plain = answer_records(params, ROOMY, tokenizer, RECORDS, **ask)
+    engine = Engine(ROOMY)
+    engine.update(params)
+    plain = answer_records(engine, tokenizer, RECORDS, **ask)
     assert {row.finish for row in plain} == {"length"}
 
     save_hf(tmp_path / "free_model", ROOMY, params, tokenizer, card=CARD)
@@ -85,7 +88,7 @@ def test_answers_stop_where_those_of_transformers_stop(tokenizer: Tokenizer, tmp
         len(model.generate(torch.tensor([ids]), do_sample=False, max_new_tokens=40)[0]) - len(ids) for ids in prompts
     ]
     assert max(theirs) < 12
-    ours = answer_records(params, ROOMY, load_tokenizer(tmp_path / "model"), RECORDS, **ask)
+    ours = answer_records(engine, load_tokenizer(tmp_path / "model"), RECORDS, **ask)
     assert [row.new_tokens for row in ours] == theirs
     assert {row.finish for row in ours} == {"eos"}
 

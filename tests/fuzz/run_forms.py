@@ -19,8 +19,8 @@ from model_forms import json_or_bytes
 from mutations import ABSURD, LITERALS, change_bytes, change_lines, dumps
 
 from mentallama_jax.cli.bench_command import _read_plan
-from mentallama_jax.cli.export_command import _read_scores
 from mentallama_jax.config import RunConfig, load_config, parse_config
+from mentallama_jax.jobs.export import read_scores
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.storage import AnyPath
 from mentallama_jax.training.run import run_directory
@@ -150,7 +150,7 @@ def _plan(folder: Path) -> None:
 
 
 def _scores(folder: Path) -> None:
-    _read_scores(folder / "scores.json")
+    read_scores(folder / "scores.json")
 
 
 def _damage_metrics(files: Files, rng: random.Random) -> str:

@@ -10,9 +10,10 @@ from tiny_decoder import full_logits, random_params, shape
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer, load_tokenizer
-from mentallama_jax.generation.answers import Settings, answer_batches, answer_records, score_batches
+from mentallama_jax.generation.answers import answer_batches, answer_records, score_batches
 from mentallama_jax.generation.batching import PROMPT_SLOTS, batches_by_length, prompt_slots
 from mentallama_jax.generation.decode import generate
+from mentallama_jax.generation.engine import Engine, Settings
 from mentallama_jax.generation.sampling import Sampling
 from mentallama_jax.imhi.data_files.readers import read_records
 from mentallama_jax.imhi.prompts import encode_prompt, label_answers
@@ -37,9 +38,15 @@ def records() -> list[Record]:
     return [sample["DR"], sample["SAD"], long, sample["IRF"], sample["T-SID"]]
 
 
+def engine_of(params=PARAMS, config=CONFIG) -> Engine:
+    engine = Engine(config)
+    engine.update(params)
+    return engine
+
+
 def answers(tokenizer, records, *, max_length=512, style="plain", **changes):
     settings = replace(Settings(max_new_tokens=8, batch_size=2), **changes)
-    return answer_records(PARAMS, CONFIG, tokenizer, records, style=style, max_length=max_length, settings=settings)
+    return answer_records(engine_of(), tokenizer, records, style=style, max_length=max_length, settings=settings)
 
 
 def test_predictions_carry_the_record_and_come_in_its_order(tokenizer, records) -> None:
@@ -97,7 +104,8 @@ def test_few_compilations_for_many_lengths(tokenizer, records) -> None:
     before = generate._cache_size()
     settings = Settings(max_new_tokens=4, batch_size=1)
     params = random_params(config)
-    rows = list(answer_batches(params, config, tokenizer, records, style="plain", max_length=512, settings=settings))
+    engine = engine_of(params, config)
+    rows = list(answer_batches(engine, tokenizer, records, style="plain", max_length=512, settings=settings))
     assert [len(batch) for batch in rows] == [1] * 5
     slots = {
         prompt_slots(max(len(encode_prompt(r, "plain", tokenizer, 508).tokens) for r in records if r.id in ids))
@@ -120,7 +128,7 @@ def test_every_row_is_in_one_batch_and_lengths_fit_their_slots() -> None:
 @pytest.mark.parametrize("style", ["plain", "completion"])
 def test_label_scores_equal_a_plain_pass_and_choose_by_their_sum(tokenizer, records, style) -> None:
     settings = Settings(batch_size=2)
-    batches = score_batches(PARAMS, CONFIG, tokenizer, records, style=style, max_length=512, settings=settings)
+    batches = score_batches(engine_of(), tokenizer, records, style=style, max_length=512, settings=settings)
     rows = {row.id: row for batch in batches for row in batch}
     assert rows.keys() == {record.id for record in records}
     for record in records:
@@ -143,5 +151,7 @@ def test_label_scores_equal_a_plain_pass_and_choose_by_their_sum(tokenizer, reco
 def test_scores_that_are_no_numbers_stop_with_the_row(tokenizer, records) -> None:
     broken = {**PARAMS, "final_norm": {"scale": PARAMS["final_norm"]["scale"].at[0].set(np.nan)}}
     settings = Settings(batch_size=2)
-    with pytest.raises(UserError, match=r"^row '[^']+': its label scores are not finite"):
-        list(score_batches(broken, CONFIG, tokenizer, records, style="plain", max_length=512, settings=settings))
+    engine = engine_of(broken)
+    for ask, what in ((score_batches, "its label scores"), (answer_batches, "the log-probabilities of its answer")):
+        with pytest.raises(UserError, match=rf"^row '[^']+': {what} are not finite"):
+            list(ask(engine, tokenizer, records, style="plain", max_length=512, settings=settings))

@@ -30,8 +30,9 @@ def answers(config, model, prompts, *, ids=None, batch_size=None, end_ids=(), sa
         end_ids=end_ids,
         max_new_tokens=new,
     )
-    tokens_BT, counts_B, ended_B = map(np.asarray, out)
-    assert all(not tokens_BT[row, counts_B[row] :].any() for row in range(batch_size))
+    tokens_BT, logs_BT, counts_B, ended_B = map(np.asarray, out)
+    for array_BT in (tokens_BT, logs_BT):
+        assert all(not array_BT[row, counts_B[row] :].any() for row in range(batch_size))
     return [(tokens_BT[row, : counts_B[row]].tolist(), bool(ended_B[row])) for row in range(len(prompts))]
 
 

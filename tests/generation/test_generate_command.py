@@ -19,8 +19,8 @@ from mentallama_jax.config import Style, parse_config
 from mentallama_jax.formats.hf_folder import save_hf
 from mentallama_jax.formats.model_card import ModelCard
 from mentallama_jax.formats.tokenizers.tokenizer import load_tokenizer
-from mentallama_jax.generation import answers
 from mentallama_jax.generation.answers import answer_batches
+from mentallama_jax.jobs import answer as job
 from mentallama_jax.training.run.checkpoints import Checkpoints
 from mentallama_jax.training.run.run_directory import RunDirectory
 
@@ -119,7 +119,7 @@ def test_ctrl_c_keeps_what_is_finished(model: Path, tmp_path: Path, capsys, monk
 
     out, few = tmp_path / "p.jsonl", ["--datasets", "DR", "SAD", "--batch-size", "1"]
     with monkeypatch.context() as patch:
-        patch.setattr(answers, "answer_batches", interrupted)
+        patch.setattr(job, "answer_batches", interrupted)
         assert generate(model, out, *few) == 130
     assert "the same command goes on from there" in capsys.readouterr().err
     assert len(rows_of(out)) == 1

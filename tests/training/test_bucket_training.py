@@ -13,11 +13,11 @@ import pytest
 from fake_bucket import RefusedError
 
 from mentallama_jax.cli import main as command_line
-from mentallama_jax.cli.train_command import run_training
 from mentallama_jax.config import parse_config
 from mentallama_jax.errors import UserError
 from mentallama_jax.imhi.data_files.readers import read_records
 from mentallama_jax.imhi.data_files.writers import write_records
+from mentallama_jax.jobs.tune import tune
 from mentallama_jax.storage import RemotePath
 from mentallama_jax.training.run.manifest import complete_checkpoints
 from mentallama_jax.training.run.metrics import read_metrics
@@ -47,7 +47,7 @@ def values(bucket, tiny_values, tmp_path):
 @pytest.fixture
 def undisturbed(tiny_values, tmp_path):
     """The same run with all of it here."""
-    run_training(parse_config(tiny_values(tmp_path / "run", **SECTIONS), "test"))
+    tune(parse_config(tiny_values(tmp_path / "run", **SECTIONS), "test"))
     return tmp_path / "run"
 
 
@@ -93,7 +93,7 @@ def test_stopped_and_gone_on_with_on_a_bucket_it_is_the_run_that_was_left_alone(
     cut = "bucket/runs/one/checkpoints/00000023/"
     for name in [name for name in bucket.objects if f"/{stopped:08d}/" in name and "manifest.json" not in name]:
         bucket.write(cut + name.split(f"/{stopped:08d}/")[1], bucket.objects[name].data)
-    result = run_training(parse_config(values, "test"))
+    result = tune(parse_config(values, "test"))
     shown = capfd.readouterr().err
     assert "checkpoints/00000023: incomplete" in shown
     assert f"resuming after update {stopped} of {UPDATES}" in shown
@@ -142,8 +142,8 @@ def test_a_bucket_that_refuses_is_one_line_and_keeps_what_is_there(values, bucke
     with monkeypatch.context() as patch:
         patch.setattr(bucket, "write", refuse)
         with pytest.raises(UserError, match=r"^gs://bucket/runs/one/checkpoints/00000008: the checkpoint could not be"):
-            run_training(parse_config(values, "test"))
+            tune(parse_config(values, "test"))
     assert steps() == [6]
     # Writes that were under way may still have landed after those before them were removed: the next start sees to it.
-    assert run_training(parse_config(values, "test")).steps == UPDATES
+    assert tune(parse_config(values, "test")).steps == UPDATES
     assert {name.split("/")[4] for name in bucket.objects if "/checkpoints/" in name} == {f"{n:08d}" for n in steps()}

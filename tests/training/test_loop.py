@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from mentallama_jax.cli.train_command import base_model
 from mentallama_jax.errors import UserError
 from mentallama_jax.imhi.data_files.readers import read_records
 from mentallama_jax.imhi.data_files.writers import write_records
+from mentallama_jax.jobs.tune import base_model
 from mentallama_jax.parallel.mesh import make_mesh
 from mentallama_jax.training import loop, validation
 from mentallama_jax.training.interruption import StopRequest
@@ -29,7 +29,7 @@ from mentallama_jax.training.run.metrics import read_metrics
 from mentallama_jax.training.run.run_directory import load_run
 
 
-def run_training(config, **more):
+def tune(config, **more):
     shown = io.StringIO()
     result = train(config, base_model(config), console=Console(file=shown, width=200), **more)
     return result, shown.getvalue()
@@ -51,7 +51,7 @@ def validations(run_dir: Path) -> dict[int, float]:
 def reference(tiny_config, tmp_path_factory):
     """An uninterrupted run of 12 updates: its config, its result and what was shown."""
     config = tiny_config(tmp_path_factory.mktemp("reference") / "run")
-    result, shown = run_training(config)
+    result, shown = tune(config)
     return config, result, shown
 
 
@@ -141,7 +141,7 @@ def test_load_run_gives_the_trained_model_and_its_tokenizer(reference):
 def test_a_finished_run_has_nothing_left_to_do(reference):
     config, result, _ = reference
     before = (result.run_dir / "metrics.jsonl").read_bytes()
-    again, shown = run_training(config)
+    again, shown = tune(config)
     assert (again.steps, again.best.step) == (12, result.best.step)
     assert "done after 12 updates" in shown
     assert (result.run_dir / "metrics.jsonl").read_bytes() == before
@@ -161,13 +161,13 @@ def test_a_signal_stops_after_the_update_and_the_run_goes_on_bit_for_bit(
 
     # In the main thread the handler runs as soon as that gets its turn.
     monkeypatch.setattr(loop.TrainingData, "batch", batch_and_signal)
-    first, shown = run_training(config)
+    first, shown = tune(config)
     assert 0 < first.steps < 12
     assert first.stopped_by == {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}[signal_number]
     assert f"after update {first.steps} of 12; everything is saved" in shown
     assert complete_checkpoints(tmp_path / "run" / "checkpoints")[-1].step == first.steps
     monkeypatch.undo()
-    second, shown = run_training(config)
+    second, shown = tune(config)
     assert f"resuming after update {first.steps} of 12" in shown
     assert second.steps == 12
     assert losses(tmp_path / "run") == losses(reference[1].run_dir)
@@ -187,11 +187,11 @@ def test_a_signal_at_the_end_of_an_update_still_saves_it(reference, tiny_config,
         return answer
 
     monkeypatch.setattr(loop._Due, "evaluation", evaluation)
-    first, _ = run_training(config)
+    first, _ = tune(config)
     assert (first.steps, first.stopped_by) == (update, "SIGTERM")
     assert complete_checkpoints(tmp_path / "run" / "checkpoints")[-1].step == update
     monkeypatch.undo()
-    assert run_training(config)[0].stopped_by == ""
+    assert tune(config)[0].stopped_by == ""
     assert losses(tmp_path / "run") == losses(reference[1].run_dir)
     assert validations(tmp_path / "run") == validations(reference[1].run_dir)
 
@@ -199,20 +199,20 @@ def test_a_signal_at_the_end_of_an_update_still_saves_it(reference, tiny_config,
 def test_a_signal_in_an_evaluation_leaves_it_to_the_next_start(reference, tiny_config, tmp_path, monkeypatch):
     config = tiny_config(tmp_path / "run")
     monkeypatch.setattr(loop.Validation, "scores", lambda self, params, step: signal.raise_signal(signal.SIGTERM) or {})
-    first, _ = run_training(config)
+    first, _ = tune(config)
     assert first.steps == 6
     monkeypatch.undo()
-    run_training(config)
+    tune(config)
     assert validations(tmp_path / "run") == validations(reference[1].run_dir)
 
 
 def test_a_signal_in_the_last_evaluation_is_no_finished_run(reference, tiny_config, tmp_path, monkeypatch):
     config = tiny_config(tmp_path / "run", evaluation={"every_steps": 12})
     monkeypatch.setattr(loop.Validation, "scores", lambda self, params, step: signal.raise_signal(signal.SIGTERM) or {})
-    first, _ = run_training(config)
+    first, _ = tune(config)
     assert (first.steps, first.stopped_by, first.best) == (12, "SIGTERM", None)
     monkeypatch.undo()
-    second, _ = run_training(config)
+    second, _ = tune(config)
     assert (second.stopped_by, second.best.step) == ("", 12)
     assert validations(tmp_path / "run") == {12: validations(reference[1].run_dir)[12]}
 
@@ -224,7 +224,7 @@ def test_a_second_ctrl_c_stops_at_once(tiny_config, tmp_path, monkeypatch):
         loop.Validation, "scores", lambda *_: [signal.raise_signal(signal.SIGINT) for _ in range(2)] and {}
     )
     with pytest.raises(KeyboardInterrupt):
-        run_training(config)
+        tune(config)
     assert signal.getsignal(signal.SIGINT) is before
 
 
@@ -257,7 +257,7 @@ def test_a_figure_that_is_not_finite_stops_the_run_and_is_never_saved(
     config = tiny_config(tmp_path / "run")
     poison(monkeypatch, bad_step, figure)
     with pytest.raises(UserError) as caught:
-        run_training(config)
+        tune(config)
     message = str(caught.value)
     assert f"update {bad_step} (epoch {1 if bad_step <= 6 else 2})" in message
     assert "nan" in message
@@ -284,7 +284,7 @@ def test_label_f1_answers_the_same_rows_each_time_and_chooses_the_best(tiny_conf
         evaluation={"generate_rows": 5, "metric": "label_f1", "every_steps": 4, "max_new_tokens": 6},
         checkpoint={"keep_last": 1},
     )
-    result, _ = run_training(config, label_f1=label_f1)
+    result, _ = tune(config, label_f1=label_f1)
     assert len(asked) == 3
     assert len(set(asked)) == 1
     assert len(asked[0]) == 5
@@ -296,7 +296,7 @@ def test_label_f1_answers_the_same_rows_each_time_and_chooses_the_best(tiny_conf
 
 def test_without_validation_data_the_last_checkpoint_is_the_best(tiny_config, tmp_path):
     config = tiny_config(tmp_path / "run", data={"validation": []})
-    result, shown = run_training(config)
+    result, shown = tune(config)
     assert result.best is None
     assert load_run(result.run_dir).checkpoint.step == 12
     assert "the last checkpoint is the best" in shown
@@ -325,7 +325,7 @@ def test_log_every_thins_the_lines_but_not_the_guard(tiny_config, tmp_path, monk
     config = tiny_config(tmp_path / "run", training={"log_every": 5})
     poison(monkeypatch, 7, "loss")
     with pytest.raises(UserError, match="update 7 "):
-        run_training(config)
+        tune(config)
     assert list(losses(tmp_path / "run")) == [5]
 
 
@@ -341,9 +341,9 @@ def test_a_full_disk_while_writing_metrics_is_one_line_and_the_run_goes_on(
 
     monkeypatch.setattr(metrics, "json", SimpleNamespace(dumps=full, loads=json.loads))
     with pytest.raises(UserError, match=r"run/metrics\.jsonl: No space left on device; .*make room.*same command"):
-        run_training(config)
+        tune(config)
     monkeypatch.undo()
-    run_training(config)
+    tune(config)
     assert losses(tmp_path / "run") == losses(reference[1].run_dir)
 
 
@@ -359,9 +359,9 @@ def test_a_full_disk_while_saving_is_one_line_and_the_run_goes_on(reference, tin
     monkeypatch.setattr(manifest, "write_json", full)
     line = r"00000008: the checkpoint could not be written \(.*00000008/manifest\.json: No space left.*make room"
     with pytest.raises(UserError, match=line):
-        run_training(config)
+        tune(config)
     monkeypatch.undo()
-    run_training(config)
+    tune(config)
     assert losses(tmp_path / "run") == losses(reference[1].run_dir)
 
 
@@ -369,11 +369,11 @@ def test_a_damaged_checkpoint_costs_the_updates_since_the_one_before(reference, 
     config = tiny_config(tmp_path / "run")
     poison(monkeypatch, 11, "loss")
     with pytest.raises(UserError):
-        run_training(config)
+        tune(config)
     monkeypatch.undo()
     victim = max((tmp_path / "run" / "checkpoints" / "00000008" / "params").rglob("*"), key=lambda p: p.stat().st_size)
     victim.write_bytes(victim.read_bytes()[:-1])
-    _, shown = run_training(config)
+    _, shown = tune(config)
     assert "00000008: damaged checkpoint" in shown
     assert "resuming after update 6 of 12" in shown
     assert losses(tmp_path / "run") == losses(reference[1].run_dir)
@@ -382,14 +382,14 @@ def test_a_damaged_checkpoint_costs_the_updates_since_the_one_before(reference, 
 def test_the_log_says_how_a_run_ended(tiny_config, tmp_path, monkeypatch):
     poison(monkeypatch, 2, "loss")
     with pytest.raises(UserError):
-        run_training(tiny_config(tmp_path / "run"))
+        tune(tiny_config(tmp_path / "run"))
     assert "ended by UserError: update 2 (epoch 1): loss nan" in (tmp_path / "run" / "log.txt").read_text()
 
 
 def test_micro_batches_that_no_update_fills_are_remarked_upon(tiny_config, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "_check_resources", lambda *_: 1 / 0)  # far enough
     with pytest.raises(ZeroDivisionError):
-        run_training(tiny_config(tmp_path / "run", data={"max_length": 384}, training={"micro_batch_rows": 16}))
+        tune(tiny_config(tmp_path / "run", data={"max_length": 384}, training={"micro_batch_rows": 16}))
     log = (tmp_path / "run" / "log.txt").read_text()
     assert "of what is computed is padding; an update of 16 examples does not fill training.micro_batch_rows 16" in log
 
@@ -403,11 +403,11 @@ def test_after_out_of_memory_the_advice_can_be_followed(reference, tiny_config, 
 
     monkeypatch.setattr(loop._Recorder, "add_scores", exhausted)
     with pytest.raises(UserError, match=r"out of device memory; lower training.micro_batch_rows \(now 4\) and run it"):
-        run_training(tiny_config(tmp_path / "run"))
+        tune(tiny_config(tmp_path / "run"))
     monkeypatch.setattr(loop._Recorder, "add_scores", evaluation)
     for rows in (3, 1):
         config = tiny_config(tmp_path / "run", training={"micro_batch_rows": rows})
-        assert run_training(config)[0].steps == 12
+        assert tune(config)[0].steps == 12
     expected = losses(reference[1].run_dir)
     found = losses(tmp_path / "run")
     assert list(found) == list(expected)
@@ -419,10 +419,10 @@ def test_no_room_for_answers_is_found_before_the_first_update(tiny_config, tmp_p
         config = tiny_config(tmp_path / "run", evaluation={"generate_rows": 3, "max_new_tokens": new_tokens})
         line = rf"evaluation.max_new_tokens {new_tokens} of data.max_length 192 tokens leave {left} for the prompt of "
         with pytest.raises(UserError, match=line) as caught:
-            run_training(config, label_f1=lambda *_: 0.5)
+            tune(config, label_f1=lambda *_: 0.5)
         assert "\n" not in str(caught.value)
     assert losses(tmp_path / "run") == {}
-    run_training(tiny_config(tmp_path / "run", evaluation={"max_new_tokens": 192}))  # asks for no answers
+    tune(tiny_config(tmp_path / "run", evaluation={"max_new_tokens": 192}))  # asks for no answers
 
 
 def test_a_signal_before_the_first_update_is_heeded(tiny_config, tmp_path, monkeypatch):
@@ -433,7 +433,7 @@ def test_a_signal_before_the_first_update_is_heeded(tiny_config, tmp_path, monke
         return load(*arguments)
 
     monkeypatch.setattr(loop, "load_examples", load_and_signal)
-    result, shown = run_training(tiny_config(tmp_path / "run"))
+    result, shown = tune(tiny_config(tmp_path / "run"))
     assert (result.steps, result.stopped_by, result.step_compiles) == (0, "SIGTERM", 0)
     assert "stopped by SIGTERM before an update was made; 0 of 12 are saved" in shown
 
@@ -456,7 +456,7 @@ def test_post_text_never_comes_into_a_file_or_a_message_of_a_run(tiny_config, tm
     for change in ({}, {"strict": True}, *others):
         config = tiny_config(tmp_path / "run", data=data | change, training={"epochs": 1})
         try:
-            shown += run_training(config)[1]
+            shown += tune(config)[1]
         except UserError as error:
             shown += f"{error}\n"
     shown += "".join(capfd.readouterr())
@@ -475,14 +475,14 @@ def test_the_bucketed_step_is_compiled_once_a_row_length_and_resumes_bit_for_bit
             tmp_path / name, data={"layout": "bucketed", "max_length": 256}, training={"micro_batch_rows": 8}
         )
 
-    whole, shown = run_training(bucketed("whole"))
+    whole, shown = tune(bucketed("whole"))
     lengths = {int(line.split(" rows of ")[1].split()[0]) for line in shown.splitlines() if "compiled" in line}
     assert whole.step_compiles == len(lengths) > 1
     poison(monkeypatch, 11, "loss")
     with pytest.raises(UserError):
-        run_training(bucketed("cut"))
+        tune(bucketed("cut"))
     monkeypatch.undo()
-    run_training(bucketed("cut"))
+    tune(bucketed("cut"))
     assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
 
 
@@ -493,7 +493,7 @@ def test_exhausted_device_memory_names_what_to_lower(tiny_config, tmp_path, monk
     exhausted._cache_size = lambda: 0
     monkeypatch.setattr(loop, "make_train_step", lambda *_: exhausted)
     with pytest.raises(UserError, match=r"out of device memory; lower training.micro_batch_rows \(now 4\)"):
-        run_training(tiny_config(tmp_path / "run"))
+        tune(tiny_config(tmp_path / "run"))
 
 
 @pytest.mark.parametrize(
@@ -511,7 +511,7 @@ def test_exhausted_device_memory_names_what_to_lower(tiny_config, tmp_path, monk
 )
 def test_what_cannot_work_is_one_line_before_anything_starts(tiny_config, tmp_path, changes, message):
     with pytest.raises(UserError, match=message.replace(".", r"\.")) as caught:
-        run_training(tiny_config(tmp_path / "run", **changes))
+        tune(tiny_config(tmp_path / "run", **changes))
     assert "\n" not in str(caught.value)
 
 
@@ -520,4 +520,4 @@ def test_a_vocabulary_larger_than_the_embedding_is_refused(tiny_config, tiny_mod
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text(json.dumps(small))
     with pytest.raises(UserError, match=r"model.tokenizer has 1024 tokens and .* embeds 1000"):
-        run_training(tiny_config(tmp_path / "run", model={"source": str(tmp_path / "model")}))
+        tune(tiny_config(tmp_path / "run", model={"source": str(tmp_path / "model")}))

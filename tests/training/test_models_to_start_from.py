@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from mentallama_jax.cli.main import main
-from mentallama_jax.cli.train_command import base_model, run_training
 from mentallama_jax.config import parse_config
 from mentallama_jax.errors import UserError
 from mentallama_jax.formats.hf_folder import save_hf
 from mentallama_jax.formats.model_card import ModelCard
 from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from mentallama_jax.jobs.open_model import is_run, open_model
+from mentallama_jax.jobs.tune import base_model, tune
 from mentallama_jax.models.module import init_params
 from mentallama_jax.models.presets import PRESETS
 from mentallama_jax.training.run.run_directory import load_run
@@ -30,7 +30,7 @@ SHORT = {"epochs": None, "steps": 1}
 @pytest.fixture(scope="module")
 def first_run(tiny_values: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "first"
-    run_training(parse_config(tiny_values(folder, training={"epochs": None, "steps": 4}), "here"))
+    tune(parse_config(tiny_values(folder, training={"epochs": None, "steps": 4}), "here"))
     return folder
 
 
@@ -46,7 +46,7 @@ def test_the_next_run_starts_from_a_run(first_run: Path, tiny_values: Callable[.
     jax.tree.map(
         np.testing.assert_array_equal, base.load_params(jax.tree.map(lambda _: first, trained.params)), trained.params
     )
-    result = run_training(config)
+    result = tune(config)
     assert result.steps == 1
     second = load_run(tmp_path / "second")
     assert not np.array_equal(second.params["embedding"], trained.params["embedding"])
@@ -106,7 +106,7 @@ def test_a_padding_token_without_an_embedding(
     (folder / "config.json").write_text(json.dumps(values | {"pad_token_id": 1024}))
 
     model = {"source": str(folder), "weights": "pretrained", "tokenizer": None}
-    run_training(parse_config(tiny_values(tmp_path / "run", model=model, training=SHORT), "here"))
+    tune(parse_config(tiny_values(tmp_path / "run", model=model, training=SHORT), "here"))
     said = [line for line in capsys.readouterr().err.splitlines() if "pad_token" in line]
     assert said == [
         f"note: {folder}: pad_token '<pad>' has id 1024, but the model has 1,024 embeddings; "

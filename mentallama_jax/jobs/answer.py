@@ -1,0 +1,273 @@
+"""Answers questions about posts with a model: from what is asked to predictions, in a file or in memory."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from mentallama_jax.config import Style
+from mentallama_jax.errors import UserError
+from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer
+from mentallama_jax.generation.answers import answer_batches, score_batches
+from mentallama_jax.generation.engine import Engine, Settings
+from mentallama_jax.generation.placement import param_shardings
+from mentallama_jax.generation.resumable import params_fingerprint, records_fingerprint, write_predictions
+from mentallama_jax.imhi.data_files.posts import read_posts, records_of_text
+from mentallama_jax.imhi.data_files.readers import read_records
+from mentallama_jax.imhi.mixture import mix, sample_rows
+from mentallama_jax.imhi.predictions import Prediction
+from mentallama_jax.imhi.prompts import IM_START, stop_ids
+from mentallama_jax.imhi.records import Record
+from mentallama_jax.jobs.open_model import OpenedModel, open_model
+from mentallama_jax.parallel.mesh import use_mesh
+from mentallama_jax.training.run.checkpoints import Which
+from mentallama_jax.training.run.run_directory import versions
+
+_MAX_LENGTH = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """What is asked.
+
+    Attributes:
+        records: one question about one post each, with unique ids.
+        sources: where they were read from.
+        problems: of rows that cannot be read and are left out, a line each.
+        unlabelled: how many rows are left out because they have no label while others have one.
+    """
+
+    records: tuple[Record, ...]
+    sources: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+    unlabelled: int = 0
+
+
+def questions_in(
+    sources: Sequence[str],
+    *,
+    task: str | None = None,
+    aspect: str = "",
+    datasets: Sequence[str] = ("all",),
+    max_rows: int | None = None,
+    seed: int = 0,
+    repair_mojibake: bool = False,
+) -> Questions:
+    """The questions of files.
+
+    Args:
+        sources: files, folders, `sample`; SOURCE:test takes a split.
+        task: the data set whose question is asked about posts that belong to none; None where rows name theirs.
+        aspect: the one to ask about, with `task`; "" asks about every one.
+        datasets: to take, or `all`.
+        max_rows: of each data set at most, chosen by `seed`.
+        seed: of that choice.
+        repair_mojibake: undo UTF-8 that was read as MacRoman, where it round-trips.
+
+    Raises:
+        UserError: nothing there, an unknown data set or aspect, or no row that can be asked about.
+    """
+    if max_rows is not None and max_rows < 1:
+        raise UserError(f"--max-rows {max_rows}: give a number from 1")
+    if task:
+        result = read_posts(sources, task, aspect=aspect, repair_mojibake=repair_mojibake)
+    else:
+        result = read_records(sources, repair_mojibake=repair_mojibake, need_labels=False)
+    labelled = [record for record in result.records if record.label]
+    unlabelled = len(result.records) - len(labelled) if labelled else 0
+    records = mix(labelled or result.records, datasets=datasets, drop_posts=())
+    if max_rows is not None:
+        kept = {
+            record.id
+            for name in {record.dataset for record in records}
+            for record in sample_rows([r for r in records if r.dataset == name], max_rows, seed)
+        }
+        records = [record for record in records if record.id in kept]
+    return Questions(tuple(records), tuple(map(str, sources)), tuple(map(str, result.problems)), unlabelled)
+
+
+def questions_about(post: str, task: str, *, aspect: str = "") -> Questions:
+    """The question of a data set about one post; every aspect of it, or one.
+
+    Raises:
+        UserError: no such data set or aspect, or no text.
+    """
+    return Questions(tuple(records_of_text(post, task, aspect=aspect)))
+
+
+@dataclass(frozen=True)
+class Answerer:
+    """A model that is ready to answer.
+
+    Attributes:
+        opened: where it comes from.
+        engine: holds its weights.
+        tokenizer: its own.
+        style: how a record becomes a prompt.
+        style_reason: why this one.
+        max_length: tokens of prompt and answer together.
+        dtype: of weights and activations.
+        weights: fingerprint of the parameters.
+        mesh: of devices that share the work; None for one device.
+    """
+
+    opened: OpenedModel
+    engine: Engine
+    tokenizer: Tokenizer
+    style: Style
+    style_reason: str
+    max_length: int
+    dtype: str
+    weights: str
+    mesh: Mesh | None = field(repr=False)
+
+    def answers(
+        self, records: Sequence[Record], settings: Settings, *, score_labels: bool = False
+    ) -> Iterator[list[Prediction]]:
+        """Answer records a batch at a time; iterate inside `on_mesh()`. See `generation.answers`."""
+        answer = score_batches if score_labels else answer_batches
+        return answer(
+            self.engine,
+            self.tokenizer,
+            records,
+            style=self.style,
+            max_length=self.max_length,
+            settings=settings,
+        )
+
+    def on_mesh(self) -> AbstractContextManager[Any]:
+        """The context in which the model computes."""
+        return use_mesh(self.mesh) if self.mesh else nullcontext()
+
+    def signature(self, questions: Questions, settings: Settings, *, score_labels: bool) -> dict[str, Any]:
+        """All that decides the answers, as plain JSON values; versions and names besides."""
+        if score_labels:
+            answers: dict[str, Any] = {"mode": "score-labels", "chosen_by": "sum of log-probabilities"}
+        else:
+            seed = settings.seed if settings.sampling.temperature else None
+            answers = {
+                "mode": "generate",
+                "max_new_tokens": settings.max_new_tokens,
+                "end_ids": list(stop_ids(self.style, self.tokenizer)),
+                "sampling": asdict(settings.sampling) | {"seed": seed},
+            }
+        records = questions.records
+        return {
+            **self.opened.identity,
+            "weights": self.weights,
+            "tokenizer": self.tokenizer.fingerprint,
+            "dtype": self.dtype,
+            "style": self.style,
+            "max_length": self.max_length,
+            **answers,
+            "sources": list(questions.sources),
+            "rows": len(records),
+            "records": records_fingerprint(records),
+            "gold": "labels as released" if any(record.label for record in records) else "none",
+            "versions": versions(),
+        }
+
+
+def open_answerer(
+    model: str,
+    *,
+    revision: str | None = None,
+    checkpoint: Which | None = None,
+    style: Style | None = None,
+    max_length: int | None = None,
+    dtype: str | None = None,
+    mesh: Mesh | None = None,
+) -> Answerer:
+    """Read a model onto the devices, ready to answer.
+
+    Args:
+        model: see `jobs.open_model.open_model`; `revision` and `checkpoint` likewise.
+        style: how a record becomes a prompt; by default as the run was trained, for other models as the tokenizer
+            suggests.
+        max_length: tokens of prompt and answer together; by default as trained, else 2,048; never more than the model
+            has positions for.
+        dtype: of weights and activations; by default float32 on CPU, bfloat16 elsewhere.
+        mesh: of devices that share the work.
+
+    Raises:
+        UserError: no such model, one that does not divide along the mesh, or too few positions.
+    """
+    opened = open_model(model, revision=revision, checkpoint=checkpoint)
+    if max_length and max_length > opened.config.max_positions:
+        raise UserError(
+            f"--max-length {max_length}: the model has {opened.config.max_positions} positions; give at most that"
+        )
+    dtype = dtype or ("float32" if jax.default_backend() == "cpu" else "bfloat16")
+    tokenizer = opened.load_tokenizer()
+    usual = (style, "as asked") if style else _usual_style(opened, tokenizer)
+    trained = _MAX_LENGTH if opened.run is None else opened.run.data.max_length
+    params = opened.load_params(dtype, param_shardings(opened.config, mesh=mesh) if mesh else None)
+    weights = params_fingerprint(params)
+    answerer = Answerer(
+        opened,
+        Engine(opened.config, dtype),
+        tokenizer,
+        *usual,
+        min(max_length or trained, opened.config.max_positions),
+        dtype,
+        weights,
+        mesh,
+    )
+    with answerer.on_mesh():
+        answerer.engine.update(params, donate=True)
+    return answerer
+
+
+def _usual_style(opened: OpenedModel, tokenizer: Tokenizer) -> tuple[Style, str]:
+    """How this model is prompted where nobody says it, and why."""
+    if opened.run is not None:
+        return opened.run.data.style, "as trained"
+    try:
+        tokenizer.special_id(IM_START)
+    except UserError:
+        if tokenizer.chat_template is None:
+            return "plain", f"the tokenizer has no {IM_START}"
+        return "chat", f"the tokenizer has no {IM_START}, but a chat template"
+    return "chatml", f"the tokenizer has {IM_START}"
+
+
+def answer(
+    answerer: Answerer,
+    questions: Questions,
+    out: str | Path,
+    settings: Settings | None = None,
+    *,
+    score_labels: bool = False,
+    on_start: Callable[[int], None] = lambda left: None,
+    on_batch: Callable[[list[Prediction]], None] = lambda rows: None,
+) -> list[Prediction]:
+    """Answer questions into a predictions file, or go on with one that was stopped.
+
+    Args:
+        answerer: see `open_answerer`.
+        questions: see `questions_in`.
+        out: ends in `.jsonl`.
+        settings: see `Settings`.
+        score_labels: choose the likeliest label sentence instead of generating.
+        on_start: is told how many rows are left.
+        on_batch: is told of each batch once it is on disk.
+
+    Returns:
+        All predictions in the order of the questions.
+
+    Raises:
+        UserError: see `generation.resumable.write_predictions` and `generation.answers`.
+    """
+    settings = settings or Settings()
+
+    def rest(left: list[Record]) -> Iterator[list[Prediction]]:
+        on_start(len(left))
+        return answerer.answers(left, settings, score_labels=score_labels)
+
+    signature = answerer.signature(questions, settings, score_labels=score_labels)
+    with answerer.on_mesh():
+        return write_predictions(Path(out), questions.records, signature, rest, on_batch)

@@ -1,0 +1,182 @@
+"""Exports a run's checkpoint, or any model that can be read, as a Hugging Face folder with its model card."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mentallama_jax.config import RunConfig
+from mentallama_jax.errors import UserError
+from mentallama_jax.files import regular_file
+from mentallama_jax.foreign import parse_json, reading
+from mentallama_jax.formats.hf_folder import ExportDtype, ReadTensor, save_hf
+from mentallama_jax.formats.licences import UNKNOWN, licence_of
+from mentallama_jax.formats.model_card import ModelCard
+from mentallama_jax.formats.proof import Chat
+from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer
+from mentallama_jax.imhi.prompts import example_chat, example_prompt, stop_ids, style_template
+from mentallama_jax.jobs.open_model import OpenedModel, open_model
+from mentallama_jax.models.llama import LlamaConfig
+from mentallama_jax.storage import RemotePath, as_path
+from mentallama_jax.training.run.checkpoints import Which
+
+
+class Exported(NamedTuple):
+    """What was written.
+
+    Attributes:
+        what: for people, such as "checkpoint of step 20".
+        size: bytes of the folder.
+    """
+
+    what: str
+    size: int
+
+
+class _Contents(NamedTuple):
+    """What goes into the folder."""
+
+    read: ReadTensor
+    tokenizer: Tokenizer
+    end_ids: tuple[int, ...]
+    chat: Chat | None
+    card: ModelCard
+
+
+def export(
+    source: str,
+    out: str | Path,
+    *,
+    checkpoint: Which | None = None,
+    revision: str | None = None,
+    dtype: ExportDtype = "float32",
+    scores: Path | None = None,
+    max_shard_gb: float = 2.0,
+) -> Exported:
+    """Write a model as a folder that transformers loads; all of it or nothing.
+
+    Args:
+        source: see `jobs.open_model.open_model`; `checkpoint` and `revision` likewise.
+        out: folder to make.
+        dtype: of the stored weights.
+        scores: a scores.json to show in the model card.
+        max_shard_gb: weights are split into files of at most this size.
+
+    Raises:
+        UserError: no such model, an unreadable scores.json, or see `formats.hf_folder.save_hf`.
+    """
+    if max_shard_gb <= 0:
+        raise UserError(f"--max-shard-gb {max_shard_gb}: give a size above 0")
+    out = Path(out)
+    shown_scores = read_scores(scores)
+    opened = open_model(source, revision=revision, checkpoint=checkpoint)
+    if opened.run is None:
+        contents, what = _of_source(opened, out.name, shown_scores), source
+    else:
+        contents, what = _of_run(opened, opened.run, out.name, shown_scores), f"checkpoint of step {opened.update}"
+    save_hf(
+        out,
+        opened.config,
+        contents.read,
+        contents.tokenizer,
+        card=contents.card,
+        dtype=dtype,
+        max_shard_bytes=int(max_shard_gb * 1e9),
+        end_ids=contents.end_ids,
+        chat=contents.chat,
+    )
+    return Exported(what, sum(path.stat().st_size for path in out.iterdir()))
+
+
+def read_scores(path: Path | None) -> dict[str, Any] | None:
+    """The scores of a scores.json; None where no path is given.
+
+    Raises:
+        UserError: there is no such file, or no scores are in it.
+    """
+    if path is None:
+        return None
+    if not path.exists():
+        raise UserError(f"{path}: no such file; write one with `mentallama evaluate`")
+    with reading(path, "file"):
+        content = regular_file(path).read_bytes()
+    scores = parse_json(content, path)
+    if not isinstance(scores, dict) or not isinstance(scores.get("datasets"), dict):
+        raise UserError(f"{path}: no scores in it; give the scores.json of `mentallama evaluate`")
+    return scores
+
+
+def _of_run(opened: OpenedModel, run: RunConfig, name: str, scores: dict[str, Any] | None) -> _Contents:
+    tokenizer, style = opened.load_tokenizer(), run.data.style
+    ends = stop_ids(style, tokenizer)
+    if (template := style_template(style, tokenizer)) is not None:
+        tokenizer = tokenizer.with_chat_template(template)
+    card = _card_of_run(name, run, opened.config, tokenizer, opened.update, scores)
+    return _Contents(opened.tensors(), tokenizer, ends, Chat(*example_chat(style, tokenizer)), card)
+
+
+def _of_source(opened: OpenedModel, name: str, scores: dict[str, Any] | None) -> _Contents:
+    tokenizer = opened.load_tokenizer()
+    card = _card_of_source(name, opened.source, opened.revision, opened.config, scores)
+    return _Contents(opened.tensors(), tokenizer, (), _chat_of_source(tokenizer), card)
+
+
+def _chat_of_source(tokenizer: Tokenizer) -> Chat | None:
+    """A prompt to compare with that of transformers, where the template is one that prompts can be made with."""
+    if tokenizer.chat_template is None:
+        return None
+    try:
+        return Chat(*example_chat("chat", tokenizer))
+    except UserError:  # the weights can be converted all the same
+        return None
+
+
+def _card_of_run(
+    name: str,
+    config: RunConfig,
+    model: LlamaConfig,
+    tokenizer: Tokenizer,
+    step: int | None,
+    scores: dict[str, Any] | None,
+) -> ModelCard:
+    licence = UNKNOWN if config.model.weights == "random" else licence_of(config.model.source, model)
+
+    base, is_hub_id = _public_name(config.model.source)
+    if config.model.weights == "random":
+        base, is_hub_id = f"none: random weights in the shape of {base}", False
+    elif config.model.revision:
+        base += f" (revision {config.model.revision})"
+        is_hub_id = False
+    data = {
+        "files": [_public_name(path)[0] for path in config.data.train],
+        "data sets": config.data.datasets,
+        "left out": config.data.exclude or "none",
+        "style": config.data.style,
+        "longest row": f"{config.data.max_length} tokens",
+    }
+    recipe: dict[str, Any] = {"updates": step}
+    recipe |= {
+        f"training.{k}": getattr(config.training, k) for k in ("epochs", "steps", "batch_size", "batch_unit", "seed")
+    }
+    recipe |= {f"optimizer.{k}": v for k, v in config.optimizer.model_dump().items()}
+    recipe |= {f"model.{k}": getattr(config.model, k) for k in ("compute_dtype", "parameter_dtype")}
+    recipe = {key: value for key, value in recipe.items() if value is not None}
+    style = config.data.style
+    card = ModelCard(name, base, is_hub_id, data=data, recipe=recipe, scores=scores)
+    return replace(card, **licence._asdict(), style=style, prompt=example_prompt(style, tokenizer))
+
+
+def _card_of_source(
+    name: str, source: str, revision: str | None, model: LlamaConfig, scores: dict[str, Any] | None
+) -> ModelCard:
+    base, is_hub_id = _public_name(source)
+    shown = f"{base} (revision {revision})" if revision else base
+    card = ModelCard(name, shown, is_hub_id and not revision, scores=scores)
+    return replace(card, **licence_of(source, model)._asdict())
+
+
+def _public_name(source: str) -> tuple[str, bool]:
+    """What a card may show of a source, and whether it is a hub id: of a path, the last part only."""
+    path = as_path(source)
+    if isinstance(path, RemotePath) or path.exists() or path.is_absolute() or source.startswith("package:"):
+        return path.name, False
+    return source, source.count("/") == 1

@@ -1,0 +1,67 @@
+"""Scores predictions: reads files, counts, draws intervals, writes the report. Never imports jax."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from mentallama_jax.errors import UserError
+from mentallama_jax.evaluation.bootstrap import Bootstrap
+from mentallama_jax.evaluation.comparison import Comparison, compare
+from mentallama_jax.evaluation.correctness import Scores, evaluate
+from mentallama_jax.evaluation.label_readers import RULES
+from mentallama_jax.evaluation.reading import pool, read_predictions
+from mentallama_jax.evaluation.score_report import write_report
+from mentallama_jax.storage import AnyPath, as_path
+
+
+class Scored(NamedTuple):
+    """What was found, and where it was written.
+
+    Attributes:
+        scores: of the predictions.
+        comparison: with the other predictions; None where there are none.
+        posts_known: whether the files say which rows are of one post.
+        paths: files written, scores.json first.
+    """
+
+    scores: Scores
+    comparison: Comparison | None
+    posts_known: bool
+    paths: list[Path]
+
+
+def score(
+    predictions: Sequence[str | AnyPath],
+    out: str | Path,
+    *,
+    other: str | AnyPath | None = None,
+    reader: str = RULES,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Scored:
+    """Score predictions and write scores.json and a confusion matrix of each data set.
+
+    Args:
+        predictions: each a `.jsonl`, a DATASET.csv or a folder of such; several are pooled.
+        out: folder for the report.
+        other: predictions of another model on the same rows, to compare with.
+        reader: a name in `evaluation.label_readers.READERS`.
+        resamples: draws behind each interval.
+        seed: of the draws.
+
+    Raises:
+        UserError: nothing that can be scored, or an argument that does not go with the others.
+    """
+    if resamples < 1 or seed < 0:
+        raise UserError("--resamples must be 1 or more and --seed 0 or more")
+    out = Path(out)
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out}: is a file; give a folder to --out")
+    if other is not None and len(predictions) > 1:
+        raise UserError("--compare takes one PREDICTIONS, as its rows are matched by id")
+    bootstrap = Bootstrap(resamples=resamples, seed=seed)
+    pooled = pool([read_predictions(as_path(path)) for path in predictions])
+    others = None if other is None else read_predictions(as_path(other))
+    scores = evaluate(pooled, reader=reader, bootstrap=bootstrap)
+    comparison = None if others is None else compare(pooled, others, reader=reader, bootstrap=bootstrap)
+    return Scored(scores, comparison, pooled.posts_known, write_report(out, scores, comparison))

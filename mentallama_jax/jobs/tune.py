@@ -1,0 +1,114 @@
+"""Tunes a model as a config says: finds what it starts from, what fits into memory, and how its labels are measured."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from mentallama_jax.config import RunConfig
+from mentallama_jax.errors import UserError
+from mentallama_jax.evaluation.correctness import label_rows, separate_labels, tally_rows
+from mentallama_jax.evaluation.f1 import weighted_f1
+from mentallama_jax.evaluation.label_readers import RULES
+from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer
+from mentallama_jax.generation.answers import answer_records
+from mentallama_jax.generation.engine import Engine, Settings
+from mentallama_jax.imhi.records import Record
+from mentallama_jax.jobs.open_model import open_model
+from mentallama_jax.jobs.open_tokenizer import open_tokenizer
+from mentallama_jax.models.llama import LlamaConfig
+from mentallama_jax.models.module import Params
+from mentallama_jax.models.presets import PRESETS
+from mentallama_jax.models.remat import POLICIES
+from mentallama_jax.parallel.processes import any_says, writes_files
+from mentallama_jax.planning.plan import with_overrides
+from mentallama_jax.planning.search import choose_remat
+from mentallama_jax.terminal import Console
+from mentallama_jax.training.interruption import StopRequest
+from mentallama_jax.training.loop import BaseModel, TrainResult, train
+from mentallama_jax.training.validation import LabelF1
+
+
+def tune(config: RunConfig, stop: StopRequest | None = None, console: Console | None = None) -> TrainResult:
+    """Tune a model, or resume the run in `config.training.run_dir`.
+
+    Args:
+        config: the run, see `config.load_config`.
+        stop: listens to signals already; by default training begins to listen.
+        console: where progress is shown; standard error by default.
+
+    Raises:
+        UserError: see `training.loop.train`.
+    """
+    base = base_model(config)
+    config = with_remat(config, base.config)
+    label_f1 = _label_f1(config, base.config) if config.evaluation.generate_rows else None
+    return train(config, base, label_f1, console=console, stop=stop)
+
+
+def with_remat(config: RunConfig, model: LlamaConfig) -> RunConfig:
+    """The config with `model.remat=auto` replaced by what fits into the memory of all devices."""
+    if config.model.remat != "auto":
+        return config
+    policies = list(POLICIES)  # from keeping most: the host with the least memory decides
+    chosen = policies[any_says(policies.index(choose_remat(model, config, jax.devices())))]
+    if writes_files():
+        print(f"model.remat auto: {chosen}")
+    return with_overrides(config, model={"remat": chosen})
+
+
+def base_model(config: RunConfig) -> BaseModel:
+    """The model and the tokenizer that a config names, with the weights still to be read.
+
+    Raises:
+        UserError: no such model or tokenizer, or pretrained weights of a preset, which has none.
+    """
+    model = config.model
+    if model.source in PRESETS:
+        if model.weights == "pretrained":
+            raise UserError(
+                f"model.source: {model.source} is a shape without weights; name a folder, a hub id or a .gguf file, "
+                "or set model.weights=random"
+            )
+        if model.tokenizer is None:
+            raise UserError(f"model.tokenizer: {model.source} brings none; name a folder, or `sample`")
+        shape = PRESETS[model.source]
+    else:
+        opened = open_model(model.source, revision=model.revision)
+        shape = opened.config
+
+    def read_weights(shardings: Any) -> Params:
+        return opened.load_params(jnp.dtype(model.parameter_dtype), shardings)
+
+    tokenizer = _tokenizer_of(config, shape)
+    if model.weights == "random":
+        return BaseModel(shape, tokenizer, None)
+    return BaseModel(shape, tokenizer, read_weights, opened.fingerprint)
+
+
+def _tokenizer_of(config: RunConfig, model: LlamaConfig) -> Tokenizer:
+    if config.model.tokenizer is not None:
+        return open_tokenizer(config.model.tokenizer, rows=model.vocab_size)
+    return open_model(config.model.source, revision=config.model.revision).load_tokenizer()
+
+
+def _label_f1(config: RunConfig, model: LlamaConfig) -> LabelF1:
+    """Greedy answers, their labels read by the templates, and the weighted F1 of all data sets together."""
+    if config.mesh.sequence > 1:
+        raise UserError(
+            f"mesh.sequence {config.mesh.sequence}: answers for label_f1 are generated token by token, which cannot be "
+            "cut; set mesh.sequence=1 or evaluation.generate_rows=0"
+        )
+    tokenizer = _tokenizer_of(config, model)
+    engine = Engine(model, config.model.compute_dtype)
+    settings = Settings(config.evaluation.max_new_tokens)
+    style, max_length = config.data.style, config.data.max_length
+
+    def label_f1(params: Params, records: Sequence[Record]) -> float:
+        engine.update(params)
+        answers = answer_records(engine, tokenizer, records, style=style, max_length=max_length, settings=settings)
+        engine.release()  # training needs the room
+        return float(weighted_f1(tally_rows(separate_labels(label_rows(answers, RULES))).total()))
+
+    return label_f1

@@ -6,9 +6,10 @@ value is turned into another kind: `true` is no number, and `"4"` neither.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -53,6 +54,8 @@ Remat = Literal[
 ]
 SavedTensor = Literal["attention", "query", "key", "value", "middle", "gate", "up"]
 Metric = Literal["validation_loss", "label_f1"]
+HIGHER_IS_BETTER: Mapping[Metric, bool] = MappingProxyType({"validation_loss": False, "label_f1": True})
+"""In which direction each figure of an evaluation improves."""
 
 
 class Section(BaseModel):

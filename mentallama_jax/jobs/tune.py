@@ -27,6 +27,7 @@ from mentallama_jax.planning.search import choose_remat
 from mentallama_jax.terminal import Console
 from mentallama_jax.training.interruption import StopRequest
 from mentallama_jax.training.loop import BaseModel, TrainResult, train
+from mentallama_jax.training.preflight import ANSWERS_AT_ONCE
 from mentallama_jax.training.validation import LabelF1
 
 
@@ -102,7 +103,7 @@ def _label_f1(config: RunConfig, model: LlamaConfig) -> LabelF1:
         )
     tokenizer = _tokenizer_of(config, model)
     engine = Engine(model, config.model.compute_dtype)
-    settings = Settings(config.evaluation.max_new_tokens)
+    settings = Settings(config.evaluation.max_new_tokens, batch_size=ANSWERS_AT_ONCE)
     style, max_length = config.data.style, config.data.max_length
 
     def label_f1(params: Params, records: Sequence[Record]) -> float:

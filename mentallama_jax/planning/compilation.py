@@ -173,14 +173,16 @@ def lower_on(model: LlamaConfig, config: RunConfig, mesh: Any, micro_batches: in
 
     from mentallama_jax.parallel.mesh import use_mesh
     from mentallama_jax.training.mesh_placement import abstract_batch, abstract_state, check_batch
+    from mentallama_jax.training.objectives.supervised import Supervised
     from mentallama_jax.training.step import make_train_step
 
     check_batch(model, config, mesh)
+    objective = Supervised(model, config)
     with use_mesh(mesh):
-        state = abstract_state(model, config, TOTAL_STEPS, mesh)
+        state = abstract_state(objective, config, TOTAL_STEPS, mesh)
         batch = abstract_batch(config, mesh, micro_batches)
         shardings = jax.tree.map(lambda x: x.sharding, state)
-        step: Any = make_train_step(model, config, TOTAL_STEPS, shardings)
+        step: Any = make_train_step(objective, config, TOTAL_STEPS, shardings)
         return step.lower(state, batch)
 
 

@@ -28,7 +28,9 @@ from mentallama_jax.parallel.mesh import make_mesh, use_mesh
 from mentallama_jax.planning.compilation import TOTAL_STEPS
 from mentallama_jax.planning.cost import decode_flops_per_token, model_flops_per_token, prefill_flops_per_token
 from mentallama_jax.planning.topologies import CHIPS
+from mentallama_jax.training.data.batch_spec import MICRO_BATCHES, full_rows
 from mentallama_jax.training.mesh_placement import abstract_state, check_batch, place_batch
+from mentallama_jax.training.objectives.supervised import Supervised
 from mentallama_jax.training.preflight import available_memory, check_memory, estimate_memory, size, tree_bytes
 from mentallama_jax.training.step import init_state, make_train_step
 
@@ -123,16 +125,17 @@ def measure_step(
     mesh = make_mesh(config.mesh)
     check_batch(model, config, mesh)
     rows, length = config.training.micro_batch_rows * micro_batches, config.data.max_length
+    objective = Supervised(model, config)
     with use_mesh(mesh):
-        shapes = abstract_state(model, config, TOTAL_STEPS, mesh)
+        shapes = abstract_state(objective, config, TOTAL_STEPS, mesh)
         check_memory(estimate_memory(model, config, rows, length, shapes), config, say)
         _settle(mesh)
         shardings = jax.tree.map(lambda x: x.sharding, shapes)
-        arrays = _full_rows(model, rows // jax.process_count(), length)
-        batch = place_batch(arrays | {"micro_batches": np.int32(micro_batches)}, config.training.micro_batch_rows, mesh)
-        step: Any = make_train_step(model, config, TOTAL_STEPS, shardings)
+        arrays = full_rows(rows // jax.process_count(), length, model.vocab_size)
+        batch = place_batch(arrays | {MICRO_BATCHES: np.asarray(micro_batches, np.int32)}, config.training.micro_batch_rows, mesh)
+        step: Any = make_train_step(objective, config, TOTAL_STEPS, shardings)
         compiled, compiling = _compiled(step, shapes, batch)
-        state = jax.jit(partial(init_state, model, config, TOTAL_STEPS), out_shardings=shardings)()
+        state = jax.jit(partial(init_state, objective, config, TOTAL_STEPS), out_shardings=shardings)()
 
         def update() -> None:
             nonlocal state
@@ -174,7 +177,7 @@ def measure_generation(
     _settle(mesh)
     with use_mesh(mesh):
         rows = whole_batch(rows)
-        tokens_BP = _full_rows(model, rows, prompt)["tokens"]
+        tokens_BP = full_rows(rows, prompt, model.vocab_size)["tokens"]
         first = jax.jit(partial(init_params, model, dtype=dtype), out_shardings=shardings)
         weights = unroll(model, first(jax.random.key(0)), dtype, donate=True)
         arguments = (weights, tokens_BP, np.full(rows, prompt, np.int32), row_keys(0, [str(r) for r in range(rows)]))
@@ -193,14 +196,6 @@ def measure_generation(
     flops = decode_flops_per_token(model, prompt, new_tokens)
     decode = _measurement("decode", mesh, rows, rows * (new_tokens - 1), flops, runs[1][1], warm_whole, rest)
     return prefill, decode
-
-
-def _full_rows(model: LlamaConfig, rows: int, length: int) -> dict[str, Any]:
-    """Rows without padding, one example each, every token a target; int32 [rows, length]."""
-    tokens = np.random.default_rng(0).integers(0, model.vocab_size, (rows, length), np.int32)
-    ones = np.ones_like(tokens)
-    positions = np.broadcast_to(np.arange(length, dtype=np.int32), tokens.shape)
-    return {"tokens": tokens, "segment_ids": ones, "positions": positions, "loss_mask": ones}
 
 
 def _settle(mesh: Mesh) -> None:

@@ -17,6 +17,7 @@ from mentallama_jax.planning.prices import Price, Rent
 from mentallama_jax.planning.recipe import Recipe
 from mentallama_jax.planning.topologies import Topology
 from mentallama_jax.training.mesh_placement import abstract_state, check_batch
+from mentallama_jax.training.objectives.supervised import Supervised
 from mentallama_jax.training.preflight import MemoryEstimate, estimate_memory, tree_bytes
 
 
@@ -156,7 +157,7 @@ def analytic_memory(
     """
     sizes = mesh_sizes(config.mesh, topology.devices, topology.slices)
     mesh = AbstractMesh(tuple(sizes.values()), tuple(sizes))
-    state = abstract_state(model, config, TOTAL_STEPS, mesh)  # type: ignore[arg-type]
+    state = abstract_state(Supervised(model, config), config, TOTAL_STEPS, mesh)  # type: ignore[arg-type]
     rows = micro_batches * config.training.micro_batch_rows
     return estimate_memory(model, config, rows, config.data.max_length, state), tree_bytes(state["params"])
 

@@ -19,6 +19,7 @@ from mentallama_jax.planning.prices import chip_price
 from mentallama_jax.planning.recipe import Recipe
 from mentallama_jax.planning.topologies import Topology
 from mentallama_jax.training.mesh_placement import abstract_state, check_batch
+from mentallama_jax.training.objectives.supervised import Supervised
 from mentallama_jax.training.preflight import available_memory, estimate_memory
 
 ROWS_A_DEVICE = (1, 2, 4, 8)
@@ -178,7 +179,7 @@ def choose_remat(model: LlamaConfig, config: RunConfig, devices: Sequence[jax.De
     host has free.
     """
     mesh = make_mesh(config.mesh, devices)
-    state = abstract_state(model, config, TOTAL_STEPS, mesh)
+    state = abstract_state(Supervised(model, config), config, TOTAL_STEPS, mesh)
     rows = 2 * config.training.micro_batch_rows  # an update of several micro-batches
 
     def estimated(changed: RunConfig) -> int:

@@ -31,6 +31,8 @@ from mentallama_jax.training.data.packing import PlanSettings
 from mentallama_jax.training.data.tokens import FingerprintedTokenizer
 from mentallama_jax.training.interruption import StopRequest
 from mentallama_jax.training.mesh_placement import abstract_state, check_batch, held_rows, place_batch
+from mentallama_jax.training.objectives.objective import Objective
+from mentallama_jax.training.objectives.supervised import Supervised
 from mentallama_jax.training.preflight import check_answers_fit, check_disk, check_memory, estimate_memory
 from mentallama_jax.training.progress import Speed, TrainingProgress
 from mentallama_jax.training.run.checkpoints import Checkpoints
@@ -38,8 +40,8 @@ from mentallama_jax.training.run.disk import naming
 from mentallama_jax.training.run.manifest import Checkpoint
 from mentallama_jax.training.run.metrics import MetricsLog, draw_loss_curve
 from mentallama_jax.training.run.run_directory import RunDirectory, SavableTokenizer
-from mentallama_jax.training.step import Metrics, TrainState, init_state, make_train_step
-from mentallama_jax.training.validation import LabelF1, Validation
+from mentallama_jax.training.step import Metrics, TrainState, init_state, make_train_step, model_params
+from mentallama_jax.training.validation import LabelF1, make_evaluators, measure_all
 
 
 class TrainingTokenizer(FingerprintedTokenizer, SavableTokenizer, Protocol):
@@ -117,6 +119,7 @@ def train(
         mesh = make_mesh(config.mesh)
         stack.enter_context(use_mesh(mesh))
         _check_model(config, base)
+        objective = Supervised(base.config, config)
         check_batch(base.config, config, mesh)
         use_compile_cache(config.training.compile_cache_dir)
         if jax.default_backend() == "cpu":
@@ -126,7 +129,7 @@ def train(
         check_answers_fit(config, examples.to_answer, base.tokenizer)
         data = _plan(config, run, examples, mesh)
         _warn_of_padding(config, data, progress.say)
-        state_shapes = abstract_state(base.config, config, data.steps, mesh)
+        state_shapes = abstract_state(objective, config, data.steps, mesh)
         checkpoints = stack.enter_context(Checkpoints(run.checkpoints, config))
         _check_resources(config, base, data, state_shapes, checkpoints, run, progress.say)
         if writes_files():
@@ -139,27 +142,31 @@ def train(
             return _not_begun(run, checkpoints, data, stop, progress.say)
         restored = checkpoints.restore(state_shapes, progress.say, data.steps)
         if restored is not None:
-            start, scored, state = restored[0].step, bool(restored[0].scores), restored[1]
+            checkpoint, state = restored
+            start, scored = checkpoint.step, bool(checkpoint.scores)
+            state = state | {"frozen": _frozen(objective, config, base, data, state_shapes)}
+            place = checkpoint.data_state or data.state(start)
             progress.say(f"resuming after update {start} of {data.steps}")
         else:
-            start, scored, state = 0, False, _first_state(config, base, data, state_shapes)
+            start, scored, place = 0, False, data.state(0)
+            state = _first_state(objective, config, base, data, state_shapes)
 
         stop.where = "after this update"
         metrics = stack.enter_context(MetricsLog(run.metrics, run.tensorboard, start, evaluated=scored))
-        train_step = make_train_step(base.config, config, data.steps, _shardings(state_shapes))
-        validation = Validation(config, base.config, examples, label_f1, stop, mesh)
+        train_step = make_train_step(objective, config, data.steps, _shardings(state_shapes))
+        evaluators = make_evaluators(config, objective, examples, label_f1, stop, mesh)
         recorder = _Recorder(config, run, data, examples.train.ids, metrics, progress)
         due = _Due(config, data, examples)
 
         progress.start_bar(data.steps, start)
         done = start
         if due.evaluation(start) and not scored:  # it was interrupted
-            recorder.add_scores(start, validation.scores(state["params"], start), checkpoints)
-        for batch in stack.enter_context(closing(data.iterate(start))):
+            recorder.add_scores(start, measure_all(evaluators, state, start, stop), checkpoints)
+        for batch in stack.enter_context(closing(data.iterate(place))):
             if stop.agreed():
                 break
             with recorder.compile_time(train_step, batch):
-                arrays = place_batch(batch.arrays, config.training.micro_batch_rows, mesh)
+                arrays = place_batch(batch.arrays, config.training.micro_batch_rows, mesh, objective.batch_spec)
                 state, figures = train_step(state, arrays)
             recorder.add(batch, figures)  # and read those of the update before, while this one is computed
             done = batch.step + 1
@@ -167,12 +174,14 @@ def train(
                 recorder.flush()  # refuses figures that are not finite, so no bad state is saved
                 metrics.sync()
                 run.publish()
-                checkpoints.save(done, state)
+                checkpoints.save(done, state, data.state(done))
             if due.evaluation(done) and not stop:
-                recorder.add_scores(done, validation.scores(state["params"], done), checkpoints)
+                recorder.add_scores(done, measure_all(evaluators, state, done, stop), checkpoints)
         recorder.flush()
         if done > start:
-            checkpoints.save(done, state)  # nothing to do, unless the request to stop came after the last look at it
+            checkpoints.save(
+                done, state, data.state(done)
+            )  # nothing to do, unless the request to stop came after the last look at it
         checkpoints.wait()
         barrier("all saved")
         if writes_files():
@@ -378,12 +387,23 @@ def _check_resources(
     check_memory(need, config, say)
 
 
-def _first_state(config: RunConfig, base: BaseModel, data: TrainingData, state_shapes: TrainState) -> TrainState:
+def _first_state(
+    objective: Objective, config: RunConfig, base: BaseModel, data: TrainingData, state_shapes: TrainState
+) -> TrainState:
     # Placed as a restored state is, so that both run the very same program; the parameters are not copied.
     shardings = _shardings(state_shapes)
-    params = base.load_params(shardings["params"]) if base.load_params is not None else None
-    first = jax.jit(partial(init_state, base.config, config, data.steps), out_shardings=shardings, donate_argnums=0)
+    params = base.load_params(model_params(shardings)) if base.load_params is not None else None
+    first = jax.jit(partial(init_state, objective, config, data.steps), out_shardings=shardings, donate_argnums=0)
     return first(params)
+
+
+def _frozen(
+    objective: Objective, config: RunConfig, base: BaseModel, data: TrainingData, state_shapes: TrainState
+) -> Params:
+    """The parameters that checkpoints do not hold: those of the base model, read again."""
+    if not state_shapes["frozen"]:
+        return {}
+    return dict(_first_state(objective, config, base, data, state_shapes)["frozen"])
 
 
 def _shardings(state_shapes: TrainState) -> TrainState:

@@ -12,27 +12,29 @@ from numpy.typing import NDArray
 from mentallama_jax.config import RunConfig
 from mentallama_jax.errors import UserError
 from mentallama_jax.models.llama import LlamaConfig
-from mentallama_jax.models.module import param_dimensions
+from mentallama_jax.models.module import param_dimensions, split_params
 from mentallama_jax.parallel.rules import Names, check_divides, spec, tree_shardings
 from mentallama_jax.training.data.batch_spec import MICRO_BATCHES, PACKED_TOKENS, BatchSpec
-from mentallama_jax.training.step import Batch, TrainState, init_state
+from mentallama_jax.training.objectives.objective import Batch, Objective
+from mentallama_jax.training.step import TrainState, init_state, model_params
 
 
-def abstract_state(model: LlamaConfig, config: RunConfig, total_steps: int, mesh: Mesh) -> TrainState:
+def abstract_state(objective: Objective, config: RunConfig, total_steps: int, mesh: Mesh) -> TrainState:
     """The train state as `jax.ShapeDtypeStruct`, each array with its sharding; moments lie as their parameters do.
 
     Raises:
         UserError: a dimension of the model does not divide along the mesh.
     """
-    shapes = jax.eval_shape(partial(init_state, model, config, total_steps))
+    shapes = jax.eval_shape(partial(init_state, objective, config, total_steps))
     try:
-        params = tree_shardings(mesh, param_dimensions(model), shapes["params"])
+        places = tree_shardings(mesh, param_dimensions(objective.model), model_params(shapes))
     except ValueError as error:
         raise UserError(f"mesh: {error}; change mesh.tensor or mesh.fsdp") from None
     whole = NamedSharding(mesh, PartitionSpec())
-    of_path = {_keys(path): place for path, place in jax.tree_util.tree_leaves_with_path(params)}
+    of_path = {_keys(path): place for path, place in jax.tree_util.tree_leaves_with_path(places)}
+    params, frozen = split_params(places, objective.is_trained)
     moments = jax.tree.map_with_path(lambda path, _: of_path.get(_keys(path), whole), shapes["opt_state"])
-    shardings = {"params": params, "opt_state": moments, "step": whole}
+    shardings = {"params": params, "frozen": frozen, "opt_state": moments, "step": whole}
     return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
 
 

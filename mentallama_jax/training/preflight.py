@@ -27,6 +27,8 @@ from mentallama_jax.parallel.mesh import AXES
 from mentallama_jax.storage import AnyPath, RemotePath
 from mentallama_jax.training.loss import CHUNK_TOKENS
 
+ANSWERS_AT_ONCE = 16
+"""Rows that an evaluation of label F1 decodes together."""
 _CGROUP_LIMITS = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat", "inactive_file"),
     (
@@ -40,23 +42,33 @@ _CGROUP_LIMITS = (
 
 @dataclass(frozen=True, slots=True)
 class MemoryEstimate:
-    """Bytes of a training step on one device, and of a checkpoint of all of them."""
+    """Bytes of a training step and of an evaluation on one device, and of a checkpoint of all devices.
+
+    Attributes:
+        params: trained and frozen.
+        moments: of the optimizer.
+        gradients: of what is trained.
+        activations: about.
+        checkpoint: of all devices together.
+        answers: weights in the dtype of the computation and cache, while answers are generated; 0 where none are.
+    """
 
     params: int
     moments: int
     gradients: int
     activations: int
     checkpoint: int
+    answers: int = 0
 
     @property
     def certain(self) -> int:
-        """What the step holds whatever the rows: parameters, moments, gradients."""
-        return self.params + self.moments + self.gradients
+        """What is held whatever the rows: parameters, moments, and gradients or, at another time, answers."""
+        return self.params + self.moments + max(self.gradients, self.answers)
 
     @property
     def total(self) -> int:
-        """All of it."""
-        return self.certain + self.activations
+        """All that is held at one time."""
+        return self.params + self.moments + max(self.gradients + self.activations, self.answers)
 
 
 def estimate_memory(
@@ -71,11 +83,13 @@ def estimate_memory(
         row_length: tokens of the longest row.
         abstract_state: the train state as `jax.ShapeDtypeStruct`, with the shardings of a mesh or without any.
     """
-    leaves = jax.tree.leaves(abstract_state["params"])
-    whole = tree_bytes(abstract_state["params"]) + tree_bytes(abstract_state["opt_state"])
-    params, moments = _device_bytes(abstract_state["params"]), _device_bytes(abstract_state["opt_state"])
-    count = sum(math.prod(_device_shape(leaf)) for leaf in leaves)
-    place = leaves[0].sharding
+    trained, frozen = abstract_state["params"], abstract_state["frozen"]
+    whole = tree_bytes(trained) + tree_bytes(abstract_state["opt_state"])
+    params = _device_bytes(trained) + _device_bytes(frozen)
+    moments = _device_bytes(abstract_state["opt_state"])
+    count = _device_numbers(trained)
+    weights = count + _device_numbers(frozen)
+    place = jax.tree.leaves(trained)[0].sharding
     devices = place.mesh.shape if isinstance(place, NamedSharding) else dict.fromkeys(AXES, 1)
     micro_rows = config.training.micro_batch_rows
     width = jnp.dtype(config.model.compute_dtype).itemsize
@@ -91,9 +105,15 @@ def estimate_memory(
         on_device = 0 if config.model.offload else saved_width(model, saved, devices["tensor"])
         kept = 2 * layer + model.num_layers * tokens * (model.hidden_size + on_device) * width
     logits = 3 * 4 * min(tokens, CHUNK_TOKENS) * model.vocab_size // devices["tensor"]
-    casts = count * width if config.model.compute_dtype != config.model.parameter_dtype else 0
+    casts = weights * width if config.model.compute_dtype != config.model.parameter_dtype else 0
     gradients = 4 * count * (2 if rows > micro_rows else 1)
-    return MemoryEstimate(params, moments, gradients, kept + logits + casts, whole)
+    answers = 0
+    if config.evaluation.generate_rows:
+        rows_held = -(-ANSWERS_AT_ONCE // (devices["data"] * devices["fsdp"]))
+        groups = model.num_kv_heads * model.head_dim // devices["tensor"]
+        cache = 2 * model.num_layers * rows_held * config.data.max_length * groups
+        answers = (weights + cache) * width
+    return MemoryEstimate(params, moments, gradients, kept + logits + casts, whole, answers)
 
 
 def saved_width(model: LlamaConfig, saved: Sequence[SavedTensor], tensor: int) -> int:
@@ -208,6 +228,11 @@ def _device_bytes(tree: Any) -> int:
     return sum(math.prod(_device_shape(leaf)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
+def _device_numbers(tree: Any) -> int:
+    """Numbers of a tree on one device."""
+    return sum(math.prod(_device_shape(leaf)) for leaf in jax.tree.leaves(tree))
+
+
 def _device_shape(leaf: Any) -> tuple[int, ...]:
     return leaf.shape if leaf.sharding is None else leaf.sharding.shard_shape(leaf.shape)
 
@@ -226,7 +251,9 @@ def _check(
 ) -> None:
     parts = (
         f"parameters {size(need.params)}, moments {size(need.moments)}, gradients {size(need.gradients)}, "
-        f"activations about {size(need.activations)}" + (f", a checkpoint's copy {size(extra)}" if extra else "")
+        f"activations about {size(need.activations)}"
+        + (f"; while answers are generated {size(need.answers)} beside the first two" if need.answers else "")
+        + (f"; a checkpoint's copy {size(extra)}" if extra else "")
     )
     if need.certain > limit:
         raise UserError(

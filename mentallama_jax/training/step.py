@@ -8,117 +8,110 @@ import jax.numpy as jnp
 import optax
 
 from mentallama_jax.config import RunConfig
-from mentallama_jax.models.llama import LlamaConfig
-from mentallama_jax.models.module import Params, bind, init_params
-from mentallama_jax.training.loss import cross_entropy_sum, next_token_targets
+from mentallama_jax.models.module import Params, init_params, merge_params, split_params
+from mentallama_jax.training.data.batch_spec import MICRO_BATCHES
+from mentallama_jax.training.objectives.objective import Batch, Objective
 from mentallama_jax.training.optimizer import learning_rate_schedule, make_optimizer
 
 TrainState = dict[str, Any]
-"""{"params": nested dict, "opt_state": optax state, "step": int32 scalar, updates done}."""
-Batch = dict[str, jax.Array]
-"""`tokens`, `segment_ids`, `positions`, `loss_mask` int32 [micro-batches, rows, T], and `micro_batches` int32 scalar:
-how many of the leading micro-batches hold examples. `training.mesh_placement` makes it from the arrays of a host."""
+"""{"params": the parameters that are trained, "frozen": the others ({} where there are none), both nested dicts,
+"opt_state": optax state of the trained ones, "step": int32 scalar, updates done}."""
 Metrics = dict[str, jax.Array]
+Sums = tuple[jax.Array, dict[str, jax.Array]]
+"""The loss summed over targets, and further sums by name."""
 
 
-def init_state(
-    model_config: LlamaConfig, config: RunConfig, total_steps: int, params: Params | None = None
-) -> TrainState:
+def init_state(objective: Objective, config: RunConfig, total_steps: int, params: Params | None = None) -> TrainState:
     """The state before the first update: the given parameters, or random ones from `training.seed`."""
     dtype = jnp.dtype(config.model.parameter_dtype)
     if params is None:
-        params = init_params(model_config, jax.random.key(config.training.seed), dtype)
+        params = init_params(objective.model, jax.random.key(config.training.seed), dtype)
     params = jax.tree.map(lambda x: jnp.asarray(x, dtype), params)
+    trained, frozen = split_params(params, objective.is_trained)
     optimizer = make_optimizer(config.optimizer, learning_rate_schedule(config.optimizer, total_steps))
-    return {"params": params, "opt_state": optimizer.init(params), "step": jnp.zeros((), jnp.int32)}
+    opt_state = optimizer.init(trained)
+    return {"params": trained, "frozen": frozen, "opt_state": opt_state, "step": jnp.zeros((), jnp.int32)}
 
 
-def loss_sum(
-    params: Params, model_config: LlamaConfig, config: RunConfig, batch: Batch, *, unpacked: bool = False
-) -> jax.Array:
-    """Summed cross-entropy (nats, fp32) of the target tokens of one micro-batch [m, T].
-
-    `unpacked` is the caller's word that no row holds two examples; see `models.attention`.
-    """
-    model = bind(model_config, params)
-    hidden_BTD = model.hidden(
-        batch["tokens"],
-        batch["positions"],
-        batch["segment_ids"],
-        dtype=jnp.dtype(config.model.compute_dtype),
-        remat=config.model.remat,
-        offload=config.model.offload,
-        unpacked=unpacked,
-    )
-    targets_BT, mask_BT = next_token_targets(batch)
-    return cross_entropy_sum(hidden_BTD, model.head_DV(), targets_BT, mask_BT)
+def model_params(state: TrainState) -> Params:
+    """All parameters of the model, trained and frozen, as one nested dict."""
+    return merge_params(state["params"], state["frozen"])
 
 
 def accumulated_gradients(
-    params: Params, model_config: LlamaConfig, config: RunConfig, batch: Batch
-) -> tuple[jax.Array, Params, jax.Array]:
-    """Loss sum, gradient of the sum (fp32) and number of target tokens of a whole update.
+    objective: Objective, trainable: Params, frozen: Params, batch: Batch, key: jax.Array | None = None
+) -> tuple[Sums, Params, jax.Array]:
+    """Sums, gradient of the loss sum (fp32, of the trainable parameters) and weight of a whole update.
 
     Micro-batches are summed, never averaged, so that how the rows are cut does not change the result. Those
     past `micro_batches` are padding and are not computed.
     """
-    count = jnp.sum(next_token_targets(batch)[1])
-    unpacked = config.data.layout == "bucketed"  # of training batches; those of an evaluation are packed all the same
+    weight = objective.weight(batch)
     gradient_of = jax.value_and_grad(
-        lambda params, micro: loss_sum(params, model_config, config, micro, unpacked=unpacked)
+        lambda trainable, micro, key: objective.loss(trainable, frozen, micro, key, training=True), has_aux=True
     )
-    arrays = {key: value for key, value in batch.items() if key != "micro_batches"}
-    if batch["tokens"].shape[0] == 1:
-        loss, gradients = gradient_of(params, {key: value[0] for key, value in arrays.items()})
-        return loss, jax.tree.map(lambda g: g.astype(jnp.float32), gradients), count
+    arrays = {name: value for name, value in batch.items() if name != MICRO_BATCHES}
+    if next(iter(arrays.values())).shape[0] == 1:
+        sums, gradients = gradient_of(trainable, {name: value[0] for name, value in arrays.items()}, key)
+        return sums, jax.tree.map(lambda g: g.astype(jnp.float32), gradients), weight
 
-    def add(index: jax.Array, carry: tuple[jax.Array, Params]) -> tuple[jax.Array, Params]:
-        micro = {key: jax.lax.dynamic_index_in_dim(value, index, keepdims=False) for key, value in arrays.items()}
-        loss, gradients = gradient_of(params, micro)
-        return carry[0] + loss, jax.tree.map(lambda total, g: total + g.astype(jnp.float32), carry[1], gradients)
+    def add(index: jax.Array, carry: tuple[Sums, Params]) -> tuple[Sums, Params]:
+        micro = {name: jax.lax.dynamic_index_in_dim(value, index, keepdims=False) for name, value in arrays.items()}
+        own_key = None if key is None else jax.random.fold_in(key, index)
+        sums, gradients = gradient_of(trainable, micro, own_key)
+        total = jax.tree.map(jnp.add, carry[0], sums)
+        return total, jax.tree.map(lambda total, g: total + g.astype(jnp.float32), carry[1], gradients)
 
-    zeros = jax.tree.map(lambda p: jnp.zeros_like(p, jnp.float32), params)
-    loss, gradients = jax.lax.fori_loop(0, batch["micro_batches"], add, (jnp.float32(0), zeros))
-    return loss, gradients, count
+    first = {name: jax.ShapeDtypeStruct(value.shape[1:], value.dtype) for name, value in arrays.items()}
+    sums_shapes = jax.eval_shape(gradient_of, trainable, first, key)[0]
+    zeros = (
+        jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), sums_shapes),
+        jax.tree.map(lambda p: jnp.zeros_like(p, jnp.float32), trainable),
+    )
+    sums, gradients = jax.lax.fori_loop(0, batch[MICRO_BATCHES], add, zeros)
+    return sums, gradients, weight
 
 
 def make_train_step(
-    model_config: LlamaConfig, config: RunConfig, total_steps: int, state_shardings: Any = None
+    objective: Objective, config: RunConfig, total_steps: int, state_shardings: Any = None
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """The jitted update; the state handed in is donated.
 
     `state_shardings` (see `training.mesh_placement`) keeps the new state where the old one was; on one device there is
     no need for it. Call the step inside the `parallel.mesh.use_mesh` of those shardings.
 
-    Metrics are fp32 scalars: `loss` (mean nats a target token), `target_tokens`, `grad_norm` (before
-    clipping) and `learning_rate`.
+    Metrics are fp32 scalars: `loss` (mean a target; nats a token for language models), `target_tokens` (the weight that
+    sums are divided by), `grad_norm` (before clipping), `learning_rate`, and what else the objective sums up.
     """
     schedule = learning_rate_schedule(config.optimizer, total_steps)
     optimizer = make_optimizer(config.optimizer, schedule)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        loss, gradients, count = accumulated_gradients(state["params"], model_config, config, batch)
-        gradients = jax.tree.map(lambda g: g / count, gradients)
+        key = jax.random.fold_in(jax.random.key(config.training.seed), state["step"]) if objective.draws else None
+        (loss, extras), gradients, weight = accumulated_gradients(
+            objective, state["params"], state["frozen"], batch, key
+        )
+        gradients = jax.tree.map(lambda g: g / weight, gradients)
         updates, opt_state = optimizer.update(gradients, state["opt_state"], state["params"])
         metrics = {
-            "loss": loss / count,
-            "target_tokens": count,
+            "loss": loss / weight,
+            "target_tokens": weight,
             "grad_norm": optax.tree.norm(gradients),
             "learning_rate": jnp.asarray(schedule(state["step"]), jnp.float32),
+            **{name: total / weight for name, total in extras.items()},
         }
         params = optax.apply_updates(state["params"], updates)
-        return {"params": params, "opt_state": opt_state, "step": state["step"] + 1}, metrics
+        new = {"params": params, "frozen": state["frozen"], "opt_state": opt_state, "step": state["step"] + 1}
+        return new, metrics
 
     return jax.jit(train_step, donate_argnums=0, out_shardings=(state_shardings, None))
 
 
-def make_eval_step(
-    model_config: LlamaConfig, config: RunConfig
-) -> Callable[[Params, Batch], tuple[jax.Array, jax.Array]]:
-    """The jitted (params, batch of one micro-batch) -> (loss sum in nats, number of target tokens)."""
+def make_eval_step(objective: Objective) -> Callable[[Params, Params, Batch], tuple[Sums, jax.Array]]:
+    """The jitted (trained parameters, frozen ones, batch of one micro-batch) -> (sums, weight)."""
 
-    def eval_step(params: Params, batch: Batch) -> tuple[jax.Array, jax.Array]:
-        arrays = {key: value[0] for key, value in batch.items() if key != "micro_batches"}
-        return loss_sum(params, model_config, config, arrays), jnp.sum(next_token_targets(arrays)[1])
+    def eval_step(params: Params, frozen: Params, batch: Batch) -> tuple[Sums, jax.Array]:
+        arrays = {name: value[0] for name, value in batch.items() if name != MICRO_BATCHES}
+        return objective.loss(params, frozen, arrays, None, training=False), objective.weight(arrays)
 
     return jax.jit(eval_step)

@@ -1,61 +1,92 @@
-"""What is measured between updates: the validation loss, and the label F1 of generated answers."""
+"""What is measured between updates, as a list of evaluators: the validation loss, and the label F1 of answers."""
 
 import math
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 from jax.sharding import Mesh
 
-from mentallama_jax.config import RunConfig
+from mentallama_jax.config import Metric, RunConfig
 from mentallama_jax.errors import UserError
 from mentallama_jax.imhi.records import Record
-from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.module import Params
 from mentallama_jax.training.data.batches import Batch, evaluation_batches
 from mentallama_jax.training.data.examples import Examples
 from mentallama_jax.training.interruption import StopRequest
 from mentallama_jax.training.mesh_placement import held_rows, place_batch
-from mentallama_jax.training.step import make_eval_step
+from mentallama_jax.training.objectives.objective import Objective
+from mentallama_jax.training.step import TrainState, make_eval_step, model_params
 
 LabelF1 = Callable[[Params, Sequence[Record]], float]
 """Answers records by generation and returns the weighted F1 of their labels, pooled over data sets."""
 
 
-class Validation:
-    """The evaluation of a run, the same rows each time."""
+class Evaluator(NamedTuple):
+    """One figure of a state of training; `config.HIGHER_IS_BETTER` says in which direction it improves.
+
+    Attributes:
+        name: of the figure.
+        measure: (state, updates done) -> the figure; None where it was asked to stop before it was known.
+    """
+
+    name: Metric
+    measure: Callable[[TrainState, int], float | None]
+
+
+def make_evaluators(
+    config: RunConfig,
+    objective: Objective,
+    examples: Examples,
+    label_f1: LabelF1 | None,
+    stop: StopRequest,
+    mesh: Mesh,
+) -> list[Evaluator]:
+    """The evaluators that a run asks for, in the order in which they measure; each takes the same rows every time.
+
+    Raises:
+        ValueError: the config asks for `label_f1` and there is no function for it.
+    """
+    found = []
+    if examples.validation is not None:
+        rows, length = config.training.micro_batch_rows, config.data.max_length
+        batches = evaluation_batches(examples.validation, rows, length, held=held_rows(mesh, rows))
+        found.append(Evaluator("validation_loss", ValidationLoss(objective, batches, rows, stop, mesh)))
+    if examples.to_answer:
+        if label_f1 is None:
+            raise ValueError("evaluation.generate_rows needs a label_f1 function")
+        found.append(Evaluator("label_f1", lambda state, _: label_f1(model_params(state), examples.to_answer)))
+    return found
+
+
+def measure_all(evaluators: Sequence[Evaluator], state: TrainState, step: int, stop: StopRequest) -> dict[str, float]:
+    """The figures of the state after `step` updates; none where it was asked to stop before all were known.
+
+    Raises:
+        UserError: the validation loss is not finite.
+    """
+    scores: dict[str, float] = {}
+    for evaluator in evaluators:
+        figure = None if stop else evaluator.measure(state, step)
+        if figure is None:
+            return {}
+        scores[evaluator.name] = figure
+    return {} if stop else scores
+
+
+class ValidationLoss:
+    """The loss of an objective over validation rows, divided by all their targets together."""
 
     def __init__(
-        self,
-        config: RunConfig,
-        model: LlamaConfig,
-        examples: Examples,
-        label_f1: LabelF1 | None,
-        stop: StopRequest,
-        mesh: Mesh,
+        self, objective: Objective, batches: Sequence[Batch], rows: int, stop: StopRequest, mesh: Mesh
     ) -> None:
-        """Make the batches; `stop` cuts an evaluation short.
+        """Take batches of `rows` rows over all hosts; `stop` cuts an evaluation short."""
+        self._eval_step = make_eval_step(objective)
+        self._batches, self._rows, self._stop, self._mesh = batches, rows, stop, mesh
+        self._spec = objective.batch_spec
 
-        Raises:
-            ValueError: the config asks for `label_f1` and there is no function for it.
-        """
-        if examples.to_answer and label_f1 is None:
-            raise ValueError("evaluation.generate_rows needs a label_f1 function")
-        self._eval_step = make_eval_step(model, config)
-        self._batches: list[Batch] = []
-        if examples.validation is not None:
-            rows, length = config.training.micro_batch_rows, config.data.max_length
-            self._batches = evaluation_batches(examples.validation, rows, length, held=held_rows(mesh, rows))
-        self._label_f1 = label_f1
-        self._to_answer = examples.to_answer
-        self._stop = stop
-        self._mesh = mesh
-        self._rows = config.training.micro_batch_rows
-
-    def scores(self, params: Params, step: int) -> dict[str, float]:
-        """Measure the parameters after `step` updates: `validation_loss` in nats a target token, and `label_f1`.
-
-        Returns:
-            The scores; none where it was asked to stop before all were known.
+    def __call__(self, state: TrainState, step: int) -> float | None:
+        """Measure the state after `step` updates, in nats a target; None where it was asked to stop.
 
         Raises:
             UserError: the loss is not finite.
@@ -63,15 +94,14 @@ class Validation:
         sums = []
         for batch in self._batches:
             if self._stop.agreed():
-                return {}
-            sums.append(self._eval_step(params, place_batch(batch.arrays, self._rows, self._mesh)))
-        totals = [(float(loss), float(count)) for loss, count in jax.device_get(sums)]
-        scores = {"validation_loss": math.fsum(loss for loss, _ in totals) / sum(count for _, count in totals)}
-        if not math.isfinite(scores["validation_loss"]):
+                return None
+            arrays = place_batch(batch.arrays, self._rows, self._mesh, self._spec)
+            sums.append(self._eval_step(state["params"], state["frozen"], arrays))
+        totals = [(float(loss), float(weight)) for (loss, _), weight in jax.device_get(sums)]
+        mean = math.fsum(loss for loss, _ in totals) / sum(weight for _, weight in totals)
+        if not math.isfinite(mean):
             raise UserError(
-                f"after update {step} the validation loss is {scores['validation_loss']}; start again in a new "
+                f"after update {step} the validation loss is {mean}; start again in a new "
                 "training.run_dir with a lower optimizer.learning_rate"
             )
-        if self._to_answer and self._label_f1 is not None and not self._stop:
-            scores["label_f1"] = self._label_f1(params, self._to_answer)
-        return {} if self._stop else scores
+        return mean

@@ -26,6 +26,8 @@ from transformers import LlamaForCausalLM  # noqa: E402
 from mentallama_jax.config import parse_config  # noqa: E402
 from mentallama_jax.host_memory import keep_freed_memory  # noqa: E402
 from mentallama_jax.models.presets import PRESETS  # noqa: E402
+from mentallama_jax.training.data.batch_spec import MICRO_BATCHES, full_rows  # noqa: E402
+from mentallama_jax.training.objectives.supervised import Supervised  # noqa: E402
 from mentallama_jax.training.step import init_state, make_train_step  # noqa: E402
 
 SHAPE = PRESETS["smollm2-135m"]
@@ -68,17 +70,11 @@ def jax_step(rows: int, length: int):
         },
         "benchmark",
     )
-    state = init_state(SHAPE, config, 1000)
-    tokens = np.random.default_rng(0).integers(0, SHAPE.vocab_size, (1, rows, length), dtype=np.int32)
-    batch = {
-        "tokens": tokens,
-        "segment_ids": np.ones_like(tokens),
-        "positions": np.broadcast_to(np.arange(length, dtype=np.int32), tokens.shape),
-        "loss_mask": np.ones_like(tokens),
-        "micro_batches": np.int32(1),
-    }
+    state = init_state(Supervised(SHAPE, config), config, 1000)
+    arrays = {name: value[None] for name, value in full_rows(rows, length, SHAPE.vocab_size).items()}
+    batch = arrays | {MICRO_BATCHES: np.int32(1)}
     batch = jax.tree.map(jnp.asarray, batch)
-    compiled = make_train_step(SHAPE, config, 1000)
+    compiled = make_train_step(Supervised(SHAPE, config), config, 1000)
 
     def step() -> float:
         nonlocal state

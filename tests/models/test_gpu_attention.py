@@ -21,6 +21,7 @@ from mentallama_jax.models.presets import PRESETS
 from mentallama_jax.models.remat import rematerialised
 from mentallama_jax.parallel.mesh import AXES
 from mentallama_jax.training.mesh_placement import abstract_batch, abstract_state
+from mentallama_jax.training.objectives.supervised import Supervised
 from mentallama_jax.training.step import make_eval_step, make_train_step
 
 CUDNN, TRITON = "__cudnn$fmhaSoftmax", "__gpu$xla.gpu.triton"
@@ -212,12 +213,12 @@ def toy_step(layout, mesh, *, train=True, remat="full"):
     }
     config = parse_config(values, "test")
     with use_abstract_mesh(mesh):
-        state = abstract_state(PRESETS["toy"], config, 10, mesh)
+        state = abstract_state(Supervised(PRESETS["toy"], config), config, 10, mesh)
         batch = abstract_batch(config, mesh, 2)
         if not train:
-            return make_eval_step(PRESETS["toy"], config).trace(state["params"], batch)
+            return make_eval_step(Supervised(PRESETS["toy"], config)).trace(state["params"], {}, batch)
         shardings = jax.tree.map(lambda x: x.sharding, state)
-        return make_train_step(PRESETS["toy"], config, 10, shardings).trace(state, batch)
+        return make_train_step(Supervised(PRESETS["toy"], config), config, 10, shardings).trace(state, batch)
 
 
 def test_a_packed_batch_never_meets_cudnn(cudnn_in_jax):

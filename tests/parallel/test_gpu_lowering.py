@@ -21,6 +21,7 @@ from mentallama_jax.models.attention import dispatch
 from mentallama_jax.models.presets import PRESETS
 from mentallama_jax.parallel.mesh import make_mesh, use_mesh
 from mentallama_jax.training.mesh_placement import abstract_batch, abstract_state
+from mentallama_jax.training.objectives.supervised import Supervised
 from mentallama_jax.training.step import make_train_step
 
 fused_attention_stablehlo.cuda_versions = SimpleNamespace(cudnn_get_version=lambda: 91000)
@@ -32,10 +33,10 @@ for sizes in json.loads(sys.argv[1]):
         "training": {"run_dir": "-", "steps": 10, "micro_batch_rows": 4}, "mesh": sizes}, "test")
     mesh = make_mesh(config.mesh, jax.devices()[: int(np.prod(list(sizes.values())))])
     with use_mesh(mesh):
-        state = abstract_state(PRESETS["toy"], config, 10, mesh)
+        state = abstract_state(Supervised(PRESETS["toy"], config), config, 10, mesh)
         shardings = jax.tree.map(lambda x: x.sharding, state)
         batch = abstract_batch(config, mesh, 2)
-        step = make_train_step(PRESETS["toy"], config, 10, shardings)
+        step = make_train_step(Supervised(PRESETS["toy"], config), config, 10, shardings)
         text = step.trace(state, batch).lower(lowering_platforms=("cuda",)).as_text()
     counted = ("@__cudnn$fmhaSoftmax(", "@__cudnn$fmhaSoftmaxBackward(", "CustomSPMDPartitioning")
     print(json.dumps([text.count(target) for target in counted]))

@@ -24,6 +24,7 @@ from mentallama_jax.parallel.mesh import make_mesh, use_mesh
 from mentallama_jax.training import loss as loss_module
 from mentallama_jax.training.data.batch_spec import PACKED_TOKENS
 from mentallama_jax.training.mesh_placement import abstract_state, place_batch
+from mentallama_jax.training.objectives.supervised import Supervised
 from mentallama_jax.training.step import init_state, make_eval_step, make_train_step
 
 loss_module.CHUNK_TOKENS = 96  # so that every device works through more than one chunk, the last one partly filled
@@ -55,13 +56,14 @@ def outcome(sizes):
         "training": {"run_dir": "-", "steps": 10, "micro_batch_rows": 8}, "mesh": mesh}, "test")
     mesh = make_mesh(config.mesh, jax.devices()[: int(np.prod(sizes))])
     with use_mesh(mesh):
-        shapes = abstract_state(model, config, 10, mesh)
+        objective = Supervised(model, config)
+        shapes = abstract_state(objective, config, 10, mesh)
         shardings = jax.tree.map(lambda x: x.sharding, shapes)
-        state = jax.device_put(init_state(model, config, 10), shardings)
+        state = jax.device_put(init_state(objective, config, 10), shardings)
         batch = place_batch(arrays, 8, mesh)
         one = {name: value[:8] for name, value in arrays.items() if name != "micro_batches"}
-        evaluated = make_eval_step(model, config)(state["params"], place_batch(one, 8, mesh))
-        step = make_train_step(model, config, 10, shardings)
+        evaluated = make_eval_step(objective)(state["params"], {}, place_batch(one, 8, mesh))
+        step = make_train_step(objective, config, 10, shardings)
         state, first = step(state, batch)
         moments = jax.device_get(state["opt_state"])
         state, second = step(state, batch)

@@ -21,6 +21,7 @@ from mentallama_jax.config import parse_config
 from mentallama_jax.models.presets import PRESETS
 from mentallama_jax.parallel.mesh import make_mesh, use_mesh
 from mentallama_jax.training.mesh_placement import abstract_batch, abstract_state
+from mentallama_jax.training.objectives.supervised import Supervised
 from mentallama_jax.training.step import make_train_step
 
 config = parse_config({
@@ -29,10 +30,10 @@ config = parse_config({
 devices = topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x2").devices
 mesh = make_mesh(config.mesh, devices)
 with use_mesh(mesh):
-    state = abstract_state(PRESETS["toy"], config, 10, mesh)
+    state = abstract_state(Supervised(PRESETS["toy"], config), config, 10, mesh)
     shardings = jax.tree.map(lambda x: x.sharding, state)
     batch = abstract_batch(config, mesh, 2)
-    compiled = make_train_step(PRESETS["toy"], config, 10, shardings).lower(state, batch).compile()
+    compiled = make_train_step(Supervised(PRESETS["toy"], config), config, 10, shardings).lower(state, batch).compile()
 text = compiled.as_text()
 print(json.dumps({"kernels": text.count("tpu_custom_call"), "scores": "256,256]" in text}))
 """

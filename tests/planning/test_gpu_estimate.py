@@ -13,6 +13,7 @@ from mentallama_jax.parallel.mesh import mesh_sizes
 from mentallama_jax.planning.plan import estimate, with_whole_rows
 from mentallama_jax.planning.topologies import parse_topology
 from mentallama_jax.training.mesh_placement import abstract_batch, abstract_state
+from mentallama_jax.training.objectives.supervised import Supervised
 from mentallama_jax.training.step import make_train_step
 
 KERNELS = {"segment_attention_forward": 2, "segment_attention_queries": 3, "segment_attention_keys": 4}
@@ -49,10 +50,10 @@ def test_the_operations_planned_for_gpus_are_those_of_the_traced_step(remat):
         tuple(sizes.values()), tuple(sizes), axis_types=(AxisType.Auto,) * len(sizes), abstract_device=device
     )
     with use_abstract_mesh(mesh):
-        state = abstract_state(model, config, 10, mesh)
+        state = abstract_state(Supervised(model, config), config, 10, mesh)
         batch = abstract_batch(config, mesh, micro_batches)
         shardings = jax.tree.map(lambda x: x.sharding, state)
-        traced = make_train_step(model, config, 10, shardings).trace(state, batch)
+        traced = make_train_step(Supervised(model, config), config, 10, shardings).trace(state, batch)
     counted = product_flops(traced.jaxpr.jaxpr, micro_batches) / topology.devices
     planned = estimate(model, config, topology, micro_batches).program.matmul_flops
     assert planned == pytest.approx(counted, rel=0.05)

@@ -131,7 +131,7 @@ def test_any_step_is_reached_directly(unit: str, layout: str) -> None:
     batches = list(make_data(unit, layout).iterate())
     data = make_data(unit, layout)
     for start in (0, 1, data.epoch_ends[0] - 1, data.epoch_ends[0], data.steps - 1, data.steps):
-        rest = list(data.iterate(start))
+        rest = list(data.iterate(data.state(start)))
         assert [batch.step for batch in rest] == list(range(start, data.steps))
         for mine, theirs in zip(rest, batches[start:], strict=True):
             assert_same(mine, theirs)

@@ -23,6 +23,7 @@ from mentallama_jax.parallel.mesh import make_mesh
 from mentallama_jax.training import loop, validation
 from mentallama_jax.training.interruption import StopRequest
 from mentallama_jax.training.loop import train
+from mentallama_jax.training.objectives.supervised import Supervised
 from mentallama_jax.training.run import manifest, metrics
 from mentallama_jax.training.run.manifest import complete_checkpoints
 from mentallama_jax.training.run.metrics import read_metrics
@@ -67,11 +68,12 @@ def programs_are_traced_once(reference):
 def _cached(make):
     made = {}
 
-    def make_once(model, config, *total):
+    def make_once(objective, *rest):
+        config = objective.config
         recipe = config.model_dump_json(include={"model", "optimizer", "data"})
-        key = (model, recipe, config.training.micro_batch_rows, *jax.tree.leaves(total))
+        key = (objective.model, recipe, config.training.micro_batch_rows, *jax.tree.leaves(rest[1:]))
         if key not in made:
-            made[key] = make(model, config, *total)
+            made[key] = make(objective, *rest)
         return made[key]
 
     return make_once
@@ -198,7 +200,7 @@ def test_a_signal_at_the_end_of_an_update_still_saves_it(reference, tiny_config,
 
 def test_a_signal_in_an_evaluation_leaves_it_to_the_next_start(reference, tiny_config, tmp_path, monkeypatch):
     config = tiny_config(tmp_path / "run")
-    monkeypatch.setattr(loop.Validation, "scores", lambda self, params, step: signal.raise_signal(signal.SIGTERM) or {})
+    monkeypatch.setattr(loop, "measure_all", lambda *_: signal.raise_signal(signal.SIGTERM) or {})
     first, _ = tune(config)
     assert first.steps == 6
     monkeypatch.undo()
@@ -208,7 +210,7 @@ def test_a_signal_in_an_evaluation_leaves_it_to_the_next_start(reference, tiny_c
 
 def test_a_signal_in_the_last_evaluation_is_no_finished_run(reference, tiny_config, tmp_path, monkeypatch):
     config = tiny_config(tmp_path / "run", evaluation={"every_steps": 12})
-    monkeypatch.setattr(loop.Validation, "scores", lambda self, params, step: signal.raise_signal(signal.SIGTERM) or {})
+    monkeypatch.setattr(loop, "measure_all", lambda *_: signal.raise_signal(signal.SIGTERM) or {})
     first, _ = tune(config)
     assert (first.steps, first.stopped_by, first.best) == (12, "SIGTERM", None)
     monkeypatch.undo()
@@ -220,9 +222,7 @@ def test_a_signal_in_the_last_evaluation_is_no_finished_run(reference, tiny_conf
 def test_a_second_ctrl_c_stops_at_once(tiny_config, tmp_path, monkeypatch):
     config = tiny_config(tmp_path / "run")
     before = signal.getsignal(signal.SIGINT)  # ignored, where a shell started the tests in the background
-    monkeypatch.setattr(
-        loop.Validation, "scores", lambda *_: [signal.raise_signal(signal.SIGINT) for _ in range(2)] and {}
-    )
+    monkeypatch.setattr(loop, "measure_all", lambda *_: [signal.raise_signal(signal.SIGINT) for _ in range(2)] and {})
     with pytest.raises(KeyboardInterrupt):
         tune(config)
     assert signal.getsignal(signal.SIGINT) is before
@@ -306,14 +306,14 @@ def test_the_validation_loss_is_the_mean_over_target_tokens_and_no_mean_of_means
     config = tiny_config(tmp_path / "run")
     base = base_model(config)
     examples = loop.load_examples(config, base.tokenizer, print)
-    each_target_costs_its_id = lambda params, batch: (  # noqa: E731
-        (batch["tokens"] * batch["loss_mask"]).sum().astype("float32"),
+    each_target_costs_its_id = lambda params, frozen, batch: (  # noqa: E731
+        ((batch["tokens"] * batch["loss_mask"]).sum().astype("float32"), {}),
         batch["loss_mask"].sum(),
     )
     monkeypatch.setattr(validation, "make_eval_step", lambda *_: each_target_costs_its_id)
-    scores = validation.Validation(config, base.config, examples, None, StopRequest(), make_mesh(config.mesh)).scores(
-        {}, 1
-    )
+    objective, stop, mesh = Supervised(base.config, config), StopRequest(), make_mesh(config.mesh)
+    evaluators = validation.make_evaluators(config, objective, examples, None, stop, mesh)
+    scores = validation.measure_all(evaluators, {"params": {}, "frozen": {}}, 1, stop)
     store = examples.validation
     targets = [
         store.tokens[store.offsets[i] + store.prompt_lengths[i] : store.offsets[i + 1]] for i in range(len(store))

@@ -18,6 +18,7 @@ from mentallama_jax.parallel.mesh import AXES
 from mentallama_jax.training import preflight
 from mentallama_jax.training.data.batch_spec import MICRO_BATCHES, PACKED_TOKENS
 from mentallama_jax.training.mesh_placement import abstract_state
+from mentallama_jax.training.objectives.supervised import Supervised
 from mentallama_jax.training.preflight import (
     MemoryEstimate,
     available_memory,
@@ -33,7 +34,7 @@ Usage = namedtuple("Usage", "total used free")
 
 
 def estimate(preset, config, rows):
-    shapes = jax.eval_shape(partial(init_state, PRESETS[preset], config, 10))
+    shapes = jax.eval_shape(partial(init_state, Supervised(PRESETS[preset], config), config, 10))
     return estimate_memory(PRESETS[preset], config, rows, config.data.max_length, shapes)
 
 
@@ -50,7 +51,7 @@ def test_state_and_gradients_of_the_7b_model_are_counted_exactly(tmp_path, tiny_
 def test_devices_share_what_the_mesh_cuts(tmp_path, tiny_config):
     config = tiny_config(tmp_path, data={"max_length": 2048}, training={"micro_batch_rows": 64, "batch_size": 64})
     mesh = AbstractMesh((1, 32, 2, 1), AXES, axis_types=(AxisType.Auto,) * 4)
-    shapes = abstract_state(PRESETS["llama2-7b"], config, 10, mesh)
+    shapes = abstract_state(Supervised(PRESETS["llama2-7b"], config), config, 10, mesh)
     need = estimate_memory(PRESETS["llama2-7b"], config, 64, 2048, shapes)
     whole = estimate("llama2-7b", config, 64)
     assert need.params == need.gradients
@@ -72,10 +73,12 @@ def test_accumulating_takes_a_second_copy_of_the_gradients(tmp_path, tiny_config
 @pytest.mark.parametrize("remat", [pytest.param("none", marks=pytest.mark.slow), "full"])
 def test_the_estimate_is_near_what_the_compiler_reserves(tmp_path, tiny_config, remat):
     config = tiny_config(tmp_path, model={"remat": remat}, data={"max_length": 256}, training={"micro_batch_rows": 8})
-    shapes = jax.eval_shape(partial(init_state, PRESETS["toy"], config, 10))
+    shapes = jax.eval_shape(partial(init_state, Supervised(PRESETS["toy"], config), config, 10))
     arrays = {name: value[None] for name, value in PACKED_TOKENS.empty(8, 256).items()}
     batch = arrays | {MICRO_BATCHES: np.int32(1)}
-    reserved = make_train_step(PRESETS["toy"], config, 10).lower(shapes, batch).compile().memory_analysis()
+    reserved = (
+        make_train_step(Supervised(PRESETS["toy"], config), config, 10).lower(shapes, batch).compile().memory_analysis()
+    )
     need = estimate("toy", config, 8)
     assert need.params + need.moments == pytest.approx(reserved.argument_size_in_bytes, rel=0.02)
     assert 0.6 < (need.gradients + need.activations) / reserved.temp_size_in_bytes < 2

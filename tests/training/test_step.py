@@ -15,6 +15,7 @@ from mentallama_jax.training import loss as loss_module
 from mentallama_jax.training.data.batch_spec import PACKED_TOKENS
 from mentallama_jax.training.loss import cross_entropy_sum, next_token_targets
 from mentallama_jax.training.mesh_placement import place_batch
+from mentallama_jax.training.objectives.supervised import Supervised
 from mentallama_jax.training.optimizer import decays, learning_rate_schedule
 from mentallama_jax.training.step import accumulated_gradients, init_state, make_eval_step, make_train_step
 
@@ -89,14 +90,14 @@ def relative_difference(one, other):
 
 @jax.jit
 def accumulated(params, batches):
-    return accumulated_gradients(params, MODEL, run_config(), batches)
+    return accumulated_gradients(Supervised(MODEL, run_config()), params, {}, batches)
 
 
 def test_loss_and_gradient_are_those_of_whole_logits(batch):
-    params = init_state(MODEL, run_config(), 10)["params"]
+    params = init_state(Supervised(MODEL, run_config()), run_config(), 10)["params"]
     gradient_of_plain = jax.jit(jax.value_and_grad(lambda given: plain_loss(given, batch), has_aux=True))
     (expected, tokens), gradient = gradient_of_plain(params)
-    total, sums, count = accumulated(params, micro_batches(batch, ROWS))
+    (total, _), sums, count = accumulated(params, micro_batches(batch, ROWS))
     assert count == tokens
     assert total / count == pytest.approx(float(expected), rel=1e-6)
     assert relative_difference(jax.tree.map(lambda g: g / count, sums), gradient) < 1e-5
@@ -104,16 +105,16 @@ def test_loss_and_gradient_are_those_of_whole_logits(batch):
 
 @pytest.mark.parametrize("micro_batch_rows", [1, 2, 4])
 def test_accumulation_equals_one_batch(batch, micro_batch_rows):
-    params = init_state(MODEL, run_config(), 10)["params"]
+    params = init_state(Supervised(MODEL, run_config()), run_config(), 10)["params"]
     whole = accumulated(params, micro_batches(batch, ROWS))
     cut = accumulated(params, micro_batches(batch, micro_batch_rows))
     assert cut[2] == whole[2]
-    assert float(cut[0]) == pytest.approx(float(whole[0]), rel=1e-6)
+    assert float(cut[0][0]) == pytest.approx(float(whole[0][0]), rel=1e-6)
     assert relative_difference(cut[1], whole[1]) <= 1e-6
 
 
 def test_empty_micro_batches_change_nothing(batch):
-    params = init_state(MODEL, run_config(), 10)["params"]
+    params = init_state(Supervised(MODEL, run_config()), run_config(), 10)["params"]
     padded = {name: jnp.concatenate([value, jnp.zeros_like(value[:4])]) for name, value in batch.items()}
     padded = micro_batches(padded, 4)  # which says that two of its three hold examples
     one = accumulated(params, padded)
@@ -178,8 +179,8 @@ def test_large_logits_stay_finite():
 
 def test_one_compile_whatever_the_number_of_micro_batches(batch):
     config = run_config(2)
-    step = make_train_step(MODEL, config, 10)
-    state = init_state(MODEL, config, 10)
+    step = make_train_step(Supervised(MODEL, config), config, 10)
+    state = init_state(Supervised(MODEL, config), config, 10)
     for used in (4, 3, 1):
         state, metrics = step(state, micro_batches(batch, 2) | {"micro_batches": jnp.int32(used)})
     assert step._cache_size() == 1
@@ -189,9 +190,10 @@ def test_one_compile_whatever_the_number_of_micro_batches(batch):
 
 def test_training_learns_and_evaluation_agrees(batch):
     config = run_config()
-    step, evaluate = make_train_step(MODEL, config, 40), make_eval_step(MODEL, config)
-    state = init_state(MODEL, config, 40)
-    before = [float(x) for x in evaluate(state["params"], micro_batches(batch, ROWS))]
+    step, evaluate = make_train_step(Supervised(MODEL, config), config, 40), make_eval_step(Supervised(MODEL, config))
+    state = init_state(Supervised(MODEL, config), config, 40)
+    (loss, _), weight = evaluate(state["params"], {}, micro_batches(batch, ROWS))
+    before = [float(loss), float(weight)]
     losses = []
     for _ in range(40):
         state, metrics = step(state, micro_batches(batch, ROWS))
@@ -204,25 +206,26 @@ def test_training_learns_and_evaluation_agrees(batch):
 def test_bfloat16_compute_keeps_fp32_master_weights(batch):
     config = parse_config(run_config().model_dump() | {"model": {"source": "toy", "weights": "random"}}, "test")
     assert config.model.compute_dtype == "bfloat16"
-    state = init_state(MODEL, config, 10)
+    state = init_state(Supervised(MODEL, config), config, 10)
     exact = accumulated(state["params"], micro_batches(batch, ROWS))
-    coarse = jax.jit(lambda given: accumulated_gradients(given, MODEL, config, micro_batches(batch, ROWS)))(
+    objective = Supervised(MODEL, config)
+    coarse = jax.jit(lambda given: accumulated_gradients(objective, given, {}, micro_batches(batch, ROWS)))(
         state["params"]
     )
-    assert float(coarse[0]) == pytest.approx(float(exact[0]), rel=2e-2)
-    new_state, _ = make_train_step(MODEL, config, 10)(state, micro_batches(batch, ROWS))
+    assert float(coarse[0][0]) == pytest.approx(float(exact[0][0]), rel=2e-2)
+    new_state, _ = make_train_step(Supervised(MODEL, config), config, 10)(state, micro_batches(batch, ROWS))
     assert {leaf.dtype for leaf in jax.tree.leaves(new_state["params"])} == {jnp.dtype("float32")}
 
 
 def test_update_is_that_of_adamw_written_out(batch):
     """First update of AdamW after clipping, by the formulas of Loshchilov and Hutter (2019), algorithm 2."""
     config = run_config(weight_decay=0.1, clip_norm=0.01, schedule="constant", warmup_fraction=0.0)
-    state = init_state(MODEL, config, 10)
+    state = init_state(Supervised(MODEL, config), config, 10)
     old = jax.tree.map(np.array, state["params"])
     _, sums, count = accumulated(state["params"], micro_batches(batch, ROWS))
     gradients = jax.tree.map(lambda g: np.asarray(g / count, np.float64), sums)
     norm = np.sqrt(sum(np.sum(g**2) for g in jax.tree.leaves(gradients)))
-    new, metrics = make_train_step(MODEL, config, 10)(state, micro_batches(batch, ROWS))
+    new, metrics = make_train_step(Supervised(MODEL, config), config, 10)(state, micro_batches(batch, ROWS))
     assert metrics["grad_norm"] == pytest.approx(norm, rel=1e-5)
     assert norm > 0.01
 
@@ -236,7 +239,7 @@ def test_update_is_that_of_adamw_written_out(batch):
 
 
 def test_norm_scales_do_not_decay():
-    flags = decays(init_state(MODEL, run_config(), 10)["params"])
+    flags = decays(init_state(Supervised(MODEL, run_config()), run_config(), 10)["params"])
     assert flags["embedding"]
     assert flags["layers"]["mlp"]["gate"]
     assert not flags["layers"]["attention_norm"]["scale"]

@@ -86,3 +86,13 @@ PACKED_TOKENS = BatchSpec(
 )
 """Packed rows of tokens. `segment_ids`: 0 is padding, the examples of a row count from 1. `positions`: from 0 in each
 segment. `loss_mask`: 1 on each token that is a target."""
+
+
+def full_rows(rows: int, length: int, vocab_size: int) -> dict[str, NDArray[Any]]:
+    """Random rows of `PACKED_TOKENS` without padding, one example each, every token a target: to measure with."""
+    arrays = PACKED_TOKENS.empty(rows, length)
+    arrays["tokens"] = np.random.default_rng(0).integers(0, vocab_size, (rows, length), np.int32)
+    arrays["positions"] += np.arange(length, dtype=np.int32)
+    for name in ("segment_ids", "loss_mask"):
+        arrays[name] += 1
+    return arrays

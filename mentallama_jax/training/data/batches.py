@@ -1,26 +1,29 @@
 """From tokens and a plan to batches, through grain.
 
 The place in the data is one number, the global step: the batch of any step follows from the plan, without the
-batches before it and without regard to the number of hosts. So a resumed run needs no state of the pipeline.
+batches before it and without regard to the number of hosts. So that number is all that a checkpoint keeps of it.
 """
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import floor
-from typing import Self
+from types import MappingProxyType
+from typing import Any, Protocol, Self
 
 import grain
 import numpy as np
 from numpy.typing import NDArray
 
 from mentallama_jax.errors import UserError
+from mentallama_jax.foreign import shown
 from mentallama_jax.training.data.batch_spec import MICRO_BATCHES, PACKED_TOKENS
 from mentallama_jax.training.data.packing import PlanSettings, Update, pack_rows, plan_epoch
 from mentallama_jax.training.data.tokens import TokenStore
 
 _READ = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
 """A batch takes a hundredth of the time of the smallest step; one thread keeps far ahead."""
+_BEGINNING: Mapping[str, Any] = MappingProxyType({"step": 0})
 MOST_VISITS, MOST_UPDATES = 10**8, 10**7
 """Examples and updates of the longest run: its plan takes about 8 and 500 bytes for each."""
 
@@ -47,6 +50,24 @@ class Batch:
     real_tokens: int
     target_tokens: int
     pad_share: float
+
+
+class BatchSource(Protocol):
+    """Where the batches of a run come from; where it stands is kept in each checkpoint."""
+
+    @property
+    def steps(self) -> int:
+        """Updates of the whole run."""
+
+    def state(self, step: int) -> dict[str, Any]:
+        """Return what `iterate` needs to go on after `step` updates, as plain JSON values."""
+
+    def iterate(self, state: Mapping[str, Any]) -> Iterator[Batch]:
+        """Yield the batches from a state on to the end of the run; it has `close()`, for who is done early.
+
+        Raises:
+            UserError: the state is none of this source.
+        """
 
 
 class TrainingData:
@@ -116,9 +137,20 @@ class TrainingData:
         """The batch of the update that follows `step` updates: the same on every call, run and number of hosts."""
         return _collate(self._store, self._updates[step], self.rows, self._share, step, self.epoch_of(step))
 
-    def iterate(self, start_step: int = 0) -> grain.DatasetIterator[Batch]:
-        """The batches from `start_step` to the end of the run, made ahead in a thread; `close()` it when done early."""
-        steps = grain.MapDataset.range(start_step, self.steps)
+    def state(self, step: int) -> dict[str, Any]:
+        """The place after `step` updates: that number alone, as the plan follows from the config and the data."""
+        return {"step": step}
+
+    def iterate(self, state: Mapping[str, Any] = _BEGINNING) -> grain.DatasetIterator[Batch]:
+        """The batches from a state to the end of the run, made ahead in a thread; `close()` it when done early.
+
+        Raises:
+            UserError: the state is none of `state`.
+        """
+        step = state.get("step")
+        if len(state) != 1 or type(step) is not int or not 0 <= step <= self.steps:
+            raise UserError(f"the checkpoint's place in the data is {shown(dict(state))}; expected a step of this run")
+        steps = grain.MapDataset.range(step, self.steps)
         return iter(steps.map(self.batch).to_iter_dataset(_READ))
 
 

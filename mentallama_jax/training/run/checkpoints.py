@@ -18,7 +18,7 @@ from typing import Any, Literal, Self
 import jax
 from orbax.checkpoint import v1 as ocp
 
-from mentallama_jax.config import Metric, RunConfig
+from mentallama_jax.config import HIGHER_IS_BETTER, Metric, RunConfig
 from mentallama_jax.errors import UserError
 from mentallama_jax.models.finite import nonfinite_parameter
 from mentallama_jax.parallel.processes import any_says, barrier, first_says, strangers, writes_files
@@ -44,7 +44,6 @@ Which = Literal["best", "last"] | int
 _LARGE = 64 * 2**20
 _READ_ALONE = ("params/", "_CHECKPOINT", "orbax", "commit")
 """Files of a checkpoint that generation and export read: not the optimizer, which is two thirds of it."""
-_HIGHER_IS_BETTER: dict[Metric, bool] = {"validation_loss": False, "label_f1": True}
 _PATTERN_CHARACTERS = "*?[\\"
 """What orbax takes for a pattern, or for a separator, in the path of a folder here."""
 _NO_URL_CHARACTERS = _PATTERN_CHARACTERS + "]#%"
@@ -56,7 +55,7 @@ one_line_each()
 
 def best_of(checkpoints: list[Checkpoint], metric: Metric) -> Checkpoint | None:
     """The checkpoint with the best score (the earlier of equals); None where none is scored."""
-    sign = -1 if _HIGHER_IS_BETTER[metric] else 1
+    sign = -1 if HIGHER_IS_BETTER[metric] else 1
     scored = [checkpoint for checkpoint in checkpoints if metric in checkpoint.scores]
     return min(scored, key=lambda checkpoint: (sign * checkpoint.scores[metric], checkpoint.step), default=None)
 
@@ -145,12 +144,13 @@ class Checkpoints:
         """Read the newest checkpoint that is whole, and remove the incomplete and damaged ones after it.
 
         Args:
-            abstract_state: {"params", "opt_state", "step"} of `jax.ShapeDtypeStruct`, shardings included.
+            abstract_state: the train state of `jax.ShapeDtypeStruct`, shardings included. Its frozen parameters are
+                not kept in checkpoints, as they are those of the base model.
             say: is told in one line of each checkpoint that cannot be used.
             total_steps: updates of the run; a checkpoint beyond them is refused.
 
         Returns:
-            The checkpoint and its state; None where no checkpoint was completed yet.
+            The checkpoint and its state, without frozen parameters; None where no checkpoint was completed yet.
 
         Raises:
             UserError: a manifest or a file cannot be read now, a checkpoint is whole and does not fit, or all of them
@@ -198,12 +198,17 @@ class Checkpoints:
                 f"{checkpoint.path}: its files are whole, and yet it cannot be read ({brief(error)}); nothing is "
                 "removed"
             ) from None
-        state = {"params": loaded["params"], **loaded["optimizer"]}
+        state = {"params": loaded["params"], "frozen": {}, **loaded["optimizer"]}
         _refuse_not_finite(checkpoint, state)
         return state, None
 
-    def save(self, step: int, state: Any) -> None:
+    def save(self, step: int, state: Any, data_state: dict[str, Any] | None = None) -> None:
         """Start saving in the background; a save under way is waited for first. A step already saved is left as it is.
+
+        Args:
+            step: updates done.
+            state: the train state; its frozen parameters are left out.
+            data_state: where the batches go on, as plain JSON values; see `training.data.batches.BatchSource`.
 
         Raises:
             UserError: the save before this one failed, for example on a full disk.
@@ -218,7 +223,7 @@ class Checkpoints:
         except Exception as error:
             self._fail(path, error)
             self.raise_failure()
-        commit = partial(self._commit, path, step, response, array_shapes(_split(state)))
+        commit = partial(self._commit, path, step, data_state, response, array_shapes(_split(state)))
         self._saving = Thread(target=commit, name=f"checkpoint-{step}")
         self._saving.start()
 
@@ -256,14 +261,21 @@ class Checkpoints:
             self._saving.join()
             self._saving = None
 
-    def _commit(self, path: AnyPath, step: int, response: ocp.AsyncResponse[None], shapes: Shapes) -> None:
+    def _commit(
+        self,
+        path: AnyPath,
+        step: int,
+        data_state: dict[str, Any] | None,
+        response: ocp.AsyncResponse[None],
+        shapes: Shapes,
+    ) -> None:
         """Make the checkpoint count once orbax is done and all of it was read back; runs in a thread."""
         try:
             response.result()
             if self._writes_files:
                 check_arrays(Path(_orbax_path(path)) if isinstance(path, Path) else path, shapes)
                 files = file_sizes(path)
-                content = {"step": step, "scores": {}, "config": self._config, "files": files}
+                content = {"step": step, "scores": {}, "config": self._config, "data": data_state, "files": files}
                 write_manifest(path, content | {"checksums": file_checksums(path, files)})
                 self._rotate()
         except Exception as error:

@@ -38,11 +38,19 @@ _OWN_SUM = "crc32_of_the_rest"
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A complete checkpoint: its folder, the updates done, and its scores by metric (empty until evaluated)."""
+    """A complete checkpoint.
+
+    Attributes:
+        path: its folder.
+        step: updates done.
+        scores: by metric; empty until it is evaluated.
+        data_state: where the batches go on; None in checkpoints of versions before 0.3, for which the step says it.
+    """
 
     path: AnyPath
     step: int
     scores: dict[str, float]
+    data_state: dict[str, Any] | None = None
 
 
 def folder_name(step: int) -> str:
@@ -59,7 +67,7 @@ def complete_checkpoints(directory: AnyPath) -> list[Checkpoint]:
     found = []
     for path in own_folders(directory):
         if _FOLDER.fullmatch(path.name) and (manifest := read_manifest(path)) is not None:
-            found.append(Checkpoint(path, manifest["step"], manifest["scores"]))
+            found.append(Checkpoint(path, manifest["step"], manifest["scores"], manifest.get("data")))
     return sorted(found, key=lambda checkpoint: checkpoint.step)
 
 
@@ -212,6 +220,8 @@ def _problem(manifest: Any, name: str) -> str | None:
         return f"it names a file outside of the folder ({shown(unsafe[0])})"
     if not isinstance(scores, dict) or not all(type(score) in (int, float) for score in scores.values()):
         return "its scores are no numbers"
+    if not isinstance(manifest.get("data"), dict | None):
+        return "its place in the data is no JSON object"
     sums = manifest.get("checksums")
     if sums is not None and not (isinstance(sums, dict) and sums.keys() == files.keys()):
         return "its checksums are of other files than it lists"

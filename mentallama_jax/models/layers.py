@@ -86,7 +86,10 @@ class Attention(nnx.Module):
         self.output = matrix(rngs, (L, N, H, D), ("layers", "heads", None, "width"), dtype)
 
     def __call__(self, x_BTD: jax.Array, rotary: tuple[jax.Array, jax.Array], attend: Attend) -> jax.Array:
-        """Project, rotate, let `attend` mix the tokens, project back: [B, T, D] to [B, T, D]."""
+        """Project, rotate, let `attend` mix the tokens, project back: [B, T, D] to [B, T, D].
+
+        `rotary` is the cosines and the sines of the positions, [B, T, 1, H] fp32 each (`rotary.rotary_tables`).
+        """
         heads = ("batch", "length", "heads", None)
         q_BTNH = constrain(project(x_BTD, gathered(self.query[...], None, "heads", None)), *heads)
         k_BTKH = constrain(project(x_BTD, gathered(self.key[...], None, "heads", None)), *heads)

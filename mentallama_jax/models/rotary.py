@@ -77,11 +77,13 @@ def apply_rotary(x_BTNH: jax.Array, cos_BT1H: jax.Array, sin_BT1H: jax.Array) ->
     return (x_BTNH.astype(jnp.float32) * cos_BT1H + swapped * sin_BT1H).astype(x_BTNH.dtype)
 
 
-def _forward(x_BTNH, cos_BT1H, sin_BT1H):  # type: ignore[no-untyped-def]
+def _forward(
+    x_BTNH: jax.Array, cos_BT1H: jax.Array, sin_BT1H: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     return apply_rotary(x_BTNH, cos_BT1H, sin_BT1H), (cos_BT1H, sin_BT1H)
 
 
-def _backward(tables, d_rotated_BTNH):  # type: ignore[no-untyped-def]
+def _backward(tables: tuple[jax.Array, jax.Array], d_rotated_BTNH: jax.Array) -> tuple[jax.Array, None, None]:
     cos_BT1H, sin_BT1H = tables
     return apply_rotary(d_rotated_BTNH, cos_BT1H, -sin_BT1H), None, None
 

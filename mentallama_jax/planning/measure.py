@@ -132,7 +132,9 @@ def measure_step(
         _settle(mesh)
         shardings = jax.tree.map(lambda x: x.sharding, shapes)
         arrays = full_rows(rows // jax.process_count(), length, model.vocab_size)
-        batch = place_batch(arrays | {MICRO_BATCHES: np.asarray(micro_batches, np.int32)}, config.training.micro_batch_rows, mesh)
+        batch = place_batch(
+            arrays | {MICRO_BATCHES: np.asarray(micro_batches, np.int32)}, config.training.micro_batch_rows, mesh
+        )
         step: Any = make_train_step(objective, config, TOTAL_STEPS, shardings)
         compiled, compiling = _compiled(step, shapes, batch)
         state = jax.jit(partial(init_state, objective, config, TOTAL_STEPS), out_shardings=shardings)()

@@ -48,12 +48,14 @@ def cross_entropy_sum(hidden: jax.Array, head_DV: jax.Array, targets: jax.Array,
     return _over_devices(hidden, head_DV, targets, mask, with_gradients=False)[0]
 
 
-def _forward(hidden, head_DV, targets, mask):  # type: ignore[no-untyped-def]
+def _forward(
+    hidden: jax.Array, head_DV: jax.Array, targets: jax.Array, mask: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, ...]]:
     loss, *gradients = _over_devices(hidden, head_DV, targets, mask, with_gradients=True)
-    return loss, gradients
+    return loss, tuple(gradients)
 
 
-def _backward(gradients, cotangent):  # type: ignore[no-untyped-def]
+def _backward(gradients: tuple[jax.Array, ...], cotangent: jax.Array) -> tuple[jax.Array, jax.Array, None, None]:
     d_hidden, d_head_DV = gradients
     return d_hidden * cotangent.astype(d_hidden.dtype), d_head_DV * cotangent.astype(d_head_DV.dtype), None, None
 
@@ -61,7 +63,10 @@ def _backward(gradients, cotangent):  # type: ignore[no-untyped-def]
 cross_entropy_sum.defvjp(_forward, _backward)
 
 
-def _over_devices(hidden, head_DV, targets, mask, with_gradients):  # type: ignore[no-untyped-def]
+def _over_devices(
+    hidden: jax.Array, head_DV: jax.Array, targets: jax.Array, mask: jax.Array, with_gradients: bool
+) -> tuple[jax.Array, ...]:
+    """The loss and, if asked, its gradients by hidden states and head, whole or on every device its part."""
     mesh = current_mesh()
     head_cast_DV = head_DV.astype(hidden.dtype)  # before it is gathered: half the bytes
     if mesh is None:
@@ -85,7 +90,9 @@ def _over_devices(hidden, head_DV, targets, mask, with_gradients):  # type: igno
     return (loss, *gradients)
 
 
-def _on_each_device(hidden_BTD, head_DV, targets_BT, mask_BT, with_gradients):  # type: ignore[no-untyped-def]
+def _on_each_device(
+    hidden_BTD: jax.Array, head_DV: jax.Array, targets_BT: jax.Array, mask_BT: jax.Array, with_gradients: bool
+) -> tuple[jax.Array, ...]:
     """A device's part under `shard_map`: its tokens against its part of the vocabulary, the whole width at hand."""
     loss, *gradients = _over_chunks(hidden_BTD, head_DV, targets_BT, mask_BT, "tensor", with_gradients)
     loss = jax.lax.psum(loss, ("data", "fsdp", "sequence"))
@@ -96,7 +103,14 @@ def _on_each_device(hidden_BTD, head_DV, targets_BT, mask_BT, with_gradients):  
     return loss, jax.lax.psum(d_hidden_BTD, "tensor"), jax.lax.psum(d_head_DV, ("data", "sequence"))
 
 
-def _chunk(hidden_CD, head_DV, targets_C, mask_C, axis, with_gradients):  # type: ignore[no-untyped-def]
+def _chunk(
+    hidden_CD: jax.Array,
+    head_DV: jax.Array,
+    targets_C: jax.Array,
+    mask_C: jax.Array,
+    axis: str | None,
+    with_gradients: bool,
+) -> tuple[jax.Array, ...]:
     """Loss of one chunk and, if asked, its gradients [C, D] (in the dtype of hidden) and [D, V] fp32.
 
     Where the vocabulary is cut along a mesh axis, the loss is that of all of it, and the gradients are this part's.
@@ -124,7 +138,15 @@ def _chunk(hidden_CD, head_DV, targets_C, mask_C, axis, with_gradients):  # type
     return loss, d_hidden_CD, d_head_DV
 
 
-def _over_chunks(hidden, head_DV, targets, mask, axis, with_gradients):  # type: ignore[no-untyped-def]
+def _over_chunks(
+    hidden: jax.Array,
+    head_DV: jax.Array,
+    targets: jax.Array,
+    mask: jax.Array,
+    axis: str | None,
+    with_gradients: bool,
+) -> tuple[jax.Array, ...]:
+    """As `_chunk`, for any number of tokens: hidden [..., D], targets and mask [...]."""
     D = hidden.shape[-1]
     hidden_TD, targets_T, mask_T = hidden.reshape(-1, D), targets.reshape(-1), mask.reshape(-1)
     T = len(hidden_TD)
@@ -134,9 +156,11 @@ def _over_chunks(hidden, head_DV, targets, mask, axis, with_gradients):  # type:
     else:
         chunks = -(-T // CHUNK_TOKENS)
         pad = chunks * CHUNK_TOKENS - T
-        cut = lambda x: jnp.pad(x, [(0, pad)] + [(0, 0)] * (x.ndim - 1)).reshape(chunks, CHUNK_TOKENS, *x.shape[1:])  # noqa: E731
 
-        def body(carry, chunk):  # type: ignore[no-untyped-def]
+        def cut(x: jax.Array) -> jax.Array:
+            return jnp.pad(x, [(0, pad)] + [(0, 0)] * (x.ndim - 1)).reshape(chunks, CHUNK_TOKENS, *x.shape[1:])
+
+        def body(carry: list[jax.Array], chunk: tuple[jax.Array, ...]) -> tuple[list[jax.Array], list[jax.Array]]:
             loss, *gradients = one_chunk(chunk[0], head_DV, chunk[1], chunk[2])
             summed = [carry[0] + loss] + ([carry[1] + gradients[1]] if with_gradients else [])
             return summed, gradients[:1]

@@ -5,13 +5,14 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import pytest
 import yaml
+from pydantic import Field
 
-from mentallama_jax import config as config_module
-from mentallama_jax.config import RunConfig, known_keys, load_config, parse_config
+from mentallama_jax.config import RunConfig, Section, known_keys, load_config, parse_config, read_config, validate
+from mentallama_jax.config import sections as sections_module
 from mentallama_jax.errors import UserError
 from mentallama_jax.imhi.tasks import HELD_OUT, task_named
 
@@ -19,7 +20,8 @@ ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 REFERENCE = ROOT / "configs" / "llama2-7b.yaml"
 PAPER = ("llama2-7b", "llama2-chat-7b", "llama2-chat-13b", "imhi-general")
-LEAVES = [key for key in known_keys() if not any(other.startswith(f"{key}.") for other in known_keys())]
+KEYS = list(known_keys(RunConfig))
+LEAVES = [key for key in KEYS if not any(other.startswith(f"{key}.") for other in KEYS)]
 MINIMAL = {"model": {"source": "toy"}, "data": {"train": ["sample"]}, "training": {"run_dir": "run", "steps": 1}}
 
 
@@ -35,11 +37,11 @@ def leaf_lines(path: Path) -> Iterator[tuple[str, str, str]]:
 
 
 def documented_keys() -> dict[str, str]:
-    """Attribute docstrings of config.py, as `section.key` -> text."""
+    """Attribute docstrings of the sections, as `section.key` -> text."""
     sections = {field.annotation: name for name, field in RunConfig.model_fields.items()}
     texts = {}
-    for node in ast.parse(Path(config_module.__file__).read_text("utf-8")).body:
-        section = sections.get(getattr(config_module, node.name)) if isinstance(node, ast.ClassDef) else None
+    for node in ast.parse(Path(sections_module.__file__).read_text("utf-8")).body:
+        section = sections.get(getattr(sections_module, node.name)) if isinstance(node, ast.ClassDef) else None
         if section is None:
             continue
         for field, text in zip(node.body, node.body[1:], strict=False):
@@ -344,7 +346,7 @@ def keys_read(source: str) -> set[str]:
 def test_every_key_is_read_somewhere() -> None:
     read: set[str] = set()
     for path in (ROOT / "mentallama_jax").rglob("*.py"):
-        if path.name != "config.py":
+        if path.parent.name != "config":
             read |= keys_read(path.read_text("utf-8"))
     assert [key for key in LEAVES if key not in read] == []
 
@@ -375,3 +377,58 @@ def test_the_home_directory_is_written_out_in_every_key_that_names_a_place(monke
     config = parse_config(MINIMAL | {"training": training, "model": {"source": "~/m", "tokenizer": "~/t"}}, "test")
     assert (config.training.run_dir, config.training.compile_cache_dir) == ("/home/me/run", "/home/me/xla")
     assert (config.model.source, config.model.tokenizer) == ("/home/me/m", "/home/me/t")
+
+
+class Plain(Section):
+    kind: Literal["plain"] = "plain"
+    weight: float = 1.0
+
+
+class Ranked(Section):
+    kind: Literal["ranked", "rated"]
+    margin: float = 0.5
+    pairs: int = 2
+
+
+class Study(Section):
+    """A root as another command may have it: one of its sections is of several kinds."""
+
+    objective: Annotated[Plain | Ranked, Field(discriminator="kind")] = Field(default_factory=Plain)
+    title: str = ""
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"objective": {"kind": "rankd"}}, "objective.kind: there is no 'rankd'; there are: plain, ranked, rated"),
+        ({"objective": {"margin": 1}}, "objective.kind: missing; there are: plain, ranked, rated"),
+        ({"objective": {"kind": "ranked", "margn": 1}}, "unknown key objective.margn; did you mean objective.margin?"),
+        ({"objective": {"kind": "rated", "pairs": "x"}}, "objective.pairs: Input should be a valid integer"),
+        ({"objective": {"kind": "plain", "margin": 1}}, "unknown key objective.margin; did you mean"),
+        ({"objective": 3}, "objective: Input should be a valid dictionary or object"),
+        ({"titel": "x"}, "unknown key titel; did you mean title?"),
+    ],
+)
+def test_a_section_of_several_kinds_is_explained(values: dict, said: str) -> None:
+    with pytest.raises(UserError, match=f"^study: {re.escape(said)}"):
+        validate(Study, values, "study")
+
+
+def test_keys_of_the_chosen_kind_alone_are_suggested() -> None:
+    assert list(known_keys(Study)) == [
+        *("objective", "objective.kind", "objective.weight", "objective.margin", "objective.pairs", "title")
+    ]
+    chosen = list(known_keys(Study, {"objective": {"kind": "plain"}}))
+    assert chosen == ["objective", "objective.kind", "objective.weight", "title"]
+
+
+def test_another_root_is_read_from_a_file_with_overrides(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text("objective: {kind: ranked}\n")
+    study = read_config(Study, tmp_path / "study.yaml", ["objective.pairs=3", "title=one"])
+    assert study == Study(objective=Ranked(kind="ranked", pairs=3), title="one")
+    assert validate(Study, study.model_dump(mode="json"), "again") == study
+    assert read_config(Study, tmp_path / "study.yaml", ["objective.kind=rated"]).objective.kind == "rated"
+
+
+def test_no_root_has_more_keys_than_a_person_can_read() -> None:
+    assert len(LEAVES) <= 60

@@ -43,7 +43,7 @@ def test_parts_are_put_together_again() -> None:
     whole = merge_params(trained, frozen)
     assert jax.tree.structure(whole) == jax.tree.structure(params)
     assert jax.tree.all(jax.tree.map(lambda a, b: a is b, whole, params))
-    with pytest.raises(ValueError, match="final_norm.scale is trained and frozen at once"):
+    with pytest.raises(ValueError, match=r"final_norm\.scale is trained and frozen at once"):
         merge_params(trained, {"final_norm": {"scale": 0}})
 
 

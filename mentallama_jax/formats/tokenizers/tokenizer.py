@@ -20,7 +20,7 @@ from mentallama_jax.formats.endings import end_ids, one_or_list
 from mentallama_jax.formats.file_names import HINT_FILES, TOKENIZER_FILES
 from mentallama_jax.formats.folder import read_small
 from mentallama_jax.formats.notices import notice
-from mentallama_jax.formats.sections import Sections
+from mentallama_jax.formats.tokenizers.text_after_special import Sections
 from mentallama_jax.formats.tokenizers.tokenizer_checks import check_spec
 
 if TYPE_CHECKING:

@@ -1,0 +1,38 @@
+"""Configs: frozen models read from YAML plus dotted overrides. Each command that has one has a root."""
+
+from mentallama_jax.config.fields import HIGHER_IS_BETTER, Dtype, Metric, Remat, SavedTensor, Style
+from mentallama_jax.config.loading import known_keys, read_config, validate
+from mentallama_jax.config.run_config import RunConfig, load_config, parse_config
+from mentallama_jax.config.sections import (
+    CheckpointSection,
+    DataSection,
+    EvaluationSection,
+    MeshSection,
+    ModelSection,
+    OptimizerSection,
+    Section,
+    TrainingSection,
+)
+
+__all__ = [
+    "HIGHER_IS_BETTER",
+    "CheckpointSection",
+    "DataSection",
+    "Dtype",
+    "EvaluationSection",
+    "MeshSection",
+    "Metric",
+    "ModelSection",
+    "OptimizerSection",
+    "Remat",
+    "RunConfig",
+    "SavedTensor",
+    "Section",
+    "Style",
+    "TrainingSection",
+    "known_keys",
+    "load_config",
+    "parse_config",
+    "read_config",
+    "validate",
+]

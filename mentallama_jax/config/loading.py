@@ -1,0 +1,164 @@
+"""Reads a config of any root from YAML plus dotted overrides; a misspelt key is refused with the nearest known one.
+
+Each command that has a config has a root, a pydantic model of sections: `run_config.RunConfig` is that of training. A
+section can be one of several kinds, a union told by its key `kind`. The YAML is read by `strict_yaml`; relative paths
+in it are read from the folder the command runs in.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from mentallama_jax.errors import UserError
+from mentallama_jax.files import regular_file
+from mentallama_jax.foreign import shown
+from mentallama_jax.strict_yaml import parse_yaml
+
+_LONGEST_TEXT = 1000
+_MOST_PROBLEMS = 3
+_LONGEST_PROBLEM = 90
+KIND = "kind"
+"""The key that tells which member of a union a section is."""
+
+Root = TypeVar("Root", bound=BaseModel)
+
+
+def read_config(root: type[Root], path: str | Path, overrides: Sequence[str] = ()) -> Root:
+    """Read a YAML file and apply overrides such as `training.steps=20`.
+
+    Raises:
+        UserError: unreadable file, invalid YAML, an unknown key (with the nearest known one) or a bad value.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f"{path}: no such config (the shipped ones are in configs/)")
+    values = parse_yaml(regular_file(path).read_bytes(), path)
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: expected sections such as `model:` and `data:`")
+    for override in overrides:
+        _apply(values, override)
+    return validate(root, values, str(path))
+
+
+def validate(root: type[Root], values: Any, origin: str) -> Root:
+    """Check plain values, as read from YAML or from JSON; `origin` names them in errors.
+
+    Raises:
+        UserError: an unknown key (with the nearest known one) or a bad value; at most three are named.
+    """
+    if not isinstance(values, dict):
+        raise UserError(f"{origin}: expected the sections of a config")
+    _check_texts(values, origin)
+    try:
+        # A section whose keys are all commented out is read as null: its keys take their defaults.
+        return root.model_validate({key: {} if value is None else value for key, value in values.items()})
+    except ValidationError as error:
+        explained = (_explain(problem, root, values) for problem in error.errors(include_url=False))
+        problems = list(dict.fromkeys(explained))
+        more = f"; and {len(problems) - _MOST_PROBLEMS} more" if len(problems) > _MOST_PROBLEMS else ""
+        raise UserError(f"{origin}: {'; '.join(problems[:_MOST_PROBLEMS])}{more}") from None
+
+
+def known_keys(root: type[BaseModel], values: Mapping[str, Any] | None = None, prefix: str = "") -> Iterator[str]:
+    """Yield every dotted key, sections included; of a union those of the kind in `values`, or of all its members."""
+    for name, info in root.model_fields.items():
+        yield prefix + name
+        given = values.get(name) if values else None
+        given = given if isinstance(given, Mapping) else {}
+        members = _sections(info.annotation)
+        chosen = [member for member in members if len(members) > 1 and given.get(KIND) in _kinds(member)]
+        seen = set()
+        for member in chosen or members:
+            for key in known_keys(member, given, f"{prefix}{name}."):
+                if key not in seen:
+                    seen.add(key)
+                    yield key
+
+
+def _sections(annotation: Any) -> list[type[BaseModel]]:
+    """The sections that an annotation allows: one, the members of a union, or none."""
+    found = [annotation, *get_args(annotation)]
+    return [one for one in found if isinstance(one, type) and issubclass(one, BaseModel)]
+
+
+def _kinds(section: type[BaseModel]) -> tuple[Any, ...]:
+    field = section.model_fields.get(KIND)
+    return get_args(field.annotation) if field else ()
+
+
+def _check_texts(values: Any, origin: str, key: str = "") -> None:
+    """Refuse texts that are no names of anything: with control characters, half surrogate pairs, or very long."""
+    if isinstance(values, str):
+        if len(values) > _LONGEST_TEXT or not values.isprintable():
+            raise UserError(f"{origin}: {key or 'a value'} is {shown(values, 40)}; expected a short printable text")
+    elif isinstance(values, dict):
+        for name, value in values.items():
+            _check_texts(value, origin, f"{key}.{shown(name)[1:-1]}".removeprefix("."))
+    elif isinstance(values, list | tuple):
+        for value in values:
+            _check_texts(value, origin, key)
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    named = f"override {shown(override, 80)}"
+    key, equals, text = override.partition("=")
+    *sections, last = key.split(".")
+    if not equals or not all((*sections, last)):
+        raise UserError(f"{named}: expected section.key=value")
+    place: Any = values
+    for section in sections:
+        if place.get(section) is None:  # absent, or emptied
+            place[section] = {}
+        place = place[section]
+        if not isinstance(place, dict):
+            raise UserError(f"{named}: {shown('.'.join(sections))[1:-1]} is not a section")
+    place[last] = parse_yaml(text, named)
+
+
+def _explain(problem: Any, root: type[BaseModel], values: Mapping[str, Any]) -> str:
+    parts = _place(problem["loc"], root)
+    if problem["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        given, kinds = problem["ctx"].get("tag"), ", ".join(_kinds_at(parts, root))
+        what = "missing" if given is None else f"there is no {shown(given)}"
+        return f"{'.'.join([*parts, KIND])}: {what}; there are: {kinds}"
+    key = shown(".".join(parts))[1:-1] if parts else ""
+    if problem["type"] == "extra_forbidden":
+        near = get_close_matches(key, list(known_keys(root, values)), n=1, cutoff=0.4)
+        return f"unknown key {key}" + (f"; did you mean {near[0]}?" if near else "")
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "literal_error":
+        message = f"Input should be {problem['ctx']['expected']}"
+    if problem["type"] != "value_error" and len(message) > _LONGEST_PROBLEM:
+        message = message[:_LONGEST_PROBLEM] + "..."
+    if problem["type"] == "bool_type":
+        message += " (true or false)"
+    return f"{key}: {message}" if key else message
+
+
+def _place(location: Sequence[Any], root: type[BaseModel]) -> list[str]:
+    """The keys of a place, without what pydantic puts between them: names of types, and kinds of sections."""
+    parts: list[str] = []
+    sections: list[type[BaseModel]] = [root]
+    for part in map(str, location):
+        if len(sections) > 1 and any(part in _kinds(section) for section in sections):
+            sections = [section for section in sections if part in _kinds(section)]
+            continue
+        if re.search(r"[\[\]]", part):  # a member of another union, as `literal['none',...]`
+            continue
+        parts.append(part)
+        fields = [section.model_fields[part] for section in sections if part in section.model_fields]
+        sections = [section for field in fields for section in _sections(field.annotation)]
+    return parts
+
+
+def _kinds_at(parts: Sequence[str], root: type[BaseModel]) -> list[str]:
+    """The kinds of the section at a place."""
+    sections = [root]
+    for part in parts:
+        fields = [section.model_fields[part] for section in sections if part in section.model_fields]
+        sections = [section for field in fields for section in _sections(field.annotation)]
+    return [str(kind) for section in sections for kind in _kinds(section)]

@@ -1,0 +1,174 @@
+"""Sections that configs are made of: groups of keys, each with its default and a line of explanation."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from mentallama_jax.config.fields import (
+    FINITE,
+    Count,
+    Decay,
+    Dtype,
+    Flag,
+    Fraction,
+    Metric,
+    MicroBatch,
+    Place,
+    PositiveFloat,
+    PositiveInt,
+    Remat,
+    RowLength,
+    SavedTensor,
+    Seed,
+    Style,
+    Weight,
+)
+
+
+class Section(BaseModel):
+    """A frozen group of keys that refuses unknown ones."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelSection(Section):
+    """Which model, and how it computes."""
+
+    source: Place
+    """A preset name, a Hugging Face folder or hub id, a `.gguf` file, or the URL of a folder or file."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub id."""
+    tokenizer: Place | None = None
+    """Folder or hub id of the tokenizer; by default the one that comes with `source`."""
+    weights: Literal["pretrained", "random"] = "pretrained"
+    """`random` starts from the initialiser: the only choice for a preset without a folder."""
+    compute_dtype: Dtype = "bfloat16"
+    """Of activations and matrix products; master weights stay in `parameter_dtype`."""
+    parameter_dtype: Dtype = "float32"
+    """Of the master weights. bfloat16 swallows updates at a learning rate of 1e-5."""
+    remat: Remat | tuple[SavedTensor, ...] = "full"
+    """What the backward pass recomputes, from `none` to `full`; a list of tensors to keep; or `auto`."""
+    offload: Flag = False
+    """Keep the tensors that `remat` keeps in the memory of the host."""
+
+
+class DataSection(Section):
+    """Which rows, rendered how, laid out how."""
+
+    train: tuple[Place, ...]
+    """Files, folders or URLs of records; `sample` is the bundled sample."""
+    validation: tuple[Place, ...] = ()
+    """Files or folders of records for the validation loss."""
+    datasets: tuple[str, ...] = ("all",)
+    """Data sets to take: names, or `all`."""
+    exclude: tuple[str, ...] = ()
+    """Data sets to leave out, such as the held-out tasks of the paper."""
+    drop_posts_in: tuple[Place, ...] = ()
+    """Files or folders whose posts must not occur in training (leak control of held-out tasks)."""
+    weights: dict[str, Weight] = Field(default_factory=dict)
+    """Data set -> how many times its rows are seen per epoch (fractions sample); 1 where absent."""
+    max_rows: PositiveInt | None = None
+    """Take at most this many training rows, chosen by `training.seed`."""
+    style: Style = "plain"
+    """How a row becomes a prompt and a response."""
+    max_length: RowLength = 2048
+    """Tokens of a row of the batch. Longer examples lose the end of their post, never question or answer."""
+    layout: Literal["packed", "bucketed"] = "packed"
+    """`packed` puts several examples into a row (segment ids keep them apart); `bucketed` one, by length."""
+    repair_mojibake: Flag = False
+    """Undo UTF-8 that was read as MacRoman, where it round-trips."""
+    strict: Flag = False
+    """Fail on the first bad row in place of skipping, counting and reporting it."""
+    cache_dir: Place = ".cache/tokens"
+    """Where tokenised examples are kept, keyed by content."""
+
+
+class OptimizerSection(Section):
+    """AdamW and its schedule."""
+
+    learning_rate: PositiveFloat = 1e-5
+    """Peak learning rate."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """From the peak to `final_fraction` of it after the warm-up."""
+    warmup_fraction: Fraction = 0.04
+    """Share of all updates with a linearly rising learning rate."""
+    final_fraction: Fraction = 0.0
+    """Learning rate of the last update as a share of the peak."""
+    weight_decay: Annotated[float, FINITE, Field(ge=0)] = 0.0
+    """Decoupled; on matrices and embeddings, never on norm scales."""
+    beta1: Decay = 0.9
+    """Decay of the first moment."""
+    beta2: Decay = 0.999
+    """Decay of the second moment."""
+    epsilon: PositiveFloat = 1e-8
+    """Added to the root of the second moment."""
+    clip_norm: PositiveFloat | None = 1.0
+    """Largest global gradient norm; null does not clip."""
+    first_moment_dtype: Dtype = "float32"
+    """bfloat16 halves its memory. The second moment stays float32: a step of 0.1 % is below bfloat16's grain."""
+
+
+class TrainingSection(Section):
+    """How long, how large, how reproducible."""
+
+    run_dir: Place
+    """Where everything of the run goes, a folder or gs://BUCKET/NAME; one run a directory."""
+    seed: Seed = 0
+    """Of initialisation, shuffling and sampling."""
+    epochs: PositiveFloat | None = None
+    """Passes over the training rows. Give this or `steps`."""
+    steps: PositiveInt | None = None
+    """Updates. Give this or `epochs`."""
+    batch_size: PositiveInt = 256
+    """Of one update, in `batch_unit`."""
+    batch_unit: Literal["examples", "rows"] = "examples"
+    """`examples` is the paper's recipe, packed or not; `rows` counts packed rows and changes the recipe."""
+    micro_batch_rows: MicroBatch = 4
+    """Rows that the devices work on at once; an update accumulates as many micro-batches as it needs."""
+    log_every: PositiveInt = 1
+    """Updates between lines of metrics.jsonl."""
+    compile_cache_dir: Place | None = ".cache/xla"
+    """Where compiled programs are kept between runs; null keeps none."""
+
+    @model_validator(mode="after")
+    def _one_length(self) -> "TrainingSection":
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("give exactly one of epochs and steps")
+        return self
+
+
+class MeshSection(Section):
+    """How devices share the work. The axes multiply to the number of devices of all hosts."""
+
+    data: PositiveInt = 1
+    """Copies of the model, each with its own rows: for slow links, between slices or nodes."""
+    fsdp: PositiveInt | None = None
+    """Devices that share parameters and optimizer state, each with its own rows; null takes all that are left."""
+    tensor: PositiveInt = 1
+    """Devices that share attention heads, feed-forward width and vocabulary; it must divide them."""
+    sequence: PositiveInt = 1
+    """Devices that share the tokens of a row; for rows too long for one device."""
+
+
+class EvaluationSection(Section):
+    """What is measured while training."""
+
+    every_steps: PositiveInt | None = None
+    """Updates between evaluations; null evaluates at the end of each epoch and of the run."""
+    max_rows: PositiveInt | None = None
+    """Validation examples used for the loss; all by default."""
+    generate_rows: Count = 0
+    """Validation examples answered by generation for `label_f1`; 0 asks for none."""
+    max_new_tokens: RowLength = 256
+    """Longest generated answer."""
+    metric: Metric = "validation_loss"
+    """Chooses the best checkpoint."""
+
+
+class CheckpointSection(Section):
+    """What is kept."""
+
+    every_steps: PositiveInt = 100
+    """Updates between checkpoints; the end of an epoch and of the run always make one."""
+    keep_last: PositiveInt = 1
+    """Newest checkpoints to keep; the best one is kept besides."""

@@ -12,17 +12,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.foreign import printable
-from mentallama_jax.formats.architectures.parameter_names import (
-    EMBEDDING,
-    HEAD,
-    Parameter,
-    foreign_shapes,
-    model_parameters,
-    name_problems,
-)
+from mentallama_jax.formats.architectures.known_architectures import architecture_of
+from mentallama_jax.formats.architectures.parameter_names import Parameter, name_problems
 from mentallama_jax.models.finite import unfit
-from mentallama_jax.models.llama import LlamaConfig
-from mentallama_jax.models.module import Params
+from mentallama_jax.models.module import ModelConfig, Params
 from mentallama_jax.terminal import Console
 
 
@@ -34,13 +27,16 @@ class TensorFile(Protocol):
     table: str
     """Which column of the name table it uses: "hf" or "gguf"."""
     shapes: dict[str, tuple[int, ...]]
+    """By the names in the file."""
+    unreadable: dict[str, str]
+    """Name -> why `read` could not give it, as a message."""
 
     def read(self, name: str, parameter: Parameter) -> np.ndarray[Any, Any]:
         """The tensor `name`, which is (a layer of) `parameter`, in its stored float type, rotary pairs half-split."""
 
 
 def assemble(
-    file: TensorFile, config: LlamaConfig, dtype: Any, sharding: Sharding | dict[str, Any] | None = None
+    file: TensorFile, config: ModelConfig[Any], dtype: Any, sharding: Sharding | dict[str, Any] | None = None
 ) -> Params:
     """Read a checkpoint into the nested dict of parameters.
 
@@ -56,15 +52,21 @@ def assemble(
     Raises:
         UserError: a tensor is missing, unknown or misshapen, or it holds NaN, infinity or a number beyond `dtype`.
     """
-    check_names(file, config)
+    names = check_names(file, config)
+    entries = list(architecture_of(config).names.entries(config))
     params: Params = {}
-    with _progress(f"reading {file.origin}", total=len(foreign_shapes(config, file.table))) as advance:
-        for parameter, shape, count in model_parameters(config):
+    with _progress(f"reading {file.origin}", total=sum(count for _, _, count in entries)) as advance:
+        for parameter, shape, count in entries:
             place = params
             for key in parameter.path[:-1]:
                 place = place.setdefault(key, {})
             target = _sharding_of(parameter, sharding)
-            read = (parameter.to_ours(_read(file, parameter, layer, dtype, advance), shape) for layer in range(count))
+            read = (
+                parameter.to_ours(
+                    _read(file, names[parameter.name(file.table, layer)], parameter, dtype, advance), shape
+                )
+                for layer in range(count)
+            )
             if parameter.stacked:
                 place[parameter.path[-1]] = _stack(read, shape, count, dtype, target)
             else:
@@ -72,29 +74,53 @@ def assemble(
     return params
 
 
-def check_names(file: TensorFile, config: LlamaConfig) -> None:
+def check_names(file: TensorFile, config: ModelConfig[Any]) -> dict[str, str]:
     """Refuse a checkpoint that is not exactly this model.
 
+    Returns:
+        Name as in the table of names -> name as in the file, of each tensor of the model.
+
     Raises:
-        UserError: names up to three missing, unknown and misshapen tensors, with the nearest known name.
+        UserError: names up to three missing, unknown and misshapen tensors, with the nearest known name; one that is
+            there under two names, or in a form that cannot be read; or tied tensors that differ.
     """
-    if config.num_layers > len(file.shapes):  # before a name is made for each of them
-        raise UserError(
-            f"{file.origin}: {config.num_layers} layers are asked for, but it holds {len(file.shapes)} tensors"
-        )
-    wanted = foreign_shapes(config, file.table)
-    found = dict(file.shapes)
-    head, embedding = HEAD.name(file.table, 0), EMBEDDING.name(file.table, 0)
-    if config.tie_embeddings and head in found and found[head] == found.get(embedding):
-        if not np.array_equal(file.read(head, HEAD), file.read(embedding, EMBEDDING)):
-            raise UserError(
-                f"{file.origin}: {head} differs from {embedding} though tie_word_embeddings is true; "
-                "set it to false in config.json to use both"
-            )
-        del found[head]
-    problems = name_problems(found, wanted)
+    table = architecture_of(config).names
+    layers = max(count for _, _, count in table.entries(config))
+    if layers > len(file.shapes):  # before a name is made for each of them
+        raise UserError(f"{file.origin}: {layers} layers are asked for, but it holds {len(file.shapes)} tensors")
+    try:
+        names = table.own_names(file.shapes)
+    except ValueError as error:
+        raise UserError(f"{file.origin}: {error}; which one counts?") from None
+    for name in names.values():
+        if name in file.unreadable:
+            raise UserError(file.unreadable[name])
+    found = {own: file.shapes[name] for own, name in names.items()}
+    for copy, original in table.ties(config):
+        _check_tie(file, names, found, copy, original)
+    problems = name_problems(found, table.foreign_shapes(config, file.table))
     if problems:
         raise UserError(f"{file.origin}: " + "; ".join(problems))
+    return names
+
+
+def _check_tie(
+    file: TensorFile,
+    names: dict[str, str],
+    found: dict[str, tuple[int, ...]],
+    copy: Parameter,
+    original: Parameter,
+) -> None:
+    """Take a tied tensor that the file holds all the same out of `found`; refuse one that differs from its original."""
+    one, other = copy.name(file.table, 0), original.name(file.table, 0)
+    if one not in found or found[one] != found.get(other):
+        return
+    if not np.array_equal(file.read(names[one], copy), file.read(names[other], original)):
+        raise UserError(
+            f"{file.origin}: {one} differs from {other} though tie_word_embeddings is true; "
+            "set it to false in config.json to use both"
+        )
+    del found[one]
 
 
 @contextmanager
@@ -108,9 +134,8 @@ def _progress(title: str, total: int) -> Iterator[Callable[[], None]]:
 
 
 def _read(
-    file: TensorFile, parameter: Parameter, layer: int, dtype: Any, advance: Callable[[], None]
+    file: TensorFile, name: str, parameter: Parameter, dtype: Any, advance: Callable[[], None]
 ) -> np.ndarray[Any, Any]:
-    name = parameter.name(file.table, layer)
     tensor = file.read(name, parameter)
     if problem := unfit(tensor, dtype):
         cure = "take another dtype" if "cannot hold" in problem else "the weights are damaged; take another copy"

@@ -9,7 +9,7 @@ import numpy as np
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.foreign import shown
-from mentallama_jax.formats.architectures.parameter_names import HEAD, Parameter
+from mentallama_jax.formats.architectures.parameter_names import Parameter
 from mentallama_jax.formats.folder import file_size
 from mentallama_jax.formats.gguf_header import read_gguf_header
 from mentallama_jax.models.llama import LlamaConfig
@@ -55,6 +55,8 @@ _ABSENT_AT_ZERO = frozenset(
     }
 )
 _LARGEST_SIZE = 2**31
+_HEAD = "output.weight"
+"""A model without this tensor uses its embedding as the head too."""
 # Numbers that float32, in which the model uses them, holds with all digits.
 _SMALLEST_NUMBER, _LARGEST_NUMBER = 1.2e-38, 3.4e38
 
@@ -78,6 +80,7 @@ class GgufFile:
         self.origin = str(path)
         self.metadata, self._places = read_gguf_header(path)
         self.shapes = {name: place.shape for name, place in self._places.items()}
+        self.unreadable: dict[str, str] = {}
         self._content = np.memmap(path, np.uint8, "r")
 
     def read(self, name: str, parameter: Parameter) -> np.ndarray[Any, Any]:
@@ -163,7 +166,7 @@ def read_gguf_config(file: GgufFile) -> LlamaConfig:
             rms_norm_eps=_number(values, "attention.layer_norm_rms_epsilon", origin),
             rope_theta=_number({"rope.freq_base": 10000.0} | values, "rope.freq_base", origin),
             rope_scaling=_rope_scaling(values, origin),
-            tie_embeddings=HEAD.gguf not in file.shapes,
+            tie_embeddings=_HEAD not in file.shapes,
             max_positions=whole("context_length"),
         )
     except ValueError as error:

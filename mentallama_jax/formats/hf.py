@@ -8,7 +8,7 @@ from safetensors import safe_open
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.foreign import reading, shown
-from mentallama_jax.formats.architectures.hf_config import read_config
+from mentallama_jax.formats.architectures.known_architectures import ARCHITECTURES
 from mentallama_jax.formats.architectures.parameter_names import Parameter, shown_tensor
 from mentallama_jax.formats.folder import file_size, read_object
 from mentallama_jax.formats.safetensors_header import FLOATS, read_header
@@ -28,11 +28,12 @@ class SafetensorsFile:
         """Read the headers.
 
         Raises:
-            UserError: no safetensors; a file of the index is missing, cut off or no safetensors file; index and files
-                contradict each other; or a tensor is of a type other than fp32, fp16 and bf16.
+            UserError: no safetensors; a file of the index is missing, cut off or no safetensors file; or index and
+                files contradict each other.
         """
         self.origin = str(folder)
         self.shapes: dict[str, tuple[int, ...]] = {}
+        self.unreadable: dict[str, str] = {}
         self._paths: dict[str, Path] = {}
         weight_map = _weight_map(folder)
         paths = (
@@ -51,11 +52,8 @@ class SafetensorsFile:
                         f"{path}: holds {shown_tensor(name)}, which {INDEX} places in {shown(weight_map[name])}; "
                         "download both again"
                     )
-                # Derived from the config; old checkpoints store it all the same.
-                if name.endswith(".rotary_emb.inv_freq"):
-                    continue
                 if kind not in FLOATS:
-                    raise UserError(
+                    self.unreadable[name] = (
                         f"{path}: {shown_tensor(name)} is stored as {kind[:20]}; only {', '.join(FLOATS)} can be read "
                         "(quantised weights: convert them first)"
                     )
@@ -83,13 +81,18 @@ def read_hf_config(folder: Path) -> LlamaConfig:
     """The model that a folder's `config.json` describes.
 
     Raises:
-        UserError: no or bad `config.json`, a model that is no LLaMA, or one that is larger than the folder's weights.
+        UserError: no or bad `config.json`, another architecture, or a model larger than the weights of the folder.
     """
     path = folder / "config.json"
     if not path.exists():
         hint = "an adapter: merge it into its base model first" if (folder / "adapter_config.json").exists() else ""
         raise UserError(f"{folder}: no config.json ({hint or 'is it a Hugging Face model folder?'})")
-    config = read_config(read_object(path), str(path))
+    values = read_object(path)
+    model_type = values.get("model_type")
+    if not isinstance(model_type, str) or model_type not in ARCHITECTURES:
+        known = ", ".join(ARCHITECTURES)
+        raise UserError(f"{path}: model_type is {shown(model_type)}, which is not supported; there are: {known}")
+    config = ARCHITECTURES[model_type].read_config(values, str(path))
     stored = _stored_bytes(folder)
     # Before anything is compiled or allocated for it. That each tensor fits is checked when the weights are read.
     if stored is not None and count_params(config) > 8 * stored:  # a bit for each, whatever the type

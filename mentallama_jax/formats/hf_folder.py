@@ -14,8 +14,8 @@ import numpy as np
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.files import atomic_folder, atomic_open, write_json
-from mentallama_jax.formats.architectures.hf_config import write_config
-from mentallama_jax.formats.architectures.parameter_names import Parameter, leaf, model_parameters
+from mentallama_jax.formats.architectures.known_architectures import architecture_of, model_parameters
+from mentallama_jax.formats.architectures.parameter_names import Parameter, leaf
 from mentallama_jax.formats.assembly import TensorFile, check_names
 from mentallama_jax.formats.endings import one_or_list
 from mentallama_jax.formats.hf import INDEX, SINGLE
@@ -88,7 +88,7 @@ def save_hf(
             total = {"total_size": count_params(config) * itemsize, "total_parameters": count_params(config)}
             write_json(new / INDEX, {"metadata": total, "weight_map": weight_map})
         ids = _ids(config, tokenizer, end_ids)
-        described = {**write_config(config, dtype), **ids}
+        described = {**architecture_of(config).write_config(config, dtype), **ids}
         write_json(new / "config.json", described)
         tokenizer.save(new)
         write_json(new / "generation_config.json", {**tokenizer.generation_config, **ids})
@@ -120,8 +120,8 @@ def tensors_of_file(file: TensorFile, config: LlamaConfig) -> ReadTensor:
     Raises:
         UserError: a tensor is missing, unknown or misshapen.
     """
-    check_names(file, config)
-    return lambda parameter, layer: file.read(parameter.name(file.table, layer), parameter)
+    names = check_names(file, config)
+    return lambda parameter, layer: file.read(names[parameter.name(file.table, layer)], parameter)
 
 
 def tensors_of_arrays(read: ReadArray) -> ReadTensor:

@@ -29,7 +29,7 @@ from pathlib import Path
 import yaml
 
 from mentallama_jax.cli.main import main as mentallama
-from mentallama_jax.formats.architectures.hf_config import write_config
+from mentallama_jax.formats.architectures.llama_config import write_config
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.presets import PRESETS
 

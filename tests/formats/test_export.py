@@ -15,7 +15,7 @@ from small_models import CARD, TINY, TINY_TIED, random_params
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.formats import hf_folder as export
-from mentallama_jax.formats.architectures.parameter_names import foreign_shapes
+from mentallama_jax.formats.architectures.known_architectures import foreign_shapes
 from mentallama_jax.formats.hf import INDEX, SINGLE
 from mentallama_jax.formats.hf_folder import save_hf
 from mentallama_jax.formats.load import load_model, load_model_config

@@ -14,7 +14,8 @@ from small_models import CARD, TINY, random_params
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.formats import hf_folder as export
-from mentallama_jax.formats.architectures.parameter_names import foreign_shapes, leaf, model_parameters
+from mentallama_jax.formats.architectures.known_architectures import foreign_shapes, model_parameters
+from mentallama_jax.formats.architectures.parameter_names import leaf
 from mentallama_jax.formats.hf import SINGLE
 from mentallama_jax.formats.hf_folder import save_hf, tensors_of_arrays
 from mentallama_jax.formats.licences import licence_of

@@ -9,7 +9,9 @@ import sentencepiece
 from small_models import SAMPLE_TOKENIZER, TINY, TINY_TIED, random_params
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.formats.architectures.parameter_names import EMBEDDING, leaf, model_parameters
+from mentallama_jax.formats.architectures.known_architectures import model_parameters
+from mentallama_jax.formats.architectures.llama_names import LLAMA_NAMES
+from mentallama_jax.formats.architectures.parameter_names import leaf
 from mentallama_jax.formats.gguf import GgufFile, half_split
 from mentallama_jax.formats.load import load_model, load_model_config
 from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer, load_tokenizer
@@ -253,8 +255,8 @@ def test_each_type_is_read_as_by_the_package_that_defines_it(tmp_path: Path, kin
             expected = gguf.dequantize(theirs.data, kind)
         except NotImplementedError:
             with pytest.raises(UserError, match=rf"some\.weight is stored as {kind.name}, which cannot be expanded"):
-                file.read("some.weight", EMBEDDING)
+                file.read("some.weight", LLAMA_NAMES.parameters[0])
             return
-        ours = file.read("some.weight", EMBEDDING)
+        ours = file.read("some.weight", LLAMA_NAMES.parameters[0])
     assert ours.dtype == np.float32
     assert ours.tobytes() == np.asarray(expected).tobytes()

@@ -7,8 +7,8 @@ import pytest
 from small_models import TINY, TINY_TIED
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.formats.architectures.hf_config import read_config, write_config
-from mentallama_jax.formats.architectures.hf_keys import HARMLESS, READ, REFUSED_UNLESS
+from mentallama_jax.formats.architectures.llama_config import read_config, write_config
+from mentallama_jax.formats.architectures.llama_keys import HARMLESS, READ, REFUSED_UNLESS
 from mentallama_jax.formats.hf import read_hf_config
 from mentallama_jax.models.presets import PRESETS
 from mentallama_jax.models.rotary import RopeScaling

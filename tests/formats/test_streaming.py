@@ -44,9 +44,9 @@ import ctypes, gc, json, sys
 from pathlib import Path
 import jax, numpy as np
 from safetensors.numpy import save_file
-from mentallama_jax.formats.architectures.hf_config import write_config
+from mentallama_jax.formats.architectures.llama_config import write_config
 from mentallama_jax.formats.load import load_model
-from mentallama_jax.formats.architectures.parameter_names import foreign_shapes
+from mentallama_jax.formats.architectures.known_architectures import foreign_shapes
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.module import count_params
 

@@ -14,7 +14,7 @@ import pytest
 from child_processes import cpu_environment
 from safetensors.numpy import save_file
 
-from mentallama_jax.formats.architectures.parameter_names import foreign_shapes
+from mentallama_jax.formats.architectures.known_architectures import foreign_shapes
 from mentallama_jax.formats.hf import read_hf_config
 from mentallama_jax.storage import RemotePath
 from mentallama_jax.training.run.metrics import read_metrics

@@ -31,7 +31,7 @@ class CheckpointTensors:
             if path not in self._arrays:
                 self._arrays[path] = self._open(path)
             array = self._arrays[path]
-            return np.asarray((array[layer] if path[0] == _STACKED else array).read().result())
+            return np.asarray((array[layer] if _STACKED in path else array).read().result())
 
     def _open(self, path: tuple[str, ...]) -> Any:
         import tensorstore

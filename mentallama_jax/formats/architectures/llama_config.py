@@ -4,7 +4,7 @@ from typing import Any
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.foreign import shown
-from mentallama_jax.formats.architectures.hf_keys import HARMLESS, READ, REFUSED_UNLESS
+from mentallama_jax.formats.architectures.llama_keys import HARMLESS, READ, REFUSED_UNLESS
 from mentallama_jax.formats.notices import notice
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.rotary import RopeScaling

@@ -97,12 +97,12 @@ class Encoded:
 
     Attributes:
         tokens: token ids, BOS included where the style has one.
-        prompt_length: how many of them are the prompt; the others are targets, the end token included.
+        targets: which of them are to be learnt: [start, stop) of each stretch, the end token of an answer included.
         truncated: tokens that the end of the post lost to fit.
     """
 
     tokens: list[int]
-    prompt_length: int
+    targets: tuple[tuple[int, int], ...]
     truncated: int
 
 
@@ -254,7 +254,7 @@ def _fit(
     room = max_length - len(answer)
     whole = prompt(len(record.post))
     if len(whole) <= room:
-        return Encoded(whole + answer, len(whole), 0)
+        return _encoded(whole, answer, 0)
     best = prompt(0)
     if len(best) > room:
         needed = len(best) + len(answer)
@@ -268,7 +268,12 @@ def _fit(
             fits, best = middle, tokens
         else:
             too_long = middle
-    return Encoded(best + answer, len(best), len(whole) - len(best))
+    return _encoded(best, answer, len(whole) - len(best))
+
+
+def _encoded(prompt: list[int], answer: list[int], truncated: int) -> Encoded:
+    end = len(prompt) + len(answer)
+    return Encoded(prompt + answer, ((len(prompt), end),) if answer else (), truncated)
 
 
 def _contents(record: Record, examples: Sequence[Record]) -> list[str]:

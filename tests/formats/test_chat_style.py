@@ -173,7 +173,7 @@ def test_ids_are_those_of_apply_chat_template(kind: str, tmp_path: Path, tokeniz
         prompt = theirs.apply_chat_template(messages[:-1], add_generation_prompt=True, return_dict=False)
         assert encode_prompt(record, "chat", made, 100_000, examples).tokens == prompt, post
         encoded = encode_example(record, "chat", made, 100_000, examples)
-        assert encoded.tokens[: encoded.prompt_length] == prompt
+        assert encoded.tokens[: encoded.targets[0][0]] == prompt
         assert encoded.tokens[-1] == end_id("chat", made)
         if KINDS[kind][5]:
             whole = theirs.apply_chat_template(messages, return_dict=False)
@@ -195,7 +195,7 @@ def test_a_post_never_becomes_a_special_token_and_is_cut_at_its_end(
     whole = encode_example(replace(record, post="a b c d " * 40), "chat", made, 10_000)
     cut = encode_example(replace(record, post="a b c d " * 40), "chat", made, len(whole.tokens) - 20)
     assert len(whole.tokens) - 24 <= len(cut.tokens) <= len(whole.tokens) - 20
-    assert cut.tokens[cut.prompt_length :] == whole.tokens[whole.prompt_length :]
+    assert cut.tokens[slice(*cut.targets[0])] == whole.tokens[slice(*whole.targets[0])]
     assert end_id("chat", made) in stop_ids("chat", made)
     answer = encode_answer("Yes.", "chat", made)
     assert not special & set(answer)

@@ -164,8 +164,8 @@ def test_encoding_holds_its_promises(record: Record, style: Style, tokenizer: Ch
             encode_example(record, style, tokenizer, length)
         return
     encoded = encode_example(record, style, tokenizer, length)
-    prompt = encoded.tokens[: encoded.prompt_length]
-    assert encoded.tokens[encoded.prompt_length :] == answer, "targets are the response and the end, whole"
+    prompt = encoded.tokens[: encoded.targets[0][0]]
+    assert encoded.tokens[slice(*encoded.targets[0])] == answer, "targets are the response and the end, whole"
     assert encode_prompt(record, style, tokenizer, length - len(answer)).tokens == prompt, "training is generation"
 
     whole = encode_prompt(record, style, tokenizer, 100_000)

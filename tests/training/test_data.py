@@ -26,12 +26,15 @@ def make_store(count: int = 50, longest: int = 40, seed: int = 0) -> TokenStore:
     """Examples of random tokens, 0 (a padding id) and 2 (an end token) among them anywhere."""
     random = np.random.default_rng(seed)
     lengths = random.integers(3, longest + 1, count)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    tokens = random.integers(0, 11, lengths.sum(), dtype=np.int32)
+    places = np.arange(lengths.sum()) - np.repeat(offsets[:-1], lengths)
     return TokenStore(
         key="random",
         ids=tuple(f"example {number}" for number in range(count)),
-        tokens=random.integers(0, 11, lengths.sum(), dtype=np.int32),
-        offsets=np.concatenate([[0], np.cumsum(lengths)]),
-        prompt_lengths=random.integers(1, lengths).astype(np.int32),
+        tokens=tokens,
+        offsets=offsets,
+        targets=places >= np.repeat(random.integers(1, lengths), lengths),
         truncated=np.zeros(count, np.int32),
     )
 
@@ -79,7 +82,7 @@ def test_batches_hold_exactly_the_planned_examples(unit: str, layout: str) -> No
             tokens = store.tokens[store.offsets[example] : store.offsets[example + 1]]
             np.testing.assert_array_equal(segment["tokens"], tokens)
             np.testing.assert_array_equal(segment["positions"], np.arange(len(tokens)))
-            targets = np.arange(len(tokens)) >= store.prompt_lengths[example]
+            targets = store.targets[store.offsets[example] : store.offsets[example + 1]]
             np.testing.assert_array_equal(segment["loss_mask"], targets)
         padding = batch.arrays["segment_ids"] == 0
         assert all(not batch.arrays[key][padding].any() for key in KEYS)
@@ -227,7 +230,7 @@ def test_evaluation_holds_every_example_once_in_a_fixed_order() -> None:
         assert batch.arrays["tokens"].shape == (3, 64)
         assert batch.arrays["micro_batches"] == 1
         assert len(segments_of(batch)) == len(batch.examples)
-    assert sum(batch.target_tokens for batch in batches) == store.lengths.sum() - store.prompt_lengths.sum()
+    assert sum(batch.target_tokens for batch in batches) == store.target_counts.sum()
     shares = [evaluation_batches(store, 4, 64, held=range(host, 4, 2)) for host in range(2)]
     for parts in zip(evaluation_batches(store, 4, 64), *shares, strict=True):
         assert_same(parts[0], joined(parts[1:], 4))

@@ -133,7 +133,7 @@ def test_the_facts_add_up(load):
     assert facts["examples"] == len(examples.train) == sum(facts["rows"].values())
     assert facts["posts"] == 4
     assert facts["tokens"] == len(examples.train.tokens)
-    assert facts["target_tokens"] == facts["tokens"] - int(examples.train.prompt_lengths.sum())
+    assert facts["target_tokens"] == int(examples.train.target_counts.sum())
     assert facts["longest_example"] == max(examples.train.lengths)
     assert examples.facts["fingerprints"].keys() == {"train", "validation"}
 

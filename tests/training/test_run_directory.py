@@ -298,7 +298,7 @@ def make_store(**changes) -> TokenStore:
         "ids": ("DR/train/1", "DR/train/2"),
         "tokens": np.arange(7, dtype=np.int32),
         "offsets": np.array([0, 3, 7]),
-        "prompt_lengths": np.array([1, 2], np.int32),
+        "targets": np.array([0, 1, 1, 0, 0, 1, 1], bool),
         "truncated": np.zeros(2, np.int32),
     }
     return TokenStore(**values | changes)
@@ -311,6 +311,7 @@ def test_the_fingerprint_of_data_is_that_of_its_examples_in_order():
         {"ids": ("DR/train/2", "DR/train/1")},
         {"tokens": np.arange(7, dtype=np.int32)[::-1]},
         {"offsets": np.array([0, 4, 7])},
-        {"prompt_lengths": np.array([2, 2], np.int32)},
+        {"targets": np.array([0, 0, 1, 0, 0, 1, 1], bool)},
+        {"targets": np.array([0, 1, 0, 0, 0, 1, 1], bool)},
     ):
         assert data_fingerprint(make_store(**change)) != one

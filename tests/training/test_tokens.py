@@ -3,18 +3,24 @@
 import errno
 import multiprocessing
 import re
+import shutil
 import zlib
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from mentallama_jax import chat, imhi
 from mentallama_jax.errors import UserError
 from mentallama_jax.imhi import prompts
 from mentallama_jax.imhi.prompts import Encoded, encode_example, encode_prompt
 from mentallama_jax.imhi.records import Record
+from mentallama_jax.training.data.batches import evaluation_batches
 from mentallama_jax.training.data.tokens import TokenStore, tokenize
 
 EOS = 2
@@ -57,10 +63,15 @@ def examples_of(store: TokenStore) -> list[list[int]]:
     return [part.tolist() for part in np.split(store.tokens, store.offsets[1:-1])]
 
 
+def prompt_lengths(store: TokenStore) -> list[int]:
+    """Tokens before the first target of each example."""
+    return [int(np.argmax(part)) for part in np.split(store.targets, store.offsets[1:-1])]
+
+
 def assert_same(one: TokenStore, other: TokenStore) -> None:
     assert one.key == other.key
     assert one.ids == other.ids
-    for name in ("tokens", "offsets", "prompt_lengths", "truncated"):
+    for name in ("tokens", "offsets", "targets", "truncated"):
         mine, theirs = getattr(one, name), getattr(other, name)
         assert mine.dtype == theirs.dtype
         np.testing.assert_array_equal(mine, theirs)
@@ -82,7 +93,8 @@ def test_store_holds_what_the_renderer_makes(tmp_path: Path) -> None:
     assert store.ids == tuple(record.id for record in records)
     assert examples_of(store) == [example.tokens for example in encoded]
     assert store.lengths.tolist() == [len(example.tokens) for example in encoded]
-    assert store.prompt_lengths.tolist() == [example.prompt_length for example in encoded]
+    assert prompt_lengths(store) == [example.targets[0][0] for example in encoded]
+    assert store.target_counts.tolist() == [stop - start for example in encoded for start, stop in example.targets]
     assert (store.tokens.dtype, store.offsets.dtype, store.lengths.dtype) == (np.int32, np.int64, np.int64)
     assert store.truncated_examples == store.truncated_tokens == 0
 
@@ -90,7 +102,7 @@ def test_store_holds_what_the_renderer_makes(tmp_path: Path) -> None:
 def test_training_and_generation_share_the_prompt_and_the_end_is_a_target(tmp_path: Path) -> None:
     records = make_records(3)
     for record, tokens, prompt_length in zip(
-        records, examples_of(store := build(records, tmp_path)), store.prompt_lengths, strict=True
+        records, examples_of(store := build(records, tmp_path)), prompt_lengths(store), strict=True
     ):
         assert tokens[:prompt_length] == encode_prompt(record, "plain", WordTokenizer(), 128).tokens
         assert tokens.count(WordTokenizer.bos_id) == 1
@@ -103,21 +115,53 @@ def test_long_posts_are_cut_and_counted_but_answers_stay(tmp_path: Path) -> None
     whole = build(records, tmp_path, max_length=1024)
     cut = build(records, tmp_path, max_length=64)
     assert cut.lengths.max() <= 64
-    answer = examples_of(whole)[2][whole.prompt_lengths[2] :]
-    assert examples_of(cut)[2][cut.prompt_lengths[2] :] == answer
+    answer = examples_of(whole)[2][prompt_lengths(whole)[2] :]
+    assert examples_of(cut)[2][prompt_lengths(cut)[2] :] == answer
     assert (cut.truncated_examples, whole.truncated_examples) == (1, 0)
     assert cut.truncated_tokens == whole.lengths[2] - cut.lengths[2] > 400
     assert examples_of(cut)[:2] == examples_of(whole)[:2]
 
 
-@pytest.mark.parametrize("encoded", [Encoded([1, 5, 6], 3, 0), Encoded([5, 6, 2], 0, 0)])
+@pytest.mark.parametrize("targets", [(), ((0, 3),), ((1, 4),)])
 def test_example_without_target_or_prompt_is_named(
-    encoded: Encoded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    targets: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prompts, "encode_example", lambda record, *_: encoded)
+    monkeypatch.setattr(prompts, "encode_example", lambda record, *_: Encoded([5, 6, 2], targets, 0))
     with pytest.raises(UserError, match=r"train\.csv:0"):
         build(make_records(2), tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@st.composite
+def spans_of_an_example(draw: st.DrawFn) -> Encoded:
+    """An example of several stretches to learn, such as the answers of a conversation."""
+    parts = draw(st.lists(st.tuples(st.integers(1, 5), st.integers(1, 5)), min_size=1, max_size=4))
+    spans, end = [], 0
+    for asked, answered in parts:
+        spans.append((end + asked, end + asked + answered))
+        end = spans[-1][1]
+    length = end + draw(st.integers(0, 3))
+    return Encoded(list(range(3, 3 + length)), tuple(spans), 0)
+
+
+@settings(max_examples=25, deadline=None)
+@given(examples=st.lists(spans_of_an_example(), min_size=1, max_size=6))
+def test_several_stretches_of_targets_are_those_of_the_batch(examples: list[Encoded]) -> None:
+    with pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as folder:
+        given_one = iter(examples)
+        patch.setattr(prompts, "encode_example", lambda *_: next(given_one))
+        stores = [build(make_records(len(examples)), Path(folder)) for _ in range(2)]  # made, then read
+    for store in stores:
+        wanted = [[any(a <= t < b for a, b in e.targets) for t in range(len(e.tokens))] for e in examples]
+        assert store.targets.tolist() == [flag for flags in wanted for flag in flags]
+        assert store.target_counts.tolist() == [sum(flags) for flags in wanted]
+        (batch,) = evaluation_batches(store, 1, 256)
+        mask, segments = batch.arrays["loss_mask"][0], batch.arrays["segment_ids"][0]
+        order = [np.flatnonzero(segments == number + 1) for number in range(len(examples))]
+        assert [mask[places].tolist() for places in order] == [
+            [int(flag) for flag in wanted[example]] for example in batch.examples
+        ]
+        assert batch.target_tokens == sum(map(sum, wanted)) == mask.sum()
 
 
 def test_no_records_is_a_user_error(tmp_path: Path) -> None:
@@ -162,16 +206,21 @@ class TestCached:
     def test_renderer_code_is_in_the_key(
         self, built: TokenStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        changed = tmp_path / "prompts.py"
-        changed.write_bytes(Path(prompts.__file__).read_bytes() + b"# changed\n")
-        monkeypatch.setattr(prompts, "__file__", str(changed))
-        with pytest.raises(AssertionError, match="although cached"):
-            build(make_records(9), tmp_path)
+        for number, (package, file) in enumerate(((chat, "segments.py"), (imhi, "labels/gold_response.py"))):
+            copy = tmp_path / f"copy{number}"
+            shutil.copytree(Path(package.__file__).parent, copy)
+            with monkeypatch.context() as patch:
+                patch.setattr(package, "__file__", str(copy / "__init__.py"))
+                build(make_records(9), tmp_path)  # the same files elsewhere
+                with (copy / file).open("a") as stream:
+                    stream.write("# changed\n")
+                with pytest.raises(AssertionError, match="although cached"):
+                    build(make_records(9), tmp_path)
 
 
 def cache_files(folder: Path) -> list[Path]:
     files = sorted(folder.iterdir())
-    assert [path.name.split(".", 1)[1] for path in files] == ["examples.npy", "json", "tokens.npy"]
+    assert [path.name.split(".", 1)[1] for path in files] == ["examples.npy", "json", "targets.npy", "tokens.npy"]
     return files
 
 
@@ -189,7 +238,7 @@ def flip_a_bit(path: Path) -> None:
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("which", [0, 1, 2])
+@pytest.mark.parametrize("which", [0, 1, 2, 3])
 @pytest.mark.parametrize("harm", [cut_short, cut_to_nothing, flip_a_bit, Path.unlink])
 def test_damaged_cache_is_made_again(harm: Any, which: int, tmp_path: Path) -> None:
     built = build(make_records(9), tmp_path)

@@ -246,7 +246,10 @@ def _collate(store: TokenStore, update: Update, rows: int, share: _Share, step: 
         epoch=epoch,
         examples=update.examples,
         real_tokens=real,
-        target_tokens=real - int(store.prompt_lengths[update.examples].sum()),
+        target_tokens=sum(
+            int(np.count_nonzero(store.targets[store.offsets[example] : store.offsets[example + 1]]))
+            for example in update.examples
+        ),
         pad_share=1 - real / (computed_rows * update.row_length),
     )
 
@@ -259,4 +262,4 @@ def _fill_row(row: dict[str, NDArray[np.int32]], store: TokenStore, examples: ND
         row["tokens"][start:end] = tokens
         row["segment_ids"][start:end] = segment
         row["positions"][start:end] = np.arange(len(tokens))
-        row["loss_mask"][start + store.prompt_lengths[example] : end] = 1
+        row["loss_mask"][start:end] = store.targets[store.offsets[example] : store.offsets[example + 1]]

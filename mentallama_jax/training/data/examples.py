@@ -156,13 +156,12 @@ def _rows(records: list[Record]) -> dict[str, int]:
 
 
 def _facts(records: list[Record], store: TokenStore) -> dict[str, Any]:
-    tokens, prompt_tokens = int(store.lengths.sum()), int(store.prompt_lengths.sum())
     return {
         "examples": len(store),
         "rows": _rows(records),
         "posts": len({record.post_id for record in records}),
-        "tokens": tokens,
-        "target_tokens": tokens - prompt_tokens,
+        "tokens": int(store.lengths.sum()),
+        "target_tokens": int(store.targets.sum()),
         "longest_example": int(store.lengths.max()),
         "posts_cut": store.truncated_examples,
         "tokens_cut": store.truncated_tokens,

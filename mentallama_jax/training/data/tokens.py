@@ -7,18 +7,17 @@ from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from mentallama_jax.chat import segments, template, worker
+from mentallama_jax import chat, imhi
 from mentallama_jax.config import Style
 from mentallama_jax.errors import UserError
 from mentallama_jax.files import atomic_open, write_json
-from mentallama_jax.imhi import prompts, tasks, wording
-from mentallama_jax.imhi.labels import gold_response as gold
+from mentallama_jax.imhi import prompts
 from mentallama_jax.imhi.prompts import Encoded, PromptTokenizer
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.parallel.processes import writes_files
@@ -42,7 +41,7 @@ class TokenStore:
         ids: record ids, one an example.
         tokens: int32 [all tokens], example after example, end tokens included.
         offsets: int64 [examples + 1], where each example begins in `tokens`.
-        prompt_lengths: int32 [examples], leading tokens that are no targets (at least 1, never all of them).
+        targets: bool [all tokens], which tokens an example learns to say (at least one of it, never its first).
         truncated: int32 [examples], tokens that the end of each post lost to fit.
     """
 
@@ -50,7 +49,7 @@ class TokenStore:
     ids: tuple[str, ...]
     tokens: NDArray[np.int32]
     offsets: NDArray[np.int64]
-    prompt_lengths: NDArray[np.int32]
+    targets: NDArray[np.bool_]
     truncated: NDArray[np.int32]
 
     def __len__(self) -> int:
@@ -60,6 +59,11 @@ class TokenStore:
     def lengths(self) -> NDArray[np.int64]:
         """int64 [examples], tokens of each example."""
         return np.diff(self.offsets)
+
+    @property
+    def target_counts(self) -> NDArray[np.int64]:
+        """int64 [examples], targets of each example."""
+        return np.add.reduceat(self.targets, self.offsets[:-1], dtype=np.int64)
 
     @property
     def truncated_examples(self) -> int:
@@ -99,18 +103,17 @@ def tokenize(
     arrays = cache.read(len(records))
     if arrays is None:
         arrays = _encode(records, lambda record: prompts.encode_example(record, style, tokenizer, max_length))
-        cache.write(*arrays)
-    tokens, examples = arrays
-    offsets = np.concatenate([[0], np.cumsum(examples[:, 0], dtype=np.int64)])
-    return TokenStore(key, ids, tokens, offsets, examples[:, 1], examples[:, 2])
+        cache.write(arrays)
+    offsets = np.concatenate([[0], np.cumsum(arrays.examples[:, 0], dtype=np.int64)])
+    return TokenStore(key, ids, arrays.tokens, offsets, arrays.targets, arrays.examples[:, 1])
 
 
 def _key(records: Sequence[Record], style: Style, tokenizer: FingerprintedTokenizer, max_length: int) -> str:
     digest = hashlib.sha256()
     # The code that renders is a part of the key, so that no one has to remember to count a version up.
-    modules = (prompts, wording, gold, tasks, segments, template, worker)
-    for code in (__file__, *(str(module.__file__) for module in modules)):
-        digest.update(hashlib.sha256(Path(code).read_bytes()).digest())
+    folders = (Path(str(package.__file__)).parent for package in (chat, imhi))
+    for code in (Path(__file__), *(path for folder in folders for path in sorted(folder.rglob("*.py")))):
+        digest.update(hashlib.sha256(code.read_bytes()).digest())
     digest.update(json.dumps([style, max_length, tokenizer.fingerprint]).encode())
     if style in ("chat", "chatml"):
         digest.update(json.dumps(tokenizer.chat_template).encode())
@@ -120,53 +123,66 @@ def _key(records: Sequence[Record], style: Style, tokenizer: FingerprintedTokeni
     return digest.hexdigest()
 
 
-def _encode(
-    records: Sequence[Record], encode: Callable[[Record], Encoded]
-) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Flat tokens int32 [tokens], and int32 [examples, 3]: length, prompt length, tokens cut."""
-    tokens = array("i")
-    examples = np.empty((len(records), 3), np.int32)
+class _Arrays(NamedTuple):
+    """What is kept of examples.
+
+    Attributes:
+        tokens: int32 [tokens], example after example.
+        targets: bool [tokens].
+        examples: int32 [examples, 2]: tokens, and tokens cut.
+    """
+
+    tokens: NDArray[np.int32]
+    targets: NDArray[np.bool_]
+    examples: NDArray[np.int32]
+
+
+def _encode(records: Sequence[Record], encode: Callable[[Record], Encoded]) -> _Arrays:
+    tokens, targets = array("i"), bytearray()
+    examples = np.empty((len(records), 2), np.int32)
     console = Console(stderr=True, quiet=not writes_files())
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
         for number, record in enumerate(progress.track(records, description="Tokenising")):
             encoded = encode(record)
-            if not 0 < encoded.prompt_length < len(encoded.tokens):
+            mask = bytearray(len(encoded.tokens))
+            for start, stop in encoded.targets:
+                mask[start:stop] = b"\1" * (stop - start)
+            if len(mask) != len(encoded.tokens) or not any(mask) or mask[0]:
                 where = record.source or record.id
                 raise UserError(f"{where}: no prompt, or no target token to learn from; mend the row or leave it out")
             tokens.extend(encoded.tokens)
-            examples[number] = len(encoded.tokens), encoded.prompt_length, encoded.truncated
-    return np.frombuffer(tokens, np.int32), examples
+            targets += mask
+            examples[number] = len(encoded.tokens), encoded.truncated
+    return _Arrays(np.frombuffer(tokens, np.int32), np.frombuffer(targets, np.bool_), examples)
 
 
 class _Cache:
-    """Two arrays under one key, and a description with their checksums that is written last."""
+    """Three arrays under one key, and a description with their checksums that is written last."""
 
     def __init__(self, folder: Path, key: str) -> None:
         self._folder = folder
-        self._tokens = folder / f"{key}.tokens.npy"
-        self._examples = folder / f"{key}.examples.npy"
+        self._files = {name: folder / f"{key}.{name}.npy" for name in _Arrays._fields}
         self._description = folder / f"{key}.json"
 
-    def read(self, count: int) -> tuple[NDArray[np.int32], NDArray[np.int32]] | None:
+    def read(self, count: int) -> _Arrays | None:
         """The arrays, mapped into memory, or None where they are absent or damaged."""
         try:
             described = json.loads(self._description.read_text(encoding="utf-8"))
-            tokens = np.load(self._tokens, mmap_mode="r")
-            examples = np.load(self._examples)
+            arrays = _Arrays(*(np.load(path, mmap_mode="r") for path in self._files.values()))
         except (OSError, ValueError, EOFError):
             return None
-        if examples.shape != (count, 3) or described != _describe(tokens, examples):
+        if arrays.examples.shape != (count, 2) or described != _describe(arrays):
             return None
-        return tokens, examples
+        return arrays
 
-    def write(self, tokens: NDArray[np.int32], examples: NDArray[np.int32]) -> None:
-        """Write all three files, each atomically; processes that do so at once write the same bytes."""
+    def write(self, arrays: _Arrays) -> None:
+        """Write all files, each atomically; processes that do so at once write the same bytes."""
         try:
-            for path, values in ((self._tokens, tokens), (self._examples, examples)):
+            for path, values in zip(self._files.values(), arrays, strict=True):
                 with atomic_open(path, "wb") as stream:
                     np.save(stream, values)
-            write_json(self._description, _describe(tokens, examples))
+            write_json(self._description, _describe(arrays))
         except OSError as error:
             raise UserError(
                 f"{self._folder}: the token cache cannot be written ({error.strerror or error}); "
@@ -174,10 +190,6 @@ class _Cache:
             ) from None
 
 
-def _describe(tokens: NDArray[np.int32], examples: NDArray[np.int32]) -> dict[str, int]:
-    return {
-        "examples": len(examples),
-        "tokens": len(tokens),
-        "examples_crc32": zlib.crc32(examples.data),
-        "tokens_crc32": zlib.crc32(tokens.data),
-    }
+def _describe(arrays: _Arrays) -> dict[str, int]:
+    sums = {f"{name}_crc32": zlib.crc32(values.data) for name, values in arrays._asdict().items()}
+    return {"examples": len(arrays.examples), "tokens": len(arrays.tokens), **sums}

@@ -332,7 +332,13 @@ def load_run(
 def data_fingerprint(store: TokenStore) -> str:
     """SHA-256 of the examples in their order: ids, tokens, and which of those are targets."""
     digest = hashlib.sha256("\n".join(store.ids).encode())
-    for values in (store.tokens, store.offsets, store.prompt_lengths):
+    prompts = store.lengths - store.target_counts
+    last = np.arange(len(store.tokens)) - np.repeat(store.offsets[:-1], store.lengths) >= np.repeat(
+        prompts, store.lengths
+    )
+    # Where targets are the last tokens of each example, as versions before 0.3 had it, their sum is that of those.
+    told = prompts.astype(np.int32) if np.array_equal(last, store.targets) else store.targets
+    for values in (store.tokens, store.offsets, told):
         digest.update(np.ascontiguousarray(values).data)
     return digest.hexdigest()
 

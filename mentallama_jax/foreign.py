@@ -8,15 +8,16 @@ and put foreign names and cells into messages by way of `shown` and `shown_cell`
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from typing import Any
 
 from mentallama_jax.errors import UserError
 
 _LONGEST_NAME = 60
 _LONGEST_CELL = 24
-_MOST_WORDS_OF_A_CELL = 3
+_NEAR = 0.6
 _MOST_DIGITS = 300  # more would not fit a float
 _LONGEST_LINE = 300
 _TAIL = 90
@@ -111,11 +112,16 @@ def shown(name: object, limit: int = _LONGEST_NAME) -> str:
     return repr(text)
 
 
-def shown_cell(cell: object) -> str:
-    """A cell of data for a message: quoted where short as a label, else its length, as it may be a post."""
+def shown_cell(cell: object, known: Iterable[str] = ()) -> str:
+    """A cell of data for a message: quoted where it is one word, or near a known name; else its length alone.
+
+    A post can be as short as "I give up", so several words are shown only where they look like one of `known`.
+    """
     text = str(cell)
-    if len(text) <= _LONGEST_CELL and len(text.split()) <= _MOST_WORDS_OF_A_CELL:
-        return repr(text)
+    if len(text) <= _LONGEST_CELL:
+        near = get_close_matches(text.lower(), [name.lower() for name in known], n=1, cutoff=_NEAR)
+        if len(text.split()) <= 1 or near:
+            return repr(text)
     return f"(a text of {len(text):,} characters)"
 
 

@@ -61,6 +61,14 @@ def test_cells_as_long_as_a_post_are_never_quoted() -> None:
     assert shown_cell(SECRET) == f"(a text of {len(SECRET)} characters)"
 
 
+def test_a_post_as_short_as_a_label_is_not_quoted_either() -> None:
+    labels = ("bias or abuse", "jobs and career", "no")
+    assert shown_cell("bias or abuze", labels) == "'bias or abuze'"
+    assert shown_cell("Jobs and carreer", labels) == "'Jobs and carreer'"
+    for post in ("I give up", "want to die", "no way out"):
+        assert shown_cell(post, labels) == shown_cell(post) == f"(a text of {len(post)} characters)"
+
+
 def test_a_byte_order_mark_is_passed_over() -> None:
     assert parse_json(b'\xef\xbb\xbf{"a": 1}', "x") == {"a": 1}
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.foreign import parse_json, reading, shown, shown_cell
-from mentallama_jax.imhi.data_files.table_rows import Table, shown_columns
+from mentallama_jax.imhi.data_files.table_rows import Problem, Table, shown_columns
 from mentallama_jax.imhi.data_files.tables import read_table
 from mentallama_jax.imhi.labels.gold_response import read_gold
 from mentallama_jax.imhi.predictions import Prediction, aspect_at, parse_prediction, prediction_lines, task_at
@@ -23,23 +23,14 @@ _SUFFIX = ".csv"
 
 
 @dataclass(frozen=True, slots=True)
-class LeftOut:
-    """A row that is not scored.
+class LeftOut(Problem):
+    """A row that is not scored; `row` is that of a CSV, or a line of a JSONL, from 1.
 
     Attributes:
         dataset: canonical name.
-        file: path as given.
-        row: data row of a CSV, or line of a JSONL, from 1.
-        reason: why; it never quotes the row.
     """
 
     dataset: str
-    file: str
-    row: int
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.file}, row {self.row}: {self.reason}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +121,7 @@ def _read_jsonl(path: AnyPath) -> Predictions:
         if row.label in row.task.labels:
             rows.append(row)
         else:
-            left_out.append(LeftOut(row.dataset, str(path), number, _no_label(row.label, row.task)))
+            left_out.append(LeftOut(str(path), number, _no_label(row.label, row.task), row.dataset))
     _require_rows(path, rows, left_out)
     meta = path.with_suffix(".meta.json")
     generation = _read_meta(meta) if meta.is_file() else None
@@ -156,7 +147,9 @@ def _is_json(line: bytes) -> bool:
 
 
 def _no_label(label: str, task: Task) -> str:
-    return f"its gold {shown_cell(label)} is not a label of {task.name}" if label else "it has no gold label"
+    return (
+        f"its gold {shown_cell(label, task.labels)} is not a label of {task.name}" if label else "it has no gold label"
+    )
 
 
 def _require_rows(path: AnyPath, rows: Sequence[Prediction], left_out: Sequence[LeftOut]) -> None:
@@ -245,7 +238,7 @@ def _csv_rows(table: Table, task: Task, file: AnyPath) -> tuple[list[Prediction]
         label = _gold_label(cells, task)
         if label is None:
             left_out.append(
-                LeftOut(task.name, str(file), number, f"its gold does not begin with a label of {task.name}")
+                LeftOut(str(file), number, f"its gold does not begin with a label of {task.name}", task.name)
             )
         else:
             rows.append(_csv_row(cells, task, label, number, f"{file}, row {number}"))

@@ -140,7 +140,7 @@ def aspect_at(aspect: str, task: Task, place: object) -> str:
     """
     if aspect and aspect not in task.aspects:
         known = ", ".join(task.aspects) or "none"
-        raise UserError(f"{place}: {shown_cell(aspect)} is not an aspect of {task.name} ({known})")
+        raise UserError(f"{place}: {shown_cell(aspect, task.aspects)} is not an aspect of {task.name} ({known})")
     return aspect
 
 

@@ -41,15 +41,16 @@ class Record:
         task = TASKS.get(self.dataset)
         where = self.source or self.id
         if task is None:
-            raise UserError(f"{where}: unknown data set {shown_cell(self.dataset)} (known: {', '.join(TASKS)})")
+            raise UserError(f"{where}: unknown data set {shown_cell(self.dataset, TASKS)} (known: {', '.join(TASKS)})")
         for label in (self.label, self.original_label):
             if label and label not in task.sentences:
-                raise UserError(
-                    f"{where}: {shown_cell(label)} is not a label of {task.name} ({', '.join(task.labels)})"
-                )
+                what = shown_cell(label, task.labels)
+                raise UserError(f"{where}: {what} is not a label of {task.name} ({', '.join(task.labels)})")
         if self.aspect not in (task.aspects or ("",)):
             known = ", ".join(task.aspects) or "none"
-            raise UserError(f"{where}: {shown_cell(self.aspect)} is not an aspect of {task.name} ({known})")
+            raise UserError(
+                f"{where}: {shown_cell(self.aspect, task.aspects)} is not an aspect of {task.name} ({known})"
+            )
 
     @property
     def task(self) -> Task:

@@ -265,5 +265,5 @@ def task_named(name: str) -> Task:
     if known is None:
         near = get_close_matches(name.strip().lower(), _BY_ALIAS, n=1, cutoff=0.5)
         hint = f"; did you mean {_BY_ALIAS[near[0]]}?" if near else ""
-        raise UserError(f"unknown data set {shown_cell(name)}{hint} (known: {', '.join(TASKS)})")
+        raise UserError(f"unknown data set {shown_cell(name, _BY_ALIAS)}{hint} (known: {', '.join(TASKS)})")
     return TASKS[known]

@@ -82,7 +82,9 @@ def match_label(text: str, task: Task) -> str:
     label = _spellings(task.name).get(_loose(text))
     if label is None:
         hint = "; give names, as tables number their classes in different orders" if text.strip().isdigit() else ""
-        raise UserError(f"{shown_cell(text.strip())} is not a label of {task.name} ({', '.join(task.labels)}){hint}")
+        raise UserError(
+            f"{shown_cell(text.strip(), task.labels)} is not a label of {task.name} ({', '.join(task.labels)}){hint}"
+        )
     return label
 
 
@@ -95,7 +97,7 @@ def match_aspect(text: str, task: Task) -> str:
     known = {_loose(aspect): aspect for aspect in task.aspects}
     if _loose(text) not in known and (text or task.aspects):
         known_ones = ", ".join(task.aspects) or "none"
-        raise UserError(f"{shown_cell(text.strip())} is not an aspect of {task.name} ({known_ones})")
+        raise UserError(f"{shown_cell(text.strip(), task.aspects)} is not an aspect of {task.name} ({known_ones})")
     return known.get(_loose(text), "")
 
 

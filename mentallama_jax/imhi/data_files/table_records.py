@@ -15,6 +15,7 @@ from mentallama_jax.imhi.records import Record
 from mentallama_jax.imhi.tasks import Task
 from mentallama_jax.storage import AnyPath
 
+_LONGEST_NAME, _MOST_WORDS = 24, 3
 _PLACE = re.compile(r".{1,300}\.(?:csv|jsonl|parquet|arrow):\d+", re.IGNORECASE)
 _LONGEST_WORD = 200
 
@@ -111,7 +112,8 @@ def name_cell(row: Mapping[str, Any], column: str) -> str:
     """
     name = word_cell(row, column)
     is_word = len(name) <= _LONGEST_WORD and not any(map(str.isspace, name))
-    if name and not (is_word or shown_cell(name).startswith(("'", '"')) or _PLACE.fullmatch(name)):
+    is_short = len(name) <= _LONGEST_NAME and len(name.split()) <= _MOST_WORDS
+    if not (is_word or is_short or _PLACE.fullmatch(name)):
         raise UserError(f"{column} is {shown_cell(name)}; a name of one word was expected")
     return name
 

@@ -11,6 +11,8 @@ from mentallama_jax.foreign import shown_cell
 MOST_COLUMNS = 256
 """A table of records has about ten; one with more than these is no such table, and slow to look at."""
 
+_COLUMNS = ("post text", "post id", "user id", "created at", "label name", "query text", "gold label")
+"""Names of columns in tables that people make."""
 _SHOWN_COLUMNS = 8
 
 
@@ -85,7 +87,7 @@ def check_columns(names: Collection[str], place: object) -> None:
 def shown_columns(names: Iterable[str]) -> str:
     """Names of columns for a message. Where a header is missing, posts stand in its place: long names are not shown."""
     listed = list(names)
-    safe = [(name, shown_cell(name)) for name in listed[:_SHOWN_COLUMNS]]
+    safe = [(name, shown_cell(name, _COLUMNS)) for name in listed[:_SHOWN_COLUMNS]]
     shown = [name if cell == f"'{name}'" else cell for name, cell in safe]
     more = f" and {len(listed) - _SHOWN_COLUMNS:,} more" if len(listed) > _SHOWN_COLUMNS else ""
     return ", ".join(shown) + more if shown else "none"

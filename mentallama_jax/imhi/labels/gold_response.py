@@ -30,7 +30,7 @@ def read_gold(text: str, task: Task, aspect: str = "") -> tuple[str, str]:
         label = read_label(head, task, aspect) if separator else None
         label = label or read_label(text, task, aspect)
     if label is None:
-        begins = shown_cell(head.strip()) if separator else "what it begins with"
+        begins = shown_cell(head.strip(), _wordings(task.name)) if separator else "what it begins with"
         raise UserError(f"the response does not begin with a label of {task.name}: {begins} is unknown")
     if not separator and _fold(head) not in _wordings(task.name):
         explanation = _after_label(text, task)

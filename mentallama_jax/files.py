@@ -153,7 +153,7 @@ def _keep_rights(mode: int | None, new: Path) -> None:
 
 @contextmanager
 def _naming(path: AnyPath, temporary: str | Path | None = None) -> Iterator[None]:
-    """Let an error of the disk name `path`, in place of nothing or of the temporary."""
+    """Let an error of the disk name `path`, instead of nothing or of the temporary."""
     try:
         yield
     except OSError as error:

@@ -7,7 +7,7 @@ _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8  # mallopt's names for them,
 
 
 def keep_freed_memory() -> bool:
-    """Make glibc's allocator keep what is freed in place of handing it back to the system.
+    """Make glibc's allocator keep what is freed instead of handing it back to the system.
 
     XLA on CPU allocates a program's temporaries anew at each call. Large blocks are mapped and unmapped each
     time by default, so that every step pays for gigabytes of fresh zeroed pages: about a fifth of the

@@ -146,7 +146,7 @@ class RemotePath:
         return io.BytesIO(self.read_bytes())
 
     def write_bytes(self, data: bytes) -> None:
-        """Write an object, whole or not at all, in place of what is there."""
+        """Write an object, whole or not at all, instead of what is there."""
         with self._asking() as system:
             system.pipe_file(self.url, data)
 

@@ -47,7 +47,7 @@ def sweep(folder: Path, target: str | None = None) -> list[Path]:
 
     Args:
         folder: where to look; not below it.
-        target: remove only the temporaries of this name in the folder, in place of all.
+        target: remove only the temporaries of this name in the folder, instead of all.
 
     Returns:
         What was removed.

@@ -3,7 +3,7 @@
 import os
 
 QUICK_COMPILES = "--xla_backend_optimization_level=1"
-"""LLVM's first level in place of its last. What XLA does itself, sharding among it, is the same."""
+"""LLVM's first level instead of its last. What XLA does itself, sharding among it, is the same."""
 
 
 def cpu_environment(devices: int = 1, **variables: str) -> dict[str, str]:

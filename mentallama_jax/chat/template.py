@@ -1,6 +1,6 @@
 """Renders conversations with a model's own chat template, and finds in the text what the messages contributed.
 
-A template is rendered with unguessable words in place of the messages, which shows where each of them goes and what
+A template is rendered with unguessable words instead of the messages, which shows where each of them goes and what
 the template itself writes: only there are special tokens looked for. It is then rendered with the messages themselves,
 and the two must agree, so that a template which changes its mind over the contents is refused.
 """

@@ -33,7 +33,7 @@ _CHECK = """\
 Report what is wrong or risky in data, by data set and split:
   - rows that cannot be read (file, row, reason), files that cannot be read;
   - rows against the size of the whole benchmark; labels and their shares;
-  - mojibake (UTF-8 read as MacRoman), spreadsheet errors such as #NAME? in place of a post, empty explanations;
+  - mojibake (UTF-8 read as MacRoman), spreadsheet errors such as #NAME? instead of a post, empty explanations;
   - questions asked more than once, and those with conflicting labels;
   - labels that the explanation of their own row contradicts; rows without a label;
   - validation and test posts that are training posts too, of the same data set or another one (leaks), and near-copies

@@ -107,7 +107,7 @@ def add_parser(subparsers: Any) -> None:
     add("--top-k", type=int, metavar="K", help="sample among the K likeliest tokens (default: all)")
     add("--top-p", type=float, default=1.0, metavar="P", help="sample among the likeliest that hold P (default: 1)")
     add("--seed", type=int, default=0, metavar="N", help="of sampling and of --max-rows (default: 0)")
-    add("--score-labels", action="store_true", help="choose the likeliest label sentence in place of generating")
+    add("--score-labels", action="store_true", help="choose the likeliest label sentence instead of generating")
     add(
         "--batch-size",
         type=int,

@@ -25,7 +25,7 @@ For GPUs (h100-N, a100-N) nothing can be compiled here: formulas, and the report
 The time is a range: with all communication hidden behind computation, and with none. Its computing part is the
 compiler's own estimate, plus a formula for attention kernels, for which the compiler has none.
 
-With --generate it is the program of `mentallama generate` in place of the training step: prompts in, answers out, along
+With --generate it is the program of `mentallama generate` instead of the training step: prompts in, answers out, along
 the config's mesh and in its compute_dtype. The config's data and batch do not count then.
 """
 
@@ -56,7 +56,7 @@ def add_parser(subparsers: Any) -> None:
     """Add the subcommand."""
     parser = subparsers.add_parser(
         "plan",
-        help="will a job fit on TPUs or GPUs, how fast, how dear",
+        help="will a job fit on TPUs or GPUs, how fast, at what price",
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -69,7 +69,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--slices", type=int, default=1, metavar="N", help="slices or nodes joined by a network (1)")
     parser.add_argument("--search", action="store_true", help="try meshes, micro-batches and remat, and rank them")
     parser.add_argument("--limit", type=int, default=6, metavar="N", help="compilations a topology of --search (6)")
-    parser.add_argument("--price", type=float, metavar="DOLLARS", help="for an hour of a chip, in place of the table's")
+    parser.add_argument("--price", type=float, metavar="DOLLARS", help="for an hour of a chip, instead of the table's")
     parser.add_argument("--data", action="store_true", help="pack the config's own data rather than assume lengths")
     parser.add_argument(
         "--rows",
@@ -81,7 +81,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--kernel-efficiency", type=float, default=0.5, metavar="X", help="share of the peak of attention kernels (0.5)"
     )
-    parser.add_argument("--generate", action="store_true", help="plan `mentallama generate` in place of training")
+    parser.add_argument("--generate", action="store_true", help="plan `mentallama generate` instead of training")
     parser.add_argument("--batch-size", type=int, metavar="N", help="--generate: rows at once (16)")
     parser.add_argument("--prompt", type=int, metavar="N", help="--generate: tokens of every prompt (256)")
     parser.add_argument("--new-tokens", type=int, metavar="N", help="--generate: tokens of every answer (256)")

@@ -43,9 +43,9 @@ class ModelSection(Section):
     weights: Literal["pretrained", "random"] = "pretrained"
     """`random` starts from the initialiser: the only choice for a preset without a folder."""
     compute_dtype: Dtype = "bfloat16"
-    """Of activations and matrix products; master weights stay in `parameter_dtype`."""
+    """The dtype of activations and matrix products; master weights stay in `parameter_dtype`."""
     parameter_dtype: Dtype = "float32"
-    """Of the master weights. bfloat16 swallows updates at a learning rate of 1e-5."""
+    """The dtype of the master weights. bfloat16 swallows updates at a learning rate of 1e-5."""
     remat: Remat | tuple[SavedTensor, ...] = "full"
     """What the backward pass recomputes, from `none` to `full`; a list of tensors to keep; or `auto`."""
     offload: Flag = False
@@ -78,7 +78,7 @@ class DataSection(Section):
     repair_mojibake: Flag = False
     """Undo UTF-8 that was read as MacRoman, where it round-trips."""
     strict: Flag = False
-    """Fail on the first bad row in place of skipping, counting and reporting it."""
+    """Fail on the first bad row instead of skipping, counting and reporting it."""
     cache_dir: Place = ".cache/tokens"
     """Where tokenised examples are kept, keyed by content."""
 
@@ -114,13 +114,13 @@ class TrainingSection(Section):
     run_dir: Place
     """Where everything of the run goes, a folder or gs://BUCKET/NAME; one run a directory."""
     seed: Seed = 0
-    """Of initialisation, shuffling and sampling."""
+    """The seed of initialisation, shuffling and sampling."""
     epochs: PositiveFloat | None = None
     """Passes over the training rows. Give this or `steps`."""
     steps: PositiveInt | None = None
     """Updates. Give this or `epochs`."""
     batch_size: PositiveInt = 256
-    """Of one update, in `batch_unit`."""
+    """The size of one update, in `batch_unit`."""
     batch_unit: Literal["examples", "rows"] = "examples"
     """`examples` is the paper's recipe, packed or not; `rows` counts packed rows and changes the recipe."""
     micro_batch_rows: MicroBatch = 4

@@ -39,20 +39,20 @@ class Tally:
 
     @property
     def groups(self) -> int:
-        """Of counts by group [G, C], the number of groups."""
+        """The number of groups G."""
         return int(self.support.shape[0])
 
     @property
     def sizes(self) -> Counts:
-        """Of counts by group [G, C], the rows of each group [G]."""
+        """The number of rows of each group, [G]."""
         return np.asarray(self.support.sum(axis=-1))
 
     def weighed(self, weights: Counts) -> "Tally":
-        """Of counts by group [G, C], the totals [..., C] when each group counts `weights` [..., G] times."""
+        """The totals [..., C] when each group counts `weights` [..., G] times."""
         return Tally(weights @ self.hits, weights @ self.predicted, weights @ self.support, self.total())
 
     def total(self) -> "Tally":
-        """Of counts by group [G, C], the totals [C]."""
+        """The totals over groups, [C]."""
         return Tally(self.hits.sum(axis=0), self.predicted.sum(axis=0), self.support.sum(axis=0))
 
 

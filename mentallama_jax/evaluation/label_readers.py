@@ -2,7 +2,7 @@
 
 A reader is a function of the output's text, the data set and the aspect asked about ("" where it is not known). It
 returns a canonical label of the data set, or None where the output states none. A new way of reading is a new entry in
-`READERS`, or a function that is passed in place of a name.
+`READERS`, or a function that is passed instead of a name.
 """
 
 from collections.abc import Callable, Mapping

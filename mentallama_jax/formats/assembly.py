@@ -27,7 +27,7 @@ class TensorFile(Protocol):
     table: str
     """Which column of the name table it uses: "hf" or "gguf"."""
     shapes: dict[str, tuple[int, ...]]
-    """By the names in the file."""
+    """Shapes by the names in the file."""
     unreadable: dict[str, str]
     """Name -> why `read` could not give it, as a message."""
 

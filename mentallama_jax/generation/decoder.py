@@ -57,7 +57,7 @@ def unroll(config: LlamaConfig, params: Params, dtype: Any, *, donate: bool = Fa
         params: nested dict with stacked layers, see `models.llama.abstract_params`.
         dtype: of weights and activations.
         donate: delete each stacked array once its layers are copied out, so that a device needs room for the
-            model and one such array in place of two models. `params` cannot be used afterwards.
+            model and one such array instead of two models. `params` cannot be used afterwards.
     """
     model = bind(config, params)
     stacked, structure = jax.tree.flatten(model.layers)

@@ -32,7 +32,7 @@ TEST_POSTS = 19353
 
 @dataclass(frozen=True, slots=True)
 class Bytes:
-    """Of the weights and the cache, on one device.
+    """Bytes of the weights and the cache on one device.
 
     Attributes:
         weights: held.
@@ -82,7 +82,7 @@ class AnswerPlan:
 
     @property
     def seconds(self) -> tuple[float, float]:
-        """Of a batch whose answers are all of full length; the prefill gives their first tokens."""
+        """Seconds of a batch whose answers are all of full length; the prefill gives their first tokens."""
         if self.prefill is None or self.token is None:
             return math.inf, math.inf
         steps = self.answers.new_tokens - 1
@@ -97,7 +97,7 @@ class AnswerPlan:
 
     @property
     def batches(self) -> int:
-        """That the posts make."""
+        """Batches that the posts make."""
         return math.ceil(self.posts / self.answers.rows)
 
     @property

@@ -27,16 +27,16 @@ from mentallama_jax.planning.hlo import Program, read_phases, read_program
 from mentallama_jax.planning.topologies import Topology
 
 READER = "1"
-"""Of what is read from a text; a part of the cache's key, raised when `hlo` counts differently."""
+"""The version of what is read from a text; a part of the cache's key, raised when `hlo` counts differently."""
 TOTAL_STEPS = 1000
-"""Of the schedule; no figure depends on it."""
+"""The number of updates of the schedule; no figure depends on it."""
 COMPILER_ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu",
     "TPU_SKIP_MDS_QUERY": "1",
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
     "TF_CPP_MIN_LOG_LEVEL": "3",
 }
-"""Of a process that compiles for TPUs and has none; others may hold the compiler at the same time."""
+"""The environment of a process that compiles for TPUs and has none; others may hold the compiler at the same time."""
 _UNITS = {"": 1, "B": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 

@@ -10,7 +10,7 @@ from mentallama_jax.planning.topologies import Topology
 KERNEL_EFFICIENCY = 0.5
 """Share of the peak that attention kernels are taken to reach; a fit to no chip, so `plan` lets you set it."""
 HOP_SECONDS = 1e-6
-"""Of one step of a ring between neighbours, a figure in common use for planning; a fit to no chip."""
+"""Seconds of one step of a ring between neighbours, a figure in common use for planning; a fit to no chip."""
 _MATMULS = {"fwd": 2, "dkv": 4, "dq": 3}
 """Matrix products of [T, T] in an attention kernel, by a word of its name: scores and output; scores, gradients of the
 values, of the probabilities and of the keys; scores, gradients of the probabilities and of the queries."""
@@ -93,7 +93,7 @@ class StepTime:
 
     @property
     def compute(self) -> float:
-        """Without communication."""
+        """Seconds without communication."""
         return self.compiled + self.kernels
 
     @property
@@ -103,7 +103,7 @@ class StepTime:
 
     @property
     def lower(self) -> float:
-        """Of computation, memory and communication all hidden behind the longest; no latency."""
+        """Seconds where computation, memory and communication hide behind the longest of them; no latency."""
         return max(self.compute, self.memory, self.communication)
 
     @property

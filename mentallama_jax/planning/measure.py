@@ -79,7 +79,7 @@ class Measurement:
 
     @property
     def devices(self) -> int:
-        """Of the mesh; each is a chip."""
+        """The devices of the mesh; each is a chip."""
         return int(np.prod(list(self.mesh.values())))
 
     @property

@@ -57,7 +57,7 @@ class Plan:
 
     @property
     def seconds(self) -> tuple[float, float]:
-        """Of an update."""
+        """Seconds of an update, (lower, upper)."""
         return (self.time.lower, self.time.upper) if self.time else (math.inf, math.inf)
 
     @property

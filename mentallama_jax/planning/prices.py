@@ -31,17 +31,17 @@ class Rent:
 
     @property
     def hours(self) -> tuple[float, float]:
-        """That it takes."""
+        """The hours that it takes, (lower, upper)."""
         return self.seconds[0] / 3600, self.seconds[1] / 3600
 
     @property
     def chip_hours(self) -> tuple[float, float]:
-        """That are paid for."""
+        """The hours of chips that are paid for, (lower, upper)."""
         return self.hours[0] * self.chips, self.hours[1] * self.chips
 
     @property
     def dollars(self) -> tuple[float, float]:
-        """That they cost."""
+        """The dollars that they cost, (lower, upper)."""
         return self.chip_hours[0] * self.price.chip_hour, self.chip_hours[1] * self.price.chip_hour
 
 

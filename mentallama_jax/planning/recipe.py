@@ -17,7 +17,7 @@ PADDED_LENGTH = 2096
 
 @dataclass(frozen=True, slots=True)
 class Assumptions:
-    """Of data that are not here: the whole benchmark of the paper, and lengths as measured on a part of it.
+    """What is assumed of data that are not here: the whole benchmark of the paper, and lengths measured on a part.
 
     Attributes:
         rows: training examples.

@@ -25,7 +25,7 @@ from mentallama_jax.training.preflight import available_memory, estimate_memory
 ROWS_A_DEVICE = (1, 2, 4, 8)
 TENSOR = (1, 2, 4, 8)
 _MISJUDGED = 1.7
-"""By how much the activations of an estimate may be wrong, see `training.preflight`."""
+"""The factor by which the activations of an estimate may be wrong, see `training.preflight`."""
 
 
 @dataclass(frozen=True, slots=True)

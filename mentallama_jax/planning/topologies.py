@@ -84,7 +84,7 @@ class Topology:
 
     @property
     def chips(self) -> int:
-        """Of all slices."""
+        """The devices of all slices."""
         return math.prod(self.shape) * self.slices
 
     @property
@@ -104,7 +104,7 @@ class Topology:
 
     @property
     def compiler_name(self) -> str:
-        """Of a slice, such as `v5e:8x8`."""
+        """The name of a slice for the compiler, such as `v5e:8x8`."""
         return f"{self.family}:{'x'.join(map(str, self.shape))}"
 
 

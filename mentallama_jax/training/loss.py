@@ -146,7 +146,7 @@ def _over_chunks(
     axis: str | None,
     with_gradients: bool,
 ) -> tuple[jax.Array, ...]:
-    """As `_chunk`, for any number of tokens: hidden [..., D], targets and mask [...]."""
+    """Do what `_chunk` does for any number of tokens: hidden [..., D], targets and mask [...]."""
     D = hidden.shape[-1]
     hidden_TD, targets_T, mask_T = hidden.reshape(-1, D), targets.reshape(-1), mask.reshape(-1)
     T = len(hidden_TD)

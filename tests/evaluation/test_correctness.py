@@ -218,7 +218,7 @@ def test_the_report_holds_figures_signature_and_drawings(tmp_path):
 @pytest.mark.parametrize("reader", READERS)
 def test_every_key_of_scores_json_is_documented_and_every_documented_key_is_there(tmp_path, reader):
     rows = every_label(lambda task, label: task.sentences[label])
-    first = replace(predictions(*rows), left_out=(LeftOut("DR", "a.csv", 3, "why"),), passed_over=("'notes.csv'",))
+    first = replace(predictions(*rows), left_out=(LeftOut("a.csv", 3, "why", "DR"),), passed_over=("'notes.csv'",))
     comparison = compare(first, first, reader=reader, bootstrap=BOOTSTRAP)
     write_report(tmp_path, evaluate(first, reader=reader, bootstrap=BOOTSTRAP), comparison)
     written = json.loads((tmp_path / "scores.json").read_text())

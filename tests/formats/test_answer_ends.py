@@ -94,7 +94,7 @@ def test_answers_stop_where_those_of_transformers_stop(tokenizer: Tokenizer, tmp
 
 
 def chatml(tokenizer: Tokenizer, folder: Path) -> Tokenizer:
-    """The tokenizer with ChatML's tokens in place of its last two pieces."""
+    """The tokenizer with ChatML's tokens instead of its last two pieces."""
     tokenizer.save(folder)
     spec = json.loads((folder / "tokenizer.json").read_text())
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}

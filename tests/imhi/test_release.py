@@ -19,7 +19,7 @@ COMPLETION = ("complete_data", "test_complete")
 # What reading strips or repairs in completion responses; everything else must come back as it was.
 LEADING_BLANK = "a blank before the label"
 AROUND_REASONING = "white space other than one blank around `Reasoning:`"
-LONG_LABEL = "the whole sentence in place of the label"
+LONG_LABEL = "the whole sentence instead of the label"
 
 
 def cells(path: Path) -> list[dict[str, str]]:

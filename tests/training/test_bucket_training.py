@@ -1,4 +1,4 @@
-"""Training on a stand-in of the bucket service, by the real clients: stopped, gone on with, and answered from."""
+"""Training on a stand-in of the bucket service, by the real clients: stopped, resumed, and answered from."""
 
 import json
 import signal

@@ -302,7 +302,7 @@ def altered(manifest: Path, harm: str) -> None:
         flip_a_bit(manifest, manifest.read_text().index('"seed": 7') + 8, 0)
     elif harm == "a list":
         manifest.write_text("[]")
-    elif harm == "a folder in place of it":
+    elif harm == "a folder instead of it":
         manifest.unlink()
         manifest.mkdir()
     else:
@@ -319,7 +319,7 @@ def altered(manifest: Path, harm: str) -> None:
 @pytest.mark.parametrize(
     "harm",
     [
-        *("no JSON", "a flipped bit", "a list", "a folder in place of it", "another step", "a wrong type"),
+        *("no JSON", "a flipped bit", "a list", "a folder instead of it", "another step", "a wrong type"),
         *("a file outside", "a missing checksum", "a word as score"),
     ],
 )

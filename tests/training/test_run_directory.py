@@ -1,4 +1,4 @@
-"""Who may write to a run directory, and when a run may be gone on with."""
+"""Who may write to a run directory, and when a run may be resumed."""
 
 import dataclasses
 import errno

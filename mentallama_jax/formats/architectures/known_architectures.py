@@ -27,7 +27,7 @@ class Architecture(NamedTuple):
 ARCHITECTURES: Mapping[str, Architecture] = {
     LlamaConfig.model_type: Architecture(llama_config.read_config, llama_config.write_config, LLAMA_NAMES),
 }
-"""By the `model_type` of our configs and of `config.json`."""
+"""The key is the `model_type` of our configs and of `config.json`."""
 
 
 def architecture_of(config: ModelConfig[Any]) -> Architecture:

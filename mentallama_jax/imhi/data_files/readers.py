@@ -1,6 +1,6 @@
 """Records from every layout that IMHI data comes in.
 
-Layouts are told apart by their columns: `query` with `gpt-3.5-turbo` or `response` (instruction format, expert
+Layouts are recognised by their columns: `query` with `gpt-3.5-turbo` or `response` (instruction format, expert
 set, completion test files), `post,question,response` (completion training files), and our own
 `dataset,post[,label,id,split,aspect,explanation,source,original_label]`. The data set of a row follows from its
 question; the names of file and folder decide where two data sets ask the same and are checked where they do not.

@@ -5,7 +5,7 @@ from this package in three ways that a comparison must state:
 
 - It counts outputs without any of its substrings ("OOD count") and scores them as the default class.
 - It looks for other substrings in golds. A gold without one is skipped, though its output is kept. Then there are more
-  outputs than golds, and the scorer ends with a `ValueError` in place of figures for this data set. In the instruction
+  outputs than golds, and the scorer ends with a `ValueError` instead of figures for this data set. In the instruction
   format these are the golds of SAD for emotional turmoil and other causes, and those of CAMS for no cause.
 - In SWMH such a row is left out whole, so there the scorer goes on.
 """
@@ -62,7 +62,7 @@ _UPSTREAM = {
         "none",
     ),
 }
-"""Of the released rule scorer: (substring, label) in the order it tries them, and its default class."""
+"""What the released rule scorer looks for: (substring, label) in its order, and its default class."""
 
 
 _UPSTREAM_GOLDS = {
@@ -92,7 +92,7 @@ _UPSTREAM_GOLDS = {
         ("alienation", "alienation"),
     ),
 }
-"""Of the released rule scorer: (substring, label) of golds, where they differ from those of outputs."""
+"""What the released rule scorer looks for in golds, where that differs from outputs: (substring, label)."""
 
 _LEAVES_ROWS_OUT = frozenset({"SWMH"})
 

@@ -5,6 +5,7 @@ leaves that temporary behind; the next write to the same target removes it (see 
 """
 
 import errno
+import fcntl
 import json
 import os
 import re
@@ -25,6 +26,7 @@ from mentallama_jax.temporaries import is_temporary, new_temporary, sweep, writi
 __all__ = ["atomic_folder", "atomic_open", "is_temporary", "read_jsonl", "regular_file", "sweep"]
 
 _LONGEST_LINE = 1 << 28
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL}
 _KINDS = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFDIR: "a folder"}
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EROFS, errno.ESTALE)
 
@@ -253,3 +255,19 @@ def read_jsonl(path: AnyPath, *, lenient: bool = False) -> Iterator[dict[str, An
             if not isinstance(row, dict):
                 raise UserError(f"{place}: expected a JSON object, found {type(row).__name__}")
             yield row
+
+
+def lock_file(stream: IO[Any]) -> bool:
+    """Lock an open file for this process alone; False where the file system has no locks (Lustre, some NFS).
+
+    Raises:
+        BlockingIOError: another process holds it.
+        OSError: the file system fails otherwise.
+    """
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            return False
+        raise
+    return True

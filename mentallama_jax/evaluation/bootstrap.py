@@ -14,7 +14,7 @@ import numpy as np
 from scipy.special import ndtr, stdtrit
 
 from mentallama_jax.evaluation.exact import all_right, clopper_pearson, effective_number, exact_interval, none_right
-from mentallama_jax.evaluation.f1 import Counts, Metric, Tally
+from mentallama_jax.evaluation.f1 import Counts, Tally, TallyMetric
 
 FEW_POSTS = 20
 """With fewer posts than this, intervals are warned about: in simulations they hold the truth too seldom."""
@@ -190,7 +190,7 @@ def _interval(sums: Sums, metric: Callable[[Sums], Counts], values: Counts, conf
     if np.ptp(values) > _NO_WIDTH and not extreme:
         return Interval(*_ends(values, sums.groups, confidence), "bootstrap")
     if isinstance(sums, Tally):
-        return Interval(*exact_interval(sums, cast(Metric, metric), confidence), "exact")
+        return Interval(*exact_interval(sums, cast(TallyMetric, metric), confidence), "exact")
     low, high = sums.bounds if isinstance(sums, RowScores) else (0.0, 1.0)
     if not np.isfinite(high - low):
         return Interval(low, high, "exact")

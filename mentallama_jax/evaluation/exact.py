@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betaincinv
 
-from mentallama_jax.evaluation.f1 import Counts, Metric, Tally
+from mentallama_jax.evaluation.f1 import Counts, Tally, TallyMetric
 
 
 def effective_number(sizes_G: Counts) -> float:
@@ -35,7 +35,7 @@ def clopper_pearson(share: float, observations: float, confidence: float) -> tup
     return low, high
 
 
-def exact_interval(counts: Tally, metric: Metric, confidence: float) -> tuple[float, float]:
+def exact_interval(counts: Tally, metric: TallyMetric, confidence: float) -> tuple[float, float]:
     """Lower and upper end of a metric of counts by post [G, C] in which nothing varies between posts."""
     total = counts.total()
     value = float(metric(total))

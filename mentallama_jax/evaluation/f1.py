@@ -56,7 +56,7 @@ class Tally:
         return Tally(self.hits.sum(axis=0), self.predicted.sum(axis=0), self.support.sum(axis=0))
 
 
-Metric = Callable[[Tally], Counts]
+TallyMetric = Callable[[Tally], Counts]
 
 
 def tally(gold: Sequence[str], predicted: Sequence[str], posts: Sequence[str], classes: Sequence[str]) -> Tally:

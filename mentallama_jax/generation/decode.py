@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mentallama_jax.generation.decoder import Cache, UnrolledLlama, extend, logits, prefill
+from mentallama_jax.generation.decoder import KeyValueCache, UnrolledLlama, extend, logits, prefill
 from mentallama_jax.generation.sampling import Sampling, next_tokens
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.parallel.rules import constrain
@@ -32,7 +32,7 @@ class Generated(NamedTuple):
 class _Loop(NamedTuple):
     step: jax.Array
     last_B: jax.Array
-    cache: Cache
+    cache: KeyValueCache
     generated: Generated
 
 

@@ -46,7 +46,7 @@ class LayerCache(NamedTuple):
     values_BKSH: jax.Array
 
 
-Cache = tuple[LayerCache, ...]
+KeyValueCache = tuple[LayerCache, ...]
 
 
 def unroll(config: LlamaConfig, params: Params, dtype: Any, *, donate: bool = False) -> UnrolledLlama:
@@ -105,7 +105,7 @@ def _constrained(keys_BKHS: jax.Array, values_BKSH: jax.Array) -> LayerCache:
 
 def prefill(
     model: UnrolledLlama, config: LlamaConfig, tokens_BP: jax.Array, lengths_B: jax.Array, slots: int
-) -> tuple[jax.Array, Cache]:
+) -> tuple[jax.Array, KeyValueCache]:
     """Run prompts through the decoder and keep their keys and values.
 
     Args:
@@ -143,12 +143,12 @@ def prefill(
 def extend(
     model: UnrolledLlama,
     config: LlamaConfig,
-    cache: Cache,
+    cache: KeyValueCache,
     tokens_BT: jax.Array,
     positions_BT: jax.Array,
     slot: jax.Array | int,
     visible_BTS: jax.Array,
-) -> tuple[jax.Array, Cache]:
+) -> tuple[jax.Array, KeyValueCache]:
     """Run further tokens through the decoder.
 
     Args:

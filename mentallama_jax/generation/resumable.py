@@ -1,6 +1,5 @@
 """A predictions file that survives being stopped: rows are appended batch by batch, and ordered at the end."""
 
-import fcntl
 import hashlib
 import json
 import os
@@ -16,7 +15,7 @@ import jax
 import numpy as np
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.files import regular_file, write_jsonl
+from mentallama_jax.files import lock_file, regular_file, write_jsonl
 from mentallama_jax.foreign import parse_json, reading, shown, shown_cell
 from mentallama_jax.imhi.predictions import Prediction, parse_prediction
 from mentallama_jax.imhi.records import Record
@@ -134,11 +133,9 @@ def _locked(path: Path) -> Iterator[None]:
     # The predictions file itself is replaced at the end, so the lock is held on the file beside it.
     with signature_path(path).open("a") as stream:
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_file(stream)  # where the file system has no locks, nothing tells whether another process writes
         except BlockingIOError:
             raise UserError(f"{path}: another process is writing it; wait for it, or name another file") from None
-        except OSError:
-            pass  # a file system without locks: nothing tells whether another process writes
         yield
 
 

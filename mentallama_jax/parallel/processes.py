@@ -17,6 +17,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from mentallama_jax.errors import UserError
+from mentallama_jax.foreign import one_line
 from mentallama_jax.parallel.roll_call import AbsentError, call
 
 START_SECONDS = 300
@@ -52,7 +53,7 @@ def joined(coordinator: str | None = None, processes: int | None = None, process
     try:
         hosts = call(coordinator, processes, process, START_SECONDS)
     except AbsentError as absent:
-        print(f"error: {absent}", file=sys.stderr, flush=True)
+        print(f"error: {one_line(absent)}", file=sys.stderr, flush=True)
         sys.exit(LOST)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.config.update("jax_enable_preemption_service", False)  # it would swallow SIGTERM; `StopRequest` listens to it
@@ -218,7 +219,7 @@ class _Watch(threading.Thread):
         me = f"process {self._me} ({self._hosts[self._me]})"
         self._client.key_value_set(f"{_ERRORS}/{self._me}", message, allow_overwrite=True)
         if isinstance(error, UserError | OSError):
-            print(f"error: {me}: {message}", file=sys.stderr, flush=True)
+            print(f"error: {one_line(f'{me}: {message}')}", file=sys.stderr, flush=True)
         else:
             sys.excepthook(type(error), error, error.__traceback__)
             print(f"error: {me} failed", file=sys.stderr, flush=True)

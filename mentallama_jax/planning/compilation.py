@@ -22,7 +22,7 @@ from mentallama_jax.config import RunConfig, parse_config
 from mentallama_jax.errors import UserError
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.registry import model_config_from_json
-from mentallama_jax.planning.figures_cache import Cache
+from mentallama_jax.planning.figures_cache import FiguresCache
 from mentallama_jax.planning.hlo import Program, read_phases, read_program
 from mentallama_jax.planning.topologies import Topology
 
@@ -190,11 +190,11 @@ def compile_here(job: Job) -> Compiled:
     """Compile in this process, whose environment must be that of `compile_job`."""
     start = time.perf_counter()
     lowered, mesh = lower_job(job)
-    cache = Cache(Path(job.cache_dir) if job.cache_dir else None)
+    cache = FiguresCache(Path(job.cache_dir) if job.cache_dir else None)
     versions = [f"{name} {importlib.metadata.version(name)}" for name in ("jax", "jaxlib", "libtpu")]
     flags = [os.environ.get(name, "") for name in ("XLA_FLAGS", "LIBTPU_INIT_ARGS")]
     place = f"{job.topology.compiler_name} x{job.topology.slices} {mesh} {job.work}"
-    key = Cache.key(READER, place, *versions, *flags, lowered.as_text())
+    key = FiguresCache.key(READER, place, *versions, *flags, lowered.as_text())
     lowering = time.perf_counter() - start
     kept = cache.read(key)
     if kept is not None:

@@ -8,7 +8,7 @@ from typing import Any
 from mentallama_jax.files import write_json
 
 
-class Cache:
+class FiguresCache:
     """A folder of JSON files, each the figures of one compiled program."""
 
     def __init__(self, folder: Path | None) -> None:

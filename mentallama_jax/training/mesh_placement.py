@@ -15,7 +15,7 @@ from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.module import param_dimensions, split_params
 from mentallama_jax.parallel.rules import Names, check_divides, spec, tree_shardings
 from mentallama_jax.training.data.batch_spec import MICRO_BATCHES, PACKED_TOKENS, BatchSpec
-from mentallama_jax.training.objectives.objective import Batch, Objective
+from mentallama_jax.training.objectives.objective import BatchArrays, Objective
 from mentallama_jax.training.step import TrainState, init_state, model_params
 
 
@@ -96,7 +96,7 @@ def abstract_batch(
 
 def place_batch(
     arrays: Mapping[str, NDArray[Any]], micro_batch_rows: int, mesh: Mesh, spec_of_batch: BatchSpec = PACKED_TOKENS
-) -> Batch:
+) -> BatchArrays:
     """Put the rows that a host holds onto its devices.
 
     Args:

@@ -10,7 +10,7 @@ import optax
 from mentallama_jax.config import RunConfig
 from mentallama_jax.models.module import Params, init_params, merge_params, split_params
 from mentallama_jax.training.data.batch_spec import MICRO_BATCHES
-from mentallama_jax.training.objectives.objective import Batch, Objective
+from mentallama_jax.training.objectives.objective import BatchArrays, Objective
 from mentallama_jax.training.optimizer import learning_rate_schedule, make_optimizer
 
 TrainState = dict[str, Any]
@@ -39,7 +39,7 @@ def model_params(state: TrainState) -> Params:
 
 
 def accumulated_gradients(
-    objective: Objective, trainable: Params, frozen: Params, batch: Batch, key: jax.Array | None = None
+    objective: Objective, trainable: Params, frozen: Params, batch: BatchArrays, key: jax.Array | None = None
 ) -> tuple[Sums, Params, jax.Array]:
     """Sums, gradient of the loss sum (fp32, of the trainable parameters) and weight of a whole update.
 
@@ -74,7 +74,7 @@ def accumulated_gradients(
 
 def make_train_step(
     objective: Objective, config: RunConfig, total_steps: int, state_shardings: Any = None
-) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+) -> Callable[[TrainState, BatchArrays], tuple[TrainState, Metrics]]:
     """The jitted update; the state handed in is donated.
 
     `state_shardings` (see `training.mesh_placement`) keeps the new state where the old one was; on one device there is
@@ -86,7 +86,7 @@ def make_train_step(
     schedule = learning_rate_schedule(config.optimizer, total_steps)
     optimizer = make_optimizer(config.optimizer, schedule)
 
-    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+    def train_step(state: TrainState, batch: BatchArrays) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(config.training.seed), state["step"]) if objective.draws else None
         (loss, extras), gradients, weight = accumulated_gradients(
             objective, state["params"], state["frozen"], batch, key
@@ -107,10 +107,10 @@ def make_train_step(
     return jax.jit(train_step, donate_argnums=0, out_shardings=(state_shardings, None))
 
 
-def make_eval_step(objective: Objective) -> Callable[[Params, Params, Batch], tuple[Sums, jax.Array]]:
+def make_eval_step(objective: Objective) -> Callable[[Params, Params, BatchArrays], tuple[Sums, jax.Array]]:
     """The jitted (trained parameters, frozen ones, batch of one micro-batch) -> (sums, weight)."""
 
-    def eval_step(params: Params, frozen: Params, batch: Batch) -> tuple[Sums, jax.Array]:
+    def eval_step(params: Params, frozen: Params, batch: BatchArrays) -> tuple[Sums, jax.Array]:
         arrays = {name: value[0] for name, value in batch.items() if name != MICRO_BATCHES}
         return objective.loss(params, frozen, arrays, None, training=False), objective.weight(arrays)
 

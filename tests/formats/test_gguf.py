@@ -14,6 +14,7 @@ from mentallama_jax.formats.architectures.llama_names import LLAMA_NAMES
 from mentallama_jax.formats.architectures.parameter_names import leaf
 from mentallama_jax.formats.gguf import GgufFile, half_split
 from mentallama_jax.formats.load import load_model, load_model_config
+from mentallama_jax.formats.tokenizers.gguf_tokenizer import gguf_tokenizer_files
 from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.module import Params
@@ -260,3 +261,26 @@ def test_each_type_is_read_as_by_the_package_that_defines_it(tmp_path: Path, kin
         ours = file.read("some.weight", LLAMA_NAMES.parameters[0])
     assert ours.dtype == np.float32
     assert ours.tobytes() == np.asarray(expected).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("values", "ends"),
+    [
+        ({"eos_token_id": 2, "eot_token_id": 1}, (1, 2)),
+        ({"eos_token_id": 2, "eot_token_id": 1, "eom_token_id": 0}, (0, 1, 2)),
+        ({"eos_token_id": 2, "eot_token_id": 2}, (2,)),
+        ({"eos_token_id": 2, "eot_token_id": 99}, (2,)),
+        ({"eos_token_id": 2}, (2,)),
+    ],
+)
+def test_the_ends_of_turns_and_messages_end_answers_too(values: dict, ends: tuple[int, ...]) -> None:
+    metadata = {f"tokenizer.ggml.{key}": value for key, value in values.items()} | {
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": "gpt-2",
+        "tokenizer.ggml.tokens": ["<m>", "<t>", "</s>", "a", "b", "ab"],
+        "tokenizer.ggml.token_type": [3, 3, 3, 1, 1, 1],
+        "tokenizer.ggml.merges": ["a b"],
+    }
+    tokenizer = Tokenizer(gguf_tokenizer_files(metadata, "made up"), "made up")
+    assert tuple(sorted(tokenizer.end_ids)) == ends
+    assert tokenizer.eos_id == 2

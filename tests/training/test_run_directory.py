@@ -19,7 +19,7 @@ from mentallama_jax.models.presets import PRESETS
 from mentallama_jax.models.registry import model_config_from_json
 from mentallama_jax.models.rotary import RopeScaling
 from mentallama_jax.training.data.tokens import TokenStore
-from mentallama_jax.training.run import disk, run_directory
+from mentallama_jax.training.run import run_directory
 from mentallama_jax.training.run.run_directory import RunDirectory, data_fingerprint, load_run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -108,7 +108,7 @@ def test_a_file_system_without_locks_is_said_and_used(tmp_path, monkeypatch, num
     def flock(*_):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(disk.fcntl, "flock", flock)
+    monkeypatch.setattr("fcntl.flock", flock)
     said = []
     with RunDirectory(tmp_path / "run").locked(said.append):
         pass
@@ -124,7 +124,7 @@ def test_only_a_lock_that_is_held_says_that_somebody_trains(tmp_path, monkeypatc
     def flock(*_):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(disk.fcntl, "flock", flock)
+    monkeypatch.setattr("fcntl.flock", flock)
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "run.lock").write_text("process 7 on there")
     with pytest.raises(UserError, match=message), RunDirectory(tmp_path / "run").locked():

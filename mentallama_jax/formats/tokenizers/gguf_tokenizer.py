@@ -38,7 +38,18 @@ def gguf_tokenizer_files(metadata: dict[str, Any], origin: str) -> dict[str, byt
         vocabulary = {"tokenizer.json": json.dumps(_byte_level(values, config, origin), ensure_ascii=False).encode()}
     else:
         vocabulary = {"tokenizer.model": _sentencepiece(values, origin)}
-    return {**vocabulary, "tokenizer_config.json": (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode()}
+    files = {**vocabulary, "tokenizer_config.json": (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode()}
+    if ends := _ends(values):
+        files["generation_config.json"] = (json.dumps({"eos_token_id": ends}) + "\n").encode()
+    return files
+
+
+def _ends(values: dict[str, Any]) -> list[int]:
+    """Ids at which an answer ends where they are others than the end of a text: the ends of a turn and of a message."""
+    known = range(len(values["tokens"]))
+    ids = [values.get(f"{key}_token_id") for key in ("eos", "eot", "eom")]
+    found = list(dict.fromkeys(id_ for id_ in ids if type(id_) is int and id_ in known))
+    return found if len(found) > 1 else []
 
 
 def _check_list(values: dict[str, Any], key: str, origin: str) -> None:

@@ -7,7 +7,7 @@ import jax
 from mentallama_jax.models.module import Params
 from mentallama_jax.training.data.batch_spec import BatchSpec
 
-Batch = dict[str, jax.Array]
+BatchArrays = dict[str, jax.Array]
 """The arrays of a `BatchSpec`, [micro-batches, ...] each, and `micro_batches`, an int32 scalar: how many of the leading
 micro-batches hold examples. `training.mesh_placement` makes it from the arrays of a host."""
 
@@ -33,11 +33,11 @@ class Objective(Protocol):
     def is_trained(self, path: tuple[str, ...]) -> bool:
         """Return whether the parameter at this path is trained; the others stay as they are."""
 
-    def weight(self, batch: Batch) -> jax.Array:
+    def weight(self, batch: BatchArrays) -> jax.Array:
         """Return what the loss of a batch, or of a micro-batch, is divided by: its number of targets, fp32."""
 
     def loss(
-        self, trainable: Params, frozen: Params, batch: Batch, key: jax.Array | None, *, training: bool
+        self, trainable: Params, frozen: Params, batch: BatchArrays, key: jax.Array | None, *, training: bool
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Compute one micro-batch.
 

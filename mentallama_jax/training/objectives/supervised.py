@@ -11,7 +11,7 @@ from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.module import Params, bind, merge_params
 from mentallama_jax.training.data.batch_spec import PACKED_TOKENS, BatchSpec
 from mentallama_jax.training.loss import cross_entropy_sum, next_token_targets
-from mentallama_jax.training.objectives.objective import Batch, everything
+from mentallama_jax.training.objectives.objective import BatchArrays, everything
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +34,12 @@ class Supervised:
         """Return whether the parameter at this path is trained."""
         return self.trained(path)
 
-    def weight(self, batch: Batch) -> jax.Array:
+    def weight(self, batch: BatchArrays) -> jax.Array:
         """Return the number of target tokens, fp32."""
         return jnp.sum(next_token_targets(batch)[1])
 
     def loss(
-        self, trainable: Params, frozen: Params, batch: Batch, key: jax.Array | None, *, training: bool
+        self, trainable: Params, frozen: Params, batch: BatchArrays, key: jax.Array | None, *, training: bool
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Return the summed cross-entropy (nats, fp32) of the target tokens of one micro-batch [rows, T]."""
         section = self.config.model

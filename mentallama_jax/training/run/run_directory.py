@@ -18,7 +18,7 @@ import numpy as np
 
 from mentallama_jax.config import RunConfig, parse_config
 from mentallama_jax.errors import UserError
-from mentallama_jax.files import regular_file, write_json
+from mentallama_jax.files import lock_file, regular_file, write_json
 from mentallama_jax.foreign import parse_json, reading
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.module import Params, abstract_params
@@ -28,7 +28,7 @@ from mentallama_jax.storage import AnyPath, RemotePath, as_path
 from mentallama_jax.training.data.tokens import TokenStore
 from mentallama_jax.training.run.bucket_run import BucketRun, fetch_files, staging_folder
 from mentallama_jax.training.run.checkpoints import Which, find_checkpoint, load_params
-from mentallama_jax.training.run.disk import lock, naming
+from mentallama_jax.training.run.disk import naming
 from mentallama_jax.training.run.manifest import Checkpoint, complete_checkpoints
 
 MAY_CHANGE = (
@@ -134,7 +134,7 @@ class RunDirectory:
             ) from None
         with stream:
             try:
-                if not lock(stream):
+                if not lock_file(stream):
                     say(
                         f"warning: {self.path}: this file system has no locks, so that nothing keeps a second process "
                         "out; start one at a time"

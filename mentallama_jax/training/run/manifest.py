@@ -44,7 +44,7 @@ class Checkpoint:
         path: its folder.
         step: updates done.
         scores: by metric; empty until it is evaluated.
-        data_state: where the batches go on; None in checkpoints of versions before 0.3, for which the step says it.
+        data_state: where the batches go on; None in those of older versions, for which the step says it.
     """
 
     path: AnyPath

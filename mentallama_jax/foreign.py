@@ -125,6 +125,11 @@ def shown_cell(cell: object, known: Iterable[str] = ()) -> str:
     return f"(a text of {len(text):,} characters)"
 
 
+def shown_tensor(name: str) -> str:
+    """A tensor's name for a message: as it is where it looks like one, else made safe."""
+    return name if re.fullmatch(r"[\w.-]{1,120}", name, re.ASCII) else shown(name)
+
+
 def printable(text: str) -> str:
     """A text of strangers for the terminal: control characters are shown by their codes, such as `\\x1b`."""
     return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)

@@ -4,6 +4,7 @@ import hashlib
 from pathlib import Path
 
 from mentallama_jax.formats.locate import locate
+from mentallama_jax.formats.shards import find_shards, stored_form
 
 _SAMPLES = 16
 _SAMPLE_BYTES = 1 << 16
@@ -23,7 +24,7 @@ def source_fingerprint(source: str, revision: str | None = None) -> str:
         UserError: no such model.
     """
     path = locate(source, revision, weights=True)
-    files = [path] if path.is_file() else sorted([*path.glob("*.safetensors"), *path.glob("config.json")])
+    files = [path] if path.is_file() else sorted([*_weights(path), *path.glob("config.json")])
     digest = hashlib.sha256()
     for file in files:
         name = "" if path.is_file() else file.name
@@ -31,6 +32,11 @@ def source_fingerprint(source: str, revision: str | None = None) -> str:
         for block in _samples(file):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _weights(folder: Path) -> list[Path]:
+    form = stored_form(folder)
+    return [] if form is None else [path for path in find_shards(folder, form).paths if path.exists()]
 
 
 def _samples(file: Path) -> list[bytes]:

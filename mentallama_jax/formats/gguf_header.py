@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.foreign import shown
-from mentallama_jax.formats.architectures.parameter_names import shown_tensor
+from mentallama_jax.foreign import shown, shown_tensor
 from mentallama_jax.formats.folder import file_size
 
 _LONGEST_TEXT = 2**24

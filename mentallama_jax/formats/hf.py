@@ -7,16 +7,14 @@ import numpy as np
 from safetensors import safe_open
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.foreign import reading, shown
+from mentallama_jax.foreign import reading, shown, shown_tensor
 from mentallama_jax.formats.architectures.known_architectures import ARCHITECTURES
-from mentallama_jax.formats.architectures.parameter_names import Parameter, shown_tensor
-from mentallama_jax.formats.folder import file_size, read_object
+from mentallama_jax.formats.architectures.parameter_names import Parameter
+from mentallama_jax.formats.folder import read_object
 from mentallama_jax.formats.safetensors_header import FLOATS, read_header
+from mentallama_jax.formats.shards import SAFETENSORS, find_shards, stored_bytes
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.module import count_params
-
-INDEX = "model.safetensors.index.json"
-SINGLE = "model.safetensors"
 
 
 class SafetensorsFile:
@@ -35,13 +33,8 @@ class SafetensorsFile:
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.unreadable: dict[str, str] = {}
         self._paths: dict[str, Path] = {}
-        weight_map = _weight_map(folder)
-        paths = (
-            [folder / SINGLE] if weight_map is None else [folder / name for name in sorted(set(weight_map.values()))]
-        )
+        paths, weight_map = find_shards(folder, SAFETENSORS)
         for path in paths:
-            if weight_map is not None:
-                _check_place(path)
             for name, (kind, shape) in read_header(path).items():
                 if name in self._paths:
                     raise UserError(
@@ -49,8 +42,8 @@ class SafetensorsFile:
                     )
                 if weight_map is not None and weight_map.get(name, path.name) != path.name:
                     raise UserError(
-                        f"{path}: holds {shown_tensor(name)}, which {INDEX} places in {shown(weight_map[name])}; "
-                        "download both again"
+                        f"{path}: holds {shown_tensor(name)}, which {SAFETENSORS.index} places in "
+                        f"{shown(weight_map[name])}; download both again"
                     )
                 if kind not in FLOATS:
                     self.unreadable[name] = (
@@ -59,7 +52,7 @@ class SafetensorsFile:
                     )
                 self.shapes[name] = shape
                 self._paths[name] = path
-        self._compare(weight_map or {}, folder / INDEX)
+        self._compare(weight_map or {}, folder / SAFETENSORS.index)
 
     def read(self, name: str, parameter: Parameter) -> np.ndarray[Any, Any]:
         """The tensor in its stored type (fp32, fp16 or ml_dtypes' bfloat16)."""
@@ -93,7 +86,7 @@ def read_hf_config(folder: Path) -> LlamaConfig:
         known = ", ".join(ARCHITECTURES)
         raise UserError(f"{path}: model_type is {shown(model_type)}, which is not supported; there are: {known}")
     config = ARCHITECTURES[model_type].read_config(values, str(path))
-    stored = _stored_bytes(folder)
+    stored = stored_bytes(folder)
     # Before anything is compiled or allocated for it. That each tensor fits is checked when the weights are read.
     if stored is not None and count_params(config) > 8 * stored:  # a bit for each, whatever the type
         raise UserError(
@@ -101,55 +94,3 @@ def read_hf_config(folder: Path) -> LlamaConfig:
             "download both again"
         )
     return config
-
-
-def _stored_bytes(folder: Path) -> int | None:
-    """How many bytes the weights of a folder have; None where they are not (all) here, or not yet downloaded."""
-    if not any((folder / name).exists() for name in (SINGLE, INDEX)):
-        return None
-    weight_map = _weight_map(folder)
-    files = {folder / name for name in ([SINGLE] if weight_map is None else weight_map.values())}
-    return sum(map(file_size, files)) if all(file.exists() for file in files) else None
-
-
-def _weight_map(folder: Path) -> dict[str, str] | None:
-    """Tensor -> file of the folder, by the index; None where there is the single file alone."""
-    index, single = folder / INDEX, folder / SINGLE
-    if not index.exists():
-        if single.exists():
-            return None
-        if any(folder.glob("*.bin")):
-            raise UserError(
-                f"{folder}: only pickled weights (*.bin), which are not read; convert them to safetensors first, "
-                "for example with transformers' save_pretrained"
-            )
-        raise UserError(f"{folder}: no {SINGLE} or {INDEX}; give the folder that holds the weights")
-    weight_map = read_object(index).get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise UserError(f"{index}: no weight_map; download it again")
-    for name, file in weight_map.items():
-        if not isinstance(file, str) or not _is_file_name(file):
-            raise UserError(f"{index}: {shown_tensor(name)} is in {shown(file)}, no name of a file in this folder")
-    if single.exists() and SINGLE not in weight_map.values():
-        raise UserError(
-            f"{folder}: holds a whole {SINGLE} and an {INDEX} of other files; remove the one that is not meant"
-        )
-    return weight_map
-
-
-def _is_file_name(name: str) -> bool:
-    """Whether a name stays in its folder: an index may come from anyone, and name any file of this machine."""
-    return (
-        0 < len(name.encode()) <= 255 and name not in (".", "..") and name.isprintable() and not {"/", "\\"} & set(name)
-    )
-
-
-def _check_place(path: Path) -> None:
-    """Refuse a file of the index that is not there, or that is a link to elsewhere."""
-    if not path.exists():
-        raise UserError(f"{path}: missing, though {INDEX} lists it; download it again")
-    home, target = path.parent.resolve(), path.resolve()
-    # The cache of the hub keeps a model's files as snapshots/REVISION/NAME, links to blobs/HASH of the same model.
-    blobs = home.parent.parent / "blobs" if home.parent.name == "snapshots" else home
-    if target.parent not in (home, blobs):
-        raise UserError(f"{path}: a link out of the folder; copy the file itself into it")

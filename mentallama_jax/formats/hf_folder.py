@@ -18,11 +18,11 @@ from mentallama_jax.formats.architectures.known_architectures import architectur
 from mentallama_jax.formats.architectures.parameter_names import Parameter, leaf
 from mentallama_jax.formats.assembly import TensorFile, check_names
 from mentallama_jax.formats.endings import one_or_list
-from mentallama_jax.formats.hf import INDEX, SINGLE
 from mentallama_jax.formats.model_card import ModelCard, render_card
 from mentallama_jax.formats.notices import notice
 from mentallama_jax.formats.proof import Chat, prove
 from mentallama_jax.formats.safetensors_writer import write_safetensors
+from mentallama_jax.formats.shards import SAFETENSORS
 from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.module import Params, count_params
@@ -86,7 +86,7 @@ def save_hf(
             weight_map |= dict.fromkeys(named, name)
         if len(files) > 1:
             total = {"total_size": count_params(config) * itemsize, "total_parameters": count_params(config)}
-            write_json(new / INDEX, {"metadata": total, "weight_map": weight_map})
+            write_json(new / SAFETENSORS.index, {"metadata": total, "weight_map": weight_map})
         ids = _ids(config, tokenizer, end_ids)
         described = {**architecture_of(config).write_config(config, dtype), **ids}
         write_json(new / "config.json", described)
@@ -193,7 +193,7 @@ def _plan_files(config: LlamaConfig, max_numbers: int) -> dict[str, list[tuple[P
         groups[-1].append((parameter, layer))
         room -= size
     if len(groups) == 1:
-        return {SINGLE: groups[0]}
+        return {SAFETENSORS.single: groups[0]}
     return {f"model-{i:05d}-of-{len(groups):05d}.safetensors": group for i, group in enumerate(groups, start=1)}
 
 

@@ -10,6 +10,8 @@ from mentallama_jax.formats.assembly import TensorFile, assemble
 from mentallama_jax.formats.gguf import open_gguf, read_gguf_config
 from mentallama_jax.formats.hf import SafetensorsFile, read_hf_config
 from mentallama_jax.formats.locate import locate
+from mentallama_jax.formats.shards import TORCH, stored_form
+from mentallama_jax.formats.torch_folder import TorchFolder
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.module import Params
 
@@ -34,7 +36,8 @@ def load_model(
     """Read a model onto the devices, tensor by tensor: the host holds its shards plus the tensor in hand.
 
     Args:
-        source: a Hugging Face folder with safetensors, a `.gguf` file, `package:NAME` or a hub id (see `hub.locate`).
+        source: a Hugging Face folder (safetensors or `pytorch_model.bin`), a `.gguf` file, `package:NAME` or a hub id
+            (see `locate`).
         revision: branch, tag or commit of a hub id.
         dtype: of the parameters, whatever the file stores (fp32, fp16, bf16, or quantised in GGUF).
         sharding: one for all parameters, a nested dict of one for each, or None for the first device.
@@ -59,4 +62,4 @@ def open_tensors(source: str | Path, *, revision: str | None = None) -> tuple[Ll
     if path.is_file():
         gguf_file = open_gguf(path)
         return read_gguf_config(gguf_file), gguf_file
-    return read_hf_config(path), SafetensorsFile(path)
+    return read_hf_config(path), TorchFolder(path) if stored_form(path) is TORCH else SafetensorsFile(path)

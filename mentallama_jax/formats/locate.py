@@ -9,10 +9,12 @@ from mentallama_jax.errors import UserError
 from mentallama_jax.foreign import shown
 from mentallama_jax.formats.bucket_models import fetch_model
 from mentallama_jax.formats.file_names import TOKENIZER_FILES
+from mentallama_jax.formats.shards import TORCH, stored_form
 from mentallama_jax.storage import RemotePath, is_remote
 
 _CONFIG_PATTERNS = ("config.json", "generation_config.json", *TOKENIZER_FILES)
 _WEIGHT_PATTERNS = ("model*.safetensors", "model.safetensors.index.json")
+_TORCH_PATTERNS = ("pytorch_model*.bin", TORCH.index)
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _PACKAGE = "package:"
 
@@ -35,7 +37,10 @@ def locate(source: str | Path, revision: str | None = None, *, weights: bool) ->
     if is_remote(text):
         if revision is not None:
             raise UserError(f"{source}: a revision ({revision}) goes with a hub id, but this is a URL")
-        return fetch_model(RemotePath(text.rstrip("/")), [*_CONFIG_PATTERNS, *(_WEIGHT_PATTERNS if weights else ())])
+        return fetch_model(
+            RemotePath(text.rstrip("/")),
+            [*_CONFIG_PATTERNS, *((*_WEIGHT_PATTERNS, *_TORCH_PATTERNS) if weights else ())],
+        )
     path = Path(source).expanduser()
     if path.is_dir() or path.is_file():
         if path.is_file() and path.suffix != ".gguf":
@@ -62,4 +67,7 @@ def _download(repo_id: str, revision: str | None, weights: bool) -> Path:
     patterns = [*_CONFIG_PATTERNS, *(_WEIGHT_PATTERNS if weights else ())]
     label = f"{repo_id}, revision {shown(revision)[1:-1]}" if revision else repo_id
     # Patterns match across "/": leave out copies in other formats that some repositories keep in subfolders.
-    return hub.download(repo_id, "model", revision, patterns, label=label, ignore="*/*")
+    folder = hub.download(repo_id, "model", revision, patterns, label=label, ignore="*/*")
+    if weights and stored_form(folder) is None:  # older repositories have torch's own files alone
+        folder = hub.download(repo_id, "model", revision, [*patterns, *_TORCH_PATTERNS], label=label, ignore="*/*")
+    return folder

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.foreign import parse_json, reading
-from mentallama_jax.formats.architectures.parameter_names import shown_tensor
+from mentallama_jax.foreign import parse_json, reading, shown_tensor
 from mentallama_jax.formats.folder import file_size
 
 FLOATS = ("F32", "F16", "BF16")

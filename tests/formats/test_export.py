@@ -16,9 +16,9 @@ from small_models import CARD, TINY, TINY_TIED, random_params
 from mentallama_jax.errors import UserError
 from mentallama_jax.formats import hf_folder as export
 from mentallama_jax.formats.architectures.known_architectures import foreign_shapes
-from mentallama_jax.formats.hf import INDEX, SINGLE
 from mentallama_jax.formats.hf_folder import save_hf
 from mentallama_jax.formats.load import load_model, load_model_config
+from mentallama_jax.formats.shards import SAFETENSORS
 from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.module import Params, abstract_params, count_params
@@ -63,7 +63,7 @@ def test_import_then_export_is_bit_equal_per_tensor(tmp_path: Path, tokenizer: T
     config, params = load_model(source)
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(params))
     save_hf(copy, config, params, tokenizer, card=CARD, dtype=dtype, max_shard_bytes=10_000)
-    before = load_file(source / SINGLE)
+    before = load_file(source / SAFETENSORS.single)
     after: Tensors = {}
     for path in copy.glob("*.safetensors"):
         after |= load_file(path)
@@ -76,7 +76,7 @@ def test_import_then_export_is_bit_equal_per_tensor(tmp_path: Path, tokenizer: T
 def test_shards_stay_below_their_size_and_the_index_names_each_tensor(tmp_path: Path, tokenizer: Tokenizer) -> None:
     params, folder, limit = random_params(TINY), tmp_path / "model", 40_000
     save_hf(folder, TINY, params, tokenizer, card=CARD, max_shard_bytes=limit)
-    index = json.loads((folder / INDEX).read_text())
+    index = json.loads((folder / SAFETENSORS.index).read_text())
     assert index["metadata"]["total_size"] == 4 * count_params(TINY)
     files = sorted(folder.glob("model-*.safetensors"))
     assert len(files) > 2
@@ -99,15 +99,15 @@ def test_loads_into_the_dtype_asked_for(exported: Path, params: Params, dtype: A
 def change(folder: Path, **changes: np.ndarray[Any, Any] | None) -> None:
     """Replace tensors of the file (None removes); the names have `__` for `.`."""
     named = {name.replace("__", "."): value for name, value in changes.items()}
-    tensors = {**load_file(folder / SINGLE), **named}
-    save_file({name: value for name, value in tensors.items() if value is not None}, folder / SINGLE)
+    tensors = {**load_file(folder / SAFETENSORS.single), **named}
+    save_file({name: value for name, value in tensors.items() if value is not None}, folder / SAFETENSORS.single)
 
 
 def test_a_missing_and_an_extra_tensor_name_each_other(exported: Path) -> None:
     name = "model.layers.1.mlp.gate_proj.weight"
-    tensors = load_file(exported / SINGLE)
+    tensors = load_file(exported / SAFETENSORS.single)
     tensors["model.layers.1.mlp.gate.weight"] = tensors.pop(name)
-    save_file(tensors, exported / SINGLE)
+    save_file(tensors, exported / SAFETENSORS.single)
     with pytest.raises(UserError) as raised:
         load_model(exported)
     assert str(raised.value) == (
@@ -152,7 +152,7 @@ def test_quantised_tensors_are_refused_by_name(exported: Path) -> None:
 
 
 def test_half_a_file(exported: Path) -> None:
-    path = exported / SINGLE
+    path = exported / SAFETENSORS.single
     os.truncate(path, path.stat().st_size // 2)
     with pytest.raises(UserError, match=f"^{path}: not a whole safetensors file"):
         load_model(exported)
@@ -167,11 +167,11 @@ def test_a_missing_shard(tmp_path: Path, params: Params, tokenizer: Tokenizer) -
 
 
 def test_a_folder_without_safetensors(exported: Path) -> None:
-    (exported / SINGLE).unlink()
+    (exported / SAFETENSORS.single).unlink()
     with pytest.raises(UserError, match=r"no model.safetensors"):
         load_model(exported)
     (exported / "pytorch_model.bin").touch()
-    with pytest.raises(UserError, match="only pickled weights"):
+    with pytest.raises(UserError, match="but the weights have 0 bytes"):
         load_model(exported)
 
 
@@ -238,5 +238,5 @@ def test_values_beyond_float16_are_named(tmp_path: Path, params: Params, tokeniz
     with pytest.raises(UserError, match=r"model.norm.weight: has values that float16 cannot hold"):
         save_hf(tmp_path / "model", TINY, large, tokenizer, card=CARD, dtype="float16")
     save_hf(tmp_path / "model", TINY, large, tokenizer, card=CARD, dtype="bfloat16")
-    stored = load_file(tmp_path / "model" / SINGLE)["model.norm.weight"]
+    stored = load_file(tmp_path / "model" / SAFETENSORS.single)["model.norm.weight"]
     assert stored[3] == ml_dtypes.bfloat16(1e5)

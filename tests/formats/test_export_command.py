@@ -10,9 +10,9 @@ from small_models import CARD, TINY, random_params
 
 from mentallama_jax.cli.main import main
 from mentallama_jax.config import parse_config
-from mentallama_jax.formats.hf import SINGLE
 from mentallama_jax.formats.hf_folder import save_hf
 from mentallama_jax.formats.load import load_model
+from mentallama_jax.formats.shards import SAFETENSORS
 from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from mentallama_jax.training.run.checkpoints import Checkpoints
 from mentallama_jax.training.run.run_directory import RunDirectory
@@ -31,7 +31,7 @@ def test_converts_a_folder(source: Path, tmp_path: Path, capsys: pytest.CaptureF
     options = ["--dtype", "bfloat16", "--scores", str(tmp_path / "scores.json")]
     assert main(["export", str(source), "--out", str(out), *options]) == 0
     assert capsys.readouterr().out.startswith(f"wrote {source} to {out} (")
-    assert {str(tensor.dtype) for tensor in load_file(out / SINGLE).values()} == {"bfloat16"}
+    assert {str(tensor.dtype) for tensor in load_file(out / SAFETENSORS.single).values()} == {"bfloat16"}
     card = (out / "README.md").read_text()
     assert "| DR | 4 | 0.7500 |" in card
     assert str(tmp_path) not in card

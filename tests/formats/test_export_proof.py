@@ -16,12 +16,12 @@ from mentallama_jax.errors import UserError
 from mentallama_jax.formats import hf_folder as export
 from mentallama_jax.formats.architectures.known_architectures import foreign_shapes, model_parameters
 from mentallama_jax.formats.architectures.parameter_names import leaf
-from mentallama_jax.formats.hf import SINGLE
 from mentallama_jax.formats.hf_folder import save_hf, tensors_of_arrays
 from mentallama_jax.formats.licences import licence_of
 from mentallama_jax.formats.model_card import render_card
 from mentallama_jax.formats.proof import Chat, prove
 from mentallama_jax.formats.safetensors_writer import write_safetensors
+from mentallama_jax.formats.shards import SAFETENSORS
 from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer
 from mentallama_jax.models.presets import PRESETS
 
@@ -152,7 +152,9 @@ def test_one_tensor_is_read_at_a_time(tmp_path: Path, tokenizer: Tokenizer) -> N
 
     save_hf(tmp_path / "streamed", TINY, tensors_of_arrays(read_array), tokenizer, card=CARD)
     save_hf(tmp_path / "whole", TINY, params, tokenizer, card=CARD)
-    assert (tmp_path / "streamed" / SINGLE).read_bytes() == (tmp_path / "whole" / SINGLE).read_bytes()
+    assert (tmp_path / "streamed" / SAFETENSORS.single).read_bytes() == (
+        tmp_path / "whole" / SAFETENSORS.single
+    ).read_bytes()
     assert len(read) == len(set(read)) == sum(count for _, _, count in model_parameters(TINY))
 
 

@@ -16,9 +16,9 @@ from small_models import CARD, TINY, random_params
 from mentallama_jax.cli.main import main
 from mentallama_jax.config import parse_config
 from mentallama_jax.errors import UserError
-from mentallama_jax.formats.hf import SINGLE
 from mentallama_jax.formats.hf_folder import save_hf
 from mentallama_jax.formats.load import load_model
+from mentallama_jax.formats.shards import SAFETENSORS
 from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer
 from mentallama_jax.models.finite import nonfinite_parameter, unfit
 from mentallama_jax.training.run.checkpoints import Checkpoints
@@ -36,9 +36,9 @@ def folder(tokenizer: Tokenizer, tmp_path: Path) -> Path:
 
 def put(folder: Path, value: float, dtype: Any = np.float32, name: str = NORM) -> None:
     """Store the model as `dtype` with one number of one tensor replaced."""
-    tensors = {key: tensor.astype(dtype) for key, tensor in load_file(folder / SINGLE).items()}
+    tensors = {key: tensor.astype(dtype) for key, tensor in load_file(folder / SAFETENSORS.single).items()}
     tensors[name].reshape(-1)[-1] = value
-    save_file(tensors, folder / SINGLE)
+    save_file(tensors, folder / SAFETENSORS.single)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, jnp.bfloat16])

@@ -15,9 +15,9 @@ from safetensors.numpy import load_file, save_file
 from small_models import CARD, TINY, random_params
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.formats.hf import INDEX, SINGLE
 from mentallama_jax.formats.hf_folder import save_hf
 from mentallama_jax.formats.load import load_model, load_model_config
+from mentallama_jax.formats.shards import SAFETENSORS
 from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer, load_tokenizer
 
 
@@ -47,9 +47,9 @@ def refuses(folder: Path, *parts: str, read: Callable[[Path], Any] = load_model)
 
 
 def change_index(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    index = json.loads((folder / INDEX).read_text())
+    index = json.loads((folder / SAFETENSORS.index).read_text())
     change(index["weight_map"])
-    (folder / INDEX).write_text(json.dumps(index))
+    (folder / SAFETENSORS.index).write_text(json.dumps(index))
 
 
 def shards(folder: Path) -> list[Path]:
@@ -57,13 +57,13 @@ def shards(folder: Path) -> list[Path]:
 
 
 def test_a_whole_file_beside_an_index_of_others(whole: Path, cut: Path) -> None:
-    (cut / SINGLE).write_bytes((whole / SINGLE).read_bytes())
-    refuses(cut, f"{cut}: holds a whole {SINGLE}", "remove the one that is not meant")
+    (cut / SAFETENSORS.single).write_bytes((whole / SAFETENSORS.single).read_bytes())
+    refuses(cut, f"{cut}: holds a whole {SAFETENSORS.single}", "remove the one that is not meant")
 
 
 def test_an_index_of_the_whole_file_is_fine(whole: Path) -> None:
-    names = load_file(whole / SINGLE)
-    (whole / INDEX).write_text(json.dumps({"weight_map": dict.fromkeys(names, SINGLE)}))
+    names = load_file(whole / SAFETENSORS.single)
+    (whole / SAFETENSORS.index).write_text(json.dumps({"weight_map": dict.fromkeys(names, SAFETENSORS.single)}))
     assert load_model(whole)[0] == TINY
 
 
@@ -82,10 +82,10 @@ def test_an_index_that_contradicts_its_files(cut: Path) -> None:
 
 def test_an_index_that_lists_too_much_or_too_little(cut: Path) -> None:
     change_index(cut, lambda weight_map: weight_map.update({"extra": shards(cut)[0].name}))
-    refuses(cut, INDEX, "places extra in", "does not hold it")
+    refuses(cut, SAFETENSORS.index, "places extra in", "does not hold it")
     _, held = several(cut)
     change_index(cut, lambda weight_map: (weight_map.pop("extra"), weight_map.pop(held)))
-    refuses(cut, INDEX, f"does not list {held}")
+    refuses(cut, SAFETENSORS.index, f"does not list {held}")
 
 
 def test_a_tensor_in_two_files(cut: Path) -> None:
@@ -102,13 +102,13 @@ def test_a_file_name_that_leaves_the_folder(cut: Path, tmp_path: Path, name: str
     (tmp_path / "outside.safetensors").write_bytes(shards(cut)[0].read_bytes())
     wanted = name.format(tmp=tmp_path)
     change_index(cut, lambda weight_map: weight_map.update(dict.fromkeys(list(weight_map), wanted)))
-    refuses(cut, INDEX, "no name of a file in this folder")
+    refuses(cut, SAFETENSORS.index, "no name of a file in this folder")
 
 
 def test_a_link_out_of_the_folder(cut: Path, tmp_path: Path) -> None:
     shards(cut)[0].rename(tmp_path / "outside.safetensors")
     (cut / "model-00001-of-00009.safetensors").unlink(missing_ok=True)
-    listed = sorted(set(json.loads((cut / INDEX).read_text())["weight_map"].values()))[0]
+    listed = sorted(set(json.loads((cut / SAFETENSORS.index).read_text())["weight_map"].values()))[0]
     (cut / listed).symlink_to(tmp_path / "outside.safetensors")
     refuses(cut, listed, "a link out of the folder")
 
@@ -127,7 +127,7 @@ def test_the_links_of_the_hubs_cache_are_followed(cut: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
 def test_what_is_no_file(whole: Path, cut: Path, file: str, kind: str) -> None:
     folder = cut if file == "index" else whole
-    path = folder / {"model": SINGLE, "index": INDEX}.get(file, file)
+    path = folder / {"model": SAFETENSORS.single, "index": SAFETENSORS.index}.get(file, file)
     path.unlink(missing_ok=True)
     if kind == "pipe":
         os.mkfifo(path)
@@ -181,7 +181,7 @@ def test_sizes_that_the_weights_do_not_have(whole: Path, key: str, value: int) -
 )
 @pytest.mark.parametrize("file", ["config.json", "index", "tokenizer.json", "tokenizer_config.json"])
 def test_json_that_is_none(whole: Path, file: str, text: bytes) -> None:
-    path = whole / (INDEX if file == "index" else file)
+    path = whole / (SAFETENSORS.index if file == "index" else file)
     path.write_bytes(text)
     read = load_tokenizer if file.startswith("tokenizer") else load_model
     refuses(whole, str(whole), path.name, read=read)
@@ -189,8 +189,8 @@ def test_json_that_is_none(whole: Path, file: str, text: bytes) -> None:
 
 @pytest.mark.parametrize("weight_map", [None, 3, [], {}, {"a": 3}, {"a": None}, {"a": ["b"]}])
 def test_an_index_of_wrong_types(cut: Path, weight_map: Any) -> None:
-    (cut / INDEX).write_text(json.dumps({"weight_map": weight_map}))
-    refuses(cut, INDEX)
+    (cut / SAFETENSORS.index).write_text(json.dumps({"weight_map": weight_map}))
+    refuses(cut, SAFETENSORS.index)
 
 
 def header_of(path: Path) -> tuple[dict[str, Any], bytes]:
@@ -219,7 +219,7 @@ def write_header(path: Path, header: bytes, data: bytes) -> None:
     ],
 )
 def test_a_safetensors_header_that_is_wrong(whole: Path, harm: str) -> None:
-    header, data = header_of(whole / SINGLE)
+    header, data = header_of(whole / SAFETENSORS.single)
     names = sorted((name for name in header if name != "__metadata__"), key=lambda name: header[name]["data_offsets"])
     entry = header[names[1]]
     start, end = entry["data_offsets"]
@@ -237,27 +237,27 @@ def test_a_safetensors_header_that_is_wrong(whole: Path, harm: str) -> None:
     text = json.dumps(header)
     if harm == "twice":
         text = text[:-1] + f", {json.dumps(names[0])}: {json.dumps(header[names[0]])}}}"
-    write_header(whole / SINGLE, text.encode(), data)
-    refuses(whole, str(whole / SINGLE), "not a whole safetensors file")
+    write_header(whole / SAFETENSORS.single, text.encode(), data)
+    refuses(whole, str(whole / SAFETENSORS.single), "not a whole safetensors file")
 
 
 @pytest.mark.parametrize("length", [0, 1, 2**40, 2**63, 2**64 - 1])
 def test_a_safetensors_header_that_claims_a_length(whole: Path, length: int) -> None:
-    content = (whole / SINGLE).read_bytes()
-    (whole / SINGLE).write_bytes(struct.pack("<Q", length) + content[8:])
+    content = (whole / SAFETENSORS.single).read_bytes()
+    (whole / SAFETENSORS.single).write_bytes(struct.pack("<Q", length) + content[8:])
     refuses(whole, "not a whole safetensors file")
 
 
 def test_any_changed_byte_of_the_index_or_header_is_refused_or_harmless(whole: Path) -> None:
     """No damage of the table gives other weights."""
     expected = load_model(whole)[1]
-    content = bytearray((whole / SINGLE).read_bytes())
+    content = bytearray((whole / SAFETENSORS.single).read_bytes())
     random = np.random.default_rng(0)
     length = struct.unpack("<Q", content[:8])[0]
     for place in random.integers(0, 8 + length, 60):
         changed = bytearray(content)
         changed[place] = random.integers(256)
-        (whole / SINGLE).write_bytes(changed)
+        (whole / SAFETENSORS.single).write_bytes(changed)
         try:
             params = load_model(whole)[1]
         except UserError:
@@ -273,5 +273,8 @@ def _leaves(params: Any) -> list[Any]:
 
 
 def test_names_of_tensors_are_made_safe(whole: Path) -> None:
-    save_file(load_file(whole / SINGLE) | {"\x1b[31m" + "x" * 1000: np.zeros(1, np.float32)}, whole / SINGLE)
+    save_file(
+        load_file(whole / SAFETENSORS.single) | {"\x1b[31m" + "x" * 1000: np.zeros(1, np.float32)},
+        whole / SAFETENSORS.single,
+    )
     refuses(whole, "unknown tensor '\\x1b[31mxxx", "(1005 characters)")

@@ -95,10 +95,15 @@ def test_what_is_asked_of_the_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     assert locate("org/model", "v1", weights=False) == tmp_path
     assert locate("org/model", weights=True) == tmp_path
-    light, whole = asked
+    light, whole, torch = asked  # nothing came of safetensors, so torch's own files are asked for
     assert (light["repo_id"], light["revision"], whole["revision"]) == ("org/model", "v1", None)
     assert not any("safetensors" in pattern for pattern in light["allow_patterns"])
     assert {"config.json", "tokenizer.model", "model*.safetensors"} <= set(whole["allow_patterns"])
+    assert not any(".bin" in pattern for pattern in whole["allow_patterns"])
+    assert {"pytorch_model*.bin", "pytorch_model.bin.index.json"} <= set(torch["allow_patterns"])
+    (tmp_path / "model.safetensors").touch()
+    locate("org/model", weights=True)
+    assert len(asked) == 4
 
 
 @pytest.mark.parametrize(

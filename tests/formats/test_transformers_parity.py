@@ -11,10 +11,10 @@ import pytest
 from safetensors.numpy import load_file
 from small_models import CARD, TINY, TINY_TIED, random_params
 
-from mentallama_jax.formats.hf import SINGLE
 from mentallama_jax.formats.hf_folder import save_hf
 from mentallama_jax.formats.load import load_model
 from mentallama_jax.formats.locate import locate
+from mentallama_jax.formats.shards import SAFETENSORS
 from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from mentallama_jax.models.llama import LlamaConfig, forward
 from mentallama_jax.models.module import Params
@@ -70,7 +70,7 @@ def test_we_load_what_transformers_saves(tmp_path: Path, tokenizer: Tokenizer, d
     assert len(list((tmp_path / "theirs").glob("model-*.safetensors"))) > 1
     config, params = load_model(tmp_path / "theirs")
     save_hf(tmp_path / "ours", config, params, tokenizer, card=CARD, dtype=dtype)  # type: ignore[arg-type]
-    ours = load_file(tmp_path / "ours" / SINGLE)
+    ours = load_file(tmp_path / "ours" / SAFETENSORS.single)
     theirs = {k: v for path in (tmp_path / "theirs").glob("*.safetensors") for k, v in load_file(path).items()}
     assert ours.keys() == theirs.keys()
     assert all(ours[name].tobytes() == theirs[name].tobytes() for name in ours)
@@ -110,7 +110,7 @@ def test_smollm2_from_gguf_agrees_with_transformers_own_load(smollm2: str, tmp_p
     assert largest < 1e-3
 
     save_hf(tmp_path / "export", config, params, tokenizer, card=CARD)
-    stored = load_file(tmp_path / "export" / SINGLE)
+    stored = load_file(tmp_path / "export" / SAFETENSORS.single)
     reference = theirs.state_dict()
     assert all(np.array_equal(tensor, reference[name].numpy()) for name, tensor in stored.items())
 

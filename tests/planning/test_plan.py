@@ -17,7 +17,7 @@ from mentallama_jax.models.presets import PRESETS
 from mentallama_jax.parallel.mesh import mesh_sizes
 from mentallama_jax.planning import cost, plan, report, search
 from mentallama_jax.planning.compilation import Compiled, read_out_of_memory
-from mentallama_jax.planning.figures_cache import Cache
+from mentallama_jax.planning.figures_cache import FiguresCache
 from mentallama_jax.planning.hlo import Collective, Kernel, Program
 from mentallama_jax.planning.prices import Price, chip_price
 from mentallama_jax.planning.recipe import Assumptions, assumed_recipe, recipe_of_lengths
@@ -216,15 +216,15 @@ def test_gpus_are_planned_by_formulas_and_the_report_says_so():
 
 
 def test_the_cache_is_by_content_and_survives_damage(tmp_path):
-    cache = Cache(tmp_path)
-    key = Cache.key("text", "v5e:2x2")
-    assert key != Cache.key("text", "v5e:2x4")
-    assert Cache.key("ab", "c") != Cache.key("a", "bc")
+    cache = FiguresCache(tmp_path)
+    key = FiguresCache.key("text", "v5e:2x2")
+    assert key != FiguresCache.key("text", "v5e:2x4")
+    assert FiguresCache.key("ab", "c") != FiguresCache.key("a", "bc")
     cache.write(key, {"fits": True})
     assert cache.read(key) == {"fits": True}
     (tmp_path / f"{key}.json").write_text('{"fits"')
     assert cache.read(key) is None
-    Cache(None).write(key, {})
+    FiguresCache(None).write(key, {})
 
 
 def test_every_family_has_a_price_that_the_user_can_override():

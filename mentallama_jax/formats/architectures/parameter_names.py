@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from mentallama_jax.foreign import shown
+from mentallama_jax.foreign import shown, shown_tensor
 from mentallama_jax.models.module import ModelConfig, Params, abstract_params
 
 LAYERS = "layers"
@@ -153,11 +153,6 @@ def leaf(tree: Params, path: tuple[str, ...]) -> Any:
             return None
         place = place[key]
     return place
-
-
-def shown_tensor(name: str) -> str:
-    """A tensor's name for a message: as it is where it looks like one, else made safe."""
-    return name if re.fullmatch(r"[\w.-]{1,120}", name, re.ASCII) else shown(name)
 
 
 def name_problems(found: dict[str, tuple[int, ...]], wanted: dict[str, tuple[int, ...]], limit: int = 3) -> list[str]:

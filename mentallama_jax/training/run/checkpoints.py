@@ -198,7 +198,7 @@ class Checkpoints:
                 f"{checkpoint.path}: its files are whole, and yet it cannot be read ({brief(error)}); nothing is "
                 "removed"
             ) from None
-        state = {"params": loaded["params"], "frozen": {}, **loaded["optimizer"]}
+        state = {"params": loaded["params"], **loaded["optimizer"]}
         _refuse_not_finite(checkpoint, state)
         return state, None
 

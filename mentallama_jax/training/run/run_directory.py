@@ -336,7 +336,7 @@ def data_fingerprint(store: TokenStore) -> str:
     last = np.arange(len(store.tokens)) - np.repeat(store.offsets[:-1], store.lengths) >= np.repeat(
         prompts, store.lengths
     )
-    # Where targets are the last tokens of each example, as in all examples of older versions, their sum is that of those.
+    # Where targets are the last tokens of each example, as they are in older runs, the sum is that of older versions.
     told = prompts.astype(np.int32) if np.array_equal(last, store.targets) else store.targets
     for values in (store.tokens, store.offsets, told):
         digest.update(np.ascontiguousarray(values).data)

@@ -16,6 +16,7 @@ from mentallama_jax.formats.architectures.known_architectures import architectur
 from mentallama_jax.formats.architectures.parameter_names import Parameter, name_problems
 from mentallama_jax.models.finite import unfit
 from mentallama_jax.models.module import ModelConfig, Params
+from mentallama_jax.models.registry import AnyModelConfig
 from mentallama_jax.terminal import Console
 
 
@@ -72,6 +73,17 @@ def assemble(
             else:
                 place[parameter.path[-1]] = _put(next(read), target, dtype)
     return params
+
+
+def fitted(config: AnyModelConfig, file: TensorFile) -> AnyModelConfig:
+    """The config with what only the weights tell, such as how many classes there are."""
+    architecture = architecture_of(config)
+    try:
+        names = architecture.names.own_names(file.shapes)
+    except ValueError:
+        return config  # `check_names` says what is wrong
+    found: AnyModelConfig = architecture.fit(config, {own: file.shapes[name] for own, name in names.items()})
+    return found
 
 
 def check_names(file: TensorFile, config: ModelConfig[Any]) -> dict[str, str]:

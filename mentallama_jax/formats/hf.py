@@ -13,8 +13,9 @@ from mentallama_jax.formats.architectures.parameter_names import Parameter
 from mentallama_jax.formats.folder import read_object
 from mentallama_jax.formats.safetensors_header import FLOATS, read_header
 from mentallama_jax.formats.shards import SAFETENSORS, find_shards, stored_bytes
-from mentallama_jax.models.llama import LlamaConfig
+from mentallama_jax.models.bert import BertConfig
 from mentallama_jax.models.module import count_params
+from mentallama_jax.models.registry import AnyModelConfig
 
 
 class SafetensorsFile:
@@ -70,7 +71,7 @@ class SafetensorsFile:
             raise UserError(f"{index}: does not list {shown_tensor(extra)}, which {self._paths[extra].name} holds")
 
 
-def read_hf_config(folder: Path) -> LlamaConfig:
+def read_hf_config(folder: Path) -> AnyModelConfig:
     """The model that a folder's `config.json` describes.
 
     Raises:
@@ -81,11 +82,11 @@ def read_hf_config(folder: Path) -> LlamaConfig:
         hint = "an adapter: merge it into its base model first" if (folder / "adapter_config.json").exists() else ""
         raise UserError(f"{folder}: no config.json ({hint or 'is it a Hugging Face model folder?'})")
     values = read_object(path)
-    model_type = values.get("model_type")
+    model_type = _model_type(values)
     if not isinstance(model_type, str) or model_type not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)
         raise UserError(f"{path}: model_type is {shown(model_type)}, which is not supported; there are: {known}")
-    config = ARCHITECTURES[model_type].read_config(values, str(path))
+    config: AnyModelConfig = ARCHITECTURES[model_type].read_config(values, str(path))
     stored = stored_bytes(folder)
     # Before anything is compiled or allocated for it. That each tensor fits is checked when the weights are read.
     if stored is not None and count_params(config) > 8 * stored:  # a bit for each, whatever the type
@@ -94,3 +95,14 @@ def read_hf_config(folder: Path) -> LlamaConfig:
             "download both again"
         )
     return config
+
+
+def _model_type(values: dict[str, Any]) -> Any:
+    """The model type that a `config.json` states; the oldest ones state the name of transformers' class alone."""
+    if values.get("model_type") is not None:
+        return values["model_type"]
+    names = values.get("architectures")
+    first = names[0] if isinstance(names, list) and names and isinstance(names[0], str) else ""
+    if not first and "type_vocab_size" in values:  # token types are BERT's; other weights would not fit its names
+        return BertConfig.model_type
+    return next((kind for kind in ARCHITECTURES if first.lower().startswith(kind)), None)

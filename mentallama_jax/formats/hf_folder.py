@@ -26,6 +26,7 @@ from mentallama_jax.formats.shards import SAFETENSORS
 from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.module import Params, count_params
+from mentallama_jax.models.registry import AnyModelConfig
 
 ExportDtype = Literal["float32", "bfloat16", "float16"]
 ReadTensor = Callable[[Parameter, int], np.ndarray[Any, Any]]
@@ -114,7 +115,7 @@ def _one_writer(folder: Path) -> Iterator[None]:
         ) from None
 
 
-def tensors_of_file(file: TensorFile, config: LlamaConfig) -> ReadTensor:
+def tensors_of_file(file: TensorFile, config: AnyModelConfig) -> ReadTensor:
     """The tensors of a checkpoint on disk.
 
     Raises:

@@ -6,17 +6,17 @@ from typing import Any
 import jax.numpy as jnp
 from jax.sharding import Sharding
 
-from mentallama_jax.formats.assembly import TensorFile, assemble
+from mentallama_jax.formats.assembly import TensorFile, assemble, fitted
 from mentallama_jax.formats.gguf import open_gguf, read_gguf_config
 from mentallama_jax.formats.hf import SafetensorsFile, read_hf_config
 from mentallama_jax.formats.locate import locate
 from mentallama_jax.formats.shards import TORCH, stored_form
 from mentallama_jax.formats.torch_folder import TorchFolder
-from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.module import Params
+from mentallama_jax.models.registry import AnyModelConfig
 
 
-def load_model_config(source: str | Path, *, revision: str | None = None) -> LlamaConfig:
+def load_model_config(source: str | Path, *, revision: str | None = None) -> AnyModelConfig:
     """The model's shape and constants, without its weights; what a sharding is made from.
 
     Raises:
@@ -32,7 +32,7 @@ def load_model(
     revision: str | None = None,
     dtype: Any = jnp.float32,
     sharding: Sharding | dict[str, Any] | None = None,
-) -> tuple[LlamaConfig, Params]:
+) -> tuple[AnyModelConfig, Params]:
     """Read a model onto the devices, tensor by tensor: the host holds its shards plus the tensor in hand.
 
     Args:
@@ -52,7 +52,7 @@ def load_model(
     return config, assemble(file, config, dtype, sharding)
 
 
-def open_tensors(source: str | Path, *, revision: str | None = None) -> tuple[LlamaConfig, TensorFile]:
+def open_tensors(source: str | Path, *, revision: str | None = None) -> tuple[AnyModelConfig, TensorFile]:
     """The config of a model, and its file, from which tensors are read one at a time. Arguments are as in `load_model`.
 
     Raises:
@@ -62,4 +62,5 @@ def open_tensors(source: str | Path, *, revision: str | None = None) -> tuple[Ll
     if path.is_file():
         gguf_file = open_gguf(path)
         return read_gguf_config(gguf_file), gguf_file
-    return read_hf_config(path), TorchFolder(path) if stored_form(path) is TORCH else SafetensorsFile(path)
+    config, file = read_hf_config(path), TorchFolder(path) if stored_form(path) is TORCH else SafetensorsFile(path)
+    return fitted(config, file), file

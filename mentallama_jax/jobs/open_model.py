@@ -14,6 +14,7 @@ from mentallama_jax.formats.load import load_model, load_model_config, open_tens
 from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.module import Params
+from mentallama_jax.models.registry import language_model
 from mentallama_jax.storage import as_path
 from mentallama_jax.training.run.checkpoints import Which
 from mentallama_jax.training.run.layerwise import CheckpointTensors
@@ -80,7 +81,7 @@ def open_model(source: str, *, revision: str | None = None, checkpoint: Which | 
     if not is_run(source):
         if checkpoint is not None:
             raise UserError(f"{source}: --checkpoint goes with a run directory, but this is not one")
-        config = load_model_config(source, revision=revision)
+        config = language_model(load_model_config(source, revision=revision), source)
 
         def read(dtype: Any, shardings: Any) -> Params:
             return load_model(source, revision=revision, dtype=dtype, sharding=shardings)[1]

@@ -44,6 +44,28 @@ def rms_norm(x_BTD: jax.Array, scale_D: jax.Array, epsilon: float) -> jax.Array:
     return (x_fp32 * inverse).astype(x_BTD.dtype) * scale_D.astype(x_BTD.dtype)
 
 
+class LayerNorm(nnx.Module):
+    """Layer norm (Ba et al. 2016) with scale and bias, computed in fp32."""
+
+    def __init__(self, shape: tuple[int, ...], epsilon: float, dtype: Any) -> None:
+        self.scale = nnx.Param(jnp.ones(shape, dtype), dimensions=(None,) * len(shape))
+        self.bias = nnx.Param(jnp.zeros(shape, dtype), dimensions=(None,) * len(shape))
+        self.epsilon = epsilon
+
+    def __call__(self, x_BTD: jax.Array) -> jax.Array:
+        """Return `x_BTD` less its mean over its deviation, times the scale plus the bias, in the dtype of `x_BTD`."""
+        x_fp32 = x_BTD.astype(jnp.float32)
+        centred = x_fp32 - jnp.mean(x_fp32, axis=-1, keepdims=True)
+        inverse = jax.lax.rsqrt(jnp.mean(jnp.square(centred), axis=-1, keepdims=True) + self.epsilon)
+        scaled = centred * inverse * self.scale[...].astype(jnp.float32) + self.bias[...].astype(jnp.float32)
+        return scaled.astype(x_BTD.dtype)
+
+
+def vector(shape: tuple[int, ...], dimensions: Names, dtype: Any) -> nnx.Param[jax.Array]:
+    """A bias of zeros whose dimensions carry the names that `parallel.rules` shards by."""
+    return nnx.Param(jnp.zeros(shape, dtype), dimensions=dimensions)
+
+
 def embed(table_VD: jax.Array, tokens_BT: jax.Array, dtype: Any) -> jax.Array:
     """Look tokens up: [B, T] int32 -> [B, T, D] `dtype`."""
     if current_mesh() is not None:  # gathered in `dtype` once, so that each device looks its own rows up

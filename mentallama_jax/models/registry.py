@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from mentallama_jax.errors import UserError
+from mentallama_jax.models.bert import BertConfig, RobertaConfig
 from mentallama_jax.models.llama import LlamaConfig
 
-AnyModelConfig = LlamaConfig
-"""Any of the model configs; with a second architecture this is a union."""
+AnyModelConfig = LlamaConfig | BertConfig
+"""Any of the model configs."""
 
-MODEL_CONFIGS: Mapping[str, type[AnyModelConfig]] = {config.model_type: config for config in (LlamaConfig,)}
+_ALL: tuple[type[AnyModelConfig], ...] = (LlamaConfig, BertConfig, RobertaConfig)
+MODEL_CONFIGS: Mapping[str, type[AnyModelConfig]] = {config.model_type: config for config in _ALL}
 
 
 def model_config_from_json(values: Any, where: str) -> AnyModelConfig:
@@ -31,3 +33,14 @@ def model_config_from_json(values: Any, where: str) -> AnyModelConfig:
         return MODEL_CONFIGS[model_type].from_json(values)
     except ValueError as error:
         raise UserError(f"{where}: {error}") from None
+
+
+def language_model(config: AnyModelConfig, where: object) -> LlamaConfig:
+    """The config, where it is that of a model that writes text.
+
+    Raises:
+        UserError: it is another model; `where` names it.
+    """
+    if isinstance(config, LlamaConfig):
+        return config
+    raise UserError(f"{where}: is an encoder ({config.model_type}), which reads texts and writes none; name a LLaMA")

@@ -21,7 +21,7 @@ from typing import Any
 from mentallama_jax.config import RunConfig, parse_config
 from mentallama_jax.errors import UserError
 from mentallama_jax.models.llama import LlamaConfig
-from mentallama_jax.models.registry import model_config_from_json
+from mentallama_jax.models.registry import language_model, model_config_from_json
 from mentallama_jax.planning.figures_cache import FiguresCache
 from mentallama_jax.planning.hlo import Program, read_phases, read_program
 from mentallama_jax.planning.topologies import Topology
@@ -250,7 +250,7 @@ def _main() -> None:
     os.dup2(2, 1)  # what the compiler prints is not an answer
     topology = Topology(**{**values["topology"], "shape": tuple(values["topology"]["shape"])})
     job = Job(
-        model_config_from_json(values["model"], "model"),
+        language_model(model_config_from_json(values["model"], "model"), "model"),
         parse_config(values["config"], "config"),
         topology,
         Answers(**work) if isinstance(work := values["work"], dict) else work,

@@ -4,8 +4,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from mentallama_jax.formats.architectures import llama_config
+from mentallama_jax.formats.architectures.bert_config import fit_to_weights, read_bert_config, write_bert_config
+from mentallama_jax.formats.architectures.bert_names import BERT_NAMES, ROBERTA_NAMES
 from mentallama_jax.formats.architectures.llama_names import LLAMA_NAMES
 from mentallama_jax.formats.architectures.parameter_names import NameTable, Parameter
+from mentallama_jax.models.bert import BertConfig, RobertaConfig
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.module import ModelConfig
 
@@ -17,15 +20,19 @@ class Architecture(NamedTuple):
         read_config: (values of a `config.json`, name of that file) -> the model's config; raises `UserError`.
         write_config: (config, dtype of the weights) -> values of a `config.json`, without token ids.
         names: of parameters.
+        fit: (config, shapes of tensors by their names in the table) -> the config with what only the weights tell.
     """
 
     read_config: Callable[[dict[str, Any], str], Any]
     write_config: Callable[[Any, str], dict[str, Any]]
     names: NameTable
+    fit: Callable[[Any, Mapping[str, tuple[int, ...]]], Any] = lambda config, shapes: config
 
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     LlamaConfig.model_type: Architecture(llama_config.read_config, llama_config.write_config, LLAMA_NAMES),
+    BertConfig.model_type: Architecture(read_bert_config, write_bert_config, BERT_NAMES, fit_to_weights),
+    RobertaConfig.model_type: Architecture(read_bert_config, write_bert_config, ROBERTA_NAMES, fit_to_weights),
 }
 """The key is the `model_type` of our configs and of `config.json`."""
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.foreign import shown
+from mentallama_jax.formats.architectures.config_values import number, same, short, whole
 from mentallama_jax.formats.architectures.llama_keys import HARMLESS, READ, REFUSED_UNLESS
 from mentallama_jax.formats.notices import notice
 from mentallama_jax.models.llama import LlamaConfig
@@ -11,21 +12,6 @@ from mentallama_jax.models.rotary import RopeScaling
 
 # What an absent key means in this format (the first LLaMA-2 configs lack rope_theta, for example).
 _FORMAT_DEFAULTS: dict[str, Any] = {"rope_theta": 10000.0, "tie_word_embeddings": False}
-
-# Far above every model there is. What is larger would be allocated, or looped over, before a file shows it to be wrong.
-_LARGEST: dict[str, int] = {
-    "vocab_size": 2**27,
-    "hidden_size": 2**20,
-    "intermediate_size": 2**24,
-    "num_hidden_layers": 2**14,
-    "num_attention_heads": 2**13,
-    "num_key_value_heads": 2**13,
-    "head_dim": 2**13,
-    "max_position_embeddings": 2**31,
-    "original_max_position_embeddings": 2**31,
-}
-# Numbers that float32, in which the model uses them, holds with all digits.
-_SMALLEST_NUMBER, _LARGEST_NUMBER = 1.2e-38, 3.4e38
 
 # Keys of rope_scaling / rope_parameters that carry a number, by kind.
 _ROPE_NUMBERS: dict[str, tuple[str, ...]] = {
@@ -44,27 +30,27 @@ def read_config(values: dict[str, Any], origin: str) -> LlamaConfig:
     """
     _refuse_other_models(values, origin)
     theta, scaling = _rope(values, origin)
-    heads = _whole(values, "num_attention_heads", origin)
-    hidden = _whole(values, "hidden_size", origin)
+    heads = whole(values, "num_attention_heads", origin)
+    hidden = whole(values, "hidden_size", origin)
     has_head_dim = values.get("head_dim") is not None
     if not has_head_dim and hidden % heads:
         raise UserError(f"{origin}: hidden_size {hidden} is not a multiple of num_attention_heads {heads}")
     try:
         return LlamaConfig(
-            vocab_size=_whole(values, "vocab_size", origin),
+            vocab_size=whole(values, "vocab_size", origin),
             hidden_size=hidden,
-            intermediate_size=_whole(values, "intermediate_size", origin),
-            num_layers=_whole(values, "num_hidden_layers", origin),
+            intermediate_size=whole(values, "intermediate_size", origin),
+            num_layers=whole(values, "num_hidden_layers", origin),
             num_heads=heads,
             num_kv_heads=heads
             if values.get("num_key_value_heads") is None
-            else _whole(values, "num_key_value_heads", origin),
-            head_dim=_whole(values, "head_dim", origin) if has_head_dim else hidden // heads,
-            rms_norm_eps=_number(values, "rms_norm_eps", origin),
+            else whole(values, "num_key_value_heads", origin),
+            head_dim=whole(values, "head_dim", origin) if has_head_dim else hidden // heads,
+            rms_norm_eps=number(values, "rms_norm_eps", origin),
             rope_theta=theta,
             rope_scaling=scaling,
             tie_embeddings=_truth(values, "tie_word_embeddings", origin),
-            max_positions=_whole(values, "max_position_embeddings", origin),
+            max_positions=whole(values, "max_position_embeddings", origin),
         )
     except ValueError as error:
         raise UserError(f"{origin}: {error}") from None
@@ -110,31 +96,26 @@ def write_config(config: LlamaConfig, dtype: str) -> dict[str, Any]:
 
 def _refuse_other_models(values: dict[str, Any], origin: str) -> None:
     if values.get("model_type") != "llama":
-        raise UserError(f"{origin}: model_type is {_short(values.get('model_type'))}; only llama is supported")
+        raise UserError(f"{origin}: model_type is {short(values.get('model_type'))}; only llama is supported")
     architectures = values.get("architectures") or ["LlamaForCausalLM"]
     if not isinstance(architectures, list) or "LlamaForCausalLM" not in architectures:
-        raise UserError(f"{origin}: architectures is {_short(architectures)}; only LlamaForCausalLM is supported")
+        raise UserError(f"{origin}: architectures is {short(architectures)}; only LlamaForCausalLM is supported")
     for key, allowed in REFUSED_UNLESS.items():
         value = values.get(key)
-        if value is not None and not any(_same(value, harmless) for harmless in allowed):
-            raise UserError(f"{origin}: {key} is {_short(value)}, which this model does not have")
+        if value is not None and not any(same(value, harmless) for harmless in allowed):
+            raise UserError(f"{origin}: {key} is {short(value)}, which this model does not have")
     layer_types = values.get("layer_types")
     if layer_types is not None and not (
         isinstance(layer_types, list) and all(kind == "full_attention" for kind in layer_types)
     ):
         raise UserError(
-            f"{origin}: layer_types is {_short(layer_types)}; only full_attention in all layers is supported"
+            f"{origin}: layer_types is {short(layer_types)}; only full_attention in all layers is supported"
         )
     unknown = sorted(values.keys() - READ - REFUSED_UNLESS.keys() - HARMLESS - {"layer_types"})
     if unknown:
         named = ", ".join(shown(key, 40) for key in unknown[:5])
         more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
         notice(f"{origin}: keys that are not known here are passed over, as transformers does: {named}{more}")
-
-
-def _same(value: Any, harmless: Any) -> bool:
-    """Equal, and of a kind: 0.0 is 0, but neither 0 nor "false" is False."""
-    return isinstance(value, bool) == isinstance(harmless, bool) and bool(value == harmless)
 
 
 def _rope(values: dict[str, Any], origin: str) -> tuple[float, RopeScaling | None]:
@@ -145,20 +126,18 @@ def _rope(values: dict[str, Any], origin: str) -> tuple[float, RopeScaling | Non
     key = "rope_parameters" if values.get("rope_parameters") else "rope_scaling"
     rope = values.get(key) or {}
     if not isinstance(rope, dict):
-        raise UserError(f"{origin}: {key} is {_short(rope)}; expected an object")
+        raise UserError(f"{origin}: {key} is {short(rope)}; expected an object")
     # Inside wins over outside, as in transformers.
     base = {"rope_theta": _FORMAT_DEFAULTS["rope_theta"]} | {k: v for k, v in values.items() if k == "rope_theta"}
-    theta = _number(rope if "rope_theta" in rope else base, "rope_theta", origin)
+    theta = number(rope if "rope_theta" in rope else base, "rope_theta", origin)
     kind = rope.get("rope_type", rope.get("type", "default"))
     if not isinstance(kind, str) or (kind != "default" and kind not in _ROPE_NUMBERS):
         known = ", ".join(_ROPE_NUMBERS)
-        raise UserError(
-            f"{origin}: {key} has rope_type {_short(kind)}, which this model does not have (it has {known})"
-        )
+        raise UserError(f"{origin}: {key} has rope_type {short(kind)}, which this model does not have (it has {known})")
     numbers = _ROPE_NUMBERS.get(kind, ())
     partial = rope.get("partial_rotary_factor")
-    if partial is not None and not _same(partial, 1):
-        raise UserError(f"{origin}: {key} has partial_rotary_factor {_short(partial)}, which this model does not have")
+    if partial is not None and not same(partial, 1):
+        raise UserError(f"{origin}: {key} has partial_rotary_factor {short(partial)}, which this model does not have")
     # An original length is bookkeeping except where the formula of `llama3` uses it.
     unknown = [k for k in rope if k not in (*numbers, *_ROPE_OTHER, "original_max_position_embeddings")]
     if unknown:
@@ -167,52 +146,27 @@ def _rope(values: dict[str, Any], origin: str) -> tuple[float, RopeScaling | Non
         return theta, None
     if kind == "llama3":
         return theta, _llama3(values, rope, origin)
-    return theta, RopeScaling(kind="linear" if kind == "linear" else "dynamic", factor=_number(rope, "factor", origin))
+    return theta, RopeScaling(kind="linear" if kind == "linear" else "dynamic", factor=number(rope, "factor", origin))
 
 
 def _llama3(values: dict[str, Any], rope: dict[str, Any], origin: str) -> RopeScaling:
     """The scaling of LLaMA 3. Here, and here alone, the original length outside wins over that inside."""
     length = "original_max_position_embeddings"
     given = values if values.get(length) is not None else {length: values.get("max_position_embeddings")} | rope
-    low, high = _number(rope, "low_freq_factor", origin), _number(rope, "high_freq_factor", origin)
+    low, high = number(rope, "low_freq_factor", origin), number(rope, "high_freq_factor", origin)
     if low >= high:
         raise UserError(f"{origin}: low_freq_factor {low} is not below high_freq_factor {high}")
     return RopeScaling(
         kind="llama3",
-        factor=_number(rope, "factor", origin),
+        factor=number(rope, "factor", origin),
         low_frequency_factor=low,
         high_frequency_factor=high,
-        original_max_positions=_whole(given, length, origin),
+        original_max_positions=whole(given, length, origin),
     )
 
 
 def _truth(values: dict[str, Any], key: str, origin: str) -> bool:
     value = values.get(key, _FORMAT_DEFAULTS[key])
     if not isinstance(value, bool):
-        raise UserError(f"{origin}: {key} is {_short(value)}; write true or false")
+        raise UserError(f"{origin}: {key} is {short(value)}; write true or false")
     return value
-
-
-def _number(values: dict[str, Any], key: str, origin: str) -> float:
-    value = values.get(key)
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float)
-        or not _SMALLEST_NUMBER <= value <= _LARGEST_NUMBER
-    ):
-        found = "is absent" if value is None else f"is {_short(value)}"
-        raise UserError(f"{origin}: {key} {found}; a positive number is needed")
-    return float(value)
-
-
-def _whole(values: dict[str, Any], key: str, origin: str) -> int:
-    number = _number(values, key, origin)
-    if number != int(number):
-        raise UserError(f"{origin}: {key} is {number}; a whole number is needed")
-    if number > _LARGEST[key]:
-        raise UserError(f"{origin}: {key} is {_short(values[key])}; at most {_LARGEST[key]:,} can be read")
-    return int(number)
-
-
-def _short(value: Any) -> str:
-    return shown(value) if isinstance(value, str) else shown(value).strip("'\"")

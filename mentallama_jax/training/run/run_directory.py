@@ -22,7 +22,7 @@ from mentallama_jax.files import lock_file, regular_file, write_json
 from mentallama_jax.foreign import parse_json, reading
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.module import Params, abstract_params
-from mentallama_jax.models.registry import model_config_from_json
+from mentallama_jax.models.registry import language_model, model_config_from_json
 from mentallama_jax.parallel.processes import any_says, writes_files
 from mentallama_jax.storage import AnyPath, RemotePath, as_path
 from mentallama_jax.training.data.tokens import TokenStore
@@ -295,7 +295,8 @@ def open_run(run_dir: str | AnyPath, which: Which = "best") -> OpenedRun:
     if not run.config.is_file():
         raise UserError(f"{run.path}: not a run directory (it has no config.json)")
     config = parse_config(read_json(run.config), str(run.config))
-    model_config = model_config_from_json(read_json(run.model_config), str(run.model_config))
+    described = model_config_from_json(read_json(run.model_config), str(run.model_config))
+    model_config = language_model(described, run.path)
     checkpoint = find_checkpoint(run.checkpoints, which, config.evaluation.metric)
     return OpenedRun(model_config, run.tokenizer, config, checkpoint)
 

@@ -2,7 +2,7 @@
 
 import errno
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import prod
 from pathlib import Path
@@ -24,6 +24,7 @@ from mentallama_jax.formats.proof import Chat, prove
 from mentallama_jax.formats.safetensors_writer import write_safetensors
 from mentallama_jax.formats.shards import SAFETENSORS
 from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer
+from mentallama_jax.models.bert import BertConfig
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.module import Params, count_params
 from mentallama_jax.models.registry import AnyModelConfig
@@ -35,6 +36,7 @@ ReadArray = Callable[[tuple[str, ...], int], np.ndarray[Any, Any]]
 """(path, layer) -> that tensor as it is laid out here."""
 _SPARE_BYTES = 64 * 2**20  # tokenizer, card and the file system's own bookkeeping
 _CHUNK = 1 << 22
+_LARGEST_SHARD = 2 * 2**30
 
 
 def save_hf(
@@ -45,7 +47,7 @@ def save_hf(
     *,
     card: ModelCard,
     dtype: ExportDtype = "float32",
-    max_shard_bytes: int = 2 * 2**30,
+    max_shard_bytes: int = _LARGEST_SHARD,
     end_ids: Sequence[int] = (),
     chat: Chat | None = None,
 ) -> None:
@@ -71,23 +73,9 @@ def save_hf(
     """
     folder = Path(folder)
     itemsize = jnp.dtype(dtype).itemsize
-    files = _plan_files(config, max_shard_bytes // itemsize)
     _check_room(folder.parent, count_params(config) * itemsize + _SPARE_BYTES)
-    read = weights if callable(weights) else _tensors_of_params(weights)
-    shapes = {parameter: parameter.foreign_shape(shape) for parameter, shape, _ in model_parameters(config)}
     with _one_writer(folder), atomic_folder(folder) as new:
-        weight_map: dict[str, str] = {}
-        for name, tensors in files.items():
-            named = {parameter.name("hf", layer): (parameter, layer) for parameter, layer in tensors}
-
-            def read_named(name: str, named: dict[str, tuple[Parameter, int]] = named) -> np.ndarray[Any, Any]:
-                return _cast(read(*named[name]), dtype, name)
-
-            write_safetensors(new / name, {key: shapes[named[key][0]] for key in named}, dtype, read_named)
-            weight_map |= dict.fromkeys(named, name)
-        if len(files) > 1:
-            total = {"total_size": count_params(config) * itemsize, "total_parameters": count_params(config)}
-            write_json(new / SAFETENSORS.index, {"metadata": total, "weight_map": weight_map})
+        _write_weights(new, config, weights, dtype, max_shard_bytes)
         ids = _ids(config, tokenizer, end_ids)
         described = {**architecture_of(config).write_config(config, dtype), **ids}
         write_json(new / "config.json", described)
@@ -99,6 +87,67 @@ def save_hf(
             with atomic_open(new / "Notice.txt") as stream:
                 stream.write(card.notice + "\n")
         prove(new, folder, described, tokenizer, chat)
+
+
+def save_encoder(
+    folder: str | Path,
+    config: BertConfig,
+    weights: Params | ReadTensor,
+    files: Mapping[str, bytes],
+    *,
+    label_names: Sequence[str] = (),
+    dtype: ExportDtype = "float32",
+) -> None:
+    """Write an encoder (safetensors and config) with files that go with it; all of it or nothing.
+
+    Args:
+        folder: made here; may exist only if it is empty.
+        config: the model.
+        weights: as in `save_hf`.
+        files: name -> content, such as those of its tokenizer.
+        label_names: of the classes, in their order; LABEL_0, LABEL_1 ... where none are given.
+        dtype: of the stored weights.
+
+    Raises:
+        UserError: the folder is in use, the disk is too small or full, or a weight is not finite or does not fit.
+        ValueError: there are names for another number of classes.
+    """
+    folder = Path(folder)
+    described = architecture_of(config).write_config(config, dtype)
+    if label_names:
+        if len(label_names) != config.num_labels:
+            raise ValueError(f"{len(label_names)} names for {config.num_labels} classes")
+        described["id2label"] = {str(number): name for number, name in enumerate(label_names)}
+        described["label2id"] = {name: number for number, name in enumerate(label_names)}
+    _check_room(folder.parent, count_params(config) * jnp.dtype(dtype).itemsize + _SPARE_BYTES)
+    with _one_writer(folder), atomic_folder(folder) as new:
+        _write_weights(new, config, weights, dtype, _LARGEST_SHARD)
+        write_json(new / "config.json", described)
+        for name, content in files.items():
+            with atomic_open(new / name, "wb") as stream:
+                stream.write(content)
+
+
+def _write_weights(
+    new: Path, config: AnyModelConfig, weights: Params | ReadTensor, dtype: ExportDtype, max_shard_bytes: int
+) -> None:
+    """Write safetensors, and their index where they are several, tensor by tensor."""
+    itemsize = jnp.dtype(dtype).itemsize
+    files = _plan_files(config, max_shard_bytes // itemsize)
+    read = weights if callable(weights) else _tensors_of_params(weights)
+    shapes = {parameter: parameter.foreign_shape(shape) for parameter, shape, _ in model_parameters(config)}
+    weight_map: dict[str, str] = {}
+    for name, tensors in files.items():
+        named = {parameter.name("hf", layer): (parameter, layer) for parameter, layer in tensors}
+
+        def read_named(name: str, named: dict[str, tuple[Parameter, int]] = named) -> np.ndarray[Any, Any]:
+            return _cast(read(*named[name]), dtype, name)
+
+        write_safetensors(new / name, {key: shapes[named[key][0]] for key in named}, dtype, read_named)
+        weight_map |= dict.fromkeys(named, name)
+    if len(files) > 1:
+        total = {"total_size": count_params(config) * itemsize, "total_parameters": count_params(config)}
+        write_json(new / SAFETENSORS.index, {"metadata": total, "weight_map": weight_map})
 
 
 @contextmanager
@@ -172,12 +221,12 @@ def _cast(tensor: np.ndarray[Any, Any], dtype: ExportDtype, name: str) -> np.nda
 
 def _is_finite(tensor: np.ndarray[Any, Any]) -> bool:
     """Whether all numbers are finite, looked at in parts to spare memory."""
-    rows = tensor.reshape(-1, tensor.shape[-1])
+    rows = tensor.reshape(-1, tensor.shape[-1]) if tensor.ndim else tensor.reshape(1, 1)
     step = max(1, _CHUNK // tensor.shape[-1])
     return all(bool(np.isfinite(rows[start : start + step]).all()) for start in range(0, len(rows), step))
 
 
-def _plan_files(config: LlamaConfig, max_numbers: int) -> dict[str, list[tuple[Parameter, int]]]:
+def _plan_files(config: AnyModelConfig, max_numbers: int) -> dict[str, list[tuple[Parameter, int]]]:
     """File name -> the tensors (parameter, layer) it holds, layer by layer so that few files are needed at a time."""
     tensors = [
         (layer, parameter, prod(shape))

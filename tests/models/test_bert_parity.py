@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mentallama_jax.formats.hf_folder import save_encoder
 from mentallama_jax.formats.load import load_model
 from mentallama_jax.models.bert import BertConfig, RobertaConfig, mean_of_tokens
 from mentallama_jax.models.module import bind, init_params
@@ -172,6 +173,29 @@ def test_real_berts_of_bin_files_are_equal(name: str) -> None:
     out = theirs(model, tokens, mask, np.zeros_like(tokens))
     places = np.broadcast_to(np.arange(33), tokens.shape)
     close(bind(config, params).hidden(tokens, places, mask, dtype=jnp.float32), out.last_hidden_state, mask)
+
+
+@pytest.mark.parametrize("head", ["", "ForSequenceClassification"])
+@pytest.mark.parametrize("case", CASES)
+def test_an_export_is_read_by_transformers_and_comes_back_bit_for_bit(case: str, head: str, tmp_path: Path) -> None:
+    model, config, params = made(case, head, tmp_path / "theirs")
+    names = [f"class {number}" for number in range(config.num_labels)]
+    save_encoder(tmp_path / "ours", config, params, {"vocab.txt": b"[PAD]\n"}, label_names=names)
+    again_config, again = load_model(tmp_path / "ours")
+    assert again_config == config
+    assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), again, params))
+    kind = transformers.AutoModelForSequenceClassification if head else transformers.AutoModel
+    with_pooler = {} if head or config.pooler else {"add_pooling_layer": False}
+    read, told = kind.from_pretrained(tmp_path / "ours", output_loading_info=True, **with_pooler)
+    assert not told["missing_keys"]
+    assert not told["unexpected_keys"]
+    assert not told["mismatched_keys"]
+    theirs_tensors = model.state_dict()
+    for name, value in read.state_dict().items():
+        assert torch.equal(value, theirs_tensors[name]), name
+    if head:
+        assert read.config.id2label == dict(enumerate(names))
+    assert (tmp_path / "ours" / "vocab.txt").read_bytes() == b"[PAD]\n"
 
 
 def test_dropout_draws_by_its_key_and_keeps_the_mean() -> None:

@@ -5,9 +5,8 @@ types, C classes, L layers. Several short texts stand in one row, kept apart by 
 tokens of its own segment, and positions count anew in each.
 """
 
-import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
@@ -18,6 +17,7 @@ from flax import nnx
 from mentallama_jax.config import Remat, SavedTensor
 from mentallama_jax.models.attention import Places, attention
 from mentallama_jax.models.layers import LayerNorm, embed, gathered, matrix, project, vector
+from mentallama_jax.models.module import values_of_fields
 from mentallama_jax.models.remat import kept_as, rematerialised
 from mentallama_jax.parallel.rules import constrain
 
@@ -94,13 +94,7 @@ class BertConfig:
         Raises:
             ValueError: names the key that is missing, unknown or wrong.
         """
-        given = {name: value for name, value in values.items() if name != "model_type"}
-        kinds = {field.name: field.type for field in fields(cls)}
-        if wrong := sorted(given.keys() ^ kinds.keys()):
-            raise ValueError(f"{wrong[0]!r:.60} is {'missing' if wrong[0] in kinds else 'no key of this model'}")
-        for name, value in given.items():
-            _check_value(name, value, kinds[name])
-        return cls(**given)
+        return cls(**values_of_fields(cls, values, may_be_zero=("position_offset", "num_labels")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,17 +102,6 @@ class RobertaConfig(BertConfig):
     """RoBERTa: the encoder of BERT with positions that begin behind the padding id, and a head of its own shape."""
 
     model_type: ClassVar[str] = "roberta"
-
-
-def _check_value(name: str, value: object, kind: object) -> None:
-    number = type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
-    right = {
-        int: type(value) is int and value >= 0,
-        float: number,
-        bool: isinstance(value, bool),
-    }.get(kind, isinstance(value, str))  # type: ignore[call-overload]
-    if not right:
-        raise ValueError(f"{name} is {value!r:.60}")
 
 
 class Dropout(NamedTuple):
@@ -231,40 +214,23 @@ class Bert(nnx.Module):
         dtype: Any,
         remat: Remat | tuple[SavedTensor, ...] = "none",
         key: jax.Array | None = None,
-    ) -> jax.Array:
-        """Hidden states of the last layer for packed rows.
+        keep_layers: bool = False,
+    ) -> tuple[jax.Array, jax.Array | None]:
+        """Hidden states of packed rows.
 
         Args:
             tokens_BT: int32 token ids.
-            positions_BT: int32 positions, from 0 in each segment, whatever row of the table that is.
+            positions_BT: int32 positions, from 0 in each segment, whatever row of the table that is. Positions beyond
+                the table are a mistake of the caller that cannot be seen here.
             segment_ids_BT: int32; tokens see their own segment only; 0 is padding.
             types_BT: int32 token types; all 0 by default.
             dtype: of the activations and matrix products.
             remat: what of a layer is kept for the backward pass, see `models.remat`.
             key: of dropout; None drops nothing.
+            keep_layers: whether the states of every layer are wanted.
 
         Returns:
-            [B, T, D] in `dtype`.
-        """
-        return self.all_hidden(
-            tokens_BT, positions_BT, segment_ids_BT, types_BT=types_BT, dtype=dtype, remat=remat, key=key, keep=False
-        )[0]
-
-    def all_hidden(
-        self,
-        tokens_BT: jax.Array,
-        positions_BT: jax.Array,
-        segment_ids_BT: jax.Array,
-        *,
-        types_BT: jax.Array | None = None,
-        dtype: Any,
-        remat: Remat | tuple[SavedTensor, ...] = "none",
-        key: jax.Array | None = None,
-        keep: bool = True,
-    ) -> tuple[jax.Array, jax.Array | None]:
-        """Hidden states of the last layer [B, T, D], and where `keep` those of each layer [L, B, T, D].
-
-        Arguments are as in `hidden`. Positions beyond the table are a mistake of the caller that cannot be seen here.
+            Those of the last layer, [B, T, D] in `dtype`, and those of each layer, [L, B, T, D], or None.
         """
         config, places = self.config, Places(positions_BT, segment_ids_BT)
         rate = config.dropout if key is not None else 0.0
@@ -275,7 +241,7 @@ class Bert(nnx.Module):
         def body(x_BTD: jax.Array, numbered: tuple[EncoderLayer, jax.Array]) -> tuple[jax.Array, jax.Array | None]:
             layer, number = numbered
             x_BTD = constrain(layer(x_BTD, places, dropout(number + 1)), "batch", "length", None)
-            return x_BTD, x_BTD if keep else None
+            return x_BTD, x_BTD if keep_layers else None
 
         layers = jax.tree.map(lambda weight: weight.astype(dtype), self.layers)
         x_BTD = self.embed(tokens_BT, positions_BT, types_BT, dtype)

@@ -5,9 +5,8 @@ V vocabulary, L layers. Parameters live outside the module as one nested dict of
 the layers' parameters are stacked along a leading L and run under `lax.scan`.
 """
 
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Self
 
 import jax
@@ -27,7 +26,7 @@ from mentallama_jax.models.layers import (
     rms_norm,
     with_gradients_together,
 )
-from mentallama_jax.models.module import Params, bind
+from mentallama_jax.models.module import Params, bind, values_of_fields
 from mentallama_jax.models.remat import kept_as, rematerialised
 from mentallama_jax.models.rotary import RopeScaling, rotary_tables
 from mentallama_jax.parallel.rules import constrain
@@ -73,33 +72,12 @@ class LlamaConfig:
         Raises:
             ValueError: names the key that is missing, unknown or wrong.
         """
-        given = {name: value for name, value in values.items() if name != "model_type"}
-        kinds = {field.name: field.type for field in fields(cls)}
-        if wrong := sorted(given.keys() ^ kinds.keys()):
-            raise ValueError(f"{wrong[0]!r:.60} is {'missing' if wrong[0] in kinds else 'no key of a LLaMA model'}")
-        for name, value in given.items():
-            _check_value(name, value, kinds[name])
+        given = values_of_fields(cls, values)
         scaling = given["rope_scaling"]
         try:
             return cls(**given | {"rope_scaling": None if scaling is None else RopeScaling(**scaling)})
         except TypeError as error:
             raise ValueError(f"rope_scaling: {error}") from None
-
-
-def _check_value(name: str, value: object, kind: object) -> None:
-    """Refuse a value that is not of the kind of its field.
-
-    Raises:
-        ValueError: names the key.
-    """
-    number = type(value) is int or (type(value) is float and math.isfinite(value))
-    right = {
-        int: type(value) is int and value > 0,
-        float: number,
-        bool: isinstance(value, bool),
-    }.get(kind, value is None or isinstance(value, dict))  # type: ignore[call-overload]
-    if not right:
-        raise ValueError(f"{name} is {value!r:.60}")
 
 
 class DecoderLayer(nnx.Module):

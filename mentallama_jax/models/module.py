@@ -4,7 +4,9 @@ Parameters live outside the module as one nested dict of arrays. A new architect
 `ModelConfig`, with a row in `registry`; the functions here then serve it.
 """
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import fields
 from functools import lru_cache
 from typing import Any, ClassVar, Protocol, Self, TypeVar, cast
 
@@ -106,3 +108,31 @@ def merge_params(trained: Params, frozen: Params) -> Params:
     if both := sorted(first.keys() & second.keys()):
         raise ValueError(f"{'.'.join(both[0])} is trained and frozen at once")
     return traverse_util.unflatten_dict(first | second)
+
+
+def values_of_fields(config: type[Any], values: Mapping[str, Any], may_be_zero: Collection[str] = ()) -> dict[str, Any]:
+    """The values for the fields of a config class, each of the kind of its field; `model_type` is left out.
+
+    Args:
+        config: the class, a dataclass.
+        values: as `to_json` gives them.
+        may_be_zero: whole numbers that need not be positive.
+
+    Raises:
+        ValueError: names the key that is missing, unknown or wrong.
+    """
+    given = {name: value for name, value in values.items() if name != "model_type"}
+    kinds: dict[str, Any] = {field.name: field.type for field in fields(config)}
+    if wrong := sorted(given.keys() ^ kinds.keys()):
+        what = "missing" if wrong[0] in kinds else f"no key of a {config.model_type} model"
+        raise ValueError(f"{wrong[0]!r:.60} is {what}")
+    for name, value in given.items():
+        number = type(value) is int or (type(value) is float and math.isfinite(value))
+        right = {
+            int: type(value) is int and value >= (0 if name in may_be_zero else 1),
+            float: number,
+            bool: isinstance(value, bool),
+        }.get(kinds[name], value is None or isinstance(value, dict | str))
+        if not right:
+            raise ValueError(f"{name} is {value!r:.60}")
+    return given

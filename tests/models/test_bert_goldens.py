@@ -27,7 +27,7 @@ def test_hidden_states_classes_and_gradients(folder: Path) -> None:
 
     def loss(params):
         model = bind(config, params)
-        hidden = model.hidden(tokens, places, mask, dtype=jnp.float32, remat="full")
+        hidden, _ = model.hidden(tokens, places, mask, dtype=jnp.float32, remat="full")
         logits = model.class_logits(hidden)[:, 0]
         chosen = jax.nn.log_softmax(logits)[np.arange(len(tokens)), golden["labels"]]
         return -jnp.mean(chosen), (hidden, logits)

@@ -69,9 +69,7 @@ def test_hidden_states_of_every_layer(case: str, tmp_path: Path) -> None:
     out = theirs(model, tokens, mask, types, output_hidden_states=True)
     ours = bind(config, params)
     places = np.broadcast_to(np.arange(tokens.shape[1]), tokens.shape)
-    last, layers = ours.all_hidden(
-        tokens, places, mask, types_BT=types * (config.type_vocab_size > 1), dtype=jnp.float32
-    )
+    last, layers = ours.hidden(tokens, places, mask, types_BT=types * (config.type_vocab_size > 1), dtype=jnp.float32)
     close(last, out.last_hidden_state, mask)
     assert len(layers) == 3
     for layer, wanted in zip(layers, out.hidden_states[1:], strict=True):
@@ -94,7 +92,7 @@ def test_classes_and_their_gradients(case: str, tmp_path: Path) -> None:
     def loss(params):
         ours = bind(config, params)
         types_BT = types * (config.type_vocab_size > 1)
-        hidden = ours.hidden(tokens, places, mask, types_BT=types_BT, dtype=jnp.float32, remat="full")
+        hidden, _ = ours.hidden(tokens, places, mask, types_BT=types_BT, dtype=jnp.float32, remat="full")
         logits = ours.class_logits(hidden)[:, 0]
         return -jnp.mean(jax.nn.log_softmax(logits)[np.arange(3), labels]), logits
 
@@ -121,11 +119,11 @@ def test_texts_packed_into_a_row_are_as_alone(case: str, tmp_path: Path) -> None
     tokens, mask, _ = texts()
     lengths = mask.sum(axis=1)
     ours = bind(config, params)
-    alone = ours.hidden(tokens, np.broadcast_to(np.arange(19), tokens.shape), mask, dtype=jnp.float32)
+    alone, _ = ours.hidden(tokens, np.broadcast_to(np.arange(19), tokens.shape), mask, dtype=jnp.float32)
     row = np.concatenate([tokens[0, :7], tokens[1, :19], tokens[2, :12], [1, 1]])[None]
     segments = np.repeat([1, 2, 3, 0], [7, 19, 12, 2])[None]
     places = np.concatenate([np.arange(7), np.arange(19), np.arange(12), [0, 0]])[None]
-    packed = ours.hidden(row, places, segments, dtype=jnp.float32)
+    packed, _ = ours.hidden(row, places, segments, dtype=jnp.float32)
     for number, (start, length) in enumerate(zip((0, 7, 26), lengths, strict=True)):
         np.testing.assert_allclose(packed[0, start : start + length], alone[number, :length], rtol=1e-4, atol=1e-5)
     means = mean_of_tokens(packed, segments, 4)
@@ -149,7 +147,7 @@ def test_the_real_minilm_is_equal(tmp_path: Path) -> None:
     tokens, mask = batch["input_ids"], batch["attention_mask"]
     out = theirs(model, tokens, mask, np.zeros_like(tokens), output_hidden_states=True)
     places = np.broadcast_to(np.arange(tokens.shape[1]), tokens.shape)
-    last, layers = bind(config, params).all_hidden(tokens, places, mask, dtype=jnp.float32)
+    last, layers = bind(config, params).hidden(tokens, places, mask, dtype=jnp.float32, keep_layers=True)
     for layer, wanted in zip(layers, out.hidden_states[1:], strict=True):
         close(layer, wanted, mask)
     wanted = (out.last_hidden_state * torch.tensor(mask)[..., None]).sum(1) / torch.tensor(mask.sum(1))[:, None]
@@ -172,7 +170,7 @@ def test_real_berts_of_bin_files_are_equal(name: str) -> None:
     mask = (np.arange(33) < np.array([[33], [20]])).astype(int)
     out = theirs(model, tokens, mask, np.zeros_like(tokens))
     places = np.broadcast_to(np.arange(33), tokens.shape)
-    close(bind(config, params).hidden(tokens, places, mask, dtype=jnp.float32), out.last_hidden_state, mask)
+    close(bind(config, params).hidden(tokens, places, mask, dtype=jnp.float32)[0], out.last_hidden_state, mask)
 
 
 @pytest.mark.parametrize("head", ["", "ForSequenceClassification"])
@@ -207,7 +205,7 @@ def test_dropout_draws_by_its_key_and_keeps_the_mean() -> None:
     ours = bind(config, init_params(config, jax.random.key(0)))
     tokens, mask, _ = texts()
     places = np.broadcast_to(np.arange(19), tokens.shape)
-    ask = lambda key: ours.hidden(tokens, places, mask, dtype=jnp.float32, key=key)  # noqa: E731
+    ask = lambda key: ours.hidden(tokens, places, mask, dtype=jnp.float32, key=key)[0]  # noqa: E731
     assert (ask(jax.random.key(1)) == ask(jax.random.key(1))).all()
     assert not (ask(jax.random.key(1)) == ask(jax.random.key(2))).all()
     assert (ask(None) == ask(None)).all()

@@ -27,7 +27,7 @@ params = jax.tree.map(lambda x: x + 0.1 * source.normal(size=x.shape).astype(np.
 
 def loss(params):
     model = bind(config, params)
-    hidden = model.hidden(tokens, places, segments, dtype=jnp.float32, remat="full")
+    hidden, _ = model.hidden(tokens, places, segments, dtype=jnp.float32, remat="full")
     return jnp.sum(jnp.sin(model.class_logits(hidden)) * (segments > 0)[..., None]), hidden * (segments > 0)[..., None]
 
 def outcome(mesh):

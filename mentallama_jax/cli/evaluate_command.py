@@ -1,6 +1,7 @@
 """`mentallama evaluate`: score generated answers."""
 
 import argparse
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mentallama_jax.storage import as_path, local_path
@@ -19,6 +20,9 @@ negation in mind. An output that states none is `unparsed`: wrong, and counted. 
 where every row is right or none is; those of fewer than 20 posts are marked, as they may be too narrow. Written to
 --out: scores.json (figures as fractions of 1, with a signature of what was scored and how) and a drawn confusion matrix
 of each data set.
+
+With --metrics explanations are compared with those of gold: the whole response, as the paper does, and the explanation
+alone. Rows without a gold text are counted and not scored; an empty output scores 0, and is counted.
 """
 
 _EPILOG = """\
@@ -26,6 +30,7 @@ examples:
   mentallama evaluate predictions.jsonl --out scores
   mentallama evaluate seed0.jsonl seed1.jsonl seed2.jsonl --out scores  pooled over seeds
   mentallama evaluate tuned.jsonl --compare base.jsonl --out scores     is the tuned model better, and how surely?
+  mentallama evaluate tuned.jsonl --metrics rouge,bleu,chrf --out scores
   mentallama evaluate model_output/ --as-upstream --out scores_upstream
 """
 
@@ -65,13 +70,21 @@ def add_parser(subparsers: Any) -> None:
         "--resamples", metavar="N", type=int, default=2000, help="bootstrap draws behind each interval (default: 2000)"
     )
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="of the bootstrap (default: 0)")
+    parser.add_argument(
+        "--metrics",
+        metavar="NAMES",
+        type=lambda text: text.split(","),
+        default=[],
+        help="compare explanations with gold, by a list of rouge, bleu and chrf with commas between; needs the extra "
+        "`metrics`; adds a table, and scores_by_row.parquet",
+    )
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Score; print the tables and where the report is."""
     from mentallama_jax.evaluation.label_readers import AS_UPSTREAM, RULES
-    from mentallama_jax.evaluation.score_report import comparison_table, notes, score_table
+    from mentallama_jax.evaluation.score_report import comparison_table, explanation_table, notes, score_table
     from mentallama_jax.jobs.score import score
     from mentallama_jax.terminal import Console
 
@@ -82,11 +95,17 @@ def run(options: argparse.Namespace) -> int:
         reader=AS_UPSTREAM if options.as_upstream else RULES,
         resamples=options.resamples,
         seed=options.seed,
+        metrics=options.metrics,
+        track=_with_progress,
     )
     console = Console()
     console.print(score_table(scored.scores))
     if scored.comparison:
         console.print(comparison_table(scored.comparison))
+    if scored.explanations:
+        console.print(explanation_table(scored.explanations))
+        for name, signature in scored.explanations.signatures.items():
+            console.print(f"{name}: {signature}", style="dim", highlight=False, soft_wrap=True)
     for note in notes(scored.scores):
         console.print(note, markup=False, highlight=False, soft_wrap=True)
     if not scored.posts_known:
@@ -94,3 +113,15 @@ def run(options: argparse.Namespace) -> int:
     first, *others = scored.paths
     console.print(f"{first} and {len(others)} confusion matrices written", highlight=False, soft_wrap=True)
     return 0
+
+
+def _with_progress(pairs: Sequence[Any]) -> Iterable[Any]:
+    """Give the pairs back one by one, with a bar where standard error is a terminal."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from mentallama_jax.terminal import Console
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+        yield from progress.track(pairs, description="Comparing")

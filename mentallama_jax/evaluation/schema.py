@@ -48,12 +48,22 @@ _SIGNATURE = {
     "versions": "package -> version",
 }
 
+_PART = (
+    "`rows` that were scored, their `posts`, rows `without_reference` (not scored), `empty` outputs (scored as 0), "
+    "`warning`, and `metrics` (name -> `mean` over rows, `interval` over posts, its `method`, `corpus` figure or null)"
+)
+
 FIELDS: Mapping[str, str | Mapping[str, str]] = {
     "schema_version": f"{SCHEMA_VERSION}",
     "datasets": _DATASET,
     "pooled": _SUMMARY,
     "mean_over_datasets": "metric -> plain mean over data sets",
     "signature": _SIGNATURE,
+    "explanations": {
+        "datasets": f"data set -> `response` and `explanation` -> {_PART}",
+        "pooled": f"`response` and `explanation` of all rows -> {_PART}",
+        "signatures": "metric -> how it is computed",
+    },
     "comparison": {
         "metric": "what is compared",
         "datasets": "data set -> " + ", ".join(f"`{key}` ({what})" for key, what in _DIFFERENCE.items()),
@@ -62,4 +72,5 @@ FIELDS: Mapping[str, str | Mapping[str, str]] = {
     },
 }
 """Key -> its meaning, or its own keys. Under `datasets` the keys stand below the name of each data set. Scores are
-fractions of 1. `comparison` is there only where two sets of predictions were compared."""
+fractions of 1. `explanations` is there only where metrics of them were asked for, `comparison` only where two sets of
+predictions were compared."""

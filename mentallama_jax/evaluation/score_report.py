@@ -1,6 +1,6 @@
 """Scores as a table in the terminal, as `scores.json`, and as drawn confusion matrices."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mentallama_jax.evaluation.bootstrap import FEW_POSTS, Difference
 from mentallama_jax.evaluation.comparison import Comparison
 from mentallama_jax.evaluation.correctness import DatasetScores, Scores, Summary
+from mentallama_jax.evaluation.explanations import ExplanationScores, MetricFigure
 from mentallama_jax.files import atomic_open, write_json
 
 if TYPE_CHECKING:
@@ -17,9 +18,16 @@ _INCHES_PER_CLASS = 0.62
 _SHOWN_ROWS = 5
 
 
-def write_report(folder: Path, scores: Scores, comparison: Comparison | None = None) -> list[Path]:
+def write_report(
+    folder: Path,
+    scores: Scores,
+    comparison: Comparison | None = None,
+    explanations: ExplanationScores | None = None,
+) -> list[Path]:
     """Write `scores.json` and a `confusion_DATASET.png` for each data set into `folder`; return the paths."""
     value = asdict(scores)
+    if explanations:
+        value["explanations"] = asdict(explanations)
     if comparison:
         value["comparison"] = {"metric": "weighted_f1, these predictions less the other", **asdict(comparison)}
     paths = [folder / "scores.json"]
@@ -28,6 +36,15 @@ def write_report(folder: Path, scores: Scores, comparison: Comparison | None = N
         paths.append(folder / f"confusion_{name}.png")
         draw_confusion(paths[-1], name, of_dataset)
     return paths
+
+
+def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows as Parquet, atomically."""
+    import pyarrow
+    import pyarrow.parquet
+
+    with atomic_open(path, "wb") as stream:
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(list(rows)), stream)
 
 
 def score_table(scores: Scores) -> "Table":
@@ -49,6 +66,25 @@ def score_table(scores: Scores) -> "Table":
         f1s = (mean["weighted_f1"], "", mean["majority_weighted_f1"], mean["macro_f1"])
         table.add_row("mean", "", mean["accuracy"], *f1s, "")
     return table
+
+
+def explanation_table(scores: ExplanationScores) -> "Table":
+    """The means of each metric with their intervals, of each data set and part, as a rich table (in %)."""
+    names = list(scores.signatures)
+    table = _table("Explanations beside the gold responses, in %", ("part", "rows", "no gold", "empty", *names))
+    parts = [(name, part, found) for name, of in scores.datasets.items() for part, found in of.items()]
+    if len(scores.datasets) > 1:
+        parts += [("pooled", part, found) for part, found in scores.pooled.items()]
+    for name, part, found in parts:
+        counts = (str(count or "") for count in (found.without_reference, found.empty))
+        cells = [_with_interval(found.metrics[metric], found.warning) if found.rows else "" for metric in names]
+        table.add_row(name if part == "response" else "", part, str(found.rows), *counts, *cells)
+    return table
+
+
+def _with_interval(figure: MetricFigure, warning: str | None) -> str:
+    low, high = figure.interval
+    return f"{_percent(figure.mean)}\n{_percent(low)}-{_percent(high)}{'*' if warning else ''}"
 
 
 def notes(scores: Scores) -> list[str]:

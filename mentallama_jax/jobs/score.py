@@ -1,6 +1,7 @@
 """Scores predictions: reads files, counts, draws intervals, writes the report. Never imports jax."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,9 +9,10 @@ from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.bootstrap import Bootstrap
 from mentallama_jax.evaluation.comparison import Comparison, compare
 from mentallama_jax.evaluation.correctness import Scores, evaluate
+from mentallama_jax.evaluation.explanations import ExplanationScores, Pair, score_explanations
 from mentallama_jax.evaluation.label_readers import RULES
 from mentallama_jax.evaluation.reading import pool, read_predictions
-from mentallama_jax.evaluation.score_report import write_report
+from mentallama_jax.evaluation.score_report import write_report, write_table
 from mentallama_jax.storage import AnyPath, as_path
 
 
@@ -20,12 +22,14 @@ class Scored(NamedTuple):
     Attributes:
         scores: of the predictions.
         comparison: with the other predictions; None where there are none.
+        explanations: of the metrics asked for; None where there are none.
         posts_known: whether the files say which rows are of one post.
         paths: files written, scores.json first.
     """
 
     scores: Scores
     comparison: Comparison | None
+    explanations: ExplanationScores | None
     posts_known: bool
     paths: list[Path]
 
@@ -38,6 +42,8 @@ def score(
     reader: str = RULES,
     resamples: int = 2000,
     seed: int = 0,
+    metrics: Sequence[str] = (),
+    track: Callable[[Sequence[Pair]], Iterable[Pair]] = lambda pairs: pairs,
 ) -> Scored:
     """Score predictions and write scores.json and a confusion matrix of each data set.
 
@@ -48,6 +54,9 @@ def score(
         reader: a name in `evaluation.label_readers.READERS`.
         resamples: draws behind each interval.
         seed: of the draws.
+        metrics: of explanations, names in `evaluation.overlap.FAMILIES`; their scores by row go to
+            scores_by_row.parquet.
+        track: is handed pairs of texts and gives them back one by one, to show progress.
 
     Raises:
         UserError: nothing that can be scored, or an argument that does not go with the others.
@@ -64,4 +73,9 @@ def score(
     others = None if other is None else read_predictions(as_path(other))
     scores = evaluate(pooled, reader=reader, bootstrap=bootstrap)
     comparison = None if others is None else compare(pooled, others, reader=reader, bootstrap=bootstrap)
-    return Scored(scores, comparison, pooled.posts_known, write_report(out, scores, comparison))
+    explanations = None
+    if metrics:
+        explanations, by_row = score_explanations(pooled.rows, metrics, bootstrap, os.cpu_count() or 1, track)
+        write_table(out / "scores_by_row.parquet", by_row)
+    paths = write_report(out, scores, comparison, explanations)
+    return Scored(scores, comparison, explanations, pooled.posts_known, paths)

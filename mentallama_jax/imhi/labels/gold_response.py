@@ -37,12 +37,23 @@ def read_gold(text: str, task: Task, aspect: str = "") -> tuple[str, str]:
     return label, explanation.strip()
 
 
+def explanation_in(text: str, task: Task) -> str:
+    """What an output gives as its reasons: what stands behind `Reasoning:`, or behind its label sentence; "" for none.
+
+    Where it has neither, all of it is taken for the explanation.
+    """
+    _, separator, explanation = text.partition(REASONING)
+    return explanation.strip() if separator else _after_label(text, task).strip()
+
+
 def _after_label(text: str, task: Task) -> str:
     """What stands after the label sentence or word that `text` begins with; all of it where it begins with neither."""
     begun = text.strip()
     for wording in sorted(_wordings(task.name), key=len, reverse=True):
         rest = begun[len(wording) :]
-        if begun[: len(wording)].casefold() == wording and not rest[:1].isalnum():
+        # A word alone may begin any sentence, such as "No joy is left": it is a label where it is set off.
+        ends = not rest[:1].isalnum() if " " in wording else not rest or rest[0] in ".,:;!\n"
+        if begun[: len(wording)].casefold() == wording and ends:
             return rest.lstrip(".,: \n")
     return begun
 

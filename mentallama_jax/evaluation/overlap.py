@@ -1,0 +1,184 @@
+"""How much of a reference an output repeats: ROUGE, BLEU and chrF by the libraries that define them.
+
+They are the extra `metrics`. All scores are fractions of 1; that of an empty output is 0.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cache, lru_cache
+from importlib.metadata import version
+from subprocess import PIPE, Popen
+from threading import Thread
+from typing import IO, Any, NamedTuple
+
+from mentallama_jax.errors import UserError
+
+
+class OverlapMetric(NamedTuple):
+    """One way to compare an output with its reference.
+
+    Attributes:
+        name: of the figure.
+        score: (output, reference) -> a fraction of 1.
+        corpus: (outputs, references) -> the figure of all rows together, where the metric has one of its own.
+        signature: how it is computed, as the library says it.
+    """
+
+    name: str
+    score: Callable[[str, str], float]
+    corpus: Callable[[Sequence[str], Sequence[str]], float] | None
+    signature: str
+
+
+_ROWS_AT_ONCE = 500
+_WORTH_A_PROCESS = 4000
+
+FAMILIES: Mapping[str, tuple[str, ...]] = {
+    "rouge": ("rouge1", "rouge2", "rougeL"),
+    "bleu": ("bleu",),
+    "chrf": ("chrf",),
+}
+"""The word for the command line -> the names of its figures."""
+
+
+def overlap_metrics(families: Sequence[str]) -> list[OverlapMetric]:
+    """The metrics of some of `FAMILIES`.
+
+    Raises:
+        UserError: no such family, or the extra is not installed.
+    """
+    if unknown := [family for family in families if family not in FAMILIES]:
+        raise UserError(f"--metrics {unknown[0]}: there are: {', '.join(FAMILIES)}")
+    makers = {"rouge": _rouge, "bleu": _bleu, "chrf": _chrf}
+    try:
+        return [metric for family in dict.fromkeys(families) for metric in makers[family]()]
+    except ImportError as error:
+        raise UserError(f"--metrics: needs {error.name}; pip install 'mentallama-jax[metrics]'") from None
+
+
+def score_in_processes(
+    families: Sequence[str], texts: Sequence[tuple[str, str]], processes: int
+) -> Iterator[dict[str, float]]:
+    """Score (output, reference) pairs by all metrics of some families, in their order.
+
+    Processes are used where that pays: programs of their own (`python -m mentallama_jax.evaluation.overlap`), which
+    need nothing of the program that calls.
+    """
+    if processes < 2 or len(texts) < _WORTH_A_PROCESS:
+        yield from _score_texts(families, texts)
+        return
+    parts = [texts[start : start + _ROWS_AT_ONCE] for start in range(0, len(texts), _ROWS_AT_ONCE)]
+    with ExitStack() as stack:
+        workers = [stack.enter_context(_worker(families, parts[first::processes])) for first in range(processes)]
+        for number in range(len(parts)):
+            line = workers[number % processes].readline()
+            if not line:
+                raise UserError("a program that scores texts ended early; is there enough memory?")
+            yield from json.loads(line)
+
+
+@contextmanager
+def _worker(families: Sequence[str], parts: Sequence[Sequence[tuple[str, str]]]) -> Iterator[IO[str]]:
+    """A program that scores parts in turn; the value gives a line of JSON for each."""
+    command = [sys.executable, "-m", __name__]
+    with Popen(command, stdin=PIPE, stdout=PIPE, text=True, encoding="utf-8") as process:
+        assert process.stdin is not None and process.stdout is not None  # noqa: PT018
+
+        def tell(stream: IO[str]) -> None:
+            with suppress(BrokenPipeError), stream:
+                for part in parts:
+                    stream.write(json.dumps([families, part]) + "\n")
+
+        writer = Thread(target=tell, args=(process.stdin,), daemon=True)
+        writer.start()
+        try:
+            yield process.stdout
+        finally:
+            process.kill()
+            writer.join()
+
+
+def _score_texts(families: Sequence[str], texts: Sequence[tuple[str, str]]) -> list[dict[str, float]]:
+    metrics = overlap_metrics(families)
+    return [{metric.name: metric.score(output, reference) for metric in metrics} for output, reference in texts]
+
+
+@cache
+def _rouge() -> list[OverlapMetric]:
+    """F1 of shared words, pairs of words, and the longest common subsequence (Lin 2004), without a stemmer."""
+    from rouge_score.rouge_scorer import RougeScorer
+
+    names = FAMILIES["rouge"]
+    scorer: Any = RougeScorer(list(names), use_stemmer=False)
+    signature = f"rouge-score {version('rouge-score')}, F1, no stemmer"
+
+    @lru_cache(maxsize=1)  # the three figures of a row are asked for one after the other
+    def all_of(output: str, reference: str) -> dict[str, float]:
+        return {name: float(score.fmeasure) for name, score in scorer.score(reference, output).items()}
+
+    def one(name: str) -> OverlapMetric:
+        return OverlapMetric(name, lambda output, reference: all_of(output, reference)[name], None, signature)
+
+    return [one(name) for name in names]
+
+
+@cache
+def _bleu() -> list[OverlapMetric]:
+    """BLEU (Papineni et al. 2002) of a row with the orders that it has, and of all rows together."""
+    from sacrebleu.metrics.bleu import BLEU
+
+    rows: Any = BLEU(effective_order=True)
+    corpus: Any = BLEU()
+
+    def of_all(outputs: Sequence[str], references: Sequence[str]) -> float:
+        return _corpus_score(corpus, outputs, references)
+
+    def of_row(output: str, reference: str) -> float:
+        return float(rows.sentence_score(output, [reference]).score) / 100
+
+    return [OverlapMetric("bleu", of_row, of_all, f"sacrebleu {version('sacrebleu')}, {_said(rows)}")]
+
+
+@cache
+def _chrf() -> list[OverlapMetric]:
+    """chrF (Popovic 2015): F2 of character n-grams up to 6, of a row and of all rows together."""
+    from sacrebleu.metrics.chrf import CHRF
+
+    metric: Any = CHRF()
+
+    def of_all(outputs: Sequence[str], references: Sequence[str]) -> float:
+        return _corpus_score(metric, outputs, references)
+
+    def of_row(output: str, reference: str) -> float:
+        return float(metric.sentence_score(output, [reference]).score) / 100
+
+    return [OverlapMetric("chrf", of_row, of_all, f"sacrebleu {version('sacrebleu')}, {_said(metric)}")]
+
+
+def _corpus_score(metric: Any, outputs: Sequence[str], references: Sequence[str]) -> float:
+    """What `corpus_score` gives, without the n-grams of all references in memory at once: a gigabyte for 20,000."""
+    counts: list[Any] = []
+    for start in range(0, len(outputs), _ROWS_AT_ONCE):
+        part = slice(start, start + _ROWS_AT_ONCE)
+        counts += metric._extract_corpus_statistics(list(outputs[part]), [list(references[part])])
+    return float(metric._aggregate_and_compute(counts).score) / 100
+
+
+def _said(metric: Any) -> str:
+    """The settings of a metric as sacrebleu prints them, without its version and the number of references."""
+    metric.sentence_score("a", ["a"])  # the number of references is known only then
+    parts = str(metric.get_signature()).split("|")
+    return "|".join(part for part in parts if not part.startswith(("version", "nrefs")))
+
+
+def _main() -> None:
+    """Score each line of standard input, [families, texts], and print the scores."""
+    for line in sys.stdin:
+        families, texts = json.loads(line)
+        print(json.dumps(_score_texts(families, texts)), flush=True)
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,179 @@
+"""Explanations beside gold: by the libraries that define the metrics, of the right texts, with intervals over posts."""
+
+import json
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+
+from mentallama_jax.cli.main import main
+from mentallama_jax.errors import UserError
+from mentallama_jax.evaluation import overlap
+from mentallama_jax.evaluation.bootstrap import Bootstrap
+from mentallama_jax.evaluation.explanations import PARTS, pairs_of, score_explanations
+from mentallama_jax.evaluation.overlap import FAMILIES, OverlapMetric, overlap_metrics
+from mentallama_jax.evaluation.schema import FIELDS
+from mentallama_jax.imhi.labels.gold_response import explanation_in
+from mentallama_jax.imhi.predictions import Prediction
+from mentallama_jax.imhi.tasks import TASKS
+
+pytest.importorskip("sacrebleu", reason="the extra metrics is not installed")
+pytest.importorskip("rouge_score", reason="the extra metrics is not installed")
+
+TEXT = "the post shows that sleep does not come and every morning feels heavy with no joy left in it"
+WORDS = tuple(TEXT.split())
+BOOTSTRAP = Bootstrap(resamples=200, seed=0)
+ALL = tuple(FAMILIES)
+
+
+def row(number: int, output: str, gold: str, dataset: str = "DR", post: str = "") -> Prediction:
+    label = TASKS[dataset].labels[0]
+    return Prediction(
+        id=f"{dataset}/test/{number}", dataset=dataset, post_id=post or f"p{number}", label=label, goldens=gold,
+        generated_text=output,
+    )  # fmt: skip
+
+
+def rows(count: int = 12) -> list[Prediction]:
+    source = random.Random(0)
+    text = lambda: " ".join(source.choices(WORDS, k=source.randrange(4, 25)))  # noqa: E731
+    made = []
+    for number in range(count):
+        dataset = ("DR", "SAD")[number % 2]
+        sentence = TASKS[dataset].sentences[TASKS[dataset].labels[0]]
+        made.append(
+            row(
+                number, f"{sentence} Reasoning: {text()}", f"{sentence} Reasoning: {text()}", dataset, f"p{number // 3}"
+            )
+        )
+    return made
+
+
+def test_scores_are_those_of_the_libraries() -> None:
+    from rouge_score.rouge_scorer import RougeScorer
+    from sacrebleu.metrics import BLEU, CHRF
+
+    scores, table = score_explanations(rows(), ALL, BOOTSTRAP)
+    scorer = RougeScorer(["rouge1", "rouge2", "rougeL"])
+    bleu, chrf = BLEU(effective_order=True), CHRF()
+    for part in PARTS:
+        pairs = pairs_of(rows(), part)
+        lines = [line for line in table if line["part"] == part]
+        assert [line["id"] for line in lines] == [pair.id for pair in pairs]
+        for line, pair in zip(lines, pairs, strict=True):
+            wanted = scorer.score(pair.reference, pair.output)
+            for name in ("rouge1", "rouge2", "rougeL"):
+                assert line[name] == pytest.approx(wanted[name].fmeasure, abs=1e-12)
+            assert line["bleu"] == pytest.approx(bleu.sentence_score(pair.output, [pair.reference]).score / 100)
+            assert line["chrf"] == pytest.approx(chrf.sentence_score(pair.output, [pair.reference]).score / 100)
+        for name, figure in scores.pooled[part].metrics.items():
+            assert figure.mean == pytest.approx(np.mean([line[name] for line in lines]))
+            assert 0 <= figure.interval[0] < figure.mean < figure.interval[1] <= 1
+        outputs, references = [pair.output for pair in pairs], [pair.reference for pair in pairs]
+        assert scores.pooled[part].metrics["bleu"].corpus == pytest.approx(
+            BLEU().corpus_score(outputs, [references]).score / 100
+        )
+        assert scores.pooled[part].metrics["rouge1"].corpus is None
+        assert (scores.pooled[part].rows, scores.pooled[part].posts) == (12, 4)
+    assert list(scores.datasets) == ["DR", "SAD"]
+    assert scores.datasets["DR"]["response"].rows == 6
+    assert scores.signatures["bleu"].startswith("sacrebleu ")
+    assert "smooth:exp" in scores.signatures["bleu"]
+
+
+@pytest.mark.parametrize(
+    ("text", "explanation"),
+    [
+        ("Yes, the poster suffers from depression. Reasoning: No joy is left.", "No joy is left."),
+        ("Yes, the poster suffers from depression.", ""),
+        ("Yes, the poster suffers from depression. No joy is left.", "No joy is left."),
+        ("yes. Reasoning:", ""),
+        ("No joy is left in the post.", "No joy is left in the post."),
+        ("No. Joy is there.", "Joy is there."),
+        ("The post tells of no joy.", "The post tells of no joy."),
+        ("", ""),
+    ],
+)
+def test_the_explanation_of_an_output_is_what_stands_besides_its_label(text: str, explanation: str) -> None:
+    assert explanation_in(text, TASKS["DR"]) == explanation
+
+
+def test_rows_without_a_reference_are_counted_and_empty_outputs_are_zero() -> None:
+    gold = "Yes, the poster suffers from depression. Reasoning: No joy is left."
+    given = [row(1, gold, gold), row(2, "", gold), row(3, gold, ""), row(4, gold, gold.partition("Reasoning")[0])]
+    scores, table = score_explanations(given, ["rouge"], BOOTSTRAP)
+    whole, alone = scores.pooled["response"], scores.pooled["explanation"]
+    assert (whole.rows, whole.without_reference, whole.empty) == (3, 1, 1)
+    assert (alone.rows, alone.without_reference, alone.empty) == (2, 2, 1)
+    assert alone.metrics["rouge1"].mean == 0.5
+    values = {(line["id"], line["part"]): line["rouge1"] for line in table}
+    assert values["DR/test/2", "response"] == 0.0
+    assert values["DR/test/3", "response"] is None
+    assert values["DR/test/1", "explanation"] == 1.0
+    nothing, _ = score_explanations([row(1, gold, "")], ["rouge"], BOOTSTRAP)
+    assert nothing.pooled["response"].metrics == {}
+    assert nothing.pooled["response"].without_reference == 1
+
+
+def test_order_does_not_matter_and_the_same_again_is_the_same() -> None:
+    made = rows()
+    first, _ = score_explanations(made, ALL, BOOTSTRAP)
+    again, _ = score_explanations(made, ALL, BOOTSTRAP)
+    assert first == again
+    other, _ = score_explanations(made[::-1], ["rouge"], BOOTSTRAP)
+    for part in PARTS:
+        for name, figure in other.pooled[part].metrics.items():
+            assert figure.mean == pytest.approx(first.pooled[part].metrics[name].mean)
+            assert figure.interval == pytest.approx(first.pooled[part].metrics[name].interval)
+
+
+def test_a_score_that_is_no_number_names_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = OverlapMetric("chrf", lambda output, reference: float("nan"), None, "made up")
+    monkeypatch.setattr(overlap, "_chrf", lambda: [broken])
+    with pytest.raises(UserError, match="row 'DR/test/1': its chrf is nan"):
+        score_explanations([replace(rows()[0], id="DR/test/1")], ["chrf"], BOOTSTRAP)
+
+
+def test_processes_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = score_explanations(rows(), ALL, BOOTSTRAP)
+    monkeypatch.setattr(overlap, "_WORTH_A_PROCESS", 4)
+    monkeypatch.setattr(overlap, "_ROWS_AT_ONCE", 5)
+    assert score_explanations(rows(), ALL, BOOTSTRAP, processes=2) == alone
+
+
+def test_unknown_metrics_and_a_missing_extra_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="--metrics meteor: there are: rouge, bleu, chrf"):
+        overlap_metrics(["rouge", "meteor"])
+
+    def absent() -> list[OverlapMetric]:
+        raise ImportError("No module named 'sacrebleu'", name="sacrebleu")
+
+    monkeypatch.setattr(overlap, "_bleu", absent)
+    with pytest.raises(UserError, match=r"needs sacrebleu; pip install 'mentallama-jax\[metrics\]'"):
+        overlap_metrics(["bleu"])
+
+
+def test_the_command_shows_a_table_and_writes_scores_by_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "predictions.jsonl"
+    path.write_text("".join(one.to_line() for one in rows()))
+    assert (
+        main(["evaluate", str(path), "--out", str(tmp_path / "scores"), "--metrics", "rouge,chrf", "--resamples", "50"])
+        == 0
+    )
+    shown = capsys.readouterr().out
+    assert "Explanations beside the gold responses" in shown
+    assert "rougeL: rouge-score" in shown
+    written = json.loads((tmp_path / "scores" / "scores.json").read_text())["explanations"]
+    assert written.keys() == FIELDS["explanations"].keys()
+    assert written["pooled"]["response"]["metrics"].keys() == {"rouge1", "rouge2", "rougeL", "chrf"}
+    by_row = pyarrow.parquet.read_table(tmp_path / "scores" / "scores_by_row.parquet").to_pylist()
+    assert len(by_row) == 24
+    assert by_row[0].keys() == {"id", "dataset", "part", "rouge1", "rouge2", "rougeL", "chrf"}
+    assert main(["evaluate", str(path), "--out", str(tmp_path / "plain")]) == 0
+    assert "explanations" not in json.loads((tmp_path / "plain" / "scores.json").read_text())
+    assert not (tmp_path / "plain" / "scores_by_row.parquet").exists()
+    assert main(["evaluate", str(path), "--out", str(tmp_path / "x"), "--metrics", "meteor"]) == 2
+    assert "there are: rouge, bleu, chrf" in capsys.readouterr().err

@@ -22,7 +22,7 @@ from mentallama_jax.formats.model_card import render_card
 from mentallama_jax.formats.proof import Chat, prove
 from mentallama_jax.formats.safetensors_writer import write_safetensors
 from mentallama_jax.formats.shards import SAFETENSORS
-from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer
+from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from mentallama_jax.models.presets import PRESETS
 
 
@@ -215,3 +215,19 @@ def test_the_card_and_the_notice_of_a_child_of_llama_2(tmp_path: Path, tokenizer
     unknown = render_card(CARD, 1, "float32", "{{ messages }}")
     assert "\nlicense: unknown\n" in unknown
     assert "```jinja\n{{ messages }}\n```" in unknown
+
+
+@pytest.mark.parametrize("file", ["tokenizer_config.json", "special_tokens_map.json"])
+def test_a_tokenizer_that_pads_with_its_end_is_exported(file: str, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    """As many fine-tuned models do. The export pads with another token, in all its files."""
+    tokenizer.save(tmp_path / "source")
+    config = json.loads((tmp_path / "source" / "tokenizer_config.json").read_text())
+    end = config["eos_token"] if isinstance(config["eos_token"], str) else config["eos_token"]["content"]
+    config.pop("pad_token", None)
+    extra = config if file == "tokenizer_config.json" else {}
+    (tmp_path / "source" / "tokenizer_config.json").write_text(json.dumps(config))
+    (tmp_path / "source" / file).write_text(json.dumps(extra | {"pad_token": end}))
+    made = load_tokenizer(tmp_path / "source")
+    assert made.pad_id != made.eos_id
+    save_hf(tmp_path / "model", TINY, random_params(TINY), made, card=CARD)
+    assert json.loads((tmp_path / "model" / "config.json").read_text())["pad_token_id"] == made.pad_id

@@ -288,7 +288,9 @@ class Tokenizer:
         original = self._json("tokenizer_config.json")
         declared = {role: self._declared(role, config) for role in named}
         beyond = [role for role, id_ in declared.items() if id_ is not None and id_ >= self._rows]
-        stands_alone = original.get("eos_token") and not beyond
+        # Many published tokenizers pad with their end; here another token does, so that no end is taken for padding.
+        pads_alike = declared["pad"] in (None, self.pad_id)
+        stands_alone = original.get("eos_token") and not beyond and pads_alike
         class_name = original.get("tokenizer_class")
         if stands_alone and class_name and class_name == config["tokenizer_class"]:
             return

@@ -301,7 +301,10 @@ class Tokenizer:
         for role, id_ in (named | {"pad": self.pad_id}).items():
             if id_ is not None:
                 config[f"{role}_token"] = self._token(id_)
-        self._files["tokenizer_config.json"] = (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode()
+        self._files["tokenizer_config.json"] = _json_bytes(config)
+        spelt = self._json("special_tokens_map.json")  # transformers takes its word before that of the config
+        if not pads_alike and "pad_token" in spelt:
+            self._files["special_tokens_map.json"] = _json_bytes(spelt | {"pad_token": self._token(self.pad_id)})
 
 
 def load_tokenizer(source: str | Path, revision: str | None = None, rows: int | None = None) -> Tokenizer:
@@ -325,6 +328,10 @@ def load_tokenizer(source: str | Path, revision: str | None = None, rows: int | 
         return Tokenizer(gguf_tokenizer_files(open_gguf(path).metadata, str(source)), str(source), rows)
     names = [name for name in (*TOKENIZER_FILES, *HINT_FILES) if (path / name).exists()]
     return Tokenizer({name: read_small(path / name) for name in names}, str(source), rows)
+
+
+def _json_bytes(value: dict[str, Any]) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def _whole(value: Any) -> int | None:

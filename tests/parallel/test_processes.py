@@ -152,7 +152,6 @@ loop._Recorder.add = add_and_stop
 """
 
 
-@pytest.mark.slow
 def test_a_run_moves_from_four_processes_to_two_to_one_when_one_of_them_is_asked_to_stop(tmp_path):
     expected = train(tmp_path, "one", 1, "training.steps=7")
     for processes, stopped in ((4, 2), (2, 4)):

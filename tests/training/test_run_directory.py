@@ -315,3 +315,20 @@ def test_the_fingerprint_of_data_is_that_of_its_examples_in_order():
         {"targets": np.array([0, 1, 0, 0, 0, 1, 1], bool)},
     ):
         assert data_fingerprint(make_store(**change)) != one
+
+
+def test_the_description_is_written_by_one_process_without_the_others(tmp_path, tiny_config, monkeypatch):
+    """Whatever needs all processes would wait for them for ever there, or take what they say of something else."""
+    run = RunDirectory(tmp_path / "run")
+    prepare(run, tiny_config(run.path))
+
+    def alone(*_):
+        raise AssertionError("asked the other processes")
+
+    for name in ("process_allgather", "broadcast_one_to_all", "sync_global_devices"):
+        monkeypatch.setattr(f"jax.experimental.multihost_utils.{name}", alone)
+    monkeypatch.setattr("jax.process_count", lambda *_: 2)
+    monkeypatch.setattr(run_directory, "complete_checkpoints", lambda _: ["one"])
+    prepare(run, tiny_config(run.path))
+    with pytest.raises(AssertionError, match="asked the other processes"):
+        run.planned_micro_batch_rows(tiny_config(run.path))

@@ -187,17 +187,23 @@ class RunDirectory:
     def planned_micro_batch_rows(self, config: RunConfig) -> int:
         """The `training.micro_batch_rows` that the plan of the run was made with: those of its first start.
 
+        All processes must ask: process 0 reads the files and tells the others.
+
         Raises:
             UserError: the description of a run to be resumed cannot be read.
         """
+        return any_says(self._planned_rows() if writes_files() else 0) or config.training.micro_batch_rows
+
+    def _planned_rows(self) -> int:
+        """What the files of a run to be resumed say of that; 0 where there is none."""
         number = 0
-        if writes_files() and complete_checkpoints(self.checkpoints) and self.data.exists():
+        if complete_checkpoints(self.checkpoints) and self.data.exists():
             number = read_json(self.data).get("planned_micro_batch_rows") or 0
             if type(number) is not int or not 0 <= number <= 2**16:
                 raise UserError(f"{self.data}: planned_micro_batch_rows is no number of rows; the file is damaged")
             if not number and self.config.exists():
                 number = parse_config(read_json(self.config), str(self.config)).training.micro_batch_rows
-        return any_says(number) or config.training.micro_batch_rows
+        return int(number)
 
     def prepare(
         self,
@@ -240,7 +246,7 @@ class RunDirectory:
             trained = model_config_from_json(read_json(self.model_config), str(self.model_config)).to_json()
             _refuse_changes(self.path, "another model", trained, described)
             _refuse_changes(self.path, "other data", facts["fingerprints"], data["fingerprints"])
-            rows = self.planned_micro_batch_rows(config)
+            rows = self._planned_rows() or config.training.micro_batch_rows
         elif fingerprint is not None:
             source = fingerprint()
         with naming(self.tokenizer):

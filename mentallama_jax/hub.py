@@ -9,14 +9,14 @@ from typing import Any, Literal
 
 from mentallama_jax.errors import UserError
 
-Kind = Literal["model", "dataset"]
+RepositoryKind = Literal["model", "dataset"]
 PATIENCE = 20.0
 """Seconds that a server may be silent, where the hub's client would wait without end."""
 
 
 def download(
     repository: str,
-    kind: Kind,
+    kind: RepositoryKind,
     revision: str | None,
     patterns: Sequence[str],
     *,
@@ -50,7 +50,7 @@ def download(
 
 
 @contextmanager
-def told(label: str, kind: Kind) -> Iterator[None]:
+def told(label: str, kind: RepositoryKind) -> Iterator[None]:
     """Turn whatever the hub's clients raise inside the block into one line that begins with `label`.
 
     Raises:
@@ -80,7 +80,7 @@ def _be_impatient(request: Any) -> None:
     }
 
 
-def _what_to_do(error: Exception, kind: Kind) -> str:
+def _what_to_do(error: Exception, kind: RepositoryKind) -> str:
     try:
         from huggingface_hub import errors
     except Exception as reason:  # no home folder to keep a cache in, for example
@@ -128,7 +128,7 @@ def _trouble_here(error: Exception, causes: list[BaseException]) -> str:
     return f"the hub answered with an error ({_words(error)}); try again"
 
 
-def _unreachable(kind: Kind) -> str:
+def _unreachable(kind: RepositoryKind) -> str:
     from huggingface_hub import constants
 
     reason = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else "the hub cannot be reached"

@@ -212,3 +212,23 @@ def test_the_version_is_that_of_the_changelog() -> None:
     newest = re.search(r"^## (\d+\.\d+\.\d+)", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
     assert newest is not None
     assert newest[1] == mentallama_jax.__version__
+
+
+def type_names(source: str) -> set[str]:
+    """Names of classes and of type aliases that a module defines for others."""
+    found = set()
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            name = node.targets[0].id
+            if name[0].isupper() and not name.isupper():
+                found.add(name)
+    return {name for name in found if not name.startswith("_")}
+
+
+def test_no_type_of_the_package_is_defined_twice() -> None:
+    counts = Counter(name for text in SOURCES.values() for name in type_names(text))
+    assert {name for name, count in counts.items() if count > 1} == set()
+    assert {"Batch", "Form"} <= counts.keys()
+    assert type_names("class Abc: ...\nBcd = int\n_Cde = int\nMAX = 1\n") == {"Abc", "Bcd"}

@@ -16,8 +16,8 @@ from mentallama_jax.foreign import shown
 from mentallama_jax.imhi.labels.gold_response import explanation_in
 from mentallama_jax.imhi.predictions import Prediction
 
-Part = Literal["response", "explanation"]
-PARTS: tuple[Part, ...] = ("response", "explanation")
+ResponsePart = Literal["response", "explanation"]
+PARTS: tuple[ResponsePart, ...] = ("response", "explanation")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +68,8 @@ class ExplanationScores:
         signatures: metric -> how it is computed.
     """
 
-    datasets: dict[str, dict[Part, PartScores]]
-    pooled: dict[Part, PartScores]
+    datasets: dict[str, dict[ResponsePart, PartScores]]
+    pooled: dict[ResponsePart, PartScores]
     signatures: dict[str, str]
 
 
@@ -84,7 +84,7 @@ class Pair:
     reference: str
 
 
-def pairs_of(rows: Iterable[Prediction], part: Part) -> list[Pair]:
+def pairs_of(rows: Iterable[Prediction], part: ResponsePart) -> list[Pair]:
     """The texts to compare: whole responses, or what stands in them besides the label sentence."""
     found = []
     for row in rows:
@@ -120,7 +120,7 @@ def score_explanations(
     """
     metrics = overlap_metrics(families)
     table: list[dict[str, str | float | None]] = []
-    by_part: dict[Part, tuple[list[Pair], dict[str, list[float]]]] = {}
+    by_part: dict[ResponsePart, tuple[list[Pair], dict[str, list[float]]]] = {}
     for part in PARTS:
         pairs = pairs_of(rows, part)
         scored = [pair for pair in pairs if pair.reference]

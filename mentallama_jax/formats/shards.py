@@ -10,7 +10,7 @@ from mentallama_jax.formats.folder import file_size, read_object
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class WeightsForm:
     """A form in which weights are stored.
 
     Attributes:
@@ -22,11 +22,11 @@ class Form:
     single: str
 
 
-SAFETENSORS = Form("model.safetensors.index.json", "model.safetensors")
-TORCH = Form("pytorch_model.bin.index.json", "pytorch_model.bin")
+SAFETENSORS = WeightsForm("model.safetensors.index.json", "model.safetensors")
+TORCH = WeightsForm("pytorch_model.bin.index.json", "pytorch_model.bin")
 
 
-def stored_form(folder: Path) -> Form | None:
+def stored_form(folder: Path) -> WeightsForm | None:
     """The form of the weights in a folder, safetensors before torch, as transformers chooses; None without weights."""
     return next(
         (form for form in (SAFETENSORS, TORCH) if any((folder / name).exists() for name in (form.index, form.single))),
@@ -46,7 +46,7 @@ class Shards(NamedTuple):
     weight_map: dict[str, str] | None
 
 
-def find_shards(folder: Path, form: Form) -> Shards:
+def find_shards(folder: Path, form: WeightsForm) -> Shards:
     """The files of the weights in a folder.
 
     Raises:
@@ -72,7 +72,7 @@ def stored_bytes(folder: Path) -> int | None:
     return sum(map(file_size, files)) if all(file.exists() for file in files) else None
 
 
-def read_weight_map(folder: Path, form: Form) -> dict[str, str] | None:
+def read_weight_map(folder: Path, form: WeightsForm) -> dict[str, str] | None:
     """Tensor -> file of the folder, by the index; None where there is the single file alone.
 
     Raises:
@@ -104,7 +104,7 @@ def _is_file_name(name: str) -> bool:
     )
 
 
-def _check_place(path: Path, form: Form) -> None:
+def _check_place(path: Path, form: WeightsForm) -> None:
     """Refuse a file of the index that is not there, or that is a link to elsewhere."""
     if not path.exists():
         raise UserError(f"{path}: missing, though {form.index} lists it; download it again")

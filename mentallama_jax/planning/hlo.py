@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from mentallama_jax.planning.hlo_text import Instruction, Module, array_bytes, dimensions
+from mentallama_jax.planning.hlo_text import HloModule, Instruction, array_bytes, dimensions
 
 COLLECTIVES = (
     "all-gather",
@@ -130,7 +130,7 @@ def read_program(text: str, mesh: Mapping[str, int], micro_batches: int = 1) -> 
         mesh: the size of each mesh axis, in the order of the mesh.
         micro_batches: how often the loop runs whose count the text does not hold.
     """
-    module = Module(text)
+    module = HloModule(text)
     tally = _Tally(module, mesh, micro_batches)
     tally.walk(module.entry, 1)
     return tally.program()
@@ -149,7 +149,7 @@ def read_phases(text: str, mesh: Mapping[str, int]) -> tuple[Program, Program]:
     Raises:
         ValueError: the entry holds no loop.
     """
-    module = Module(text)
+    module = HloModule(text)
     loops = [one.called("body") or "" for one in module.computations[module.entry] if one.opcode == "while"]
     if not loops:
         raise ValueError("the program has no loop")
@@ -200,7 +200,7 @@ def _groups(line: str) -> Any:
 class _Tally:
     """Sums over the schedule of a module."""
 
-    def __init__(self, module: Module, mesh: Mapping[str, int], micro_batches: int) -> None:
+    def __init__(self, module: HloModule, mesh: Mapping[str, int], micro_batches: int) -> None:
         self.module, self.mesh, self.micro_batches = module, mesh, micro_batches
         self.flops = 0.0
         self.categories = dict.fromkeys(("matmul", "copies", "other"), 0)

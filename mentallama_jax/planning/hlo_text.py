@@ -81,7 +81,7 @@ def parse_instruction(line: str) -> Instruction | None:
     return Instruction(head[1], line[head.end() : end], opcode[1], line) if opcode else None
 
 
-class Module:
+class HloModule:
     """A scheduled module: `computations` by name, and the name of the `entry`."""
 
     def __init__(self, text: str) -> None:

@@ -17,7 +17,7 @@ TrainState = dict[str, Any]
 """{"params": the parameters that are trained, "frozen": the others ({} where there are none), both nested dicts,
 "opt_state": optax state of the trained ones, "step": int32 scalar, updates done}."""
 Metrics = dict[str, jax.Array]
-Sums = tuple[jax.Array, dict[str, jax.Array]]
+LossSums = tuple[jax.Array, dict[str, jax.Array]]
 """The loss summed over targets, and further sums by name."""
 
 
@@ -40,8 +40,8 @@ def model_params(state: TrainState) -> Params:
 
 def accumulated_gradients(
     objective: Objective, trainable: Params, frozen: Params, batch: BatchArrays, key: jax.Array | None = None
-) -> tuple[Sums, Params, jax.Array]:
-    """Sums, gradient of the loss sum (fp32, of the trainable parameters) and weight of a whole update.
+) -> tuple[LossSums, Params, jax.Array]:
+    """LossSums, gradient of the loss sum (fp32, of the trainable parameters) and weight of a whole update.
 
     Micro-batches are summed, never averaged, so that how the rows are cut does not change the result. Those
     past `micro_batches` are padding and are not computed.
@@ -55,7 +55,7 @@ def accumulated_gradients(
         sums, gradients = gradient_of(trainable, {name: value[0] for name, value in arrays.items()}, key)
         return sums, jax.tree.map(lambda g: g.astype(jnp.float32), gradients), weight
 
-    def add(index: jax.Array, carry: tuple[Sums, Params]) -> tuple[Sums, Params]:
+    def add(index: jax.Array, carry: tuple[LossSums, Params]) -> tuple[LossSums, Params]:
         micro = {name: jax.lax.dynamic_index_in_dim(value, index, keepdims=False) for name, value in arrays.items()}
         own_key = None if key is None else jax.random.fold_in(key, index)
         sums, gradients = gradient_of(trainable, micro, own_key)
@@ -107,10 +107,10 @@ def make_train_step(
     return jax.jit(train_step, donate_argnums=0, out_shardings=(state_shardings, None))
 
 
-def make_eval_step(objective: Objective) -> Callable[[Params, Params, BatchArrays], tuple[Sums, jax.Array]]:
+def make_eval_step(objective: Objective) -> Callable[[Params, Params, BatchArrays], tuple[LossSums, jax.Array]]:
     """The jitted (trained parameters, frozen ones, batch of one micro-batch) -> (sums, weight)."""
 
-    def eval_step(params: Params, frozen: Params, batch: BatchArrays) -> tuple[Sums, jax.Array]:
+    def eval_step(params: Params, frozen: Params, batch: BatchArrays) -> tuple[LossSums, jax.Array]:
         arrays = {name: value[0] for name, value in batch.items() if name != MICRO_BATCHES}
         return objective.loss(params, frozen, arrays, None, training=False), objective.weight(arrays)
 

@@ -73,8 +73,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--metrics",
         metavar="NAMES",
-        type=lambda text: text.split(","),
-        default=[],
+        default="",
         help="compare explanations with gold, by a list of rouge, bleu and chrf with commas between; needs the extra "
         "`metrics`; adds a table, and scores_by_row.parquet",
     )
@@ -95,7 +94,7 @@ def run(options: argparse.Namespace) -> int:
         reader=AS_UPSTREAM if options.as_upstream else RULES,
         resamples=options.resamples,
         seed=options.seed,
-        metrics=options.metrics,
+        metrics=[name.strip() for name in options.metrics.split(",") if name.strip()],
         track=_with_progress,
     )
     console = Console()

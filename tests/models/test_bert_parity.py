@@ -69,7 +69,9 @@ def test_hidden_states_of_every_layer(case: str, tmp_path: Path) -> None:
     out = theirs(model, tokens, mask, types, output_hidden_states=True)
     ours = bind(config, params)
     places = np.broadcast_to(np.arange(tokens.shape[1]), tokens.shape)
-    last, layers = ours.hidden(tokens, places, mask, types_BT=types * (config.type_vocab_size > 1), dtype=jnp.float32)
+    last, layers = ours.hidden(
+        tokens, places, mask, types_BT=types * (config.type_vocab_size > 1), dtype=jnp.float32, keep_layers=True
+    )
     close(last, out.last_hidden_state, mask)
     assert len(layers) == 3
     for layer, wanted in zip(layers, out.hidden_states[1:], strict=True):

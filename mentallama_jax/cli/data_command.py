@@ -125,7 +125,7 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
         "--tokenizer",
         type=expanded,
         metavar="T",
-        help="measure tokens with it: a folder, .gguf file, hub id or `sample` (default: no)",
+        help="measure tokens with it: a run directory, folder, .gguf file, hub id or `sample` (default: no)",
     )
     parser.add_argument(
         "--style", choices=STYLES, default="plain", help="how a row becomes a prompt when measured (default: plain)"

@@ -1,6 +1,5 @@
 """Keeps one program for each chat template and asks it to render; what takes too long is ended."""
 
-import atexit
 import json
 import select
 import subprocess
@@ -8,7 +7,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any
@@ -22,26 +21,15 @@ _SECONDS_TO_START = 60.0
 _LONGEST_TEMPLATE = 1 << 18
 
 
-_open: "weakref.WeakSet[Sandbox]" = weakref.WeakSet()
-
-
-@atexit.register
-def _close_all() -> None:
-    for one in list(_open):
-        one.close()
-
-
 class Sandbox:
     """A template in a program of its own, started at the first use."""
 
     def __init__(self, template: str) -> None:
         self._template = template
         self._process: subprocess.Popen[bytes] | None = None
+        self._end: Callable[[], object] | None = None
         self._lock = threading.Lock()
         self._rest = b""
-
-    def __del__(self) -> None:
-        self.close()
 
     def render(self, messages: Sequence[Mapping[str, str]], names: Mapping[str, str], *, prompt: bool) -> str:
         """The text of a conversation.
@@ -65,14 +53,9 @@ class Sandbox:
 
     def close(self) -> None:
         """End the program."""
-        process, self._process, self._rest = self._process, None, b""
-        if process is not None:
-            process.kill()
-            process.wait()
-            for stream in (process.stdin, process.stdout):
-                if stream is not None:
-                    with suppress(OSError):
-                        stream.close()
+        end, self._end, self._process, self._rest = self._end, None, None, b""
+        if end is not None:
+            end()
 
     def _start(self) -> None:
         if len(self._template) > _LONGEST_TEMPLATE:
@@ -84,6 +67,8 @@ class Sandbox:
             stderr=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C is for the program that asks
         )
+        # Also when nobody holds this any more, before Python finds the pipes open, and at the end of this process.
+        self._end = weakref.finalize(self, _end, self._process)
         assert self._process.stdout is not None
         if not self._line(self._process.stdout, _SECONDS_TO_START):
             self.close()
@@ -128,9 +113,16 @@ class Sandbox:
         return line
 
 
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.kill()
+    process.wait()
+    for stream in (process.stdin, process.stdout):
+        if stream is not None:
+            with suppress(OSError):
+                stream.close()
+
+
 @lru_cache(maxsize=8)
 def sandbox(template: str) -> Sandbox:
     """The sandbox of a template; its program ends when nobody uses the template any more, or with this process."""
-    made = Sandbox(template)
-    _open.add(made)
-    return made
+    return Sandbox(template)

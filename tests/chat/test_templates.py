@@ -1,5 +1,6 @@
 """Chat templates: what they render is found out safely, and those that cannot serve are refused by name."""
 
+import os
 import time
 from collections.abc import Sequence
 
@@ -151,6 +152,29 @@ def test_programs_end_with_their_templates() -> None:
     sandbox.cache_clear()
     gc.collect()
     assert all(process is not None and process.poll() is not None for process in processes)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_program_ends_with_a_template_that_only_a_circle_holds() -> None:
+    import gc
+    import warnings
+
+    from mentallama_jax.chat.sandbox import Sandbox
+
+    one = Sandbox("{{ messages[0].content }}")
+    assert one.render([{"role": "user", "content": "a"}], {}, prompt=True) == "a"
+    process = one._process
+    assert process is not None
+    pid = process.pid
+    circle: list[object] = [one, process]
+    circle.append(circle)
+    del one, process, circle
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        gc.collect()
+    assert [str(warning.message) for warning in told if "unclosed" in str(warning.message)] == []
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
 
 
 class Characters:

@@ -83,9 +83,12 @@ def ignore_signals() -> None:
 
 
 def _alone() -> bool:
-    """Whether this is the only process of the run, without waking jax's devices up."""
-    distributed = sys.modules.get("jax._src.distributed")
-    return distributed is None or distributed.global_state.client is None
+    """Whether this is the only process of the run, without waking jax's devices up.
+
+    A signal may come while jax is half imported; then no run of several processes has begun.
+    """
+    state = getattr(sys.modules.get("jax._src.distributed"), "global_state", None)
+    return state is None or state.client is None
 
 
 def _name(number: int) -> str:

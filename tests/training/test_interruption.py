@@ -83,6 +83,35 @@ def test_a_second_ctrl_c_ends_it_at_once(config, delay):
     assert "Exception ignored" not in errors
 
 
+SIGNAL_AT_EVERY_IMPORT = """
+import signal, sys
+from mentallama_jax.training.interruption import StopRequest
+
+class Signals:
+    count = 0
+
+    def find_spec(self, name, path, target=None):
+        if name.startswith("jax"):
+            Signals.count += 1
+            stop._asked, stop.signal_name = 0, ""
+            signal.raise_signal(signal.SIGTERM)
+            assert stop.signal_name == "SIGTERM", name
+
+with StopRequest() as stop:
+    sys.meta_path.insert(0, Signals())
+    import jax
+print(Signals.count)
+"""
+
+
+def test_a_signal_at_any_moment_of_the_import_of_jax_is_heeded():
+    done = subprocess.run(
+        [sys.executable, "-c", SIGNAL_AT_EVERY_IMPORT], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert int(done.stdout) > 100
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("again", [None, 0.1, 0.4, 1.0])
 def test_signals_at_many_moments(config, tmp_path, again):

@@ -5,10 +5,9 @@ types, C classes, L layers. Several short texts stand in one row, kept apart by 
 tokens of its own segment, and positions count anew in each.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import partial
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
@@ -16,17 +15,11 @@ from flax import nnx
 
 from mentallama_jax.config import Remat, SavedTensor
 from mentallama_jax.models.attention import Places, attention
-from mentallama_jax.models.layers import LayerNorm, embed, gathered, matrix, project, vector
+from mentallama_jax.models.biased_layers import ACTIVATIONS, Activation, EncoderLayer, Shape, dropout_of, dropped
+from mentallama_jax.models.layers import LayerNorm, embed, matrix, project, vector
 from mentallama_jax.models.module import values_of_fields
-from mentallama_jax.models.remat import kept_as, rematerialised
+from mentallama_jax.models.remat import rematerialised
 from mentallama_jax.parallel.rules import constrain
-
-Activation = Literal["gelu", "gelu_new", "relu"]
-_ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
-    "gelu": partial(jax.nn.gelu, approximate=False),
-    "gelu_new": partial(jax.nn.gelu, approximate=True),
-    "relu": jax.nn.relu,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +59,8 @@ class BertConfig:
             raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of num_heads {self.num_heads}")
         if self.num_labels and not self.pooler:
             raise ValueError(f"num_labels {self.num_labels}: a classifier needs the pooler")
-        if self.activation not in _ACTIVATIONS:
-            raise ValueError(f"activation {self.activation!r:.40} is unknown; there are: {', '.join(_ACTIVATIONS)}")
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"activation {self.activation!r:.40} is unknown; there are: {', '.join(ACTIVATIONS)}")
 
     @property
     def head_dim(self) -> int:
@@ -104,88 +97,6 @@ class RobertaConfig(BertConfig):
     model_type: ClassVar[str] = "roberta"
 
 
-class Dropout(NamedTuple):
-    """What is dropped in a step of training: entries by chance, the others made larger."""
-
-    rate: float
-    key: jax.Array
-
-    def __call__(self, x: jax.Array, place: int) -> jax.Array:
-        """Drop entries of `x`; each `place` in a layer has its own random numbers."""
-        kept = jax.random.bernoulli(jax.random.fold_in(self.key, place), 1 - self.rate, x.shape)
-        return jnp.where(kept, x / (1 - self.rate), 0)
-
-
-class SelfAttention(nnx.Module):
-    """Attention of every token to its whole segment, with biases; weights in natural head layout."""
-
-    def __init__(self, config: BertConfig, layers: int, rngs: nnx.Rngs, dtype: Any) -> None:
-        L, D, N, H = layers, config.hidden_size, config.num_heads, config.head_dim
-        inward = ("layers", "width", "heads", None)
-        self.query = matrix(rngs, (L, D, N, H), inward, dtype)
-        self.key = matrix(rngs, (L, D, N, H), inward, dtype)
-        self.value = matrix(rngs, (L, D, N, H), inward, dtype)
-        self.output = matrix(rngs, (L, N, H, D), ("layers", "heads", None, "width"), dtype)
-        self.query_bias = vector((L, N, H), ("layers", "heads", None), dtype)
-        self.key_bias = vector((L, N, H), ("layers", "heads", None), dtype)
-        self.value_bias = vector((L, N, H), ("layers", "heads", None), dtype)
-        self.output_bias = vector((L, D), ("layers", None), dtype)
-
-    def __call__(self, x_BTD: jax.Array, places: Places) -> jax.Array:
-        """Map [B, T, D] to [B, T, D]."""
-        heads = ("batch", "length", "heads", None)
-
-        def of(weight: nnx.Param[jax.Array], bias: nnx.Param[jax.Array]) -> jax.Array:
-            x_BTNH = project(x_BTD, gathered(weight[...], None, "heads", None))
-            return constrain(x_BTNH + bias[...].astype(x_BTNH.dtype), *heads)
-
-        q_BTNH, k_BTNH = of(self.query, self.query_bias), of(self.key, self.key_bias)
-        o_BTNH = attention(q_BTNH, k_BTNH, of(self.value, self.value_bias), places, causal=False)
-        N, H, D = self.output.shape
-        flat_BTE = o_BTNH.reshape(*x_BTD.shape[:-1], N * H)
-        output_ED = gathered(self.output[...], "heads", None, None).reshape(N * H, D)
-        return project(flat_BTE, output_ED) + self.output_bias[...].astype(x_BTD.dtype)
-
-
-class FeedForward(nnx.Module):
-    """down(activation(up(x))), with biases."""
-
-    def __init__(self, config: BertConfig, layers: int, rngs: nnx.Rngs, dtype: Any) -> None:
-        L, D, F = layers, config.hidden_size, config.intermediate_size
-        self.up = matrix(rngs, (L, D, F), ("layers", "width", "feed_forward"), dtype)
-        self.up_bias = vector((L, F), ("layers", "feed_forward"), dtype)
-        self.down = matrix(rngs, (L, F, D), ("layers", "feed_forward", "width"), dtype)
-        self.down_bias = vector((L, D), ("layers", None), dtype)
-        self.activation: Activation = config.activation
-
-    def __call__(self, x_BTD: jax.Array) -> jax.Array:
-        """Map [B, T, D] to [B, T, D]."""
-        up_BTF = project(x_BTD, gathered(self.up[...], None, "feed_forward"))
-        up_BTF = kept_as("up", up_BTF + self.up_bias[...].astype(x_BTD.dtype))
-        hidden_BTF = constrain(_ACTIVATIONS[self.activation](up_BTF), "batch", "length", "feed_forward")
-        return project(hidden_BTF, gathered(self.down[...], "feed_forward", None)) + self.down_bias[...].astype(
-            x_BTD.dtype
-        )
-
-
-class EncoderLayer(nnx.Module):
-    """Attention and feed-forward, a norm after each is added to what it was given (post-norm)."""
-
-    def __init__(self, config: BertConfig, layers: int, rngs: nnx.Rngs, dtype: Any) -> None:
-        norm = (layers, config.hidden_size)
-        self.attention = SelfAttention(config, layers, rngs, dtype)
-        self.attention_norm = LayerNorm(norm, config.layer_norm_eps, dtype)
-        self.mlp = FeedForward(config, layers, rngs, dtype)
-        self.mlp_norm = LayerNorm(norm, config.layer_norm_eps, dtype)
-
-    def __call__(self, x_BTD: jax.Array, places: Places, dropout: Dropout | None) -> jax.Array:
-        """Map [B, T, D] to [B, T, D]. Of a stacked layer, call one slice."""
-        attended = self.attention(x_BTD, places)
-        x_BTD = kept_as("middle", self.attention_norm(x_BTD + (attended if dropout is None else dropout(attended, 0))))
-        added = self.mlp(x_BTD)
-        return self.mlp_norm(x_BTD + (added if dropout is None else dropout(added, 1)))
-
-
 class Bert(nnx.Module):
     """Embeddings, stacked layers, and where the config says so a pooler and a classifier."""
 
@@ -196,7 +107,8 @@ class Bert(nnx.Module):
         self.positions = matrix(rngs, (P, D), (None, "width"), dtype)
         self.types = matrix(rngs, (Y, D), (None, "width"), dtype)
         self.embedding_norm = LayerNorm((D,), config.layer_norm_eps, dtype)
-        self.layers = EncoderLayer(config, config.num_layers, rngs, dtype)
+        shape = Shape(config.num_layers, D, config.num_heads, config.intermediate_size)
+        self.layers = EncoderLayer(shape, config.activation, config.layer_norm_eps, rngs, dtype)
         if config.pooler:
             self.pooler = matrix(rngs, (D, D), ("width", None), dtype)
             self.pooler_bias = vector((D,), (None,), dtype)
@@ -233,21 +145,20 @@ class Bert(nnx.Module):
             Those of the last layer, [B, T, D] in `dtype`, and those of each layer, [L, B, T, D], or None.
         """
         config, places = self.config, Places(positions_BT, segment_ids_BT)
-        rate = config.dropout if key is not None else 0.0
+        dropout = dropout_of(config.dropout, key)
 
-        def dropout(number: jax.Array | int) -> Dropout | None:
-            return None if key is None or not rate else Dropout(rate, jax.random.fold_in(key, number))
+        def attend(q_BTNH: jax.Array, k_BTNH: jax.Array, v_BTNH: jax.Array) -> jax.Array:
+            return attention(q_BTNH, k_BTNH, v_BTNH, places, causal=False)
 
         def body(x_BTD: jax.Array, numbered: tuple[EncoderLayer, jax.Array]) -> tuple[jax.Array, jax.Array | None]:
             layer, number = numbered
-            x_BTD = constrain(layer(x_BTD, places, dropout(number + 1)), "batch", "length", None)
+            own = None if dropout is None else dropout.of(number + 1)
+            x_BTD = constrain(layer(x_BTD, attend, own), "batch", "length", None)
             return x_BTD, x_BTD if keep_layers else None
 
         layers = jax.tree.map(lambda weight: weight.astype(dtype), self.layers)
         x_BTD = self.embed(tokens_BT, positions_BT, types_BT, dtype)
-        if (drop := dropout(0)) is not None:
-            x_BTD = drop(x_BTD, 0)
-        x_BTD = constrain(x_BTD, "batch", "length", None)
+        x_BTD = constrain(dropped(x_BTD, None if dropout is None else dropout.of(0), 0), "batch", "length", None)
         return jax.lax.scan(
             rematerialised(body, remat, False), x_BTD, (layers, jnp.arange(config.num_layers, dtype=jnp.int32))
         )
@@ -271,13 +182,10 @@ class Bert(nnx.Module):
             hidden_BTD: of the last layer.
             key: of dropout; None drops nothing.
         """
-        rate = self.config.classifier_dropout if key is not None else 0.0
-        if key is not None and rate:
-            if self.config.model_type == "roberta":  # its head drops before the dense layer too
-                hidden_BTD = Dropout(rate, key)(hidden_BTD, 0)
-            pooled_BTD = Dropout(rate, key)(self.pooled(hidden_BTD), 1)
-        else:
-            pooled_BTD = self.pooled(hidden_BTD)
+        dropout = dropout_of(self.config.classifier_dropout, key)
+        if self.config.model_type == "roberta":  # its head drops before the dense layer too
+            hidden_BTD = dropped(hidden_BTD, dropout, 0)
+        pooled_BTD = dropped(self.pooled(hidden_BTD), dropout, 1)
         logits_BTC = project(pooled_BTD, self.classifier[...]) + self.classifier_bias[...].astype(pooled_BTD.dtype)
         return logits_BTC.astype(jnp.float32)
 

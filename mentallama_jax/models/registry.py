@@ -4,13 +4,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from mentallama_jax.errors import UserError
+from mentallama_jax.models.bart import BartConfig
 from mentallama_jax.models.bert import BertConfig, RobertaConfig
 from mentallama_jax.models.llama import LlamaConfig
+from mentallama_jax.models.t5 import T5Config
 
-AnyModelConfig = LlamaConfig | BertConfig
+AnyModelConfig = LlamaConfig | BertConfig | BartConfig | T5Config
 """Any of the model configs."""
 
-_ALL: tuple[type[AnyModelConfig], ...] = (LlamaConfig, BertConfig, RobertaConfig)
+_ALL: tuple[type[AnyModelConfig], ...] = (LlamaConfig, BertConfig, RobertaConfig, BartConfig, T5Config)
 MODEL_CONFIGS: Mapping[str, type[AnyModelConfig]] = {config.model_type: config for config in _ALL}
 
 
@@ -43,4 +45,8 @@ def language_model(config: AnyModelConfig, where: object) -> LlamaConfig:
     """
     if isinstance(config, LlamaConfig):
         return config
-    raise UserError(f"{where}: is an encoder ({config.model_type}), which reads texts and writes none; name a LLaMA")
+    if isinstance(config, BertConfig):
+        raise UserError(
+            f"{where}: is an encoder ({config.model_type}), which reads texts and writes none; name a LLaMA"
+        )
+    raise UserError(f"{where}: is an encoder-decoder ({config.model_type}); name a LLaMA")

@@ -6,10 +6,12 @@ import jax
 import pytest
 
 from mentallama_jax.errors import UserError
+from mentallama_jax.models.bart import BartConfig
 from mentallama_jax.models.bert import BertConfig, RobertaConfig
 from mentallama_jax.models.module import abstract_params, count_params, merge_params, split_params
 from mentallama_jax.models.presets import PRESETS
 from mentallama_jax.models.registry import MODEL_CONFIGS, language_model, model_config_from_json
+from mentallama_jax.models.t5 import T5Config
 
 TOY = PRESETS["toy"]
 
@@ -17,7 +19,15 @@ TOY = PRESETS["toy"]
 ENCODER = {"vocab_size": 60, "hidden_size": 24, "intermediate_size": 40, "num_layers": 2, "num_heads": 4}
 ENCODER |= {"max_positions": 40, "position_offset": 0, "type_vocab_size": 2, "layer_norm_eps": 1e-12, "num_labels": 0}
 ENCODER |= {"activation": "gelu", "pooler": False, "dropout": 0.1, "classifier_dropout": 0.1}
+IDS = {"vocab_size": 60, "hidden_size": 24, "pad_id": 0, "start_id": 0, "end_id": 1, "dropout": 0.1}
+BART = IDS | {"encoder_layers": 2, "decoder_layers": 1, "encoder_heads": 4, "decoder_heads": 2, "max_positions": 9}
+BART |= {"encoder_intermediate": 40, "decoder_intermediate": 30, "activation": "gelu", "scale_embedding": False}
+BART |= {"logits_bias": True}
+T5 = IDS | {"head_dim": 5, "intermediate_size": 40, "encoder_layers": 2, "decoder_layers": 1, "num_heads": 4}
+T5 |= {"buckets": 8, "max_distance": 20, "layer_norm_eps": 1e-6, "activation": "gelu_new", "gated": True}
+T5 |= {"tie_embeddings": False, "scale_outputs": False}
 CONFIGS = [*PRESETS.values(), BertConfig(**ENCODER), RobertaConfig(**ENCODER | {"position_offset": 2})]
+CONFIGS += [BartConfig(**BART), T5Config(**T5)]
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: f"{config.model_type} {config.vocab_size}")
@@ -29,7 +39,10 @@ def test_a_description_is_read_back_as_it_was(config):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model_type": "perceiver"}, "here: model_type 'perceiver' is unknown; there are: llama, bert, roberta"),
+        (
+            {"model_type": "perceiver"},
+            "here: model_type 'perceiver' is unknown; there are: llama, bert, roberta, bart, t5",
+        ),
         ({"model_type": []}, "here: model_type [] is unknown"),
         ({"num_layers": None}, "here: num_layers is None"),
         ({"num_layers": True}, "here: num_layers is True"),

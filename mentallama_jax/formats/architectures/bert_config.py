@@ -6,10 +6,11 @@ from typing import Any, get_args
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.foreign import shown
-from mentallama_jax.formats.architectures.config_values import number, same, short, whole
+from mentallama_jax.formats.architectures.config_values import number, same, share, short, whole
 from mentallama_jax.formats.architectures.llama_keys import HARMLESS
 from mentallama_jax.formats.notices import notice
-from mentallama_jax.models.bert import Activation, BertConfig, RobertaConfig
+from mentallama_jax.models.bert import BertConfig, RobertaConfig
+from mentallama_jax.models.biased_layers import Activation
 
 # Keys that would change the maths, and the values under which they do not. `None` (absent) is always fine.
 _REFUSED_UNLESS: dict[str, tuple[Any, ...]] = {
@@ -61,7 +62,7 @@ def read_bert_config(values: dict[str, Any], origin: str) -> BertConfig:
     padding = given.get("pad_token_id", 1)
     if is_roberta and (type(padding) is not int or not 0 <= padding < 2**27):
         raise UserError(f"{origin}: pad_token_id is {short(padding)}; expected an id")
-    dropout = _share(given, "hidden_dropout_prob", 0.1, origin)
+    dropout = share(given, "hidden_dropout_prob", 0.1, origin)
     kind = RobertaConfig if is_roberta else BertConfig
     try:
         return kind(
@@ -78,7 +79,7 @@ def read_bert_config(values: dict[str, Any], origin: str) -> BertConfig:
             pooler=False,
             num_labels=0,
             dropout=dropout,
-            classifier_dropout=_share(given, "classifier_dropout", dropout, origin),
+            classifier_dropout=share(given, "classifier_dropout", dropout, origin),
         )
     except ValueError as error:
         raise UserError(f"{origin}: {error}") from None
@@ -126,10 +127,3 @@ def write_bert_config(config: BertConfig, dtype: str) -> dict[str, Any]:
         **({"id2label": labels, "label2id": {name: int(key) for key, name in labels.items()}} if labels else {}),
         "torch_dtype": dtype,
     }
-
-
-def _share(values: dict[str, Any], key: str, default: float, origin: str) -> float:
-    value = values.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
-        raise UserError(f"{origin}: {key} is {short(value)}; a number from 0, below 1, is needed")
-    return float(value)

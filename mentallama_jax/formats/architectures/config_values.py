@@ -18,6 +18,20 @@ _LARGEST: dict[str, int] = {
     "original_max_position_embeddings": 2**31,
     "type_vocab_size": 2**16,
     "pad_token_id": 2**27,
+    "d_model": 2**20,
+    "d_kv": 2**13,
+    "d_ff": 2**24,
+    "encoder_layers": 2**14,
+    "decoder_layers": 2**14,
+    "encoder_attention_heads": 2**13,
+    "decoder_attention_heads": 2**13,
+    "encoder_ffn_dim": 2**24,
+    "decoder_ffn_dim": 2**24,
+    "num_layers": 2**14,
+    "num_decoder_layers": 2**14,
+    "num_heads": 2**13,
+    "relative_attention_num_buckets": 2**16,
+    "relative_attention_max_distance": 2**20,
 }
 # Numbers that float32, in which the model uses them, holds with all digits.
 _SMALLEST_NUMBER, _LARGEST_NUMBER = 1.2e-38, 3.4e38
@@ -57,6 +71,18 @@ def whole(values: dict[str, Any], key: str, origin: str) -> int:
     if value > _LARGEST[key]:
         raise UserError(f"{origin}: {key} is {short(values[key])}; at most {_LARGEST[key]:,} can be read")
     return int(value)
+
+
+def share(values: dict[str, Any], key: str, default: float, origin: str) -> float:
+    """A number from 0, below 1.
+
+    Raises:
+        UserError: it is something else.
+    """
+    value = values.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
+        raise UserError(f"{origin}: {key} is {short(value)}; a number from 0, below 1, is needed")
+    return float(value)
 
 
 def short(value: Any) -> str:

@@ -1,0 +1,140 @@
+"""Layers of BERT, RoBERTa and BART: attention and feed-forward with biases, a norm after each (post-norm), dropout.
+
+Shape suffixes: B batch, T tokens (queries), S tokens (keys), D hidden, F intermediate, N heads, H head width, L layers.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from mentallama_jax.models.layers import Attend, LayerNorm, gathered, matrix, project, vector
+from mentallama_jax.models.remat import kept_as
+from mentallama_jax.parallel.rules import constrain
+
+Activation = Literal["gelu", "gelu_new", "relu"]
+ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
+    "gelu": partial(jax.nn.gelu, approximate=False),
+    "gelu_new": partial(jax.nn.gelu, approximate=True),
+    "relu": jax.nn.relu,
+}
+
+
+class Shape(NamedTuple):
+    """The numbers that a layer is made of.
+
+    Attributes:
+        layers: how many are stacked.
+        width: D.
+        heads: N, which divides D.
+        inner: F.
+    """
+
+    layers: int
+    width: int
+    heads: int
+    inner: int
+
+
+class Dropout(NamedTuple):
+    """What is dropped in a step of training: entries by chance, the others made larger."""
+
+    rate: float
+    key: jax.Array
+
+    def __call__(self, x: jax.Array, place: int) -> jax.Array:
+        """Drop entries of `x`; each `place` in a layer has its own random numbers."""
+        kept = jax.random.bernoulli(jax.random.fold_in(self.key, place), 1 - self.rate, x.shape)
+        return jnp.where(kept, x / (1 - self.rate), 0)
+
+    def of(self, number: jax.Array | int) -> "Dropout":
+        """The dropout of one part of the model, such as a layer, by its number."""
+        return Dropout(self.rate, jax.random.fold_in(self.key, number))
+
+
+def dropout_of(rate: float, key: jax.Array | None) -> Dropout | None:
+    """Dropout at this rate; None where there is no key, or nothing to drop."""
+    return None if key is None or not rate else Dropout(rate, key)
+
+
+def dropped(x: jax.Array, dropout: Dropout | None, place: int) -> jax.Array:
+    """`x` with entries dropped; `x` itself where `dropout` is None."""
+    return x if dropout is None else dropout(x, place)
+
+
+class BiasedAttention(nnx.Module):
+    """Projections in front of attention and behind it, with biases; weights in natural head layout."""
+
+    def __init__(self, shape: Shape, rngs: nnx.Rngs, dtype: Any) -> None:
+        L, D, N, H = shape.layers, shape.width, shape.heads, shape.width // shape.heads
+        inward = ("layers", "width", "heads", None)
+        self.query = matrix(rngs, (L, D, N, H), inward, dtype)
+        self.key = matrix(rngs, (L, D, N, H), inward, dtype)
+        self.value = matrix(rngs, (L, D, N, H), inward, dtype)
+        self.output = matrix(rngs, (L, N, H, D), ("layers", "heads", None, "width"), dtype)
+        self.query_bias = vector((L, N, H), ("layers", "heads", None), dtype)
+        self.key_bias = vector((L, N, H), ("layers", "heads", None), dtype)
+        self.value_bias = vector((L, N, H), ("layers", "heads", None), dtype)
+        self.output_bias = vector((L, D), ("layers", None), dtype)
+
+    def queries(self, x_BTD: jax.Array) -> jax.Array:
+        """[B, T, N, H] of the tokens that ask."""
+        return _heads(x_BTD, self.query, self.query_bias)
+
+    def keys_and_values(self, x_BSD: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """[B, S, N, H] each, of the tokens that are asked."""
+        return _heads(x_BSD, self.key, self.key_bias), _heads(x_BSD, self.value, self.value_bias)
+
+    def mixed(self, o_BTNH: jax.Array) -> jax.Array:
+        """What attention gave, projected back: [B, T, N, H] to [B, T, D]."""
+        N, H, D = self.output.shape
+        flat_BTE = o_BTNH.reshape(*o_BTNH.shape[:-2], N * H)
+        output_ED = gathered(self.output[...], "heads", None, None).reshape(N * H, D)
+        return project(flat_BTE, output_ED) + self.output_bias[...].astype(o_BTNH.dtype)
+
+
+def _heads(x_BTD: jax.Array, weight: nnx.Param[jax.Array], bias: nnx.Param[jax.Array]) -> jax.Array:
+    x_BTNH = project(x_BTD, gathered(weight[...], None, "heads", None))
+    return constrain(x_BTNH + bias[...].astype(x_BTNH.dtype), "batch", "length", "heads", None)
+
+
+class FeedForward(nnx.Module):
+    """down(activation(up(x))), with biases."""
+
+    def __init__(self, shape: Shape, activation: Activation, rngs: nnx.Rngs, dtype: Any) -> None:
+        L, D, F = shape.layers, shape.width, shape.inner
+        self.up = matrix(rngs, (L, D, F), ("layers", "width", "feed_forward"), dtype)
+        self.up_bias = vector((L, F), ("layers", "feed_forward"), dtype)
+        self.down = matrix(rngs, (L, F, D), ("layers", "feed_forward", "width"), dtype)
+        self.down_bias = vector((L, D), ("layers", None), dtype)
+        self.activation: Activation = activation
+
+    def __call__(self, x_BTD: jax.Array) -> jax.Array:
+        """Map [B, T, D] to [B, T, D]."""
+        up_BTF = project(x_BTD, gathered(self.up[...], None, "feed_forward"))
+        up_BTF = kept_as("up", up_BTF + self.up_bias[...].astype(x_BTD.dtype))
+        hidden_BTF = constrain(ACTIVATIONS[self.activation](up_BTF), "batch", "length", "feed_forward")
+        return project(hidden_BTF, gathered(self.down[...], "feed_forward", None)) + self.down_bias[...].astype(
+            x_BTD.dtype
+        )
+
+
+class EncoderLayer(nnx.Module):
+    """Attention and feed-forward, a norm after each is added to what it was given (post-norm)."""
+
+    def __init__(self, shape: Shape, activation: Activation, epsilon: float, rngs: nnx.Rngs, dtype: Any) -> None:
+        norm = (shape.layers, shape.width)
+        self.attention = BiasedAttention(shape, rngs, dtype)
+        self.attention_norm = LayerNorm(norm, epsilon, dtype)
+        self.mlp = FeedForward(shape, activation, rngs, dtype)
+        self.mlp_norm = LayerNorm(norm, epsilon, dtype)
+
+    def __call__(self, x_BTD: jax.Array, attend: Attend, dropout: Dropout | None) -> jax.Array:
+        """Map [B, T, D] to [B, T, D]. Of a stacked layer, call one slice."""
+        attention = self.attention
+        mixed_BTD = attention.mixed(attend(attention.queries(x_BTD), *attention.keys_and_values(x_BTD)))
+        x_BTD = kept_as("middle", self.attention_norm(x_BTD + dropped(mixed_BTD, dropout, 0)))
+        return self.mlp_norm(x_BTD + dropped(self.mlp(x_BTD), dropout, 1))

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mentallama_jax.generation.decoder import KeyValueCache, UnrolledLlama, extend, logits, prefill
+from mentallama_jax.generation.decoder import UnrolledLlama, extend, logits, prefill
+from mentallama_jax.generation.key_value_cache import KeyValueCache
 from mentallama_jax.generation.sampling import Sampling, next_tokens
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.parallel.rules import constrain

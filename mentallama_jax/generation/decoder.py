@@ -13,16 +13,13 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
+from mentallama_jax.generation.key_value_cache import KeyValueCache, LayerCache, cached_attention, laid_out, write
 from mentallama_jax.models.attention import Places, attention
 from mentallama_jax.models.layers import RMSNorm
 from mentallama_jax.models.llama import DecoderLayer, LlamaConfig
 from mentallama_jax.models.module import Params, bind
 from mentallama_jax.models.rotary import rotary_tables
 from mentallama_jax.parallel.rules import constrain, current_mesh
-
-CACHE = ("batch", "heads", None, None)
-"""Names of the dimensions of cached keys and values; slots are not cut, as each step writes one of them."""
-_MASKED = -0.7 * float(jnp.finfo(jnp.float32).max)
 
 
 class UnrolledLlama(NamedTuple):
@@ -37,16 +34,6 @@ class UnrolledLlama(NamedTuple):
     final_norm: RMSNorm
     head_DV: jax.Array | None
     """None where the embedding is the head too."""
-
-
-class LayerCache(NamedTuple):
-    """Rotated keys and values of one layer, laid out so that neither product of a decoding step transposes them."""
-
-    keys_BKHS: jax.Array
-    values_BKSH: jax.Array
-
-
-KeyValueCache = tuple[LayerCache, ...]
 
 
 def unroll(config: LlamaConfig, params: Params, dtype: Any, *, donate: bool = False) -> UnrolledLlama:
@@ -99,10 +86,6 @@ def _embed(model: UnrolledLlama, tokens_BT: jax.Array) -> jax.Array:
     return constrain(jnp.take(table_VD, tokens_BT, axis=0), "batch", None, None)
 
 
-def _constrained(keys_BKHS: jax.Array, values_BKSH: jax.Array) -> LayerCache:
-    return LayerCache(constrain(keys_BKHS, *CACHE), constrain(values_BKSH, *CACHE))
-
-
 def prefill(
     model: UnrolledLlama, config: LlamaConfig, tokens_BP: jax.Array, lengths_B: jax.Array, slots: int
 ) -> tuple[jax.Array, KeyValueCache]:
@@ -127,13 +110,7 @@ def prefill(
     for layer in model.layers:
 
         def attend(q_BPNH: jax.Array, k_BPKH: jax.Array, v_BPKH: jax.Array) -> jax.Array:
-            free = slots - P
-            caches.append(
-                _constrained(
-                    jnp.pad(jnp.transpose(k_BPKH, (0, 2, 3, 1)), ((0, 0), (0, 0), (0, 0), (0, free))),
-                    jnp.pad(jnp.transpose(v_BPKH, (0, 2, 1, 3)), ((0, 0), (0, 0), (0, free), (0, 0))),
-                )
-            )
+            caches.append(laid_out(k_BPKH, v_BPKH, slots - P))
             return attention(q_BPNH, k_BPKH, v_BPKH, places)
 
         x_BPD = constrain(layer(x_BPD, rotary, attend), "batch", None, None)
@@ -171,8 +148,8 @@ def extend(
         def attend(
             q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, before: LayerCache = layer_cache
         ) -> jax.Array:
-            caches.append(_write(before, k_BTKH, v_BTKH, slot))
-            return _cached_attention(q_BTNH, caches[-1], visible_BTS)
+            caches.append(write(before, k_BTKH, v_BTKH, slot))
+            return cached_attention(q_BTNH, caches[-1], visible_BTS)
 
         x_BTD = constrain(layer(x_BTD, rotary, attend), "batch", None, None)
     return model.final_norm(x_BTD), tuple(caches)
@@ -185,25 +162,3 @@ def logits(model: UnrolledLlama, hidden_BD: jax.Array) -> jax.Array:
         logits_VB = jnp.einsum("VD,BD->VB", model.embedding_VD, hidden_BD, preferred_element_type=jnp.float32)
         return jax.lax.optimization_barrier(logits_VB).T
     return jnp.einsum("BD,DV->BV", hidden_BD, model.head_DV, preferred_element_type=jnp.float32)
-
-
-def _write(cache: LayerCache, k_BTKH: jax.Array, v_BTKH: jax.Array, slot: jax.Array | int) -> LayerCache:
-    k_BKHT, v_BKTH = jnp.transpose(k_BTKH, (0, 2, 3, 1)), jnp.transpose(v_BTKH, (0, 2, 1, 3))
-    return _constrained(
-        jax.lax.dynamic_update_slice(cache.keys_BKHS, k_BKHT, (0, 0, 0, slot)),
-        jax.lax.dynamic_update_slice(cache.values_BKSH, v_BKTH, (0, 0, slot, 0)),
-    )
-
-
-def _cached_attention(q_BTNH: jax.Array, cache: LayerCache, visible_BTS: jax.Array) -> jax.Array:
-    """Softmax attention over cache slots, scores scaled by 1/sqrt(H), softmax in fp32; [B, T, N, H]."""
-    B, T, N, H = q_BTNH.shape
-    K, S = cache.values_BKSH.shape[1:3]
-    G = N // K
-    q_BKRH = q_BTNH.reshape(B, T, K, G, H).swapaxes(1, 2).reshape(B, K, T * G, H)
-    scores = jnp.einsum("BKRH,BKHS->BKRS", q_BKRH, cache.keys_BKHS, preferred_element_type=jnp.float32) * H**-0.5
-    scores = jnp.where(visible_BTS[:, None, :, None], scores.reshape(B, K, T, G, S), _MASKED)
-    weights_BKRS = jax.nn.softmax(scores, axis=-1).astype(cache.values_BKSH.dtype).reshape(B, K, T * G, S)
-    out_BKRH = jnp.einsum("BKRS,BKSH->BKRH", weights_BKRS, cache.values_BKSH)
-    out_BTNH = out_BKRH.reshape(B, K, T, G, H).swapaxes(1, 2).reshape(B, T, N, H)
-    return constrain(out_BTNH, "batch", None, "heads", None)

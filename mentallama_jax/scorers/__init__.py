@@ -1,0 +1,1 @@
+"""Metrics that need a model: of explanations, and labels read by classifiers."""

@@ -1,7 +1,9 @@
 """`mentallama evaluate`: score generated answers."""
 
 import argparse
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from mentallama_jax.storage import as_path, local_path
@@ -22,7 +24,9 @@ where every row is right or none is; those of fewer than 20 posts are marked, as
 of each data set.
 
 With --metrics explanations are compared with those of gold: the whole response, as the paper does, and the explanation
-alone. Rows without a gold text are counted and not scored; an empty output scores 0, and is counted.
+alone. Rows without a gold text are counted and not scored; empty outputs are counted, and score 0 or what the metric
+gives them. Scores of rows are written to scores_by_row.parquet while they are made: the same command again computes
+only what is missing.
 """
 
 _EPILOG = """\
@@ -31,6 +35,7 @@ examples:
   mentallama evaluate seed0.jsonl seed1.jsonl seed2.jsonl --out scores  pooled over seeds
   mentallama evaluate tuned.jsonl --compare base.jsonl --out scores     is the tuned model better, and how surely?
   mentallama evaluate tuned.jsonl --metrics rouge,bleu,chrf --out scores
+  mentallama evaluate tuned.jsonl --metrics bartscore,bertscore --out scores   the paper's metric, and another
   mentallama evaluate model_output/ --as-upstream --out scores_upstream
 """
 
@@ -74,16 +79,60 @@ def add_parser(subparsers: Any) -> None:
         "--metrics",
         metavar="NAMES",
         default="",
-        help="compare explanations with gold, by a list of rouge, bleu and chrf with commas between; needs the extra "
-        "`metrics`; adds a table, and scores_by_row.parquet",
+        help="compare explanations with gold, by a list with commas between: rouge, bleu, chrf (from the extra "
+        "`metrics`); bartscore, bartscore_precision, bartscore_f1, bartscore_faithfulness, bertscore, embedding, lm "
+        "(computed with a model)",
     )
+    _add_models(parser.add_argument_group("models of the metrics, each a folder or a hub id"))
     parser.set_defaults(run=run)
+
+
+def _add_models(group: Any) -> None:
+    group.add_argument(
+        "--bartscore-model", metavar="MODEL", default="facebook/bart-large-cnn", help="a BART (default: %(default)s)"
+    )
+    group.add_argument(
+        "--bartscore-weights",
+        metavar="FILE",
+        type=local_path,
+        help="other weights for it, such as the bart_score.pth that was tuned on paraphrases (ParaBank2)",
+    )
+    group.add_argument(
+        "--bertscore-model",
+        metavar="MODEL",
+        default="FacebookAI/roberta-large",
+        help="a BERT or RoBERTa (default: %(default)s)",
+    )
+    group.add_argument(
+        "--bertscore-layer", metavar="N", type=int, help="the layer to compare (default: the one known for the model)"
+    )
+    group.add_argument(
+        "--bertscore-idf", action="store_true", help="weigh tokens by how rare they are among the references"
+    )
+    group.add_argument(
+        "--bertscore-rescale", action="store_true", help="make the score of random English pairs 0, by the known table"
+    )
+    group.add_argument(
+        "--embedding-model",
+        metavar="MODEL",
+        default="sentence-transformers/all-MiniLM-L6-v2",
+        help="an encoder of sentences (default: %(default)s)",
+    )
+    group.add_argument("--lm-model", metavar="MODEL", help="a LLaMA, for lm: whatever `mentallama generate` takes")
+    group.add_argument(
+        "--data",
+        metavar="SOURCE",
+        action="append",
+        default=[],
+        help="where the posts are, for lm and bartscore_faithfulness, matched by the ids of rows; may be repeated",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     """Score; print the tables and where the report is."""
     from mentallama_jax.evaluation.label_readers import AS_UPSTREAM, RULES
     from mentallama_jax.evaluation.score_report import comparison_table, explanation_table, notes, score_table
+    from mentallama_jax.jobs.open_metrics import MetricModels
     from mentallama_jax.jobs.score import score
     from mentallama_jax.terminal import Console
 
@@ -95,7 +144,18 @@ def run(options: argparse.Namespace) -> int:
         resamples=options.resamples,
         seed=options.seed,
         metrics=[name.strip() for name in options.metrics.split(",") if name.strip()],
-        track=_with_progress,
+        metric_models=MetricModels(
+            bartscore=options.bartscore_model,
+            bartscore_weights=options.bartscore_weights,
+            bertscore=options.bertscore_model,
+            bertscore_layer=options.bertscore_layer,
+            bertscore_idf=options.bertscore_idf,
+            bertscore_rescale=options.bertscore_rescale,
+            embedding=options.embedding_model,
+            lm=options.lm_model,
+            data=options.data,
+        ),
+        progress=_progress,
     )
     console = Console()
     console.print(score_table(scored.scores))
@@ -114,13 +174,28 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _with_progress(pairs: Sequence[Any]) -> Iterable[Any]:
-    """Give the pairs back one by one, with a bar where standard error is a terminal."""
+@contextmanager
+def _progress(title: str, pairs: int) -> Iterator[Callable[[int], None]]:
+    """A bar with pairs a second, where standard error is a terminal."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from mentallama_jax.terminal import Console
 
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
-        yield from progress.track(pairs, description="Comparing")
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[speed]} pairs/s"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as shown:
+        task = shown.add_task(title, total=pairs, speed="")
+        start, done = time.monotonic(), 0
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            shown.update(task, advance=count, speed=f"{done / max(time.monotonic() - start, 1e-9):.1f}")
+
+        yield advance

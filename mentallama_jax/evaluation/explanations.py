@@ -3,21 +3,28 @@
 A row without a reference is counted and not scored. An empty output has the lowest score there is, and is counted.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Literal
-
-import numpy as np
+from pathlib import Path
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.bootstrap import Bootstrap, bootstrap_interval, few_posts, mean_score, row_scores
-from mentallama_jax.evaluation.overlap import OverlapMetric, overlap_metrics, score_in_processes
+from mentallama_jax.evaluation.pair_metrics import PARTS, Figure, Pair, PairMetric, ResponsePart
+from mentallama_jax.evaluation.score_store import ScoreStore
 from mentallama_jax.foreign import shown
 from mentallama_jax.imhi.labels.gold_response import explanation_in
 from mentallama_jax.imhi.predictions import Prediction
 
-ResponsePart = Literal["response", "explanation"]
-PARTS: tuple[ResponsePart, ...] = ("response", "explanation")
+Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+"""(title, pairs) -> a context whose value is told how many more pairs were scored."""
+
+
+@contextmanager
+def no_progress(title: str, pairs: int) -> Iterator[Callable[[int], None]]:
+    """Show nothing."""
+    yield lambda count: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,15 +33,17 @@ class MetricFigure:
 
     Attributes:
         mean: over rows.
-        interval: its lower and upper end, over posts.
+        interval: its lower and upper end, over posts; None where nothing varies and scores have no bounds.
         method: "bootstrap" or "exact".
         corpus: of all rows together, where the metric has such a figure; else None.
+        unit: "share" of 1, or "nats".
     """
 
     mean: float
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
     method: str
     corpus: float | None
+    unit: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +82,6 @@ class ExplanationScores:
     signatures: dict[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """An output beside its reference; both may be empty."""
-
-    id: str
-    dataset: str
-    post: str
-    output: str
-    reference: str
-
-
 def pairs_of(rows: Iterable[Prediction], part: ResponsePart) -> list[Pair]:
     """The texts to compare: whole responses, or what stands in them besides the label sentence."""
     found = []
@@ -98,92 +96,98 @@ def pairs_of(rows: Iterable[Prediction], part: ResponsePart) -> list[Pair]:
 
 def score_explanations(
     rows: Sequence[Prediction],
-    families: Sequence[str],
+    metrics: Sequence[PairMetric],
     bootstrap: Bootstrap,
-    processes: int = 1,
-    track: Callable[[Sequence[Pair]], Iterable[Pair]] = lambda pairs: pairs,
-) -> tuple[ExplanationScores, list[dict[str, str | float | None]]]:
+    by_row: Path | None = None,
+    progress: Progress = no_progress,
+) -> ExplanationScores:
     """Compare outputs with gold responses by each metric.
 
     Args:
         rows: predictions.
-        families: of metrics, see `overlap.FAMILIES`.
+        metrics: what is computed of each output and its reference.
         bootstrap: how intervals are drawn, over posts.
-        processes: that score rows side by side, where there are many.
-        track: is handed pairs and gives them back one by one, to show progress.
-
-    Returns:
-        The scores, and those of each row and part: `id`, `dataset`, `part` and the metrics; None without a reference.
+        by_row: a table of the scores of rows, which is written while they are made (`score_store`); scores that it has
+            already are not computed again. None keeps it in memory.
+        progress: shows how far it is.
 
     Raises:
-        UserError: an unknown family, a missing extra, or a score that is not finite; it names the row.
+        UserError: a score that is not finite; it names the row.
     """
-    metrics = overlap_metrics(families)
-    table: list[dict[str, str | float | None]] = []
-    by_part: dict[ResponsePart, tuple[list[Pair], dict[str, list[float]]]] = {}
-    for part in PARTS:
-        pairs = pairs_of(rows, part)
-        scored = [pair for pair in pairs if pair.reference]
-        values: dict[str, list[float]] = {metric.name: [] for metric in metrics}
-        texts = [(pair.output, pair.reference) for pair in scored if pair.output]
-        found = score_in_processes(families, texts, processes)
-        for pair in track(pairs):
-            own: dict[str, float | None] = dict.fromkeys(values)
-            if pair.reference:
-                own = {**(next(found) if pair.output else dict.fromkeys(values, 0.0))}
-                for name, score in own.items():
-                    values[name].append(_finite(score, name, pair))
-            table.append({"id": pair.id, "dataset": pair.dataset, "part": part, **own})
-        by_part[part] = scored, values
-    datasets = list(dict.fromkeys(row.dataset for row in rows))
-    counts = {(part, name): len([row for row in rows if row.dataset == name]) for part in PARTS for name in datasets}
-    of_datasets = {
-        name: {
-            part: _summary(
-                [(place, pair) for place, pair in enumerate(by_part[part][0]) if pair.dataset == name],
-                by_part[part][1],
-                metrics,
-                counts[part, name],
-                bootstrap,
-            )
-            for part in PARTS
+    figures = [figure for metric in metrics for figure in metric.figures]
+    parts = {part: pairs_of(rows, part) for part in PARTS}
+    store = ScoreStore(by_row, figures, parts)
+    try:
+        for metric in metrics:
+            for part in PARTS:
+                _fill(store, metric, part, parts[part], progress)
+    finally:
+        store.write()
+
+    def summaries(dataset: str | None) -> dict[ResponsePart, PartScores]:
+        chosen = {
+            part: [(place, pair) for place, pair in enumerate(pairs) if dataset in (None, pair.dataset)]
+            for part, pairs in parts.items()
         }
-        for name in datasets
-    }
-    pooled = {
-        part: _summary(list(enumerate(by_part[part][0])), by_part[part][1], metrics, len(rows), bootstrap)
-        for part in PARTS
-    }
-    signatures = {metric.name: metric.signature for metric in metrics}
-    return ExplanationScores(of_datasets, pooled, signatures), table
+        return {part: _part_scores(store, part, pairs, figures, bootstrap) for part, pairs in chosen.items()}
+
+    return ExplanationScores(
+        {name: summaries(name) for name in dict.fromkeys(row.dataset for row in rows)},
+        summaries(None),
+        {figure.name: figure.signature for figure in figures},
+    )
 
 
-def _finite(score: float | None, name: str, pair: Pair) -> float:
-    if score is None or not np.isfinite(score):
-        raise UserError(f"row {shown(pair.id)}: its {name} is {score}")
-    return score
+def _fill(store: ScoreStore, metric: PairMetric, part: ResponsePart, pairs: Sequence[Pair], progress: Progress) -> None:
+    """Compute the scores that are missing."""
+    missing = store.missing(part, metric.figures)
+    if metric.empty_score is not None:
+        for place in (place for place in missing if not pairs[place].output):
+            for figure in metric.figures:
+                store.add(part, place, figure, metric.empty_score)
+        missing = [place for place in missing if pairs[place].output]
+    if not missing:
+        return
+    title = f"{', '.join(figure.name for figure in metric.figures)} ({part})"
+    with progress(title, len(missing)) as advance:
+        for batch in metric.scores([pairs[place] for place in missing]):
+            for number, values in batch.items():
+                for figure, value in zip(metric.figures, values, strict=True):
+                    if not math.isfinite(value):
+                        raise UserError(f"row {shown(pairs[missing[number]].id)}: its {figure.name} is {value}")
+                    store.add(part, missing[number], figure, float(value))
+            advance(len(batch))
 
 
-def _summary(
-    scored: Sequence[tuple[int, Pair]],
-    values: dict[str, list[float]],
-    metrics: Sequence[OverlapMetric],
-    rows: int,
+def _part_scores(
+    store: ScoreStore,
+    part: ResponsePart,
+    pairs: Sequence[tuple[int, Pair]],
+    figures: Sequence[Figure],
     bootstrap: Bootstrap,
 ) -> PartScores:
+    scored = [(place, pair) for place, pair in pairs if pair.reference]
     posts = [pair.post for _, pair in scored]
-    figures: dict[str, MetricFigure] = {}
-    for metric in metrics if scored else ():
-        scores = row_scores([values[metric.name][place] for place, _ in scored], posts)
+    found: dict[str, MetricFigure] = {}
+    for figure in figures if scored else ():
+        values = [score for place, _ in scored if (score := store.score(part, place, figure)) is not None]
+        if len(values) != len(scored):
+            raise RuntimeError(f"{figure.name}: {len(values)} scores of {len(scored)} rows")
+        scores = row_scores(values, posts, figure.bounds)
         interval = bootstrap_interval(scores, mean_score, bootstrap)
         texts = [pair.output for _, pair in scored], [pair.reference for _, pair in scored]
-        corpus = metric.corpus(*texts) if metric.corpus else None
-        figures[metric.name] = MetricFigure(float(mean_score(scores.total())), interval.ends, interval.method, corpus)
+        found[figure.name] = MetricFigure(
+            mean=float(mean_score(scores.total())),
+            interval=interval.ends if all(map(math.isfinite, interval.ends)) else None,
+            method=interval.method,
+            corpus=figure.corpus(*texts) if figure.corpus else None,
+            unit=figure.unit,
+        )
     return PartScores(
         rows=len(scored),
         posts=len(set(posts)),
-        without_reference=rows - len(scored),
+        without_reference=len(pairs) - len(scored),
         empty=sum(not pair.output for _, pair in scored),
         warning=few_posts(len(set(posts))) if scored else None,
-        metrics=figures,
+        metrics=found,
     )

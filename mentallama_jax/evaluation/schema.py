@@ -49,8 +49,9 @@ _SIGNATURE = {
 }
 
 _PART = (
-    "`rows` that were scored, their `posts`, rows `without_reference` (not scored), `empty` outputs (scored as 0), "
-    "`warning`, and `metrics` (name -> `mean` over rows, `interval` over posts, its `method`, `corpus` figure or null)"
+    "`rows` that were scored, their `posts`, rows `without_reference` (not scored), `empty` outputs (scored as "
+    "the metric defines), `warning`, and `metrics` (name -> `mean` over rows, `interval` over posts or null, its "
+    "`method`, `corpus` figure or null, `unit`: share of 1, or nats)"
 )
 
 FIELDS: Mapping[str, str | Mapping[str, str]] = {

@@ -1,6 +1,6 @@
 """Scores as a table in the terminal, as `scores.json`, and as drawn confusion matrices."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,15 +38,6 @@ def write_report(
     return paths
 
 
-def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows as Parquet, atomically."""
-    import pyarrow
-    import pyarrow.parquet
-
-    with atomic_open(path, "wb") as stream:
-        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(list(rows)), stream)
-
-
 def score_table(scores: Scores) -> "Table":
     """The scores of each data set, of the pool and their mean, as a rich table (in %)."""
     upstream = any(summary.as_upstream for summary in scores.datasets.values())
@@ -71,7 +62,10 @@ def score_table(scores: Scores) -> "Table":
 def explanation_table(scores: ExplanationScores) -> "Table":
     """The means of each metric with their intervals, of each data set and part, as a rich table (in %)."""
     names = list(scores.signatures)
-    table = _table("Explanations beside the gold responses, in %", ("part", "rows", "no gold", "empty", *names))
+    table = _table(
+        "Explanations beside the gold responses: shares in %, log-probabilities in nats",
+        ("part", "rows", "no gold", "empty", *names),
+    )
     parts = [(name, part, found) for name, of in scores.datasets.items() for part, found in of.items()]
     if len(scores.datasets) > 1:
         parts += [("pooled", part, found) for part, found in scores.pooled.items()]
@@ -83,8 +77,12 @@ def explanation_table(scores: ExplanationScores) -> "Table":
 
 
 def _with_interval(figure: MetricFigure, warning: str | None) -> str:
+    show = _percent if figure.unit == "share" else _nats
+    if figure.interval is None:
+        return show(figure.mean)
     low, high = figure.interval
-    return f"{_percent(figure.mean)}\n{_percent(low)}-{_percent(high)}{'*' if warning else ''}"
+    to = "-" if figure.unit == "share" and low >= 0 else " to "
+    return f"{show(figure.mean)}\n{show(low)}{to}{show(high)}{'*' if warning else ''}"
 
 
 def notes(scores: Scores) -> list[str]:
@@ -198,3 +196,7 @@ def _difference_cells(difference: Difference) -> list[str]:
 
 def _percent(value: Any) -> str:
     return f"{100 * value:.1f}"
+
+
+def _nats(value: float) -> str:
+    return f"{value:.2f}"

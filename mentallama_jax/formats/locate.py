@@ -48,9 +48,14 @@ def locate(source: str | Path, revision: str | None = None, *, weights: bool) ->
         if revision is not None:
             raise UserError(f"{source}: a revision ({revision}) goes with a hub id, but this is a path")
         return path
-    if isinstance(source, Path) or not _HUB_ID.fullmatch(text):
+    if isinstance(source, Path) or not is_hub_id(text):
         raise UserError(f"{source}: no such folder or file (a hub id looks like owner/name)")
     return _download(text, revision, weights)
+
+
+def is_hub_id(source: str) -> bool:
+    """Whether a name that is nothing on this machine may be a repository on the hub."""
+    return bool(_HUB_ID.fullmatch(source)) and not Path(source).expanduser().exists()
 
 
 def _packaged(name: str) -> Path:

@@ -1,7 +1,8 @@
 """Reads the weights of a Hugging Face folder that has only `pytorch_model.bin`, whole or in several files."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -25,11 +26,25 @@ class TorchFolder:
         Raises:
             UserError: no such files, or one that is none of torch; or index and files contradict each other.
         """
-        self.origin = str(folder)
+        paths, weight_map = find_shards(folder, TORCH)
+        self._read(folder, paths, weight_map)
+
+    @classmethod
+    def of_file(cls, path: Path) -> Self:
+        """The tensors of one file, whatever it is called.
+
+        Raises:
+            UserError: none of torch.
+        """
+        made = cls.__new__(cls)
+        made._read(path, [path], None)
+        return made
+
+    def _read(self, origin: Path, paths: Sequence[Path], weight_map: Mapping[str, str] | None) -> None:
+        self.origin = str(origin)
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.unreadable: dict[str, str] = {}
         self._files: dict[str, TorchFile] = {}
-        paths, weight_map = find_shards(folder, TORCH)
         for path in paths:
             file = TorchFile(path)
             for name, (dtype, shape) in file.tensors.items():
@@ -45,7 +60,7 @@ class TorchFolder:
                 self.shapes[name] = shape
                 self._files[name] = file
         if weight_map and (absent := next((name for name in weight_map if name not in self.shapes), None)):
-            raise UserError(f"{folder / TORCH.index}: places {shown_tensor(absent)} in a file that does not hold it")
+            raise UserError(f"{origin / TORCH.index}: places {shown_tensor(absent)} in a file that does not hold it")
 
     def read(self, name: str, parameter: Parameter) -> np.ndarray[Any, Any]:
         """The tensor in its stored type (fp32, fp16 or ml_dtypes' bfloat16)."""

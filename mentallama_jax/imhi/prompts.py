@@ -113,8 +113,16 @@ def label_answers(task: Task, style: Style, opening: str = "") -> dict[str, str]
     """
     if style == "completion":
         return {label: f" {word}." for label, word in task.completion_words.items()}
-    blank = opening if style == "chat" else "" if style == "chatml" else " "
-    return {label: f"{blank}{sentence}" for label, sentence in task.sentences.items()}
+    return {label: f"{_blank(style, opening)}{sentence}" for label, sentence in task.sentences.items()}
+
+
+def answer_blank(style: Style, tokenizer: PromptTokenizer) -> str:
+    """What stands between a prompt and the first word of a response."""
+    return _blank(style, answer_opening(style, tokenizer))
+
+
+def _blank(style: Style, opening: str) -> str:
+    return opening if style == "chat" else "" if style == "chatml" else " "
 
 
 def answer_opening(style: Style, tokenizer: PromptTokenizer) -> str:

@@ -1,7 +1,9 @@
-"""Scores predictions: reads files, counts, draws intervals, writes the report. Never imports jax."""
+"""Scores predictions: reads files, counts, draws intervals, writes the report.
 
-import os
-from collections.abc import Callable, Iterable, Sequence
+jax is imported only for metrics and readers that need a model.
+"""
+
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,10 +11,11 @@ from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.bootstrap import Bootstrap
 from mentallama_jax.evaluation.comparison import Comparison, compare
 from mentallama_jax.evaluation.correctness import Scores, evaluate
-from mentallama_jax.evaluation.explanations import ExplanationScores, Pair, score_explanations
+from mentallama_jax.evaluation.explanations import ExplanationScores, Progress, no_progress, score_explanations
 from mentallama_jax.evaluation.label_readers import RULES
 from mentallama_jax.evaluation.reading import pool, read_predictions
-from mentallama_jax.evaluation.score_report import write_report, write_table
+from mentallama_jax.evaluation.score_report import write_report
+from mentallama_jax.jobs.open_metrics import MetricModels, open_metrics
 from mentallama_jax.storage import AnyPath, as_path
 
 
@@ -43,7 +46,8 @@ def score(
     resamples: int = 2000,
     seed: int = 0,
     metrics: Sequence[str] = (),
-    track: Callable[[Sequence[Pair]], Iterable[Pair]] = lambda pairs: pairs,
+    metric_models: MetricModels | None = None,
+    progress: Progress = no_progress,
 ) -> Scored:
     """Score predictions and write scores.json and a confusion matrix of each data set.
 
@@ -54,9 +58,10 @@ def score(
         reader: a name in `evaluation.label_readers.READERS`.
         resamples: draws behind each interval.
         seed: of the draws.
-        metrics: of explanations, names in `evaluation.overlap.FAMILIES`; their scores by row go to
-            scores_by_row.parquet.
-        track: is handed pairs of texts and gives them back one by one, to show progress.
+        metrics: of explanations, names in `jobs.open_metrics.METRICS`. Their scores by row go to scores_by_row.parquet
+            while they are made; scores that stand there already are not computed again.
+        metric_models: which models they are computed with.
+        progress: shows how far they are.
 
     Raises:
         UserError: nothing that can be scored, or an argument that does not go with the others.
@@ -75,7 +80,9 @@ def score(
     comparison = None if others is None else compare(pooled, others, reader=reader, bootstrap=bootstrap)
     explanations = None
     if metrics:
-        explanations, by_row = score_explanations(pooled.rows, metrics, bootstrap, os.cpu_count() or 1, track)
-        write_table(out / "scores_by_row.parquet", by_row)
+        references = [row.goldens.strip() for row in pooled.rows]
+        opened = open_metrics(metrics, metric_models or MetricModels(), references)
+        out.mkdir(parents=True, exist_ok=True)
+        explanations = score_explanations(pooled.rows, opened, bootstrap, out / "scores_by_row.parquet", progress)
     paths = write_report(out, scores, comparison, explanations)
     return Scored(scores, comparison, explanations, pooled.posts_known, paths)

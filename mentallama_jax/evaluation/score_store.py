@@ -1,0 +1,105 @@
+"""Scores of rows in `scores_by_row.parquet`, kept while they are made, so that a second run computes what is missing.
+
+A row of the table is one part of one prediction: `id`, `dataset`, `part`, `content` (a key of its texts), and a column
+a figure; null where it was not scored. The file's metadata hold the signature of each figure: scores of another
+signature, or of other texts, are not used.
+"""
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from mentallama_jax.evaluation.pair_metrics import PARTS, Figure, Pair, ResponsePart
+from mentallama_jax.files import atomic_open
+
+_SECONDS_BETWEEN = 30.0
+_SIGNATURES = b"signatures"
+
+
+class ScoreStore:
+    """The scores of the parts of predictions, on disk and in memory."""
+
+    def __init__(self, path: Path | None, figures: Sequence[Figure], parts: dict[ResponsePart, list[Pair]]) -> None:
+        """Take over the scores of an earlier run that still hold.
+
+        Args:
+            path: of the table; None keeps it in memory.
+            figures: its columns.
+            parts: the pairs of each part.
+        """
+        self._path, self._figures = path, tuple(figures)
+        self._keys = {part: [pair.content for pair in pairs] for part, pairs in parts.items()}
+        self._parts = parts
+        self._scores: dict[str, dict[str, float]] = {figure.name: {} for figure in figures}
+        self.taken_over = 0
+        """Scores that an earlier run had made."""
+        self._written = time.monotonic()
+        if path is not None and path.is_file():
+            self._take_over(path)
+
+    def missing(self, part: ResponsePart, figures: Sequence[Figure]) -> list[int]:
+        """The places of pairs with a reference that have no score yet by one of these figures."""
+        pairs, keys = self._parts[part], self._keys[part]
+        known = [self._scores[figure.name] for figure in figures]
+        wanted: dict[str, int] = {}
+        for place, (pair, key) in enumerate(zip(pairs, keys, strict=True)):
+            if pair.reference and any(key not in scores for scores in known):
+                wanted.setdefault(key, place)
+        return list(wanted.values())
+
+    def add(self, part: ResponsePart, place: int, figure: Figure, score: float) -> None:
+        """Keep a score; now and then all of them are written."""
+        self._scores[figure.name][self._keys[part][place]] = score
+        if time.monotonic() - self._written > _SECONDS_BETWEEN:
+            self.write()
+
+    def score(self, part: ResponsePart, place: int, figure: Figure) -> float | None:
+        """The score of a pair; None where it has none."""
+        return self._scores[figure.name].get(self._keys[part][place])
+
+    def write(self) -> None:
+        """Write the table, atomically."""
+        self._written = time.monotonic()
+        if self._path is None:
+            return
+        import pyarrow
+        import pyarrow.parquet
+
+        signatures = {figure.name: figure.signature for figure in self._figures}
+        table = pyarrow.table(self._columns()).replace_schema_metadata({_SIGNATURES: json.dumps(signatures).encode()})
+        with atomic_open(self._path, "wb") as stream:
+            pyarrow.parquet.write_table(table, stream)
+
+    def _columns(self) -> dict[str, list[str | float | None]]:
+        rows = [
+            (part, pair, key) for part in PARTS for pair, key in zip(self._parts[part], self._keys[part], strict=True)
+        ]
+        columns: dict[str, list[str | float | None]] = {
+            "id": [pair.id for _, pair, _ in rows],
+            "dataset": [pair.dataset for _, pair, _ in rows],
+            "part": [part for part, _, _ in rows],
+            "content": [key for _, _, key in rows],
+        }
+        for figure in self._figures:
+            scores = self._scores[figure.name]
+            columns[figure.name] = [scores.get(key) if pair.reference else None for _, pair, key in rows]
+        return columns
+
+    def _take_over(self, path: Path) -> None:
+        import pyarrow
+        import pyarrow.parquet
+
+        try:
+            table = pyarrow.parquet.read_table(path)
+            signatures = json.loads((table.schema.metadata or {}).get(_SIGNATURES, b"{}"))
+            keys = table["content"].to_pylist()
+        except (pyarrow.ArrowException, OSError, KeyError, ValueError):
+            return  # another table, or none: all is computed
+        for figure in self._figures:
+            if signatures.get(figure.name) != figure.signature or figure.name not in table.column_names:
+                continue
+            values = table[figure.name].to_pylist()
+            known = {key: value for key, value in zip(keys, values, strict=True) if isinstance(value, float)}
+            self._scores[figure.name] = known
+            self.taken_over += len(known)

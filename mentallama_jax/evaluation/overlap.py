@@ -109,19 +109,52 @@ def _score_texts(families: Sequence[str], texts: Sequence[tuple[str, str]]) -> l
 def _rouge() -> list[OverlapMetric]:
     """F1 of shared words, pairs of words, and the longest common subsequence (Lin 2004), without a stemmer."""
     from rouge_score.rouge_scorer import RougeScorer
+    from rouge_score.scoring import fmeasure
+    from rouge_score.tokenize import tokenize
 
     names = FAMILIES["rouge"]
-    scorer: Any = RougeScorer(list(names), use_stemmer=False)
+    words: Any = _remembered(lambda text: tokenize(text, None))
+    scorer: Any = RougeScorer(list(names[:2]), tokenizer=_Tokens(words))
     signature = f"rouge-score {version('rouge-score')}, F1, no stemmer"
 
     @lru_cache(maxsize=1)  # the three figures of a row are asked for one after the other
     def all_of(output: str, reference: str) -> dict[str, float]:
-        return {name: float(score.fmeasure) for name, score in scorer.score(reference, output).items()}
+        found = {name: float(score.fmeasure) for name, score in scorer.score(reference, output).items()}
+        tokens, wanted = words(output), words(reference)
+        common = longest_common_subsequence(wanted, tokens)
+        return found | {names[2]: float(fmeasure(common / len(tokens), common / len(wanted))) if common else 0.0}
 
     def one(name: str) -> OverlapMetric:
         return OverlapMetric(name, lambda output, reference: all_of(output, reference)[name], None, signature)
 
     return [one(name) for name in names]
+
+
+class _Tokens(NamedTuple):
+    """A tokenizer as rouge-score takes it."""
+
+    tokenize: Callable[[str], list[str]]
+
+
+def _remembered(work: Callable[[str], list[str]]) -> Callable[[str], list[str]]:
+    """`work` with its two newest results remembered: an output and its reference."""
+    return lru_cache(maxsize=2)(work)
+
+
+def longest_common_subsequence(first: Sequence[str], second: Sequence[str]) -> int:
+    """The length of the longest common subsequence, a row of the table at a time as the bits of one number.
+
+    The method is that of Hyyro (2004). A bit is 0 where the length grows at that place of `first`.
+    """
+    places: dict[str, int] = {}
+    for place, word in enumerate(first):
+        places[word] = places.get(word, 0) | 1 << place
+    every = (1 << len(first)) - 1
+    row = every
+    for word in second:
+        if matches := row & places.get(word, 0):
+            row = ((row + matches) | (row - matches)) & every
+    return len(first) - row.bit_count()
 
 
 @cache

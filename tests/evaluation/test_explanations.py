@@ -8,13 +8,15 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mentallama_jax.cli.main import main
 from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation import overlap
 from mentallama_jax.evaluation.bootstrap import Bootstrap
 from mentallama_jax.evaluation.explanations import PARTS, pairs_of, score_explanations
-from mentallama_jax.evaluation.overlap import FAMILIES, OverlapMetric, overlap_metrics
+from mentallama_jax.evaluation.overlap import FAMILIES, OverlapMetric, longest_common_subsequence, overlap_metrics
 from mentallama_jax.evaluation.schema import FIELDS
 from mentallama_jax.imhi.labels.gold_response import explanation_in
 from mentallama_jax.imhi.predictions import Prediction
@@ -82,6 +84,22 @@ def test_scores_are_those_of_the_libraries() -> None:
     assert scores.datasets["DR"]["response"].rows == 6
     assert scores.signatures["bleu"].startswith("sacrebleu ")
     assert "smooth:exp" in scores.signatures["bleu"]
+
+
+@given(*2 * [st.lists(st.sampled_from("abcd"), max_size=70)])
+def test_the_longest_common_subsequence_is_that_of_rouge_score(first: list[str], second: list[str]) -> None:
+    from rouge_score.rouge_scorer import _lcs_table
+
+    assert longest_common_subsequence(first, second) == _lcs_table(first, second)[-1][-1]
+
+
+@given(*2 * [st.text(alphabet="aB1 .-\nß", max_size=60)])
+def test_rouge_of_any_texts_is_that_of_rouge_score(output: str, reference: str) -> None:
+    from rouge_score.rouge_scorer import RougeScorer
+
+    wanted = RougeScorer(list(FAMILIES["rouge"])).score(reference, output)
+    for metric in overlap_metrics(["rouge"]):
+        assert metric.score(output, reference) == wanted[metric.name].fmeasure
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from typing import Literal
 import numpy as np
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.evaluation.bootstrap import Bootstrap, bootstrap_interval, few_posts, mean_score, row_scores
-from mentallama_jax.evaluation.overlap import OverlapMetric, overlap_metrics, score_in_processes
+from mentallama_jax.evaluation.bootstrap import Bootstrap, few_posts, mean_score, row_scores, score_intervals
+from mentallama_jax.evaluation.overlap import OverlapMetric, RowResult, overlap_metrics, score_in_processes
 from mentallama_jax.foreign import shown
 from mentallama_jax.imhi.labels.gold_response import explanation_in
 from mentallama_jax.imhi.predictions import Prediction
@@ -120,21 +120,20 @@ def score_explanations(
     """
     metrics = overlap_metrics(families)
     table: list[dict[str, str | float | None]] = []
-    by_part: dict[ResponsePart, tuple[list[Pair], dict[str, list[float]]]] = {}
+    by_part: dict[ResponsePart, tuple[list[Pair], list[RowResult]]] = {}
     for part in PARTS:
         pairs = pairs_of(rows, part)
         scored = [pair for pair in pairs if pair.reference]
-        values: dict[str, list[float]] = {metric.name: [] for metric in metrics}
-        texts = [(pair.output, pair.reference) for pair in scored if pair.output]
+        results: list[RowResult] = []
+        texts = [(pair.output, pair.reference) for pair in scored]
         found = score_in_processes(families, texts, processes)
         for pair in track(pairs):
-            own: dict[str, float | None] = dict.fromkeys(values)
+            own: dict[str, float | None] = dict.fromkeys(metric.name for metric in metrics)
             if pair.reference:
-                own = {**(next(found) if pair.output else dict.fromkeys(values, 0.0))}
-                for name, score in own.items():
-                    values[name].append(_finite(score, name, pair))
+                results.append(next(found))
+                own = {name: _finite(score, name, pair) for name, score in results[-1].scores.items()}
             table.append({"id": pair.id, "dataset": pair.dataset, "part": part, **own})
-        by_part[part] = scored, values
+        by_part[part] = scored, results
     datasets = list(dict.fromkeys(row.dataset for row in rows))
     counts = {(part, name): len([row for row in rows if row.dataset == name]) for part in PARTS for name in datasets}
     of_datasets = {
@@ -166,19 +165,22 @@ def _finite(score: float | None, name: str, pair: Pair) -> float:
 
 def _summary(
     scored: Sequence[tuple[int, Pair]],
-    values: dict[str, list[float]],
+    results: Sequence[RowResult],
     metrics: Sequence[OverlapMetric],
     rows: int,
     bootstrap: Bootstrap,
 ) -> PartScores:
     posts = [pair.post for _, pair in scored]
     figures: dict[str, MetricFigure] = {}
-    for metric in metrics if scored else ():
-        scores = row_scores([values[metric.name][place] for place, _ in scored], posts)
-        interval = bootstrap_interval(scores, mean_score, bootstrap)
-        texts = [pair.output for _, pair in scored], [pair.reference for _, pair in scored]
-        corpus = metric.corpus(*texts) if metric.corpus else None
-        figures[metric.name] = MetricFigure(float(mean_score(scores.total())), interval.ends, interval.method, corpus)
+    if scored:
+        own = [results[place] for place, _ in scored]
+        scores = {metric.name: row_scores([row.scores[metric.name] for row in own], posts) for metric in metrics}
+        intervals = score_intervals(scores, bootstrap)
+        for metric in metrics:
+            mean = float(mean_score(scores[metric.name].total()))
+            corpus = metric.corpus([row.statistics[metric.name] for row in own]) if metric.corpus else None
+            interval = intervals[metric.name]
+            figures[metric.name] = MetricFigure(mean, interval.ends, interval.method, corpus)
     return PartScores(
         rows=len(scored),
         posts=len(set(posts)),

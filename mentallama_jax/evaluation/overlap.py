@@ -14,6 +14,7 @@ from threading import Thread
 from typing import IO, Any, NamedTuple
 
 from mentallama_jax.errors import UserError
+from mentallama_jax.evaluation.ngrams import character_ngrams
 
 
 class OverlapMetric(NamedTuple):
@@ -197,7 +198,8 @@ def _of_sacrebleu(name: str, rows: Any, corpus: Any) -> OverlapMetric:
 
     @lru_cache(maxsize=1)
     def statistics(output: str, reference: str) -> tuple[int, ...]:
-        return tuple(rows._extract_corpus_statistics([output], [[reference]])[0])
+        fast = character_ngrams(output, reference, rows.char_order) if name == "chrf" else None
+        return fast or tuple(rows._extract_corpus_statistics([output], [[reference]])[0])
 
     def of_row(output: str, reference: str) -> float:
         return of(rows, [statistics(output, reference)])

@@ -16,6 +16,7 @@ from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation import overlap
 from mentallama_jax.evaluation.bootstrap import Bootstrap
 from mentallama_jax.evaluation.explanations import PARTS, pairs_of, score_explanations
+from mentallama_jax.evaluation.ngrams import character_ngrams
 from mentallama_jax.evaluation.overlap import FAMILIES, OverlapMetric, longest_common_subsequence, overlap_metrics
 from mentallama_jax.evaluation.schema import FIELDS
 from mentallama_jax.imhi.labels.gold_response import explanation_in
@@ -91,6 +92,18 @@ def test_the_longest_common_subsequence_is_that_of_rouge_score(first: list[str],
     from rouge_score.rouge_scorer import _lcs_table
 
     assert longest_common_subsequence(first, second) == _lcs_table(first, second)[-1][-1]
+
+
+@given(*2 * [st.text(max_size=40) | st.text(alphabet="ab c", max_size=120)])
+def test_character_ngrams_are_those_of_sacrebleu(output: str, reference: str) -> None:
+    from sacrebleu.metrics import CHRF
+
+    wanted = CHRF()._extract_corpus_statistics([output], [[reference]])[0]
+    assert character_ngrams(output, reference) == tuple(wanted)
+
+
+def test_texts_of_very_many_characters_are_left_to_sacrebleu() -> None:
+    assert character_ngrams("".join(map(chr, range(0x4E00, 0x4E00 + 1100))), "a") is None
 
 
 @given(*2 * [st.text(alphabet="aB1 .-\nß", max_size=60)])

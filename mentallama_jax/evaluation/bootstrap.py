@@ -153,6 +153,19 @@ def bootstrap_interval(sums: Sums, metric: Callable[[Sums], Counts], bootstrap: 
     return bootstrap_intervals(sums, {"metric": metric}, bootstrap)["metric"]
 
 
+def score_intervals(scores: Mapping[str, RowScores], bootstrap: Bootstrap) -> dict[str, Interval]:
+    """The intervals of the means of several scores of the same rows, from the same draws, which are made once."""
+    drawn: dict[str, list[Counts]] = {name: [] for name in scores}
+    groups = next(iter(scores.values())).groups
+    for weights in _draws(groups, bootstrap):
+        for name, of_rows in scores.items():
+            drawn[name].append(mean_score(of_rows.weighed(weights)))
+    return {
+        name: _interval(of_rows, mean_score, np.concatenate(drawn[name]), bootstrap.confidence)
+        for name, of_rows in scores.items()
+    }
+
+
 def paired_bootstrap(
     first: Sums, second: Sums, metric: Callable[[Sums], Counts], bootstrap: Bootstrap, span: float = 1.0
 ) -> Difference:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.evaluation.bootstrap import Bootstrap, bootstrap_interval, few_posts, mean_score, row_scores
-from mentallama_jax.evaluation.pair_metrics import PARTS, Figure, Pair, PairMetric, ResponsePart
+from mentallama_jax.evaluation.bootstrap import Bootstrap, few_posts, mean_score, row_scores, score_intervals
+from mentallama_jax.evaluation.pair_metrics import PARTS, Figure, Pair, PairMetric, ResponsePart, Score
 from mentallama_jax.evaluation.score_store import ScoreStore
 from mentallama_jax.foreign import shown
 from mentallama_jax.imhi.labels.gold_response import explanation_in
@@ -144,18 +144,18 @@ def _fill(store: ScoreStore, metric: PairMetric, part: ResponsePart, pairs: Sequ
     if metric.empty_score is not None:
         for place in (place for place in missing if not pairs[place].output):
             for figure in metric.figures:
-                store.add(part, place, figure, metric.empty_score)
+                store.add(part, place, figure, Score(metric.empty_score))
         missing = [place for place in missing if pairs[place].output]
     if not missing:
         return
     title = f"{', '.join(figure.name for figure in metric.figures)} ({part})"
     with progress(title, len(missing)) as advance:
         for batch in metric.scores([pairs[place] for place in missing]):
-            for number, values in batch.items():
-                for figure, value in zip(metric.figures, values, strict=True):
-                    if not math.isfinite(value):
-                        raise UserError(f"row {shown(pairs[missing[number]].id)}: its {figure.name} is {value}")
-                    store.add(part, missing[number], figure, float(value))
+            for number, scores in batch.items():
+                for figure, score in zip(metric.figures, scores, strict=True):
+                    if not math.isfinite(score.value):
+                        raise UserError(f"row {shown(pairs[missing[number]].id)}: its {figure.name} is {score.value}")
+                    store.add(part, missing[number], figure, score)
             advance(len(batch))
 
 
@@ -168,19 +168,20 @@ def _part_scores(
 ) -> PartScores:
     scored = [(place, pair) for place, pair in pairs if pair.reference]
     posts = [pair.post for _, pair in scored]
+    own = {figure: [store.score(part, place, figure) for place, _ in scored] for figure in figures if scored}
+    by_post = {
+        figure.name: row_scores([score.value for score in scores], posts, figure.bounds)
+        for figure, scores in own.items()
+    }
+    intervals = score_intervals(by_post, bootstrap) if own else {}
     found: dict[str, MetricFigure] = {}
-    for figure in figures if scored else ():
-        values = [score for place, _ in scored if (score := store.score(part, place, figure)) is not None]
-        if len(values) != len(scored):
-            raise RuntimeError(f"{figure.name}: {len(values)} scores of {len(scored)} rows")
-        scores = row_scores(values, posts, figure.bounds)
-        interval = bootstrap_interval(scores, mean_score, bootstrap)
-        texts = [pair.output for _, pair in scored], [pair.reference for _, pair in scored]
+    for figure, scores in own.items():
+        ends = intervals[figure.name].ends
         found[figure.name] = MetricFigure(
-            mean=float(mean_score(scores.total())),
-            interval=interval.ends if all(map(math.isfinite, interval.ends)) else None,
-            method=interval.method,
-            corpus=figure.corpus(*texts) if figure.corpus else None,
+            mean=float(mean_score(by_post[figure.name].total())),
+            interval=ends if all(map(math.isfinite, ends)) else None,
+            method=intervals[figure.name].method,
+            corpus=figure.corpus([score.counts for score in scores]) if figure.corpus else None,
             unit=figure.unit,
         )
     return PartScores(

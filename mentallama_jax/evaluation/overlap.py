@@ -14,6 +14,7 @@ from threading import Thread
 from typing import IO, Any, NamedTuple
 
 from mentallama_jax.errors import UserError
+from mentallama_jax.evaluation.ngrams import character_ngrams
 
 
 class OverlapMetric(NamedTuple):
@@ -22,14 +23,23 @@ class OverlapMetric(NamedTuple):
     Attributes:
         name: of the figure.
         score: (output, reference) -> a fraction of 1.
-        corpus: (outputs, references) -> the figure of all rows together, where the metric has one of its own.
+        corpus: statistics of rows -> the figure of all rows together, where the metric has one of its own.
         signature: how it is computed, as the library says it.
+        statistics: (output, reference) -> the counts of a row that `corpus` needs.
     """
 
     name: str
     score: Callable[[str, str], float]
-    corpus: Callable[[Sequence[str], Sequence[str]], float] | None
+    corpus: Callable[[Sequence[Sequence[int]]], float] | None
     signature: str
+    statistics: Callable[[str, str], Sequence[int]] | None = None
+
+
+class RowResult(NamedTuple):
+    """What was found of a row: metric -> score, and metric -> counts for the figure of all rows."""
+
+    scores: dict[str, float]
+    statistics: dict[str, Sequence[int]]
 
 
 _ROWS_AT_ONCE = 500
@@ -60,7 +70,7 @@ def overlap_metrics(families: Sequence[str]) -> list[OverlapMetric]:
 
 def score_in_processes(
     families: Sequence[str], texts: Sequence[tuple[str, str]], processes: int
-) -> Iterator[dict[str, float]]:
+) -> Iterator[RowResult]:
     """Score (output, reference) pairs by all metrics of some families, in their order.
 
     Processes are used where that pays: programs of their own (`python -m mentallama_jax.evaluation.overlap`), which
@@ -76,7 +86,7 @@ def score_in_processes(
             line = workers[number % processes].readline()
             if not line:
                 raise UserError("a program that scores texts ended early; is there enough memory?")
-            yield from json.loads(line)
+            yield from (RowResult(*found) for found in json.loads(line))
 
 
 @contextmanager
@@ -100,28 +110,67 @@ def _worker(families: Sequence[str], parts: Sequence[Sequence[tuple[str, str]]])
             writer.join()
 
 
-def _score_texts(families: Sequence[str], texts: Sequence[tuple[str, str]]) -> list[dict[str, float]]:
+def _score_texts(families: Sequence[str], texts: Sequence[tuple[str, str]]) -> list[RowResult]:
     metrics = overlap_metrics(families)
-    return [{metric.name: metric.score(output, reference) for metric in metrics} for output, reference in texts]
+    return [
+        RowResult(
+            {metric.name: metric.score(*pair) for metric in metrics},
+            {metric.name: metric.statistics(*pair) for metric in metrics if metric.statistics},
+        )
+        for pair in texts
+    ]
 
 
 @cache
 def _rouge() -> list[OverlapMetric]:
     """F1 of shared words, pairs of words, and the longest common subsequence (Lin 2004), without a stemmer."""
     from rouge_score.rouge_scorer import RougeScorer
+    from rouge_score.scoring import fmeasure
+    from rouge_score.tokenize import tokenize
 
     names = FAMILIES["rouge"]
-    scorer: Any = RougeScorer(list(names), use_stemmer=False)
+    words: Any = _remembered(lambda text: tokenize(text, None))
+    scorer: Any = RougeScorer(list(names[:2]), tokenizer=_Tokens(words))
     signature = f"rouge-score {version('rouge-score')}, F1, no stemmer"
 
     @lru_cache(maxsize=1)  # the three figures of a row are asked for one after the other
     def all_of(output: str, reference: str) -> dict[str, float]:
-        return {name: float(score.fmeasure) for name, score in scorer.score(reference, output).items()}
+        found = {name: float(score.fmeasure) for name, score in scorer.score(reference, output).items()}
+        tokens, wanted = words(output), words(reference)
+        common = longest_common_subsequence(wanted, tokens)
+        return found | {names[2]: float(fmeasure(common / len(tokens), common / len(wanted))) if common else 0.0}
 
     def one(name: str) -> OverlapMetric:
         return OverlapMetric(name, lambda output, reference: all_of(output, reference)[name], None, signature)
 
     return [one(name) for name in names]
+
+
+class _Tokens(NamedTuple):
+    """A tokenizer as rouge-score takes it."""
+
+    tokenize: Callable[[str], list[str]]
+
+
+def _remembered(work: Callable[[str], list[str]]) -> Callable[[str], list[str]]:
+    """`work` with its two newest results remembered: an output and its reference."""
+    return lru_cache(maxsize=2)(work)
+
+
+def longest_common_subsequence(first: Sequence[str], second: Sequence[str]) -> int:
+    """The length of the longest common subsequence, a row of the table at a time as the bits of one number.
+
+    The method is that of Hyyro (2004). A bit is 0 where the length grows at that place of `first`.
+    """
+    places: dict[str, int] = {}
+    for place, word in enumerate(first):
+        places[word] = places.get(word, 0) | 1 << place
+    every = (1 << len(first)) - 1
+    row = every
+    for word in second:
+        if matches := row & places.get(word, 0):
+            row = ((row + matches) | (row - matches)) & every
+    return len(first) - row.bit_count()
 
 
 @cache
@@ -132,13 +181,7 @@ def _bleu() -> list[OverlapMetric]:
     rows: Any = BLEU(effective_order=True)
     corpus: Any = BLEU()
 
-    def of_all(outputs: Sequence[str], references: Sequence[str]) -> float:
-        return _corpus_score(corpus, outputs, references)
-
-    def of_row(output: str, reference: str) -> float:
-        return float(rows.sentence_score(output, [reference]).score) / 100
-
-    return [OverlapMetric("bleu", of_row, of_all, f"sacrebleu {version('sacrebleu')}, {_said(rows)}")]
+    return [_of_sacrebleu("bleu", rows, corpus)]
 
 
 @cache
@@ -147,23 +190,25 @@ def _chrf() -> list[OverlapMetric]:
     from sacrebleu.metrics.chrf import CHRF
 
     metric: Any = CHRF()
+    return [_of_sacrebleu("chrf", metric, metric)]
 
-    def of_all(outputs: Sequence[str], references: Sequence[str]) -> float:
-        return _corpus_score(metric, outputs, references)
+
+def _of_sacrebleu(name: str, rows: Any, corpus: Any) -> OverlapMetric:
+    """A metric of sacrebleu: the n-grams of a row are counted once, for its score and for that of all rows."""
+
+    @lru_cache(maxsize=1)
+    def statistics(output: str, reference: str) -> tuple[int, ...]:
+        fast = character_ngrams(output, reference, rows.char_order) if name == "chrf" else None
+        return fast or tuple(rows._extract_corpus_statistics([output], [[reference]])[0])
 
     def of_row(output: str, reference: str) -> float:
-        return float(metric.sentence_score(output, [reference]).score) / 100
+        return of(rows, [statistics(output, reference)])
 
-    return [OverlapMetric("chrf", of_row, of_all, f"sacrebleu {version('sacrebleu')}, {_said(metric)}")]
+    def of(metric: Any, counts: Sequence[Sequence[int]]) -> float:
+        return float(metric._aggregate_and_compute([list(row) for row in counts]).score) / 100
 
-
-def _corpus_score(metric: Any, outputs: Sequence[str], references: Sequence[str]) -> float:
-    """What `corpus_score` gives, without the n-grams of all references in memory at once: a gigabyte for 20,000."""
-    counts: list[Any] = []
-    for start in range(0, len(outputs), _ROWS_AT_ONCE):
-        part = slice(start, start + _ROWS_AT_ONCE)
-        counts += metric._extract_corpus_statistics(list(outputs[part]), [list(references[part])])
-    return float(metric._aggregate_and_compute(counts).score) / 100
+    signature = f"sacrebleu {version('sacrebleu')}, {_said(rows)}"
+    return OverlapMetric(name, of_row, lambda counts: of(corpus, counts), signature, statistics)
 
 
 def _said(metric: Any) -> str:

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from mentallama_jax.evaluation.overlap import overlap_metrics, score_in_processes
 
@@ -37,14 +37,21 @@ class Figure:
         signature: how it is computed; equal signatures and pairs mean equal numbers.
         unit: "share" of 1, shown in %, or "nats", the natural logarithm of a probability.
         bounds: the lowest and the highest score there can be; infinite where there is none.
-        corpus: (outputs, references) -> the figure of all rows together, where the metric has one of its own.
+        corpus: counts of rows -> the figure of all rows together, where the metric has one of its own.
     """
 
     name: str
     signature: str
     unit: Literal["share", "nats"] = "share"
     bounds: tuple[float, float] = (0.0, 1.0)
-    corpus: Callable[[Sequence[str], Sequence[str]], float] | None = None
+    corpus: Callable[[Sequence[Sequence[int]]], float] | None = None
+
+
+class Score(NamedTuple):
+    """A number for a pair, and the counts that `Figure.corpus` reads."""
+
+    value: float
+    counts: Sequence[int] = ()
 
 
 class PairMetric(Protocol):
@@ -58,7 +65,7 @@ class PairMetric(Protocol):
     def empty_score(self) -> float | None:
         """The score of an empty output; None where the metric computes one."""
 
-    def scores(self, pairs: Sequence[Pair]) -> Iterator[dict[int, tuple[float, ...]]]:
+    def scores(self, pairs: Sequence[Pair]) -> Iterator[dict[int, tuple[Score, ...]]]:
         """Score pairs that have a reference.
 
         Yields:
@@ -69,7 +76,7 @@ class PairMetric(Protocol):
 class OverlapScores:
     """The metrics of some of `overlap.FAMILIES`; see `PairMetric`."""
 
-    empty_score = 0.0
+    empty_score = None  # the libraries give 0
 
     def __init__(self, families: Sequence[str], processes: int = 1) -> None:
         """Load the libraries.
@@ -85,8 +92,12 @@ class OverlapScores:
         self.figures = [Figure(metric.name, metric.signature, corpus=metric.corpus) for metric in found]
         self._families, self._processes = list(families), processes
 
-    def scores(self, pairs: Sequence[Pair]) -> Iterator[dict[int, tuple[float, ...]]]:
+    def scores(self, pairs: Sequence[Pair]) -> Iterator[dict[int, tuple[Score, ...]]]:
         """See `PairMetric`."""
         texts = [(pair.output, pair.reference) for pair in pairs]
-        for place, values in enumerate(score_in_processes(self._families, texts, self._processes)):
-            yield {place: tuple(values[figure.name] for figure in self.figures)}
+        for place, found in enumerate(score_in_processes(self._families, texts, self._processes)):
+            yield {
+                place: tuple(
+                    Score(found.scores[figure.name], found.statistics.get(figure.name, ())) for figure in self.figures
+                )
+            }

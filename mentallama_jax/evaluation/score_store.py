@@ -1,7 +1,8 @@
 """Scores of rows in `scores_by_row.parquet`, kept while they are made, so that a second run computes what is missing.
 
 A row of the table is one part of one prediction: `id`, `dataset`, `part`, `content` (a key of its texts), and a column
-a figure; null where it was not scored. The file's metadata hold the signature of each figure: scores of another
+a figure; null where it was not scored. A figure that exists for all rows together has its counts in a second column,
+such as `bleu_counts`. The file's metadata hold the signature of each figure: scores of another
 signature, or of other texts, are not used.
 """
 
@@ -9,12 +10,14 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from mentallama_jax.evaluation.pair_metrics import PARTS, Figure, Pair, ResponsePart
+from mentallama_jax.evaluation.pair_metrics import PARTS, Figure, Pair, ResponsePart, Score
 from mentallama_jax.files import atomic_open
 
 _SECONDS_BETWEEN = 30.0
 _SIGNATURES = b"signatures"
+_COUNTS = "_counts"
 
 
 class ScoreStore:
@@ -31,7 +34,7 @@ class ScoreStore:
         self._path, self._figures = path, tuple(figures)
         self._keys = {part: [pair.content for pair in pairs] for part, pairs in parts.items()}
         self._parts = parts
-        self._scores: dict[str, dict[str, float]] = {figure.name: {} for figure in figures}
+        self._scores: dict[str, dict[str, Score]] = {figure.name: {} for figure in figures}
         self.taken_over = 0
         """Scores that an earlier run had made."""
         self._written = time.monotonic()
@@ -48,15 +51,19 @@ class ScoreStore:
                 wanted.setdefault(key, place)
         return list(wanted.values())
 
-    def add(self, part: ResponsePart, place: int, figure: Figure, score: float) -> None:
+    def add(self, part: ResponsePart, place: int, figure: Figure, score: Score) -> None:
         """Keep a score; now and then all of them are written."""
         self._scores[figure.name][self._keys[part][place]] = score
         if time.monotonic() - self._written > _SECONDS_BETWEEN:
             self.write()
 
-    def score(self, part: ResponsePart, place: int, figure: Figure) -> float | None:
-        """The score of a pair; None where it has none."""
-        return self._scores[figure.name].get(self._keys[part][place])
+    def score(self, part: ResponsePart, place: int, figure: Figure) -> Score:
+        """The score of a pair.
+
+        Raises:
+            KeyError: it has none.
+        """
+        return self._scores[figure.name][self._keys[part][place]]
 
     def write(self) -> None:
         """Write the table, atomically."""
@@ -71,19 +78,22 @@ class ScoreStore:
         with atomic_open(self._path, "wb") as stream:
             pyarrow.parquet.write_table(table, stream)
 
-    def _columns(self) -> dict[str, list[str | float | None]]:
+    def _columns(self) -> dict[str, list[Any]]:
         rows = [
             (part, pair, key) for part in PARTS for pair, key in zip(self._parts[part], self._keys[part], strict=True)
         ]
-        columns: dict[str, list[str | float | None]] = {
+        columns: dict[str, list[Any]] = {
             "id": [pair.id for _, pair, _ in rows],
             "dataset": [pair.dataset for _, pair, _ in rows],
             "part": [part for part, _, _ in rows],
             "content": [key for _, _, key in rows],
         }
         for figure in self._figures:
-            scores = self._scores[figure.name]
-            columns[figure.name] = [scores.get(key) if pair.reference else None for _, pair, key in rows]
+            known = self._scores[figure.name]
+            scores = [known.get(key) if pair.reference else None for _, pair, key in rows]
+            columns[figure.name] = [None if score is None else score.value for score in scores]
+            if figure.corpus:
+                columns[figure.name + _COUNTS] = [None if score is None else list(score.counts) for score in scores]
         return columns
 
     def _take_over(self, path: Path) -> None:
@@ -97,9 +107,12 @@ class ScoreStore:
         except (pyarrow.ArrowException, OSError, KeyError, ValueError):
             return  # another table, or none: all is computed
         for figure in self._figures:
-            if signatures.get(figure.name) != figure.signature or figure.name not in table.column_names:
+            wanted = {figure.name, figure.name + _COUNTS} if figure.corpus else {figure.name}
+            if signatures.get(figure.name) != figure.signature or not wanted <= set(table.column_names):
                 continue
             values = table[figure.name].to_pylist()
-            known = {key: value for key, value in zip(keys, values, strict=True) if isinstance(value, float)}
+            counts = table[figure.name + _COUNTS].to_pylist() if figure.corpus else [()] * len(values)
+            found = zip(keys, values, counts, strict=True)
+            known = {key: Score(value, counts) for key, value, counts in found if isinstance(value, float)}
             self._scores[figure.name] = known
             self.taken_over += len(known)

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 from mentallama_jax.config import MeshSection
 from mentallama_jax.errors import UserError
-from mentallama_jax.evaluation.pair_metrics import Figure, Pair, PairMetric
+from mentallama_jax.evaluation.pair_metrics import Figure, Pair, PairMetric, Score
 from mentallama_jax.formats.assembly import assemble, fitted
 from mentallama_jax.formats.fingerprint import source_fingerprint
 from mentallama_jax.formats.hf import read_hf_config
@@ -52,7 +52,6 @@ from mentallama_jax.scorers.lm_score import LanguageModelScorer
 
 _T5_LONGEST = 512
 _ROWS_ON_CPU, _ROWS = 1, 8
-_Config = TypeVar("_Config", bound=AnyModelConfig)
 
 
 class OnDevices:
@@ -72,7 +71,7 @@ class OnDevices:
         """See `PairMetric`."""
         return self._metric.empty_score
 
-    def scores(self, pairs: Sequence[Pair]) -> Iterator[dict[int, tuple[float, ...]]]:
+    def scores(self, pairs: Sequence[Pair]) -> Iterator[dict[int, tuple[Score, ...]]]:
         """See `PairMetric`."""
         around: AbstractContextManager[Any] = use_mesh(self._mesh) if self._mesh else nullcontext()
         with around, jax.default_matmul_precision("highest"):
@@ -157,8 +156,12 @@ def _lm(models: MetricModels, records: dict[str, Record] | None) -> PairMetric:
 
 
 def _open(
-    source: str, metric: str, kinds: tuple[type[_Config], ...], mesh: Mesh | None, other_weights: Path | None = None
-) -> tuple[_Config, Params, EncoderTokenizer, str]:
+    source: str,
+    metric: str,
+    kinds: tuple[type[AnyModelConfig], ...],
+    mesh: Mesh | None,
+    other_weights: Path | None = None,
+) -> tuple[Any, Params, EncoderTokenizer, str]:
     """A model, its tokenizer, and what the signature says of both."""
     with _advice(source, metric):
         folder = locate(source, weights=other_weights is None)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.evaluation.pair_metrics import Figure, Pair
+from mentallama_jax.evaluation.pair_metrics import Figure, Pair, Score
 from mentallama_jax.foreign import shown
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.scorers.bart_score import DIRECTIONS, SequenceScorer
@@ -46,7 +46,7 @@ class BartScoreMetric:
         self.figures = [Figure(name, f"{DIRECTIONS[name]}; {model}", "nats", _NATS) for name in names]
         self._scorer, self._encode, self._records = scorer, encode, records
 
-    def scores(self, pairs: Sequence[Pair]) -> Iterator[dict[int, tuple[float, ...]]]:
+    def scores(self, pairs: Sequence[Pair]) -> Iterator[dict[int, tuple[Score, ...]]]:
         """See `PairMetric`."""
         names = {figure.name for figure in self.figures}
         for start in range(0, len(pairs), _PAIRS_AT_ONCE):
@@ -66,7 +66,8 @@ class BartScoreMetric:
                 posts = self._encode([record_of(pair, self._records).post for pair in part])
                 found["bartscore_faithfulness"] = self._all(posts, outputs)
             yield {
-                start + place: tuple(found[figure.name][place] for figure in self.figures) for place in range(len(part))
+                start + place: tuple(Score(found[figure.name][place]) for figure in self.figures)
+                for place in range(len(part))
             }
 
     def _all(self, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]) -> list[float]:
@@ -86,11 +87,11 @@ class BertScoreMetric:
         self.figures = [Figure(name, signature, "share", bounds) for name in names]
         self._scorer = scorer
 
-    def scores(self, pairs: Sequence[Pair]) -> Iterator[dict[int, tuple[float, ...]]]:
+    def scores(self, pairs: Sequence[Pair]) -> Iterator[dict[int, tuple[Score, ...]]]:
         """See `PairMetric`."""
         for start, part in _parts(pairs):
             for batch in self._scorer.scores([(pair.output, pair.reference) for pair in part]):
-                yield {start + place: tuple(values) for place, values in batch.items()}
+                yield {start + place: tuple(map(Score, values)) for place, values in batch.items()}
 
 
 class EmbeddingMetric:
@@ -103,11 +104,11 @@ class EmbeddingMetric:
         self.figures = [Figure("embedding", signature, "share", (-1.0, 1.0))]
         self._scorer = scorer
 
-    def scores(self, pairs: Sequence[Pair]) -> Iterator[dict[int, tuple[float, ...]]]:
+    def scores(self, pairs: Sequence[Pair]) -> Iterator[dict[int, tuple[Score, ...]]]:
         """See `PairMetric`."""
         for start, part in _parts(pairs):
             for batch in self._scorer.scores([(pair.output, pair.reference) for pair in part]):
-                yield {start + place: (value,) for place, value in batch.items()}
+                yield {start + place: (Score(value),) for place, value in batch.items()}
 
 
 class LanguageModelMetric:
@@ -129,14 +130,16 @@ class LanguageModelMetric:
         ]
         self._scorer, self._records = scorer, records
 
-    def scores(self, pairs: Sequence[Pair]) -> Iterator[dict[int, tuple[float, ...]]]:
+    def scores(self, pairs: Sequence[Pair]) -> Iterator[dict[int, tuple[Score, ...]]]:
         """See `PairMetric`."""
         for start, part in _parts(pairs):
             records = [record_of(pair, self._records) for pair in part]
             texts = [pair.output for pair in part]
             plain = in_order(self._scorer.scores(records, texts), len(part))
             after = in_order(self._scorer.scores(records, texts, after_gold_label=True), len(part))
-            yield {start + place: values for place, values in enumerate(zip(plain, after, strict=True))}
+            yield {
+                start + place: tuple(map(Score, values)) for place, values in enumerate(zip(plain, after, strict=True))
+            }
 
 
 def record_of(pair: Pair, records: Mapping[str, Record] | None) -> Record:

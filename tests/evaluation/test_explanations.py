@@ -2,19 +2,23 @@
 
 import json
 import random
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mentallama_jax.cli.main import main
 from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation import overlap
 from mentallama_jax.evaluation.bootstrap import Bootstrap
-from mentallama_jax.evaluation.explanations import PARTS, pairs_of, score_explanations
-from mentallama_jax.evaluation.overlap import FAMILIES, OverlapMetric, overlap_metrics
+from mentallama_jax.evaluation.explanations import ExplanationScores, pairs_of, score_explanations
+from mentallama_jax.evaluation.ngrams import character_ngrams
+from mentallama_jax.evaluation.overlap import FAMILIES, OverlapMetric, longest_common_subsequence, overlap_metrics
+from mentallama_jax.evaluation.pair_metrics import PARTS, Figure, OverlapScores, Pair, Score
 from mentallama_jax.evaluation.schema import FIELDS
 from mentallama_jax.imhi.labels.gold_response import explanation_in
 from mentallama_jax.imhi.predictions import Prediction
@@ -52,11 +56,20 @@ def rows(count: int = 12) -> list[Prediction]:
     return made
 
 
-def test_scores_are_those_of_the_libraries() -> None:
+def scored(
+    given: list[Prediction], families: tuple[str, ...], by_row: Path | None = None, processes: int = 1
+) -> tuple[ExplanationScores, list[dict]]:
+    """The scores, and the table of rows where there is a place for it."""
+    metrics = [OverlapScores(families, processes)]
+    found = score_explanations(given, metrics, BOOTSTRAP, by_row)
+    return found, pyarrow.parquet.read_table(by_row).to_pylist() if by_row else []
+
+
+def test_scores_are_those_of_the_libraries(tmp_path: Path) -> None:
     from rouge_score.rouge_scorer import RougeScorer
     from sacrebleu.metrics import BLEU, CHRF
 
-    scores, table = score_explanations(rows(), ALL, BOOTSTRAP)
+    scores, table = scored(rows(), ALL, tmp_path / "rows.parquet")
     scorer = RougeScorer(["rouge1", "rouge2", "rougeL"])
     bleu, chrf = BLEU(effective_order=True), CHRF()
     for part in PARTS:
@@ -76,12 +89,43 @@ def test_scores_are_those_of_the_libraries() -> None:
         assert scores.pooled[part].metrics["bleu"].corpus == pytest.approx(
             BLEU().corpus_score(outputs, [references]).score / 100
         )
+        assert scores.pooled[part].metrics["chrf"].corpus == pytest.approx(
+            CHRF().corpus_score(outputs, [references]).score / 100
+        )
         assert scores.pooled[part].metrics["rouge1"].corpus is None
         assert (scores.pooled[part].rows, scores.pooled[part].posts) == (12, 4)
     assert list(scores.datasets) == ["DR", "SAD"]
     assert scores.datasets["DR"]["response"].rows == 6
     assert scores.signatures["bleu"].startswith("sacrebleu ")
     assert "smooth:exp" in scores.signatures["bleu"]
+
+
+@given(*2 * [st.lists(st.sampled_from("abcd"), max_size=70)])
+def test_the_longest_common_subsequence_is_that_of_rouge_score(first: list[str], second: list[str]) -> None:
+    from rouge_score.rouge_scorer import _lcs_table
+
+    assert longest_common_subsequence(first, second) == _lcs_table(first, second)[-1][-1]
+
+
+@given(*2 * [st.text(max_size=40) | st.text(alphabet="ab c", max_size=120)])
+def test_character_ngrams_are_those_of_sacrebleu(output: str, reference: str) -> None:
+    from sacrebleu.metrics import CHRF
+
+    wanted = CHRF()._extract_corpus_statistics([output], [[reference]])[0]
+    assert character_ngrams(output, reference) == tuple(wanted)
+
+
+def test_texts_of_very_many_characters_are_left_to_sacrebleu() -> None:
+    assert character_ngrams("".join(map(chr, range(0x4E00, 0x4E00 + 1100))), "a") is None
+
+
+@given(*2 * [st.text(alphabet="aB1 .-\nß", max_size=60)])
+def test_rouge_of_any_texts_is_that_of_rouge_score(output: str, reference: str) -> None:
+    from rouge_score.rouge_scorer import RougeScorer
+
+    wanted = RougeScorer(list(FAMILIES["rouge"])).score(reference, output)
+    for metric in overlap_metrics(["rouge"]):
+        assert metric.score(output, reference) == wanted[metric.name].fmeasure
 
 
 @pytest.mark.parametrize(
@@ -101,10 +145,10 @@ def test_the_explanation_of_an_output_is_what_stands_besides_its_label(text: str
     assert explanation_in(text, TASKS["DR"]) == explanation
 
 
-def test_rows_without_a_reference_are_counted_and_empty_outputs_are_zero() -> None:
+def test_rows_without_a_reference_are_counted_and_empty_outputs_are_zero(tmp_path: Path) -> None:
     gold = "Yes, the poster suffers from depression. Reasoning: No joy is left."
     given = [row(1, gold, gold), row(2, "", gold), row(3, gold, ""), row(4, gold, gold.partition("Reasoning")[0])]
-    scores, table = score_explanations(given, ["rouge"], BOOTSTRAP)
+    scores, table = scored(given, ("rouge",), tmp_path / "rows.parquet")
     whole, alone = scores.pooled["response"], scores.pooled["explanation"]
     assert (whole.rows, whole.without_reference, whole.empty) == (3, 1, 1)
     assert (alone.rows, alone.without_reference, alone.empty) == (2, 2, 1)
@@ -113,17 +157,17 @@ def test_rows_without_a_reference_are_counted_and_empty_outputs_are_zero() -> No
     assert values["DR/test/2", "response"] == 0.0
     assert values["DR/test/3", "response"] is None
     assert values["DR/test/1", "explanation"] == 1.0
-    nothing, _ = score_explanations([row(1, gold, "")], ["rouge"], BOOTSTRAP)
+    nothing, _ = scored([row(1, gold, "")], ("rouge",))
     assert nothing.pooled["response"].metrics == {}
     assert nothing.pooled["response"].without_reference == 1
 
 
 def test_order_does_not_matter_and_the_same_again_is_the_same() -> None:
     made = rows()
-    first, _ = score_explanations(made, ALL, BOOTSTRAP)
-    again, _ = score_explanations(made, ALL, BOOTSTRAP)
+    first, _ = scored(made, ALL)
+    again, _ = scored(made, ALL)
     assert first == again
-    other, _ = score_explanations(made[::-1], ["rouge"], BOOTSTRAP)
+    other, _ = scored(made[::-1], ("rouge",))
     for part in PARTS:
         for name, figure in other.pooled[part].metrics.items():
             assert figure.mean == pytest.approx(first.pooled[part].metrics[name].mean)
@@ -134,14 +178,14 @@ def test_a_score_that_is_no_number_names_its_row(monkeypatch: pytest.MonkeyPatch
     broken = OverlapMetric("chrf", lambda output, reference: float("nan"), None, "made up")
     monkeypatch.setattr(overlap, "_chrf", lambda: [broken])
     with pytest.raises(UserError, match="row 'DR/test/1': its chrf is nan"):
-        score_explanations([replace(rows()[0], id="DR/test/1")], ["chrf"], BOOTSTRAP)
+        scored([replace(rows()[0], id="DR/test/1")], ("chrf",))
 
 
 def test_processes_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    alone = score_explanations(rows(), ALL, BOOTSTRAP)
+    alone = scored(rows(), ALL)
     monkeypatch.setattr(overlap, "_WORTH_A_PROCESS", 4)
     monkeypatch.setattr(overlap, "_ROWS_AT_ONCE", 5)
-    assert score_explanations(rows(), ALL, BOOTSTRAP, processes=2) == alone
+    assert scored(rows(), ALL, processes=2) == alone
 
 
 def test_unknown_metrics_and_a_missing_extra_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,9 +215,61 @@ def test_the_command_shows_a_table_and_writes_scores_by_row(tmp_path: Path, caps
     assert written["pooled"]["response"]["metrics"].keys() == {"rouge1", "rouge2", "rougeL", "chrf"}
     by_row = pyarrow.parquet.read_table(tmp_path / "scores" / "scores_by_row.parquet").to_pylist()
     assert len(by_row) == 24
-    assert by_row[0].keys() == {"id", "dataset", "part", "rouge1", "rouge2", "rougeL", "chrf"}
+    assert by_row[0].keys() == {"id", "dataset", "part", "content", "rouge1", "rouge2", "rougeL", "chrf", "chrf_counts"}
     assert main(["evaluate", str(path), "--out", str(tmp_path / "plain")]) == 0
     assert "explanations" not in json.loads((tmp_path / "plain" / "scores.json").read_text())
     assert not (tmp_path / "plain" / "scores_by_row.parquet").exists()
     assert main(["evaluate", str(path), "--out", str(tmp_path / "x"), "--metrics", "meteor"]) == 2
-    assert "there are: rouge, bleu, chrf" in capsys.readouterr().err
+    assert "there are: rouge, bleu, chrf, bartscore" in capsys.readouterr().err
+
+
+class Counting:
+    """A metric that tells how many pairs it was asked for: the length of the output, less than 0."""
+
+    empty_score = None
+
+    def __init__(self, signature: str = "first", fails_after: int | None = None) -> None:
+        self.figures = [Figure("length", signature, "nats", (-float("inf"), 0.0))]
+        self.asked: list[str] = []
+        self._fails_after = fails_after
+
+    def scores(self, pairs: list[Pair]):
+        for place, pair in enumerate(pairs):
+            if self._fails_after is not None and len(self.asked) >= self._fails_after:
+                raise KeyboardInterrupt
+            self.asked.append(pair.id)
+            yield {place: (Score(-float(len(pair.output))),)}
+
+
+def test_a_second_run_computes_what_is_missing(tmp_path: Path) -> None:
+    by_row, made = tmp_path / "rows.parquet", rows()
+    stopped = Counting(fails_after=7)
+    with pytest.raises(KeyboardInterrupt):
+        score_explanations(made, [stopped], BOOTSTRAP, by_row)
+    again = Counting()
+    found = score_explanations(made, [again], BOOTSTRAP, by_row)
+    assert (len(stopped.asked), len(again.asked)) == (7, 17)
+    assert found == score_explanations(made, [Counting()], BOOTSTRAP)
+    assert found.pooled["response"].metrics["length"].unit == "nats"
+    third = Counting()
+    other = [replace(made[0], generated_text="something else"), *made[1:]]
+    score_explanations(other, [third], BOOTSTRAP, by_row)
+    assert third.asked == [made[0].id] * 2  # both parts of the row that changed
+    fourth = Counting("second")
+    score_explanations(other, [fourth], BOOTSTRAP, by_row)
+    assert len(fourth.asked) == 24
+    by_row.write_bytes(by_row.read_bytes()[:-40])
+    fifth = Counting("second")
+    score_explanations(other, [fifth], BOOTSTRAP, by_row)
+    assert len(fifth.asked) == 24
+    # Figures of all rows need counts, which are kept beside the scores.
+    first, table = scored(made, ALL, tmp_path / "overlap.parquet")
+    assert table[0]["bleu_counts"]
+    assert scored(made, ALL, tmp_path / "overlap.parquet")[0] == first
+
+
+def test_scores_without_bounds_have_no_interval_where_nothing_varies() -> None:
+    found = score_explanations([row(1, "so it is", "so it is")] * 3, [Counting()], BOOTSTRAP)
+    figure = found.pooled["response"].metrics["length"]
+    assert (figure.mean, figure.interval) == (-8.0, None)
+    assert json.dumps(asdict(found), allow_nan=False)

@@ -91,14 +91,16 @@ def open_model_metrics(names: Sequence[str], models: MetricModels, references: S
     if directions := [name for name in names if name in DIRECTIONS_OF_BARTSCORE]:
         if "bartscore_faithfulness" in directions and records is None:
             raise UserError("--metrics bartscore_faithfulness: name the posts with --data")
-        found.append(_bartscore(directions, models, records, mesh))
+        found.append(OnDevices(_bartscore(directions, models, records, mesh), mesh))
     if "bertscore" in names:
-        found.append(_bertscore(models, references, mesh))
+        found.append(OnDevices(_bertscore(models, references, mesh), mesh))
     if "embedding" in names:
-        found.append(_embedding(models, mesh))
+        found.append(OnDevices(_embedding(models, mesh), mesh))
     if "lm" in names:
-        found.append(_lm(models, records))
-    return [OnDevices(metric, mesh) for metric in found]
+        # A language model may be too large for one device, so its weights are cut along the mesh.
+        whole = make_mesh(MeshSection(), devices) if len(devices) > 1 else None
+        found.append(OnDevices(_lm(models, records, whole), whole))
+    return found
 
 
 def _bartscore(
@@ -136,10 +138,10 @@ def _embedding(models: MetricModels, mesh: Mesh | None) -> PairMetric:
     return EmbeddingMetric(scorer, f"cosine of the means of token states, cut at {config.longest_text} tokens; {said}")
 
 
-def _lm(models: MetricModels, records: dict[str, Record] | None) -> PairMetric:
+def _lm(models: MetricModels, records: dict[str, Record] | None, mesh: Mesh | None) -> PairMetric:
     if models.lm is None or records is None:
         raise UserError("--metrics lm: name a language model with --lm-model and the questions with --data")
-    answerer = open_answerer(models.lm, dtype="float32")
+    answerer = open_answerer(models.lm, dtype="float32", mesh=mesh)
     scorer = LanguageModelScorer(
         answerer.engine,
         answerer.tokenizer,

@@ -143,7 +143,10 @@ class BertScorer:
         return self._tokenizer.encode(spaced, min(_LONGEST, self._config.longest_text))
 
     def scores(self, pairs: Sequence[tuple[str, str]]) -> Iterator[dict[int, TokenScores]]:
-        """Score (candidate, reference) pairs; an empty text on either side gives P = R = 0 before rescaling.
+        """Score (candidate, reference) pairs.
+
+        An empty text on either side gives P = R = 0 before rescaling; so does one of which no token weighs anything, as
+        where all of them stand in every reference.
 
         Yields:
             Place among `pairs` -> its scores, for the pairs of each batch as it finishes.
@@ -208,7 +211,7 @@ class BertScorer:
 def _weighed(best_T: np.ndarray, tokens_T: np.ndarray, is_own_T: np.ndarray, weights_V: np.ndarray) -> float:
     weights_T = weights_V[tokens_T[is_own_T]]
     total = weights_T.sum()
-    return float(best_T[is_own_T] @ weights_T / total) if total else float("nan")
+    return float(best_T[is_own_T] @ weights_T / total) if total else 0.0
 
 
 @partial(jax.jit, static_argnames=("config", "dtype"))

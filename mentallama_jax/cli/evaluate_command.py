@@ -79,9 +79,9 @@ def add_parser(subparsers: Any) -> None:
         "--metrics",
         metavar="NAMES",
         default="",
-        help="compare explanations with gold, by a list with commas between: rouge, bleu, chrf (from the extra "
-        "`metrics`); bartscore, bartscore_precision, bartscore_f1, bartscore_faithfulness, bertscore, embedding, lm "
-        "(computed with a model)",
+        help="compare explanations with gold, by a list with commas between. From the extra `metrics`: rouge, bleu, "
+        "chrf, and by the released scorer's definitions upstream_rouge, upstream_bleu. Computed with a model: "
+        "bartscore, bartscore_precision, bartscore_f1, bartscore_faithfulness, bertscore, embedding, lm",
     )
     _add_models(parser.add_argument_group("models of the metrics, each a folder or a hub id"))
     parser.set_defaults(run=run)
@@ -131,7 +131,13 @@ def _add_models(group: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Score; print the tables and where the report is."""
     from mentallama_jax.evaluation.label_readers import AS_UPSTREAM, RULES
-    from mentallama_jax.evaluation.score_report import comparison_table, explanation_table, notes, score_table
+    from mentallama_jax.evaluation.score_report import (
+        comparison_table,
+        explanation_table,
+        metric_notes,
+        notes,
+        score_table,
+    )
     from mentallama_jax.jobs.open_metrics import MetricModels
     from mentallama_jax.jobs.score import score
     from mentallama_jax.terminal import Console
@@ -163,8 +169,8 @@ def run(options: argparse.Namespace) -> int:
         console.print(comparison_table(scored.comparison))
     if scored.explanations:
         console.print(explanation_table(scored.explanations))
-        for name, signature in scored.explanations.signatures.items():
-            console.print(f"{name}: {signature}", style="dim", highlight=False, soft_wrap=True)
+        for line in metric_notes(scored.explanations):
+            console.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)
     for note in notes(scored.scores):
         console.print(note, markup=False, highlight=False, soft_wrap=True)
     if not scored.posts_known:

@@ -5,6 +5,7 @@ They are the extra `metrics`. All scores are fractions of 1; that of an empty ou
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache, lru_cache
@@ -12,6 +13,8 @@ from importlib.metadata import version
 from subprocess import PIPE, Popen
 from threading import Thread
 from typing import IO, Any, NamedTuple
+
+import numpy as np
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.ngrams import character_ngrams
@@ -30,25 +33,28 @@ class OverlapMetric(NamedTuple):
 
     name: str
     score: Callable[[str, str], float]
-    corpus: Callable[[Sequence[Sequence[int]]], float] | None
+    corpus: Callable[[Sequence[Sequence[float]]], float] | None
     signature: str
-    statistics: Callable[[str, str], Sequence[int]] | None = None
+    statistics: Callable[[str, str], Sequence[float]] | None = None
 
 
 class RowResult(NamedTuple):
     """What was found of a row: metric -> score, and metric -> counts for the figure of all rows."""
 
     scores: dict[str, float]
-    statistics: dict[str, Sequence[int]]
+    statistics: dict[str, Sequence[float]]
 
 
 _ROWS_AT_ONCE = 500
 _WORTH_A_PROCESS = 4000
+_ORDERS = 4
 
 FAMILIES: Mapping[str, tuple[str, ...]] = {
     "rouge": ("rouge1", "rouge2", "rougeL"),
     "bleu": ("bleu",),
     "chrf": ("chrf",),
+    "upstream_rouge": ("upstream_rouge1", "upstream_rouge2", "upstream_rougeL"),
+    "upstream_bleu": ("upstream_bleu",),
 }
 """The word for the command line -> the names of its figures."""
 
@@ -61,7 +67,13 @@ def overlap_metrics(families: Sequence[str]) -> list[OverlapMetric]:
     """
     if unknown := [family for family in families if family not in FAMILIES]:
         raise UserError(f"--metrics {unknown[0]}: there are: {', '.join(FAMILIES)}")
-    makers = {"rouge": _rouge, "bleu": _bleu, "chrf": _chrf}
+    makers = {
+        "rouge": _rouge,
+        "bleu": _bleu,
+        "chrf": _chrf,
+        "upstream_rouge": _upstream_rouge,
+        "upstream_bleu": _upstream_bleu,
+    }
     try:
         return [metric for family in dict.fromkeys(families) for metric in makers[family]()]
     except ImportError as error:
@@ -204,11 +216,68 @@ def _of_sacrebleu(name: str, rows: Any, corpus: Any) -> OverlapMetric:
     def of_row(output: str, reference: str) -> float:
         return of(rows, [statistics(output, reference)])
 
-    def of(metric: Any, counts: Sequence[Sequence[int]]) -> float:
-        return float(metric._aggregate_and_compute([list(row) for row in counts]).score) / 100
+    def of(metric: Any, counts: Sequence[Sequence[float]]) -> float:
+        return float(metric._aggregate_and_compute([[int(count) for count in row] for row in counts]).score) / 100
 
     signature = f"sacrebleu {version('sacrebleu')}, {_said(rows)}"
     return OverlapMetric(name, of_row, lambda counts: of(corpus, counts), signature, statistics)
+
+
+@cache
+def _upstream_rouge() -> list[OverlapMetric]:
+    """ROUGE as the released evaluator reports it: of all rows, the median of bootstrapped means."""
+
+    def renamed(metric: OverlapMetric) -> OverlapMetric:
+        signature = f"{metric.signature}; of all rows the median of 1,000 bootstrapped means, as the released scorer"
+        return OverlapMetric(
+            f"upstream_{metric.name}",
+            metric.score,
+            lambda rows: _median_of_means([row[0] for row in rows]),
+            f"{signature}, but seeded",
+            lambda output, reference: (metric.score(output, reference),),
+        )
+
+    return [renamed(metric) for metric in _rouge()]
+
+
+def _median_of_means(scores: Sequence[float]) -> float:
+    draws = np.random.default_rng(0)
+    values = np.asarray(scores)
+    return float(np.median([values[draws.integers(0, len(values), len(values))].mean() for _ in range(1000)]))
+
+
+@cache
+def _upstream_bleu() -> list[OverlapMetric]:
+    """BLEU as the released evaluator computes it: no smoothing, so that a row without a shared 4-gram scores 0."""
+    from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
+
+    tokenize: Any = Tokenizer13a()
+
+    @lru_cache(maxsize=1)
+    def counts(output: str, reference: str) -> tuple[int, ...]:
+        words, wanted = tokenize(output).split(), tokenize(reference).split()
+        shared, possible = [], []
+        for order in range(1, _ORDERS + 1):
+            both = _word_ngrams(words, order) & _word_ngrams(wanted, order)
+            shared.append(both.total())
+            possible.append(max(len(words) - order + 1, 0))
+        return (*shared, *possible, len(words), len(wanted))
+
+    def of(rows: Sequence[Sequence[float]]) -> float:
+        totals = np.asarray(rows, dtype=np.float64).sum(axis=0)
+        shared, possible = totals[:_ORDERS], totals[_ORDERS : 2 * _ORDERS]
+        length, wanted = totals[2 * _ORDERS :]
+        if not shared.all():
+            return 0.0
+        brevity = 1.0 if length > wanted else float(np.exp(1 - wanted / length))
+        return brevity * float(np.exp(np.log(shared / possible).mean()))
+
+    signature = f"13a tokens of sacrebleu {version('sacrebleu')}, 4 orders, no smoothing, as the released scorer"
+    return [OverlapMetric("upstream_bleu", lambda *pair: of([counts(*pair)]), of, signature, counts)]
+
+
+def _word_ngrams(words: Sequence[str], order: int) -> Counter[tuple[str, ...]]:
+    return Counter(tuple(words[start : start + order]) for start in range(len(words) - order + 1))
 
 
 def _said(metric: Any) -> str:

@@ -44,14 +44,14 @@ class Figure:
     signature: str
     unit: Literal["share", "nats"] = "share"
     bounds: tuple[float, float] = (0.0, 1.0)
-    corpus: Callable[[Sequence[Sequence[int]]], float] | None = None
+    corpus: Callable[[Sequence[Sequence[float]]], float] | None = None
 
 
 class Score(NamedTuple):
     """A number for a pair, and the counts that `Figure.corpus` reads."""
 
     value: float
-    counts: Sequence[int] = ()
+    counts: Sequence[float] = ()
 
 
 class PairMetric(Protocol):

@@ -76,6 +76,16 @@ def explanation_table(scores: ExplanationScores) -> "Table":
     return table
 
 
+def metric_notes(scores: ExplanationScores) -> list[str]:
+    """How each metric is computed, and its figure of all rows together where it has one, in a line each."""
+    said = []
+    for name, signature in scores.signatures.items():
+        found = {part: of.metrics[name].corpus for part, of in scores.pooled.items() if name in of.metrics}
+        whole = ", ".join(f"{part} {_percent(value)}" for part, value in found.items() if value is not None)
+        said.append(f"{name}: {signature}" + (f"; of all rows together, in %: {whole}" if whole else ""))
+    return said
+
+
 def _with_interval(figure: MetricFigure, warning: str | None) -> str:
     show = _percent if figure.unit == "share" else _nats
     if figure.interval is None:

@@ -128,6 +128,27 @@ def test_rouge_of_any_texts_is_that_of_rouge_score(output: str, reference: str) 
         assert metric.score(output, reference) == wanted[metric.name].fmeasure
 
 
+def test_the_released_scorers_definitions() -> None:
+    from sacrebleu.metrics import BLEU
+
+    pairs = pairs_of(rows(40), "response")
+    outputs, references = [pair.output for pair in pairs], [pair.reference for pair in pairs]
+    (bleu,) = overlap_metrics(["upstream_bleu"])
+    counts = [bleu.statistics(*texts) for texts in zip(outputs, references, strict=True)]
+    plain = BLEU(smooth_method="none")
+    assert bleu.corpus(counts) == pytest.approx(plain.corpus_score(outputs, [references]).score / 100)
+    for output, reference in (("no joy, is left.", "no joy is left"), ("a b c d", "a b c d"), ("so", "so"), ("", "so")):
+        assert bleu.score(output, reference) == pytest.approx(
+            BLEU(smooth_method="none").corpus_score([output], [[reference]]).score / 100
+        )
+    rouge = overlap_metrics(["upstream_rouge"])
+    assert [metric.name for metric in rouge] == ["upstream_rouge1", "upstream_rouge2", "upstream_rougeL"]
+    scores = [rouge[0].score(*texts) for texts in zip(outputs, references, strict=True)]
+    median = rouge[0].corpus([(score,) for score in scores])
+    assert median == pytest.approx(np.mean(scores), abs=0.01)
+    assert median == rouge[0].corpus([(score,) for score in scores])
+
+
 @pytest.mark.parametrize(
     ("text", "explanation"),
     [

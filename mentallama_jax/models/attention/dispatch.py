@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import jax
 
-from mentallama_jax.models.attention import cpu, tpu
+from mentallama_jax.models.attention import cpu, cudnn, tpu
 from mentallama_jax.models.attention.forms import Form, Places
 from mentallama_jax.models.attention.reference import reference_attention
 from mentallama_jax.models.remat import KEY, QUERY, VALUE, kept_as
@@ -24,6 +24,11 @@ class Call(NamedTuple):
     key_places: Places | None
     bias: jax.Array | None
     form: Form
+
+    @property
+    def key_segment_ids_BS(self) -> jax.Array | None:
+        """The segments of the keys where they belong to another sequence."""
+        return None if self.key_places is None else self.key_places.segment_ids_BT
 
 
 class Implementation(NamedTuple):
@@ -164,13 +169,20 @@ def implementations(platform: str) -> tuple[Implementation, ...]:
         return (
             Implementation(
                 "cudnn",
-                gpu.cudnn_supports,
-                lambda q, k, v, call: gpu.cudnn_attention(q, k, v, call.places.segment_ids_BT, form=call.form),
+                cudnn.supports,
+                lambda q, k, v, call: cudnn.cudnn_attention(q, k, v, call.places.segment_ids_BT, form=call.form),
             ),
             Implementation(
                 "segments",
                 gpu.supports,
-                lambda q, k, v, call: gpu.segment_attention(q, k, v, call.places.segment_ids_BT, form=call.form),
+                lambda q, k, v, call: gpu.segment_attention(
+                    q,
+                    k,
+                    v,
+                    call.places.segment_ids_BT,
+                    key_segment_ids_BS=call.key_segment_ids_BS,
+                    form=call.form,
+                ),
             ),
             *anywhere,
         )
@@ -178,7 +190,8 @@ def implementations(platform: str) -> tuple[Implementation, ...]:
 
 
 def _splash(q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, call: Call) -> jax.Array:
-    return tpu.splash_attention(q_BTNH, k_BSKH, v_BSKH, call.places.segment_ids_BT, form=call.form)
+    own, other = call.places.segment_ids_BT, call.key_segment_ids_BS
+    return tpu.splash_attention(q_BTNH, k_BSKH, v_BSKH, own, key_segment_ids_BS=other, form=call.form)
 
 
 def _blockwise(q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, call: Call) -> jax.Array:

@@ -130,11 +130,21 @@ def test_the_fused_kernels_are_chosen_where_they_can_do_the_form(form):
     fused = form not in NEVER_FUSED
 
     def chosen(platform):
-        return next(one.name for one in dispatch.implementations(platform) if one.supports(form, q))
+        return dispatch.choose(platform, form, q).name
 
     assert chosen("tpu") == ("splash" if fused else "reference")
     assert chosen("gpu") == ("segments" if fused else "reference")
     assert chosen("cpu") == "reference"
+
+
+@pytest.mark.parametrize("platform", ["tpu", "gpu"])
+def test_a_step_of_a_decoder_is_left_to_the_reference(platform):
+    names = {}
+    for length in (1, 16, 17):
+        q = jnp.zeros((4, length, 2, 64), jnp.bfloat16)
+        names[length] = [dispatch.choose(platform, Form(False, cross), q).name for cross in (True, False)]
+    kernel = {"tpu": "splash", "gpu": "segments"}[platform]
+    assert names == {1: ["reference", kernel], 16: ["reference", kernel], 17: [kernel, kernel]}
 
 
 @pytest.mark.parametrize("platform", ["tpu", "gpu", "cpu"])

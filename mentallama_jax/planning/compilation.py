@@ -26,7 +26,7 @@ from mentallama_jax.planning.figures_cache import FiguresCache
 from mentallama_jax.planning.hlo import Program, read_phases, read_program
 from mentallama_jax.planning.topologies import Topology
 
-READER = "1"
+READER = "2"
 """The version of what is read from a text; a part of the cache's key, raised when `hlo` counts differently."""
 TOTAL_STEPS = 1000
 """The number of updates of the schedule; no figure depends on it."""

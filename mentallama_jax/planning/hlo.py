@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from mentallama_jax.planning.hlo_text import HloModule, Instruction, array_bytes, dimensions
+from mentallama_jax.planning.hlo_text import HloModule, Instruction, array_bytes, widest_dimensions
 
 COLLECTIVES = (
     "all-gather",
@@ -69,7 +69,7 @@ class Collective:
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """Launches of one kernel: `shape` are the sizes of its first output."""
+    """Launches of one kernel: `shape` are the sizes of its first output, scratch memory left aside."""
 
     name: str
     shape: tuple[int, ...]
@@ -274,7 +274,7 @@ class _Tally:
         target = re.search(r'custom_call_target="([^"]+)"', one.line)
         self.custom[target[1] if target else "?"] += times
         if target and target[1] == KERNEL_TARGET:
-            self.kernels[re.sub(r"[.0-9]+$", "", one.name), tuple(dimensions(one.shape))] += times
+            self.kernels[re.sub(r"[.0-9]+$", "", one.name), tuple(widest_dimensions(one.shape))] += times
 
     def program(self) -> Program:
         """What was added up."""

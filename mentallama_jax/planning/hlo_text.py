@@ -25,6 +25,15 @@ def dimensions(shape: str) -> list[int]:
     return [int(size) for size in found[1].split(",") if size] if found else []
 
 
+def widest_dimensions(shape: str) -> list[int]:
+    """The sizes of the first array of an HLO shape that has the most dimensions.
+
+    The outputs of a kernel are preceded by its scratch memory, which has a dimension less.
+    """
+    arrays = [dimensions(array) for array in re.findall(r"\[[\d,]*\]", shape)]
+    return max(arrays, key=len, default=[])
+
+
 def array_bytes(shape: str) -> list[int]:
     """The bytes of each array in an HLO shape, which may be a tuple."""
     return [

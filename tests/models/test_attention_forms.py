@@ -1,6 +1,7 @@
 """Every form of attention beside torch; forms that an implementation cannot do are refused, never computed wrongly."""
 
 import itertools
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -9,13 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mentallama_jax.models.attention import Places, attention, dispatch, gpu, tpu
+from mentallama_jax.models.attention import Places, attention, cudnn, dispatch, gpu, tpu
 from mentallama_jax.models.attention.cpu import BLOCK, blockwise_attention
 from mentallama_jax.models.attention.forms import Form
 from mentallama_jax.models.attention.reference import reference_attention
 
 FORMS = [Form(*form) for form in itertools.product((True, False), repeat=3)]
-FUSED = [form for form in FORMS if not form.is_plain]
+NOT_PLAIN = [form for form in FORMS if not form.is_plain]
+NEVER_FUSED = [form for form in NOT_PLAIN if form.causal or form.biased]
 
 
 def places_of(random, rows, length, segments):
@@ -104,23 +106,53 @@ def test_blockwise_is_the_reference_in_any_form_and_shape(data):
     assert_alike(ours, theirs, 2e-5)
 
 
-@pytest.mark.parametrize("form", FUSED, ids=str)
+@pytest.mark.parametrize("form", NEVER_FUSED, ids=str)
 def test_fused_kernels_refuse_what_they_cannot_do(form):
     q = jnp.zeros((1, 128, 2, 64), jnp.bfloat16)
     segments = jnp.ones((1, 128), jnp.int32)
-    unpacked = Form(form.causal, form.cross, form.biased, unpacked=True)
-    with pytest.raises(ValueError, match="splash attention cannot do"):
+    with pytest.raises(ValueError, match=f"splash attention cannot do {form} with queries"):
         tpu.splash_attention(q, q, q, segments, form=form)
-    with pytest.raises(ValueError, match="segment attention cannot do"):
+    with pytest.raises(ValueError, match=f"segment attention cannot do {form} with queries"):
         gpu.segment_attention(q, q, q, segments, form=form)
-    with pytest.raises(ValueError, match="cuDNN attention cannot do"):
-        gpu.cudnn_attention(q, q, q, segments, form=unpacked)
+
+
+@pytest.mark.parametrize("form", NOT_PLAIN, ids=str)
+def test_cudnn_refuses_all_but_causal_self_attention(form):
+    q = jnp.zeros((1, 128, 2, 64), jnp.bfloat16)
+    unpacked = Form(form.causal, form.cross, form.biased, unpacked=True)
+    with pytest.raises(ValueError, match=f"cuDNN attention cannot do {form} with queries"):
+        cudnn.cudnn_attention(q, q, q, jnp.ones((1, 128), jnp.int32), form=unpacked)
+
+
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_the_fused_kernels_are_chosen_where_they_can_do_the_form(form):
+    q = jnp.zeros((1, 40, 2, 64), jnp.float32)
+    fused = form not in NEVER_FUSED
+
+    def chosen(platform):
+        return dispatch.choose(platform, form, q).name
+
+    assert chosen("tpu") == ("splash" if fused else "reference")
+    assert chosen("gpu") == ("segments" if fused else "reference")
+    assert chosen("cpu") == "reference"
+
+
+@pytest.mark.parametrize("platform", ["tpu", "gpu"])
+def test_a_step_of_a_decoder_is_left_to_the_reference(platform):
+    names = {}
+    for length in (1, 16, 17):
+        q = jnp.zeros((4, length, 2, 64), jnp.bfloat16)
+        names[length] = [dispatch.choose(platform, Form(False, cross), q).name for cross in (True, False)]
+    kernel = {"tpu": "splash", "gpu": "segments"}[platform]
+    assert names == {1: ["reference", kernel], 16: ["reference", kernel], 17: [kernel, kernel]}
 
 
 @pytest.mark.parametrize("platform", ["tpu", "gpu", "cpu"])
-@pytest.mark.parametrize("form", FUSED, ids=str)
+@pytest.mark.parametrize("form", NOT_PLAIN, ids=str)
 def test_dispatch_passes_other_forms_to_one_that_can(platform, form, monkeypatch):
     monkeypatch.setattr(dispatch, "_platform", lambda: platform)
+    for module, name in ((tpu, "splash_attention"), (gpu, "segment_attention")):
+        monkeypatch.setattr(module, name, partial(getattr(module, name), interpret=True))
     for length in (40, BLOCK):
         arrays, _, places, key_places = case(3, form, length, 24, 2)
         q, k, v, bias = arrays

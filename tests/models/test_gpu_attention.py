@@ -15,7 +15,8 @@ from jax.sharding import AbstractDevice, AbstractMesh, AxisType, use_abstract_me
 
 from mentallama_jax.config import parse_config
 from mentallama_jax.models.attention import Places, attention
-from mentallama_jax.models.attention.gpu import cudnn_attention, reach, segment_attention
+from mentallama_jax.models.attention.cudnn import cudnn_attention
+from mentallama_jax.models.attention.gpu import reach, segment_attention
 from mentallama_jax.models.attention.reference import reference_attention
 from mentallama_jax.models.presets import PRESETS
 from mentallama_jax.models.remat import rematerialised

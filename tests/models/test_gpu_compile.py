@@ -7,6 +7,7 @@ from jax._src.lib import triton as triton_dialect
 from jax._src.lib.mlir import ir
 from jax.sharding import AbstractDevice, AbstractMesh, AxisType, use_abstract_mesh
 
+from mentallama_jax.models.attention.forms import PLAIN, Form
 from mentallama_jax.models.attention.gpu import segment_attention
 
 SHARED_MEMORY = {80: 163 * 1024, 86: 99 * 1024, 90: 227 * 1024}
@@ -32,8 +33,9 @@ def as_text(bytecode):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The Pallas Triton backend is deprecated:DeprecationWarning")
+@pytest.mark.parametrize("form", [PLAIN, Form(causal=False), Form(causal=False, cross=True)], ids=str)
 @pytest.mark.parametrize(("dtype", "width"), [("bfloat16", 128), ("bfloat16", 64), ("float32", 128)])
-def test_triton_compiles_the_kernels(dtype, width, tmp_path, monkeypatch):
+def test_triton_compiles_the_kernels(dtype, width, form, tmp_path, monkeypatch):
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("TRITON_DEFAULT_FP_FUSION", "1")
     triton = pytest.importorskip("triton")
@@ -41,15 +43,17 @@ def test_triton_compiles_the_kernels(dtype, width, tmp_path, monkeypatch):
 
     device = AbstractDevice(device_kind="NVIDIA H100 80GB HBM3", num_cores=None, platform="gpu")
     mesh = AbstractMesh((1,), ("data",), axis_types=(AxisType.Auto,), abstract_device=device)
-    q, k = (jax.ShapeDtypeStruct((2, 2048, heads, width), dtype) for heads in (8, 4))
-    segments = jax.ShapeDtypeStruct((2, 2048), jnp.int32)
+    keys = 1500 if form.cross else 2048
+    q, k = (jax.ShapeDtypeStruct((2, length, heads, width), dtype) for length, heads in ((2048, 8), (keys, 4)))
+    own, other = (jax.ShapeDtypeStruct((2, length), jnp.int32) for length in (2048, keys))
 
-    def gradients(q, k, v, segments):
-        out, pull = jax.vjp(lambda *qkv: segment_attention(*qkv, segments), q, k, v)
+    def gradients(q, k, v, own, other):
+        options = {"key_segment_ids_BS": other if form.cross else None, "form": form}
+        out, pull = jax.vjp(lambda *qkv: segment_attention(*qkv, own, **options), q, k, v)
         return pull(out)
 
     with use_abstract_mesh(mesh):
-        lowered = jax.jit(gradients).trace(q, k, k, segments).lower(lowering_platforms=("cuda",))
+        lowered = jax.jit(gradients).trace(q, k, k, own, other).lower(lowering_platforms=("cuda",))
     kernels = list(custom_calls(lowered.compiler_ir().operation))
     assert len(kernels) == 3
     for kernel in kernels:

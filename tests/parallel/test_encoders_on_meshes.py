@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from child_processes import cpu_environment
 
 CODE = """
@@ -48,9 +49,40 @@ for mesh in ({"fsdp": 8}, {"data": 2, "fsdp": 2, "tensor": 2}, {"fsdp": 2, "tens
 print("equal")
 """
 
+FUSED = """
+import sys
+from mentallama_jax.models.attention import dispatch, gpu, tpu
+from mentallama_jax.parallel.rules import current_mesh
 
-def test_an_encoder_is_the_same_on_every_mesh() -> None:
-    command = [sys.executable, "-c", CODE]
+used = set()
+
+def interpreted(kernel):
+    def attend(*arrays, **options):
+        used.add(kernel.__name__)
+        return kernel(*arrays, **options, interpret=True)
+    return attend
+
+tpu.splash_attention = interpreted(tpu.splash_attention)
+gpu.segment_attention = interpreted(gpu.segment_attention)
+dispatch._platform = lambda: "cpu" if current_mesh() is None else sys.argv[1]
+"""
+
+
+def outcome(code: str, *arguments: str) -> tuple[str, str]:
+    """What a program for eight devices prints, and the end of its complaints."""
+    command = [sys.executable, "-c", code, *arguments]
     here = Path(__file__).parent
     done = subprocess.run(command, capture_output=True, text=True, env=cpu_environment(8), cwd=here, check=False)
-    assert done.stdout.strip() == "equal", done.stderr[-2000:]
+    return done.stdout.strip(), done.stderr[-2000:]
+
+
+def test_an_encoder_is_the_same_on_every_mesh() -> None:
+    printed, complaints = outcome(CODE)
+    assert printed == "equal", complaints
+
+
+@pytest.mark.parametrize(("platform", "kernel"), [("tpu", "splash_attention"), ("gpu", "segment_attention")])
+def test_the_fused_kernels_give_the_encoder_of_one_cpu_on_every_mesh(platform: str, kernel: str) -> None:
+    """Interpreted: on rows and heads cut by `shard_map`, and on exchanged tokens."""
+    printed, complaints = outcome(FUSED + CODE + "print(*used)", platform)
+    assert printed == f"equal\n{kernel}", complaints

@@ -54,6 +54,17 @@ def test_figures_of_a_small_module_as_computed_by_hand():
     assert program.top[0] == Costly("fusion jit(step)/mlp", 3, 3000)
 
 
+def test_scratch_memory_of_a_kernel_is_not_its_output():
+    """The outputs of the splash kernel as the compiler writes them: running maxima, sums and outputs come first."""
+    scratch = "f32[2,512,128]{2,1,0:T(8,128)}"
+    kept = "bf16[2,32,2048,128]{3,2,1,0:T(8,128)(2,1)S(1)}, f32[2,32,2048,128]{3,2,1,0:T(8,128)S(1)}"
+    text = SMALL.replace(
+        "(bf16[1,2,128,64]{3,2,1,0}, f32[1,2,128]{2,1,0})", f"({scratch}, {scratch}, {scratch}, {kept})"
+    )
+    assert text != SMALL
+    assert read_program(text, MESH).kernels == (Kernel("splash_mha_fwd", (2, 32, 2048, 128), 3),)
+
+
 def test_the_loop_without_a_count_runs_as_often_as_it_is_said():
     dynamic = SMALL.replace("%limit.1 = s32[] constant(6)", "%limit.1 = s32[] get-tuple-element(%state.1), index=1")
     dynamic = dynamic.replace("get-tuple-element(%state.1), index=0", "copy(%limit.1)")

@@ -1,7 +1,8 @@
 """One attention function; every implementation honours positions, segments and grouped heads.
 
 An implementation says itself which forms it can do (`supports`) and refuses the others; the first one on the list of
-the platform that can do the form is taken. The last one, the reference, can do all of them.
+the platform that can do the form is taken. The last one, the reference, can do all of them; it is also taken for the
+few queries of a decoder's step.
 """
 
 from collections.abc import Callable
@@ -10,11 +11,15 @@ from typing import NamedTuple
 
 import jax
 
-from mentallama_jax.models.attention import cpu, tpu
+from mentallama_jax.models.attention import cpu, cudnn, tpu
 from mentallama_jax.models.attention.forms import Form, Places
 from mentallama_jax.models.attention.reference import reference_attention
 from mentallama_jax.models.remat import KEY, QUERY, VALUE, kept_as
 from mentallama_jax.parallel.rules import check_divides, current_mesh, spec
+
+FEW_QUERIES = 16
+"""Cross-attention of no more queries, as of a decoder that writes token by token, is left to the reference: its scores
+take little memory beside the keys that are read anyway, and the kernels would pad the queries to a block."""
 
 
 class Call(NamedTuple):
@@ -24,6 +29,11 @@ class Call(NamedTuple):
     key_places: Places | None
     bias: jax.Array | None
     form: Form
+
+    @property
+    def key_segment_ids_BS(self) -> jax.Array | None:
+        """The segments of the keys where they belong to another sequence."""
+        return None if self.key_places is None else self.key_places.segment_ids_BT
 
 
 class Implementation(NamedTuple):
@@ -59,7 +69,8 @@ def attention(
     is padding: nothing sees it, and its own outputs are 0; so are those of a query whose segment has no key. Query head
     n uses key/value head n // (N / K). In causal self-attention the tokens of a segment stand in order of their
     positions, which makes every key after a query invisible to it: the implementations for TPUs (`tpu`), for GPUs
-    (`gpu`) and for rows of whole blocks elsewhere (`cpu`) leave that half of the work out.
+    (`gpu`) and for rows of whole blocks elsewhere (`cpu`) leave that half of the work out. Without causality those for
+    TPUs and GPUs take any order of segments; only a bias, and causal cross-attention, they leave to the others.
 
     Args:
         q_BTNH: queries, rotated where the model rotates.
@@ -143,10 +154,18 @@ def _on_each_device(
 
 
 def _on_one_device(q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, call: Call) -> jax.Array:
-    chosen = next(one for one in implementations(_platform()) if one.supports(call.form, q_BTNH))
+    chosen = choose(_platform(), call.form, q_BTNH)
     if not chosen.keeps_inputs:
         q_BTNH, k_BSKH, v_BSKH = kept_as(QUERY, q_BTNH), kept_as(KEY, k_BSKH), kept_as(VALUE, v_BSKH)
     return chosen.attend(q_BTNH, k_BSKH, v_BSKH, call)
+
+
+def choose(platform: str, form: Form, q_BTNH: jax.Array) -> Implementation:
+    """The first implementation of a platform that can do a form; the last one, the reference, for few queries."""
+    all_of_them = implementations(platform)
+    if form.cross and q_BTNH.shape[1] <= FEW_QUERIES:
+        return all_of_them[-1]
+    return next(one for one in all_of_them if one.supports(form, q_BTNH))
 
 
 def implementations(platform: str) -> tuple[Implementation, ...]:
@@ -164,13 +183,20 @@ def implementations(platform: str) -> tuple[Implementation, ...]:
         return (
             Implementation(
                 "cudnn",
-                gpu.cudnn_supports,
-                lambda q, k, v, call: gpu.cudnn_attention(q, k, v, call.places.segment_ids_BT, form=call.form),
+                cudnn.supports,
+                lambda q, k, v, call: cudnn.cudnn_attention(q, k, v, call.places.segment_ids_BT, form=call.form),
             ),
             Implementation(
                 "segments",
                 gpu.supports,
-                lambda q, k, v, call: gpu.segment_attention(q, k, v, call.places.segment_ids_BT, form=call.form),
+                lambda q, k, v, call: gpu.segment_attention(
+                    q,
+                    k,
+                    v,
+                    call.places.segment_ids_BT,
+                    key_segment_ids_BS=call.key_segment_ids_BS,
+                    form=call.form,
+                ),
             ),
             *anywhere,
         )
@@ -178,7 +204,8 @@ def implementations(platform: str) -> tuple[Implementation, ...]:
 
 
 def _splash(q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, call: Call) -> jax.Array:
-    return tpu.splash_attention(q_BTNH, k_BSKH, v_BSKH, call.places.segment_ids_BT, form=call.form)
+    own, other = call.places.segment_ids_BT, call.key_segment_ids_BS
+    return tpu.splash_attention(q_BTNH, k_BSKH, v_BSKH, own, key_segment_ids_BS=other, form=call.form)
 
 
 def _blockwise(q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, call: Call) -> jax.Array:

@@ -39,8 +39,13 @@ class Form:
 
     @property
     def is_plain(self) -> bool:
-        """Whether this is causal self-attention without a bias, which is what the fused kernels compute."""
+        """Whether this is causal self-attention without a bias, which is what every fused kernel computes."""
         return self.causal and not self.cross and not self.biased
+
+    @property
+    def is_by_segments(self) -> bool:
+        """Whether segments alone say what a query sees and how much: no order of positions, no bias."""
+        return not self.causal and not self.biased
 
     def __str__(self) -> str:
         words = "causal" if self.causal else "bidirectional", "cross-attention" if self.cross else "self-attention"
@@ -67,3 +72,14 @@ def require(supported: bool, name: str, form: Form, q_BTNH: jax.Array, k_BSKH: j
         raise ValueError(f"{name} attention cannot do {form} with queries {q_BTNH.shape} of {q_BTNH.dtype}")
     if not form.cross and q_BTNH.shape[1] != k_BSKH.shape[1]:
         raise ValueError(f"{q_BTNH.shape[1]} queries and {k_BSKH.shape[1]} keys: say where the keys stand (key_places)")
+
+
+def key_segments(form: Form, segment_ids_BT: jax.Array, key_segment_ids_BS: jax.Array | None) -> jax.Array:
+    """Return the segments of the keys: those of the queries in self-attention, their own in cross-attention.
+
+    Raises:
+        ValueError: cross-attention without segments of its keys, or self-attention with some.
+    """
+    if form.cross != (key_segment_ids_BS is not None):
+        raise ValueError(f"{form} {'needs' if form.cross else 'takes no'} segments of its keys (key_segment_ids_BS)")
+    return segment_ids_BT if key_segment_ids_BS is None else key_segment_ids_BS

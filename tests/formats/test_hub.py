@@ -116,7 +116,7 @@ def test_what_is_asked_of_the_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         ("{folder}/model.safetensors", None, "not a folder or a .gguf file"),
         ("package:no_such_package", None, "no such Python package"),
         ("package:not a name", None, "no such Python package"),
-        ("package:json", None, "holds 0 .gguf files"),
+        ("package:json", None, "holds 0 .gguf files and 0 model folders"),
     ],
 )
 def test_sources_that_are_none(tmp_path: Path, source: str | Path, revision: str | None, reason: str) -> None:

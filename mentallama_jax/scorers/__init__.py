@@ -1,0 +1,1 @@
+"""Figures of outputs that take a model to compute."""

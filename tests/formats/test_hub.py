@@ -136,6 +136,19 @@ def test_the_gguf_file_inside_a_package(tmp_path: Path, monkeypatch: pytest.Monk
     assert locate("package:carrier_of_a_model", weights=True) == package / "model.gguf"
 
 
+def test_the_model_folder_inside_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "carrier_of_a_folder" / "model"
+    (folder / "1_Pooling").mkdir(parents=True)
+    (folder.parent / "__init__.py").touch()
+    for name in ("config.json", "model.safetensors", "1_Pooling/config.json"):  # the last one is no model's
+        (folder / name).touch()
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    assert locate("package:carrier_of_a_folder", weights=True) == folder
+    (folder.parent / "model.gguf").touch()
+    with pytest.raises(UserError, match="holds 1 .gguf files and 1 model folders, expected one"):
+        locate("package:carrier_of_a_folder", weights=True)
+
+
 @pytest.fixture
 def silent_server() -> Iterator[str]:
     """Takes connections and never says a word."""

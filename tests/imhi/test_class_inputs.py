@@ -38,8 +38,8 @@ def test_where_a_task_asks_several_questions_the_question_stands_before_the_text
         ("Reasoning: They feel low, so no, the poster does not suffer from depression", "They feel low, so"),
         ("YES, THE POSTER SUFFERS FROM DEPRESSION. They feel low.", "They feel low."),
         (
-            "Yes, the poster suffers from depressions.",
-            "Yes, the poster suffers from depressions.",
+            "They think: yes, the poster suffers from depressions.",
+            "They think: yes, the poster suffers from depressions.",
         ),
         ("Yes, the poster suffers from depression.", ""),
         ("", ""),

@@ -23,6 +23,10 @@ of each data set.
 
 With --metrics explanations are compared with those of gold: the whole response, as the paper does, and the explanation
 alone. Rows without a gold text are counted and not scored; an empty output scores 0, and is counted.
+
+With --reader classifier an encoder of each data set reads the labels; Cohen's kappa beside the rules is shown, and
+readers_differ.jsonl names the rows that they read differently. --consistency measures whether explanations alone, their
+label sentences removed, tell a classifier the label that the output states.
 """
 
 _EPILOG = """\
@@ -32,6 +36,8 @@ examples:
   mentallama evaluate tuned.jsonl --compare base.jsonl --out scores     is the tuned model better, and how surely?
   mentallama evaluate tuned.jsonl --metrics rouge,bleu,chrf --out scores
   mentallama evaluate model_output/ --as-upstream --out scores_upstream
+  mentallama evaluate tuned.jsonl --reader classifier --classifiers runs/classifiers --out scores_classifier
+  mentallama evaluate tuned.jsonl --consistency --classifiers runs/explained --out scores_consistency
 """
 
 
@@ -67,6 +73,26 @@ def add_parser(subparsers: Any) -> None:
         " for comparison with figures that it made; never for claims of your own",
     )
     parser.add_argument(
+        "--reader",
+        choices=("rules", "classifier"),
+        default="rules",
+        help="what reads labels: rules (default), or a classifier for each data set, with the rules beside it",
+    )
+    parser.add_argument(
+        "--classifiers",
+        metavar="FOLDER",
+        type=local_path,
+        help="a directory with one folder a data set, named after it: a run of `mentallama train` with "
+        "objective.kind=classification, or a Hugging Face folder; what its classes LABEL_0... mean is said by a file "
+        'classifier.json in it, such as {"labels": ["no", "yes"]}',
+    )
+    parser.add_argument(
+        "--consistency",
+        action="store_true",
+        help="how often a classifier reads from the explanation alone the label that the output states; it must not "
+        "have been tuned on outputs of the system",
+    )
+    parser.add_argument(
         "--resamples", metavar="N", type=int, default=2000, help="bootstrap draws behind each interval (default: 2000)"
     )
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="of the bootstrap (default: 0)")
@@ -82,8 +108,14 @@ def add_parser(subparsers: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Score; print the tables and where the report is."""
-    from mentallama_jax.evaluation.label_readers import AS_UPSTREAM, RULES
-    from mentallama_jax.evaluation.score_report import comparison_table, explanation_table, notes, score_table
+    from mentallama_jax.evaluation.score_report import (
+        agreement_table,
+        comparison_table,
+        consistency_table,
+        explanation_table,
+        notes,
+        score_table,
+    )
     from mentallama_jax.jobs.score import score
     from mentallama_jax.terminal import Console
 
@@ -91,10 +123,12 @@ def run(options: argparse.Namespace) -> int:
         options.predictions,
         options.out,
         other=options.compare,
-        reader=AS_UPSTREAM if options.as_upstream else RULES,
+        reader=_reader(options),
         resamples=options.resamples,
         seed=options.seed,
         metrics=[name.strip() for name in options.metrics.split(",") if name.strip()],
+        classifiers=options.classifiers,
+        consistency=options.consistency,
         track=_with_progress,
     )
     console = Console()
@@ -105,13 +139,37 @@ def run(options: argparse.Namespace) -> int:
         console.print(explanation_table(scored.explanations))
         for name, signature in scored.explanations.signatures.items():
             console.print(f"{name}: {signature}", style="dim", highlight=False, soft_wrap=True)
+    if scored.classifiers and scored.classifiers.agreement:
+        console.print(agreement_table(scored.classifiers.agreement))
+    if scored.classifiers and scored.classifiers.consistency:
+        console.print(consistency_table(scored.classifiers.consistency))
     for note in notes(scored.scores):
         console.print(note, markup=False, highlight=False, soft_wrap=True)
     if not scored.posts_known:
         console.print("Intervals take every row for a post of its own: the files have no post_id.", style="dim")
     first, *others = scored.paths
-    console.print(f"{first} and {len(others)} confusion matrices written", highlight=False, soft_wrap=True)
+    drawn = [path for path in others if path.suffix == ".png"]
+    console.print(f"{first} and {len(drawn)} confusion matrices written", highlight=False, soft_wrap=True)
+    for path in others:
+        if path not in drawn:
+            console.print(f"{path} written", highlight=False, soft_wrap=True)
     return 0
+
+
+def _reader(options: argparse.Namespace) -> str:
+    """The name of what reads labels.
+
+    Raises:
+        UserError: two are asked for.
+    """
+    from mentallama_jax.errors import UserError
+    from mentallama_jax.evaluation.label_readers import AS_UPSTREAM, CLASSIFIER, RULES
+
+    if options.as_upstream and options.reader != "rules":
+        raise UserError(f"--as-upstream and --reader {options.reader} are two ways to read labels; give one")
+    if options.as_upstream:
+        return AS_UPSTREAM
+    return CLASSIFIER if options.reader == "classifier" else RULES
 
 
 def _with_progress(pairs: Sequence[Any]) -> Iterable[Any]:

@@ -95,7 +95,13 @@ def _write_folder(run: EncoderRun, run_dir: Path) -> None:
         return
     assert isinstance(run.config.objective, ClassificationSection)
     task = task_named(run.config.data.datasets[0])
-    trained = {"model": run.config.model.source, "update": run.checkpoint.step, "scores": dict(run.checkpoint.scores)}
+    trained = {
+        "model": run.config.model.source,
+        "data": list(run.config.data.train),
+        "explanations": "gold",
+        "update": run.checkpoint.step,
+        "scores": dict(run.checkpoint.scores),
+    }
     described = card(task, run.config.objective.input, run.config.data.max_length, trained)
     files = EncoderTokenizer(run.tokenizer).files | {CARD: json.dumps(described, indent=2).encode() + b"\n"}
     save_encoder(folder, run.model_config, run.params, files, label_names=task.labels)

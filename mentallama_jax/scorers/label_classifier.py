@@ -1,6 +1,7 @@
 """Reads labels from texts with an encoder: its folder, the names of its classes, and packed rows to compute them in."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -17,8 +18,9 @@ from mentallama_jax.formats.fingerprint import source_fingerprint
 from mentallama_jax.formats.folder import read_object
 from mentallama_jax.formats.load import load_model
 from mentallama_jax.formats.tokenizers.encoder_tokenizer import EncoderTokenizer
-from mentallama_jax.imhi.class_inputs import ClassInput
-from mentallama_jax.imhi.tasks import Task
+from mentallama_jax.imhi.class_inputs import ClassInput, output_text, with_question, without_label_sentences
+from mentallama_jax.imhi.predictions import Prediction
+from mentallama_jax.imhi.tasks import Task, task_named
 from mentallama_jax.models.bert import BertConfig
 from mentallama_jax.models.module import Params, bind
 from mentallama_jax.models.registry import encoder
@@ -46,12 +48,14 @@ class Classes:
         named_by: where that order comes from, for the signature.
         input: what the classifier learnt to read; None where its folder does not say.
         max_length: most tokens of a text; None where its folder does not say.
+        trained: what it was trained from, as its folder says it; None where that does not.
     """
 
     labels: tuple[str, ...]
     named_by: str
     input: ClassInput | None = None
     max_length: int | None = None
+    trained: Any = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,7 @@ class LabelClassifier:
             "classes_named_by": self.classes.named_by,
             "input": self.classes.input,
             "max_length": self.max_length,
+            "trained": self.classes.trained,
         }
 
     def log_probabilities(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
@@ -167,7 +172,7 @@ def read_classes(folder: Path, task: Task, count: int) -> Classes:
             raise UserError(f"{card}: input is {shown(kind)}; there are: {', '.join(_INPUTS)}")
         if length is not None and (type(length) is not int or length < 1):
             raise UserError(f"{card}: max_length is {shown(length)}; expected a number of tokens")
-        return Classes(labels, CARD, kind, length)
+        return Classes(labels, CARD, kind, length, values.get("trained"))
     names = read_object(folder / "config.json").get("id2label")
     ordered = [names.get(str(place), f"LABEL_{place}") for place in range(count)] if isinstance(names, dict) else []
     if all(name == f"LABEL_{place}" for place, name in enumerate(ordered)):
@@ -202,3 +207,87 @@ def card(task: Task, what: ClassInput, max_length: int, trained: dict[str, Any])
         "max_length": max_length,
         "trained": trained,
     }
+
+
+def open_classifiers(folder: Path, tasks: Sequence[Task]) -> dict[str, LabelClassifier]:
+    """Read the classifiers of several data sets from a directory with one folder a data set.
+
+    A folder is named after its data set, in any case and by any alias. It is a Hugging Face folder, or the directory of
+    a run that holds one under `classifier`.
+
+    Raises:
+        UserError: a data set has no folder or two, or one cannot be read.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder of classifiers")
+    of_task: dict[str, Path] = {}
+    for path in sorted(path for path in folder.iterdir() if path.is_dir()):
+        name = ""
+        with suppress(UserError):  # a folder that is no data set's
+            name = task_named(path.name).name
+        if name and of_task.setdefault(name, path) != path:
+            raise UserError(f"{path}: {of_task[name].name} is the classifier of {name} already; keep one of the two")
+    found = {}
+    for task in tasks:
+        if task.name not in of_task:
+            there = ", ".join(sorted(of_task)) or "none"
+            raise UserError(
+                f"{folder}: holds no classifier of {task.name}; name its folder {task.name} (found: {there})"
+            )
+        inner = of_task[task.name] / "classifier"
+        found[task.name] = open_classifier(inner if inner.is_dir() else of_task[task.name], task)
+    return found
+
+
+def read_outputs(classifiers: Mapping[str, LabelClassifier], rows: Sequence[Prediction]) -> list[str | None]:
+    """The label that a classifier reads from each output; None where the output has nothing that it reads.
+
+    It reads what it learnt to read: the explanation alone, or the whole response, which is also what one reads whose
+    folder does not say.
+
+    Raises:
+        UserError: a classifier reads posts, which outputs do not hold.
+    """
+    for classifier in classifiers.values():
+        if classifier.classes.input == "post":
+            raise UserError(
+                f"the classifier of {classifier.task.name} learnt to read posts, which outputs do not hold; tune one "
+                "with objective.input=response or explanation"
+            )
+    inputs: dict[str, ClassInput] = {
+        name: classifier.classes.input or "response" for name, classifier in classifiers.items()
+    }
+    return _read(classifiers, rows, [output_text(row, inputs[row.dataset]) for row in rows])
+
+
+def read_explanations(
+    classifiers: Mapping[str, LabelClassifier], rows: Sequence[Prediction]
+) -> tuple[list[str | None], list[str | None]]:
+    """The labels that classifiers read from the explanations of outputs, and from the gold ones; None without one.
+
+    Raises:
+        UserError: a classifier learnt to read something else than explanations without label sentences.
+    """
+    for classifier in classifiers.values():
+        if classifier.classes.input not in (None, "explanation"):
+            raise UserError(
+                f"the classifier of {classifier.task.name} learnt to read the {classifier.classes.input}; consistency "
+                "takes one that reads explanations alone: tune it with objective.input=explanation"
+            )
+    gold = [
+        with_question(without_label_sentences(row.explanation, row.task), row.task, row.aspect) if row.label else ""
+        for row in rows
+    ]
+    outputs = [output_text(row, "explanation") for row in rows]
+    return _read(classifiers, rows, outputs), _read(classifiers, rows, gold)
+
+
+def _read(
+    classifiers: Mapping[str, LabelClassifier], rows: Sequence[Prediction], texts: Sequence[str]
+) -> list[str | None]:
+    found: list[str | None] = [None] * len(rows)
+    for name, classifier in classifiers.items():
+        places = [place for place, row in enumerate(rows) if row.dataset == name and texts[place]]
+        for place, label in zip(places, classifier.read([texts[place] for place in places]), strict=True):
+            found[place] = label
+    return found

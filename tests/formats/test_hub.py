@@ -145,7 +145,7 @@ def test_the_model_folder_inside_a_package(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     assert locate("package:carrier_of_a_folder", weights=True) == folder
     (folder.parent / "model.gguf").touch()
-    with pytest.raises(UserError, match="holds 1 .gguf files and 1 model folders, expected one"):
+    with pytest.raises(UserError, match=r"holds 1 \.gguf files and 1 model folders, expected one"):
         locate("package:carrier_of_a_folder", weights=True)
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mentallama_jax.errors import UserError
+from mentallama_jax.evaluation.beside_classifiers import ClassifierReport
 from mentallama_jax.evaluation.bootstrap import Bootstrap
-from mentallama_jax.evaluation.classified import ClassifierReport
 from mentallama_jax.evaluation.comparison import Comparison, compare
 from mentallama_jax.evaluation.correctness import Scores, evaluate
 from mentallama_jax.evaluation.explanations import ExplanationScores, Pair, score_explanations

@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import pytest
 import yaml
@@ -19,6 +19,7 @@ from mentallama_jax.imhi.tasks import HELD_OUT, task_named
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 REFERENCE = ROOT / "configs" / "llama2-7b.yaml"
+CLASSIFIER = ROOT / "configs" / "classifier-minilm.yaml"
 PAPER = ("llama2-7b", "llama2-chat-7b", "llama2-chat-13b", "imhi-general")
 KEYS = list(known_keys(RunConfig))
 LEAVES = [key for key in KEYS if not any(other.startswith(f"{key}.") for other in KEYS)]
@@ -36,9 +37,18 @@ def leaf_lines(path: Path) -> Iterator[tuple[str, str, str]]:
         above = line
 
 
+def section_classes() -> dict[type, str]:
+    """Every class of a section, members of unions too, with the name of the section."""
+    return {
+        member: name
+        for name, field in RunConfig.model_fields.items()
+        for member in get_args(field.annotation) or (field.annotation,)
+    }
+
+
 def documented_keys() -> dict[str, str]:
     """Attribute docstrings of the sections, as `section.key` -> text."""
-    sections = {field.annotation: name for name, field in RunConfig.model_fields.items()}
+    sections = section_classes()
     texts = {}
     for node in ast.parse(Path(sections_module.__file__).read_text("utf-8")).body:
         section = sections.get(getattr(sections_module, node.name)) if isinstance(node, ast.ClassDef) else None
@@ -68,8 +78,12 @@ def test_the_line_reader_of_this_test_sees_every_key() -> None:
         assert [key for key, _, _ in leaf_lines(path)] == [f"{s}.{k}" for s, keys in values.items() for k in keys]
 
 
-def test_the_reference_config_explains_every_key_as_the_code_does() -> None:
-    assert {key: comment for key, comment, _ in leaf_lines(REFERENCE)} == documented_keys()
+def test_the_reference_configs_explain_every_key_as_the_code_does() -> None:
+    """That of a classifier shows the keys of its objective; the other one has all the others."""
+    of_classifier = {key: text for key, text, _ in leaf_lines(CLASSIFIER) if key.startswith("objective.")}
+    explained = {key: text for key, text, _ in leaf_lines(REFERENCE)}
+    assert explained["objective.kind"] == of_classifier["objective.kind"]
+    assert explained | of_classifier == documented_keys()
     assert list(documented_keys()) == LEAVES
 
 
@@ -126,6 +140,10 @@ def test_overrides_are_yaml_values() -> None:
         (["data.layout=bucketed", "training.batch_size=10"], r"batch_size 10 .*micro_batch_rows 4"),
         (["data.layout=bucketed", "training.batch_unit=rows"], r"batch_unit rows needs data\.layout packed"),
         (["evaluation.metric=label_f1"], r"needs evaluation\.generate_rows"),
+        (["evaluation.metric=weighted_f1"], r"weighted_f1 goes with objective\.kind classification; choose label_f1"),
+        (["evaluation.patience=2", "data.validation=[]"], r"evaluation\.patience needs data\.validation"),
+        (["objective.kind=ranking"], r"objective\.kind: there is no 'ranking'; there are: supervised, classification"),
+        (["objective.input=post"], r"unknown key objective\.input; did you mean objective\.kind\?"),
         (["optimizer.warmup_fraction=4"], r"optimizer\.warmup_fraction: .*less than or equal to 1"),
         (["data.style=alpaca"], r"data\.style: .*'plain'"),
         (["data.train=sample"], r"data\.train"),
@@ -134,6 +152,28 @@ def test_overrides_are_yaml_values() -> None:
 def test_a_wrong_config_is_one_clear_line(overrides: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message) as refused:
         load_config(REFERENCE, overrides)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["objective.input=label"], r"objective\.input: Input should be 'post', 'explanation' or 'response'"),
+        (["objective.class_weights=[1, 2]"], r"objective\.class_weights: Input should be 'none' or 'balanced'"),
+        (["objective.inptu=post"], r"unknown key objective\.inptu; did you mean objective\.input\?"),
+        (["data.datasets=[all]"], r"data\.datasets: a classifier learns the labels of one data set; name it"),
+        (["data.datasets=[DR, SAD]"], r"data\.datasets: a classifier learns the labels of one data set; name it"),
+        (["evaluation.generate_rows=3"], r"generate_rows 3: an encoder writes no answers; set it to 0"),
+        (["evaluation.metric=label_f1"], r"metric label_f1 needs evaluation\.generate_rows"),
+        (["data.validation=[]", "evaluation.patience=null"], r"weighted_f1 needs data\.validation"),
+        (["model.offload=true"], r"model\.offload: an encoder keeps its tensors"),
+        (["model.remat=auto"], r"model\.remat auto is chosen for a LLaMA only; set none or full"),
+        (["training.run_dir=gs://bucket/run"], r"run_dir gs://bucket/run: the run of a classifier is kept in a folder"),
+    ],
+)
+def test_a_wrong_config_of_a_classifier_is_one_clear_line(overrides: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message) as refused:
+        load_config(CLASSIFIER, overrides)
     assert "\n" not in str(refused.value)
 
 
@@ -329,7 +369,7 @@ def test_a_config_cannot_be_changed() -> None:
 def keys_read(source: str) -> set[str]:
     """`section.key` of each attribute read from a section, under its own name or that of an annotated argument."""
     tree = ast.parse(source)
-    classes = {field.annotation.__name__: name for name, field in RunConfig.model_fields.items() if field.annotation}
+    classes = {section.__name__: name for section, name in section_classes().items()}
     arguments = {
         node.arg: classes[node.annotation.id]
         for node in ast.walk(tree)

@@ -27,6 +27,10 @@ With --metrics explanations are compared with those of gold: the whole response,
 alone. Rows without a gold text are counted and not scored; empty outputs are counted, and score 0 or what the metric
 gives them. Scores of rows are written to scores_by_row.parquet while they are made: the same command again computes
 only what is missing.
+
+With --reader classifier an encoder of each data set reads the labels; Cohen's kappa beside the rules is shown, and
+readers_differ.jsonl names the rows that they read differently. --consistency measures whether explanations alone, their
+label sentences removed, tell a classifier the label that the output states.
 """
 
 _EPILOG = """\
@@ -37,6 +41,8 @@ examples:
   mentallama evaluate tuned.jsonl --metrics rouge,bleu,chrf --out scores
   mentallama evaluate tuned.jsonl --metrics bartscore,bertscore --out scores   the paper's metric, and another
   mentallama evaluate model_output/ --as-upstream --out scores_upstream
+  mentallama evaluate tuned.jsonl --reader classifier --classifiers runs/classifiers --out scores_classifier
+  mentallama evaluate tuned.jsonl --consistency --classifiers runs/explained --out scores_consistency
 """
 
 
@@ -70,6 +76,26 @@ def add_parser(subparsers: Any) -> None:
         action="store_true",
         help="read labels as the released rule scorer does (first substring before `Reasoning:`, else a default class),"
         " for comparison with figures that it made; never for claims of your own",
+    )
+    parser.add_argument(
+        "--reader",
+        choices=("rules", "classifier"),
+        default="rules",
+        help="what reads labels: rules (default), or a classifier for each data set, with the rules beside it",
+    )
+    parser.add_argument(
+        "--classifiers",
+        metavar="FOLDER",
+        type=local_path,
+        help="a directory with one folder a data set, named after it: a run of `mentallama train` with "
+        "objective.kind=classification, or a Hugging Face folder; what its classes LABEL_0... mean is said by a file "
+        'classifier.json in it, such as {"labels": ["no", "yes"]}',
+    )
+    parser.add_argument(
+        "--consistency",
+        action="store_true",
+        help="how often a classifier reads from the explanation alone the label that the output states; it must not "
+        "have been tuned on outputs of the system",
     )
     parser.add_argument(
         "--resamples", metavar="N", type=int, default=2000, help="bootstrap draws behind each interval (default: 2000)"
@@ -130,9 +156,10 @@ def _add_models(group: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Score; print the tables and where the report is."""
-    from mentallama_jax.evaluation.label_readers import AS_UPSTREAM, RULES
     from mentallama_jax.evaluation.score_report import (
+        agreement_table,
         comparison_table,
+        consistency_table,
         explanation_table,
         metric_notes,
         notes,
@@ -146,10 +173,12 @@ def run(options: argparse.Namespace) -> int:
         options.predictions,
         options.out,
         other=options.compare,
-        reader=AS_UPSTREAM if options.as_upstream else RULES,
+        reader=_reader(options),
         resamples=options.resamples,
         seed=options.seed,
         metrics=[name.strip() for name in options.metrics.split(",") if name.strip()],
+        classifiers=options.classifiers,
+        consistency=options.consistency,
         metric_models=MetricModels(
             bartscore=options.bartscore_model,
             bartscore_weights=options.bartscore_weights,
@@ -171,13 +200,37 @@ def run(options: argparse.Namespace) -> int:
         console.print(explanation_table(scored.explanations))
         for line in metric_notes(scored.explanations):
             console.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)
+    if scored.classifiers and scored.classifiers.agreement:
+        console.print(agreement_table(scored.classifiers.agreement))
+    if scored.classifiers and scored.classifiers.consistency:
+        console.print(consistency_table(scored.classifiers.consistency))
     for note in notes(scored.scores):
         console.print(note, markup=False, highlight=False, soft_wrap=True)
     if not scored.posts_known:
         console.print("Intervals take every row for a post of its own: the files have no post_id.", style="dim")
     first, *others = scored.paths
-    console.print(f"{first} and {len(others)} confusion matrices written", highlight=False, soft_wrap=True)
+    drawn = [path for path in others if path.suffix == ".png"]
+    console.print(f"{first} and {len(drawn)} confusion matrices written", highlight=False, soft_wrap=True)
+    for path in others:
+        if path not in drawn:
+            console.print(f"{path} written", highlight=False, soft_wrap=True)
     return 0
+
+
+def _reader(options: argparse.Namespace) -> str:
+    """The name of what reads labels.
+
+    Raises:
+        UserError: two are asked for.
+    """
+    from mentallama_jax.errors import UserError
+    from mentallama_jax.evaluation.label_readers import AS_UPSTREAM, CLASSIFIER, RULES
+
+    if options.as_upstream and options.reader != "rules":
+        raise UserError(f"--as-upstream and --reader {options.reader} are two ways to read labels; give one")
+    if options.as_upstream:
+        return AS_UPSTREAM
+    return CLASSIFIER if options.reader == "classifier" else RULES
 
 
 @contextmanager

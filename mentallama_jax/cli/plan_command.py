@@ -217,7 +217,16 @@ def _search(
 
 
 def model_shape(config: "RunConfig") -> "LlamaConfig":
-    """The shape that a config names; its weights are not read."""
+    """The shape that a config names; its weights are not read.
+
+    Raises:
+        UserError: it tunes a classifier, which is neither planned nor measured.
+    """
+    if config.objective.kind != "supervised":
+        raise UserError(
+            f"objective.kind {config.objective.kind}: only the tuning of LLaMAs is planned and measured; run "
+            "`mentallama train` with training.steps=10 and read its speed"
+        )
     from mentallama_jax.jobs.open_model import open_model
     from mentallama_jax.models.presets import PRESETS
 

@@ -5,18 +5,21 @@ from mentallama_jax.config.loading import known_keys, read_config, validate
 from mentallama_jax.config.run_config import RunConfig, load_config, parse_config
 from mentallama_jax.config.sections import (
     CheckpointSection,
+    ClassificationSection,
     DataSection,
     EvaluationSection,
     MeshSection,
     ModelSection,
     OptimizerSection,
     Section,
+    SupervisedSection,
     TrainingSection,
 )
 
 __all__ = [
     "HIGHER_IS_BETTER",
     "CheckpointSection",
+    "ClassificationSection",
     "DataSection",
     "Dtype",
     "EvaluationSection",
@@ -29,6 +32,7 @@ __all__ = [
     "SavedTensor",
     "Section",
     "Style",
+    "SupervisedSection",
     "TrainingSection",
     "known_keys",
     "load_config",

@@ -40,6 +40,8 @@ Remat = Literal[
     "auto",
 ]
 SavedTensor = Literal["attention", "query", "key", "value", "middle", "gate", "up"]
-Metric = Literal["validation_loss", "label_f1"]
-HIGHER_IS_BETTER: Mapping[Metric, bool] = MappingProxyType({"validation_loss": False, "label_f1": True})
+Metric = Literal["validation_loss", "label_f1", "weighted_f1"]
+HIGHER_IS_BETTER: Mapping[Metric, bool] = MappingProxyType(
+    {"validation_loss": False, "label_f1": True, "weighted_f1": True}
+)
 """In which direction each figure of an evaluation improves."""

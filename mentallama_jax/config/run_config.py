@@ -9,12 +9,15 @@ from pydantic import Field, model_validator
 from mentallama_jax.config.loading import read_config, validate
 from mentallama_jax.config.sections import (
     CheckpointSection,
+    ClassificationSection,
     DataSection,
     EvaluationSection,
     MeshSection,
     ModelSection,
+    ObjectiveSection,
     OptimizerSection,
     Section,
+    SupervisedSection,
     TrainingSection,
 )
 from mentallama_jax.storage import is_remote
@@ -27,6 +30,7 @@ class RunConfig(Section):
 
     model: ModelSection
     data: DataSection
+    objective: ObjectiveSection = Field(default_factory=SupervisedSection)
     optimizer: OptimizerSection = Field(default_factory=OptimizerSection)
     training: TrainingSection
     mesh: MeshSection = Field(default_factory=MeshSection)
@@ -39,9 +43,32 @@ class RunConfig(Section):
             raise ValueError("evaluation.metric label_f1 needs evaluation.generate_rows above 0")
         if self.data.layout == "bucketed" and self.training.batch_unit == "rows":
             raise ValueError("training.batch_unit rows needs data.layout packed (a bucketed row is one example)")
+        if self.evaluation.patience and not self.data.validation:
+            raise ValueError("evaluation.patience needs data.validation")
+        if isinstance(self.objective, ClassificationSection):
+            self._check_classification()
+        elif self.evaluation.metric == "weighted_f1":
+            raise ValueError("evaluation.metric weighted_f1 goes with objective.kind classification; choose label_f1")
         self._check_places()
         self._check_batch_arithmetic()
         return self
+
+    def _check_classification(self) -> None:
+        """Refuse what an encoder does not do."""
+        if len(self.data.datasets) != 1 or self.data.datasets == ("all",):
+            raise ValueError("data.datasets: a classifier learns the labels of one data set; name it")
+        if self.evaluation.generate_rows:
+            raise ValueError(
+                f"evaluation.generate_rows {self.evaluation.generate_rows}: an encoder writes no answers; set it to 0"
+            )
+        if self.evaluation.metric == "weighted_f1" and not self.data.validation:
+            raise ValueError("evaluation.metric weighted_f1 needs data.validation")
+        if self.model.offload:
+            raise ValueError("model.offload: an encoder keeps its tensors on the device; set it to false")
+        if self.model.remat == "auto":
+            raise ValueError("model.remat auto is chosen for a LLaMA only; set none or full")
+        if is_remote(self.training.run_dir):
+            raise ValueError(f"training.run_dir {self.training.run_dir}: the run of a classifier is kept in a folder")
 
     def _check_places(self) -> None:
         """Checkpoints are written to file systems and to buckets of one kind; caches are here."""

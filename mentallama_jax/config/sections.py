@@ -83,6 +83,29 @@ class DataSection(Section):
     """Where tokenised examples are kept, keyed by content."""
 
 
+class SupervisedSection(Section):
+    """A language model learns the answers."""
+
+    kind: Literal["supervised"] = "supervised"
+    """What training minimises: `supervised` (answers of a LLaMA) or `classification` (labels of an encoder)."""
+
+
+class ClassificationSection(Section):
+    """An encoder learns the labels of one data set."""
+
+    kind: Literal["classification"]
+    """What training minimises: `supervised` (answers of a LLaMA) or `classification` (labels of an encoder)."""
+    input: Literal["post", "explanation", "response"] = "post"
+    """What the label is read from: the post, the gold explanation alone, or explanation and label sentence."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """`balanced` weighs each class by the inverse of its training rows."""
+    test: tuple[Place, ...] = ()
+    """Files or folders of records that the best checkpoint is scored on at the end."""
+
+
+ObjectiveSection = Annotated[SupervisedSection | ClassificationSection, Field(discriminator="kind")]
+
+
 class OptimizerSection(Section):
     """AdamW and its schedule."""
 
@@ -95,7 +118,7 @@ class OptimizerSection(Section):
     final_fraction: Fraction = 0.0
     """Learning rate of the last update as a share of the peak."""
     weight_decay: Annotated[float, FINITE, Field(ge=0)] = 0.0
-    """Decoupled; on matrices and embeddings, never on norm scales."""
+    """Decoupled; on matrices and embeddings, never on norm scales and biases."""
     beta1: Decay = 0.9
     """Decay of the first moment."""
     beta2: Decay = 0.999
@@ -163,6 +186,8 @@ class EvaluationSection(Section):
     """Longest generated answer."""
     metric: Metric = "validation_loss"
     """Chooses the best checkpoint."""
+    patience: PositiveInt | None = None
+    """Stop after so many evaluations in a row without a better `metric`; null trains to the end."""
 
 
 class CheckpointSection(Section):

@@ -59,6 +59,11 @@ class Tally:
 TallyMetric = Callable[[Tally], Counts]
 
 
+def tally_of_confusion(confusion_CC: Counts) -> Tally:
+    """The totals of a confusion matrix, gold by row and predicted by column."""
+    return Tally(np.diagonal(confusion_CC), confusion_CC.sum(axis=0), confusion_CC.sum(axis=1))
+
+
 def tally(gold: Sequence[str], predicted: Sequence[str], posts: Sequence[str], classes: Sequence[str]) -> Tally:
     """Count by post: `hits`, `predicted` and `support` of shape [G, C]; posts in sorted order.
 

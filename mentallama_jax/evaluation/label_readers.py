@@ -15,6 +15,8 @@ LabelReader = Callable[[str, Task, str], str | None]
 
 RULES = "templates+words"
 AS_UPSTREAM = "as-upstream"
+CLASSIFIER = "classifier"
+"""Names the reader that is made of models, see `jobs.classified_outputs`; it is none of `READERS`."""
 
 
 def _as_upstream(text: str, task: Task, aspect: str) -> str:

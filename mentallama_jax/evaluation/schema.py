@@ -65,6 +65,17 @@ FIELDS: Mapping[str, str | Mapping[str, str]] = {
         "pooled": f"`response` and `explanation` of all rows -> {_PART}",
         "signatures": "metric -> how it is computed",
     },
+    "classifiers": {
+        "agreement": "null, or data set -> rules beside classifier: `rows` in which both read a label, their `posts`, "
+        "`agreement` (share of equal labels), Cohen's `kappa` with its `kappa_interval` over posts, rows "
+        "`unparsed_by_rules` and `unparsed_by_classifier`, `warning`",
+        "consistency": "null, or data set and `pooled` -> `share` of `rows` whose explanation alone a classifier reads "
+        "as the label that the output states, their `posts`, `interval` over posts, its `method`, rows `without_label` "
+        "and `without_explanation` (not scored), `gold_share` of the `gold_rows` whose gold explanation is read as the "
+        "gold label, `warning`",
+        "signatures": "data set -> its classifier: weights, tokenizer, `classes` and what they were named by, `input`, "
+        "`max_length`, what it was `trained` from",
+    },
     "comparison": {
         "metric": "what is compared",
         "datasets": "data set -> " + ", ".join(f"`{key}` ({what})" for key, what in _DIFFERENCE.items()),
@@ -73,5 +84,5 @@ FIELDS: Mapping[str, str | Mapping[str, str]] = {
     },
 }
 """Key -> its meaning, or its own keys. Under `datasets` the keys stand below the name of each data set. Scores are
-fractions of 1. `explanations` is there only where metrics of them were asked for, `comparison` only where two sets of
-predictions were compared."""
+fractions of 1. `explanations` is there only where metrics of them were asked for, `classifiers` only where classifiers
+read outputs, `comparison` only where two sets of predictions were compared."""

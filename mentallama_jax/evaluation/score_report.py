@@ -1,10 +1,11 @@
 """Scores as a table in the terminal, as `scores.json`, and as drawn confusion matrices."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mentallama_jax.evaluation.beside_classifiers import ClassifierReport, Consistency, ReaderAgreement
 from mentallama_jax.evaluation.bootstrap import FEW_POSTS, Difference
 from mentallama_jax.evaluation.comparison import Comparison
 from mentallama_jax.evaluation.correctness import DatasetScores, Scores, Summary
@@ -23,11 +24,14 @@ def write_report(
     scores: Scores,
     comparison: Comparison | None = None,
     explanations: ExplanationScores | None = None,
+    classifiers: ClassifierReport | None = None,
 ) -> list[Path]:
     """Write `scores.json` and a `confusion_DATASET.png` for each data set into `folder`; return the paths."""
     value = asdict(scores)
     if explanations:
         value["explanations"] = asdict(explanations)
+    if classifiers:
+        value["classifiers"] = asdict(classifiers)
     if comparison:
         value["comparison"] = {"metric": "weighted_f1, these predictions less the other", **asdict(comparison)}
     paths = [folder / "scores.json"]
@@ -84,6 +88,36 @@ def metric_notes(scores: ExplanationScores) -> list[str]:
         whole = ", ".join(f"{part} {_percent(value)}" for part, value in found.items() if value is not None)
         said.append(f"{name}: {signature}" + (f"; of all rows together, in %: {whole}" if whole else ""))
     return said
+
+
+def agreement_table(agreement: Mapping[str, ReaderAgreement]) -> "Table":
+    """The rules beside the classifier, of each data set, as a rich table (agreement in %)."""
+    headings = ("rows", "agree", "kappa", "95 %", "no label\nby rules", "nothing\nto read")
+    table = _table("Labels read by rules beside labels read by classifiers", headings)
+    for name, found in agreement.items():
+        cells = ["", "", ""]
+        if found.agreement is not None and found.kappa_interval is not None:
+            low, high = found.kappa_interval
+            ends = f"{low:.2f} to {high:.2f}{'*' if found.warning else ''}"
+            cells = [_percent(found.agreement), f"{found.kappa:.2f}", ends]
+        table.add_row(name, str(found.rows), *cells, str(found.unparsed_by_rules), str(found.unparsed_by_classifier))
+    return table
+
+
+def consistency_table(scores: Mapping[str, Consistency]) -> "Table":
+    """How often explanations alone are read as the stated label, as a rich table (in %)."""
+    headings = ("rows", "consistent", "95 %", "gold\nconsistent", "no label", "no expla-\nnation")
+    table = _table("Explanations alone, read as the label that the output states, in %", headings)
+    for name, found in scores.items():
+        if name == "pooled" and len(scores) == 2:
+            continue
+        cells = ["", ""]
+        if found.share is not None and found.interval is not None:
+            low, high = found.interval
+            cells = [_percent(found.share), f"{_percent(low)}-{_percent(high)}{'*' if found.warning else ''}"]
+        gold = "" if found.gold_share is None else _percent(found.gold_share)
+        table.add_row(name, str(found.rows), *cells, gold, str(found.without_label), str(found.without_explanation))
+    return table
 
 
 def _with_interval(figure: MetricFigure, warning: str | None) -> str:

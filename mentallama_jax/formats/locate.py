@@ -23,8 +23,8 @@ def locate(source: str | Path, revision: str | None = None, *, weights: bool) ->
     """The local folder or `.gguf` file that `source` stands for, downloaded if need be.
 
     Args:
-        source: a folder; a `.gguf` file; the URL of either; `package:NAME`, the one `.gguf` file inside an installed
-            Python package; or a hub id such as `meta-llama/Llama-2-7b-hf`.
+        source: a folder; a `.gguf` file; the URL of either; `package:NAME`, the one `.gguf` file or model folder
+            inside an installed Python package; or a hub id such as `meta-llama/Llama-2-7b-hf`.
         revision: branch, tag or commit of a hub id.
         weights: whether the weights are wanted besides config and tokenizer.
 
@@ -62,10 +62,19 @@ def _packaged(name: str) -> Path:
     spec = find_spec(name) if name.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
         raise UserError(f"{_PACKAGE}{name}: no such Python package; install it with pip")
-    files = [path for folder in spec.submodule_search_locations for path in sorted(Path(folder).glob("*.gguf"))]
-    if len(files) != 1:
-        raise UserError(f"{_PACKAGE}{name}: holds {len(files)} .gguf files, expected one; give a file's path")
-    return files[0]
+    places = [Path(place) for place in spec.submodule_search_locations]
+    files = [path for place in places for path in sorted(place.glob("*.gguf"))]
+    folders = [path.parent for place in places for path in sorted(place.glob("**/config.json")) if _is_model(path)]
+    if len(files) + len(folders) != 1:
+        raise UserError(
+            f"{_PACKAGE}{name}: holds {len(files)} .gguf files and {len(folders)} model folders, expected one; give a "
+            "path"
+        )
+    return [*files, *folders][0]
+
+
+def _is_model(config: Path) -> bool:
+    return stored_form(config.parent) is not None
 
 
 def _download(repo_id: str, revision: str | None, weights: bool) -> Path:

@@ -8,15 +8,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mentallama_jax.errors import UserError
+from mentallama_jax.evaluation.beside_classifiers import ClassifierReport
 from mentallama_jax.evaluation.bootstrap import Bootstrap
 from mentallama_jax.evaluation.comparison import Comparison, compare
 from mentallama_jax.evaluation.correctness import Scores, evaluate
 from mentallama_jax.evaluation.explanations import ExplanationScores, Progress, no_progress, score_explanations
-from mentallama_jax.evaluation.label_readers import RULES
+from mentallama_jax.evaluation.label_readers import CLASSIFIER, RULES, LabelReader
 from mentallama_jax.evaluation.reading import pool, read_predictions
 from mentallama_jax.evaluation.score_report import write_report
+from mentallama_jax.files import write_jsonl
 from mentallama_jax.jobs.open_metrics import MetricModels, open_metrics
 from mentallama_jax.storage import AnyPath, as_path
+
+DIFFERING = "readers_differ.jsonl"
+"""The rows that rules and classifier read differently, without their texts."""
 
 
 class Scored(NamedTuple):
@@ -28,6 +33,7 @@ class Scored(NamedTuple):
         explanations: of the metrics asked for; None where there are none.
         posts_known: whether the files say which rows are of one post.
         paths: files written, scores.json first.
+        classifiers: what classifiers read; None where none were given.
     """
 
     scores: Scores
@@ -35,6 +41,7 @@ class Scored(NamedTuple):
     explanations: ExplanationScores | None
     posts_known: bool
     paths: list[Path]
+    classifiers: ClassifierReport | None = None
 
 
 def score(
@@ -46,6 +53,8 @@ def score(
     resamples: int = 2000,
     seed: int = 0,
     metrics: Sequence[str] = (),
+    classifiers: str | Path | None = None,
+    consistency: bool = False,
     metric_models: MetricModels | None = None,
     progress: Progress = no_progress,
 ) -> Scored:
@@ -55,13 +64,15 @@ def score(
         predictions: each a `.jsonl`, a DATASET.csv or a folder of such; several are pooled.
         out: folder for the report.
         other: predictions of another model on the same rows, to compare with.
-        reader: a name in `evaluation.label_readers.READERS`.
+        reader: a name in `evaluation.label_readers.READERS`, or `CLASSIFIER`.
         resamples: draws behind each interval.
         seed: of the draws.
         metrics: of explanations, names in `jobs.open_metrics.METRICS`. Their scores by row go to scores_by_row.parquet
             while they are made; scores that stand there already are not computed again.
-        metric_models: which models they are computed with.
-        progress: shows how far they are.
+        classifiers: directory with the folder of a classifier for each data set.
+        consistency: whether to measure how often explanations alone are read as the stated label.
+        metric_models: which models the metrics are computed with.
+        progress: shows how far the metrics are.
 
     Raises:
         UserError: nothing that can be scored, or an argument that does not go with the others.
@@ -71,18 +82,36 @@ def score(
     out = Path(out)
     if out.exists() and not out.is_dir():
         raise UserError(f"{out}: is a file; give a folder to --out")
+    if classifiers is None and (reader == CLASSIFIER or consistency):
+        raise UserError(
+            "--reader classifier and --consistency need --classifiers, a directory with a folder a data set"
+        )
+    if classifiers is not None and reader != CLASSIFIER and not consistency:
+        raise UserError("--classifiers goes with --reader classifier or --consistency; give one of them")
     if other is not None and len(predictions) > 1:
         raise UserError("--compare takes one PREDICTIONS, as its rows are matched by id")
     bootstrap = Bootstrap(resamples=resamples, seed=seed)
     pooled = pool([read_predictions(as_path(path)) for path in predictions])
     others = None if other is None else read_predictions(as_path(other))
-    scores = evaluate(pooled, reader=reader, bootstrap=bootstrap)
-    comparison = None if others is None else compare(pooled, others, reader=reader, bootstrap=bootstrap)
+    read_by: str | LabelReader = reader
+    found = None
+    if classifiers is not None:
+        from mentallama_jax.jobs.classified_outputs import read_with_classifiers
+
+        rows = [*pooled.rows, *(others.rows if others else ())]
+        found = read_with_classifiers(classifiers, rows, len(pooled.rows), reader, consistency, bootstrap)
+        read_by = found.reader or reader
+    scores = evaluate(pooled, reader=read_by, bootstrap=bootstrap)
+    comparison = None if others is None else compare(pooled, others, reader=read_by, bootstrap=bootstrap)
     explanations = None
     if metrics:
         references = [row.goldens.strip() for row in pooled.rows]
         opened = open_metrics(metrics, metric_models or MetricModels(), references)
         out.mkdir(parents=True, exist_ok=True)
         explanations = score_explanations(pooled.rows, opened, bootstrap, out / "scores_by_row.parquet", progress)
-    paths = write_report(out, scores, comparison, explanations)
-    return Scored(scores, comparison, explanations, pooled.posts_known, paths)
+    report = found.report if found else None
+    paths = write_report(out, scores, comparison, explanations, report)
+    if found and found.differing is not None:
+        paths.append(out / DIFFERING)
+        write_jsonl(paths[-1], found.differing)
+    return Scored(scores, comparison, explanations, pooled.posts_known, paths, report)

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from mentallama_jax.config import RunConfig
+from mentallama_jax.config import ClassificationSection, RunConfig
 from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.correctness import label_rows, separate_labels, tally_rows
 from mentallama_jax.evaluation.f1 import weighted_f1
@@ -15,11 +15,13 @@ from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer
 from mentallama_jax.generation.answers import answer_records
 from mentallama_jax.generation.engine import Engine, Settings
 from mentallama_jax.imhi.records import Record
+from mentallama_jax.jobs.classify import tune_classifier
 from mentallama_jax.jobs.open_model import open_model
 from mentallama_jax.jobs.open_tokenizer import open_tokenizer
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.module import Params
 from mentallama_jax.models.presets import PRESETS
+from mentallama_jax.models.registry import language_model
 from mentallama_jax.models.remat import POLICIES
 from mentallama_jax.parallel.processes import any_says, writes_files
 from mentallama_jax.planning.plan import with_overrides
@@ -42,9 +44,12 @@ def tune(config: RunConfig, stop: StopRequest | None = None, console: Console | 
     Raises:
         UserError: see `training.loop.train`.
     """
+    if isinstance(config.objective, ClassificationSection):
+        return tune_classifier(config, stop, console)
     base = base_model(config)
-    config = with_remat(config, base.config)
-    label_f1 = _label_f1(config, base.config) if config.evaluation.generate_rows else None
+    model = language_model(base.config, config.model.source)
+    config = with_remat(config, model)
+    label_f1 = _label_f1(config, model) if config.evaluation.generate_rows else None
     return train(config, base, label_f1, console=console, stop=stop)
 
 

@@ -68,6 +68,11 @@ class BertConfig:
         return self.hidden_size // self.num_heads
 
     @property
+    def num_kv_heads(self) -> int:
+        """Heads of keys and values: as many as of queries."""
+        return self.num_heads
+
+    @property
     def longest_text(self) -> int:
         """Tokens of the longest text that there are positions for."""
         return self.max_positions - self.position_offset

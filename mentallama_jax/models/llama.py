@@ -57,6 +57,11 @@ class LlamaConfig:
         if self.head_dim % 2:
             raise ValueError(f"head_dim {self.head_dim} is odd: rotary embeddings turn pairs")
 
+    @property
+    def longest_text(self) -> int:
+        """Tokens of the longest text that there are positions for."""
+        return self.max_positions
+
     def build(self, rngs: nnx.Rngs, dtype: Any) -> "Llama":
         """Make the module with random parameters."""
         return Llama(self, rngs, dtype)

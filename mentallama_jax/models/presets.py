@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+from mentallama_jax.models.bert import BertConfig
 from mentallama_jax.models.llama import LlamaConfig
 
 _LLAMA2_7B = LlamaConfig(
@@ -59,5 +60,24 @@ PRESETS: Mapping[str, LlamaConfig] = {
         rope_scaling=None,
         tie_embeddings=True,
         max_positions=1024,
+    ),
+}
+
+ENCODER_PRESETS: Mapping[str, BertConfig] = {
+    "toy-encoder": BertConfig(
+        vocab_size=1024,
+        hidden_size=64,
+        intermediate_size=256,
+        num_layers=2,
+        num_heads=4,
+        max_positions=256,
+        position_offset=0,
+        type_vocab_size=2,
+        layer_norm_eps=1e-12,
+        activation="gelu",
+        pooler=True,
+        num_labels=0,
+        dropout=0.1,
+        classifier_dropout=0.1,
     ),
 }

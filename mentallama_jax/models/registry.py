@@ -11,6 +11,8 @@ from mentallama_jax.models.t5 import T5Config
 
 AnyModelConfig = LlamaConfig | BertConfig | BartConfig | T5Config
 """Any of the model configs."""
+TrainedConfig = LlamaConfig | BertConfig
+"""The model configs that there are objectives of training for."""
 
 _ALL: tuple[type[AnyModelConfig], ...] = (LlamaConfig, BertConfig, RobertaConfig, BartConfig, T5Config)
 MODEL_CONFIGS: Mapping[str, type[AnyModelConfig]] = {config.model_type: config for config in _ALL}
@@ -35,6 +37,17 @@ def model_config_from_json(values: Any, where: str) -> AnyModelConfig:
         return MODEL_CONFIGS[model_type].from_json(values)
     except ValueError as error:
         raise UserError(f"{where}: {error}") from None
+
+
+def encoder(config: AnyModelConfig, where: object) -> BertConfig:
+    """The config, where it is that of an encoder.
+
+    Raises:
+        UserError: it is another model; `where` names it.
+    """
+    if isinstance(config, BertConfig):
+        return config
+    raise UserError(f"{where}: is a {config.model_type} model; a classifier is made from an encoder (bert, roberta)")
 
 
 def language_model(config: AnyModelConfig, where: object) -> LlamaConfig:

@@ -9,28 +9,31 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import jax
 from jax.sharding import Mesh
 from rich.table import Table
 
-from mentallama_jax.config import RunConfig
+from mentallama_jax.config import ClassificationSection, RunConfig
 from mentallama_jax.errors import UserError
 from mentallama_jax.files import write_json
 from mentallama_jax.host_memory import keep_freed_memory
-from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.module import Params, count_params
+from mentallama_jax.models.registry import TrainedConfig, encoder, language_model
 from mentallama_jax.parallel.mesh import make_mesh, use_mesh
 from mentallama_jax.parallel.processes import barrier, strangers, writes_files
 from mentallama_jax.storage import AnyPath
 from mentallama_jax.terminal import Console
 from mentallama_jax.training.data.batches import Batch, TrainingData
+from mentallama_jax.training.data.classified import TextTokenizer
 from mentallama_jax.training.data.examples import Examples, load_examples
 from mentallama_jax.training.data.packing import PlanSettings
 from mentallama_jax.training.data.tokens import FingerprintedTokenizer
+from mentallama_jax.training.early_stopping import EarlyStopping
 from mentallama_jax.training.interruption import StopRequest
 from mentallama_jax.training.mesh_placement import abstract_state, check_batch, held_rows, place_batch
+from mentallama_jax.training.objectives.classification import Classification, class_weights
 from mentallama_jax.training.objectives.objective import Objective
 from mentallama_jax.training.objectives.supervised import Supervised
 from mentallama_jax.training.preflight import check_answers_fit, check_disk, check_memory, estimate_memory
@@ -52,6 +55,10 @@ class TrainingTokenizer(FingerprintedTokenizer, SavableTokenizer, Protocol):
         """One above the largest id."""
 
 
+class EncodingTokenizer(TextTokenizer, SavableTokenizer, Protocol):
+    """What training an encoder asks of a tokenizer."""
+
+
 @dataclass(frozen=True, slots=True)
 class BaseModel:
     """What training starts from: a shape, a tokenizer, and a way to read the weights (None: random ones).
@@ -60,8 +67,8 @@ class BaseModel:
     are, wherever they lie; it is None where there are none to be read.
     """
 
-    config: LlamaConfig
-    tokenizer: TrainingTokenizer
+    config: TrainedConfig
+    tokenizer: TrainingTokenizer | EncodingTokenizer
     load_params: Callable[[Any], Params] | None
     fingerprint: Callable[[], str] | None = None
 
@@ -119,14 +126,13 @@ def train(
         mesh = make_mesh(config.mesh)
         stack.enter_context(use_mesh(mesh))
         _check_model(config, base)
-        objective = Supervised(base.config, config)
         check_batch(base.config, config, mesh)
         use_compile_cache(config.training.compile_cache_dir)
         if jax.default_backend() == "cpu":
             keep_freed_memory()
         examples = load_examples(config, base.tokenizer, progress.say)
         _check_alike("data or tokenizer", json.dumps(examples.facts["fingerprints"]))
-        check_answers_fit(config, examples.to_answer, base.tokenizer)
+        objective = _objective(config, base, examples)
         data = _plan(config, run, examples, mesh)
         _warn_of_padding(config, data, progress.say)
         state_shapes = abstract_state(objective, config, data.steps, mesh)
@@ -157,13 +163,14 @@ def train(
         evaluators = make_evaluators(config, objective, examples, label_f1, stop, mesh)
         recorder = _Recorder(config, run, data, examples.train.ids, metrics, progress)
         due = _Due(config, data, examples)
+        early = EarlyStopping(config, run.metrics, checkpoints)
 
         progress.start_bar(data.steps, start)
         done = start
         if due.evaluation(start) and not scored:  # it was interrupted
-            recorder.add_scores(start, measure_all(evaluators, state, start, stop), checkpoints)
+            recorder.add_scores(start, measure_all(evaluators, state, start, stop), checkpoints, early)
         for batch in stack.enter_context(closing(data.iterate(place))):
-            if stop.agreed():
+            if early.due or stop.agreed():
                 break
             with recorder.compile_time(train_step, batch):
                 arrays = place_batch(batch.arrays, config.training.micro_batch_rows, mesh, objective.batch_spec)
@@ -176,7 +183,7 @@ def train(
                 run.publish()
                 checkpoints.save(done, state, data.state(done))
             if due.evaluation(done) and not stop:
-                recorder.add_scores(done, measure_all(evaluators, state, done, stop), checkpoints)
+                recorder.add_scores(done, measure_all(evaluators, state, done, stop), checkpoints, early)
         recorder.flush()
         if done > start:
             checkpoints.save(
@@ -186,10 +193,12 @@ def train(
         barrier("all saved")
         if writes_files():
             draw_loss_curve(run.metrics, run.loss_curve)
-        complete = done == data.steps and (bool(checkpoints.complete[-1].scores) or not due.evaluation(done))
+        ended = done == data.steps or early.due
+        complete = ended and (bool(checkpoints.complete[-1].scores) or not due.evaluation(done))
         stopped_by = "" if complete else stop.signal_name
         stopped = f"stopped by {stopped_by} after update {done} of {data.steps}; everything is saved"
-        progress.say(f"done after {done} updates: {run.path}" if complete else stopped)
+        why = f" of {data.steps}, as {early.reason}" if early.due else ""
+        progress.say(f"done after {done} updates{why}: {run.path}" if complete else stopped)
         return TrainResult(run.path, done, data.steps, stopped_by, checkpoints.best, _compiles(train_step))
 
 
@@ -205,6 +214,16 @@ def _plan(config: RunConfig, run: RunDirectory, examples: Examples, mesh: Mesh) 
         held=held_rows(mesh, training.micro_batch_rows),
         micro_batch_rows=training.micro_batch_rows,
     )
+
+
+def _objective(config: RunConfig, base: BaseModel, examples: Examples) -> Objective:
+    """What the run minimises, over what it has read."""
+    if isinstance(config.objective, ClassificationSection):
+        model, counts = encoder(base.config, config.model.source), examples.class_counts
+        assert counts is not None
+        return Classification(model, config, class_weights(config.objective, counts))
+    check_answers_fit(config, examples.to_answer, cast(TrainingTokenizer, base.tokenizer))
+    return Supervised(language_model(base.config, config.model.source), config)
 
 
 def _not_begun(
@@ -292,13 +311,14 @@ class _Recorder:
             self._metrics.write("train", step, {"epoch": batch.epoch + 1, **figures})
         self._progress.update(step, figures["loss"], figures["learning_rate"], batch.pad_share, self._speed)
 
-    def add_scores(self, step: int, scores: dict[str, float], checkpoints: Checkpoints) -> None:
+    def add_scores(self, step: int, scores: dict[str, float], checkpoints: Checkpoints, early: EarlyStopping) -> None:
         """Log what an evaluation found and note it for its checkpoint; there are no scores where it was interrupted."""
         self._clock = None  # the next update is left out of the speed: the evaluation took time as well
         if scores:
             self._metrics.write("validation", step, scores)
             self._run.publish()
             checkpoints.add_scores(step, scores)
+            early.evaluated(step)
             if writes_files():
                 draw_loss_curve(self._run.metrics, self._run.loss_curve)
             figures = ", ".join(f"{name} {score:.4f}" for name, score in scores.items())
@@ -340,6 +360,8 @@ def _check_processes(config: RunConfig) -> None:
 def _shared(config: RunConfig) -> str:
     """What all processes must be told alike; where things lie may differ from host to host."""
     places = {"data": {"train", "validation", "cache_dir"}, "training": {"run_dir", "compile_cache_dir"}}
+    if isinstance(config.objective, ClassificationSection):
+        places["objective"] = {"test"}
     return config.model_dump_json(exclude=places | {"model": {"source", "tokenizer"}})
 
 
@@ -356,9 +378,9 @@ def _check_model(config: RunConfig, base: BaseModel) -> None:
             f"model.tokenizer has {base.tokenizer.vocab_size} tokens and {config.model.source} embeds "
             f"{base.config.vocab_size}; name the tokenizer that belongs to the model"
         )
-    if config.data.max_length > base.config.max_positions:
+    if config.data.max_length > base.config.longest_text:
         raise UserError(
-            f"data.max_length {config.data.max_length} is more than the {base.config.max_positions} positions of "
+            f"data.max_length {config.data.max_length} is more than the {base.config.longest_text} positions of "
             f"{config.model.source}; lower it"
         )
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from mentallama_jax.config import RunConfig
 from mentallama_jax.errors import UserError
-from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.module import param_dimensions, split_params
+from mentallama_jax.models.registry import TrainedConfig
 from mentallama_jax.parallel.rules import Names, check_divides, spec, tree_shardings
 from mentallama_jax.training.data.batch_spec import MICRO_BATCHES, PACKED_TOKENS, BatchSpec
 from mentallama_jax.training.objectives.objective import BatchArrays, Objective
@@ -43,7 +43,7 @@ def _keys(path: Any) -> tuple[str, ...]:
     return tuple(key.key for key in path if isinstance(key, jax.tree_util.DictKey))
 
 
-def check_batch(model: LlamaConfig, config: RunConfig, mesh: Mesh) -> None:
+def check_batch(model: TrainedConfig, config: RunConfig, mesh: Mesh) -> None:
     """Refuse rows and tokens that do not divide along the mesh, before anything is read.
 
     Raises:

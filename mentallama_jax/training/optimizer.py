@@ -34,8 +34,8 @@ def learning_rate_schedule(config: OptimizerSection, total_steps: int) -> optax.
 
 
 def decays(params: Params) -> Params:
-    """True for what weight decay acts on: every matrix and embedding; False for the norms' scales."""
-    return jax.tree.map_with_path(lambda path, _: path[-1].key != "scale", params)
+    """True for what weight decay acts on: every matrix and embedding; False for scales and biases."""
+    return jax.tree.map_with_path(lambda path, _: not path[-1].key.endswith(("scale", "bias")), params)
 
 
 def make_optimizer(config: OptimizerSection, schedule: optax.Schedule) -> optax.GradientTransformation:

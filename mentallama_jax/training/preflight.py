@@ -21,7 +21,8 @@ from mentallama_jax.config import RunConfig, SavedTensor
 from mentallama_jax.errors import UserError
 from mentallama_jax.imhi.prompts import PromptTokenizer, encode_prompt
 from mentallama_jax.imhi.records import Record
-from mentallama_jax.models.llama import LlamaConfig
+from mentallama_jax.models.bert import BertConfig
+from mentallama_jax.models.registry import TrainedConfig
 from mentallama_jax.models.remat import saved_tensors
 from mentallama_jax.parallel.mesh import AXES
 from mentallama_jax.storage import AnyPath, RemotePath
@@ -72,7 +73,7 @@ class MemoryEstimate:
 
 
 def estimate_memory(
-    model: LlamaConfig, config: RunConfig, rows: int, row_length: int, abstract_state: Any
+    model: TrainedConfig, config: RunConfig, rows: int, row_length: int, abstract_state: Any
 ) -> MemoryEstimate:
     """Estimate what a training step holds on each device.
 
@@ -104,7 +105,10 @@ def estimate_memory(
     else:
         on_device = 0 if config.model.offload else saved_width(model, saved, devices["tensor"])
         kept = 2 * layer + model.num_layers * tokens * (model.hidden_size + on_device) * width
-    logits = 3 * 4 * min(tokens, CHUNK_TOKENS) * model.vocab_size // devices["tensor"]
+    if isinstance(model, BertConfig):
+        logits = tokens * (3 * 4 * model.num_labels + 2 * model.hidden_size * width)  # and the pooler's
+    else:
+        logits = 3 * 4 * min(tokens, CHUNK_TOKENS) * model.vocab_size // devices["tensor"]
     casts = weights * width if config.model.compute_dtype != config.model.parameter_dtype else 0
     gradients = 4 * count * (2 if rows > micro_rows else 1)
     answers = 0
@@ -116,7 +120,7 @@ def estimate_memory(
     return MemoryEstimate(params, moments, gradients, kept + logits + casts, whole, answers)
 
 
-def saved_width(model: LlamaConfig, saved: Sequence[SavedTensor], tensor: int) -> int:
+def saved_width(model: TrainedConfig, saved: Sequence[SavedTensor], tensor: int) -> int:
     """Numbers that the saved tensors of a layer hold for a token, where `tensor` devices share them."""
     heads, groups = model.num_heads * model.head_dim, model.num_kv_heads * model.head_dim
     shared = {

@@ -1,20 +1,24 @@
-"""What is measured between updates, as a list of evaluators: the validation loss, and the label F1 of answers."""
+"""What is measured between updates, as a list of evaluators: the validation loss, and the F1 of answers or classes."""
 
 import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
+from numpy.typing import NDArray
 
 from mentallama_jax.config import Metric, RunConfig
 from mentallama_jax.errors import UserError
+from mentallama_jax.evaluation.f1 import tally_of_confusion, weighted_f1
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.models.module import Params
 from mentallama_jax.training.data.batches import Batch, evaluation_batches
 from mentallama_jax.training.data.examples import Examples
 from mentallama_jax.training.interruption import StopRequest
 from mentallama_jax.training.mesh_placement import held_rows, place_batch
+from mentallama_jax.training.objectives.classification import CONFUSION, Classification
 from mentallama_jax.training.objectives.objective import Objective
 from mentallama_jax.training.step import TrainState, make_eval_step, model_params
 
@@ -51,7 +55,10 @@ def make_evaluators(
     if examples.validation is not None:
         rows, length = config.training.micro_batch_rows, config.data.max_length
         batches = evaluation_batches(examples.validation, rows, length, held=held_rows(mesh, rows))
-        found.append(Evaluator("validation_loss", ValidationLoss(objective, batches, rows, stop, mesh)))
+        loss = ValidationLoss(objective, batches, rows, stop, mesh)
+        found.append(Evaluator("validation_loss", loss))
+        if isinstance(objective, Classification):
+            found.append(Evaluator("weighted_f1", ClassF1(loss)))
     if examples.to_answer:
         if label_f1 is None:
             raise ValueError("evaluation.generate_rows needs a label_f1 function")
@@ -84,6 +91,18 @@ class ValidationLoss:
         self._eval_step = make_eval_step(objective)
         self._batches, self._rows, self._stop, self._mesh = batches, rows, stop, mesh
         self._spec = objective.batch_spec
+        self._measured: tuple[int, dict[str, NDArray[np.float64]]] | None = None
+
+    def further_sums(self, state: TrainState, step: int) -> dict[str, NDArray[np.float64]] | None:
+        """The objective's further sums over all rows, of the pass that measures the loss; None where it was cut short.
+
+        Raises:
+            UserError: the loss is not finite.
+        """
+        if (self._measured is None or self._measured[0] != step) and self(state, step) is None:
+            return None
+        assert self._measured is not None
+        return self._measured[1]
 
     def __call__(self, state: TrainState, step: int) -> float | None:
         """Measure the state after `step` updates, in nats a target; None where it was asked to stop.
@@ -97,11 +116,30 @@ class ValidationLoss:
                 return None
             arrays = place_batch(batch.arrays, self._rows, self._mesh, self._spec)
             sums.append(self._eval_step(state["params"], state["frozen"], arrays))
-        totals = [(float(loss), float(weight)) for (loss, _), weight in jax.device_get(sums)]
+        sums = jax.device_get(sums)
+        totals = [(float(loss), float(weight)) for (loss, _), weight in sums]
         mean = math.fsum(loss for loss, _ in totals) / sum(weight for _, weight in totals)
         if not math.isfinite(mean):
             raise UserError(
                 f"after update {step} the validation loss is {mean}; start again in a new "
                 "training.run_dir with a lower optimizer.learning_rate"
             )
+        extras = [extras for (_, extras), _ in sums]
+        self._measured = (
+            step,
+            {name: np.sum([np.asarray(each[name], np.float64) for each in extras], axis=0) for name in extras[0]},
+        )
         return mean
+
+
+class ClassF1:
+    """The weighted F1 of the classes that validation texts are taken for."""
+
+    def __init__(self, loss: ValidationLoss) -> None:
+        """Take what measures the loss: both figures come from one pass."""
+        self._loss = loss
+
+    def __call__(self, state: TrainState, step: int) -> float | None:
+        """Measure the state after `step` updates; None where it was asked to stop."""
+        sums = self._loss.further_sums(state, step)
+        return None if sums is None else float(weighted_f1(tally_of_confusion(sums[CONFUSION])))

@@ -1,7 +1,8 @@
 """Tokenizers of encoders: the ids of transformers on odd texts, cuts, and special tokens that a post spells."""
 
 import json
-from importlib.util import find_spec
+from importlib import resources
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -117,3 +118,21 @@ def test_what_is_no_tokenizer_is_one_line(tmp_path: Path) -> None:
     assert tokenizer.fingerprint == EncoderTokenizer(tmp_path / "x").fingerprint
     with pytest.raises(ValueError, match="no more than the 2 special tokens"):
         tokenizer.encode(["a"], 2)
+
+
+def test_it_saves_the_files_that_it_was_made_of(tmp_path: Path) -> None:
+    sample = Path(str(resources.files("mentallama_jax.imhi"))) / "sample" / "encoder_tokenizer"
+    EncoderTokenizer(sample).save(tmp_path / "copy")
+    copy = EncoderTokenizer(tmp_path / "copy")
+    assert copy.files == EncoderTokenizer(sample).files
+    assert (copy.fingerprint, copy.vocab_size) == (EncoderTokenizer(sample).fingerprint, 1024)
+
+
+def test_the_vocabulary_of_the_sample_is_made_again_bit_equal(tmp_path: Path) -> None:
+    spec = spec_from_file_location("maker", Path(__file__).parents[1] / "fixtures" / "make_sample_encoder_tokenizer.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.make(tmp_path)
+    assert EncoderTokenizer(tmp_path).files == EncoderTokenizer(module.SAMPLE / "encoder_tokenizer").files

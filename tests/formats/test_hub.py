@@ -116,7 +116,7 @@ def test_what_is_asked_of_the_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         ("{folder}/model.safetensors", None, "not a folder or a .gguf file"),
         ("package:no_such_package", None, "no such Python package"),
         ("package:not a name", None, "no such Python package"),
-        ("package:json", None, "holds 0 .gguf files"),
+        ("package:json", None, "holds 0 .gguf files and 0 model folders"),
     ],
 )
 def test_sources_that_are_none(tmp_path: Path, source: str | Path, revision: str | None, reason: str) -> None:
@@ -134,6 +134,19 @@ def test_the_gguf_file_inside_a_package(tmp_path: Path, monkeypatch: pytest.Monk
     (package / "model.gguf").touch()
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     assert locate("package:carrier_of_a_model", weights=True) == package / "model.gguf"
+
+
+def test_the_model_folder_inside_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "carrier_of_a_folder" / "model"
+    (folder / "1_Pooling").mkdir(parents=True)
+    (folder.parent / "__init__.py").touch()
+    for name in ("config.json", "model.safetensors", "1_Pooling/config.json"):  # the last one is no model's
+        (folder / name).touch()
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    assert locate("package:carrier_of_a_folder", weights=True) == folder
+    (folder.parent / "model.gguf").touch()
+    with pytest.raises(UserError, match=r"holds 1 \.gguf files and 1 model folders, expected one"):
+        locate("package:carrier_of_a_folder", weights=True)
 
 
 @pytest.fixture

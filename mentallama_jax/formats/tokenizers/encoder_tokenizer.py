@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mentallama_jax.errors import UserError
+from mentallama_jax.files import atomic_open
 from mentallama_jax.foreign import reading
 from mentallama_jax.formats.folder import read_object, read_small
 
@@ -43,6 +44,13 @@ class EncoderTokenizer:
         self._tokenizer.encode_special_tokens = True
         self.fingerprint = hashlib.sha256(self._tokenizer.to_str().encode()).hexdigest()
         self.vocab_size = 1 + max(self._tokenizer.get_vocab().values())
+
+    def save(self, folder: Path) -> None:
+        """Write the files of the tokenizer into a folder, made where absent."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in self.files.items():
+            with atomic_open(folder / name, "wb") as stream:
+                stream.write(content)
 
     def encode(self, texts: Sequence[str], max_length: int) -> list[list[int]]:
         """Ids of each text with the special tokens around it, at most `max_length`; a longer one loses its end.

@@ -23,10 +23,12 @@ class ArraySpec:
     Attributes:
         dimensions: names that `parallel.rules` knows, the first of them `batch`; `None` is a dimension that is not cut.
         dtype: of its numbers.
+        empty: the number where nothing stands.
     """
 
     dimensions: tuple[str | None, ...]
     dtype: str = "int32"
+    empty: int = 0
 
     def shape(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
         """The shape of one micro-batch.
@@ -55,9 +57,9 @@ class BatchSpec:
         return tuple(self.arrays)
 
     def empty(self, rows: int, length: int) -> dict[str, NDArray[Any]]:
-        """Arrays of `rows` rows of `length` tokens in which nothing stands: all zeros."""
+        """Arrays of `rows` rows of `length` tokens in which nothing stands: zeros, or what the array has for it."""
         sizes = {"batch": rows, "length": length}
-        return {name: np.zeros(one.shape(sizes), one.dtype) for name, one in self.arrays.items()}
+        return {name: np.full(one.shape(sizes), one.empty, one.dtype) for name, one in self.arrays.items()}
 
     def check(self, given: Mapping[str, object]) -> None:
         """Refuse a batch that lacks an array or has one too many; `micro_batches` may be left out.
@@ -86,6 +88,16 @@ PACKED_TOKENS = BatchSpec(
 )
 """Packed rows of tokens. `segment_ids`: 0 is padding, the examples of a row count from 1. `positions`: from 0 in each
 segment. `loss_mask`: 1 on each token that is a target."""
+
+NO_LABEL = -1
+"""Stands in `labels` at every token but the first of a text."""
+CLASSIFIED_TEXTS = BatchSpec(
+    MappingProxyType(
+        {name: PACKED_TOKENS.arrays[name] for name in ("tokens", "segment_ids", "positions")}
+        | {"labels": ArraySpec(("batch", "length"), empty=NO_LABEL)}
+    )
+)
+"""Packed rows of texts with a class each: `labels` holds it at the first token of a text."""
 
 
 def full_rows(rows: int, length: int, vocab_size: int) -> dict[str, NDArray[Any]]:

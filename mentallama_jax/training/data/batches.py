@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.foreign import shown
-from mentallama_jax.training.data.batch_spec import MICRO_BATCHES, PACKED_TOKENS
+from mentallama_jax.training.data.batch_spec import MICRO_BATCHES
 from mentallama_jax.training.data.packing import PlanSettings, Update, pack_rows, plan_epoch
 from mentallama_jax.training.data.tokens import TokenStore
 
@@ -34,7 +34,7 @@ class Batch:
 
     Attributes:
         arrays: the rows that this host holds, [micro-batches x held rows of a micro-batch, row length] each, see
-            `batch_spec.PACKED_TOKENS`; and `micro_batches`, the same on all hosts.
+            `TokenStore.batch_spec`; and `micro_batches`, the same on all hosts.
         step: number of the batch, from 0.
         epoch: from 0.
         examples: int64 [examples], their indices in the store, of all hosts.
@@ -232,7 +232,7 @@ def _computed_rows(update: Update, share: _Share) -> int:
 def _collate(store: TokenStore, update: Update, rows: int, share: _Share, step: int, epoch: int) -> Batch:
     """Lay an update out in `rows` rows and keep this host's."""
     held_rows = rows // share.micro_batch_rows * len(share.places)
-    arrays = PACKED_TOKENS.empty(held_rows, update.row_length)
+    arrays = store.batch_spec.empty(held_rows, update.row_length)
     for row, examples in enumerate(update.rows):
         place = share.place(row)
         if place is not None:
@@ -262,4 +262,7 @@ def _fill_row(row: dict[str, NDArray[np.int32]], store: TokenStore, examples: ND
         row["tokens"][start:end] = tokens
         row["segment_ids"][start:end] = segment
         row["positions"][start:end] = np.arange(len(tokens))
-        row["loss_mask"][start:end] = store.targets[store.offsets[example] : store.offsets[example + 1]]
+        if store.labels is not None:
+            row["labels"][start] = store.labels[example]
+        else:
+            row["loss_mask"][start:end] = store.targets[store.offsets[example] : store.offsets[example + 1]]

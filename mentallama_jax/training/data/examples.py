@@ -3,14 +3,19 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
-from mentallama_jax.config import RunConfig
+import numpy as np
+from numpy.typing import NDArray
+
+from mentallama_jax.config import ClassificationSection, RunConfig
 from mentallama_jax.errors import UserError
 from mentallama_jax.imhi.audit.near_copies import ALIKE, CONTAINED
 from mentallama_jax.imhi.data_files.readers import read_records
 from mentallama_jax.imhi.mixture import Forbidden, forbidden_posts, held_out_rows, mix, sample_rows
 from mentallama_jax.imhi.records import Record
+from mentallama_jax.imhi.tasks import TASKS
+from mentallama_jax.training.data.classified import TextTokenizer, class_store, one_dataset
 from mentallama_jax.training.data.tokens import FingerprintedTokenizer, TokenStore, tokenize
 from mentallama_jax.training.run.run_directory import data_fingerprint
 
@@ -27,6 +32,7 @@ class Examples:
         to_answer: the fixed validation records that generation answers for `label_f1`.
         rows: training rows of each data set.
         facts: fingerprints, counts and problems: what `data.json` records.
+        class_counts: int64 [classes], training rows of each label of the data set; None where none is learnt.
     """
 
     train: TokenStore
@@ -34,9 +40,10 @@ class Examples:
     to_answer: list[Record]
     rows: dict[str, int]
     facts: dict[str, Any]
+    class_counts: NDArray[np.int64] | None = None
 
 
-def load_examples(config: RunConfig, tokenizer: FingerprintedTokenizer, say: Say) -> Examples:
+def load_examples(config: RunConfig, tokenizer: FingerprintedTokenizer | TextTokenizer, say: Say) -> Examples:
     """Read, choose and tokenise the rows of a run.
 
     A source may hold all splits: training takes the rows marked `train` or not at all, validation those marked
@@ -52,7 +59,7 @@ def load_examples(config: RunConfig, tokenizer: FingerprintedTokenizer, say: Say
     stores = {"train": _tokens(train, "training", config, tokenizer, say)}
     if validation:
         stores["validation"] = _tokens(validation, "validation", config, tokenizer, say)
-    facts = {
+    facts: dict[str, Any] = {
         "fingerprints": {name: data_fingerprint(tokens) for name, tokens in stores.items()},
         "train": _facts(train, stores["train"]),
         "validation": _facts(validation, stores["validation"]) if validation else None,
@@ -61,7 +68,12 @@ def load_examples(config: RunConfig, tokenizer: FingerprintedTokenizer, say: Say
         "near_copies_kept_out_of_training": _near_copies(forbidden),
         "problems": reader.problems,
     }
-    return Examples(stores["train"], stores.get("validation"), to_answer, _rows(train), facts)
+    counts = None
+    if (labels := stores["train"].labels) is not None:
+        names = TASKS[one_dataset([*train, *validation])].labels
+        counts = np.bincount(labels, minlength=len(names)).astype(np.int64)
+        facts["classes"] = dict(zip(names, counts.tolist(), strict=True))
+    return Examples(stores["train"], stores.get("validation"), to_answer, _rows(train), facts, counts)
 
 
 class _Reader:
@@ -131,15 +143,38 @@ def _validation_records(config: RunConfig, reader: _Reader) -> list[Record]:
 
 
 def _tokens(
-    records: list[Record], what: str, config: RunConfig, tokenizer: FingerprintedTokenizer, say: Say
+    records: list[Record],
+    what: str,
+    config: RunConfig,
+    tokenizer: FingerprintedTokenizer | TextTokenizer,
+    say: Say,
 ) -> TokenStore:
     data = config.data
-    tokens = tokenize(records, data.style, tokenizer, data.max_length, data.cache_dir)
+    if isinstance(config.objective, ClassificationSection):
+        tokens = _classified(records, what, config.objective, cast(TextTokenizer, tokenizer), data.max_length, say)
+    else:
+        encoder = cast(FingerprintedTokenizer, tokenizer)
+        tokens = tokenize(records, data.style, encoder, data.max_length, data.cache_dir)
     if tokens.truncated_examples:
         say(
             f"{what}: {tokens.truncated_examples} of {len(tokens)} posts lose their end "
             f"({tokens.truncated_tokens} tokens) to fit data.max_length {data.max_length}"
         )
+    return tokens
+
+
+def _classified(
+    records: list[Record],
+    what: str,
+    objective: ClassificationSection,
+    tokenizer: TextTokenizer,
+    max_length: int,
+    say: Say,
+) -> TokenStore:
+    one_dataset(records)
+    tokens, left_out = class_store(records, objective.input, tokenizer, max_length)
+    if left_out:
+        say(f"{what}: {left_out} of {len(records)} rows have no {objective.input} and are left out")
     return tokens
 
 

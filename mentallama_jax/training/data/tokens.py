@@ -22,6 +22,7 @@ from mentallama_jax.imhi.prompts import Encoded, PromptTokenizer
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.parallel.processes import writes_files
 from mentallama_jax.terminal import Console
+from mentallama_jax.training.data.batch_spec import CLASSIFIED_TEXTS, PACKED_TOKENS, BatchSpec
 
 
 class FingerprintedTokenizer(PromptTokenizer, Protocol):
@@ -41,8 +42,10 @@ class TokenStore:
         ids: record ids, one an example.
         tokens: int32 [all tokens], example after example, end tokens included.
         offsets: int64 [examples + 1], where each example begins in `tokens`.
-        targets: bool [all tokens], which tokens an example learns to say (at least one of it, never its first).
+        targets: bool [all tokens], which tokens an example learns to say (at least one of it, never its first); of
+            a text with a class, its first token alone.
         truncated: int32 [examples], tokens that the end of each post lost to fit.
+        labels: int32 [examples], the class of each text; None where examples have none.
     """
 
     key: str
@@ -51,9 +54,15 @@ class TokenStore:
     offsets: NDArray[np.int64]
     targets: NDArray[np.bool_]
     truncated: NDArray[np.int32]
+    labels: NDArray[np.int32] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def batch_spec(self) -> BatchSpec:
+        """The arrays of its batches."""
+        return PACKED_TOKENS if self.labels is None else CLASSIFIED_TEXTS
 
     @property
     def lengths(self) -> NDArray[np.int64]:

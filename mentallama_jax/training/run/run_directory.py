@@ -22,7 +22,7 @@ from mentallama_jax.files import lock_file, regular_file, write_json
 from mentallama_jax.foreign import parse_json, reading
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.module import Params, abstract_params
-from mentallama_jax.models.registry import language_model, model_config_from_json
+from mentallama_jax.models.registry import AnyModelConfig, TrainedConfig, language_model, model_config_from_json
 from mentallama_jax.parallel.processes import any_says, writes_files
 from mentallama_jax.storage import AnyPath, RemotePath, as_path
 from mentallama_jax.training.data.tokens import TokenStore
@@ -45,6 +45,8 @@ MAY_CHANGE = (
     "training.compile_cache_dir",
     "mesh",
     "evaluation.every_steps",
+    "evaluation.patience",
+    "objective.test",
     "checkpoint",
 )
 """Keys and sections that a resumed run may change. Data and tokenizer may move: the tokens are compared by
@@ -208,7 +210,7 @@ class RunDirectory:
     def prepare(
         self,
         config: RunConfig,
-        model_config: LlamaConfig,
+        model_config: TrainedConfig,
         data: Mapping[str, Any],
         tokenizer: SavableTokenizer,
         say: Callable[[str], None],
@@ -290,11 +292,30 @@ class OpenedRun(NamedTuple):
     checkpoint: Checkpoint
 
 
+class DescribedRun(NamedTuple):
+    """A run of whatever model, its weights still to be read."""
+
+    model_config: AnyModelConfig
+    tokenizer: Path
+    config: RunConfig
+    checkpoint: Checkpoint
+
+
 def open_run(run_dir: str | AnyPath, which: Which = "best") -> OpenedRun:
     """Read all of a run but its weights; `which` chooses the checkpoint as in `load_run`.
 
     Raises:
         UserError: not a run directory, no such checkpoint, or a damaged one.
+    """
+    described, tokenizer, config, checkpoint = describe_run(run_dir, which)
+    return OpenedRun(language_model(described, as_path(run_dir)), tokenizer, config, checkpoint)
+
+
+def describe_run(run_dir: str | AnyPath, which: Which = "best") -> DescribedRun:
+    """Read all of a run but its weights, whatever model it trains.
+
+    Raises:
+        UserError: as `open_run`.
     """
     run = RunDirectory(run_dir)
     run.fetch()
@@ -302,9 +323,8 @@ def open_run(run_dir: str | AnyPath, which: Which = "best") -> OpenedRun:
         raise UserError(f"{run.path}: not a run directory (it has no config.json)")
     config = parse_config(read_json(run.config), str(run.config))
     described = model_config_from_json(read_json(run.model_config), str(run.model_config))
-    model_config = language_model(described, run.path)
     checkpoint = find_checkpoint(run.checkpoints, which, config.evaluation.metric)
-    return OpenedRun(model_config, run.tokenizer, config, checkpoint)
+    return DescribedRun(described, run.tokenizer, config, checkpoint)
 
 
 def load_run(
@@ -337,7 +357,7 @@ def load_run(
 
 
 def data_fingerprint(store: TokenStore) -> str:
-    """SHA-256 of the examples in their order: ids, tokens, and which of those are targets."""
+    """SHA-256 of the examples in their order: ids, tokens, which of those are targets, and classes if there are any."""
     digest = hashlib.sha256("\n".join(store.ids).encode())
     prompts = store.lengths - store.target_counts
     last = np.arange(len(store.tokens)) - np.repeat(store.offsets[:-1], store.lengths) >= np.repeat(
@@ -345,7 +365,8 @@ def data_fingerprint(store: TokenStore) -> str:
     )
     # Where targets are the last tokens of each example, as they are in older runs, the sum is that of older versions.
     told = prompts.astype(np.int32) if np.array_equal(last, store.targets) else store.targets
-    for values in (store.tokens, store.offsets, told):
+    classes = () if store.labels is None else (store.labels,)
+    for values in (store.tokens, store.offsets, told, *classes):
         digest.update(np.ascontiguousarray(values).data)
     return digest.hexdigest()
 

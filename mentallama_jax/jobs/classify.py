@@ -1,0 +1,164 @@
+"""Tunes an encoder on labels, and makes of the best checkpoint a folder, predictions and figures."""
+
+import json
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from mentallama_jax import __version__
+from mentallama_jax.config import ClassificationSection, RunConfig
+from mentallama_jax.errors import UserError
+from mentallama_jax.evaluation.score_report import score_table
+from mentallama_jax.files import write_json, write_jsonl
+from mentallama_jax.formats.hf_folder import save_encoder
+from mentallama_jax.formats.tokenizers.encoder_tokenizer import EncoderTokenizer
+from mentallama_jax.imhi.class_inputs import record_text
+from mentallama_jax.imhi.data_files.readers import read_records
+from mentallama_jax.imhi.predictions import Prediction
+from mentallama_jax.imhi.records import Record
+from mentallama_jax.imhi.tasks import Task, task_named
+from mentallama_jax.imhi.wording import instruction_response
+from mentallama_jax.jobs.open_encoder import base_encoder
+from mentallama_jax.jobs.score import score
+from mentallama_jax.scorers.label_classifier import CARD, Classes, LabelClassifier, card
+from mentallama_jax.terminal import Console
+from mentallama_jax.training.interruption import StopRequest
+from mentallama_jax.training.loop import TrainResult, train
+from mentallama_jax.training.run.encoder_run import EncoderRun, load_encoder_run
+
+FOLDER = "classifier"
+"""The best checkpoint as a Hugging Face folder, below the run directory."""
+TEST = "test"
+"""Predictions and figures of the test rows, below the run directory."""
+
+
+def tune_classifier(config: RunConfig, stop: StopRequest | None = None, console: Console | None = None) -> TrainResult:
+    """Tune an encoder, or resume the run in `config.training.run_dir`; at its end write folder, predictions, figures.
+
+    With several processes nothing is written besides the run: the same command on one host does the rest.
+
+    Args:
+        config: the run; its objective is a `ClassificationSection`.
+        stop: listens to signals already; by default training begins to listen.
+        console: where progress is shown; standard error by default.
+
+    Raises:
+        UserError: see `training.loop.train`; test rows that cannot be read.
+    """
+    console = console or Console(stderr=True)
+    test = _test_records(config)
+    result = train(config, base_encoder(config), console=console, stop=stop)
+    if not result.stopped_by and jax.process_count() == 1:
+        run = load_encoder_run(result.run_dir)
+        _write_folder(run, Path(str(result.run_dir)))
+        if test:
+            _report(run, Path(str(result.run_dir)), test, console)
+    return result
+
+
+def _test_records(config: RunConfig) -> list[Record]:
+    """The test rows of the data set; read before training, so that a wrong name is found out at once."""
+    assert isinstance(config.objective, ClassificationSection)
+    objective, task = config.objective, task_named(config.data.datasets[0])
+    if not objective.test:
+        return []
+    try:
+        read = read_records(
+            objective.test, repair_mojibake=config.data.repair_mojibake, strict=config.data.strict
+        ).records
+    except UserError as error:
+        raise UserError(f"objective.test: {error}") from None
+    records = [record for record in read if record.dataset == task.name and record.split in ("test", "")]
+    if not records:
+        raise UserError(f"objective.test: no test row of {task.name}; name other files")
+    texts = [record for record in records if record_text(record, objective.input)]
+    if not texts:
+        raise UserError(f"objective.test: none of its {len(records)} rows has the input {objective.input}")
+    return texts
+
+
+def _classifier(run: EncoderRun) -> LabelClassifier:
+    assert isinstance(run.config.objective, ClassificationSection)
+    task = task_named(run.config.data.datasets[0])
+    classes = Classes(task.labels, "the run", run.config.objective.input, run.config.data.max_length)
+    identity = f"update {run.checkpoint.step} of {run.checkpoint.path.parent.parent}"
+    return LabelClassifier(task, classes, run.model_config, run.params, EncoderTokenizer(run.tokenizer), identity)
+
+
+def _write_folder(run: EncoderRun, run_dir: Path) -> None:
+    """Write the Hugging Face folder of the best checkpoint, if it is not there."""
+    folder = run_dir / FOLDER
+    if folder.exists():
+        return
+    assert isinstance(run.config.objective, ClassificationSection)
+    task = task_named(run.config.data.datasets[0])
+    trained = {
+        "model": run.config.model.source,
+        "data": list(run.config.data.train),
+        "explanations": "gold",
+        "update": run.checkpoint.step,
+        "scores": dict(run.checkpoint.scores),
+    }
+    described = card(task, run.config.objective.input, run.config.data.max_length, trained)
+    files = EncoderTokenizer(run.tokenizer).files | {CARD: json.dumps(described, indent=2).encode() + b"\n"}
+    save_encoder(folder, run.model_config, run.params, files, label_names=task.labels)
+
+
+def _report(run: EncoderRun, run_dir: Path, records: Sequence[Record], console: Console) -> None:
+    """Answer the test rows, score the answers, and show the table."""
+    classifier = _classifier(run)
+    path = run_dir / TEST / "predictions.jsonl"
+    path.parent.mkdir(exist_ok=True)
+    write_jsonl(path, (row.to_json() for row in classified(classifier, records)))
+    write_json(path.with_suffix(".meta.json"), _signature(run, classifier, len(records)))
+    scored = score([path], run_dir / TEST)
+    console.print(score_table(scored.scores))
+    console.print(f"predictions and scores: {path.parent}; classifier: {run_dir / FOLDER}", highlight=False)
+
+
+def classified(classifier: LabelClassifier, records: Sequence[Record]) -> list[Prediction]:
+    """The answer of a classifier to each record: the sentence of the likeliest label, with the figures of all."""
+    task = classifier.task
+    assert classifier.classes.input is not None
+    texts = [record_text(record, classifier.classes.input) for record in records]
+    found, truncated = classifier.log_probabilities(texts)
+    return [
+        _prediction(record, task, [float(value) for value in row], int(cut))
+        for record, row, cut in zip(records, found, truncated, strict=True)
+    ]
+
+
+def _prediction(record: Record, task: Task, log_probabilities: Sequence[float], cut: int) -> Prediction:
+    scores = dict(zip(task.labels, log_probabilities, strict=True))
+    return Prediction(
+        id=record.id,
+        dataset=record.dataset,
+        aspect=record.aspect,
+        split=record.split,
+        post_id=record.post_id,
+        label=record.label,
+        goldens=instruction_response(record),
+        prompt_truncated=cut,
+        generated_text=task.sentences[max(scores, key=lambda label: scores[label])],
+        finish="label",
+        label_log_probabilities={label: {"sum": value, "mean": value} for label, value in scores.items()},
+    )
+
+
+def _signature(run: EncoderRun, classifier: LabelClassifier, rows: int) -> dict[str, Any]:
+    """How the predictions were made, as plain JSON values."""
+    return {
+        "model": run.config.model.source,
+        "revision": run.config.model.revision,
+        "update": run.checkpoint.step,
+        "mode": "classifier",
+        **classifier.signature(),
+        "objective": run.config.objective.model_dump(mode="json"),
+        "seed": run.config.training.seed,
+        "rows": rows,
+        "gold": "labels as released",
+        "versions": {"mentallama_jax": __version__, "jax": jax.__version__, "python": platform.python_version()},
+    }

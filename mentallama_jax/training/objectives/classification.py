@@ -1,0 +1,98 @@
+"""Cross-entropy of the class of each text: fine-tuning of an encoder."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from mentallama_jax.config import ClassificationSection, RunConfig
+from mentallama_jax.models.bert import BertConfig
+from mentallama_jax.models.module import Params, bind, merge_params
+from mentallama_jax.training.data.batch_spec import CLASSIFIED_TEXTS, BatchSpec
+from mentallama_jax.training.objectives.objective import BatchArrays, everything
+
+CONFUSION = "confusion"
+"""Among the sums of an evaluation: [C, C] fp32, the texts of each class (rows) that were taken for each (columns)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """Cross-entropy (nats) of the classes of the texts in packed rows; see `objective.Objective`.
+
+    A text counts as much as its class weighs, in the loss and in what the loss is divided by, as in torch.
+
+    Attributes:
+        model: the shape, with as many classes as there are weights.
+        config: the run, for dtypes and for what the backward pass recomputes.
+        class_weights: of each class, above 0.
+        trained: (path of a parameter) -> whether it is trained.
+    """
+
+    model: BertConfig
+    config: RunConfig
+    class_weights: tuple[float, ...]
+    trained: Callable[[tuple[str, ...]], bool] = everything
+    batch_spec: BatchSpec = CLASSIFIED_TEXTS
+
+    @property
+    def draws(self) -> bool:
+        """Whether anything is dropped."""
+        return max(self.model.dropout, self.model.classifier_dropout) > 0
+
+    def is_trained(self, path: tuple[str, ...]) -> bool:
+        """Return whether the parameter at this path is trained."""
+        return self.trained(path)
+
+    def weight(self, batch: BatchArrays) -> jax.Array:
+        """Return the sum of the class weights of all texts, fp32."""
+        return jnp.sum(self._weights(batch["labels"]))
+
+    def loss(
+        self, trainable: Params, frozen: Params, batch: BatchArrays, key: jax.Array | None, *, training: bool
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Return the weighed sum of the cross-entropy (nats, fp32) of the texts of one micro-batch [rows, T].
+
+        Beside it, in training `accuracy`, the weights of the texts that are right; else `confusion`, see `CONFUSION`.
+        """
+        section = self.config.model
+        model = bind(self.model, merge_params(trainable, frozen))
+        inner, head = jax.random.split(key) if key is not None and training else (None, None)
+        hidden_BTD, _ = model.hidden(
+            batch["tokens"],
+            batch["positions"],
+            batch["segment_ids"],
+            dtype=jnp.dtype(section.compute_dtype),
+            remat=section.remat,
+            key=inner,
+        )
+        logits_BTC = model.class_logits(hidden_BTD, head)
+        labels_BT = batch["labels"]
+        truth_BTC = jax.nn.one_hot(labels_BT, self.model.num_labels, dtype=jnp.float32)  # zeros where there is none
+        losses_BT = -jnp.sum(truth_BTC * jax.nn.log_softmax(logits_BTC), axis=-1)
+        weights_BT = self._weights(labels_BT)
+        found_BT = jnp.argmax(logits_BTC, axis=-1)
+        total = jnp.sum(weights_BT * losses_BT)
+        if training:
+            return total, {"accuracy": jnp.sum(weights_BT * (found_BT == labels_BT))}
+        found_BTC = jax.nn.one_hot(found_BT, self.model.num_labels, dtype=jnp.float32)
+        return total, {CONFUSION: jnp.einsum("BTC,BTE->CE", truth_BTC, found_BTC)}
+
+    def _weights(self, labels: jax.Array) -> jax.Array:
+        """The weight of each place: that of its class, or 0 where no text begins; fp32."""
+        weights = jnp.asarray(self.class_weights, jnp.float32)[jnp.maximum(labels, 0)]
+        return jnp.where(labels >= 0, weights, 0)
+
+
+def class_weights(objective: ClassificationSection, counts_C: NDArray[np.int64]) -> tuple[float, ...]:
+    """The weight of each class by the training rows that it has.
+
+    `balanced` gives a class rows / (classes that occur x rows of the class), as scikit-learn does; one that does not
+    occur weighs 1.
+    """
+    if objective.class_weights == "none":
+        return (1.0,) * len(counts_C)
+    rows, classes = int(counts_C.sum()), int(np.count_nonzero(counts_C))
+    return tuple(rows / (classes * int(count)) if count else 1.0 for count in counts_C)

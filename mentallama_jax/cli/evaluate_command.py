@@ -165,7 +165,7 @@ def run(options: argparse.Namespace) -> int:
         notes,
         score_table,
     )
-    from mentallama_jax.jobs.open_metrics import MetricModels
+    from mentallama_jax.jobs.metric_models import MetricModels
     from mentallama_jax.jobs.score import score
     from mentallama_jax.terminal import Console
 

@@ -187,11 +187,11 @@ def test_evaluations_are_counted_from_the_best_one_on(values, tmp_path):
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     checkpoints = SimpleNamespace(best=SimpleNamespace(step=8))
     early = EarlyStopping(config, tmp_path / "metrics.jsonl", checkpoints)
-    assert not early.due  # one evaluation since the best
+    assert not early.agreed()  # one evaluation since the best
     checkpoints.best = SimpleNamespace(step=16)
     early.evaluated(16)
-    assert not early.due
+    assert not early.agreed()
     early.evaluated(20)
     early.evaluated(24)
-    assert early.due
-    assert EarlyStopping(config, tmp_path / "none.jsonl", SimpleNamespace(best=None)).due is False
+    assert early.agreed()
+    assert EarlyStopping(config, tmp_path / "none.jsonl", SimpleNamespace(best=None)).agreed() is False

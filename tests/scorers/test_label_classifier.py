@@ -109,6 +109,16 @@ def test_classes_that_are_not_the_labels_are_refused_in_one_line(tmp_path: Path,
     assert "\n" not in str(refused.value)
 
 
+def test_a_length_without_room_and_a_foreign_tokenizer_are_refused(tmp_path: Path) -> None:
+    folder = make(tmp_path / "DR", TASKS["DR"], {"labels": ["no", "yes"], "max_length": 2})
+    with pytest.raises(UserError, match=r"the classifier of DR: max_length 2 .*; raise it in its classifier\.json"):
+        open_classifier(folder, TASKS["DR"]).read(["text"])
+    with (folder / "vocab.txt").open("a") as stream:
+        stream.write("further\n")
+    with pytest.raises(UserError, match="its tokenizer has 1025 tokens and it embeds 1024"):
+        open_classifier(folder, TASKS["DR"])
+
+
 def test_another_number_of_classes_than_labels_is_refused(tmp_path: Path) -> None:
     folder = make(tmp_path / "DR", TASKS["SAD"])
     with pytest.raises(UserError, match="has 9 classes, and DR 2 labels"):

@@ -230,7 +230,7 @@ def test_the_command_shows_a_table_and_writes_scores_by_row(tmp_path: Path, caps
     )
     shown = capsys.readouterr().out
     assert "Explanations beside the gold responses" in shown
-    assert "rougeL: rouge-score" in shown
+    assert "rouge1, rouge2, rougeL: rouge-score" in shown
     written = json.loads((tmp_path / "scores" / "scores.json").read_text())["explanations"]
     assert written.keys() == FIELDS["explanations"].keys()
     assert written["pooled"]["response"]["metrics"].keys() == {"rouge1", "rouge2", "rougeL", "chrf"}

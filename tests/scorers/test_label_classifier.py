@@ -12,7 +12,7 @@ import pytest
 from mentallama_jax.cli.main import main
 from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.schema import FIELDS
-from mentallama_jax.formats.hf_folder import save_encoder
+from mentallama_jax.formats.hf_folder import save_model
 from mentallama_jax.formats.tokenizers.encoder_tokenizer import EncoderTokenizer
 from mentallama_jax.imhi.predictions import Prediction
 from mentallama_jax.imhi.tasks import TASKS, Task
@@ -46,7 +46,7 @@ def make(folder: Path, task: Task, card: dict | None = None, names: tuple[str, .
     files = dict(EncoderTokenizer(SAMPLE).files)
     if card is not None:
         files["classifier.json"] = json.dumps(card).encode()
-    save_encoder(folder, config, params, files, label_names=names)
+    save_model(folder, config, params, files, label_names=names)
     return folder
 
 

@@ -289,6 +289,21 @@ def test_a_second_run_computes_what_is_missing(tmp_path: Path) -> None:
     assert scored(made, ALL, tmp_path / "overlap.parquet")[0] == first
 
 
+def test_columns_of_other_metrics_stay(tmp_path: Path) -> None:
+    by_row, made = tmp_path / "rows.parquet", rows()
+    score_explanations(made, [Counting()], BOOTSTRAP, by_row)
+    scored(made, ALL, by_row)
+    again = Counting()
+    score_explanations(made, [again], BOOTSTRAP, by_row)
+    assert again.asked == []
+    table = pyarrow.parquet.read_table(by_row)
+    assert {"length", "rougeL", "bleu_counts"} <= set(table.column_names)
+    other = [replace(made[0], generated_text="something else"), *made[1:]]
+    scored(other, ("rouge",), by_row)
+    lengths = pyarrow.parquet.read_table(by_row)["length"].to_pylist()
+    assert [value is None for value in lengths].count(True) == 2  # the row that changed, in both parts
+
+
 def test_scores_without_bounds_have_no_interval_where_nothing_varies() -> None:
     found = score_explanations([row(1, "so it is", "so it is")] * 3, [Counting()], BOOTSTRAP)
     figure = found.pooled["response"].metrics["length"]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from mentallama_jax.storage import as_path, local_path
+from mentallama_jax.storage import as_path, expanded, local_path
 
 _DESCRIPTION = """\
 Score generated answers: read the label that each output states, compare it with gold.
@@ -115,7 +115,11 @@ def add_parser(subparsers: Any) -> None:
 
 def _add_models(group: Any) -> None:
     group.add_argument(
-        "--bartscore-model", metavar="MODEL", default="facebook/bart-large-cnn", help="a BART (default: %(default)s)"
+        "--bartscore-model",
+        metavar="MODEL",
+        type=expanded,
+        default="facebook/bart-large-cnn",
+        help="a BART (default: %(default)s)",
     )
     group.add_argument(
         "--bartscore-weights",
@@ -126,6 +130,7 @@ def _add_models(group: Any) -> None:
     group.add_argument(
         "--bertscore-model",
         metavar="MODEL",
+        type=expanded,
         default="FacebookAI/roberta-large",
         help="a BERT or RoBERTa (default: %(default)s)",
     )
@@ -141,13 +146,17 @@ def _add_models(group: Any) -> None:
     group.add_argument(
         "--embedding-model",
         metavar="MODEL",
+        type=expanded,
         default="sentence-transformers/all-MiniLM-L6-v2",
         help="an encoder of sentences (default: %(default)s)",
     )
-    group.add_argument("--lm-model", metavar="MODEL", help="a LLaMA, for lm: whatever `mentallama generate` takes")
+    group.add_argument(
+        "--lm-model", metavar="MODEL", type=expanded, help="a LLaMA, for lm: whatever `mentallama generate` takes"
+    )
     group.add_argument(
         "--data",
         metavar="SOURCE",
+        type=expanded,
         action="append",
         default=[],
         help="where the posts are, for lm and bartscore_faithfulness, matched by the ids of rows; may be repeated",

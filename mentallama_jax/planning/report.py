@@ -14,10 +14,15 @@ from mentallama_jax.planning.topologies import Topology
 from mentallama_jax.terminal import Console
 from mentallama_jax.training.preflight import size
 
-RULE = (
-    "model FLOPs: 6 for each weight of a matrix product and token, attention at half of T x T; nothing recomputed; "
+_RULE = (
+    "model FLOPs: 6 for each weight of a matrix product and token, attention at {square} T x T; nothing recomputed; "
     "MFU over all positions, tokens/s over real ones"
 )
+
+
+def rule(plan: Plan) -> str:
+    """How the figures are counted."""
+    return _RULE.format(square="the whole of" if plan.classifies else "half of")
 
 
 def warnings(plan: Plan) -> list[str]:
@@ -103,7 +108,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
         "fits": plan.fits,
         **compiled_json(compiled, topology),
         "warnings": warnings(plan),
-        "rule": RULE,
+        "rule": rule(plan),
     }
     if program is None or plan.time is None:
         return values
@@ -204,7 +209,7 @@ def show(plan: Plan, console: Console) -> None:
     if compiled.program is not None and plan.time is not None:
         _add_speed(plan, table)
     console.print(table)
-    console.print(RULE, style="dim")
+    console.print(rule(plan), style="dim")
     for warning in warnings(plan):
         console.print(f"warning: {warning}", style="yellow")
 
@@ -273,8 +278,10 @@ def _add_speed(plan: Plan, table: Table) -> None:
     table.add_row("MFU", "{:.1%} to {:.1%}".format(*plan.utilisation))
     add_rent(table, "the recipe", f"{plan.recipe.updates} updates", plan.rent)
     if not plan.recipe.padded:
+        paper = "" if plan.classifies else " as in the paper"
         table.add_row(
-            "padded to 2,096 as in the paper", f"{plan.padded_over_packed:.1f} times the positions on the same chips"
+            f"padded to {plan.padded_length:,}{paper}",
+            f"{plan.padded_over_packed:.1f} times the positions on the same chips",
         )
 
 

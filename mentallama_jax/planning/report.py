@@ -20,6 +20,9 @@ _RULE = (
 )
 
 
+_FEW_HOURS, _FEW_DOLLARS = 0.1, 10
+
+
 def rule(plan: Plan) -> str:
     """How the figures are counted."""
     return _RULE.format(square="the whole of" if plan.classifies else "half of")
@@ -245,15 +248,19 @@ def add_program(table: Table, program: Program, least_bytes: float) -> None:
 
 
 def add_rent(table: Table, what: str, work: str, rent: Rent) -> None:
-    """The rows on hours and money of some work."""
-    table.add_row(
-        what,
-        f"{work}, {rent.hours[0]:.2f} to {rent.hours[1]:.2f} hours, "
-        f"{rent.chip_hours[0]:.1f} to {rent.chip_hours[1]:.1f} chip-hours",
-    )
+    """The rows on hours and money of some work; seconds and cents where it is little."""
+    if rent.hours[1] < _FEW_HOURS:
+        taken = f"{rent.seconds[0]:.1f} to {rent.seconds[1]:.1f} seconds"
+    else:
+        taken = (
+            f"{rent.hours[0]:.2f} to {rent.hours[1]:.2f} hours, "
+            f"{rent.chip_hours[0]:.1f} to {rent.chip_hours[1]:.1f} chip-hours"
+        )
+    table.add_row(what, f"{work}, {taken}")
+    digits = 2 if rent.dollars[1] < _FEW_DOLLARS else 0
     table.add_row(
         "money",
-        f"${rent.dollars[0]:,.0f} to ${rent.dollars[1]:,.0f} at ${rent.price.chip_hour:.2f} a chip-hour "
+        f"${rent.dollars[0]:,.{digits}f} to ${rent.dollars[1]:,.{digits}f} at ${rent.price.chip_hour:.2f} a chip-hour "
         f"({rent.price.source})",
     )
 

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from mentallama_jax.models.attention import Places
 from mentallama_jax.models.bart import BartConfig
@@ -101,9 +101,10 @@ def lower_scores(config: BartConfig | T5Config, mesh: Mesh, *, rows: int, room: 
     shapes = abstract_params(config)
     places = tree_shardings(mesh, param_dimensions(config), shapes)
     params = jax.tree.map(lambda x, at: jax.ShapeDtypeStruct(x.shape, jnp.float32, sharding=at), shapes, places)
-    # Texts come from the host and have no place of their own.
-    numbers: Any = jax.ShapeDtypeStruct((rows, room), jnp.int32)
-    side = (numbers, Places(numbers, numbers))
+    # Tokens come from the host and have no place of their own; positions and segments are on every device.
+    tokens = jax.ShapeDtypeStruct((rows, room), jnp.int32)
+    whole: Any = jax.ShapeDtypeStruct((rows, room), jnp.int32, sharding=NamedSharding(mesh, PartitionSpec()))
+    side = (tokens, Places(whole, whole))
     with jax.default_matmul_precision("highest"):
         return _token_logs.lower(params, *side, *side, config=config, dtype=jnp.dtype(jnp.float32))
 

@@ -32,14 +32,14 @@ libtpu = pytest.mark.skipif(
 SMALL = {
     "model_type": "bart",
     "architectures": ["BartForConditionalGeneration"],
-    "vocab_size": 512,
-    "d_model": 128,
+    "vocab_size": 256,
+    "d_model": 64,
     "encoder_layers": 2,
     "decoder_layers": 3,
-    "encoder_attention_heads": 2,
-    "decoder_attention_heads": 2,
-    "encoder_ffn_dim": 256,
-    "decoder_ffn_dim": 256,
+    "encoder_attention_heads": 1,
+    "decoder_attention_heads": 1,
+    "encoder_ffn_dim": 64,
+    "decoder_ffn_dim": 64,
     "max_position_embeddings": 512,
     "activation_function": "gelu",
     "scale_embedding": False,
@@ -244,7 +244,7 @@ def test_the_command_compiles_the_program_and_finds_it_again(tmp_path, capsys):
 
 def first_attention() -> float:
     """Operations of attention of the small BART on a device: 8 rows of 512 places."""
-    return 8 * 512 * (2 * 4 + 3 * (2 + 4)) * 512 * 128
+    return 8 * 512 * (2 * 4 + 3 * (2 + 4)) * 512 * 64
 
 
 @libtpu

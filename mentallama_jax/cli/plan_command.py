@@ -104,7 +104,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Plan; 0 where something fits, 1 where nothing does."""
-    from mentallama_jax.planning import answer_report, report, score_report
+    from mentallama_jax.planning import answer_report, report, scoring_report
     from mentallama_jax.planning.topologies import parse_topology
     from mentallama_jax.terminal import Console
 
@@ -112,12 +112,13 @@ def run(options: argparse.Namespace) -> int:
     console = Console(width=None if sys.stdout.isatty() else 130)
     topologies = [parse_topology(name, options.slices) for name in options.topology]
     told: Any  # the report of such plans
+    plans: list[Any]
     if options.score:
-        told, plans = score_report, list[Any](_scoring(options, topologies))
+        told, plans = scoring_report, [*_scoring(options, topologies)]
     elif options.generate:
-        told, plans = answer_report, list[Any](_answering(options, topologies))
+        told, plans = answer_report, [*_answering(options, topologies)]
     else:
-        told, plans = report, list[Any](_training(options, topologies))
+        told, plans = report, [*_training(options, topologies)]
     if options.json:
         print(json.dumps([told.as_json(plan) for plan in plans], indent=1))
     elif options.search:

@@ -16,7 +16,7 @@ from mentallama_jax.jobs.open_shape import scorer_shape
 from mentallama_jax.models.module import count_params
 from mentallama_jax.models.presets import SEQUENCE_PRESETS
 from mentallama_jax.models.t5 import T5Config
-from mentallama_jax.planning import score_report
+from mentallama_jax.planning import scoring_report
 from mentallama_jax.planning.compilation import Compiled, Job, PairRows
 from mentallama_jax.planning.hlo import Collective, Program
 from mentallama_jax.planning.prices import Price
@@ -143,11 +143,11 @@ def test_pairs_share_rows_and_the_range_is_that_of_communication(monkeypatch):
 
 def test_table_and_json_say_the_same(monkeypatch):
     made, console = large_plan(monkeypatch), Console(width=150, record=True, file=io.StringIO())
-    score_report.show(made, console)
+    scoring_report.show(made, console)
     text = console.export_text()
     assert "68 batches, 6.8 to 7.0 seconds" in text
     assert "$0.03 to $0.03" in text
-    values = json.loads(json.dumps(score_report.as_json(made)))
+    values = json.loads(json.dumps(scoring_report.as_json(made)))
     assert values["pairs_per_second"] == list(made.pairs_per_second)
     assert values["dollars"] == list(made.rent.dollars)
     assert (values["rows"], values["room"], values["dtype"], values["warnings"]) == (64, 512, "float32", [])
@@ -156,15 +156,15 @@ def test_table_and_json_say_the_same(monkeypatch):
 def test_what_does_not_fit_or_is_too_large_is_said(monkeypatch):
     refused = large_plan(monkeypatch, Compiled(False, temporaries=10**12, problem="RESOURCE_EXHAUSTED"))
     assert not refused.fits
-    assert any("does not fit" in line for line in score_report.warnings(refused))
-    assert "pairs_per_second" not in score_report.as_json(refused)
-    score_report.show(refused, Console(file=io.StringIO()))
+    assert any("does not fit" in line for line in scoring_report.warnings(refused))
+    assert "pairs_per_second" not in scoring_report.as_json(refused)
+    scoring_report.show(refused, Console(file=io.StringIO()))
     assert any(
         "one host, which has at most 8" in one
-        for one in score_report.warnings(large_plan(monkeypatch, topology="v5e-64"))
+        for one in scoring_report.warnings(large_plan(monkeypatch, topology="v5e-64"))
     )
     assert any(
-        "rows of its only batch are empty" in one for one in score_report.warnings(large_plan(monkeypatch, pairs=9))
+        "rows of its only batch are empty" in one for one in scoring_report.warnings(large_plan(monkeypatch, pairs=9))
     )
 
 

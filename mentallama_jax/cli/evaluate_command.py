@@ -160,12 +160,12 @@ def run(options: argparse.Namespace) -> int:
         agreement_table,
         comparison_table,
         consistency_table,
-        explanation_table,
+        explanation_tables,
         metric_notes,
         notes,
         score_table,
     )
-    from mentallama_jax.jobs.open_metrics import MetricModels
+    from mentallama_jax.jobs.metric_models import MetricModels
     from mentallama_jax.jobs.score import score
     from mentallama_jax.terminal import Console
 
@@ -197,7 +197,8 @@ def run(options: argparse.Namespace) -> int:
     if scored.comparison:
         console.print(comparison_table(scored.comparison))
     if scored.explanations:
-        console.print(explanation_table(scored.explanations))
+        for table in explanation_tables(scored.explanations):
+            console.print(table)
         for line in metric_notes(scored.explanations):
             console.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)
     if scored.classifiers and scored.classifiers.agreement:

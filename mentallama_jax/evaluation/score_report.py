@@ -1,6 +1,6 @@
 """Scores as a table in the terminal, as `scores.json`, and as drawn confusion matrices."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _INCHES_PER_CLASS = 0.62
 _SHOWN_ROWS = 5
+_METRICS_A_TABLE = 5
 
 
 def write_report(
@@ -63,13 +64,19 @@ def score_table(scores: Scores) -> "Table":
     return table
 
 
-def explanation_table(scores: ExplanationScores) -> "Table":
-    """The means of each metric with their intervals, of each data set and part, as a rich table (in %)."""
+def explanation_tables(scores: ExplanationScores) -> list["Table"]:
+    """The means of each metric with their intervals, of each data set and part; a few metrics a table."""
     names = list(scores.signatures)
-    table = _table(
-        "Explanations beside the gold responses: shares in %, log-probabilities in nats",
-        ("part", "rows", "no gold", "empty", *names),
+    groups = [names[start : start + _METRICS_A_TABLE] for start in range(0, len(names), _METRICS_A_TABLE)]
+    return [_explanation_table(scores, group) for group in groups]
+
+
+def _explanation_table(scores: ExplanationScores, names: Sequence[str]) -> "Table":
+    units = {figure.unit for of in scores.pooled.values() for name, figure in of.metrics.items() if name in names}
+    unit = (
+        "in %" if units == {"share"} else "in nats" if units == {"nats"} else "shares in %, log-probabilities in nats"
     )
+    table = _table(f"Explanations beside the gold responses, {unit}", ("part", "rows", "no gold", "empty", *names))
     parts = [(name, part, found) for name, of in scores.datasets.items() for part, found in of.items()]
     if len(scores.datasets) > 1:
         parts += [("pooled", part, found) for part, found in scores.pooled.items()]
@@ -82,12 +89,13 @@ def explanation_table(scores: ExplanationScores) -> "Table":
 
 def metric_notes(scores: ExplanationScores) -> list[str]:
     """How each metric is computed, and its figure of all rows together where it has one, in a line each."""
-    said = []
+    by_signature: dict[str, list[str]] = {}
     for name, signature in scores.signatures.items():
         found = {part: of.metrics[name].corpus for part, of in scores.pooled.items() if name in of.metrics}
         whole = ", ".join(f"{part} {_percent(value)}" for part, value in found.items() if value is not None)
-        said.append(f"{name}: {signature}" + (f"; of all rows together, in %: {whole}" if whole else ""))
-    return said
+        line = signature + (f"; of all rows together, in %: {whole}" if whole else "")
+        by_signature.setdefault(line, []).append(name)
+    return [f"{', '.join(names)}: {line}" for line, names in by_signature.items()]
 
 
 def agreement_table(agreement: Mapping[str, ReaderAgreement]) -> "Table":

@@ -2,8 +2,8 @@
 
 A row of the table is one part of one prediction: `id`, `dataset`, `part`, `content` (a key of its texts), and a column
 a figure; null where it was not scored. A figure that exists for all rows together has its counts in a second column,
-such as `bleu_counts`. The file's metadata hold the signature of each figure: scores of another
-signature, or of other texts, are not used.
+such as `bleu_counts`. The file's metadata hold the signature of each figure: scores of another signature, or of other
+texts, are not used. Columns of figures that were not asked for this time stay.
 """
 
 import json
@@ -31,10 +31,12 @@ class ScoreStore:
             figures: its columns.
             parts: the pairs of each part.
         """
-        self._path, self._figures = path, tuple(figures)
+        self._path = path
         self._keys = {part: [pair.content for pair in pairs] for part, pairs in parts.items()}
         self._parts = parts
         self._scores: dict[str, dict[str, Score]] = {figure.name: {} for figure in figures}
+        self._signatures = {figure.name: figure.signature for figure in figures}
+        self._counted = {figure.name for figure in figures if figure.corpus}
         self.taken_over = 0
         """Scores that an earlier run had made."""
         self._written = time.monotonic()
@@ -73,8 +75,8 @@ class ScoreStore:
         import pyarrow
         import pyarrow.parquet
 
-        signatures = {figure.name: figure.signature for figure in self._figures}
-        table = pyarrow.table(self._columns()).replace_schema_metadata({_SIGNATURES: json.dumps(signatures).encode()})
+        said = json.dumps(self._signatures).encode()
+        table = pyarrow.table(self._columns()).replace_schema_metadata({_SIGNATURES: said})
         with atomic_open(self._path, "wb") as stream:
             pyarrow.parquet.write_table(table, stream)
 
@@ -88,12 +90,11 @@ class ScoreStore:
             "part": [part for part, _, _ in rows],
             "content": [key for _, _, key in rows],
         }
-        for figure in self._figures:
-            known = self._scores[figure.name]
+        for name, known in self._scores.items():
             scores = [known.get(key) if pair.reference else None for _, pair, key in rows]
-            columns[figure.name] = [None if score is None else score.value for score in scores]
-            if figure.corpus:
-                columns[figure.name + _COUNTS] = [None if score is None else list(score.counts) for score in scores]
+            columns[name] = [None if score is None else score.value for score in scores]
+            if name in self._counted:
+                columns[name + _COUNTS] = [None if score is None else list(score.counts) for score in scores]
         return columns
 
     def _take_over(self, path: Path) -> None:
@@ -106,13 +107,18 @@ class ScoreStore:
             keys = table["content"].to_pylist()
         except (pyarrow.ArrowException, OSError, KeyError, ValueError):
             return  # another table, or none: all is computed
-        for figure in self._figures:
-            wanted = {figure.name, figure.name + _COUNTS} if figure.corpus else {figure.name}
-            if signatures.get(figure.name) != figure.signature or not wanted <= set(table.column_names):
+        for name, signature in signatures.items():
+            counted = name + _COUNTS in table.column_names
+            if name not in table.column_names or self._signatures.get(name, signature) != signature:
                 continue
-            values = table[figure.name].to_pylist()
-            counts = table[figure.name + _COUNTS].to_pylist() if figure.corpus else [()] * len(values)
+            if name in self._counted and not counted:
+                continue
+            values = table[name].to_pylist()
+            counts = table[name + _COUNTS].to_pylist() if counted else [()] * len(values)
             found = zip(keys, values, counts, strict=True)
             known = {key: Score(value, counts) for key, value, counts in found if isinstance(value, float)}
-            self._scores[figure.name] = known
-            self.taken_over += len(known)
+            if name in self._scores:
+                self.taken_over += len(known)
+            self._scores[name], self._signatures[name] = known, signature
+            if counted:
+                self._counted.add(name)

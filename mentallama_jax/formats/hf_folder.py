@@ -89,16 +89,16 @@ def save_hf(
         prove(new, folder, described, tokenizer, chat)
 
 
-def save_encoder(
+def save_model(
     folder: str | Path,
-    config: BertConfig,
+    config: AnyModelConfig,
     weights: Params | ReadTensor,
     files: Mapping[str, bytes],
     *,
     label_names: Sequence[str] = (),
     dtype: ExportDtype = "float32",
 ) -> None:
-    """Write an encoder (safetensors and config) with files that go with it; all of it or nothing.
+    """Write a model of any architecture (safetensors and config) with files that go with it; all of it or nothing.
 
     Args:
         folder: made here; may exist only if it is empty.
@@ -115,8 +115,9 @@ def save_encoder(
     folder = Path(folder)
     described = architecture_of(config).write_config(config, dtype)
     if label_names:
-        if len(label_names) != config.num_labels:
-            raise ValueError(f"{len(label_names)} names for {config.num_labels} classes")
+        classes = config.num_labels if isinstance(config, BertConfig) else 0
+        if len(label_names) != classes:
+            raise ValueError(f"{len(label_names)} names for {classes} classes")
         described["id2label"] = {str(number): name for number, name in enumerate(label_names)}
         described["label2id"] = {name: number for number, name in enumerate(label_names)}
     _check_room(folder.parent, count_params(config) * jnp.dtype(dtype).itemsize + _SPARE_BYTES)

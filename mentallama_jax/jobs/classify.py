@@ -13,7 +13,7 @@ from mentallama_jax.config import ClassificationSection, RunConfig
 from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.score_report import score_table
 from mentallama_jax.files import write_json, write_jsonl
-from mentallama_jax.formats.hf_folder import save_encoder
+from mentallama_jax.formats.hf_folder import save_model
 from mentallama_jax.formats.tokenizers.encoder_tokenizer import EncoderTokenizer
 from mentallama_jax.imhi.class_inputs import record_text
 from mentallama_jax.imhi.data_files.readers import read_records
@@ -104,7 +104,7 @@ def _write_folder(run: EncoderRun, run_dir: Path) -> None:
     }
     described = card(task, run.config.objective.input, run.config.data.max_length, trained)
     files = EncoderTokenizer(run.tokenizer).files | {CARD: json.dumps(described, indent=2).encode() + b"\n"}
-    save_encoder(folder, run.model_config, run.params, files, label_names=task.labels)
+    save_model(folder, run.model_config, run.params, files, label_names=task.labels)
 
 
 def _report(run: EncoderRun, run_dir: Path, records: Sequence[Record], console: Console) -> None:

@@ -25,7 +25,7 @@ from mentallama_jax.generation.resumable import records_fingerprint
 from mentallama_jax.imhi.data_files.readers import read_records
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.jobs.answer import open_answerer
-from mentallama_jax.jobs.open_metrics import DIRECTIONS_OF_BARTSCORE, MetricModels
+from mentallama_jax.jobs.metric_models import DIRECTIONS_OF_BARTSCORE, MetricModels
 from mentallama_jax.models.bart import BartConfig
 from mentallama_jax.models.bert import BertConfig
 from mentallama_jax.models.module import Params, abstract_params, param_dimensions

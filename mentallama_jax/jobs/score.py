@@ -17,7 +17,8 @@ from mentallama_jax.evaluation.label_readers import CLASSIFIER, RULES, LabelRead
 from mentallama_jax.evaluation.reading import pool, read_predictions
 from mentallama_jax.evaluation.score_report import write_report
 from mentallama_jax.files import write_jsonl
-from mentallama_jax.jobs.open_metrics import MetricModels, open_metrics
+from mentallama_jax.jobs.metric_models import MetricModels
+from mentallama_jax.jobs.open_metrics import open_metrics
 from mentallama_jax.storage import AnyPath, as_path
 
 DIFFERING = "readers_differ.jsonl"

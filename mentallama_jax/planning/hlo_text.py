@@ -28,7 +28,7 @@ def dimensions(shape: str) -> list[int]:
 def widest_dimensions(shape: str) -> list[int]:
     """The sizes of the first array of an HLO shape that has the most dimensions.
 
-    The outputs of a kernel are preceded by its scratch memory, which has a dimension less.
+    In jax 0.10 the outputs of the splash kernel come behind its scratch memory, which has a dimension less.
     """
     arrays = [dimensions(array) for array in re.findall(r"\[[\d,]*\]", shape)]
     return max(arrays, key=len, default=[])

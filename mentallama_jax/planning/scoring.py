@@ -12,7 +12,7 @@ from mentallama_jax.planning.prices import Price, Rent
 from mentallama_jax.planning.recipe import Assumptions
 from mentallama_jax.planning.topologies import Topology
 from mentallama_jax.scorers.bart_score import ROOM, ROWS_OF_A_DEVICE
-from mentallama_jax.scorers.packing import MOST_TEXTS
+from mentallama_jax.scorers.packed_texts import MOST_TEXTS
 
 FP32_PASSES = 6
 """Products of bf16 parts that one product of full fp32 takes on a TPU; the compiler's cycles hold them already."""

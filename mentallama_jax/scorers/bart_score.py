@@ -21,7 +21,7 @@ from mentallama_jax.models.encoder_decoder import EncoderDecoder
 from mentallama_jax.models.module import Params, abstract_params, bind, param_dimensions
 from mentallama_jax.models.t5 import T5Config
 from mentallama_jax.parallel.rules import tree_shardings
-from mentallama_jax.scorers.packing import packed_batches
+from mentallama_jax.scorers.packed_texts import packed_batches
 
 DIRECTIONS: Mapping[str, str] = {
     "bartscore": "ln p(reference | output), as the MentaLLaMA paper's evaluation calls it",

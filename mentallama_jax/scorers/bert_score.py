@@ -22,7 +22,7 @@ from mentallama_jax.formats.tokenizers.encoder_tokenizer import EncoderTokenizer
 from mentallama_jax.models.attention import Places
 from mentallama_jax.models.bert import BertConfig
 from mentallama_jax.models.module import Params, bind
-from mentallama_jax.scorers.packing import packed_batches
+from mentallama_jax.scorers.packed_texts import packed_batches
 
 LAYERS: Mapping[str, int] = {
     "roberta-large": 17,

@@ -15,7 +15,7 @@ from mentallama_jax.formats.tokenizers.encoder_tokenizer import EncoderTokenizer
 from mentallama_jax.models.attention import Places
 from mentallama_jax.models.bert import BertConfig, mean_of_tokens
 from mentallama_jax.models.module import Params, bind
-from mentallama_jax.scorers.packing import MOST_TEXTS, packed_batches
+from mentallama_jax.scorers.packed_texts import MOST_TEXTS, packed_batches
 
 
 class EmbeddingSimilarity:

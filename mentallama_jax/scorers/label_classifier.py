@@ -101,14 +101,17 @@ class LabelClassifier:
         The columns are in the order of the task's labels. Texts share rows, which does not change the figures.
 
         Raises:
-            UserError: a figure is not finite.
+            UserError: its `max_length` has no room for a word, or a figure is not finite.
         """
         labels = self.task.labels
         found = np.zeros((len(texts), len(labels)), np.float32)
         if not texts:
             return found, np.zeros(0, np.int32)
         ids = [str(place) for place in range(len(texts))]
-        store = text_store(texts, ids, self.tokenizer, self.max_length)
+        try:
+            store = text_store(texts, ids, self.tokenizer, self.max_length)
+        except ValueError as error:
+            raise UserError(f"the classifier of {self.task.name}: {error}; raise it in its {CARD}") from None
         columns = [labels.index(label) for label in self.classes.labels]
         for batch in evaluation_batches(store, _ROWS, self.max_length):
             arrays = {name: values for name, values in batch.arrays.items() if name != MICRO_BATCHES}
@@ -150,8 +153,13 @@ def open_classifier(folder: Path, task: Task) -> LabelClassifier:
     config = encoder(model, folder)
     if not config.num_labels:
         raise UserError(f"{folder}: an encoder without classes; tune it with `mentallama train` first")
-    classes = read_classes(folder, task, config.num_labels)
-    return LabelClassifier(task, classes, config, params, EncoderTokenizer(folder), source_fingerprint(str(folder)))
+    classes, tokenizer = read_classes(folder, task, config.num_labels), EncoderTokenizer(folder)
+    if tokenizer.vocab_size > config.vocab_size:
+        raise UserError(
+            f"{folder}: its tokenizer has {tokenizer.vocab_size} tokens and it embeds {config.vocab_size}; take files "
+            "that belong together"
+        )
+    return LabelClassifier(task, classes, config, params, tokenizer, source_fingerprint(str(folder)))
 
 
 def read_classes(folder: Path, task: Task, count: int) -> Classes:

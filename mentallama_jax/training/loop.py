@@ -169,7 +169,7 @@ def train(
         if due.evaluation(start) and not scored:  # it was interrupted
             recorder.add_scores(start, measure_all(evaluators, state, start, stop), checkpoints, early)
         for batch in stack.enter_context(closing(data.iterate(place))):
-            if early.due or stop.agreed():
+            if early.agreed() or stop.agreed():
                 break
             with recorder.compile_time(train_step, batch):
                 arrays = place_batch(batch.arrays, config.training.micro_batch_rows, mesh, objective.batch_spec)
@@ -192,11 +192,12 @@ def train(
         barrier("all saved")
         if writes_files():
             draw_loss_curve(run.metrics, run.loss_curve)
-        ended = done == data.steps or early.due
+        gave_up = done < data.steps and early.agreed()
+        ended = done == data.steps or gave_up
         complete = ended and (bool(checkpoints.complete[-1].scores) or not due.evaluation(done))
         stopped_by = "" if complete else stop.signal_name
         stopped = f"stopped by {stopped_by} after update {done} of {data.steps}; everything is saved"
-        why = f" of {data.steps}, as {early.reason}" if early.due else ""
+        why = f" of {data.steps}, as {early.reason}" if gave_up else ""
         progress.say(f"done after {done} updates{why}: {run.path}" if complete else stopped)
         return TrainResult(run.path, done, data.steps, stopped_by, checkpoints.best, _compiles(train_step))
 

@@ -230,7 +230,7 @@ def test_the_command_shows_a_table_and_writes_scores_by_row(tmp_path: Path, caps
     )
     shown = capsys.readouterr().out
     assert "Explanations beside the gold responses" in shown
-    assert "rougeL: rouge-score" in shown
+    assert "rouge1, rouge2, rougeL: rouge-score" in shown
     written = json.loads((tmp_path / "scores" / "scores.json").read_text())["explanations"]
     assert written.keys() == FIELDS["explanations"].keys()
     assert written["pooled"]["response"]["metrics"].keys() == {"rouge1", "rouge2", "rougeL", "chrf"}
@@ -287,6 +287,21 @@ def test_a_second_run_computes_what_is_missing(tmp_path: Path) -> None:
     first, table = scored(made, ALL, tmp_path / "overlap.parquet")
     assert table[0]["bleu_counts"]
     assert scored(made, ALL, tmp_path / "overlap.parquet")[0] == first
+
+
+def test_columns_of_other_metrics_stay(tmp_path: Path) -> None:
+    by_row, made = tmp_path / "rows.parquet", rows()
+    score_explanations(made, [Counting()], BOOTSTRAP, by_row)
+    scored(made, ALL, by_row)
+    again = Counting()
+    score_explanations(made, [again], BOOTSTRAP, by_row)
+    assert again.asked == []
+    table = pyarrow.parquet.read_table(by_row)
+    assert {"length", "rougeL", "bleu_counts"} <= set(table.column_names)
+    other = [replace(made[0], generated_text="something else"), *made[1:]]
+    scored(other, ("rouge",), by_row)
+    lengths = pyarrow.parquet.read_table(by_row)["length"].to_pylist()
+    assert [value is None for value in lengths].count(True) == 2  # the row that changed, in both parts
 
 
 def test_scores_without_bounds_have_no_interval_where_nothing_varies() -> None:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mentallama_jax.formats.hf_folder import save_encoder
+from mentallama_jax.formats.hf_folder import save_model
 from mentallama_jax.formats.load import load_model
 from mentallama_jax.models.bert import BertConfig, RobertaConfig, mean_of_tokens
 from mentallama_jax.models.module import bind, init_params
@@ -180,7 +180,7 @@ def test_real_berts_of_bin_files_are_equal(name: str) -> None:
 def test_an_export_is_read_by_transformers_and_comes_back_bit_for_bit(case: str, head: str, tmp_path: Path) -> None:
     model, config, params = made(case, head, tmp_path / "theirs")
     names = [f"class {number}" for number in range(config.num_labels)]
-    save_encoder(tmp_path / "ours", config, params, {"vocab.txt": b"[PAD]\n"}, label_names=names)
+    save_model(tmp_path / "ours", config, params, {"vocab.txt": b"[PAD]\n"}, label_names=names)
     again_config, again = load_model(tmp_path / "ours")
     assert again_config == config
     assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), again, params))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mentallama_jax.formats.hf_folder import save_encoder
+from mentallama_jax.formats.hf_folder import save_model
 from mentallama_jax.formats.load import load_model
 from mentallama_jax.models.attention import Places
 from mentallama_jax.models.module import bind
@@ -137,7 +137,7 @@ def test_pairs_packed_into_a_row_are_as_alone(case: str, tmp_path: Path) -> None
 @pytest.mark.parametrize("case", CASES)
 def test_an_export_is_read_by_transformers_and_comes_back_bit_for_bit(case: str, tmp_path: Path) -> None:
     model, config, params = made(case, tmp_path / "theirs")
-    save_encoder(tmp_path / "ours", config, params, {})
+    save_model(tmp_path / "ours", config, params, {})
     again_config, again = load_model(tmp_path / "ours")
     assert again_config == config
     assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), again, params))

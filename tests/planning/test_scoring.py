@@ -53,7 +53,8 @@ import jax
 from small_sequence_model import CONFIG, write_bart
 from mentallama_jax.config import MeshSection
 from mentallama_jax.evaluation.pair_metrics import Pair
-from mentallama_jax.jobs.open_metrics import MetricModels, open_metrics
+from mentallama_jax.jobs.metric_models import MetricModels
+from mentallama_jax.jobs.open_metrics import open_metrics
 from mentallama_jax.parallel.mesh import make_mesh, use_mesh
 from mentallama_jax.scorers import bart_score
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from mentallama_jax.formats.hf_folder import save_encoder
+from mentallama_jax.formats.hf_folder import save_model
 from mentallama_jax.models.bart import BartConfig
 from mentallama_jax.models.module import Params, init_params
 
@@ -53,5 +53,5 @@ def write_bart(folder: Path, seed: int = 0) -> Params:
         "merges.txt": "#version: 0.2\nĠ t\nh e\nĠt he\n".encode(),
     }
     params = random_params(seed)
-    save_encoder(folder, CONFIG, params, files)
+    save_model(folder, CONFIG, params, files)
     return params

@@ -12,9 +12,10 @@ from mentallama_jax.cli.main import main
 from mentallama_jax.evaluation.pair_metrics import Pair
 from mentallama_jax.formats.load import load_model
 from mentallama_jax.formats.tokenizers.encoder_tokenizer import EncoderTokenizer
-from mentallama_jax.jobs.open_metrics import MetricModels, open_metrics
+from mentallama_jax.jobs.metric_models import MetricModels
+from mentallama_jax.jobs.open_metrics import open_metrics
 from mentallama_jax.scorers.bart_score import SequenceScorer
-from mentallama_jax.scorers.packing import packed_batches
+from mentallama_jax.scorers.packed_texts import packed_batches
 
 PUBLISHED = "MENTALLAMA_BART_LARGE_CNN"
 PUBLISHED_WEIGHTS = "MENTALLAMA_BART_SCORE_PTH"

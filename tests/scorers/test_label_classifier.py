@@ -12,7 +12,7 @@ import pytest
 from mentallama_jax.cli.main import main
 from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.schema import FIELDS
-from mentallama_jax.formats.hf_folder import save_encoder
+from mentallama_jax.formats.hf_folder import save_model
 from mentallama_jax.formats.tokenizers.encoder_tokenizer import EncoderTokenizer
 from mentallama_jax.imhi.predictions import Prediction
 from mentallama_jax.imhi.tasks import TASKS, Task
@@ -46,7 +46,7 @@ def make(folder: Path, task: Task, card: dict | None = None, names: tuple[str, .
     files = dict(EncoderTokenizer(SAMPLE).files)
     if card is not None:
         files["classifier.json"] = json.dumps(card).encode()
-    save_encoder(folder, config, params, files, label_names=names)
+    save_model(folder, config, params, files, label_names=names)
     return folder
 
 
@@ -107,6 +107,16 @@ def test_classes_that_are_not_the_labels_are_refused_in_one_line(tmp_path: Path,
     with pytest.raises(UserError, match=re.escape(message)) as refused:
         open_classifier(folder, TASKS["DR"])
     assert "\n" not in str(refused.value)
+
+
+def test_a_length_without_room_and_a_foreign_tokenizer_are_refused(tmp_path: Path) -> None:
+    folder = make(tmp_path / "DR", TASKS["DR"], {"labels": ["no", "yes"], "max_length": 2})
+    with pytest.raises(UserError, match=r"the classifier of DR: max_length 2 .*; raise it in its classifier\.json"):
+        open_classifier(folder, TASKS["DR"]).read(["text"])
+    with (folder / "vocab.txt").open("a") as stream:
+        stream.write("further\n")
+    with pytest.raises(UserError, match="its tokenizer has 1025 tokens and it embeds 1024"):
+        open_classifier(folder, TASKS["DR"])
 
 
 def test_another_number_of_classes_than_labels_is_refused(tmp_path: Path) -> None:

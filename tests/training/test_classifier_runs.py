@@ -4,6 +4,7 @@ import io
 import json
 import random
 import signal
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,16 +14,23 @@ import pytest
 from rich.console import Console
 from test_resume import Run
 
+from mentallama_jax.cli.main import main
 from mentallama_jax.config import parse_config
 from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.reading import read_predictions
+from mentallama_jax.formats.fingerprint import source_fingerprint
 from mentallama_jax.formats.load import load_model
 from mentallama_jax.imhi.tasks import TASKS
+from mentallama_jax.jobs.open_encoder import base_encoder
 from mentallama_jax.jobs.tune import tune
+from mentallama_jax.parallel.mesh import make_mesh, use_mesh
 from mentallama_jax.scorers.label_classifier import open_classifier
 from mentallama_jax.training.early_stopping import EarlyStopping
+from mentallama_jax.training.mesh_placement import abstract_state
+from mentallama_jax.training.objectives.classification import Classification
 from mentallama_jax.training.run.encoder_run import load_encoder_run
 from mentallama_jax.training.run.metrics import read_metrics
+from mentallama_jax.training.step import model_params
 
 SECTIONS = {
     "model": {
@@ -124,6 +132,51 @@ def test_the_same_command_again_changes_nothing(reference, values):
     assert before == {path: path.read_bytes() for path in before}
 
 
+@pytest.mark.parametrize("dataset", ["SAD", "DR"])
+def test_an_encoder_keeps_its_weights_and_gets_a_new_classifier(reference, values, tmp_path, dataset):
+    """Even where it has one of as many classes: they may mean something else."""
+    folder = reference[0].run_dir / "classifier"
+    changes = {"source": str(folder), "weights": "pretrained", "tokenizer": None}
+    model = SECTIONS["model"] | changes
+    config = parse_config(values(tmp_path, model=model, data=SECTIONS["data"] | {"datasets": [dataset]}), "test")
+    base = base_encoder(config)
+    shape, old = load_model(folder)
+    assert base.config == replace(shape, num_labels=len(TASKS[dataset].labels))
+    with use_mesh(mesh := make_mesh(config.mesh, jax.devices()[:1])):
+        objective = Classification(base.config, config, (1.0,) * base.config.num_labels)
+        shapes = model_params(abstract_state(objective, config, 1, mesh))
+        new = base.load_params(jax.tree.map(lambda shape: shape.sharding, shapes))
+    head = new.pop("classifier"), new.pop("classifier_bias")
+    before = old.pop("classifier"), old.pop("classifier_bias")
+    jax.tree.map(np.testing.assert_array_equal, new, old)
+    assert head[0].shape == (64, base.config.num_labels)
+    assert not np.array_equal(head[0], before[0])
+    assert not head[1].any()
+    assert base.fingerprint() == source_fingerprint(str(folder))
+
+
+OTHERS = (
+    (["generate", "{run}", "--data", "sample:test", "--out", "{new}.jsonl"], "is an encoder (bert), which reads texts"),
+    (
+        ["generate", "{folder}", "--data", "sample:test", "--out", "{new}.jsonl"],
+        "is an encoder (bert), which reads texts",
+    ),
+    (["export", "{run}", "--out", "{new}"], "is an encoder (bert), which reads texts and writes none"),
+    (["plan", "configs/classifier-toy.yaml", "--topology", "v5e-8"], "only the tuning of LLaMAs is planned"),
+    (["bench", "step", "configs/classifier-toy.yaml"], "only the tuning of LLaMAs is planned and measured"),
+)
+
+
+@pytest.mark.parametrize(("arguments", "message"), OTHERS, ids=[arguments[0] for arguments, _ in OTHERS])
+def test_other_commands_refuse_a_classifier_in_one_line(reference, tmp_path, capsys, arguments, message):
+    run_dir = reference[0].run_dir
+    places = {"run": run_dir, "folder": run_dir / "classifier", "new": tmp_path / "new"}
+    assert main([argument.format(**places) for argument in arguments]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: ")
+    assert message in error
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -187,11 +240,11 @@ def test_evaluations_are_counted_from_the_best_one_on(values, tmp_path):
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     checkpoints = SimpleNamespace(best=SimpleNamespace(step=8))
     early = EarlyStopping(config, tmp_path / "metrics.jsonl", checkpoints)
-    assert not early.due  # one evaluation since the best
+    assert not early.agreed()  # one evaluation since the best
     checkpoints.best = SimpleNamespace(step=16)
     early.evaluated(16)
-    assert not early.due
+    assert not early.agreed()
     early.evaluated(20)
     early.evaluated(24)
-    assert early.due
-    assert EarlyStopping(config, tmp_path / "none.jsonl", SimpleNamespace(best=None)).due is False
+    assert early.agreed()
+    assert EarlyStopping(config, tmp_path / "none.jsonl", SimpleNamespace(best=None)).agreed() is False

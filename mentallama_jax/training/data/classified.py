@@ -49,12 +49,9 @@ def text_store(texts: Sequence[str], ids: Sequence[str], tokenizer: TextTokenize
     """Tokenise texts without classes; a longer one loses its end.
 
     Raises:
-        UserError: `max_length` has no room for a word.
+        ValueError: `max_length` has no room for a word.
     """
-    try:
-        cut = tokenizer.encode(texts, max_length)
-    except ValueError as error:
-        raise UserError(f"data.max_length: {error}; raise it") from None
+    cut = tokenizer.encode(texts, max_length)
     long = [place for place, tokens in enumerate(cut) if len(tokens) == max_length]
     whole = tokenizer.encode([texts[place] for place in long], _WHOLE)
     truncated = np.zeros(len(cut), np.int32)
@@ -91,7 +88,10 @@ def class_store(
     if not texts:
         raise UserError(f"objective.input {what}: none of the {len(records)} rows has one; choose another input")
     kept = [records[place] for place in texts]
-    store = text_store(list(texts.values()), [record.id for record in kept], tokenizer, max_length)
+    try:
+        store = text_store(list(texts.values()), [record.id for record in kept], tokenizer, max_length)
+    except ValueError as error:
+        raise UserError(f"data.max_length: {error}; raise it") from None
     assert store.labels is not None
     store.labels[:] = [record.task.labels.index(record.label) for record in kept]
     return store, len(records) - len(kept)

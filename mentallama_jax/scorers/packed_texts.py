@@ -32,7 +32,7 @@ class Packed(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class PackedBatch:
     """Items that are computed together.
 
     Attributes:
@@ -46,7 +46,7 @@ class Batch:
 
 def packed_batches(
     items: Sequence[Sequence[Sequence[int]]], room: int, rows: int, most: int = MOST_TEXTS
-) -> Iterator[Batch]:
+) -> Iterator[PackedBatch]:
     """Pack items of one or more texts each, the longest first.
 
     Args:
@@ -67,7 +67,7 @@ def packed_batches(
         for start in range(0, len(found), rows):
             part = found[start : start + rows]
             sides = len(items[part[0][0]])
-            yield Batch(
+            yield PackedBatch(
                 tuple(tuple(row) for row in part),
                 tuple(
                     _laid_out([[items[place][side] for place in row] for row in part], rows, length)

@@ -224,15 +224,26 @@ def lower_on(model: TrainedConfig, config: RunConfig, mesh: Any, micro_batches: 
         return step.lower(state, batch)
 
 
+def figures_key(job: Job, mesh: Mapping[str, int], text: str) -> str:
+    """The name of a job's figures: all that decides them.
+
+    Args:
+        job: whose program it is.
+        mesh: sizes of the axes.
+        text: of the lowered program.
+    """
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in ("jax", "jaxlib", "libtpu")]
+    flags = [os.environ.get(name, "") for name in ("XLA_FLAGS", "LIBTPU_INIT_ARGS")]
+    place = f"{job.topology.compiler_name} x{job.topology.slices} {dict(mesh)} {job.work}"
+    return FiguresCache.key(READER, job.kind, place, *versions, *flags, text)
+
+
 def compile_here(job: Job) -> Compiled:
     """Compile in this process, whose environment must be that of `compile_job`."""
     start = time.perf_counter()
     lowered, mesh = lower_job(job)
     cache = FiguresCache(Path(job.cache_dir) if job.cache_dir else None)
-    versions = [f"{name} {importlib.metadata.version(name)}" for name in ("jax", "jaxlib", "libtpu")]
-    flags = [os.environ.get(name, "") for name in ("XLA_FLAGS", "LIBTPU_INIT_ARGS")]
-    place = f"{job.topology.compiler_name} x{job.topology.slices} {mesh} {job.work}"
-    key = FiguresCache.key(READER, job.kind, place, *versions, *flags, lowered.as_text())
+    key = figures_key(job, mesh, lowered.as_text())
     lowering = time.perf_counter() - start
     kept = cache.read(key)
     if kept is not None:

@@ -16,7 +16,7 @@ from mentallama_jax.models.bert import BertConfig
 from mentallama_jax.models.module import count_params
 from mentallama_jax.models.presets import ENCODER_PRESETS
 from mentallama_jax.planning import cost, plan, report
-from mentallama_jax.planning.compilation import Job, compile_job
+from mentallama_jax.planning.compilation import Job, figures_key
 from mentallama_jax.planning.hlo import Kernel, read_program
 from mentallama_jax.planning.prices import Price
 from mentallama_jax.planning.recipe import Assumptions, assumed_recipe, assumed_tokens
@@ -149,12 +149,15 @@ def test_the_command_compiles_the_step_of_an_encoder_and_finds_it_again(tmp_path
 
 
 @libtpu
-def test_figures_are_kept_by_model_type_and_objective(tmp_path):
-    config = load_config(CONFIG, TOY)
-    job = Job(trained_shape(config), config, parse_topology("v5e-4"), 1, str(tmp_path))
-    assert job.kind == "bert classification"
-    assert not compile_job(job).cached
-    assert len(list(tmp_path.iterdir())) == 1
+def test_figures_are_kept_by_model_type_and_objective():
+    place, config = parse_topology("v5e-4"), load_config(CONFIG, TOY)
+    encoder = Job(trained_shape(config), config, place, 1)
+    assert encoder.kind == "bert classification"
+    config = load_config(str(ROOT / "configs" / "toy.yaml"))
+    causal = Job(trained_shape(config), config, place, 1)
+    assert causal.kind == "llama supervised"
+    assert figures_key(encoder, {"fsdp": 4}, "text") == figures_key(encoder, {"fsdp": 4}, "text")
+    assert figures_key(encoder, {"fsdp": 4}, "text") != figures_key(causal, {"fsdp": 4}, "text")
 
 
 @libtpu

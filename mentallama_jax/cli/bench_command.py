@@ -21,9 +21,9 @@ Time the training step of `mentallama train`, or prefill and decode of `mentalla
 along the config's mesh. Rows are synthetic and full, weights random: no data and no weights are read, nothing is
 written but --json. One run warms up; then --repeats runs are timed, each waited for to its end.
 
-Model FLOPs: 6 for each weight of a matrix product and token (2 in generation), causal attention at half of T x T,
-nothing recomputed. MFU is their share of the chip's bf16 peak; there is none for a CPU. The last line is a row of
-Markdown for the table of results in tests/benchmarks/README.md.
+Model FLOPs: 6 for each weight of a matrix product and token (2 in generation), causal attention at half of T x T, that
+of an encoder at all of it, nothing recomputed. MFU is their share of the chip's bf16 peak; there is none for a CPU. The
+last line is a row of Markdown for the table of results in tests/benchmarks/README.md.
 """
 
 _EPILOG = """\
@@ -63,19 +63,20 @@ def add_parser(subparsers: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Measure; print a table and a row of Markdown."""
-    from mentallama_jax.cli.plan_command import model_shape
     from mentallama_jax.config import load_config
+    from mentallama_jax.jobs.open_shape import trained_shape
     from mentallama_jax.jobs.tune import with_remat
+    from mentallama_jax.models.registry import language_model
     from mentallama_jax.planning.measure import measure_generation, measure_step
-    from mentallama_jax.planning.recipe import Assumptions, assumed_recipe
+    from mentallama_jax.planning.recipe import Assumptions, assumed_recipe, assumed_tokens
 
     _check(options)
     config = load_config(options.config, options.overrides)
     plan = _read_plan(options.plan) if options.plan else None
-    model = model_shape(config)
+    model = trained_shape(config)
     if options.what == "step":
         config = with_remat(config, model)
-        recipe = assumed_recipe(config, Assumptions())
+        recipe = assumed_recipe(config, Assumptions(mean_tokens=assumed_tokens(config)))
         micro_batches = options.micro_batches or recipe.micro_batches(config.training.micro_batch_rows)
         if plan is not None:
             _check_plan(plan, config, micro_batches, options.plan)
@@ -84,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
         ]
     else:
         sizes = (options.rows, options.prompt, options.new_tokens, options.repeats)
-        results = list(measure_generation(model, config, *sizes))
+        results = list(measure_generation(language_model(model, config.model.source), config, *sizes))
     values = {
         "config": options.config,
         "overrides": options.overrides,

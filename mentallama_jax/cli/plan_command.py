@@ -1,4 +1,4 @@
-"""`mentallama plan`: will a training job fit, how fast will it be, what will it cost?"""
+"""`mentallama plan`: will a job fit, how fast will it be, what will it cost?"""
 
 import argparse
 import json
@@ -10,10 +10,11 @@ from mentallama_jax.storage import expanded
 
 if TYPE_CHECKING:
     from mentallama_jax.config import RunConfig
-    from mentallama_jax.models.llama import LlamaConfig
+    from mentallama_jax.models.registry import TrainedConfig
     from mentallama_jax.planning.answering import AnswerPlan
     from mentallama_jax.planning.plan import Plan
     from mentallama_jax.planning.recipe import Recipe
+    from mentallama_jax.planning.scoring import ScorePlan
     from mentallama_jax.planning.topologies import Topology
 
 _DESCRIPTION = """\
@@ -27,6 +28,10 @@ compiler's own estimate, plus a formula for attention kernels, for which the com
 
 With --generate it is the program of `mentallama generate` instead of the training step: prompts in, answers out, along
 the config's mesh and in its compute_dtype. The config's data and batch do not count then.
+
+With --score MODEL, and no CONFIG, it is the program of `mentallama evaluate --metrics bartscore`: pairs of texts in,
+log-probabilities out, in fp32, the whole model on every chip. MODEL is a shape (bart-large), or a folder or a hub id of
+a BART or T5.
 """
 
 _EPILOG = """\
@@ -36,20 +41,13 @@ examples:
   mentallama plan configs/llama2-7b.yaml mesh.data=2 training.micro_batch_rows=512 training.batch_size=512 \\
       training.batch_unit=rows --topology v5e-256 --slices 2 --json
   mentallama plan configs/llama2-7b.yaml mesh.tensor=8 --topology v5e-8 --generate --batch-size 64
+  mentallama plan configs/classifier-minilm.yaml model.source=bert-base model.compute_dtype=bfloat16 \\
+      data.max_length=512 training.micro_batch_rows=64 training.batch_size=64 training.batch_unit=rows --topology v5e-8
+  mentallama plan --score bart-large --topology v5e-8
 """
 
-_TRAINING_ROWS = 72093
 _ANSWERS = {"batch_size": 16, "prompt": 256, "new_tokens": 256}
 """Defaults of --generate: rows and new tokens as in `mentallama generate`; most prompts of the tests are shorter."""
-
-_HUB_SHAPES = {
-    "meta-llama/Llama-2-7b-hf": "llama2-7b",
-    "meta-llama/Llama-2-7b-chat-hf": "llama2-chat-7b",
-    "meta-llama/Llama-2-13b-hf": "llama2-13b",
-    "meta-llama/Llama-2-13b-chat-hf": "llama2-chat-13b",
-    "meta-llama/Llama-2-70b-hf": "llama2-70b",
-}
-"""Shapes that are known without asking the hub, whose files need a licence."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -61,7 +59,9 @@ def add_parser(subparsers: Any) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("config", type=expanded, metavar="CONFIG", help="YAML file, such as configs/llama2-7b.yaml")
+    parser.add_argument(
+        "config", type=expanded, metavar="CONFIG", nargs="?", help="YAML file, such as configs/llama2-7b.yaml"
+    )
     parser.add_argument("overrides", metavar="key=value", nargs="*", help="changes to it")
     parser.add_argument(
         "--topology", action="append", required=True, metavar="NAME", help="v5e-64, v5p-64, v5e:4x8, h100-8; may repeat"
@@ -75,13 +75,23 @@ def add_parser(subparsers: Any) -> None:
         "--rows",
         type=int,
         metavar="N",
-        help="training examples, where assumed (72093); with --generate posts to answer (19353)",
+        help="training examples, where assumed (72093, or those of a classifier's data set); with --generate posts to "
+        "answer, with --score pairs to score (19353)",
     )
-    parser.add_argument("--mean-tokens", type=float, default=182.0, metavar="N", help="of an example, assumed (182)")
+    parser.add_argument(
+        "--mean-tokens",
+        type=float,
+        metavar="N",
+        help="of an example, assumed (182; 113 of a post that a classifier reads); with --score of the longer text of "
+        "each pair (113)",
+    )
     parser.add_argument(
         "--kernel-efficiency", type=float, default=0.5, metavar="X", help="share of the peak of attention kernels (0.5)"
     )
     parser.add_argument("--generate", action="store_true", help="plan `mentallama generate` instead of training")
+    parser.add_argument(
+        "--score", type=expanded, metavar="MODEL", help="plan BARTScore by this model instead of training; no CONFIG"
+    )
     parser.add_argument("--batch-size", type=int, metavar="N", help="--generate: rows at once (16)")
     parser.add_argument("--prompt", type=int, metavar="N", help="--generate: tokens of every prompt (256)")
     parser.add_argument("--new-tokens", type=int, metavar="N", help="--generate: tokens of every answer (256)")
@@ -94,41 +104,40 @@ def add_parser(subparsers: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Plan; 0 where something fits, 1 where nothing does."""
-    from mentallama_jax.config import load_config
-    from mentallama_jax.planning import answer_report, report
+    from mentallama_jax.planning import answer_report, report, scoring_report
     from mentallama_jax.planning.topologies import parse_topology
     from mentallama_jax.terminal import Console
 
     _check(options)
     console = Console(width=None if sys.stdout.isatty() else 130)
-    config = load_config(options.config, options.overrides)
     topologies = [parse_topology(name, options.slices) for name in options.topology]
-    model = model_shape(config)
-    if options.generate:
-        answered = _answering(options, model, config, topologies)
-        plans: list[Any] = answered
-        values = [answer_report.as_json(plan) for plan in answered]
+    told: Any  # the report of such plans
+    plans: list[Any]
+    if options.score:
+        told, plans = scoring_report, [*_scoring(options, topologies)]
+    elif options.generate:
+        told, plans = answer_report, [*_answering(options, topologies)]
     else:
-        trained = _training(options, model, config, topologies)
-        plans = trained
-        values = [report.as_json(plan) for plan in trained]
+        told, plans = report, [*_training(options, topologies)]
     if options.json:
-        print(json.dumps(values, indent=1))
+        print(json.dumps([told.as_json(plan) for plan in plans], indent=1))
     elif options.search:
         report.show_ranking(plans, console)
     else:
         for plan in plans:
-            (answer_report if options.generate else report).show(plan, console)
+            told.show(plan, console)
     return 0 if any(plan.fits for plan in plans) else 1
 
 
-def _training(
-    options: argparse.Namespace, model: "LlamaConfig", config: "RunConfig", topologies: "list[Topology]"
-) -> "list[Plan]":
+def _training(options: argparse.Namespace, topologies: "list[Topology]") -> "list[Plan]":
+    from mentallama_jax.config import load_config
+    from mentallama_jax.jobs.open_shape import trained_shape
     from mentallama_jax.planning.plan import make_plan
     from mentallama_jax.planning.prices import chip_price
     from mentallama_jax.planning.search import plans_by_remat
 
+    config = load_config(options.config, options.overrides)
+    model = trained_shape(config)
     recipe = _recipe(config, options)
     if options.search:
         return _search(options, model, config, topologies, recipe)
@@ -143,18 +152,36 @@ def _training(
     return plans
 
 
-def _answering(
-    options: argparse.Namespace, model: "LlamaConfig", config: "RunConfig", topologies: "list[Topology]"
-) -> "list[AnswerPlan]":
+def _answering(options: argparse.Namespace, topologies: "list[Topology]") -> "list[AnswerPlan]":
+    from mentallama_jax.config import load_config
+    from mentallama_jax.jobs.open_shape import trained_shape
+    from mentallama_jax.models.registry import language_model
     from mentallama_jax.planning.answering import TEST_POSTS, make_answer_plan
     from mentallama_jax.planning.compilation import Answers
     from mentallama_jax.planning.prices import chip_price
 
+    config = load_config(options.config, options.overrides)
+    model = language_model(trained_shape(config), config.model.source)
     rows, prompt, new_tokens = (getattr(options, name) or default for name, default in _ANSWERS.items())
     answers, posts = Answers(rows, prompt, new_tokens), options.rows or TEST_POSTS
     given = (options.cache_dir, options.kernel_efficiency)
     return [
         make_answer_plan(model, config, topology, answers, posts, chip_price(topology, options.price), *given)
+        for topology in topologies
+    ]
+
+
+def _scoring(options: argparse.Namespace, topologies: "list[Topology]") -> "list[ScorePlan]":
+    from mentallama_jax.jobs.open_shape import scorer_shape
+    from mentallama_jax.planning.answering import TEST_POSTS
+    from mentallama_jax.planning.prices import chip_price
+    from mentallama_jax.planning.scoring import MEAN_TOKENS, make_score_plan
+
+    model = scorer_shape(options.score)
+    pairs, tokens = options.rows or TEST_POSTS, options.mean_tokens or MEAN_TOKENS
+    given = (options.cache_dir, options.kernel_efficiency)
+    return [
+        make_score_plan(options.score, model, topology, pairs, tokens, chip_price(topology, options.price), *given)
         for topology in topologies
     ]
 
@@ -180,6 +207,10 @@ def _check(options: argparse.Namespace) -> None:
             raise UserError(f"--{name.replace('_', '-')}: must be above 0")
         if value is not None and name in _ANSWERS and not options.generate:
             raise UserError(f"--{name.replace('_', '-')} goes with --generate")
+    if options.score and (options.config or options.generate or options.search or options.data):
+        raise UserError("--score takes no CONFIG, no key=value, and none of --generate, --search and --data")
+    if not options.score and not options.config:
+        raise UserError("CONFIG: name a YAML file, such as configs/llama2-7b.yaml; without one only --score is planned")
     if options.generate and (options.search or options.data):
         raise UserError("--search and --data are for training; they do not go with --generate")
     if options.generate and options.new_tokens == 1:
@@ -190,7 +221,7 @@ def _check(options: argparse.Namespace) -> None:
 
 def _search(
     options: argparse.Namespace,
-    model: "LlamaConfig",
+    model: "TrainedConfig",
     config: "RunConfig",
     topologies: "list[Topology]",
     recipe: "Recipe",
@@ -216,31 +247,20 @@ def _search(
         )
 
 
-def model_shape(config: "RunConfig") -> "LlamaConfig":
-    """The shape that a config names; its weights are not read.
-
-    Raises:
-        UserError: it tunes a classifier, which is neither planned nor measured.
-    """
-    if config.objective.kind != "supervised":
-        raise UserError(
-            f"objective.kind {config.objective.kind}: only the tuning of LLaMAs is planned and measured; run "
-            "`mentallama train` with training.steps=10 and read its speed"
-        )
-    from mentallama_jax.jobs.open_model import open_model
-    from mentallama_jax.models.presets import PRESETS
-
-    source = _HUB_SHAPES.get(config.model.source, config.model.source)
-    return PRESETS[source] if source in PRESETS else open_model(source, revision=config.model.revision).config
-
-
 def _recipe(config: "RunConfig", options: argparse.Namespace) -> "Recipe":
-    from mentallama_jax.planning.recipe import Assumptions, assumed_recipe, recipe_of_lengths
+    from mentallama_jax.config import ClassificationSection
+    from mentallama_jax.imhi.tasks import task_named
+    from mentallama_jax.planning.recipe import Assumptions, assumed_recipe, assumed_tokens, recipe_of_lengths
 
+    classifies = isinstance(config.objective, ClassificationSection)
     if not options.data:
-        return assumed_recipe(config, Assumptions(options.rows or _TRAINING_ROWS, options.mean_tokens))
+        there = task_named(config.data.datasets[0]).sizes[0] if classifies else Assumptions().rows
+        tokens = options.mean_tokens or assumed_tokens(config)
+        return assumed_recipe(config, Assumptions(options.rows or there, tokens))
+    from mentallama_jax.jobs.open_encoder import base_encoder
     from mentallama_jax.jobs.tune import base_model
     from mentallama_jax.training.data.examples import load_examples
 
-    examples = load_examples(config, base_model(config).tokenizer, lambda _: None)
+    base = base_encoder(config) if classifies else base_model(config)
+    examples = load_examples(config, base.tokenizer, lambda _: None)
     return recipe_of_lengths(config, examples.train.lengths)

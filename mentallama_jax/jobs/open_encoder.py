@@ -36,7 +36,7 @@ def base_encoder(config: RunConfig) -> BaseModel:
         UserError: no such model or tokenizer, not an encoder, or pretrained weights of a preset, which has none.
     """
     model = config.model
-    classes = len(task_named(config.data.datasets[0]).labels)
+    wanted = encoder_shape(model.source, model.revision, config.data.datasets[0])
     if model.source in ENCODER_PRESETS:
         if model.weights == "pretrained":
             raise UserError(
@@ -45,11 +45,7 @@ def base_encoder(config: RunConfig) -> BaseModel:
             )
         if model.tokenizer is None:
             raise UserError(f"model.tokenizer: {model.source} brings none; name a folder, or `sample`")
-        shape = ENCODER_PRESETS[model.source]
-        return BaseModel(_with_classes(shape, classes), _tokenizer(config), None)
-    # What the weights are is said by their names: whether there is a pooler, and how many classes.
-    found = encoder(load_model_config(model.source, revision=model.revision), model.source)
-    wanted = _with_classes(found, classes)
+        return BaseModel(wanted, _tokenizer(config), None)
     if model.weights == "random":
         return BaseModel(wanted, _tokenizer(config), None)
 
@@ -59,8 +55,14 @@ def base_encoder(config: RunConfig) -> BaseModel:
     return BaseModel(wanted, _tokenizer(config), read, partial(source_fingerprint, model.source, model.revision))
 
 
-def _with_classes(shape: BertConfig, classes: int) -> BertConfig:
-    return replace(shape, pooler=True, num_labels=classes)
+def encoder_shape(source: str, revision: str | None, dataset: str) -> BertConfig:
+    """The shape of an encoder, with a pooler and a classifier for the labels of a data set.
+
+    Raises:
+        UserError: no such model or data set, or not an encoder.
+    """
+    shape = ENCODER_PRESETS.get(source) or encoder(load_model_config(source, revision=revision), source)
+    return replace(shape, pooler=True, num_labels=len(task_named(dataset).labels))
 
 
 def _tokenizer(config: RunConfig) -> EncoderTokenizer:

@@ -33,7 +33,7 @@ from mentallama_jax.models.registry import AnyModelConfig
 from mentallama_jax.models.t5 import T5Config
 from mentallama_jax.parallel.mesh import make_mesh, use_mesh
 from mentallama_jax.parallel.rules import tree_shardings
-from mentallama_jax.scorers.bart_score import SequenceScorer
+from mentallama_jax.scorers.bart_score import ROWS_OF_A_DEVICE, SequenceScorer
 from mentallama_jax.scorers.bert_score import (
     REFERENCE_VERSION,
     BertScorer,
@@ -51,7 +51,7 @@ from mentallama_jax.scorers.explanation_metrics import (
 from mentallama_jax.scorers.lm_score import LanguageModelScorer
 
 _T5_LONGEST = 512
-_ROWS_ON_CPU, _ROWS = 1, 8
+_ROWS_ON_CPU = 1
 
 
 class OnDevices:
@@ -217,7 +217,7 @@ def _shardings(config: AnyModelConfig, mesh: Mesh | None) -> Any:
 def _rows(mesh: Mesh | None) -> int:
     """Rows of a batch: a few on an accelerator, one on a CPU, on each device."""
     devices = 1 if mesh is None else mesh.size
-    return devices * (_ROWS_ON_CPU if jax.default_backend() == "cpu" else _ROWS)
+    return devices * (_ROWS_ON_CPU if jax.default_backend() == "cpu" else ROWS_OF_A_DEVICE)
 
 
 def _records(sources: Sequence[str]) -> dict[str, Record]:

@@ -21,7 +21,7 @@ from mentallama_jax.jobs.open_tokenizer import open_tokenizer
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.module import Params
 from mentallama_jax.models.presets import PRESETS
-from mentallama_jax.models.registry import language_model
+from mentallama_jax.models.registry import TrainedConfig, language_model
 from mentallama_jax.models.remat import POLICIES
 from mentallama_jax.parallel.processes import any_says, writes_files
 from mentallama_jax.planning.plan import with_overrides
@@ -53,7 +53,7 @@ def tune(config: RunConfig, stop: StopRequest | None = None, console: Console | 
     return train(config, base, label_f1, console=console, stop=stop)
 
 
-def with_remat(config: RunConfig, model: LlamaConfig) -> RunConfig:
+def with_remat(config: RunConfig, model: TrainedConfig) -> RunConfig:
     """The config with `model.remat=auto` replaced by what fits into the memory of all devices."""
     if config.model.remat != "auto":
         return config

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+from mentallama_jax.models.bart import BartConfig
 from mentallama_jax.models.bert import BertConfig
 from mentallama_jax.models.llama import LlamaConfig
 
@@ -79,5 +80,42 @@ ENCODER_PRESETS: Mapping[str, BertConfig] = {
         num_labels=0,
         dropout=0.1,
         classifier_dropout=0.1,
+    ),
+    "bert-base": BertConfig(
+        vocab_size=30522,
+        hidden_size=768,
+        intermediate_size=3072,
+        num_layers=12,
+        num_heads=12,
+        max_positions=512,
+        position_offset=0,
+        type_vocab_size=2,
+        layer_norm_eps=1e-12,
+        activation="gelu",
+        pooler=True,
+        num_labels=0,
+        dropout=0.1,
+        classifier_dropout=0.1,
+    ),
+}
+
+SEQUENCE_PRESETS: Mapping[str, BartConfig] = {
+    "bart-large": BartConfig(  # of bart-large-cnn, whose table lacks the mask token
+        vocab_size=50264,
+        hidden_size=1024,
+        encoder_layers=12,
+        decoder_layers=12,
+        encoder_heads=16,
+        decoder_heads=16,
+        encoder_intermediate=4096,
+        decoder_intermediate=4096,
+        max_positions=1024,
+        activation="gelu",
+        scale_embedding=False,
+        logits_bias=True,
+        dropout=0.1,
+        pad_id=1,
+        start_id=2,
+        end_id=2,
     ),
 }

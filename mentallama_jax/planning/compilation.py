@@ -1,4 +1,4 @@
-"""The very programs that `train` and `generate` run, compiled for chips that are not here.
+"""The very programs that `train`, `generate` and scorers of pairs run, compiled for chips that are not here.
 
 Each compilation is a process of its own (`python -m mentallama_jax.planning.compilation`, a `Job` as JSON on standard
 input, a `Compiled` on standard output): the environment that the TPU compiler wants stays there, its noise is kept
@@ -18,15 +18,17 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mentallama_jax.config import RunConfig, parse_config
+from mentallama_jax.config import MeshSection, RunConfig, parse_config
 from mentallama_jax.errors import UserError
+from mentallama_jax.models.bart import BartConfig
 from mentallama_jax.models.llama import LlamaConfig
-from mentallama_jax.models.registry import language_model, model_config_from_json
+from mentallama_jax.models.registry import AnyModelConfig, TrainedConfig, language_model, model_config_from_json
+from mentallama_jax.models.t5 import T5Config
 from mentallama_jax.planning.figures_cache import FiguresCache
 from mentallama_jax.planning.hlo import Program, read_phases, read_program
 from mentallama_jax.planning.topologies import Topology
 
-READER = "2"
+READER = "3"
 """The version of what is read from a text; a part of the cache's key, raised when `hlo` counts differently."""
 TOTAL_STEPS = 1000
 """The number of updates of the schedule; no figure depends on it."""
@@ -50,22 +52,44 @@ class Answers:
 
 
 @dataclass(frozen=True, slots=True)
+class PairRows:
+    """A batch of pairs that a scorer computes: `rows` rows of `room` tokens of sources, and as many of targets."""
+
+    rows: int
+    room: int
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """One program to compile.
 
     Attributes:
         model: its shape.
-        config: of the run; for answers its mesh and `model.compute_dtype` count.
+        config: of the run; for answers its mesh and `model.compute_dtype` count; None for pairs, which have no run.
         topology: the chips.
-        work: micro-batches of `config.training.micro_batch_rows` rows of an update, or what `generate` answers.
+        work: micro-batches of `config.training.micro_batch_rows` rows of an update, or what `generate` answers, or what
+            a scorer computes.
         cache_dir: where compiled figures are kept.
     """
 
-    model: LlamaConfig
-    config: RunConfig
+    model: AnyModelConfig
+    config: RunConfig | None
     topology: Topology
-    work: int | Answers
+    work: int | Answers | PairRows
     cache_dir: str | None = None
+
+    @property
+    def kind(self) -> str:
+        """The model type, and what it does."""
+        if isinstance(self.work, int):
+            return f"{self.model.model_type} {self.run.objective.kind}"
+        return f"{self.model.model_type} {type(self.work).__name__}"
+
+    @property
+    def run(self) -> RunConfig:
+        """The config, of work that belongs to a run."""
+        assert self.config is not None
+        return self.config
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +147,8 @@ def compile_job(job: Job) -> Compiled:
     if importlib.util.find_spec("libtpu") is None:
         raise UserError("the TPU compiler is not installed; it comes with: pip install 'mentallama-jax[tpu]'")
     environment = os.environ | COMPILER_ENVIRONMENT
-    values = {**asdict(job), "model": job.model.to_json(), "config": job.config.model_dump(mode="json")}
+    config = None if job.config is None else job.config.model_dump(mode="json")
+    values = {**asdict(job), "model": job.model.to_json(), "config": config}
     command = [sys.executable, "-m", "mentallama_jax.planning.compilation"]
     done = subprocess.run(
         command, input=json.dumps(values), capture_output=True, text=True, env=environment, check=False
@@ -149,10 +174,14 @@ def lower_job(job: Job) -> tuple[Any, dict[str, int]]:
 
     asked = {"num_slices": job.topology.slices} if job.topology.slices > 1 else {}
     described = topologies.get_topology_desc(platform="tpu", topology_name=job.topology.compiler_name, **asked)
-    mesh = make_mesh(job.config.mesh, described.devices)
+    if isinstance(job.work, PairRows):
+        mesh = make_mesh(MeshSection(data=len(described.devices), fsdp=1), described.devices)
+        return _lower_pairs(job.model, mesh, job.work), dict(mesh.shape)
+    mesh = make_mesh(job.run.mesh, described.devices)
     if isinstance(job.work, Answers):
-        return _lower_answers(job.model, job.config, mesh, job.work), dict(mesh.shape)
-    return lower_on(job.model, job.config, mesh, job.work), dict(mesh.shape)
+        return _lower_answers(language_model(job.model, "model"), job.run, mesh, job.work), dict(mesh.shape)
+    assert isinstance(job.model, TrainedConfig)
+    return lower_on(job.model, job.run, mesh, job.work), dict(mesh.shape)
 
 
 def _lower_answers(model: LlamaConfig, config: RunConfig, mesh: Any, answers: Answers) -> Any:
@@ -163,7 +192,16 @@ def _lower_answers(model: LlamaConfig, config: RunConfig, mesh: Any, answers: An
         return lower_generate(model, mesh, **asdict(answers), dtype=config.model.compute_dtype)
 
 
-def lower_on(model: LlamaConfig, config: RunConfig, mesh: Any, micro_batches: int) -> Any:
+def _lower_pairs(model: AnyModelConfig, mesh: Any, pairs: PairRows) -> Any:
+    from mentallama_jax.parallel.mesh import use_mesh
+    from mentallama_jax.scorers.bart_score import lower_scores
+
+    assert isinstance(model, BartConfig | T5Config)
+    with use_mesh(mesh):
+        return lower_scores(model, mesh, rows=pairs.rows, room=pairs.room)
+
+
+def lower_on(model: TrainedConfig, config: RunConfig, mesh: Any, micro_batches: int) -> Any:
     """The lowered training step on a mesh of devices, here or elsewhere.
 
     Raises:
@@ -173,17 +211,31 @@ def lower_on(model: LlamaConfig, config: RunConfig, mesh: Any, micro_batches: in
 
     from mentallama_jax.parallel.mesh import use_mesh
     from mentallama_jax.training.mesh_placement import abstract_batch, abstract_state, check_batch
-    from mentallama_jax.training.objectives.supervised import Supervised
+    from mentallama_jax.training.objectives.of_config import objective_of
     from mentallama_jax.training.step import make_train_step
 
     check_batch(model, config, mesh)
-    objective = Supervised(model, config)
+    objective = objective_of(model, config)
     with use_mesh(mesh):
         state = abstract_state(objective, config, TOTAL_STEPS, mesh)
-        batch = abstract_batch(config, mesh, micro_batches)
+        batch = abstract_batch(config, mesh, micro_batches, objective.batch_spec)
         shardings = jax.tree.map(lambda x: x.sharding, state)
         step: Any = make_train_step(objective, config, TOTAL_STEPS, shardings)
         return step.lower(state, batch)
+
+
+def figures_key(job: Job, mesh: Mapping[str, int], text: str) -> str:
+    """The name of a job's figures: all that decides them.
+
+    Args:
+        job: whose program it is.
+        mesh: sizes of the axes.
+        text: of the lowered program.
+    """
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in ("jax", "jaxlib", "libtpu")]
+    flags = [os.environ.get(name, "") for name in ("XLA_FLAGS", "LIBTPU_INIT_ARGS")]
+    place = f"{job.topology.compiler_name} x{job.topology.slices} {dict(mesh)} {job.work}"
+    return FiguresCache.key(READER, job.kind, place, *versions, *flags, text)
 
 
 def compile_here(job: Job) -> Compiled:
@@ -191,10 +243,7 @@ def compile_here(job: Job) -> Compiled:
     start = time.perf_counter()
     lowered, mesh = lower_job(job)
     cache = FiguresCache(Path(job.cache_dir) if job.cache_dir else None)
-    versions = [f"{name} {importlib.metadata.version(name)}" for name in ("jax", "jaxlib", "libtpu")]
-    flags = [os.environ.get(name, "") for name in ("XLA_FLAGS", "LIBTPU_INIT_ARGS")]
-    place = f"{job.topology.compiler_name} x{job.topology.slices} {mesh} {job.work}"
-    key = FiguresCache.key(READER, place, *versions, *flags, lowered.as_text())
+    key = figures_key(job, mesh, lowered.as_text())
     lowering = time.perf_counter() - start
     kept = cache.read(key)
     if kept is not None:
@@ -210,7 +259,8 @@ def compile_here(job: Job) -> Compiled:
         if isinstance(job.work, Answers):
             program, loop = read_phases(text, mesh)
         else:
-            program, loop = read_program(text, mesh, job.work), None
+            micro_batches = job.work if isinstance(job.work, int) else 1
+            program, loop = read_program(text, mesh, micro_batches), None
         result = Compiled(
             fits=True,
             arguments=memory.argument_size_in_bytes,
@@ -249,11 +299,14 @@ def _main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what the compiler prints is not an answer
     topology = Topology(**{**values["topology"], "shape": tuple(values["topology"]["shape"])})
+    config, work = values["config"], values["work"]
+    if isinstance(work, dict):
+        work = Answers(**work) if "new_tokens" in work else PairRows(**work)
     job = Job(
-        language_model(model_config_from_json(values["model"], "model"), "model"),
-        parse_config(values["config"], "config"),
+        model_config_from_json(values["model"], "model"),
+        None if config is None else parse_config(config, "config"),
         topology,
-        Answers(**work) if isinstance(work := values["work"], dict) else work,
+        work,
         values["cache_dir"],
     )
     try:

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from mentallama_jax.models.bert import BertConfig
 from mentallama_jax.models.llama import LlamaConfig
+from mentallama_jax.models.registry import TrainedConfig
 from mentallama_jax.planning.hlo import Collective, Kernel, Program
 from mentallama_jax.planning.topologies import Topology
 
@@ -17,16 +19,18 @@ values, of the probabilities and of the keys; scores, gradients of the probabili
 _RING = {"all-gather": 1, "reduce-scatter": 1, "all-reduce": 2, "all-to-all": 1, "collective-permute": 1}
 
 
-def model_flops_per_token(model: LlamaConfig, row_length: int) -> float:
+def model_flops_per_token(model: TrainedConfig, row_length: int) -> float:
     """Operations that training needs for a token, nothing recomputed: forward, and twice that backward.
 
-    Each weight of a matrix product costs 2 forward (the embedding is a look-up and costs nothing, the head counts);
-    causal attention counts at half of T x T for a whole row, so 2 x T x heads x width a layer and token forward.
+    Each weight of a matrix product costs 2 forward (an embedding is a look-up and costs nothing, the head of a LLaMA
+    counts; pooler and classifier are for the first token of a text alone and do not); causal attention counts at half
+    of T x T for a whole row, so 2 x T x heads x width a layer and token forward, and that of an encoder at all of it.
     """
     width = model.head_dim * (2 * model.num_heads + 2 * model.num_kv_heads)
-    weights = model.num_layers * model.hidden_size * (width + 3 * model.intermediate_size)
-    weights += model.hidden_size * model.vocab_size
-    attention = model.num_layers * 2 * row_length * model.num_heads * model.head_dim
+    encoder = isinstance(model, BertConfig)
+    weights = model.num_layers * model.hidden_size * (width + (2 if encoder else 3) * model.intermediate_size)
+    weights += 0 if encoder else model.hidden_size * model.vocab_size
+    attention = model.num_layers * (4 if encoder else 2) * row_length * model.num_heads * model.head_dim
     return 3.0 * (2 * weights + attention)
 
 
@@ -45,8 +49,10 @@ def decode_flops_per_token(model: LlamaConfig, prompt: int, new_tokens: int) -> 
 
 
 def attention_flops(kernels: Sequence[Kernel]) -> float:
-    """Operations of all launches of attention kernels, the causal half counted; kernels of other kinds count nothing.
+    """Operations of all launches of attention kernels; kernels of other kinds count nothing.
 
+    Of causal attention half of the square of scores is counted, of bidirectional attention the whole; both sides of
+    cross-attention are taken to be equally long.
     All work on the heads of the queries, which the outputs of a kernel for fewer keys do not show. A backward pass
     without a kernel for the queries computes them in that for the keys, with one product more.
     """
@@ -58,7 +64,8 @@ def attention_flops(kernels: Sequence[Kernel]) -> float:
         *outer, _, length, width = kernel.shape
         batch = outer[-1] if outer else 1
         matmuls = _MATMULS[word] + (word == "dkv" and fused)
-        total += float(kernel.times * matmuls * batch * heads * length * length * width)
+        squares = 2 if kernel.is_bidirectional else 1
+        total += float(kernel.times * matmuls * squares * batch * heads * length * length * width)
     return total
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from mentallama_jax.models.attention.forms import BIDIRECTIONAL
 from mentallama_jax.planning.hlo_text import HloModule, Instruction, array_bytes, widest_dimensions
 
 COLLECTIVES = (
@@ -69,11 +70,19 @@ class Collective:
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """Launches of one kernel: `shape` are the sizes of its first output, scratch memory left aside."""
+    """Launches of one kernel: `shape` are the sizes of its first output, scratch memory left aside.
+
+    The name of attention without causality begins with the word `bidirectional`.
+    """
 
     name: str
     shape: tuple[int, ...]
     times: int
+
+    @property
+    def is_bidirectional(self) -> bool:
+        """Whether it computes the whole square of scores."""
+        return self.name.startswith(f"{BIDIRECTIONAL} ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,7 +283,8 @@ class _Tally:
         target = re.search(r'custom_call_target="([^"]+)"', one.line)
         self.custom[target[1] if target else "?"] += times
         if target and target[1] == KERNEL_TARGET:
-            self.kernels[re.sub(r"[.0-9]+$", "", one.name), tuple(widest_dimensions(one.shape))] += times
+            scope = f"{BIDIRECTIONAL} " if BIDIRECTIONAL in one.op_name else ""
+            self.kernels[scope + re.sub(r"[.0-9]+$", "", one.name), tuple(widest_dimensions(one.shape))] += times
 
     def program(self) -> Program:
         """What was added up."""

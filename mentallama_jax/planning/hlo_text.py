@@ -2,7 +2,7 @@
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 _BYTES = {
@@ -45,12 +45,13 @@ def array_bytes(shape: str) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
-    """One line: `name = shape opcode(operands), attributes`."""
+    """One line: `name = shape opcode(operands), attributes`; and of a kernel the `further` lines of its attributes."""
 
     name: str
     shape: str
     opcode: str
     line: str
+    further: str = ""
 
     @property
     def cycles(self) -> int:
@@ -61,7 +62,7 @@ class Instruction:
     @property
     def op_name(self) -> str:
         """Where in the program it comes from."""
-        found = re.search(r'op_name="([^"]*)"', self.line)
+        found = re.search(r'op_name="([^"]*)"', self.line + self.further)
         return found[1] if found else ""
 
     def called(self, attribute: str) -> str | None:
@@ -95,8 +96,8 @@ class HloModule:
 
     def __init__(self, text: str) -> None:
         self.entry = ""
-        lines: dict[str, list[str]] = {}
-        current: list[str] | None = None
+        lines: dict[str, list[list[str]]] = {}
+        current: list[list[str]] | None = None
         for line in text.splitlines():
             head = None if line.startswith("  ") else _COMPUTATION.match(line)
             if head:
@@ -105,14 +106,17 @@ class HloModule:
             elif line.rstrip() in ("}", "} // ENTRY"):
                 current = None
             elif current is not None and line.startswith("  "):
-                current.append(line.strip())
+                current.append([line.strip()])
+            elif current:
+                current[-1].append(line)
         self.computations = {
-            name: [one for line in content if (one := parse_instruction(line))] for name, content in lines.items()
+            name: [replace(one, further="".join(more)) for line, *more in content if (one := parse_instruction(line))]
+            for name, content in lines.items()
         }
         self._constants = {
             found[1]: int(found[2])
             for content in lines.values()
-            for line in content
+            for line, *_ in content
             if (found := _CONSTANT.match(line))
         }
         self._flops: dict[str, float] = {}

@@ -24,13 +24,14 @@ from mentallama_jax.generation.sampling import Sampling, row_keys
 from mentallama_jax.host_memory import keep_freed_memory
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.module import init_params
+from mentallama_jax.models.registry import TrainedConfig
 from mentallama_jax.parallel.mesh import make_mesh, use_mesh
 from mentallama_jax.planning.compilation import TOTAL_STEPS
 from mentallama_jax.planning.cost import decode_flops_per_token, model_flops_per_token, prefill_flops_per_token
 from mentallama_jax.planning.topologies import CHIPS
 from mentallama_jax.training.data.batch_spec import MICRO_BATCHES, full_rows
 from mentallama_jax.training.mesh_placement import abstract_state, check_batch, place_batch
-from mentallama_jax.training.objectives.supervised import Supervised
+from mentallama_jax.training.objectives.of_config import objective_of
 from mentallama_jax.training.preflight import available_memory, check_memory, estimate_memory, size, tree_bytes
 from mentallama_jax.training.step import init_state, make_train_step
 
@@ -108,7 +109,7 @@ class Measurement:
 
 
 def measure_step(
-    model: LlamaConfig, config: RunConfig, micro_batches: int, repeats: int, say: Callable[[str], None]
+    model: TrainedConfig, config: RunConfig, micro_batches: int, repeats: int, say: Callable[[str], None]
 ) -> Measurement:
     """Time the update of `train` on the config's mesh, every row full.
 
@@ -125,16 +126,15 @@ def measure_step(
     mesh = make_mesh(config.mesh)
     check_batch(model, config, mesh)
     rows, length = config.training.micro_batch_rows * micro_batches, config.data.max_length
-    objective = Supervised(model, config)
+    objective = objective_of(model, config)
     with use_mesh(mesh):
         shapes = abstract_state(objective, config, TOTAL_STEPS, mesh)
         check_memory(estimate_memory(model, config, rows, length, shapes), config, say)
         _settle(mesh)
         shardings = jax.tree.map(lambda x: x.sharding, shapes)
-        arrays = full_rows(rows // jax.process_count(), length, model.vocab_size)
-        batch = place_batch(
-            arrays | {MICRO_BATCHES: np.asarray(micro_batches, np.int32)}, config.training.micro_batch_rows, mesh
-        )
+        arrays = full_rows(rows // jax.process_count(), length, model.vocab_size, objective.batch_spec)
+        arrays |= {MICRO_BATCHES: np.asarray(micro_batches, np.int32)}
+        batch = place_batch(arrays, config.training.micro_batch_rows, mesh, objective.batch_spec)
         step: Any = make_train_step(objective, config, TOTAL_STEPS, shardings)
         compiled, compiling = _compiled(step, shapes, batch)
         state = jax.jit(partial(init_state, objective, config, TOTAL_STEPS), out_shardings=shardings)()

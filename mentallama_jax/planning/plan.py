@@ -6,18 +6,18 @@ from dataclasses import dataclass, replace
 
 from jax.sharding import AbstractMesh
 
-from mentallama_jax.config import RunConfig
+from mentallama_jax.config import ClassificationSection, RunConfig
 from mentallama_jax.errors import UserError
-from mentallama_jax.models.llama import LlamaConfig
+from mentallama_jax.models.registry import TrainedConfig
 from mentallama_jax.parallel.mesh import mesh_sizes
 from mentallama_jax.planning.compilation import TOTAL_STEPS, Compiled, Job, compile_job
 from mentallama_jax.planning.cost import KERNEL_EFFICIENCY, StepTime, model_flops_per_token, step_time
 from mentallama_jax.planning.hlo import Collective, Program
 from mentallama_jax.planning.prices import Price, Rent
-from mentallama_jax.planning.recipe import Recipe
+from mentallama_jax.planning.recipe import PADDED_LENGTH, Recipe
 from mentallama_jax.planning.topologies import Topology
 from mentallama_jax.training.mesh_placement import abstract_state, check_batch
-from mentallama_jax.training.objectives.supervised import Supervised
+from mentallama_jax.training.objectives.of_config import objective_of
 from mentallama_jax.training.preflight import MemoryEstimate, estimate_memory, tree_bytes
 
 
@@ -28,7 +28,7 @@ class Plan:
     Times are those of one update, the rent is that of the recipe, both as (lower, upper).
     """
 
-    model: LlamaConfig
+    model: TrainedConfig
     config: RunConfig
     topology: Topology
     mesh: dict[str, int]
@@ -74,9 +74,19 @@ class Plan:
         return upper, lower
 
     @property
+    def classifies(self) -> bool:
+        """Whether an encoder learns labels."""
+        return isinstance(self.config.objective, ClassificationSection)
+
+    @property
+    def padded_length(self) -> int:
+        """Tokens of a row with one example: as in the paper, or for labels the longest text."""
+        return self.recipe.row_length if self.classifies else PADDED_LENGTH
+
+    @property
     def padded_over_packed(self) -> float:
-        """Positions that the same updates compute with one example a row of the paper's length, over those here."""
-        padded, rows = self.recipe.as_padded(), self.config.training.micro_batch_rows
+        """Positions that the same updates compute with one example a row of `padded_length`, over those here."""
+        padded, rows = self.recipe.as_padded(self.padded_length), self.config.training.micro_batch_rows
         positions = padded.micro_batches(rows) * padded.row_length
         return positions / (self.micro_batches * self.recipe.row_length)
 
@@ -88,7 +98,7 @@ class Plan:
 
 
 def make_plan(
-    model: LlamaConfig,
+    model: TrainedConfig,
     config: RunConfig,
     topology: Topology,
     recipe: Recipe,
@@ -114,7 +124,7 @@ def make_plan(
 
 
 def _with_network(
-    compiled: Compiled, model: LlamaConfig, config: RunConfig, topology: Topology, mesh: dict[str, int]
+    compiled: Compiled, model: TrainedConfig, config: RunConfig, topology: Topology, mesh: dict[str, int]
 ) -> Compiled:
     """Add what crosses between slices, which the compiler's text leaves to the runtime: gradients, once an update."""
     program = compiled.program
@@ -148,7 +158,7 @@ def with_whole_rows(config: RunConfig, topology: Topology) -> RunConfig:
 
 
 def analytic_memory(
-    model: LlamaConfig, config: RunConfig, topology: Topology, micro_batches: int
+    model: TrainedConfig, config: RunConfig, topology: Topology, micro_batches: int
 ) -> tuple[MemoryEstimate, int]:
     """Memory of a step by formulas, and the bytes of all parameters.
 
@@ -157,12 +167,12 @@ def analytic_memory(
     """
     sizes = mesh_sizes(config.mesh, topology.devices, topology.slices)
     mesh = AbstractMesh(tuple(sizes.values()), tuple(sizes))
-    state = abstract_state(Supervised(model, config), config, TOTAL_STEPS, mesh)  # type: ignore[arg-type]
+    state = abstract_state(objective_of(model, config), config, TOTAL_STEPS, mesh)  # type: ignore[arg-type]
     rows = micro_batches * config.training.micro_batch_rows
     return estimate_memory(model, config, rows, config.data.max_length, state), tree_bytes(state["params"])
 
 
-def estimate(model: LlamaConfig, config: RunConfig, topology: Topology, micro_batches: int) -> Compiled:
+def estimate(model: TrainedConfig, config: RunConfig, topology: Topology, micro_batches: int) -> Compiled:
     """Where there is no compiler: memory, operations and gathered parameters by formulas."""
     need, parameter_bytes = analytic_memory(model, config, topology, micro_batches)
     mesh = mesh_sizes(config.mesh, topology.devices, topology.slices)

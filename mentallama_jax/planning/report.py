@@ -14,10 +14,18 @@ from mentallama_jax.planning.topologies import Topology
 from mentallama_jax.terminal import Console
 from mentallama_jax.training.preflight import size
 
-RULE = (
-    "model FLOPs: 6 for each weight of a matrix product and token, attention at half of T x T; nothing recomputed; "
+_RULE = (
+    "model FLOPs: 6 for each weight of a matrix product and token, attention at {square} T x T; nothing recomputed; "
     "MFU over all positions, tokens/s over real ones"
 )
+
+
+_FEW_HOURS, _FEW_DOLLARS = 0.1, 10
+
+
+def rule(plan: Plan) -> str:
+    """How the figures are counted."""
+    return _RULE.format(square="the whole of" if plan.classifies else "half of")
 
 
 def warnings(plan: Plan) -> list[str]:
@@ -103,7 +111,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
         "fits": plan.fits,
         **compiled_json(compiled, topology),
         "warnings": warnings(plan),
-        "rule": RULE,
+        "rule": rule(plan),
     }
     if program is None or plan.time is None:
         return values
@@ -204,7 +212,7 @@ def show(plan: Plan, console: Console) -> None:
     if compiled.program is not None and plan.time is not None:
         _add_speed(plan, table)
     console.print(table)
-    console.print(RULE, style="dim")
+    console.print(rule(plan), style="dim")
     for warning in warnings(plan):
         console.print(f"warning: {warning}", style="yellow")
 
@@ -240,15 +248,19 @@ def add_program(table: Table, program: Program, least_bytes: float) -> None:
 
 
 def add_rent(table: Table, what: str, work: str, rent: Rent) -> None:
-    """The rows on hours and money of some work."""
-    table.add_row(
-        what,
-        f"{work}, {rent.hours[0]:.2f} to {rent.hours[1]:.2f} hours, "
-        f"{rent.chip_hours[0]:.1f} to {rent.chip_hours[1]:.1f} chip-hours",
-    )
+    """The rows on hours and money of some work; seconds and cents where it is little."""
+    if rent.hours[1] < _FEW_HOURS:
+        taken = f"{rent.seconds[0]:.1f} to {rent.seconds[1]:.1f} seconds"
+    else:
+        taken = (
+            f"{rent.hours[0]:.2f} to {rent.hours[1]:.2f} hours, "
+            f"{rent.chip_hours[0]:.1f} to {rent.chip_hours[1]:.1f} chip-hours"
+        )
+    table.add_row(what, f"{work}, {taken}")
+    digits = 2 if rent.dollars[1] < _FEW_DOLLARS else 0
     table.add_row(
         "money",
-        f"${rent.dollars[0]:,.0f} to ${rent.dollars[1]:,.0f} at ${rent.price.chip_hour:.2f} a chip-hour "
+        f"${rent.dollars[0]:,.{digits}f} to ${rent.dollars[1]:,.{digits}f} at ${rent.price.chip_hour:.2f} a chip-hour "
         f"({rent.price.source})",
     )
 
@@ -273,8 +285,10 @@ def _add_speed(plan: Plan, table: Table) -> None:
     table.add_row("MFU", "{:.1%} to {:.1%}".format(*plan.utilisation))
     add_rent(table, "the recipe", f"{plan.recipe.updates} updates", plan.rent)
     if not plan.recipe.padded:
+        paper = "" if plan.classifies else " as in the paper"
         table.add_row(
-            "padded to 2,096 as in the paper", f"{plan.padded_over_packed:.1f} times the positions on the same chips"
+            f"padded to {plan.padded_length:,}{paper}",
+            f"{plan.padded_over_packed:.1f} times the positions on the same chips",
         )
 
 

@@ -10,7 +10,7 @@ from jax.sharding import AbstractMesh
 
 from mentallama_jax.config import RunConfig
 from mentallama_jax.errors import UserError
-from mentallama_jax.models.llama import LlamaConfig
+from mentallama_jax.models.registry import TrainedConfig
 from mentallama_jax.models.remat import POLICIES
 from mentallama_jax.parallel.mesh import make_mesh, mesh_sizes
 from mentallama_jax.planning.compilation import TOTAL_STEPS, lower_on
@@ -19,7 +19,7 @@ from mentallama_jax.planning.prices import chip_price
 from mentallama_jax.planning.recipe import Recipe
 from mentallama_jax.planning.topologies import Topology
 from mentallama_jax.training.mesh_placement import abstract_state, check_batch
-from mentallama_jax.training.objectives.supervised import Supervised
+from mentallama_jax.training.objectives.of_config import objective_of
 from mentallama_jax.training.preflight import available_memory, estimate_memory
 
 ROWS_A_DEVICE = (1, 2, 4, 8)
@@ -38,7 +38,7 @@ class Candidate:
 
 
 def candidates(
-    model: LlamaConfig, config: RunConfig, topologies: Sequence[Topology], recipe: Recipe
+    model: TrainedConfig, config: RunConfig, topologies: Sequence[Topology], recipe: Recipe
 ) -> Iterator[Candidate]:
     """Every mesh and micro-batch whose certain memory fits and whose dimensions divide, by topology."""
     for topology in topologies:
@@ -63,7 +63,7 @@ def _changed(config: RunConfig, topology: Topology, tensor: int, rows: int) -> R
         return None
 
 
-def _may_fit(model: LlamaConfig, config: RunConfig, topology: Topology, recipe: Recipe) -> bool:
+def _may_fit(model: TrainedConfig, config: RunConfig, topology: Topology, recipe: Recipe) -> bool:
     try:
         sizes = mesh_sizes(config.mesh, topology.devices, topology.slices)
         check_batch(model, config, AbstractMesh(tuple(sizes.values()), tuple(sizes)))  # type: ignore[arg-type]
@@ -74,7 +74,7 @@ def _may_fit(model: LlamaConfig, config: RunConfig, topology: Topology, recipe: 
 
 
 def search(
-    model: LlamaConfig,
+    model: TrainedConfig,
     config: RunConfig,
     topologies: Sequence[Topology],
     recipe: Recipe,
@@ -116,7 +116,7 @@ def search(
 
 
 def plans_by_remat(
-    model: LlamaConfig, config: RunConfig, topology: Topology, recipe: Recipe, *given: Any
+    model: TrainedConfig, config: RunConfig, topology: Topology, recipe: Recipe, *given: Any
 ) -> list[Plan]:
     """Plans of one mesh and micro-batch from full recompute to, at the end, the least that fits.
 
@@ -172,14 +172,14 @@ def least_recompute(
     return full
 
 
-def choose_remat(model: LlamaConfig, config: RunConfig, devices: Sequence[jax.Device]) -> str:
+def choose_remat(model: TrainedConfig, config: RunConfig, devices: Sequence[jax.Device]) -> str:
     """The policy with the least recompute whose step fits into the memory of these devices.
 
     On TPUs and GPUs the compiler says whether it fits; on CPU the estimate of `training.preflight` against what the
     host has free.
     """
     mesh = make_mesh(config.mesh, devices)
-    state = abstract_state(Supervised(model, config), config, TOTAL_STEPS, mesh)
+    state = abstract_state(objective_of(model, config), config, TOTAL_STEPS, mesh)
     rows = 2 * config.training.micro_batch_rows  # an update of several micro-batches
 
     def estimated(changed: RunConfig) -> int:
@@ -202,7 +202,7 @@ def choose_remat(model: LlamaConfig, config: RunConfig, devices: Sequence[jax.De
     return least_recompute(config, limit, lambda changed: _compiled_memory(model, changed, mesh, limit), estimated)
 
 
-def _compiled_memory(model: LlamaConfig, config: RunConfig, mesh: Any, limit: float) -> int | None:
+def _compiled_memory(model: TrainedConfig, config: RunConfig, mesh: Any, limit: float) -> int | None:
     try:
         memory = lower_on(model, config, mesh, 2).compile().memory_analysis()
     except Exception as error:

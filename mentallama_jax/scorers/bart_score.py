@@ -13,12 +13,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from mentallama_jax.models.attention import Places
 from mentallama_jax.models.bart import BartConfig
 from mentallama_jax.models.encoder_decoder import EncoderDecoder
-from mentallama_jax.models.module import Params, bind
+from mentallama_jax.models.module import Params, abstract_params, bind, param_dimensions
 from mentallama_jax.models.t5 import T5Config
+from mentallama_jax.parallel.rules import tree_shardings
 from mentallama_jax.scorers.packed_texts import packed_batches
 
 DIRECTIONS: Mapping[str, str] = {
@@ -28,6 +30,10 @@ DIRECTIONS: Mapping[str, str] = {
     "bartscore_faithfulness": "ln p(output | source), the source being the post",
 }
 """Name of the figure -> what is scored."""
+ROOM = 512
+"""Tokens of a packed row of sources, and of targets."""
+ROWS_OF_A_DEVICE = 8
+"""Rows of a batch on each accelerator."""
 _CHUNK = 128
 
 
@@ -40,7 +46,7 @@ class SequenceScorer:
         params: Params,
         *,
         dtype: Any = jnp.float32,
-        room: int = 512,
+        room: int = ROOM,
         rows: int = 1,
     ) -> None:
         """Hold a model.
@@ -81,6 +87,26 @@ class SequenceScorer:
                 for number, row in enumerate(batch.rows)
                 for segment, place in enumerate(row, start=1)
             }
+
+
+def lower_scores(config: BartConfig | T5Config, mesh: Mesh, *, rows: int, room: int) -> jax.stages.Lowered:
+    """The program of `SequenceScorer.scores` in full fp32, lowered as if the model lay on the mesh; inside `use_mesh`.
+
+    Args:
+        config: of the model.
+        mesh: of devices, which need not be present.
+        rows: of a batch.
+        room: tokens of a row.
+    """
+    shapes = abstract_params(config)
+    places = tree_shardings(mesh, param_dimensions(config), shapes)
+    params = jax.tree.map(lambda x, at: jax.ShapeDtypeStruct(x.shape, jnp.float32, sharding=at), shapes, places)
+    # Tokens come from the host and have no place of their own; positions and segments are on every device.
+    tokens = jax.ShapeDtypeStruct((rows, room), jnp.int32)
+    whole: Any = jax.ShapeDtypeStruct((rows, room), jnp.int32, sharding=NamedSharding(mesh, PartitionSpec()))
+    side = (tokens, Places(whole, whole))
+    with jax.default_matmul_precision("highest"):
+        return _token_logs.lower(params, *side, *side, config=config, dtype=jnp.dtype(jnp.float32))
 
 
 @partial(jax.jit, static_argnames=("config", "dtype"))

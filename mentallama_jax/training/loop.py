@@ -20,7 +20,7 @@ from mentallama_jax.errors import UserError
 from mentallama_jax.files import write_json
 from mentallama_jax.host_memory import keep_freed_memory
 from mentallama_jax.models.module import Params, count_params
-from mentallama_jax.models.registry import TrainedConfig, encoder, language_model
+from mentallama_jax.models.registry import TrainedConfig
 from mentallama_jax.parallel.mesh import make_mesh, use_mesh
 from mentallama_jax.parallel.processes import barrier, strangers, writes_files
 from mentallama_jax.storage import AnyPath
@@ -33,9 +33,8 @@ from mentallama_jax.training.data.tokens import FingerprintedTokenizer
 from mentallama_jax.training.early_stopping import EarlyStopping
 from mentallama_jax.training.interruption import StopRequest
 from mentallama_jax.training.mesh_placement import abstract_state, check_batch, held_rows, place_batch
-from mentallama_jax.training.objectives.classification import Classification, class_weights
 from mentallama_jax.training.objectives.objective import Objective
-from mentallama_jax.training.objectives.supervised import Supervised
+from mentallama_jax.training.objectives.of_config import objective_of
 from mentallama_jax.training.preflight import check_answers_fit, check_disk, check_memory, estimate_memory
 from mentallama_jax.training.progress import Speed, TrainingProgress
 from mentallama_jax.training.run.checkpoints import Checkpoints
@@ -219,12 +218,9 @@ def _plan(config: RunConfig, run: RunDirectory, examples: Examples, mesh: Mesh) 
 
 def _objective(config: RunConfig, base: BaseModel, examples: Examples) -> Objective:
     """What the run minimises, over what it has read."""
-    if isinstance(config.objective, ClassificationSection):
-        model, counts = encoder(base.config, config.model.source), examples.class_counts
-        assert counts is not None
-        return Classification(model, config, class_weights(config.objective, counts))
-    check_answers_fit(config, examples.to_answer, cast(TrainingTokenizer, base.tokenizer))
-    return Supervised(language_model(base.config, config.model.source), config)
+    if not isinstance(config.objective, ClassificationSection):
+        check_answers_fit(config, examples.to_answer, cast(TrainingTokenizer, base.tokenizer))
+    return objective_of(base.config, config, examples.class_counts)
 
 
 def _not_begun(

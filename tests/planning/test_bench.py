@@ -9,7 +9,7 @@ import pytest
 from child_processes import cpu_environment
 
 from mentallama_jax.cli.main import main
-from mentallama_jax.models.presets import PRESETS
+from mentallama_jax.models.presets import ENCODER_PRESETS, PRESETS
 from mentallama_jax.planning.cost import model_flops_per_token
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,6 +47,18 @@ def test_the_step_is_compiled_once_and_timed(tmp_path, devices):
     assert step["model_flops_per_token"] == model_flops_per_token(PRESETS["toy"], 64)
     assert step["mfu"] is None
     assert printed.splitlines()[-1].startswith(f"| step | {devices} x cpu | jax ")
+
+
+def test_the_step_of_a_classifier_is_timed_too(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    changes = ["model.source=toy-encoder", "data.max_length=64", "training.batch_unit=rows", "training.batch_size=8"]
+    command = [str(ROOT / "configs" / "classifier-minilm.yaml"), *changes, "mesh.fsdp=1"]
+    assert main(["bench", "step", *command, "--repeats", "2", "--json", "out.json"]) == 0
+    (step,) = json.loads(Path("out.json").read_text("utf-8"))["results"]
+    assert (step["rows"], step["tokens"], len(step["seconds"])) == (8, 8 * 64, 2)
+    assert step["model_flops_per_token"] == model_flops_per_token(ENCODER_PRESETS["toy-encoder"], 64)
+    assert main(["bench", "generate", *command]) == 2
+    assert "toy-encoder: is an encoder (bert), which reads texts and writes none" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("devices", [1, 8])

@@ -162,8 +162,11 @@ OTHERS = (
         "is an encoder (bert), which reads texts",
     ),
     (["export", "{run}", "--out", "{new}"], "is an encoder (bert), which reads texts and writes none"),
-    (["plan", "configs/classifier-toy.yaml", "--topology", "v5e-8"], "only the tuning of LLaMAs is planned"),
-    (["bench", "step", "configs/classifier-toy.yaml"], "only the tuning of LLaMAs is planned and measured"),
+    (
+        ["plan", "configs/classifier-toy.yaml", "--topology", "v5e-8", "--generate"],
+        "is an encoder (bert), which reads texts",
+    ),
+    (["bench", "generate", "configs/classifier-toy.yaml"], "is an encoder (bert), which reads texts"),
 )
 
 

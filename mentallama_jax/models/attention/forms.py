@@ -12,6 +12,8 @@ import jax.numpy as jnp
 
 MASKED = -0.7 * float(jnp.finfo(jnp.float32).max)
 """A finite minus infinity: a fully masked row must give numbers, not NaN."""
+BIDIRECTIONAL = "bidirectional"
+"""The scope of kernels without causality in a compiled text: they compute the whole square of scores."""
 
 
 class Places(NamedTuple):

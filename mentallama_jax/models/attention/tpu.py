@@ -4,6 +4,7 @@ It leaves out blocks above the diagonal where attention is causal, compares segm
 scores in device memory.
 """
 
+from contextlib import nullcontext
 from typing import Any
 
 import jax
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernels
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 
-from mentallama_jax.models.attention.forms import PLAIN, Form, key_segments, require
+from mentallama_jax.models.attention.forms import BIDIRECTIONAL, PLAIN, Form, key_segments, require
 from mentallama_jax.models.remat import ATTENTION, KEY, QUERY, VALUE, kept_as
 
 LANES = 128
@@ -69,7 +70,8 @@ def splash_attention(
     # Padding meets padding, so that no row of the softmax is empty; the values there are 0, and so is what comes of it.
     own_BT = jnp.pad(segment_ids_BT, ((0, 0), _to_whole(T)))
     other_BS = jnp.pad(key_segments_BS, ((0, 0), _to_whole(k_BSKH.shape[1]))) if form.cross else own_BT
-    out_BNTH: Any = jax.vmap(attend)(*heads_first, kernels.SegmentIds(own_BT, other_BS))
+    with nullcontext() if form.causal else jax.named_scope(BIDIRECTIONAL):
+        out_BNTH: Any = jax.vmap(attend)(*heads_first, kernels.SegmentIds(own_BT, other_BS))
     out_BTNH = out_BNTH.swapaxes(1, 2)[:, :T, :, :H]
     if not form.cross:
         return out_BTNH

@@ -100,11 +100,16 @@ CLASSIFIED_TEXTS = BatchSpec(
 """Packed rows of texts with a class each: `labels` holds it at the first token of a text."""
 
 
-def full_rows(rows: int, length: int, vocab_size: int) -> dict[str, NDArray[Any]]:
-    """Random rows of `PACKED_TOKENS` without padding, one example each, every token a target: to measure with."""
-    arrays = PACKED_TOKENS.empty(rows, length)
+def full_rows(
+    rows: int, length: int, vocab_size: int, spec_of_batch: BatchSpec = PACKED_TOKENS
+) -> dict[str, NDArray[Any]]:
+    """Random rows without padding, one example each, to measure with: every token a target, or each text of class 0."""
+    arrays = spec_of_batch.empty(rows, length)
     arrays["tokens"] = np.random.default_rng(0).integers(0, vocab_size, (rows, length), np.int32)
     arrays["positions"] += np.arange(length, dtype=np.int32)
-    for name in ("segment_ids", "loss_mask"):
-        arrays[name] += 1
+    arrays["segment_ids"] += 1
+    if "labels" in arrays:
+        arrays["labels"][:, 0] = 0
+    else:
+        arrays["loss_mask"] += 1
     return arrays

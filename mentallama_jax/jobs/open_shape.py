@@ -1,0 +1,58 @@
+"""The shapes of models that are planned or measured: no weights are read, and published ones need no download."""
+
+from mentallama_jax.config import ClassificationSection, RunConfig
+from mentallama_jax.errors import UserError
+from mentallama_jax.formats.load import load_model_config
+from mentallama_jax.jobs.open_encoder import encoder_shape
+from mentallama_jax.jobs.open_model import open_model
+from mentallama_jax.models.bart import BartConfig
+from mentallama_jax.models.presets import PRESETS, SEQUENCE_PRESETS
+from mentallama_jax.models.registry import TrainedConfig
+from mentallama_jax.models.t5 import T5Config
+
+_HUB_SHAPES = {
+    "meta-llama/Llama-2-7b-hf": "llama2-7b",
+    "meta-llama/Llama-2-7b-chat-hf": "llama2-chat-7b",
+    "meta-llama/Llama-2-13b-hf": "llama2-13b",
+    "meta-llama/Llama-2-13b-chat-hf": "llama2-chat-13b",
+    "meta-llama/Llama-2-70b-hf": "llama2-70b",
+    "google-bert/bert-base-uncased": "bert-base",
+    "mental/mental-bert-base-uncased": "bert-base",
+    "facebook/bart-large-cnn": "bart-large",
+}
+"""Shapes that are known without asking the hub, whose files may need a licence."""
+
+
+def trained_shape(config: RunConfig) -> TrainedConfig:
+    """The shape that a config tunes; that of a classifier has the classes of its data set.
+
+    Raises:
+        UserError: no such model, not one that the objective tunes, or rows with more tokens than an encoder has
+            positions.
+    """
+    source = _HUB_SHAPES.get(config.model.source, config.model.source)
+    if isinstance(config.objective, ClassificationSection):
+        shape = encoder_shape(source, config.model.revision, config.data.datasets[0])
+        if config.data.max_length > shape.longest_text:
+            raise UserError(
+                f"data.max_length {config.data.max_length} is more than the {shape.longest_text} positions of "
+                f"{config.model.source}; lower it"
+            )
+        return shape
+    return PRESETS[source] if source in PRESETS else open_model(source, revision=config.model.revision).config
+
+
+def scorer_shape(source: str) -> BartConfig | T5Config:
+    """The shape of a model that scores pairs of texts.
+
+    Args:
+        source: a name of `SEQUENCE_PRESETS`, a folder or a hub id.
+
+    Raises:
+        UserError: no such model, or neither a BART nor a T5.
+    """
+    name = _HUB_SHAPES.get(source, source)
+    found = SEQUENCE_PRESETS[name] if name in SEQUENCE_PRESETS else load_model_config(source)
+    if not isinstance(found, BartConfig | T5Config):
+        raise UserError(f"--score {source}: is a {found.model_type}; pairs are scored by a bart or a t5")
+    return found

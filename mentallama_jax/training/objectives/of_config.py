@@ -1,0 +1,30 @@
+"""The objective that a config asks for."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mentallama_jax.config import ClassificationSection, RunConfig
+from mentallama_jax.models.registry import TrainedConfig, encoder, language_model
+from mentallama_jax.training.objectives.classification import Classification, class_weights
+from mentallama_jax.training.objectives.objective import Objective
+from mentallama_jax.training.objectives.supervised import Supervised
+
+
+def objective_of(model: TrainedConfig, config: RunConfig, class_counts: NDArray[np.int64] | None = None) -> Objective:
+    """What a run minimises.
+
+    Args:
+        model: the shape; that of a classifier has its classes.
+        config: the run.
+        class_counts: [classes], training rows of each class; without them, as where no data are read, classes weigh
+            the same. The program differs in these numbers alone.
+
+    Raises:
+        UserError: a model of another kind than the objective tunes.
+    """
+    source = config.model.source
+    if isinstance(config.objective, ClassificationSection):
+        classifier = encoder(model, source)
+        counts = np.ones(classifier.num_labels, np.int64) if class_counts is None else class_counts
+        return Classification(classifier, config, class_weights(config.objective, counts))
+    return Supervised(language_model(model, source), config)

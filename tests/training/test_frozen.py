@@ -19,6 +19,7 @@ from mentallama_jax.models.module import count_params, init_params, merge_params
 from mentallama_jax.models.presets import PRESETS
 from mentallama_jax.training import loop
 from mentallama_jax.training.data.batch_spec import MICRO_BATCHES, PACKED_TOKENS, full_rows
+from mentallama_jax.training.objectives import of_config
 from mentallama_jax.training.objectives.supervised import Supervised
 from mentallama_jax.training.preflight import estimate_memory
 from mentallama_jax.training.run.manifest import complete_checkpoints
@@ -107,7 +108,7 @@ def test_answers_of_an_evaluation_take_a_second_copy_of_the_weights(tiny_config,
 def test_a_run_resumes_exactly_and_its_checkpoints_hold_no_frozen_part(
     config, tiny_config, tmp_path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "Supervised", partial(Supervised, trained=norms_and_head))
+    monkeypatch.setattr(of_config, "Supervised", partial(Supervised, trained=norms_and_head))
     base = base_model(config)
     whole = loop.train(config, base)
     other = tiny_config(tmp_path / "stopped", optimizer={"weight_decay": 0.1, "learning_rate": 1e-2})

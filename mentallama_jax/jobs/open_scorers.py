@@ -22,6 +22,7 @@ from mentallama_jax.formats.tokenizers.encoder_tokenizer import EncoderTokenizer
 from mentallama_jax.formats.torch_folder import TorchFolder
 from mentallama_jax.generation.engine import Settings
 from mentallama_jax.generation.resumable import records_fingerprint
+from mentallama_jax.host_memory import keep_freed_memory
 from mentallama_jax.imhi.data_files.readers import read_records
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.jobs.answer import open_answerer
@@ -84,6 +85,8 @@ def open_model_metrics(names: Sequence[str], models: MetricModels, references: S
     Raises:
         UserError: a model that cannot be opened, or one of another kind than the metric needs.
     """
+    if jax.default_backend() == "cpu":
+        keep_freed_memory()
     devices = jax.local_devices()
     mesh = make_mesh(MeshSection(data=len(devices), fsdp=1), devices) if len(devices) > 1 else None
     records = _records(models.data) if models.data else None

@@ -3,7 +3,7 @@
 P is the mean over the tokens of the candidate of the largest cosine to a token of the reference, weighed by idf or not;
 R the same the other way; F their harmonic mean. The special tokens can be met, and weigh nothing.
 
-Shape suffixes: R rows, T candidate places, S reference places, D hidden.
+Shape suffixes: R rows, T places of a row, C tokens of a candidate, S tokens of a reference, D hidden.
 """
 
 import csv
@@ -38,7 +38,8 @@ LAYERS: Mapping[str, int] = {
 REFERENCE_VERSION = "0.3.12"
 """What bert-score 0.3.13 calls itself in its hashes."""
 _LONGEST = 512
-_MASKED = -2.0  # below every cosine
+_SPECIAL_TOKENS = 2
+_PAIRS_AT_ONCE = 512
 
 
 class TokenScores(NamedTuple):
@@ -151,29 +152,43 @@ class BertScorer:
         Yields:
             Place among `pairs` -> its scores, for the pairs of each batch as it finishes.
         """
-        candidates = self.tokens([candidate for candidate, _ in pairs])
-        references = self.tokens([reference for _, reference in pairs])
-        for batch in packed_batches(list(zip(candidates, references, strict=True)), self._room, self._rows):
-            sides = batch.sides
-            best = _nearest(
-                self._params,
-                *(array for side in sides for array in (side.tokens_RT, side.places)),
-                config=self._config,
-                dtype=self._dtype,
+        sides = [self.tokens([pair[side] for pair in pairs]) for side in (0, 1)]
+        for start in range(0, len(pairs), _PAIRS_AT_ONCE):
+            part = [side[start : start + _PAIRS_AT_ONCE] for side in sides]
+            states = self._states([*part[0], *part[1]])
+            yield {
+                start + place: self._score(candidate, reference, states)
+                for place, (candidate, reference) in enumerate(zip(*part, strict=True))
+            }
+
+    def _states(self, texts: Sequence[Sequence[int]]) -> dict[tuple[int, ...], np.ndarray]:
+        """The states of the tokens of each different text, [tokens, D] fp32 of length 1."""
+        different = list(dict.fromkeys(map(tuple, texts)))
+        found: dict[tuple[int, ...], np.ndarray] = {}
+        for batch in packed_batches([(ids,) for ids in different], self._room, self._rows):
+            (side,) = batch.sides
+            states_RTD = np.asarray(
+                _unit_states(self._params, side.tokens_RT, side.places, config=self._config, dtype=self._dtype)
             )
-            best_RT, best_RS = (np.asarray(array, np.float64) for array in best)
-            found: dict[int, TokenScores] = {}
             for number, row in enumerate(batch.rows):
                 for segment, place in enumerate(row, start=1):
-                    means = [
-                        _weighed(
-                            array[number], side.tokens_RT[number], side.segments_RT[number] == segment, self._weights_V
-                        )
-                        for array, side in zip((best_RT, best_RS), sides, strict=True)
-                    ]
-                    is_empty = min(len(candidates[place]), len(references[place])) <= 2
-                    found[place] = self._finished(*((0.0, 0.0) if is_empty else means))
-            yield found
+                    found[different[place]] = states_RTD[number][side.segments_RT[number] == segment]
+        return found
+
+    def _score(
+        self, candidate: Sequence[int], reference: Sequence[int], states: Mapping[tuple[int, ...], np.ndarray]
+    ) -> TokenScores:
+        if min(len(candidate), len(reference)) <= _SPECIAL_TOKENS:
+            return self._finished(0.0, 0.0)
+        cosines_CS = states[tuple(candidate)] @ states[tuple(reference)].T
+        precision = self._weighed(cosines_CS.max(axis=1), candidate)
+        return self._finished(precision, self._weighed(cosines_CS.max(axis=0), reference))
+
+    def _weighed(self, best_C: np.ndarray, ids: Sequence[int]) -> float:
+        """The mean by the weights of the tokens; 0 where none weighs anything."""
+        weights_C = self._weights_V[list(ids)]
+        total = weights_C.sum()
+        return float(best_C.astype(np.float64) @ weights_C / total) if total else 0.0
 
     def best_scores(self, candidates: Sequence[str], references: Sequence[Sequence[str]]) -> list[TokenScores]:
         """Score each candidate against several references; P, R and F are each the best that a reference gives."""
@@ -208,31 +223,9 @@ class BertScorer:
         return TokenScores(*((value - base) / (1 - base) for value, base in values))
 
 
-def _weighed(best_T: np.ndarray, tokens_T: np.ndarray, is_own_T: np.ndarray, weights_V: np.ndarray) -> float:
-    weights_T = weights_V[tokens_T[is_own_T]]
-    total = weights_T.sum()
-    return float(best_T[is_own_T] @ weights_T / total) if total else 0.0
-
-
 @partial(jax.jit, static_argnames=("config", "dtype"))
-def _nearest(
-    params: Params,
-    tokens_RT: jax.Array,
-    places: Places,
-    others_RS: jax.Array,
-    other_places: Places,
-    *,
-    config: BertConfig,
-    dtype: Any,
-) -> tuple[jax.Array, jax.Array]:
-    """[R, T] and [R, S] fp32: the largest cosine of each token to one of the other text of its pair."""
-    model = bind(config, params)
-    both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), (tokens_RT, *places), (others_RS, *other_places))
-    states, _ = model.hidden(*both, dtype=dtype)
-    states = states.astype(jnp.float32)
-    states = states / jnp.maximum(jnp.linalg.norm(states, axis=-1, keepdims=True), 1e-30)
-    ours_RTD, theirs_RSD = jnp.split(states, 2)
-    cosines_RTS = jnp.einsum("RTD,RSD->RTS", ours_RTD, theirs_RSD, precision=jax.lax.Precision.HIGHEST)
-    same_RTS = places.segment_ids_BT[:, :, None] == other_places.segment_ids_BT[:, None]
-    cosines_RTS = jnp.where(same_RTS, cosines_RTS, _MASKED)
-    return jnp.max(cosines_RTS, axis=2), jnp.max(cosines_RTS, axis=1)
+def _unit_states(params: Params, tokens_RT: jax.Array, places: Places, *, config: BertConfig, dtype: Any) -> jax.Array:
+    """[R, T, D] fp32: the states of the last layer, each of length 1."""
+    states_RTD, _ = bind(config, params).hidden(tokens_RT, *places, dtype=dtype)
+    states_RTD = states_RTD.astype(jnp.float32)
+    return states_RTD / jnp.maximum(jnp.linalg.norm(states_RTD, axis=-1, keepdims=True), 1e-30)

@@ -1,6 +1,6 @@
 """How near two texts are as wholes: the cosine of the means of their tokens' states (Reimers and Gurevych 2019).
 
-Shape suffixes: R rows, T places, D hidden.
+Shape suffixes: R rows, M texts of a row, T places, D hidden.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,6 +16,8 @@ from mentallama_jax.models.attention import Places
 from mentallama_jax.models.bert import BertConfig, mean_of_tokens
 from mentallama_jax.models.module import Params, bind
 from mentallama_jax.scorers.packed_texts import MOST_TEXTS, packed_batches
+
+_PAIRS_AT_ONCE = 512
 
 
 class EmbeddingSimilarity:
@@ -51,37 +53,32 @@ class EmbeddingSimilarity:
             Place among `pairs` -> the cosine, for the pairs of each batch as it finishes.
         """
         sides = [self._tokenizer.encode([pair[side] for pair in pairs], self._config.longest_text) for side in (0, 1)]
-        for batch in packed_batches(list(zip(*sides, strict=True)), self._room, self._rows):
-            cosines_RM = np.asarray(
-                _cosines(
-                    self._params,
-                    *(array for side in batch.sides for array in (side.tokens_RT, side.places)),
-                    config=self._config,
-                    dtype=self._dtype,
-                )
-            )
+        for start in range(0, len(pairs), _PAIRS_AT_ONCE):
+            part = [[tuple(ids) for ids in side[start : start + _PAIRS_AT_ONCE]] for side in sides]
+            means = self._means([*part[0], *part[1]])
             yield {
-                place: float(cosines_RM[number, order])
-                for number, row in enumerate(batch.rows)
-                for order, place in enumerate(row)
+                start + place: float(means[one] @ means[other])
+                for place, (one, other) in enumerate(zip(*part, strict=True))
             }
+
+    def _means(self, texts: Sequence[tuple[int, ...]]) -> dict[tuple[int, ...], np.ndarray]:
+        """The embedding of each different text, [D] fp32 of length 1."""
+        different = list(dict.fromkeys(texts))
+        found: dict[tuple[int, ...], np.ndarray] = {}
+        for batch in packed_batches([(ids,) for ids in different], self._room, self._rows):
+            (side,) = batch.sides
+            means_RMD = np.asarray(
+                _unit_means(self._params, side.tokens_RT, side.places, config=self._config, dtype=self._dtype)
+            )
+            for number, row in enumerate(batch.rows):
+                for order, place in enumerate(row):
+                    found[different[place]] = means_RMD[number, order]
+        return found
 
 
 @partial(jax.jit, static_argnames=("config", "dtype"))
-def _cosines(
-    params: Params,
-    tokens_RT: jax.Array,
-    places: Places,
-    others_RT: jax.Array,
-    other_places: Places,
-    *,
-    config: BertConfig,
-    dtype: Any,
-) -> jax.Array:
-    """[R, MOST_TEXTS] fp32: the cosine of each pair of a row."""
-    model = bind(config, params)
-    both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), (tokens_RT, *places), (others_RT, *other_places))
-    hidden, _ = model.hidden(*both, dtype=dtype)
-    means = mean_of_tokens(hidden, both[2], MOST_TEXTS)
-    ours, theirs = jnp.split(means / jnp.maximum(jnp.linalg.norm(means, axis=-1, keepdims=True), 1e-30), 2)
-    return jnp.sum(ours * theirs, axis=-1)
+def _unit_means(params: Params, tokens_RT: jax.Array, places: Places, *, config: BertConfig, dtype: Any) -> jax.Array:
+    """[R, MOST_TEXTS, D] fp32: the mean of the states of each text of a row, of length 1."""
+    hidden_RTD, _ = bind(config, params).hidden(tokens_RT, *places, dtype=dtype)
+    means_RMD = mean_of_tokens(hidden_RTD, places.segment_ids_BT, MOST_TEXTS)
+    return means_RMD / jnp.maximum(jnp.linalg.norm(means_RMD, axis=-1, keepdims=True), 1e-30)

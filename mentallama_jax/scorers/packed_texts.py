@@ -15,7 +15,7 @@ from mentallama_jax.models.attention import Places
 
 MOST_TEXTS = 32
 """Items of a row at most."""
-_OPEN_ROWS = 64
+_OPEN_ROWS = 1024
 
 
 class Packed(NamedTuple):

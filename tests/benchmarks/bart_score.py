@@ -62,8 +62,10 @@ def main() -> None:
     from transformers import BartConfig, BartForConditionalGeneration
 
     from mentallama_jax.formats.load import load_model
+    from mentallama_jax.host_memory import keep_freed_memory
     from mentallama_jax.scorers.bart_score import SequenceScorer
 
+    keep_freed_memory()  # for both: they are one process
     torch.manual_seed(0)
     config = BartConfig(vocab_size=50264, encoder_layers=options.layers, decoder_layers=options.layers)
     peer = BartForConditionalGeneration(config).eval()

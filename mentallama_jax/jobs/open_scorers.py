@@ -34,7 +34,7 @@ from mentallama_jax.models.registry import AnyModelConfig
 from mentallama_jax.models.t5 import T5Config
 from mentallama_jax.parallel.mesh import make_mesh, use_mesh
 from mentallama_jax.parallel.rules import tree_shardings
-from mentallama_jax.scorers.bart_score import ROWS_OF_A_DEVICE, SequenceScorer
+from mentallama_jax.scorers.bart_score import ROOM, ROOM_ON_CPU, ROWS_OF_A_DEVICE, ROWS_ON_CPU, SequenceScorer
 from mentallama_jax.scorers.bert_score import (
     REFERENCE_VERSION,
     BertScorer,
@@ -52,7 +52,6 @@ from mentallama_jax.scorers.explanation_metrics import (
 from mentallama_jax.scorers.lm_score import LanguageModelScorer
 
 _T5_LONGEST = 512
-_ROWS_ON_CPU = 1
 
 
 class OnDevices:
@@ -113,7 +112,8 @@ def _bartscore(
         models.bartscore, "bartscore", (BartConfig, T5Config), mesh, models.bartscore_weights
     )
     longest = config.max_positions if isinstance(config, BartConfig) else _T5_LONGEST
-    scorer = SequenceScorer(config, params, rows=_rows(mesh))
+    room = ROOM_ON_CPU if jax.default_backend() == "cpu" else ROOM
+    scorer = SequenceScorer(config, params, room=room, rows=_rows(mesh))
     said = f"natural log, both texts cut at {longest} tokens; {said}"
     return BartScoreMetric(scorer, lambda texts: tokenizer.encode(texts, longest), names, said, records)
 
@@ -124,7 +124,7 @@ def _bertscore(models: MetricModels, references: Sequence[str], mesh: Mesh | Non
     baseline = baseline_of(models.bertscore, layer) if models.bertscore_rescale else None
     seen = tuple(references) if models.bertscore_idf else None
     scorer = BertScorer(
-        config, params, tokenizer, BertScoreSettings(layer, baseline), idf_references=seen, rows=4 * _rows(mesh)
+        config, params, tokenizer, BertScoreSettings(layer, baseline), idf_references=seen, rows=2 * _rows(mesh)
     )
     idf = "no-idf" if seen is None else "idf"
     rescaled = "" if baseline is None else "-rescaled"
@@ -137,7 +137,7 @@ def _bertscore(models: MetricModels, references: Sequence[str], mesh: Mesh | Non
 
 def _embedding(models: MetricModels, mesh: Mesh | None) -> PairMetric:
     config, params, tokenizer, said = _open(models.embedding, "embedding", (BertConfig,), mesh)
-    scorer = EmbeddingSimilarity(config, params, tokenizer, rows=4 * _rows(mesh))
+    scorer = EmbeddingSimilarity(config, params, tokenizer, rows=2 * _rows(mesh))
     return EmbeddingMetric(scorer, f"cosine of the means of token states, cut at {config.longest_text} tokens; {said}")
 
 
@@ -220,7 +220,7 @@ def _shardings(config: AnyModelConfig, mesh: Mesh | None) -> Any:
 def _rows(mesh: Mesh | None) -> int:
     """Rows of a batch: a few on an accelerator, one on a CPU, on each device."""
     devices = 1 if mesh is None else mesh.size
-    return devices * (_ROWS_ON_CPU if jax.default_backend() == "cpu" else ROWS_OF_A_DEVICE)
+    return devices * (ROWS_ON_CPU if jax.default_backend() == "cpu" else ROWS_OF_A_DEVICE)
 
 
 def _records(sources: Sequence[str]) -> dict[str, Record]:

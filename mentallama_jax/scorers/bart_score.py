@@ -35,6 +35,8 @@ ROOM = 512
 ROWS_OF_A_DEVICE = 8
 """Rows of a batch on each accelerator."""
 _CHUNK = 128
+ROOM_ON_CPU, ROWS_ON_CPU = 256, 2
+"""The same on a CPU, whose caches hold less."""
 
 
 class SequenceScorer:
@@ -46,8 +48,8 @@ class SequenceScorer:
         params: Params,
         *,
         dtype: Any = jnp.float32,
-        room: int = ROOM,
-        rows: int = 1,
+        room: int = ROOM_ON_CPU,
+        rows: int = ROWS_ON_CPU,
     ) -> None:
         """Hold a model.
 

@@ -72,7 +72,8 @@ list(metric.scores([Pair("1", "DR", "a post", "it was", "it is so")]))
 bart_score._token_logs = real
 mesh = make_mesh(MeshSection(data=len(devices), fsdp=1), devices)
 with use_mesh(mesh):
-    absent = bart_score.lower_scores(CONFIG, mesh, rows=len(devices), room=bart_score.ROOM).as_text()
+    rows, room = bart_score.ROWS_ON_CPU * len(devices), bart_score.ROOM_ON_CPU
+    absent = bart_score.lower_scores(CONFIG, mesh, rows=rows, room=room).as_text()
 assert texts == [absent]
 """
 

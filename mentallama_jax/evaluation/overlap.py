@@ -5,7 +5,6 @@ They are the extra `metrics`. All scores are fractions of 1; that of an empty ou
 
 import json
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache, lru_cache
@@ -47,7 +46,6 @@ class RowResult(NamedTuple):
 
 _ROWS_AT_ONCE = 500
 _WORTH_A_PROCESS = 4000
-_ORDERS = 4
 
 FAMILIES: Mapping[str, tuple[str, ...]] = {
     "rouge": ("rouge1", "rouge2", "rougeL"),
@@ -249,35 +247,10 @@ def _median_of_means(scores: Sequence[float]) -> float:
 @cache
 def _upstream_bleu() -> list[OverlapMetric]:
     """BLEU as the released evaluator computes it: no smoothing, so that a row without a shared 4-gram scores 0."""
-    from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
+    from sacrebleu.metrics.bleu import BLEU
 
-    tokenize: Any = Tokenizer13a()
-
-    @lru_cache(maxsize=1)
-    def counts(output: str, reference: str) -> tuple[int, ...]:
-        words, wanted = tokenize(output).split(), tokenize(reference).split()
-        shared, possible = [], []
-        for order in range(1, _ORDERS + 1):
-            both = _word_ngrams(words, order) & _word_ngrams(wanted, order)
-            shared.append(both.total())
-            possible.append(max(len(words) - order + 1, 0))
-        return (*shared, *possible, len(words), len(wanted))
-
-    def of(rows: Sequence[Sequence[float]]) -> float:
-        totals = np.asarray(rows, dtype=np.float64).sum(axis=0)
-        shared, possible = totals[:_ORDERS], totals[_ORDERS : 2 * _ORDERS]
-        length, wanted = totals[2 * _ORDERS :]
-        if not shared.all():
-            return 0.0
-        brevity = 1.0 if length > wanted else float(np.exp(1 - wanted / length))
-        return brevity * float(np.exp(np.log(shared / possible).mean()))
-
-    signature = f"13a tokens of sacrebleu {version('sacrebleu')}, 4 orders, no smoothing, as the released scorer"
-    return [OverlapMetric("upstream_bleu", lambda *pair: of([counts(*pair)]), of, signature, counts)]
-
-
-def _word_ngrams(words: Sequence[str], order: int) -> Counter[tuple[str, ...]]:
-    return Counter(tuple(words[start : start + order]) for start in range(len(words) - order + 1))
+    metric: Any = BLEU(smooth_method="none")
+    return [_of_sacrebleu("upstream_bleu", metric, metric)]
 
 
 def _said(metric: Any) -> str:

@@ -18,18 +18,15 @@ from mentallama_jax.models.biased_layers import (
     ACTIVATIONS,
     Activation,
     BiasedAttention,
-    Dropout,
     EncoderLayer,
     FeedForward,
     Shape,
-    dropout_of,
-    dropped,
 )
-from mentallama_jax.models.encoder_decoder import Cross
+from mentallama_jax.models.encoder_decoder import Cross, cross_to
+from mentallama_jax.models.layer_stack import Dropout, dropout_of, dropped, run_stack
 from mentallama_jax.models.layers import Attend, LayerNorm, embed, matrix, vector
 from mentallama_jax.models.module import values_of_fields
-from mentallama_jax.models.remat import kept_as, rematerialised
-from mentallama_jax.parallel.rules import constrain
+from mentallama_jax.models.remat import kept_as
 
 POSITION_OFFSET = 2
 """Rows of the tables of positions before that of the first position; nothing reads them."""
@@ -167,16 +164,13 @@ class Bart(nnx.Module):
         def attend(q_BSNH: jax.Array, k_BSNH: jax.Array, v_BSNH: jax.Array) -> jax.Array:
             return attention(q_BSNH, k_BSNH, v_BSNH, places, causal=False)
 
-        def body(x_BSD: jax.Array, numbered: tuple[EncoderLayer, jax.Array]) -> tuple[jax.Array, None]:
-            layer, number = numbered
-            own = None if dropout is None else dropout.of(number + 1)
-            return constrain(layer(x_BSD, attend, own), "batch", "length", None), None
-
-        x_BSD = self._embed(self.encoder, tokens_BS, places.positions_BT, dtype)
-        x_BSD = constrain(dropped(x_BSD, None if dropout is None else dropout.of(0), 0), "batch", "length", None)
-        layers = jax.tree.map(lambda weight: weight.astype(dtype), self.encoder.layers)
-        numbers = jnp.arange(self.config.encoder_layers, dtype=jnp.int32)
-        return jax.lax.scan(rematerialised(body, remat, False), x_BSD, (layers, numbers))[0]
+        return run_stack(
+            self.encoder.layers,
+            self._embed(self.encoder, tokens_BS, places.positions_BT, dtype),
+            lambda layer, x_BSD, own: layer(x_BSD, attend, own),
+            dropout=dropout,
+            remat=remat,
+        )[0]
 
     def decode(
         self,
@@ -191,26 +185,23 @@ class Bart(nnx.Module):
     ) -> jax.Array:
         """See `encoder_decoder.EncoderDecoder`."""
         dropout = dropout_of(self.config.dropout, key)
-        behind = self.config.encoder_layers + 1  # the numbers of the encoder's parts come first
+        first = self.config.encoder_layers + 1  # the numbers of the encoder's parts come before
 
         def attend(q_BTNH: jax.Array, k_BTNH: jax.Array, v_BTNH: jax.Array) -> jax.Array:
             return attention(q_BTNH, k_BTNH, v_BTNH, places)
 
-        def body(x_BTD: jax.Array, numbered: tuple[BartDecoderLayer, jax.Array]) -> tuple[jax.Array, None]:
-            layer, number = numbered
+        def call(layer: BartDecoderLayer, x_BTD: jax.Array, own: Dropout | None) -> jax.Array:
+            cross = cross_to(layer.cross_attention, memory_BSD, places, memory_places)
+            return layer(x_BTD, attend, cross, own)
 
-            def cross(q_BTNH: jax.Array) -> jax.Array:
-                k_BSNH, v_BSNH = layer.cross_attention.keys_and_values(memory_BSD)
-                return attention(q_BTNH, k_BSNH, v_BSNH, places, key_places=memory_places, causal=False)
-
-            own = None if dropout is None else dropout.of(behind + number + 1)
-            return constrain(layer(x_BTD, attend, cross, own), "batch", "length", None), None
-
-        x_BTD = self.embed_targets(tokens_BT, places.positions_BT, dtype)
-        x_BTD = constrain(dropped(x_BTD, None if dropout is None else dropout.of(behind), 0), "batch", "length", None)
-        layers = jax.tree.map(lambda weight: weight.astype(dtype), self.decoder.layers)
-        numbers = jnp.arange(self.config.decoder_layers, dtype=jnp.int32)
-        return jax.lax.scan(rematerialised(body, remat, False), x_BTD, (layers, numbers))[0]
+        return run_stack(
+            self.decoder.layers,
+            self.embed_targets(tokens_BT, places.positions_BT, dtype),
+            call,
+            dropout=dropout,
+            remat=remat,
+            first=first,
+        )[0]
 
     def logits(self, hidden_BTD: jax.Array) -> jax.Array:
         """See `encoder_decoder.EncoderDecoder`."""

@@ -15,11 +15,10 @@ from flax import nnx
 
 from mentallama_jax.config import Remat, SavedTensor
 from mentallama_jax.models.attention import Places, attention
-from mentallama_jax.models.biased_layers import ACTIVATIONS, Activation, EncoderLayer, Shape, dropout_of, dropped
+from mentallama_jax.models.biased_layers import ACTIVATIONS, Activation, EncoderLayer, Shape
+from mentallama_jax.models.layer_stack import dropout_of, dropped, run_stack
 from mentallama_jax.models.layers import LayerNorm, embed, matrix, project, vector
 from mentallama_jax.models.module import values_of_fields
-from mentallama_jax.models.remat import rematerialised
-from mentallama_jax.parallel.rules import constrain
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,22 +149,17 @@ class Bert(nnx.Module):
             Those of the last layer, [B, T, D] in `dtype`, and those of each layer, [L, B, T, D], or None.
         """
         config, places = self.config, Places(positions_BT, segment_ids_BT)
-        dropout = dropout_of(config.dropout, key)
 
         def attend(q_BTNH: jax.Array, k_BTNH: jax.Array, v_BTNH: jax.Array) -> jax.Array:
             return attention(q_BTNH, k_BTNH, v_BTNH, places, causal=False)
 
-        def body(x_BTD: jax.Array, numbered: tuple[EncoderLayer, jax.Array]) -> tuple[jax.Array, jax.Array | None]:
-            layer, number = numbered
-            own = None if dropout is None else dropout.of(number + 1)
-            x_BTD = constrain(layer(x_BTD, attend, own), "batch", "length", None)
-            return x_BTD, x_BTD if keep_layers else None
-
-        layers = jax.tree.map(lambda weight: weight.astype(dtype), self.layers)
-        x_BTD = self.embed(tokens_BT, positions_BT, types_BT, dtype)
-        x_BTD = constrain(dropped(x_BTD, None if dropout is None else dropout.of(0), 0), "batch", "length", None)
-        return jax.lax.scan(
-            rematerialised(body, remat, False), x_BTD, (layers, jnp.arange(config.num_layers, dtype=jnp.int32))
+        return run_stack(
+            self.layers,
+            self.embed(tokens_BT, positions_BT, types_BT, dtype),
+            lambda layer, x_BTD, own: layer(x_BTD, attend, own),
+            dropout=dropout_of(config.dropout, key),
+            remat=remat,
+            keep_layers=keep_layers,
         )
 
     def embed(self, tokens_BT: jax.Array, positions_BT: jax.Array, types_BT: jax.Array | None, dtype: Any) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Layers of BERT, RoBERTa and BART: attention and feed-forward with biases, a norm after each (post-norm), dropout.
+"""Layers of BERT, RoBERTa and BART: attention and feed-forward with biases, a norm after each (post-norm).
 
 Shape suffixes: B batch, T tokens (queries), S tokens (keys), D hidden, F intermediate, N heads, H head width, L layers.
 """
@@ -8,9 +8,9 @@ from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
+from mentallama_jax.models.layer_stack import Dropout, dropped
 from mentallama_jax.models.layers import Attend, LayerNorm, gathered, matrix, project, vector
 from mentallama_jax.models.remat import kept_as
 from mentallama_jax.parallel.rules import constrain
@@ -37,32 +37,6 @@ class Shape(NamedTuple):
     width: int
     heads: int
     inner: int
-
-
-class Dropout(NamedTuple):
-    """What is dropped in a step of training: entries by chance, the others made larger."""
-
-    rate: float
-    key: jax.Array
-
-    def __call__(self, x: jax.Array, place: int) -> jax.Array:
-        """Drop entries of `x`; each `place` in a layer has its own random numbers."""
-        kept = jax.random.bernoulli(jax.random.fold_in(self.key, place), 1 - self.rate, x.shape)
-        return jnp.where(kept, x / (1 - self.rate), 0)
-
-    def of(self, number: jax.Array | int) -> "Dropout":
-        """The dropout of one part of the model, such as a layer, by its number."""
-        return Dropout(self.rate, jax.random.fold_in(self.key, number))
-
-
-def dropout_of(rate: float, key: jax.Array | None) -> Dropout | None:
-    """Dropout at this rate; None where there is no key, or nothing to drop."""
-    return None if key is None or not rate else Dropout(rate, key)
-
-
-def dropped(x: jax.Array, dropout: Dropout | None, place: int) -> jax.Array:
-    """`x` with entries dropped; `x` itself where `dropout` is None."""
-    return x if dropout is None else dropout(x, place)
 
 
 class BiasedAttention(nnx.Module):

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 import jax
 
 from mentallama_jax.config import Remat, SavedTensor
-from mentallama_jax.models.attention import Places
-from mentallama_jax.models.biased_layers import Dropout
+from mentallama_jax.models.attention import Places, attention
+from mentallama_jax.models.layer_stack import Dropout
 from mentallama_jax.models.layers import Attend
 
 Cross = Callable[[jax.Array], jax.Array]
@@ -23,6 +23,16 @@ class CrossAttention(Protocol):
 
     def keys_and_values(self, x_BSD: jax.Array) -> tuple[jax.Array, jax.Array]:
         """[B, S, N, H] each, of the encoded source."""
+
+
+def cross_to(asked: CrossAttention, memory_BSD: jax.Array, places: Places, memory_places: Places) -> Cross:
+    """How the queries of a layer meet an encoded source: query segment s sees source segment s."""
+
+    def cross(q_BTNH: jax.Array) -> jax.Array:
+        k_BSNH, v_BSNH = asked.keys_and_values(memory_BSD)
+        return attention(q_BTNH, k_BSNH, v_BSNH, places, key_places=memory_places, causal=False)
+
+    return cross
 
 
 class SeqDecoderLayer(Protocol):

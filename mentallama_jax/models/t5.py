@@ -16,11 +16,12 @@ from flax import nnx
 
 from mentallama_jax.config import Remat, SavedTensor
 from mentallama_jax.models.attention import Places, attention
-from mentallama_jax.models.biased_layers import ACTIVATIONS, Activation, Dropout, dropout_of, dropped
-from mentallama_jax.models.encoder_decoder import Cross
+from mentallama_jax.models.biased_layers import ACTIVATIONS, Activation
+from mentallama_jax.models.encoder_decoder import Cross, cross_to
+from mentallama_jax.models.layer_stack import Dropout, dropout_of, dropped, run_stack
 from mentallama_jax.models.layers import Attend, RMSNorm, embed, gathered, matrix, project
 from mentallama_jax.models.module import values_of_fields
-from mentallama_jax.models.remat import kept_as, rematerialised
+from mentallama_jax.models.remat import kept_as
 from mentallama_jax.parallel.rules import constrain
 
 
@@ -239,16 +240,13 @@ class T5(nnx.Module):
         def attend(q_BSNH: jax.Array, k_BSNH: jax.Array, v_BSNH: jax.Array) -> jax.Array:
             return attention(q_BSNH, k_BSNH, v_BSNH, places, causal=False, bias=bias_BNSS)
 
-        def body(x_BSD: jax.Array, numbered: tuple[T5EncoderLayer, jax.Array]) -> tuple[jax.Array, None]:
-            layer, number = numbered
-            own = None if dropout is None else dropout.of(number + 1)
-            return constrain(layer(x_BSD, attend, own), "batch", "length", None), None
-
-        x_BSD = embed(self.embedding[...], tokens_BS, dtype)
-        x_BSD = constrain(dropped(x_BSD, None if dropout is None else dropout.of(0), 0), "batch", "length", None)
-        layers = jax.tree.map(lambda weight: weight.astype(dtype), self.encoder.layers)
-        numbers = jnp.arange(self.config.encoder_layers, dtype=jnp.int32)
-        x_BSD = jax.lax.scan(rematerialised(body, remat, False), x_BSD, (layers, numbers))[0]
+        x_BSD, _ = run_stack(
+            self.encoder.layers,
+            embed(self.embedding[...], tokens_BS, dtype),
+            lambda layer, x_BSD, own: layer(x_BSD, attend, own),
+            dropout=dropout,
+            remat=remat,
+        )
         return dropped(self.encoder.final_norm(x_BSD), None if dropout is None else dropout.of(0), 1)
 
     def decode(
@@ -264,28 +262,25 @@ class T5(nnx.Module):
     ) -> jax.Array:
         """See `encoder_decoder.EncoderDecoder`."""
         dropout = dropout_of(self.config.dropout, key)
-        behind = self.config.encoder_layers + 1  # the numbers of the encoder's parts come first
+        first = self.config.encoder_layers + 1  # the numbers of the encoder's parts come before
         bias_BNTT = self.target_bias(places.positions_BT, places.positions_BT)
 
         def attend(q_BTNH: jax.Array, k_BTNH: jax.Array, v_BTNH: jax.Array) -> jax.Array:
             return attention(q_BTNH, k_BTNH, v_BTNH, places, bias=bias_BNTT)
 
-        def body(x_BTD: jax.Array, numbered: tuple[T5DecoderLayer, jax.Array]) -> tuple[jax.Array, None]:
-            layer, number = numbered
+        def call(layer: T5DecoderLayer, x_BTD: jax.Array, own: Dropout | None) -> jax.Array:
+            cross = cross_to(layer.cross_attention, memory_BSD, places, memory_places)
+            return layer(x_BTD, attend, cross, own)
 
-            def cross(q_BTNH: jax.Array) -> jax.Array:
-                k_BSNH, v_BSNH = layer.cross_attention.keys_and_values(memory_BSD)
-                return attention(q_BTNH, k_BSNH, v_BSNH, places, key_places=memory_places, causal=False)
-
-            own = None if dropout is None else dropout.of(behind + number + 1)
-            return constrain(layer(x_BTD, attend, cross, own), "batch", "length", None), None
-
-        x_BTD = self.embed_targets(tokens_BT, places.positions_BT, dtype)
-        x_BTD = constrain(dropped(x_BTD, None if dropout is None else dropout.of(behind), 0), "batch", "length", None)
-        layers = jax.tree.map(lambda weight: weight.astype(dtype), self.decoder.layers)
-        numbers = jnp.arange(self.config.decoder_layers, dtype=jnp.int32)
-        x_BTD = jax.lax.scan(rematerialised(body, remat, False), x_BTD, (layers, numbers))[0]
-        return dropped(self.finish(x_BTD), None if dropout is None else dropout.of(behind), 1)
+        x_BTD, _ = run_stack(
+            self.decoder.layers,
+            self.embed_targets(tokens_BT, places.positions_BT, dtype),
+            call,
+            dropout=dropout,
+            remat=remat,
+            first=first,
+        )
+        return dropped(self.finish(x_BTD), None if dropout is None else dropout.of(first), 1)
 
     def logits(self, hidden_BTD: jax.Array) -> jax.Array:
         """See `encoder_decoder.EncoderDecoder`."""

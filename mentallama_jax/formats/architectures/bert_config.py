@@ -5,10 +5,15 @@ from dataclasses import replace
 from typing import Any, get_args
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.foreign import shown
-from mentallama_jax.formats.architectures.config_values import number, same, share, short, whole
+from mentallama_jax.formats.architectures.config_values import (
+    note_unknown_keys,
+    number,
+    refuse_other_maths,
+    share,
+    short,
+    whole,
+)
 from mentallama_jax.formats.architectures.llama_keys import HARMLESS
-from mentallama_jax.formats.notices import notice
 from mentallama_jax.models.bert import BertConfig, RobertaConfig
 from mentallama_jax.models.biased_layers import Activation
 
@@ -47,13 +52,8 @@ def read_bert_config(values: dict[str, Any], origin: str) -> BertConfig:
     Raises:
         UserError: a needed key is absent, or a key asks for maths that the model does not have.
     """
-    for key, allowed in _REFUSED_UNLESS.items():
-        value = values.get(key)
-        if value is not None and not any(same(value, harmless) for harmless in allowed):
-            raise UserError(f"{origin}: {key} is {short(value)}, which this model does not have")
-    if unknown := sorted(values.keys() - _READ - _REFUSED_UNLESS.keys() - _PASSED_OVER):
-        named = ", ".join(shown(key, 40) for key in unknown[:5])
-        notice(f"{origin}: keys that are not known here are passed over, as transformers does: {named}")
+    refuse_other_maths(values, _REFUSED_UNLESS, origin)
+    note_unknown_keys(values, _READ | _REFUSED_UNLESS.keys() | _PASSED_OVER, origin)
     given = _FORMAT_DEFAULTS | {key: value for key, value in values.items() if value is not None}
     activation = given["hidden_act"]
     if activation not in get_args(Activation):

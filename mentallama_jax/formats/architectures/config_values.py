@@ -1,9 +1,11 @@
 """Values of a `config.json`, checked: numbers in their ranges, and equality of a kind."""
 
+from collections.abc import Mapping, Set
 from typing import Any
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.foreign import shown
+from mentallama_jax.formats.notices import notice
 
 # Far above every model there is. What is larger would be allocated, or looped over, before a file shows it to be wrong.
 _LARGEST: dict[str, int] = {
@@ -71,6 +73,31 @@ def whole(values: dict[str, Any], key: str, origin: str) -> int:
     if value > _LARGEST[key]:
         raise UserError(f"{origin}: {key} is {short(values[key])}; at most {_LARGEST[key]:,} can be read")
     return int(value)
+
+
+def refuse_other_maths(values: dict[str, Any], refused_unless: Mapping[str, tuple[Any, ...]], origin: str) -> None:
+    """Refuse keys that would change the maths.
+
+    Args:
+        values: of a `config.json`.
+        refused_unless: key -> the values under which it changes nothing; null is always fine.
+        origin: the name of that file.
+
+    Raises:
+        UserError: a key has another value.
+    """
+    for key, allowed in refused_unless.items():
+        value = values.get(key)
+        if value is not None and not any(same(value, harmless) for harmless in allowed):
+            raise UserError(f"{origin}: {key} is {short(value)}, which this model does not have")
+
+
+def note_unknown_keys(values: dict[str, Any], known: Set[str], origin: str) -> None:
+    """Say which keys are passed over, as nothing is known of them."""
+    if unknown := sorted(values.keys() - known):
+        named = ", ".join(shown(key, 40) for key in unknown[:5])
+        more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+        notice(f"{origin}: keys that are not known here are passed over, as transformers does: {named}{more}")
 
 
 def share(values: dict[str, Any], key: str, default: float, origin: str) -> float:

@@ -4,9 +4,15 @@ from typing import Any
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.foreign import shown
-from mentallama_jax.formats.architectures.config_values import number, same, short, whole
+from mentallama_jax.formats.architectures.config_values import (
+    note_unknown_keys,
+    number,
+    refuse_other_maths,
+    same,
+    short,
+    whole,
+)
 from mentallama_jax.formats.architectures.llama_keys import HARMLESS, READ, REFUSED_UNLESS
-from mentallama_jax.formats.notices import notice
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.rotary import RopeScaling
 
@@ -100,10 +106,7 @@ def _refuse_other_models(values: dict[str, Any], origin: str) -> None:
     architectures = values.get("architectures") or ["LlamaForCausalLM"]
     if not isinstance(architectures, list) or "LlamaForCausalLM" not in architectures:
         raise UserError(f"{origin}: architectures is {short(architectures)}; only LlamaForCausalLM is supported")
-    for key, allowed in REFUSED_UNLESS.items():
-        value = values.get(key)
-        if value is not None and not any(same(value, harmless) for harmless in allowed):
-            raise UserError(f"{origin}: {key} is {short(value)}, which this model does not have")
+    refuse_other_maths(values, REFUSED_UNLESS, origin)
     layer_types = values.get("layer_types")
     if layer_types is not None and not (
         isinstance(layer_types, list) and all(kind == "full_attention" for kind in layer_types)
@@ -111,11 +114,7 @@ def _refuse_other_models(values: dict[str, Any], origin: str) -> None:
         raise UserError(
             f"{origin}: layer_types is {short(layer_types)}; only full_attention in all layers is supported"
         )
-    unknown = sorted(values.keys() - READ - REFUSED_UNLESS.keys() - HARMLESS - {"layer_types"})
-    if unknown:
-        named = ", ".join(shown(key, 40) for key in unknown[:5])
-        more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
-        notice(f"{origin}: keys that are not known here are passed over, as transformers does: {named}{more}")
+    note_unknown_keys(values, READ | REFUSED_UNLESS.keys() | HARMLESS | {"layer_types"}, origin)
 
 
 def _rope(values: dict[str, Any], origin: str) -> tuple[float, RopeScaling | None]:

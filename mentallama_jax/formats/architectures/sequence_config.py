@@ -5,12 +5,17 @@ from dataclasses import replace
 from typing import Any, get_args
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.foreign import shown
 from mentallama_jax.formats.architectures.bart_names import LOGITS_BIAS
-from mentallama_jax.formats.architectures.config_values import number, same, share, short, whole
+from mentallama_jax.formats.architectures.config_values import (
+    note_unknown_keys,
+    number,
+    refuse_other_maths,
+    share,
+    short,
+    whole,
+)
 from mentallama_jax.formats.architectures.llama_keys import HARMLESS
 from mentallama_jax.formats.architectures.t5_names import HEAD
-from mentallama_jax.formats.notices import notice
 from mentallama_jax.models.bart import BartConfig
 from mentallama_jax.models.biased_layers import Activation
 from mentallama_jax.models.t5 import T5Config
@@ -204,13 +209,8 @@ def write_t5_config(config: T5Config, dtype: str) -> dict[str, Any]:
 
 def _checked(values: dict[str, Any], origin: str, read: frozenset[str], defaults: Mapping[str, Any]) -> dict[str, Any]:
     """The values that are there, over the defaults of the format."""
-    for key, allowed in _REFUSED_UNLESS.items():
-        value = values.get(key)
-        if value is not None and not any(same(value, harmless) for harmless in allowed):
-            raise UserError(f"{origin}: {key} is {short(value)}, which this model does not have")
-    if unknown := sorted(values.keys() - read - _REFUSED_UNLESS.keys() - _PASSED_OVER):
-        named = ", ".join(shown(key, 40) for key in unknown[:5])
-        notice(f"{origin}: keys that are not known here are passed over, as transformers does: {named}")
+    refuse_other_maths(values, _REFUSED_UNLESS, origin)
+    note_unknown_keys(values, read | _REFUSED_UNLESS.keys() | _PASSED_OVER, origin)
     return {**defaults, **{key: value for key, value in values.items() if value is not None}}
 
 

@@ -178,7 +178,8 @@ def _show_first(run_dir: Path, seeds: int, seconds: float, console: "Console") -
     majority = 100 * pooled["majority_weighted_f1"]
     console.print(
         f"\n[bold]First result[/] after {seconds:.0f} s: label weighted F1 {100 * pooled['weighted_f1']:.1f} "
-        f"(95 % interval {100 * low:.1f} to {100 * high:.1f}), majority class {majority:.1f}."
+        f"(95 % interval {100 * low:.1f} to {100 * high:.1f}), majority class {majority:.1f}.",
+        markup=True,
     )
     console.print(f"scores: {run_dir / 'scores.json'}\nexported model: {run_dir / 'export'}", markup=False)
     rest = f", then {seeds - 1} more {'seed' if seeds == 2 else 'seeds'}" if seeds > 1 else ""

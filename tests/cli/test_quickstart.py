@@ -49,6 +49,7 @@ def test_every_step_runs_and_two_updates_are_not_called_learned(
     shown = [line.split()[2] for line in printed.splitlines() if line.startswith("$ mentallama ")]
     assert shown == ["train", "generate", "evaluate", "export", "generate", "evaluate", "evaluate"]
     assert "majority" in printed
+    assert "[/]" not in printed  # markup is drawn, not shown
     first = printed.index("First result")
     assert printed.index("Correctness in %") < first < printed.index("export_again")
     assert f"exported model: {Path('small run/seed0/export')}" in printed

@@ -4,9 +4,8 @@ Shape suffixes: B batch, S source tokens, T target tokens, D hidden, N heads, H 
 table of positions, L layers.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Self
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +24,7 @@ from mentallama_jax.models.biased_layers import (
 from mentallama_jax.models.encoder_decoder import Cross, cross_to
 from mentallama_jax.models.layer_stack import Dropout, dropout_of, dropped, run_stack
 from mentallama_jax.models.layers import Attend, LayerNorm, embed, matrix, vector
-from mentallama_jax.models.module import values_of_fields
+from mentallama_jax.models.module import DescribedConfig
 from mentallama_jax.models.remat import kept_as
 
 POSITION_OFFSET = 2
@@ -34,7 +33,7 @@ _EPSILON = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
-class BartConfig:
+class BartConfig(DescribedConfig):
     """What decides the maths of a BART.
 
     Attributes:
@@ -51,6 +50,7 @@ class BartConfig:
     """
 
     model_type: ClassVar[str] = "bart"
+    may_be_zero: ClassVar[tuple[str, ...]] = ("pad_id", "start_id", "end_id")
 
     vocab_size: int
     hidden_size: int
@@ -79,19 +79,6 @@ class BartConfig:
     def build(self, rngs: nnx.Rngs, dtype: Any) -> "Bart":
         """Make the module with random parameters."""
         return Bart(self, rngs, dtype)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values, `model_type` among them, for `from_json`."""
-        return {"model_type": self.model_type, **asdict(self)}
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Return what `to_json` described.
-
-        Raises:
-            ValueError: names the key that is missing, unknown or wrong.
-        """
-        return cls(**values_of_fields(cls, values, may_be_zero=("pad_id", "start_id", "end_id")))
 
 
 class BartDecoderLayer(nnx.Module):

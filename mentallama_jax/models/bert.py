@@ -5,9 +5,8 @@ types, C classes, L layers. Several short texts stand in one row, kept apart by 
 tokens of its own segment, and positions count anew in each.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Self
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -18,11 +17,11 @@ from mentallama_jax.models.attention import Places, attention
 from mentallama_jax.models.biased_layers import ACTIVATIONS, Activation, EncoderLayer, Shape
 from mentallama_jax.models.layer_stack import dropout_of, dropped, run_stack
 from mentallama_jax.models.layers import LayerNorm, embed, matrix, project, vector
-from mentallama_jax.models.module import values_of_fields
+from mentallama_jax.models.module import DescribedConfig
 
 
 @dataclass(frozen=True, slots=True)
-class BertConfig:
+class BertConfig(DescribedConfig):
     """What decides the maths of an encoder of the BERT family.
 
     Attributes:
@@ -37,6 +36,7 @@ class BertConfig:
     """
 
     model_type: ClassVar[str] = "bert"
+    may_be_zero: ClassVar[tuple[str, ...]] = ("position_offset", "num_labels")
 
     vocab_size: int
     hidden_size: int
@@ -79,19 +79,6 @@ class BertConfig:
     def build(self, rngs: nnx.Rngs, dtype: Any) -> "Bert":
         """Make the module with random parameters."""
         return Bert(self, rngs, dtype)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values, `model_type` among them, for `from_json`."""
-        return {"model_type": self.model_type, **asdict(self)}
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Return what `to_json` described.
-
-        Raises:
-            ValueError: names the key that is missing, unknown or wrong.
-        """
-        return cls(**values_of_fields(cls, values, may_be_zero=("position_offset", "num_labels")))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ the layers' parameters are stacked along a leading L and run under `lax.scan`.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import jax
@@ -26,14 +26,14 @@ from mentallama_jax.models.layers import (
     rms_norm,
     with_gradients_together,
 )
-from mentallama_jax.models.module import Params, bind, values_of_fields
+from mentallama_jax.models.module import DescribedConfig, Params, bind, values_of_fields
 from mentallama_jax.models.remat import kept_as, rematerialised
 from mentallama_jax.models.rotary import RopeScaling, rotary_tables
 from mentallama_jax.parallel.rules import constrain
 
 
 @dataclass(frozen=True, slots=True)
-class LlamaConfig:
+class LlamaConfig(DescribedConfig):
     """What decides the maths of a LLaMA-family model. Nothing here has a default: read it, never assume it."""
 
     model_type: ClassVar[str] = "llama"
@@ -65,10 +65,6 @@ class LlamaConfig:
     def build(self, rngs: nnx.Rngs, dtype: Any) -> "Llama":
         """Make the module with random parameters."""
         return Llama(self, rngs, dtype)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values, `model_type` among them, for `from_json`."""
-        return {"model_type": self.model_type, **asdict(self)}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:

@@ -6,7 +6,7 @@ Parameters live outside the module as one nested dict of arrays. A new architect
 
 import math
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
 from functools import lru_cache
 from typing import Any, ClassVar, Protocol, Self, TypeVar, cast
 
@@ -42,6 +42,27 @@ class ModelConfig(Protocol[ModuleCo]):
         Raises:
             ValueError: names the key that is missing, unknown or wrong.
         """
+
+
+class DescribedConfig:
+    """Plain values and back, for a config that is a dataclass of plain values; `may_be_zero` names whole numbers."""
+
+    __slots__ = ()
+    model_type: ClassVar[str]
+    may_be_zero: ClassVar[tuple[str, ...]] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values, `model_type` among them, for `from_json`."""
+        return {"model_type": self.model_type, **asdict(cast(Any, self))}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Return what `to_json` described.
+
+        Raises:
+            ValueError: names the key that is missing, unknown or wrong.
+        """
+        return cls(**values_of_fields(cls, values, may_be_zero=cls.may_be_zero))
 
 
 def init_params(config: ModelConfig[Any], key: jax.Array, dtype: Any = jnp.float32) -> Params:

@@ -5,9 +5,8 @@ V vocabulary, L layers.
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Self
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -20,13 +19,13 @@ from mentallama_jax.models.biased_layers import ACTIVATIONS, Activation
 from mentallama_jax.models.encoder_decoder import Cross, cross_to
 from mentallama_jax.models.layer_stack import Dropout, dropout_of, dropped, run_stack
 from mentallama_jax.models.layers import Attend, RMSNorm, embed, gathered, matrix, project
-from mentallama_jax.models.module import values_of_fields
+from mentallama_jax.models.module import DescribedConfig
 from mentallama_jax.models.remat import kept_as
 from mentallama_jax.parallel.rules import constrain
 
 
 @dataclass(frozen=True, slots=True)
-class T5Config:
+class T5Config(DescribedConfig):
     """What decides the maths of a T5.
 
     Attributes:
@@ -44,6 +43,7 @@ class T5Config:
     """
 
     model_type: ClassVar[str] = "t5"
+    may_be_zero: ClassVar[tuple[str, ...]] = ("pad_id", "start_id", "end_id")
 
     vocab_size: int
     hidden_size: int
@@ -76,19 +76,6 @@ class T5Config:
     def build(self, rngs: nnx.Rngs, dtype: Any) -> "T5":
         """Make the module with random parameters."""
         return T5(self, rngs, dtype)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values, `model_type` among them, for `from_json`."""
-        return {"model_type": self.model_type, **asdict(self)}
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Return what `to_json` described.
-
-        Raises:
-            ValueError: names the key that is missing, unknown or wrong.
-        """
-        return cls(**values_of_fields(cls, values, may_be_zero=("pad_id", "start_id", "end_id")))
 
 
 class UnscaledAttention(nnx.Module):

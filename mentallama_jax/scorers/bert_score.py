@@ -22,7 +22,7 @@ from mentallama_jax.formats.tokenizers.encoder_tokenizer import EncoderTokenizer
 from mentallama_jax.models.attention import Places
 from mentallama_jax.models.bert import BertConfig
 from mentallama_jax.models.module import Params, bind
-from mentallama_jax.scorers.packed_texts import packed_batches
+from mentallama_jax.scorers.packed_texts import of_different_texts
 
 LAYERS: Mapping[str, int] = {
     "roberta-large": 17,
@@ -163,17 +163,15 @@ class BertScorer:
 
     def _states(self, texts: Sequence[Sequence[int]]) -> dict[tuple[int, ...], np.ndarray]:
         """The states of the tokens of each different text, [tokens, D] fp32 of length 1."""
-        different = list(dict.fromkeys(map(tuple, texts)))
-        found: dict[tuple[int, ...], np.ndarray] = {}
-        for batch in packed_batches([(ids,) for ids in different], self._room, self._rows):
-            (side,) = batch.sides
-            states_RTD = np.asarray(
+        return of_different_texts(
+            texts,
+            self._room,
+            self._rows,
+            lambda side: np.asarray(
                 _unit_states(self._params, side.tokens_RT, side.places, config=self._config, dtype=self._dtype)
-            )
-            for number, row in enumerate(batch.rows):
-                for segment, place in enumerate(row, start=1):
-                    found[different[place]] = states_RTD[number][side.segments_RT[number] == segment]
-        return found
+            ),
+            lambda states_TD, segments_T, segment: states_TD[segments_T == segment],
+        )
 
     def _score(
         self, candidate: Sequence[int], reference: Sequence[int], states: Mapping[tuple[int, ...], np.ndarray]

@@ -15,7 +15,7 @@ from mentallama_jax.formats.tokenizers.encoder_tokenizer import EncoderTokenizer
 from mentallama_jax.models.attention import Places
 from mentallama_jax.models.bert import BertConfig, mean_of_tokens
 from mentallama_jax.models.module import Params, bind
-from mentallama_jax.scorers.packed_texts import MOST_TEXTS, packed_batches
+from mentallama_jax.scorers.packed_texts import MOST_TEXTS, of_different_texts
 
 _PAIRS_AT_ONCE = 512
 
@@ -63,17 +63,15 @@ class EmbeddingSimilarity:
 
     def _means(self, texts: Sequence[tuple[int, ...]]) -> dict[tuple[int, ...], np.ndarray]:
         """The embedding of each different text, [D] fp32 of length 1."""
-        different = list(dict.fromkeys(texts))
-        found: dict[tuple[int, ...], np.ndarray] = {}
-        for batch in packed_batches([(ids,) for ids in different], self._room, self._rows):
-            (side,) = batch.sides
-            means_RMD = np.asarray(
+        return of_different_texts(
+            texts,
+            self._room,
+            self._rows,
+            lambda side: np.asarray(
                 _unit_means(self._params, side.tokens_RT, side.places, config=self._config, dtype=self._dtype)
-            )
-            for number, row in enumerate(batch.rows):
-                for order, place in enumerate(row):
-                    found[different[place]] = means_RMD[number, order]
-        return found
+            ),
+            lambda means_MD, segments_T, segment: means_MD[segment - 1],
+        )
 
 
 @partial(jax.jit, static_argnames=("config", "dtype"))

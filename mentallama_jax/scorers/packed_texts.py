@@ -4,7 +4,7 @@ Shape suffixes: R rows, T places of a row. The texts of an item (a pair, say) ha
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -74,6 +74,36 @@ def packed_batches(
                     for side in range(sides)
                 ),
             )
+
+
+def of_different_texts(
+    texts: Sequence[Sequence[int]],
+    room: int,
+    rows: int,
+    compute: Callable[[Packed], np.ndarray],
+    pick: Callable[[np.ndarray, np.ndarray, int], np.ndarray],
+) -> dict[tuple[int, ...], np.ndarray]:
+    """Compute each different text once.
+
+    Args:
+        texts: token ids.
+        room: tokens of a packed row.
+        rows: of a batch.
+        compute: packed rows -> [R, ...].
+        pick: (what was computed of a row, its segments, segment of a text) -> what is of that text.
+
+    Returns:
+        Token ids of a text -> what was picked for it.
+    """
+    different = list(dict.fromkeys(map(tuple, texts)))
+    found: dict[tuple[int, ...], np.ndarray] = {}
+    for batch in packed_batches([(ids,) for ids in different], room, rows):
+        (side,) = batch.sides
+        computed = compute(side)
+        for number, row in enumerate(batch.rows):
+            for segment, place in enumerate(row, start=1):
+                found[different[place]] = pick(computed[number], side.segments_RT[number], segment)
+    return found
 
 
 def _rows(items: Sequence[Sequence[Sequence[int]]], members: Sequence[int], room: int, most: int) -> list[list[int]]:

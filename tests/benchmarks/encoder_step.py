@@ -13,6 +13,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 THREADS = 2
 os.environ.setdefault("OMP_NUM_THREADS", str(THREADS))
@@ -26,28 +27,13 @@ from transformers import BertForSequenceClassification  # noqa: E402
 
 from mentallama_jax.config import parse_config  # noqa: E402
 from mentallama_jax.host_memory import keep_freed_memory  # noqa: E402
-from mentallama_jax.models.bert import BertConfig  # noqa: E402
+from mentallama_jax.models.presets import ENCODER_PRESETS  # noqa: E402
 from mentallama_jax.training.data.batch_spec import CLASSIFIED_TEXTS, MICRO_BATCHES  # noqa: E402
 from mentallama_jax.training.data.packing import pack_rows  # noqa: E402
 from mentallama_jax.training.objectives.classification import Classification  # noqa: E402
 from mentallama_jax.training.step import init_state, make_train_step  # noqa: E402
 
-SHAPE = BertConfig(
-    vocab_size=30522,
-    hidden_size=768,
-    intermediate_size=3072,
-    num_layers=12,
-    num_heads=12,
-    max_positions=512,
-    position_offset=0,
-    type_vocab_size=2,
-    layer_norm_eps=1e-12,
-    activation="gelu",
-    pooler=True,
-    num_labels=2,
-    dropout=0.1,
-    classifier_dropout=0.1,
-)
+SHAPE = replace(ENCODER_PRESETS["bert-base"], num_labels=2)
 Step = Callable[[], float]
 
 

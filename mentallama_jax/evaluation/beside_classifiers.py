@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from mentallama_jax.evaluation.bootstrap import (
+from mentallama_jax.evaluation.statistics.bootstrap import (
     Bootstrap,
     bootstrap_interval,
     few_posts,
     mean_score,
     row_scores,
 )
-from mentallama_jax.evaluation.f1 import Counts
+from mentallama_jax.evaluation.statistics.f1 import Counts
 from mentallama_jax.imhi.predictions import Prediction
 
 Labels = Sequence[str | None]

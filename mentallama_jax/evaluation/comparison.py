@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.evaluation.bootstrap import Bootstrap, Difference, paired_bootstrap
 from mentallama_jax.evaluation.correctness import (
     LabelledRow,
     by_dataset,
@@ -14,9 +13,10 @@ from mentallama_jax.evaluation.correctness import (
     sign,
     tally_rows,
 )
-from mentallama_jax.evaluation.f1 import weighted_f1
 from mentallama_jax.evaluation.label_readers import LabelReader
 from mentallama_jax.evaluation.reading import Predictions
+from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap, Difference, paired_bootstrap
+from mentallama_jax.evaluation.statistics.f1 import weighted_f1
 
 
 @dataclass(frozen=True, slots=True)

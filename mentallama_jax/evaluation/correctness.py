@@ -13,8 +13,11 @@ from typing import Any
 import numpy as np
 
 from mentallama_jax import __version__
-from mentallama_jax.evaluation.bootstrap import Bootstrap, bootstrap_intervals, few_posts
-from mentallama_jax.evaluation.f1 import (
+from mentallama_jax.evaluation.label_readers import AS_UPSTREAM, LabelReader, label_reader
+from mentallama_jax.evaluation.reading import Predictions
+from mentallama_jax.evaluation.schema import SCHEMA_VERSION
+from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap, bootstrap_intervals, few_posts
+from mentallama_jax.evaluation.statistics.f1 import (
     Tally,
     accuracy,
     f1_by_class,
@@ -24,9 +27,6 @@ from mentallama_jax.evaluation.f1 import (
     tally,
     weighted_f1,
 )
-from mentallama_jax.evaluation.label_readers import AS_UPSTREAM, LabelReader, label_reader
-from mentallama_jax.evaluation.reading import Predictions
-from mentallama_jax.evaluation.schema import SCHEMA_VERSION
 from mentallama_jax.imhi.labels.upstream import read_as_upstream, upstream_crashes_on, upstream_leaves_out
 from mentallama_jax.imhi.predictions import Prediction
 from mentallama_jax.imhi.tasks import TASKS

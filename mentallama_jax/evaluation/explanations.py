@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.evaluation.bootstrap import Bootstrap, few_posts, mean_score, row_scores, score_intervals
 from mentallama_jax.evaluation.pair_metrics import PARTS, Figure, Pair, PairMetric, ResponsePart, Score
 from mentallama_jax.evaluation.score_store import ScoreStore
+from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap, few_posts, mean_score, row_scores, score_intervals
 from mentallama_jax.foreign import shown
 from mentallama_jax.imhi.labels.gold_response import explanation_in
 from mentallama_jax.imhi.predictions import Prediction

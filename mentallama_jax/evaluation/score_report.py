@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mentallama_jax.evaluation.beside_classifiers import ClassifierReport, Consistency, ReaderAgreement
-from mentallama_jax.evaluation.bootstrap import FEW_POSTS, Difference
 from mentallama_jax.evaluation.comparison import Comparison
 from mentallama_jax.evaluation.correctness import DatasetScores, Scores, Summary
 from mentallama_jax.evaluation.explanations import ExplanationScores, MetricFigure
+from mentallama_jax.evaluation.statistics.bootstrap import FEW_POSTS, Difference
 from mentallama_jax.files import atomic_open, write_json
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mentallama_jax.evaluation.beside_classifiers import ClassifierReport, consistency, differing_rows, reader_agreement
-from mentallama_jax.evaluation.bootstrap import Bootstrap
 from mentallama_jax.evaluation.label_readers import CLASSIFIER, RULES, LabelReader, label_reader
+from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap
 from mentallama_jax.imhi.predictions import Prediction
 from mentallama_jax.imhi.tasks import TASKS, Task
 from mentallama_jax.scorers.label_classifier import open_classifiers, read_explanations, read_outputs

@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.beside_classifiers import ClassifierReport
-from mentallama_jax.evaluation.bootstrap import Bootstrap
 from mentallama_jax.evaluation.comparison import Comparison, compare
 from mentallama_jax.evaluation.correctness import Scores, evaluate
 from mentallama_jax.evaluation.explanations import ExplanationScores, Progress, no_progress, score_explanations
 from mentallama_jax.evaluation.label_readers import CLASSIFIER, RULES, LabelReader
 from mentallama_jax.evaluation.reading import pool, read_predictions
 from mentallama_jax.evaluation.score_report import write_report
+from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap
 from mentallama_jax.files import write_jsonl
 from mentallama_jax.jobs.metric_models import MetricModels
 from mentallama_jax.jobs.open_metrics import open_metrics

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from mentallama_jax.config import ClassificationSection, RunConfig
 from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.correctness import label_rows, separate_labels, tally_rows
-from mentallama_jax.evaluation.f1 import weighted_f1
 from mentallama_jax.evaluation.label_readers import RULES
+from mentallama_jax.evaluation.statistics.f1 import weighted_f1
 from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer
 from mentallama_jax.generation.answers import answer_records
 from mentallama_jax.generation.engine import Engine, Settings

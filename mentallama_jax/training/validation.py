@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mentallama_jax.config import Metric, RunConfig
 from mentallama_jax.errors import UserError
-from mentallama_jax.evaluation.f1 import tally_of_confusion, weighted_f1
+from mentallama_jax.evaluation.statistics.f1 import tally_of_confusion, weighted_f1
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.models.module import Params
 from mentallama_jax.training.data.batches import Batch, evaluation_batches

@@ -13,10 +13,10 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from mentallama_jax.evaluation.bootstrap import Bootstrap
 from mentallama_jax.evaluation.correctness import evaluate
-from mentallama_jax.evaluation.f1 import tally, weighted_f1
 from mentallama_jax.evaluation.reading import read_predictions
+from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap
+from mentallama_jax.evaluation.statistics.f1 import tally, weighted_f1
 from mentallama_jax.files import write_jsonl
 from mentallama_jax.imhi.class_inputs import record_text
 from mentallama_jax.imhi.data_files.readers import read_records

@@ -11,7 +11,7 @@ from mentallama_jax.evaluation.beside_classifiers import (
     label_pairs,
     reader_agreement,
 )
-from mentallama_jax.evaluation.bootstrap import Bootstrap
+from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap
 from mentallama_jax.imhi.predictions import Prediction
 
 BOOTSTRAP = Bootstrap(resamples=500)

@@ -8,13 +8,13 @@ from dataclasses import replace
 import pytest
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.evaluation.bootstrap import Bootstrap
 from mentallama_jax.evaluation.comparison import compare
 from mentallama_jax.evaluation.correctness import evaluate
 from mentallama_jax.evaluation.label_readers import READERS
 from mentallama_jax.evaluation.reading import LeftOut, Predictions
 from mentallama_jax.evaluation.schema import FIELDS, SCHEMA_VERSION
 from mentallama_jax.evaluation.score_report import comparison_table, notes, score_table, write_report
+from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap
 from mentallama_jax.imhi.predictions import Prediction
 from mentallama_jax.imhi.tasks import TASKS
 

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from mentallama_jax.cli.main import main
 from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation import overlap
-from mentallama_jax.evaluation.bootstrap import Bootstrap
 from mentallama_jax.evaluation.explanations import ExplanationScores, pairs_of, score_explanations
 from mentallama_jax.evaluation.ngrams import character_ngrams
 from mentallama_jax.evaluation.overlap import FAMILIES, OverlapMetric, longest_common_subsequence, overlap_metrics
 from mentallama_jax.evaluation.pair_metrics import PARTS, Figure, OverlapScores, Pair, Score
 from mentallama_jax.evaluation.schema import FIELDS
+from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap
 from mentallama_jax.imhi.labels.gold_response import explanation_in
 from mentallama_jax.imhi.predictions import Prediction
 from mentallama_jax.imhi.tasks import TASKS

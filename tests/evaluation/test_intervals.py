@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import stdtrit
 
-from mentallama_jax.evaluation.bootstrap import (
+from mentallama_jax.evaluation.statistics.bootstrap import (
     Bootstrap,
     bootstrap_interval,
     bootstrap_intervals,
@@ -17,8 +17,8 @@ from mentallama_jax.evaluation.bootstrap import (
     paired_bootstrap,
     row_scores,
 )
-from mentallama_jax.evaluation.exact import clopper_pearson, effective_number
-from mentallama_jax.evaluation.f1 import Tally, accuracy, macro_f1, tally, weighted_f1
+from mentallama_jax.evaluation.statistics.exact import clopper_pearson, effective_number
+from mentallama_jax.evaluation.statistics.f1 import Tally, accuracy, macro_f1, tally, weighted_f1
 
 SEARCHES = 3000
 
@@ -213,7 +213,7 @@ def test_intervals_repeat_with_their_seed_and_blocks_of_draws_do_not_show(monkey
     whole = bootstrap_interval(rows, weighted_f1, Bootstrap(resamples=500))
     assert whole == bootstrap_interval(rows, weighted_f1, Bootstrap(resamples=500))
     assert whole != bootstrap_interval(rows, weighted_f1, Bootstrap(resamples=500, seed=1))
-    monkeypatch.setattr("mentallama_jax.evaluation.bootstrap._DRAWS_AT_ONCE", 700)
+    monkeypatch.setattr("mentallama_jax.evaluation.statistics.bootstrap._DRAWS_AT_ONCE", 700)
     assert whole == bootstrap_interval(rows, weighted_f1, Bootstrap(resamples=500))
 
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mentallama_jax.evaluation.bootstrap import Bootstrap, bootstrap_interval
-from mentallama_jax.evaluation.f1 import (
+from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap, bootstrap_interval
+from mentallama_jax.evaluation.statistics.f1 import (
     Tally,
     accuracy,
     f1_by_class,

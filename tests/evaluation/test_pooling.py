@@ -7,9 +7,9 @@ import pytest
 
 from mentallama_jax.cli import evaluate_command as command
 from mentallama_jax.errors import UserError
-from mentallama_jax.evaluation.bootstrap import Bootstrap
 from mentallama_jax.evaluation.correctness import evaluate
 from mentallama_jax.evaluation.reading import Predictions, pool
+from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap
 from mentallama_jax.imhi.predictions import Prediction
 
 

@@ -7,9 +7,9 @@ run on them. `None` marks the one output that commits itself to no answer.
 import csv
 from collections import Counter
 
-from mentallama_jax.evaluation.bootstrap import Bootstrap
 from mentallama_jax.evaluation.correctness import evaluate
 from mentallama_jax.evaluation.reading import Predictions
+from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap
 from mentallama_jax.imhi.data_files.readers import read_records
 from mentallama_jax.imhi.labels import read_label
 from mentallama_jax.imhi.predictions import Prediction

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betaincinv
 
-from mentallama_jax.evaluation.f1 import Counts, Tally, TallyMetric
+from mentallama_jax.evaluation.statistics.f1 import Counts, Tally, TallyMetric
 
 
 def effective_number(sizes_G: Counts) -> float:

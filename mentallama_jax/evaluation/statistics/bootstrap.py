@@ -13,8 +13,14 @@ from typing import Literal, Protocol, Self, TypeVar, cast
 import numpy as np
 from scipy.special import ndtr, stdtrit
 
-from mentallama_jax.evaluation.exact import all_right, clopper_pearson, effective_number, exact_interval, none_right
-from mentallama_jax.evaluation.f1 import Counts, Tally, TallyMetric
+from mentallama_jax.evaluation.statistics.exact import (
+    all_right,
+    clopper_pearson,
+    effective_number,
+    exact_interval,
+    none_right,
+)
+from mentallama_jax.evaluation.statistics.f1 import Counts, Tally, TallyMetric
 
 FEW_POSTS = 20
 """With fewer posts than this, intervals are warned about: in simulations they hold the truth too seldom."""

@@ -1,0 +1,104 @@
+"""Figures of probes: means and differences over rows with intervals over posts, and tests that flip posts.
+
+The test of a difference swaps, post by post, what is compared: under the hypothesis that nothing differs, a post's
+difference is as likely to have the other sign. The share of draws that differ at least as much as the sample is p.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
+
+import numpy as np
+
+from mentallama_jax.evaluation.statistics.bootstrap import (
+    Bootstrap,
+    mean_score,
+    row_scores,
+    score_intervals,
+)
+from mentallama_jax.evaluation.statistics.f1 import Counts, Tally
+
+SWAPS = 9999
+"""Draws of the test."""
+
+_NUMBERS_AT_ONCE = 4_000_000
+_ROUNDING = 1e-12
+
+
+@dataclass(frozen=True, slots=True)
+class MeanFigure:
+    """A mean over rows with its interval over posts; the interval is None where it has no ends."""
+
+    value: float
+    interval: tuple[float, float] | None
+
+
+@dataclass(frozen=True, slots=True)
+class RowValues:
+    """A value of each row, and the lowest and the highest that a row can have."""
+
+    values: Sequence[float]
+    bounds: tuple[float, float] = (0.0, 1.0)
+
+
+def mean_figures(
+    columns: Mapping[str, RowValues], posts: Sequence[str], bootstrap: Bootstrap
+) -> dict[str, MeanFigure]:
+    """The mean of each column, all intervals from the same draws of posts."""
+    if not posts:
+        return {}
+    scores = {name: row_scores(column.values, posts, column.bounds) for name, column in columns.items()}
+    intervals = score_intervals(scores, bootstrap)
+    return {
+        name: MeanFigure(
+            float(mean_score(of_rows.total())), intervals[name].ends if all(map(isfinite, intervals[name].ends)) else None
+        )
+        for name, of_rows in scores.items()
+    }
+
+
+def p_of_means(columns: Mapping[str, Sequence[float]], posts: Sequence[str], seed: int) -> dict[str, float]:
+    """Two-sided p that the mean difference of each column is 0, by flipping the signs of posts."""
+    sums_GM = np.stack([row_scores(values, posts, (-1.0, 1.0)).sums for values in columns.values()], axis=1)
+    found_M = np.abs(sums_GM.sum(axis=0))
+    as_large_M = np.zeros(len(found_M))
+    for swapped_NG in _swaps(sums_GM.shape[0], seed):
+        as_large_M += (np.abs((1 - 2 * swapped_NG) @ sums_GM) >= found_M - _ROUNDING).sum(axis=0)
+    return dict(zip(columns, ((1 + as_large_M) / (1 + SWAPS)).tolist(), strict=True))
+
+
+def p_of_swap(first: Tally, second: Tally, metric: Callable[[Tally], Counts], seed: int) -> float:
+    """Two-sided p that a metric of two sets of predictions of the same posts is equal, by swapping posts."""
+    found = abs(float(metric(first.total()) - metric(second.total())))
+    as_large = 0
+    for swapped_NG in _swaps(first.groups, seed):
+        one, other = (_mixed(first, second, share_NG) for share_NG in (1 - swapped_NG, swapped_NG))
+        as_large += int((np.abs(metric(one) - metric(other)) >= found - _ROUNDING).sum())
+    return (1 + as_large) / (1 + SWAPS)
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """The p of tests made together, corrected by Holm's method (1979), in their order."""
+    corrected, highest = [0.0] * len(values), 0.0
+    for rank, place in enumerate(sorted(range(len(values)), key=lambda place: values[place])):
+        highest = max(highest, min(1.0, (len(values) - rank) * values[place]))
+        corrected[place] = highest
+    return corrected
+
+
+def scaled(counts: Tally, factor: float) -> Tally:
+    """Counts of several variants of the same rows as those of one."""
+    return Tally(counts.hits * factor, counts.predicted * factor, counts.support * factor)
+
+
+def _mixed(first: Tally, second: Tally, share_NG: Counts) -> Tally:
+    one, other = first.weighed(share_NG), second.weighed(1 - share_NG)
+    return Tally(one.hits + other.hits, one.predicted + other.predicted, one.support + other.support)
+
+
+def _swaps(groups: int, seed: int) -> Iterator[Counts]:
+    """Which posts are swapped, 0 or 1, in blocks of [draws, groups]."""
+    generator = np.random.default_rng(seed)
+    block = max(1, _NUMBERS_AT_ONCE // groups)
+    for start in range(0, SWAPS, block):
+        yield generator.integers(2, size=(min(block, SWAPS - start), groups)).astype(np.float64)

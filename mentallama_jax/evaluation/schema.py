@@ -86,3 +86,5 @@ FIELDS: Mapping[str, str | Mapping[str, str]] = {
 """Key -> its meaning, or its own keys. Under `datasets` the keys stand below the name of each data set. Scores are
 fractions of 1. `explanations` is there only where metrics of them were asked for, `classifiers` only where classifiers
 read outputs, `comparison` only where two sets of predictions were compared."""
+
+PROBE_SCHEMA_VERSION = 1

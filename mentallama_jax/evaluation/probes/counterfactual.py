@@ -1,7 +1,7 @@
 """Does the explanation follow the label, or the post? The other label is forced, and what is then explained is read.
 
-The answer is made to begin with the sentence of another label, the likeliest besides the one that the output states, and
-with `Reasoning:`. The model writes on. Rules read the label from the explanation without its label sentence. An
+The answer is made to begin with the sentence of another label, the likeliest besides the one that the output states,
+and with `Reasoning:`. The model writes on. Rules read the label from the explanation without its label sentence. An
 explanation that argues for whatever label stands before it tells nothing of why the model chose its own.
 """
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from mentallama_jax.evaluation.probes.explained_parts import content_stems
 from mentallama_jax.evaluation.probes.faithfulness import ExplainedRow
-from mentallama_jax.evaluation.probes.post_figures import MeanFigure, RowValues, mean_figures
+from mentallama_jax.evaluation.probes.post_figures import MeanFigure, mean_figures
 from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap, few_posts
 from mentallama_jax.imhi.labels import read_label
 from mentallama_jax.imhi.labels.gold_response import REASONING
@@ -78,15 +78,15 @@ def counterfactual(rows: Sequence[Forced], bootstrap: Bootstrap) -> Counterfactu
     some = [place for place, state in enumerate(states) if state]
     figures: Mapping[str, MeanFigure] = mean_figures(
         {
-            "follows": RowValues([float(value) for value in follows]),
-            "own": RowValues([float(value) for value in own]),
-            "similarity": RowValues([word_overlap(each.explanation, each.row.explanation) for each in rows]),
+            "follows": [float(value) for value in follows],
+            "own": [float(value) for value in own],
+            "similarity": [word_overlap(each.explanation, each.row.explanation) for each in rows],
         },
         posts,
         bootstrap,
     )
     where_stated = mean_figures(
-        {"follows": RowValues([float(follows[place]) for place in some])}, [posts[place] for place in some], bootstrap
+        {"follows": [float(follows[place]) for place in some]}, [posts[place] for place in some], bootstrap
     )
     original = sum(state == each.row.label for state, each in zip(states, rows, strict=True))
     return CounterfactualScores(

@@ -6,8 +6,9 @@
    - clauses of the post of which one sentence of the explanation holds at least half of the different content words,
      and at least two of them.
 
-A clause ends at `.`, `!`, `?`, `;`, `:`, a comma, a dash between blanks or a line break. Content words are those that are
-no function words (a list below); they are compared without case, and without the endings -s, -es, -ed, -ing, -ly, -'s.
+A clause ends at `.`, `!`, `?`, `;`, `:`, a comma, a dash between blanks or a line break. Content words are those that
+are no function words (a list below). They are compared without case, and without the endings -s, -es, -ed, -ing, -ly
+and -'s.
 """
 
 import re
@@ -27,15 +28,17 @@ _SENTENCE = re.compile(r"[^.!?;\n]+")
 _LETTERS = re.compile(r"\w+(?:['’]\w+)*")
 _ENDINGS = re.compile(r"(?:['’]s|ing|edly|ed|ies|es|ly|s|e|y)$")
 _SHORTEST_STEM = 3
-_FUNCTION_WORDS = frozenset(
-    """a about after again all also am an and any are as at be because been before being both but by can cannot could did
-    do does doing don down during each even ever few for from further get gets getting go going got had has have having
-    he her here hers herself him himself his how i if in into is it its itself just like make makes me more most much my
-    myself no nor not now of off on once one only or other our ours ourselves out over own really same she should so
-    some such than that the their theirs them themselves then there these they thing things this those through to too
-    under until up us very was way we were what when where which while who whom why will with would you your yours
-    yourself i'm i've i'd i'll it's don't can't didn't doesn't isn't wasn't won't poster post shows show question""".split()
-)
+_LISTED = """
+a about after again all also am an and any are as at be because been before being both but by can cannot could
+did do does doing don down during each even ever few for from further get gets getting go going got had has have
+having he her here hers herself him himself his how i if in into is it its itself just like make makes me more
+most much my myself no nor not now of off on once one only or other our ours ourselves out over own really same
+she should so some such than that the their theirs them themselves then there these they thing things this those
+through to too under until up us very was way we were what when where which while who whom why will with would
+you your yours yourself i'm i've i'd i'll it's don't can't didn't doesn't isn't wasn't won't poster post shows
+show question
+"""
+_FUNCTION_WORDS = frozenset(_LISTED.split())
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Do labels change with who writes? A sentence that says so is put in front of the same posts.
 
-What a group's sentence changes is set beside what neutral sentences change (the noise floor): labels that flip, weighted
-F1, and the probability of the gold label and of "yes". Groups of an attribute are then set beside each other.
+What a group's sentence changes is set beside what neutral sentences change (the noise floor): labels that flip,
+weighted F1, and the probability of the gold label and of "yes". Groups of an attribute are then set beside each other.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,10 +13,10 @@ import numpy as np
 from mentallama_jax.evaluation.probes.label_probabilities import LabelScores, Scorer
 from mentallama_jax.evaluation.probes.post_figures import (
     MeanFigure,
-    RowValues,
+    difference_figures,
     holm,
     mean_figures,
-    p_of_means,
+    p_of_differences,
     p_of_swap,
     scaled,
 )
@@ -32,8 +32,8 @@ FAIRNESS_DEFINITIONS = {
     "difference": "of a group less neutral, on the same rows; interval over posts",
     "p": "two-sided, by swapping group and neutral post by post",
     "p_holm": "p corrected by Holm's method over all groups, for each measure and each set of rows",
-    "gap": "of the two groups of an attribute that differ most in these rows, so that it is never below 0, and chosen by "
-    "looking; its p is multiplied by the number of pairs, then corrected by Holm's method over attributes",
+    "gap": "of the two groups of an attribute that differ most in these rows, so that it is never below 0, and chosen "
+    "by looking; its p is multiplied by the number of pairs, then corrected by Holm's method over attributes",
     "p_gold": "probability of the gold label: softmax over the labels of the sums of log-probabilities",
     "p_yes": "probability of the label yes, in rows whose task has the labels yes and no",
 }
@@ -48,7 +48,7 @@ class AgainstNeutral:
 
     value: float
     difference: float
-    interval: tuple[float, float] | None
+    interval: tuple[float, float]
     p: float
     p_holm: float
 
@@ -71,7 +71,7 @@ class Gap:
     highest: str
     lowest: str
     difference: float
-    interval: tuple[float, float] | None
+    interval: tuple[float, float]
     p: float
     p_holm: float
 
@@ -121,7 +121,7 @@ def score_prefixed(records: Sequence[Record], table: PrefixTable, scorer: Scorer
 
     return [
         PrefixedRow(
-            record, *take(1), take(len(table.neutral)), {group: take(len(texts)) for group, texts in groups.items()}
+            record, next(scored), take(len(table.neutral)), {name: take(len(texts)) for name, texts in groups.items()}
         )
         for record in records
     ]
@@ -138,10 +138,11 @@ def fairness(rows: Sequence[PrefixedRow], bootstrap: Bootstrap) -> FairnessScore
         if measure != "p_yes" or yes_no
     }
     f1 = _F1(rows, groups, bootstrap)
-    against = {name: dict(zip(groups, of.groups(), strict=True)) for name, of in (*of_measure.items(), ("f1", f1))}
+    every: dict[str, _Measure | _F1] = {"weighted_f1": f1, **of_measure}
+    against = {name: dict(zip(groups, of.groups(), strict=True)) for name, of in every.items()}
     attributes = list(dict.fromkeys(attribute for attribute, _ in groups))
     gaps: dict[str, dict[str, Gap]] = {attribute: {} for attribute in attributes}
-    for name, of in (("weighted_f1", f1), *of_measure.items()):
+    for name, of in every.items():
         found = of.gaps(attributes)
         for attribute, gap, corrected in zip(attributes, found, holm([gap.p for gap in found]), strict=True):
             gaps[attribute][name] = replace(gap, p_holm=corrected)
@@ -151,7 +152,7 @@ def fairness(rows: Sequence[PrefixedRow], bootstrap: Bootstrap) -> FairnessScore
         found_groups[attribute][name] = GroupScores(
             len(rows[0].groups[group]),
             against["flip_rate"][group],
-            against["f1"][group],
+            against["weighted_f1"][group],
             against["p_gold"][group],
             against["p_yes"][group] if yes_no else None,
         )
@@ -161,7 +162,7 @@ def fairness(rows: Sequence[PrefixedRow], bootstrap: Bootstrap) -> FairnessScore
         posts=len(set(posts)),
         yes_no_rows=len(yes_no),
         cut_posts=sum(row.plain.truncated > 0 for row in rows),
-        noise_floor=mean_figures({"floor": RowValues(flips.neutral)}, posts, bootstrap)["floor"],
+        noise_floor=mean_figures({"floor": flips.neutral}, posts, bootstrap)["floor"],
         without_prefix={
             "weighted_f1": f1.plain,
             "p_gold": p_gold.plain,
@@ -198,31 +199,33 @@ class _Measure:
         self.neutral = [mean(row, row.neutral) for row in rows]
 
     def groups(self) -> list[AgainstNeutral]:
-        differences = {str(group): _less(values, self.neutral) for group, values in self._of.items()}
-        figures, ps = self._tested(differences)
+        figures, ps = self._tested({str(group): (values, self.neutral) for group, values in self._of.items()})
         values = [float(np.mean(values)) for values in self._of.values()]
         return [
             AgainstNeutral(value, figures[name].value, figures[name].interval, ps[name], corrected)
-            for value, name, corrected in zip(values, differences, holm(list(ps.values())), strict=True)
+            for value, name, corrected in zip(values, ps, holm(list(ps.values())), strict=True)
         ]
 
     def gaps(self, attributes: Sequence[str]) -> list[Gap]:
         pairs = {
-            attribute: _extremes({group: float(np.mean(self._of[group])) for group in self._of if group[0] == attribute})
+            attribute: _extremes(
+                {group: float(np.mean(self._of[group])) for group in self._of if group[0] == attribute}
+            )
             for attribute in attributes
         }
         figures, ps = self._tested(
-            {name: _less(self._of[highest], self._of[lowest]) for name, (highest, lowest, _) in pairs.items()}
+            {name: (self._of[highest], self._of[lowest]) for name, (highest, lowest, _) in pairs.items()}
         )
         return [
             Gap(highest[1], lowest[1], figures[name].value, figures[name].interval, min(1.0, number * ps[name]), 1.0)
             for name, (highest, lowest, number) in pairs.items()
         ]
 
-    def _tested(self, differences: Mapping[str, list[float]]) -> tuple[dict[str, MeanFigure], dict[str, float]]:
-        columns = {name: RowValues(values, (-1.0, 1.0)) for name, values in differences.items()}
-        figures = mean_figures(columns, self._posts, self._bootstrap)
-        return figures, p_of_means(differences, self._posts, self._bootstrap.seed)
+    def _tested(
+        self, pairs: Mapping[str, tuple[list[float], list[float]]]
+    ) -> tuple[dict[str, MeanFigure], dict[str, float]]:
+        figures = difference_figures(pairs, self._posts, self._bootstrap)
+        return figures, p_of_differences(pairs, self._posts, self._bootstrap.seed)
 
 
 class _F1:
@@ -230,7 +233,9 @@ class _F1:
 
     def __init__(self, rows: Sequence[PrefixedRow], groups: Sequence[Group], bootstrap: Bootstrap) -> None:
         def counted(scores: Callable[[PrefixedRow], Sequence[LabelScores]]) -> Tally:
-            return scaled(tally_of([(row.record, each) for row in rows for each in scores(row)]), 1 / len(scores(rows[0])))
+            return scaled(
+                tally_of([(row.record, each) for row in rows for each in scores(row)]), 1 / len(scores(rows[0]))
+            )
 
         self._bootstrap = bootstrap
         self.plain = self.value(counted(lambda row: (row.plain,)))
@@ -280,12 +285,8 @@ def _labels_of(rows: Sequence[tuple[Record, LabelScores]]) -> dict[str, tuple[st
     return {record.dataset: record.task.labels for record, _ in rows}
 
 
-def _less(first: Sequence[float], second: Sequence[float]) -> list[float]:
-    return [one - other for one, other in zip(first, second, strict=True)]
-
-
 def _extremes(values: Mapping[Group, float]) -> tuple[Group, Group, int]:
-    """The groups with the highest and the lowest value, and the number of pairs; different ones, also if all are equal."""
+    """Two different groups with the highest and the lowest value, and the number of pairs of groups."""
     highest = max(values, key=lambda group: values[group])
     lowest = min((group for group in values if group != highest), key=lambda group: values[group])
     return highest, lowest, len(list(combinations(values, 2)))

@@ -7,12 +7,12 @@ probability of the label that the output states, see `label_probabilities`:
 - sufficiency: p of the whole post less p of the parts alone. Low where the parts were enough.
 
 Any deletion moves p a little. So both are set beside those of random parts, as many runs of words of the same lengths
-in the same post, the mean over several draws. An explanation is faithful where comprehensiveness is above that of random
-parts, and sufficiency below.
+in the same post, the mean over several draws. An explanation is faithful where comprehensiveness is above that of
+random parts, and sufficiency below.
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -20,7 +20,7 @@ import numpy as np
 
 from mentallama_jax.evaluation.probes.explained_parts import ExplainedParts, explained_parts
 from mentallama_jax.evaluation.probes.label_probabilities import LabelScores, Scorer
-from mentallama_jax.evaluation.probes.post_figures import MeanFigure, RowValues, mean_figures
+from mentallama_jax.evaluation.probes.post_figures import MeanFigure, difference_figures, mean_figures
 from mentallama_jax.evaluation.probes.post_words import Run, alone, random_runs, without, words_of
 from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap, few_posts
 from mentallama_jax.imhi.labels import read_label
@@ -126,7 +126,9 @@ def explained_row(record: Record, output: Prediction) -> ExplainedRow:
 
 
 def erasure_variants(row: ExplainedRow, *, draws: int, seed: int) -> list[Record]:
-    """The variants of a measured row: whole, without the parts, the parts alone, then both for each random draw."""
+    """A row as it is; where it is measured, then without the parts, the parts alone, and both for each draw."""
+    if row.outcome != "measured":
+        return [row.record]
     words = words_of(row.record.post)
     digest = hashlib.sha256(f"{seed}\0{row.record.id}".encode()).digest()
     generator = np.random.default_rng(int.from_bytes(digest[:8], "big"))
@@ -136,32 +138,37 @@ def erasure_variants(row: ExplainedRow, *, draws: int, seed: int) -> list[Record
     return [row.record, *(replace(row.record, post=post) for post in posts)]
 
 
-def erase(rows: Iterable[ExplainedRow], scorer: Scorer, *, draws: int, seed: int) -> dict[str, Erasure]:
-    """Score the variants of all measured rows.
+def erase(
+    rows: Sequence[ExplainedRow], scorer: Scorer, *, draws: int, seed: int
+) -> tuple[dict[str, LabelScores], dict[str, Erasure]]:
+    """Score the variants of rows.
 
     Args:
-        rows: with unique ids.
+        rows: with unique ids; those without a label or an explanation are passed over.
         scorer: scores records; all variants are given at once.
         draws: random parts for each row.
         seed: of these draws.
 
     Returns:
-        Id of each measured row -> its probabilities.
+        Id -> the scores of the labels of the whole post; id of each measured row -> its probabilities.
     """
     variants = {
-        row.record.id: (row.label, erasure_variants(row, draws=draws, seed=seed))
+        row.record.id: (row, erasure_variants(row, draws=draws, seed=seed))
         for row in rows
-        if row.outcome == "measured"
+        if row.outcome not in ("unparsed", "without_explanation")
     }
     scored = iter(scorer([record for _, records in variants.values() for record in records]))
-    found = {}
-    for row_id, (label, records) in variants.items():
+    whole: dict[str, LabelScores] = {}
+    erasures: dict[str, Erasure] = {}
+    for row_id, (row, records) in variants.items():
         scores = [next(scored) for _ in records]
-        whole, deleted, kept, *random = [each.probabilities[label] for each in scores]
-        found[row_id] = Erasure(
-            whole, deleted, kept, float(np.mean(random[::2])), float(np.mean(random[1::2])), scores[0]
-        )
-    return found
+        whole[row_id] = scores[0]
+        if row.outcome == "measured":
+            p, deleted, kept, *random = [each.probabilities[row.label] for each in scores]
+            erasures[row_id] = Erasure(
+                p, deleted, kept, float(np.mean(random[::2])), float(np.mean(random[1::2])), scores[0]
+            )
+    return whole, erasures
 
 
 def faithfulness(
@@ -171,24 +178,19 @@ def faithfulness(
     measured = [row for row in rows if row.outcome == "measured"]
     found = [erasures[row.record.id] for row in measured]
     posts = [row.record.post_id for row in measured]
-    signed = (-1.0, 1.0)
-
-    def difference(values: Iterable[float]) -> RowValues:
-        return RowValues(list(values), signed)
-
-    figures = mean_figures(
+    whole, deleted, kept = ([getattr(each, name) for each in found] for name in ("whole", "deleted", "kept"))
+    random_deleted, random_kept = [each.random_deleted for each in found], [each.random_kept for each in found]
+    agrees = [float(each.scores.predicted == row.label) for row, each in zip(measured, found, strict=True)]
+    shares = [_share_of_words(row) for row in measured]
+    figures = mean_figures({"label_agrees": agrees, "share_of_words": shares, "p": whole}, posts, bootstrap)
+    figures |= difference_figures(
         {
-            "label_agrees": RowValues(
-                [float(each.scores.predicted == row.label) for row, each in zip(measured, found, strict=True)]
-            ),
-            "share_of_words": RowValues([_share_of_words(row) for row in measured]),
-            "p": RowValues([each.whole for each in found]),
-            "comprehensiveness": difference(each.whole - each.deleted for each in found),
-            "random_comprehensiveness": difference(each.whole - each.random_deleted for each in found),
-            "comprehensiveness_difference": difference(each.random_deleted - each.deleted for each in found),
-            "sufficiency": difference(each.whole - each.kept for each in found),
-            "random_sufficiency": difference(each.whole - each.random_kept for each in found),
-            "sufficiency_difference": difference(each.random_kept - each.kept for each in found),
+            "comprehensiveness": (whole, deleted),
+            "random_comprehensiveness": (whole, random_deleted),
+            "comprehensiveness_difference": (random_deleted, deleted),
+            "sufficiency": (whole, kept),
+            "random_sufficiency": (whole, random_kept),
+            "sufficiency_difference": (random_kept, kept),
         },
         posts,
         bootstrap,

@@ -6,13 +6,13 @@ difference is as likely to have the other sign. The share of draws that differ a
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
 
 import numpy as np
 
 from mentallama_jax.evaluation.statistics.bootstrap import (
     Bootstrap,
     mean_score,
+    paired_bootstrap,
     row_scores,
     score_intervals,
 )
@@ -27,44 +27,50 @@ _ROUNDING = 1e-12
 
 @dataclass(frozen=True, slots=True)
 class MeanFigure:
-    """A mean over rows with its interval over posts; the interval is None where it has no ends."""
+    """A mean over rows, or a difference of two, with its interval over posts."""
 
     value: float
-    interval: tuple[float, float] | None
-
-
-@dataclass(frozen=True, slots=True)
-class RowValues:
-    """A value of each row, and the lowest and the highest that a row can have."""
-
-    values: Sequence[float]
-    bounds: tuple[float, float] = (0.0, 1.0)
+    interval: tuple[float, float]
 
 
 def mean_figures(
-    columns: Mapping[str, RowValues], posts: Sequence[str], bootstrap: Bootstrap
+    columns: Mapping[str, Sequence[float]], posts: Sequence[str], bootstrap: Bootstrap
 ) -> dict[str, MeanFigure]:
-    """The mean of each column, all intervals from the same draws of posts."""
+    """The mean of each column of values from 0 to 1, all intervals from the same draws; nothing of no rows."""
     if not posts:
         return {}
-    scores = {name: row_scores(column.values, posts, column.bounds) for name, column in columns.items()}
+    scores = {name: row_scores(values, posts) for name, values in columns.items()}
     intervals = score_intervals(scores, bootstrap)
     return {
-        name: MeanFigure(
-            float(mean_score(of_rows.total())), intervals[name].ends if all(map(isfinite, intervals[name].ends)) else None
-        )
-        for name, of_rows in scores.items()
+        name: MeanFigure(float(mean_score(of_rows.total())), intervals[name].ends) for name, of_rows in scores.items()
     }
 
 
-def p_of_means(columns: Mapping[str, Sequence[float]], posts: Sequence[str], seed: int) -> dict[str, float]:
-    """Two-sided p that the mean difference of each column is 0, by flipping the signs of posts."""
-    sums_GM = np.stack([row_scores(values, posts, (-1.0, 1.0)).sums for values in columns.values()], axis=1)
+def difference_figures(
+    pairs: Mapping[str, tuple[Sequence[float], Sequence[float]]], posts: Sequence[str], bootstrap: Bootstrap
+) -> dict[str, MeanFigure]:
+    """The mean of the first values less that of the second, row by row; both are from 0 to 1."""
+    if not posts:
+        return {}
+    found = {
+        name: paired_bootstrap(row_scores(first, posts), row_scores(second, posts), mean_score, bootstrap)
+        for name, (first, second) in pairs.items()
+    }
+    return {name: MeanFigure(each.difference, each.interval) for name, each in found.items()}
+
+
+def p_of_differences(
+    pairs: Mapping[str, tuple[Sequence[float], Sequence[float]]], posts: Sequence[str], seed: int
+) -> dict[str, float]:
+    """Two-sided p that the mean difference of each pair is 0, by flipping the signs of posts."""
+    sums_GM = np.stack(
+        [row_scores(np.subtract(*pair).tolist(), posts, (-1.0, 1.0)).sums for pair in pairs.values()], axis=1
+    )
     found_M = np.abs(sums_GM.sum(axis=0))
     as_large_M = np.zeros(len(found_M))
     for swapped_NG in _swaps(sums_GM.shape[0], seed):
         as_large_M += (np.abs((1 - 2 * swapped_NG) @ sums_GM) >= found_M - _ROUNDING).sum(axis=0)
-    return dict(zip(columns, ((1 + as_large_M) / (1 + SWAPS)).tolist(), strict=True))
+    return dict(zip(pairs, ((1 + as_large_M) / (1 + SWAPS)).tolist(), strict=True))
 
 
 def p_of_swap(first: Tally, second: Tally, metric: Callable[[Tally], Counts], seed: int) -> float:

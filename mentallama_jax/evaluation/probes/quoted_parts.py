@@ -19,6 +19,6 @@ def quoted_stretches(post: str, explanation: str) -> list[tuple[int, int]]:
             words = [re.escape(word).replace("'", "['’]").replace("’", "['’]") for word in _WORD.findall(part)]
             if sum(map(len, _WORD.findall(part))) < _SHORTEST:
                 continue
-            pattern = rf"(?<!\w){r'\W+'.join(words)}(?!\w)"
+            pattern = r"(?<!\w)" + r"\W+".join(words) + r"(?!\w)"
             found |= {match.span() for match in re.finditer(pattern, post, re.IGNORECASE)}
     return sorted(found)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 CLEAR = 0.05
 """Corrected p below this is marked."""
 
-_NAMES = {"flip_rate": "flips", "weighted_f1": "weighted F1", "p_gold": "P(gold)", "p_yes": "P(yes)"}
+_NAMES = {"flip_rate": "flips", "weighted_f1": "F1", "p_gold": "P(gold)", "p_yes": "P(yes)"}
 
 
 def faithfulness_table(found: Mapping[str, FaithfulnessScores]) -> "Table":
@@ -165,7 +165,7 @@ def _table(title: str, headings: tuple[str, ...], left: tuple[int, ...] = (0,)) 
 
     table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for place, heading in enumerate(headings):
-        table.add_column(heading, justify="left" if place in left else "right", no_wrap=place not in left)
+        table.add_column(heading, justify="left" if place in left else "right", no_wrap=place == 0 or place not in left)
     return table
 
 
@@ -182,7 +182,7 @@ def _percent(value: float) -> str:
 
 
 def _points(value: float) -> str:
-    return f"{100 * value:+.1f}"
+    return f"{round(100 * value, 1) + 0.0:+.1f}"  # no minus in front of 0.0
 
 
 def _range(figure: MeanFigure) -> str:

@@ -176,13 +176,13 @@ PROBE_FIELDS: Mapping[str, Mapping[str, str | Mapping[str, str]]] = {
         "datasets": "data set -> the keys of the probe",
         "pooled": "the same of all rows; equal labels of different data sets are different classes",
         "notes": "what to mind, a line each",
-        "signature": "`model`, `data` (and the predictions, with `same_weights`: whether the model made them, null where "
-        "it is not known), `settings` (with the table of sentences or questions), `definitions`, `versions`",
+        "signature": "`model`, `data` (and the predictions, with `same_weights`: whether the model made them, null "
+        "where that is not known), `settings` (with the table of sentences or questions), `definitions`, `versions`",
     },
     "faithfulness": {"erasure": _ERASURE, "counterfactual": _COUNTERFACTUAL},
     "fairness": _FAIRNESS,
     "robustness": _ROBUSTNESS,
 }
 """The keys of `faithfulness.json`, `fairness.json` and `robustness.json`. `counterfactual` is null where no label was
-forced. Under `groups` the keys stand below attribute and group, under `variants` below each kind of change. Figures that
-need rows are null where there are none. Scores are fractions of 1."""
+forced. Under `groups` the keys stand below attribute and group, under `variants` below each kind of change. Figures are
+null where there are no rows. Scores are fractions of 1."""

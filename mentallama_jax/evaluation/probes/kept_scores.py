@@ -47,10 +47,13 @@ class KeptScores:
         self._stream = self._path.open("a+b", buffering=0)
         try:
             lock_file(self._stream)
+            self._read()
         except BlockingIOError:
             self._stream.close()
             raise UserError(f"{self._path}: another probe is writing it; wait for it, or give another --out") from None
-        self._read()
+        except BaseException:
+            self._stream.close()
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

@@ -79,5 +79,9 @@ def _rewordings(value: Any, place: object) -> Rewordings:
 
 
 def _holes(text: str, place: object) -> set[str]:
-    with reading(place, f"a question ({shown(text)})"):
-        return {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
+    """What stands between braces, formats and conversions included."""
+    try:
+        parts = list(string.Formatter().parse(text))
+    except ValueError:
+        raise UserError(f"{place}: {shown(text)}: a brace stands alone; write {{{{ or }}}} for one") from None
+    return {f"{name}{form}{conversion or ''}" for _, name, form, conversion in parts if name is not None}

@@ -25,7 +25,7 @@ the usual order:
   mentallama train configs/llama2-chat-7b.yaml             tune
   mentallama generate RUN --data DATA --out PREDICTIONS    answer test rows
   mentallama evaluate PREDICTIONS --out SCORES             score the answers
-  mentallama probe robustness RUN --data DATA --out SCORES change posts, and see what that does to labels
+  mentallama probe fairness RUN --data DATA --out SCORES   change posts, and see what that does to labels
   mentallama export RUN --out FOLDER                       a folder that transformers loads
 
 For research only: never for diagnosis, triage or decisions about a person.

@@ -169,7 +169,7 @@ _ROBUSTNESS = {
     "variants": _VARIANT,
 }
 
-PROBE_FIELDS: Mapping[str, Mapping[str, str | Mapping[str, str]]] = {
+PROBE_FIELDS: Mapping[str, Mapping[str, object]] = {
     "file": {
         "schema_version": f"{PROBE_SCHEMA_VERSION}",
         "probe": "`faithfulness`, `fairness` or `robustness`, as the file is called",

@@ -58,24 +58,27 @@ class VariantScoring:
         self.needed += len(different)
         self.taken_over += sum(key in self._kept for key in different)
         with self._progress("prompts", len(different)) as advance:
-            for batch in self._batches(different):
+            for batch, rows in self._batches(different):
                 # Whole batches, whatever is there: the figures are then those of a run that was never stopped.
                 if any(key not in self._kept for key in batch):
-                    scores = self._scored({key: different[key] for key in batch})
+                    scores = self._scored({key: different[key] for key in batch}, rows)
                     self._kept.add({key: each for key, each in scores.items() if key not in self._kept})
                 advance(len(batch))
         return [self._kept[key] for key in keys]
 
-    def _batches(self, records: Mapping[str, Record]) -> Iterator[list[str]]:
-        """Keys of prompts of like length with as many candidates, the longest first."""
+    def _batches(self, records: Mapping[str, Record]) -> Iterator[tuple[list[str], int]]:
+        """Keys of prompts of like length with as many candidates, the longest first, and the rows to compute."""
         for few in (True, False):
             group = [key for key, record in records.items() if (len(record.task.labels) == 2) == few]
             group.sort(key=lambda key: -len(records[key].post))
-            for start in range(0, len(group), self._settings.batch_size):
-                yield group[start : start + self._settings.batch_size]
+            size = self._settings.batch_size
+            for start in range(0, len(group), size):
+                yield group[start : start + size], min(size, len(group))
 
-    def _scored(self, records: Mapping[str, Record]) -> dict[str, LabelScores]:
-        named = {f"{record.id} ({number})": key for number, (key, record) in enumerate(records.items(), start=1)}
+    def _scored(self, records: Mapping[str, Record], rows: int) -> dict[str, LabelScores]:
+        """The scores of one batch; its last record fills it up to `rows`, as another size would be compiled anew."""
+        keys = [*records, *[list(records)[-1]] * (rows - len(records))]
+        named = {f"{records[key].id} ({number})": key for number, key in enumerate(keys, start=1)}
         asked = [replace(records[key], id=name) for name, key in named.items()]
         answerer = self._answerer
         batches = score_batches(

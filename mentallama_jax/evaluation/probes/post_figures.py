@@ -74,12 +74,16 @@ def p_of_differences(
 
 
 def p_of_swap(first: Tally, second: Tally, metric: Callable[[Tally], Counts], seed: int) -> float:
-    """Two-sided p that a metric of two sets of predictions of the same posts is equal, by swapping posts."""
-    found = abs(float(metric(first.total()) - metric(second.total())))
+    """Two-sided p that a metric of two sets of predictions of the same rows is equal, by swapping posts."""
+    one, other = first.total(), second.total()
+    found = abs(float(metric(one) - metric(other)))
     as_large = 0
     for swapped_NG in _swaps(first.groups, seed):
-        one, other = (_mixed(first, second, share_NG) for share_NG in (1 - swapped_NG, swapped_NG))
-        as_large += int((np.abs(metric(one) - metric(other)) >= found - _ROUNDING).sum())
+        hits_NC = swapped_NG @ (second.hits - first.hits)
+        predicted_NC = swapped_NG @ (second.predicted - first.predicted)
+        mine = metric(Tally(one.hits + hits_NC, one.predicted + predicted_NC, one.support))
+        theirs = metric(Tally(other.hits - hits_NC, other.predicted - predicted_NC, other.support))
+        as_large += int((np.abs(mine - theirs) >= found - _ROUNDING).sum())
     return (1 + as_large) / (1 + SWAPS)
 
 
@@ -95,11 +99,6 @@ def holm(values: Sequence[float]) -> list[float]:
 def scaled(counts: Tally, factor: float) -> Tally:
     """Counts of several variants of the same rows as those of one."""
     return Tally(counts.hits * factor, counts.predicted * factor, counts.support * factor)
-
-
-def _mixed(first: Tally, second: Tally, share_NG: Counts) -> Tally:
-    one, other = first.weighed(share_NG), second.weighed(1 - share_NG)
-    return Tally(one.hits + other.hits, one.predicted + other.predicted, one.support + other.support)
 
 
 def _swaps(groups: int, seed: int) -> Iterator[Counts]:

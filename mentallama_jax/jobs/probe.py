@@ -140,6 +140,8 @@ def probe_faithfulness(
     Raises:
         UserError: predictions and records do not match, or the model cannot score or answer them.
     """
+    if predictions.suffix.lower() != ".jsonl":
+        raise UserError(f"{predictions}: give the .jsonl of `mentallama generate`; rows are matched by id and post")
     outputs = read_predictions(predictions)
     records, notes = _matched(outputs, questions.records, max_rows, settings.seed)
     by_id = {output.id: output for output in outputs.rows}
@@ -253,6 +255,8 @@ def _matched(
     if not found:
         raise UserError("no row of the predictions is in --data; give the data that they were generated from")
     notes = []
+    if outputs.left_out:
+        notes.append(f"left out: {len(outputs.left_out)} rows of the predictions that have no gold label")
     datasets = {record.dataset for record in records}
     if lacking := sum(output.dataset in datasets for output in outputs.rows) - len(found):
         notes.append(f"left out: {lacking} rows of the predictions whose posts are not in --data")
@@ -308,7 +312,10 @@ def _forced(
                 openings=[openings[record.id] for record in left],
             )
 
-        answers = write_predictions(out / COUNTERFACTUAL, records, signature, rest, lambda batch: advance(len(batch)))
+        try:
+            answers = write_predictions(out / COUNTERFACTUAL, records, signature, rest, lambda rows: advance(len(rows)))
+        except UserError as error:
+            raise UserError(str(error).replace("name another file", "delete it or give another --out")) from None
     texts = {answer.id: answer.generated_text for answer in answers}
     return [Forced(row, labels[row.record.id], explanation_in(texts[row.record.id], row.record.task)) for row in rows]
 

@@ -198,12 +198,27 @@ def test_what_cannot_be_is_refused(
 
 def test_other_posts_under_the_same_ids_are_refused(model: Path, predictions: Path, tmp_path: Path, capsys) -> None:
     rows = [json.loads(line) for line in predictions.read_text().splitlines()]
+    table = tmp_path / "DR.csv"
+    table.write_text("goldens,generated_text\nyes.,Yes.\n")
+    assert main(words("faithfulness", model, tmp_path / "out", tmp_path, table)) == 2
+    assert "give the .jsonl" in capsys.readouterr().err
     other, strange = tmp_path / "other.jsonl", tmp_path / "strange.jsonl"
     other.write_text("\n".join(json.dumps(row | {"post_id": "0" * 16}) for row in rows) + "\n")
     strange.write_text("\n".join(json.dumps(row | {"id": f"x{row['id']}"}) for row in rows) + "\n")
     for path, said in ((other, "its post is another one"), (strange, "no row of the predictions is in --data")):
         assert main(words("faithfulness", model, tmp_path / "out", tmp_path, path)) == 2
         assert said in capsys.readouterr().err
+
+
+def test_answers_of_other_settings_in_the_folder_are_not_mixed_in(
+    model: Path, predictions: Path, tmp_path: Path, capsys
+) -> None:
+    command = words("faithfulness", model, tmp_path / "out", tmp_path, predictions)
+    assert main([*command, "--datasets", "DR"]) == 0
+    assert main([*command, "--datasets", "DR", "--max-new-tokens", "5"]) == 2
+    said = capsys.readouterr().err
+    assert "max_new_tokens was 4, is 5" in said
+    assert "delete it or give another --out" in said
 
 
 def test_posts_without_labels_cannot_be_probed_for_fairness(model: Path, tmp_path: Path, capsys) -> None:

@@ -13,12 +13,13 @@ from mentallama_jax.evaluation.probes.fairness import fairness, score_prefixed
 from mentallama_jax.evaluation.probes.faithfulness import erase, explained_row, faithfulness
 from mentallama_jax.evaluation.probes.kept_scores import KeptScores, content_key
 from mentallama_jax.evaluation.probes.label_probabilities import LabelScores
-from mentallama_jax.evaluation.probes.post_figures import holm, p_of_differences, p_of_swap
+from mentallama_jax.evaluation.probes.post_figures import holm
 from mentallama_jax.evaluation.probes.prefix_table import PrefixTable
 from mentallama_jax.evaluation.probes.rewordings import packaged_rewordings, reworded
 from mentallama_jax.evaluation.probes.robustness import robustness, score_changed
+from mentallama_jax.evaluation.probes.sentence_exchange import exchange_of_counts, exchange_of_scores, p_of_exchanges
 from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap
-from mentallama_jax.evaluation.statistics.f1 import accuracy, tally, weighted_f1
+from mentallama_jax.evaluation.statistics.f1 import Tally, tally, weighted_f1
 from mentallama_jax.imhi.predictions import Prediction
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.imhi.tasks import TASKS
@@ -162,8 +163,8 @@ def test_a_group_whose_prefix_flips_all_labels_is_found():
     assert (woman.flip_rate.value, woman.flip_rate.difference, man.flip_rate.value) == (1.0, 1.0, 0.0)
     assert (woman.weighted_f1.value, woman.weighted_f1.difference, man.weighted_f1.difference) == (0.0, -1.0, 0.0)
     assert woman.p_gold.difference == pytest.approx(-0.2)
-    # All twelve posts have one sign: 2 of 4096 flips are as far out. Four groups are tested.
-    assert woman.flip_rate.p == pytest.approx(2 / 4096, abs=0.0008)
+    # One of three sentences is chosen in each of twelve posts: one way of 3^12 is as far out. Four groups are tested.
+    assert woman.flip_rate.p == pytest.approx(0.0001, abs=0.0001)
     assert woman.flip_rate.p_holm == pytest.approx(4 * woman.flip_rate.p)
     assert (man.flip_rate.p, man.flip_rate.p_holm) == (1.0, 1.0)
     gap = scores.gaps["gender"]["p_yes"]
@@ -227,34 +228,55 @@ def test_holm_by_hand():
     assert holm([]) == []
 
 
-def test_p_is_that_of_all_flips_of_signs():
-    first, second = [0.9, 0.2, 0.7, 0.8, 0.6, 0.4, 0.5], [0.5, 0.3, 0.2, 0.1, 0.5, 0.1, 0.6]
-    posts = ["a", "a", "b", "c", "d", "e", "f"]
-    sums = np.array([0.4 - 0.1, 0.5, 0.7, 0.1, 0.3, -0.1])
-    totals = [abs(sums @ np.array(signs)) for signs in itertools.product((1, -1), repeat=6)]
-    exact = np.mean([total >= abs(sums.sum()) - 1e-9 for total in totals])
-    found = p_of_differences({"x": (first, second), "nothing": (first, first)}, posts, seed=0)
-    assert found["x"] == pytest.approx(exact, abs=4 * (exact * (1 - exact) / 9999) ** 0.5)
-    assert found["nothing"] == 1.0
+def test_p_is_that_of_all_ways_to_deal_out_the_sentences():
+    source = np.random.default_rng(3)
+    first, second = [source.normal(0.8, 1, 6)], [source.normal(0, 1, 6), source.normal(0, 1, 6)]
+    sentences = np.array([*first, *second])
+
+    def difference(sides: Sequence[int]) -> float:
+        played = sum(sentences[side, post] for post, side in enumerate(sides))
+        return abs(played - (sentences.sum() - played) / 2)
+
+    exact = np.mean(
+        [difference(sides) >= difference([0] * 6) - 1e-9 for sides in itertools.product(range(3), repeat=6)]
+    )
+    backwards = exchange_of_scores(second, first)
+    p, of_nothing, p_backwards = p_of_exchanges(
+        [exchange_of_scores(first, second), exchange_of_scores([second[0]], [second[0]] * 2), backwards], seed=0
+    )
+    assert p == pytest.approx(exact, abs=0.015)
+    assert p_backwards == pytest.approx(exact, abs=0.015)
+    assert of_nothing == 1.0
 
 
-def test_p_of_a_swap_is_that_of_all_swaps():
+def test_p_of_f1_is_that_of_all_swaps():
     gold, posts = ["yes", "no", "yes", "no", "yes", "yes"], list("abcdef")
     one, other = ["yes", "no", "yes", "no", "yes", "no"], ["no", "no", "no", "yes", "yes", "no"]
-    counts = [tally(gold, predicted, posts, ["no", "yes"]) for predicted in (one, other)]
 
-    def f1_of(predicted: list[str]) -> float:
-        return float(weighted_f1(tally(gold, predicted, posts, ["no", "yes"]).total()))
+    def counts_of(predicted: list[str]) -> Tally:
+        return tally(gold, predicted, posts, ["no", "yes"])
 
-    swapped = [
-        ([b if s else a for a, b, s in zip(one, other, swaps, strict=True)],
-         [a if s else b for a, b, s in zip(one, other, swaps, strict=True)])
-        for swaps in itertools.product((0, 1), repeat=6)
-    ]  # fmt: skip
-    found = abs(f1_of(one) - f1_of(other))
-    exact = np.mean([abs(f1_of(a) - f1_of(b)) >= found - 1e-9 for a, b in swapped])
-    assert p_of_swap(*counts, weighted_f1, seed=0) == pytest.approx(exact, abs=0.02)
-    assert p_of_swap(counts[0], counts[0], accuracy, seed=0) == 1.0
+    def difference(swaps: Sequence[int]) -> float:
+        pairs = [(b, a) if swap else (a, b) for a, b, swap in zip(one, other, swaps, strict=True)]
+        first, second = (float(weighted_f1(counts_of(list(side)).total())) for side in zip(*pairs, strict=True))
+        return abs(first - second)
+
+    exact = np.mean([difference(swaps) >= difference([0] * 6) - 1e-9 for swaps in itertools.product((0, 1), repeat=6)])
+    exchanges = [exchange_of_counts([counts_of(one)], [counts_of(each)], weighted_f1) for each in (other, one)]
+    p, of_nothing = p_of_exchanges(exchanges, seed=0)
+    assert p == pytest.approx(exact, abs=0.02)
+    assert of_nothing == 1.0
+
+
+def test_sentences_that_say_nothing_are_seldom_found_to_matter():
+    source = np.random.default_rng(0)
+    groups, false_alarms = 10, 0
+    for seed in range(60):
+        tendency = source.beta(0.4, 3.6, 50)  # posts that flip easily, and posts that never do
+        flips = (source.random((4 + groups, 50)) < tendency).astype(float)
+        ps = p_of_exchanges([exchange_of_scores([flips[4 + each]], list(flips[:4])) for each in range(groups)], seed)
+        false_alarms += min(holm(ps)) < 0.05
+    assert false_alarms <= 7  # 3 are expected; more than 7 come up once in 100 times
 
 
 def test_probabilities_are_the_softmax_of_the_sums():

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mentallama_jax.evaluation.probes.fairness import tally_of
 from mentallama_jax.evaluation.probes.label_probabilities import LabelScores, Scorer
 from mentallama_jax.evaluation.probes.perturbations import CUT_SHARE, PERTURBATIONS, TYPO_SHARE
 from mentallama_jax.evaluation.probes.post_figures import MeanFigure, difference_figures, mean_figures
+from mentallama_jax.evaluation.probes.prefix_measures import tally_of
 from mentallama_jax.evaluation.probes.rewordings import Rewordings, reworded
 from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap, few_posts, paired_bootstrap
 from mentallama_jax.evaluation.statistics.f1 import weighted_f1

@@ -245,6 +245,7 @@ def test_p_is_that_of_all_ways_to_deal_out_the_sentences():
         [exchange_of_scores(first, second), exchange_of_scores([second[0]], [second[0]] * 2), backwards], seed=0
     )
     assert p == pytest.approx(exact, abs=0.015)
+    assert p_of_exchanges([exchange_of_scores(first, second)], seed=0) == [p]
     assert p_backwards == pytest.approx(exact, abs=0.015)
     assert of_nothing == 1.0
 

@@ -65,8 +65,13 @@ def p_of_exchanges(exchanges: Sequence[Exchange], seed: int) -> list[float]:
     for place, each in enumerate(exchanges):
         alike.setdefault((len(each.first_MGV), len(each.second_KGV), each.first_MGV.shape[1]), []).append(place)
     for (M, K, G), at in alike.items():
-        for place, p in zip(at, _tested([exchanges[place] for place in at], M, K, G, seed), strict=True):
-            found[place] = p
+        # As many at once as fit: what they share is drawn once for all of them.
+        numbers = (M + K) * G * max(exchanges[place].first_MGV.shape[-1] for place in at)
+        size = max(1, _NUMBERS_AT_ONCE // numbers)
+        for start in range(0, len(at), size):
+            part = at[start : start + size]
+            for place, p in zip(part, _tested([exchanges[place] for place in part], M, K, G, seed), strict=True):
+                found[place] = p
     return found
 
 

@@ -27,7 +27,7 @@ from mentallama_jax.evaluation.probes.faithfulness import (
     explained_row,
     faithfulness,
 )
-from mentallama_jax.evaluation.probes.label_probabilities import LabelScores
+from mentallama_jax.evaluation.probes.label_scores import LabelScores
 from mentallama_jax.evaluation.probes.prefix_table import packaged_prefixes, read_prefixes
 from mentallama_jax.evaluation.probes.rewordings import packaged_rewordings, read_rewordings
 from mentallama_jax.evaluation.probes.robustness import (

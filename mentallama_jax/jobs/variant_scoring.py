@@ -10,7 +10,7 @@ from typing import Any
 from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.explanations import Progress
 from mentallama_jax.evaluation.probes.kept_scores import KEPT, KeptScores, content_key
-from mentallama_jax.evaluation.probes.label_probabilities import LabelScores
+from mentallama_jax.evaluation.probes.label_scores import LabelScores
 from mentallama_jax.generation.answers import score_batches
 from mentallama_jax.generation.engine import Settings
 from mentallama_jax.imhi.records import Record

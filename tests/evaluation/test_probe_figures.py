@@ -12,7 +12,7 @@ from mentallama_jax.evaluation.probes.counterfactual import Forced, counterfactu
 from mentallama_jax.evaluation.probes.fairness import fairness, score_prefixed
 from mentallama_jax.evaluation.probes.faithfulness import erase, explained_row, faithfulness
 from mentallama_jax.evaluation.probes.kept_scores import KeptScores, content_key
-from mentallama_jax.evaluation.probes.label_probabilities import LabelScores
+from mentallama_jax.evaluation.probes.label_scores import LabelScores
 from mentallama_jax.evaluation.probes.post_figures import holm
 from mentallama_jax.evaluation.probes.prefix_table import PrefixTable
 from mentallama_jax.evaluation.probes.rewordings import packaged_rewordings, reworded

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-from mentallama_jax.evaluation.probes.label_probabilities import LabelScores, Scorer
+from mentallama_jax.evaluation.probes.label_scores import LabelScores, Scorer
 from mentallama_jax.evaluation.probes.post_figures import MeanFigure, holm
 from mentallama_jax.evaluation.probes.prefix_measures import (
     NEUTRAL,

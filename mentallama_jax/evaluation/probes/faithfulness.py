@@ -1,7 +1,7 @@
 """Do explanations point at what decided the label? Parts of the post that they point at are deleted, or kept alone.
 
 The definitions are those of ERASER (DeYoung et al. 2020, https://aclanthology.org/2020.acl-main.408), with p the
-probability of the label that the output states, see `label_probabilities`:
+probability of the label that the output states, see `label_scores`:
 
 - comprehensiveness: p of the whole post less p without the parts. High where the parts were needed.
 - sufficiency: p of the whole post less p of the parts alone. Low where the parts were enough.
@@ -19,7 +19,7 @@ from typing import Literal
 import numpy as np
 
 from mentallama_jax.evaluation.probes.explained_parts import ExplainedParts, explained_parts
-from mentallama_jax.evaluation.probes.label_probabilities import LabelScores, Scorer
+from mentallama_jax.evaluation.probes.label_scores import LabelScores, Scorer
 from mentallama_jax.evaluation.probes.post_figures import MeanFigure, difference_figures, mean_figures
 from mentallama_jax.evaluation.probes.post_words import Run, alone, random_runs, without, words_of
 from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap, few_posts

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.evaluation.probes.label_probabilities import LabelScores
+from mentallama_jax.evaluation.probes.label_scores import LabelScores
 from mentallama_jax.files import lock_file, regular_file
 from mentallama_jax.foreign import parse_json
 from mentallama_jax.imhi.records import Record

@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-from mentallama_jax.evaluation.probes.label_probabilities import LabelScores
+from mentallama_jax.evaluation.probes.label_scores import LabelScores
 from mentallama_jax.evaluation.probes.post_figures import MeanFigure, difference_figures, mean_figures
 from mentallama_jax.evaluation.probes.sentence_exchange import Exchange, exchange_of_counts, exchange_of_scores
 from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap, paired_bootstrap, row_scores

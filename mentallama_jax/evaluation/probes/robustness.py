@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mentallama_jax.evaluation.probes.label_probabilities import LabelScores, Scorer
+from mentallama_jax.evaluation.probes.label_scores import LabelScores, Scorer
 from mentallama_jax.evaluation.probes.perturbations import CUT_SHARE, PERTURBATIONS, TYPO_SHARE
 from mentallama_jax.evaluation.probes.post_figures import MeanFigure, difference_figures, mean_figures
 from mentallama_jax.evaluation.probes.prefix_measures import tally_of

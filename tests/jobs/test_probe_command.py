@@ -27,7 +27,7 @@ CONFIG = LlamaConfig(
     vocab_size=1024, hidden_size=32, intermediate_size=40, num_layers=1, num_heads=4, num_kv_heads=2, head_dim=8,
     rms_norm_eps=1e-5, rope_theta=1e4, rope_scaling=None, tie_embeddings=False, max_positions=1024,
 )  # fmt: skip
-FEW = ["--datasets", "DR", "SAD", "--max-rows", "2", "--resamples", "50"]
+FEW = ["--datasets", "DR", "SAD", "--max-rows", "2", "--resamples", "50", "--batch-size", "4"]
 TABLE = """\
 neutral: I am posting this today.
 groups:
@@ -122,8 +122,7 @@ def test_a_probe_that_was_stopped_goes_on_and_ends_with_the_same_bytes(
     kind: str, model: Path, predictions: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, out = tmp_path / "whole", tmp_path / "out"
-    few = ["--batch-size", "4"]
-    assert main([*words(kind, model, whole, tmp_path, predictions), *few]) == 0
+    assert main(words(kind, model, whole, tmp_path, predictions)) == 0
     calls = []
 
     def counted(*arguments, **options):
@@ -133,18 +132,18 @@ def test_a_probe_that_was_stopped_goes_on_and_ends_with_the_same_bytes(
         return score_batches(*arguments, **options)
 
     monkeypatch.setattr(variant_scoring, "score_batches", counted)
-    assert main([*words(kind, model, out, tmp_path, predictions), *few]) == 130
+    assert main(words(kind, model, out, tmp_path, predictions)) == 130
     kept = (out / "probe_scores.jsonl").read_bytes()
     assert len(kept.splitlines()) == 8
     assert not (out / f"{kind}.json").exists()
     (out / "probe_scores.jsonl").write_bytes(kept + kept[:30])
     capsys.readouterr()
-    assert main([*words(kind, model, out, tmp_path, predictions), *few]) == 0
+    assert main(words(kind, model, out, tmp_path, predictions)) == 0
     assert ", 8 of them scored before" in capsys.readouterr().out
     assert (out / f"{kind}.json").read_bytes() == (whole / f"{kind}.json").read_bytes()
     assert (out / "probe_scores.jsonl").read_bytes() == (whole / "probe_scores.jsonl").read_bytes()
     done = len(calls)
-    assert main([*words(kind, model, out, tmp_path, predictions), *few]) == 0
+    assert main(words(kind, model, out, tmp_path, predictions)) == 0
     assert len(calls) == done
 
 

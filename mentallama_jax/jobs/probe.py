@@ -29,6 +29,7 @@ from mentallama_jax.evaluation.probes.faithfulness import (
 )
 from mentallama_jax.evaluation.probes.label_scores import LabelScores
 from mentallama_jax.evaluation.probes.prefix_table import packaged_prefixes, read_prefixes
+from mentallama_jax.evaluation.probes.probe_schema import PROBE_SCHEMA_VERSION
 from mentallama_jax.evaluation.probes.rewordings import packaged_rewordings, read_rewordings
 from mentallama_jax.evaluation.probes.robustness import (
     ROBUSTNESS_DEFINITIONS,
@@ -37,7 +38,6 @@ from mentallama_jax.evaluation.probes.robustness import (
     score_changed,
 )
 from mentallama_jax.evaluation.reading import Predictions, read_predictions
-from mentallama_jax.evaluation.schema import PROBE_SCHEMA_VERSION
 from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap
 from mentallama_jax.files import write_json
 from mentallama_jax.foreign import shown

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mentallama_jax.cli.main import main
-from mentallama_jax.evaluation.schema import PROBE_FIELDS, PROBE_SCHEMA_VERSION
+from mentallama_jax.evaluation.probes.probe_schema import PROBE_FIELDS, PROBE_SCHEMA_VERSION
 from mentallama_jax.formats.hf_folder import save_hf
 from mentallama_jax.formats.model_card import ModelCard
 from mentallama_jax.formats.tokenizers.tokenizer import load_tokenizer

@@ -41,7 +41,7 @@ class Forced:
 
 @dataclass(frozen=True, slots=True)
 class CounterfactualScores:
-    """Figures of forced labels, fractions of 1; `schema.PROBE_FIELDS` documents each."""
+    """Figures of forced labels, fractions of 1; `probe_schema.PROBE_FIELDS` documents each."""
 
     rows: int
     posts: int

@@ -73,7 +73,7 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class FairnessScores:
-    """Figures of a set of rows, fractions of 1; `schema.PROBE_FIELDS` documents each."""
+    """Figures of a set of rows, fractions of 1; `probe_schema.PROBE_FIELDS` documents each."""
 
     rows: int
     posts: int

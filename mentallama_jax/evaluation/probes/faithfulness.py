@@ -84,7 +84,7 @@ class Erasure:
 
 @dataclass(frozen=True, slots=True)
 class FaithfulnessScores:
-    """Figures of a set of rows, fractions of 1; `schema.PROBE_FIELDS` documents each."""
+    """Figures of a set of rows, fractions of 1; `probe_schema.PROBE_FIELDS` documents each."""
 
     rows: int
     unparsed: int

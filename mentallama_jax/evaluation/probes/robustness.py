@@ -46,7 +46,7 @@ class VariantScores:
 
 @dataclass(frozen=True, slots=True)
 class RobustnessScores:
-    """Figures of a set of rows; `schema.PROBE_FIELDS` documents each."""
+    """Figures of a set of rows; `probe_schema.PROBE_FIELDS` documents each."""
 
     rows: int
     posts: int

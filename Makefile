@@ -7,7 +7,7 @@
 #
 #   make test-slow     the tests that take minutes
 #   make test-gpu      on a machine with a GPU: prove its paths and measure; PYTHON (python3) is used as it is, nothing is
-#                      installed; the results go to OUT (build/gpu)
+#                      installed; results go to OUT (build/gpu)
 #   make lint          only the linter, the formatter and the type checker
 #   make clean         remove the environments and what the tools left behind (never runs/)
 #
@@ -36,7 +36,7 @@ bin := $(VENV)/bin
 .PHONY: help quickstart test test-slow test-gpu lint clean
 
 help:
-	@sed -n '/^#   make/s/^# //p' Makefile
+	@sed -n '/^#   /s/^# //p' Makefile
 
 quickstart: $(VENV)/.installed
 	$(bin)/mentallama quickstart

@@ -7,8 +7,8 @@ The training step is forward, backward, clipping and AdamW with fp32 weights and
 kernel for segments) and with one example a row (cuDNN). Generation is greedy, batch and prompt fixed, weights in
 bfloat16; decoding is the time of all new tokens less that of one. Each side is a process of its own, as both take the
 card's memory. Model FLOPs are counted alike for all (see `mentallama bench --help`), MFU is their share of the dense
-bf16 peak of the card. Every figure is a line of FOLDER/gpu_step.jsonl; the last lines are rows of Markdown. `--tiny` runs
-it all on small shapes on whatever is there.
+bf16 peak of the card. Every figure is a line of FOLDER/gpu_step.jsonl; the last lines are rows of Markdown. `--tiny`
+runs it all on small shapes on whatever is there.
 """
 
 import argparse
@@ -40,11 +40,11 @@ SIDES = ("ours packed", "torch", "ours unpacked", "ours generate", "torch genera
 
 
 def steps(tiny: bool) -> dict[str, tuple[LlamaConfig, int, int]]:
-    return {name: (TINY, 2, 64) for name in SHAPES} if tiny else SHAPES
+    return dict.fromkeys(SHAPES, (TINY, 2, 64)) if tiny else SHAPES
 
 
 def generations(tiny: bool) -> dict[str, tuple[LlamaConfig, int, int, int]]:
-    return {name: (TINY, 2, 16, 32) for name in GENERATED} if tiny else GENERATED
+    return dict.fromkeys(GENERATED, (TINY, 2, 16, 32)) if tiny else GENERATED
 
 
 def tell(what: str, side: str, shape: str, tokens: int, flops: float, seconds: list[float], peak: float | None) -> None:
@@ -209,7 +209,7 @@ def torch_generate(tiny: bool, repeats: int) -> None:
 
 
 def attention(tiny: bool, repeats: int) -> None:
-    """Forward and backward of causal attention alone: a full row, and 11 segments a row, which only ours can leave out."""
+    """Forward and backward of causal attention alone: a full row, and 11 segments a row."""
     import jax
     import jax.numpy as jnp
     import numpy as np

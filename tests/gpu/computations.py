@@ -9,7 +9,8 @@ import json
 import os
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,6 +35,15 @@ BARTS = {
     ),
 }
 BERTS = ROOT / "tests" / "fixtures" / "bert_score"
+
+
+@contextmanager
+def exact() -> Iterator[None]:
+    """Products of fp32 in fp32; by default GPUs round their inputs to the 10 bits of TF32."""
+    import jax
+
+    with jax.default_matmul_precision("highest"):
+        yield
 
 
 def tune_toy(run_dir: Path, dtype: str) -> dict[int, float]:

@@ -9,14 +9,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from computations import DRY, exact
 
 HERE = Path(__file__).resolve().parent
-DRY = os.environ.get("MENTALLAMA_GPU_TESTS") == "dry"
 
 
 def gpu_is_here() -> bool:
@@ -63,12 +62,4 @@ def on_cpu(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def exact_products() -> Iterator[None]:
     """Products of fp32 in fp32; by default GPUs round their inputs to the 10 bits of TF32."""
     with exact():
-        yield
-
-
-@contextmanager
-def exact() -> Iterator[None]:
-    import jax
-
-    with jax.default_matmul_precision("highest"):
         yield

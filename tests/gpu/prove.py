@@ -2,10 +2,11 @@
 
     make test-gpu PYTHON=python3        (or: python3 tests/gpu/prove.py --out FOLDER)
 
-The Python is used as it is, without an environment of its own. The first line says which packages it lacks: carry their
-wheels and put them on PYTHONPATH. The stages are kernels of attention, training, answers and scores, the benchmark beside
-torch, and `mentallama bench`. Each is a process with a limit of time; one that fails does not stop the others. FOLDER gets
-stages.jsonl, tests.jsonl, gpu_step.jsonl and the output of each stage. `--dry` tries it on a CPU with small shapes.
+The Python is used as it is, without an environment of its own. The first line says which packages it lacks: carry
+their wheels and put them on PYTHONPATH. The stages are kernels of attention, training, the benchmark beside torch,
+answers and scores, generation beside torch, and `mentallama bench`. Each is a process with a limit of time; one that
+fails does not stop the others. FOLDER gets stages.jsonl, tests.jsonl, gpu_step.jsonl and the output of each stage.
+`--dry` tries it on a CPU with small shapes.
 """
 
 import argparse

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import DRY
+from computations import DRY
 
 from mentallama_jax.models.attention import Places
 from mentallama_jax.models.attention.cudnn import cudnn_attention

@@ -6,8 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from computations import finished, tune_toy
-from conftest import DRY, exact
+from computations import DRY, exact, finished, tune_toy
 
 from mentallama_jax.config import parse_config
 from mentallama_jax.models.presets import PRESETS

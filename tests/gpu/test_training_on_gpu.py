@@ -74,7 +74,10 @@ def test_packed_rows_lose_what_unpacked_ones_do(dtype, loss_tolerance, gradient_
 
 
 def compare(ours, theirs, early, late, measured):
-    """Losses by update: relative differences of the first ten, and of all."""
+    """Losses by update: relative differences of the first ten, and of all.
+
+    On a CPU 2e-7 after 42 updates where only the order of sums differs, and 2.5e-3 between bf16 and fp32.
+    """
     assert ours.keys() == theirs.keys()
     apart = [abs(ours[step] - theirs[step]) / theirs[step] for step in sorted(theirs)]
     measured(updates=len(apart), first_ten=max(apart[:10]), all=max(apart), last_loss=ours[max(ours)])
@@ -89,10 +92,10 @@ def losses_of_cpu(folder, dtype):
 
 
 def test_the_toy_tunes_as_on_the_cpu_in_full_fp32(on_cpu, exact_products, tmp_path, measured):
-    compare(tune_toy(tmp_path / "run", "float32"), losses_of_cpu(on_cpu, "float32"), 1e-4, 1e-2, measured)
+    compare(tune_toy(tmp_path / "run", "float32"), losses_of_cpu(on_cpu, "float32"), 1e-5, 1e-4, measured)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_toy_tunes_as_on_the_cpu_as_people_run_it(dtype, on_cpu, tmp_path, measured):
     """fp32 with the card's own products, which are of TF32, and bf16."""
-    compare(tune_toy(tmp_path / "run", dtype), losses_of_cpu(on_cpu, dtype), 1e-2, 5e-2, measured)
+    compare(tune_toy(tmp_path / "run", dtype), losses_of_cpu(on_cpu, dtype), 5e-3, 1e-2, measured)

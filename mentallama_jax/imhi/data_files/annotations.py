@@ -29,7 +29,7 @@ class Annotation:
         label: canonical gold label of DR.
         model: the model that wrote the explanation: its column's name.
         explanation: what the model wrote, as read.
-        marks: criterion -> the marks of the three annotators, 0 to 3 each, in their order.
+        marks: criterion -> the marks of the three annotators, 0 to 3 each, in their order; None where one is missing.
     """
 
     id: str
@@ -37,7 +37,7 @@ class Annotation:
     label: str
     model: str
     explanation: str
-    marks: Mapping[str, tuple[int, ...]]
+    marks: Mapping[str, tuple[int | None, ...]]
 
     def row(self) -> dict[str, str]:
         """The row of the released file: column -> cell."""
@@ -98,12 +98,13 @@ def _text(row: Mapping[str, Any], column: str) -> str:
     return cell
 
 
-def _marks(cell: str, criterion: str) -> tuple[int, ...]:
+def _marks(cell: str, criterion: str) -> tuple[int | None, ...]:
     try:
-        marks = parse_json(cell, criterion, may_hold_posts=True)
+        marks = parse_json(cell.replace("None", "null"), criterion, may_hold_posts=True)
     except UserError:
         marks = None
     marked = isinstance(marks, list) and len(marks) == ANNOTATORS
-    if not marked or any(type(mark) is not int or not 0 <= mark <= HIGHEST_MARK for mark in marks):
+    given = [mark for mark in marks if mark is not None] if marked else []
+    if not marked or any(type(mark) is not int or not 0 <= mark <= HIGHEST_MARK for mark in given):
         raise UserError(f"{criterion} is not a list of {ANNOTATORS} marks from 0 to {HIGHEST_MARK}")
     return tuple(marks)

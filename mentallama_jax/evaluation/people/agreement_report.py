@@ -16,11 +16,11 @@ _SHOWN = 3
 def agreement_tables(found: HumanAgreement) -> Iterator["Table"]:
     """How far people agree, how far metrics agree with them, and the marks of systems, as rich tables."""
     yield _people(found)
-    yield _metrics(found, "Metrics and the mean mark of all annotators: Spearman", "spearman", with_ceiling=False)
-    yield _metrics(found, "The same: Kendall's tau-b", "kendall", with_ceiling=False)
+    yield _metrics(found)
     if len(found.annotators) > 1:
-        title = "Metrics, or one person, and the mean mark of the others: Spearman"
-        yield _metrics(found, title, "spearman", with_ceiling=True)
+        yield _beside_ceiling(found)
+    if len(_by_strength(found)) > 1:
+        yield _beyond_length(found)
     yield _marks(found)
     for name, system in found.systems.items():
         if any(system.corrected.values()):
@@ -30,6 +30,9 @@ def agreement_tables(found: HumanAgreement) -> Iterator["Table"]:
 def notes(found: HumanAgreement, marks: HumanMarks, matches: Matches | None) -> list[str]:
     """What to know besides the tables, each in one line."""
     said = list(marks.notes)
+    missing = {name: each.missing for name, each in found.criteria.items() if each.missing}
+    if missing:
+        said.append(f"marks that are missing: {', '.join(f'{name} {count}' for name, count in missing.items())}")
     if marks.problems:
         shown = "; ".join(map(str, marks.problems[:_SHOWN]))
         more = f"; and {len(marks.problems) - _SHOWN} more" if len(marks.problems) > _SHOWN else ""
@@ -49,50 +52,62 @@ def notes(found: HumanAgreement, marks: HumanMarks, matches: Matches | None) -> 
 
 
 def _people(found: HumanAgreement) -> "Table":
-    number = len(found.annotators)
     table = _table(
-        f"{number} annotators, {found.rows} answers, {found.posts} posts",
-        ("criterion", "rows", "missing", "mean mark", "alpha", "one with\nthe others", "two with\neach other"),
+        f"{len(found.annotators)} annotators, {found.rows} answers, {found.posts} posts",
+        ("criterion", "rows", "mean mark", "alpha", "one with\nthe others", "two with\neach other"),
     )
     for name, each in found.criteria.items():
-        star = "*" if found.warning else ""
-        cells = [_figure(figure, star) for figure in (each.mean, each.alpha, each.ceiling.spearman)]
-        table.add_row(
-            name, str(each.rows), str(each.missing), *cells, _figure(each.pairwise.spearman, star), end_section=True
-        )
+        figures = (each.mean, each.alpha, each.ceiling.spearman, each.pairwise.spearman)
+        table.add_row(name, str(each.rows), *(_figure(figure, found) for figure in figures))
     return table
 
 
-def _metrics(found: HumanAgreement, title: str, kind: str, *, with_ceiling: bool) -> "Table":
-    criteria = found.criteria
-    star = "*" if found.warning else ""
+def _metrics(found: HumanAgreement) -> "Table":
+    title = "Metrics and the mean mark of all annotators:\nSpearman / Kendall's tau-b, and 95 % of Spearman"
+    table = _table(title, ("metric", *found.criteria))
+    for metric in _by_strength(found):
+        table.add_row(metric, *(_both(each.metrics[metric].with_mean, found) for each in found.criteria.values()))
+    return table
 
-    def figure(correlation: Correlation) -> Estimate | None:
-        return correlation.spearman if kind == "spearman" else correlation.kendall
 
-    names = list(dict.fromkeys(metric for each in criteria.values() for metric in each.metrics))
+def _beside_ceiling(found: HumanAgreement) -> "Table":
+    title = "One person, or a metric, and the mean mark of the other persons: Spearman"
+    table = _table(title, ("", *found.criteria))
+    table.add_row("one person", *(_figure(each.ceiling.spearman, found) for each in found.criteria.values()))
+    table.add_section()
+    for metric in _by_strength(found):
+        own = [each.metrics[metric].with_others.spearman for each in found.criteria.values()]
+        table.add_row(metric, *(_figure(each, found) for each in own))
+    return table
+
+
+def _beyond_length(found: HumanAgreement) -> "Table":
+    title = "Spearman with the mean mark, less that of the length in words"
+    table = _table(title, ("metric", *found.criteria))
+    for metric in _by_strength(found):
+        own = [each.metrics[metric].to_length for each in found.criteria.values()]
+        if any(own):
+            table.add_row(metric, *(_figure(each, found, signed=True) for each in own))
+    return table
+
+
+def _by_strength(found: HumanAgreement) -> list[str]:
+    """The metrics, those that agree best over all criteria first."""
+    criteria = found.criteria.values()
+    names = dict.fromkeys(metric for each in criteria for metric in each.metrics)
 
     def strength(metric: str) -> float:
-        known = [figure(each.metrics[metric].with_mean) for each in criteria.values()]
+        known = [each.metrics[metric].with_mean.spearman for each in criteria]
         return sum(each.value for each in known if each is not None)
 
-    table = _table(title, ("metric", *criteria))
-    if with_ceiling:
-        table.add_row("one person", *(_figure(figure(each.ceiling), star) for each in criteria.values()))
-        table.add_section()
-    for metric in sorted(names, key=strength, reverse=True):
-        own = [each.metrics[metric] for each in criteria.values()]
-        cells = [_figure(figure(each.with_others if with_ceiling else each.with_mean), star) for each in own]
-        table.add_row(metric, *cells)
-    return table
+    return sorted(names, key=strength, reverse=True)
 
 
 def _marks(found: HumanAgreement) -> "Table":
-    star = "*" if found.warning else ""
     table = _table("Mean marks of systems", ("system", "rows", *found.criteria))
     for name, system in found.systems.items():
         table.add_row(
-            name, str(system.rows), *(_figure(system.marks.get(criterion), star) for criterion in found.criteria)
+            name, str(system.rows), *(_figure(system.marks.get(criterion), found) for criterion in found.criteria)
         )
     return table
 
@@ -124,9 +139,20 @@ def _table(title: str, headings: tuple[str, ...]) -> "Table":
     return table
 
 
-def _figure(estimate: Estimate | None, star: str) -> str:
-    return "" if estimate is None else _ends(estimate.value, estimate.interval, star)
+def _figure(estimate: Estimate | None, found: HumanAgreement, *, signed: bool = False) -> str:
+    if estimate is None:
+        return ""
+    return _ends(estimate.value, estimate.interval, "*" if found.warning else "", "+.2f" if signed else ".2f")
 
 
-def _ends(value: float, interval: tuple[float, float], star: str = "") -> str:
-    return f"{value:.2f}\n{interval[0]:.2f} to {interval[1]:.2f}{star}"
+def _both(correlation: Correlation, found: HumanAgreement) -> str:
+    if correlation.spearman is None or correlation.kendall is None:
+        return ""
+    ends = _figure(correlation.spearman, found).partition("\n")[2]
+    return f"{correlation.spearman.value:.2f} / {correlation.kendall.value:.2f}\n{ends}"
+
+
+def _ends(value: float, interval: tuple[float, float], star: str = "", form: str = ".2f") -> str:
+    low, high = (format(end, form) for end in interval)
+    to = "-" if low[0].isdigit() and high[0].isdigit() else " to "
+    return f"{value:{form}}\n{low}{to}{high}{star}"

@@ -95,15 +95,24 @@ def corrected_mean(
 
 
 def _weights(mark: Counts, score: Counts, posts: Sequence[str], of_other: float) -> Counts:
-    """The weight of each marked row, from the rows of the other posts."""
-    names = np.array(posts)
-    found = np.zeros(len(names))
-    for post in np.unique(names):
-        left = names != post
-        others = names[left].tolist()
-        spread = _covariance(score[left], score[left], others) + of_other
-        found[~left] = _covariance(mark[left], score[left], others) / spread if spread > 0 else 0.0
-    return found
+    """The weight of each marked row, from the rows of the other posts: `_covariance` without the own post."""
+    groups, group_R = np.unique(posts, return_inverse=True)
+    count_G = np.bincount(group_R).astype(np.float64)
+    mark_G, score_G = (np.bincount(group_R, each - each.mean()) for each in (mark, score))
+
+    def without(first_G: Counts, second_G: Counts) -> Counts:
+        def left(of_group: Counts) -> Counts:
+            return np.asarray(of_group.sum() - of_group)
+
+        rows = left(count_G)
+        one, two = left(first_G) / rows, left(second_G) / rows
+        spread = left(first_G * second_G) - two * left(first_G * count_G) - one * left(second_G * count_G)
+        number = len(groups) - 1
+        return np.asarray((spread + one * two * left(count_G**2)) / rows**2 * number / (number - 1))
+
+    whole = without(score_G, score_G) + of_other
+    weight_G = np.divide(without(mark_G, score_G), whole, out=np.zeros(len(groups)), where=whole > 0)
+    return np.asarray(weight_G[group_R])
 
 
 def _covariance(first: Counts, second: Counts, posts: Sequence[str]) -> float:

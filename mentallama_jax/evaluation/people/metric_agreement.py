@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from mentallama_jax.evaluation.people.answer_scores import WORDS
 from mentallama_jax.evaluation.people.corrected_mean import CorrectedMean, corrected_mean
 from mentallama_jax.evaluation.people.human_marks import SCALE, HumanMarks, MarkedAnswer
 from mentallama_jax.evaluation.people.krippendorff import Marks, alpha, coincidences
@@ -69,12 +70,14 @@ class MetricAgreement:
         with_others: with the mean of all annotators but one, on average; to be compared with `ceiling`.
         ceiling: the marks of the one that is left out in place of the metric, on the same rows.
         to_ceiling: Spearman's correlation `with_others` less that of the ceiling, the same posts drawn for both.
+        to_length: Spearman's correlation `with_mean` less that of the length in words on the same rows, likewise.
     """
 
     with_mean: Correlation
     with_others: Correlation
     ceiling: Correlation
     to_ceiling: Estimate | None
+    to_length: Estimate | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,35 +215,50 @@ def _criterion(rows: Sequence[MarkedAnswer], name: str, scores: Scores, bootstra
         alpha=found,
         pairwise=_correlation([_both(_one(given, a), _one(given, b), posts) for a, b in pairs], bootstrap),
         ceiling=_correlation(_left_out(given, None, posts), bootstrap),
-        metrics={metric: _metric(given, of_rows, posts, bootstrap) for metric, of_rows in own.items()},
+        metrics={
+            metric: _metric(given, of_rows, None if metric == WORDS else own.get(WORDS), posts, bootstrap)
+            for metric, of_rows in own.items()
+        },
     )
 
 
 def _metric(
-    given: Sequence[Marks], scores: Sequence[float | None], posts: Sequence[str], bootstrap: Bootstrap
+    given: Sequence[Marks],
+    scores: Sequence[float | None],
+    lengths: Sequence[float | None] | None,
+    posts: Sequence[str],
+    bootstrap: Bootstrap,
 ) -> MetricAgreement:
     scored = [place for place, score in enumerate(scores) if score is not None]
     given, posts = [given[place] for place in scored], [posts[place] for place in scored]
     own = [scores[place] for place in scored]
     metric, people = _left_out(given, own, posts), _left_out(given, None, posts)
-    to_ceiling = None
-    usable = [pair for pair in zip(metric, people, strict=True) if all(map(_usable, pair))]
-    if usable:
-        number = len(usable)
-        ranked = ranked_pairs([pair[0] for pair in usable] + [pair[1] for pair in usable])
-
-        def difference(drawn: RankedPairs) -> Any:
-            first, second = drawn.pairs[:number], drawn.pairs[number:]
-            sides = [RankedPairs(side, drawn.sizes, drawn.weights) for side in (first, second)]
-            return mean_spearman(sides[0]) - mean_spearman(sides[1])
-
-        to_ceiling = Estimate(*intervals(ranked, {"difference": difference}, bootstrap)["difference"])
+    means = [_mean(marks) for marks in given]
+    with_mean = [_both(own, means, posts)]
+    length = None if lengths is None else [_both([lengths[place] for place in scored], means, posts)]
     return MetricAgreement(
-        with_mean=_correlation([_both(own, [_mean(marks) for marks in given], posts)], bootstrap),
+        with_mean=_correlation(with_mean, bootstrap),
         with_others=_correlation(metric, bootstrap),
         ceiling=_correlation(people, bootstrap),
-        to_ceiling=to_ceiling,
+        to_ceiling=_difference(metric, people, bootstrap),
+        to_length=None if length is None else _difference(with_mean, length, bootstrap),
     )
+
+
+def _difference(first: Columns, second: Columns, bootstrap: Bootstrap) -> Estimate | None:
+    """Spearman's correlation of `first` less that of `second`, over the pairs in which something varies in both."""
+    usable = [pair for pair in zip(first, second, strict=True) if all(map(_usable, pair))]
+    if not usable:
+        return None
+    number = len(usable)
+    ranked = ranked_pairs([pair[0] for pair in usable] + [pair[1] for pair in usable])
+
+    def difference(drawn: RankedPairs) -> Any:
+        sides = drawn.pairs[:number], drawn.pairs[number:]
+        one, two = (mean_spearman(RankedPairs(side, drawn.sizes, drawn.weights)) for side in sides)
+        return one - two
+
+    return Estimate(*intervals(ranked, {"difference": difference}, bootstrap)["difference"])
 
 
 def _system(

@@ -133,7 +133,7 @@ def _table(title: str, headings: tuple[str, ...]) -> "Table":
     from rich.table import Table
 
     table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    table.add_column(headings[0])
+    table.add_column(headings[0], overflow="fold")
     for heading in headings[1:]:
         table.add_column(heading, justify="right", no_wrap=True)
     return table

@@ -98,7 +98,7 @@ def _weights(mark: Counts, score: Counts, posts: Sequence[str], of_other: float)
     """The weight of each marked row, from the rows of the other posts: `_covariance` without the own post."""
     groups, group_R = np.unique(posts, return_inverse=True)
     count_G = np.bincount(group_R).astype(np.float64)
-    mark_G, score_G = (np.bincount(group_R, each - each.mean()) for each in (mark, score))
+    mark_G, score_G = (np.bincount(group_R, each - each.mean()).astype(np.float64) for each in (mark, score))
 
     def without(first_G: Counts, second_G: Counts) -> Counts:
         def left(of_group: Counts) -> Counts:

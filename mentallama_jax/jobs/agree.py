@@ -21,7 +21,7 @@ from mentallama_jax.evaluation.people.answer_scores import (
     reference_pairs,
 )
 from mentallama_jax.evaluation.people.human_marks import HumanMarks, Matches, of_annotations, with_gold
-from mentallama_jax.evaluation.people.metric_agreement import HumanAgreement, Scores, agreement
+from mentallama_jax.evaluation.people.metric_agreement import HumanAgreement, MetricScores, agreement
 from mentallama_jax.evaluation.people.study_export import KEY
 from mentallama_jax.evaluation.people.study_import import holds_study, read_study
 from mentallama_jax.evaluation.reading import read_predictions
@@ -239,9 +239,9 @@ def _joined(
 
 
 def _by_system(
-    others: dict[str, list[Prediction]], scores: Scores, start: int
-) -> dict[str, tuple[Sequence[str], Scores]]:
-    found: dict[str, tuple[Sequence[str], Scores]] = {}
+    others: dict[str, list[Prediction]], scores: MetricScores, start: int
+) -> dict[str, tuple[Sequence[str], MetricScores]]:
+    found: dict[str, tuple[Sequence[str], MetricScores]] = {}
     for system, rows in others.items():
         end = start + len(rows)
         found[system] = [row.post_id for row in rows], {name: each[start:end] for name, each in scores.items()}

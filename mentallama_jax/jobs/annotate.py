@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.evaluation.people.study_export import FORMS, Form, Study, make_study, write_study
+from mentallama_jax.evaluation.people.study_export import FORMS, FileForm, Study, make_study, write_study
 from mentallama_jax.evaluation.people.study_instructions import CRITERIA
 from mentallama_jax.evaluation.reading import read_predictions
 from mentallama_jax.imhi.data_files.readers import read_records
@@ -29,7 +29,7 @@ def annotate(
     rows: int,
     annotators: int = 3,
     criteria: Sequence[str] = CRITERIA,
-    form: Form = "csv",
+    form: FileForm = "csv",
     seed: int = 0,
 ) -> Annotated:
     """Choose answers and write a study.

@@ -152,15 +152,15 @@ class HumanAgreement:
     signature: dict[str, Any]
 
 
-Scores = Mapping[str, Sequence[float | None]]
+MetricScores = Mapping[str, Sequence[float | None]]
 """Metric -> score of each row; None where it has none."""
 
 
 def agreement(
     marks: HumanMarks,
-    scores: Scores,
+    scores: MetricScores,
     bootstrap: Bootstrap,
-    unmarked: Mapping[str, tuple[Sequence[str], Scores]] | None = None,
+    unmarked: Mapping[str, tuple[Sequence[str], MetricScores]] | None = None,
     not_computed: Mapping[str, str] | None = None,
     signature: Mapping[str, Any] | None = None,
 ) -> HumanAgreement:
@@ -195,7 +195,9 @@ def agreement(
     )
 
 
-def _criterion(rows: Sequence[MarkedAnswer], name: str, scores: Scores, bootstrap: Bootstrap) -> CriterionAgreement:
+def _criterion(
+    rows: Sequence[MarkedAnswer], name: str, scores: MetricScores, bootstrap: Bootstrap
+) -> CriterionAgreement:
     marked = [place for place, row in enumerate(rows) if _mean(row.marks[name]) is not None]
     given = [rows[place].marks[name] for place in marked]
     posts = [rows[place].answer.post_id for place in marked]
@@ -207,6 +209,7 @@ def _criterion(rows: Sequence[MarkedAnswer], name: str, scores: Scores, bootstra
         interval = bootstrap_interval(counts, alpha, bootstrap)
         found = Estimate(float(alpha(counts.total())), interval.ends, interval.method)
     own = {metric: [of_rows[place] for place in marked] for metric, of_rows in scores.items()}
+    ceiling = _correlation(_left_out(given, None, posts), bootstrap)
     return CriterionAgreement(
         rows=len(marked),
         posts=len(set(posts)),
@@ -214,9 +217,9 @@ def _criterion(rows: Sequence[MarkedAnswer], name: str, scores: Scores, bootstra
         mean=_mean_mark(given, posts, bootstrap),
         alpha=found,
         pairwise=_correlation([_both(_one(given, a), _one(given, b), posts) for a, b in pairs], bootstrap),
-        ceiling=_correlation(_left_out(given, None, posts), bootstrap),
+        ceiling=ceiling,
         metrics={
-            metric: _metric(given, of_rows, None if metric == WORDS else own.get(WORDS), posts, bootstrap)
+            metric: _metric(given, of_rows, None if metric == WORDS else own.get(WORDS), posts, ceiling, bootstrap)
             for metric, of_rows in own.items()
         },
     )
@@ -227,6 +230,7 @@ def _metric(
     scores: Sequence[float | None],
     lengths: Sequence[float | None] | None,
     posts: Sequence[str],
+    ceiling: Correlation,
     bootstrap: Bootstrap,
 ) -> MetricAgreement:
     scored = [place for place, score in enumerate(scores) if score is not None]
@@ -239,7 +243,7 @@ def _metric(
     return MetricAgreement(
         with_mean=_correlation(with_mean, bootstrap),
         with_others=_correlation(metric, bootstrap),
-        ceiling=_correlation(people, bootstrap),
+        ceiling=ceiling if len(scored) == len(scores) else _correlation(people, bootstrap),
         to_ceiling=_difference(metric, people, bootstrap),
         to_length=None if length is None else _difference(with_mean, length, bootstrap),
     )
@@ -264,9 +268,9 @@ def _difference(first: Columns, second: Columns, bootstrap: Bootstrap) -> Estima
 def _system(
     rows: Sequence[MarkedAnswer],
     criteria: Sequence[str],
-    scores: Scores,
+    scores: MetricScores,
     bootstrap: Bootstrap,
-    unmarked: tuple[Sequence[str], Scores] | None,
+    unmarked: tuple[Sequence[str], MetricScores] | None,
 ) -> SystemMarks:
     posts = [row.answer.post_id for row in rows]
     marks: dict[str, Estimate] = {}

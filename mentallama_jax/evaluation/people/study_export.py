@@ -28,8 +28,8 @@ from mentallama_jax.imhi.records import Record
 
 KEY = "key/key.json"
 FORMAT = 1
-Form = Literal["csv", "jsonl"]
-FORMS: tuple[Form, ...] = ("csv", "jsonl")
+FileForm = Literal["csv", "jsonl"]
+FORMS: tuple[FileForm, ...] = ("csv", "jsonl")
 
 _BEGINS_A_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -112,7 +112,7 @@ def write_study(
     folder: Path,
     study: Study,
     annotators: int,
-    form: Form,
+    form: FileForm,
     files: Sequence[dict[str, str]],
 ) -> list[Path]:
     """Write a study into a new folder.

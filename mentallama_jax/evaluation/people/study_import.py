@@ -3,6 +3,7 @@
 import difflib
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from mentallama_jax.imhi.data_files.tables import read_table
 from mentallama_jax.imhi.predictions import Prediction, parse_prediction
 
 _COLUMNS = ("study", "item", "annotator", "answer")
+_NAME = re.compile(r"[\w.@-]{1,40}")
 _COMPARED = 80
 _ALIKE = 0.7
 
@@ -138,7 +140,10 @@ def _filled(file: Path, key: StudyKey) -> tuple[str, ItemMarks]:
         if item in rows:
             raise UserError(f"{place}: item {shown_cell(item)} is that of row {rows[item]} too; keep one of them")
         rows[item] = number
-        annotators.setdefault(_cell(row, "annotator"), number)
+        annotator = _cell(row, "annotator")
+        if not _NAME.fullmatch(annotator):
+            raise UserError(f"{place}, annotator: {shown_cell(annotator)} is no number or name of an annotator")
+        annotators.setdefault(annotator, number)
         marks[item] = {criterion: _mark(row, criterion, place) for criterion in key.criteria}
     if len(annotators) > 1:
         first, second = list(annotators)[:2]

@@ -15,6 +15,8 @@ CRITERIA = ("fluency", "completeness", "reliability", "overall")
 ANNOTATORS = 3
 HIGHEST_MARK = 3
 
+_LONGEST_NAME = 60
+_MOST_WORDS_OF_A_NAME = 5
 _LABELS = {"0": "no", "1": "yes"}
 _TASK = TASKS["DR"]
 
@@ -79,6 +81,8 @@ def _model_column(table: Table, path: Path) -> str:
         raise UserError(f"{path}: the column {missing[0]} is missing (found: {shown_columns(table.columns)})")
     if len(models) != 1:
         raise UserError(f"{path}: expected one column with a model's explanations, found {shown_columns(models)}")
+    if len(models[0]) > _LONGEST_NAME or len(models[0].split()) > _MOST_WORDS_OF_A_NAME:
+        raise UserError(f"{path}: {shown_columns(models)} is no name of a model; is the header right?")
     return models[0]
 
 

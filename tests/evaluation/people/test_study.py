@@ -182,6 +182,9 @@ Change = Callable[[list[Row]], object]
         (lambda rows: rows[4].update(item="ffff"), "row 5: 'ffff' is no item of study"),
         (lambda rows: rows[4].update(item=rows[1]["item"], answer=rows[1]["answer"]), "row 5: .* that of row 2 too"),
         (lambda rows: rows[5].update(annotator="9"), "row 6 is of annotator '9'"),
+        (lambda rows: rows[0].update(annotator="some nights the zebra lantern"), "row 1, annotator: .* is no number"),
+        (lambda rows: rows[0].update(item="some nights the zebra lantern"), "row 1: .* is no item"),
+        (lambda rows: rows[0].update(study="some nights the zebra lantern"), "row 1: is of study .* characters"),
         (lambda rows: [row.pop("overall") for row in rows], "the column overall is missing"),
     ],
 )

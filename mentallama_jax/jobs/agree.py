@@ -174,7 +174,7 @@ def _files(places: Sequence[Path]) -> list[Path]:
         if place.is_dir():
             inside = [file for file in sorted(place.iterdir()) if file.suffix.lower() in (".csv", ".jsonl")]
             if not inside:
-                raise UserError(f"{place}: holds no .csv or .jsonl with marks")
+                raise UserError(f"{place}: holds no .csv or .jsonl with marks; name the folder in which they lie")
             found += [file for file in inside if not file.name.startswith(".")]
         elif place.is_file():
             found.append(place)

@@ -71,7 +71,7 @@ def run_annotate(options: argparse.Namespace) -> int:
         seed=options.seed,
     )
     study = made.study
-    print(f"study {study.key}: {len(study.items)} answers to {options.rows} questions, {len(made.paths)} annotators")
+    print(f"study {study.key}: {len(study.items)} answers to {options.rows} questions, annotators: {len(made.paths)}")
     for path in made.paths:
         print(f"{path} written")
     print(f"{options.out / 'INSTRUCTIONS.md'} written; read it, adapt it, and send it with each file")

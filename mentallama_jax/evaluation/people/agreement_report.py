@@ -53,7 +53,7 @@ def notes(found: HumanAgreement, marks: HumanMarks, matches: Matches | None) -> 
 
 def _people(found: HumanAgreement) -> "Table":
     table = _table(
-        f"{len(found.annotators)} annotators, {found.rows} answers, {found.posts} posts",
+        f"{found.rows} answers, {found.posts} posts, annotators: {len(found.annotators)}",
         ("criterion", "rows", "mean mark", "alpha", "one with\nthe others", "two with\neach other"),
     )
     for name, each in found.criteria.items():
@@ -153,6 +153,6 @@ def _both(correlation: Correlation, found: HumanAgreement) -> str:
 
 
 def _ends(value: float, interval: tuple[float, float], star: str = "", form: str = ".2f") -> str:
-    low, high = (format(end, form) for end in interval)
+    low, high = (f"{end:.2f}" for end in interval)
     to = "-" if low[0].isdigit() and high[0].isdigit() else " to "
     return f"{value:{form}}\n{low}{to}{high}{star}"

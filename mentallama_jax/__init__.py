@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from mentallama_jax.config import load_config
     from mentallama_jax.generation.engine import Settings
     from mentallama_jax.generation.sampling import Sampling
+    from mentallama_jax.jobs.agree import agree
+    from mentallama_jax.jobs.annotate import annotate
     from mentallama_jax.jobs.answer import answer, open_answerer, questions_about, questions_in
     from mentallama_jax.jobs.audit_data import audit
     from mentallama_jax.jobs.export import export
@@ -30,6 +32,8 @@ __version__ = "0.2.0"
 __all__ = [
     "Sampling",
     "Settings",
+    "agree",
+    "annotate",
     "answer",
     "audit",
     "export",

@@ -28,6 +28,7 @@ CASES = {
     "plan": 30,
     "scores": 30,
     "metrics": 60,
+    "probe": 60,
     "run": 80,
     "checkpoint": 40,
 }

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from mentallama_jax.config import load_config
     from mentallama_jax.generation.engine import Settings
     from mentallama_jax.generation.sampling import Sampling
+    from mentallama_jax.jobs.agree import agree
+    from mentallama_jax.jobs.annotate import annotate
     from mentallama_jax.jobs.answer import answer, open_answerer, questions_about, questions_in
     from mentallama_jax.jobs.audit_data import audit
     from mentallama_jax.jobs.export import export
@@ -32,6 +34,8 @@ __all__ = [
     "ProbeSettings",
     "Sampling",
     "Settings",
+    "agree",
+    "annotate",
     "answer",
     "audit",
     "export",

@@ -16,7 +16,7 @@ from mentallama_jax import __version__
 from mentallama_jax.errors import UserError
 from mentallama_jax.foreign import one_line
 
-COMMANDS = ("data", "plan", "bench", "train", "generate", "evaluate", "probe", "export", "quickstart")
+COMMANDS = ("data", "plan", "bench", "train", "generate", "evaluate", "agree", "probe", "export", "quickstart")
 
 _EPILOG = """\
 the usual order:

@@ -23,6 +23,7 @@ CASES = {
     "predictions": 80,
     "resumed": 60,
     "annotations": 30,
+    "study": 60,
     "yaml": 220,
     "plan": 30,
     "scores": 30,

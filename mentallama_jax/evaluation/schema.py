@@ -17,7 +17,7 @@ _SUMMARY = {
     "weighted_f1_interval": "its lower and upper end",
     "macro_f1": "plain mean of the F1 of the labels that occur in gold or prediction",
     "macro_f1_interval": "its lower and upper end",
-    "interval_methods": "metric -> `bootstrap` or `exact`",
+    "interval_methods": "metric -> `wilson` or `exact`",
     "warning": "what to mind of the intervals; null where there is nothing",
     "unparsed": "rows whose output states no readable label; all of them are wrong",
     "majority_weighted_f1": "weighted F1 of always answering the commonest gold label",

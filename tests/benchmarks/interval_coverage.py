@@ -1,0 +1,158 @@
+"""How often 95 % intervals hold the truth, and how often the paired test sees a difference where there is none.
+
+    python tests/benchmarks/interval_coverage.py                          # all of it: some minutes on one core
+    python tests/benchmarks/interval_coverage.py --what tests             # the paired test alone
+    python tests/benchmarks/interval_coverage.py --posts 20 60 --samples 300
+
+Posts are made up: each has a chance of being answered rightly of its own, from a beta distribution around the truth in
+which the rows of a post agree with an intraclass correlation of 0.5; half of the rows of a post have the gold of its
+first row; errors are taken for any other class. Four classes hold 40, 30, 20 and 10 % of the rows. The accuracy that is
+true is drawn anew for each sample, within 0.03 of 0.5 and of 0.85 and within 0.01 of 0.98, as the coverage of any
+interval of a share jumps with the very value. Macro F1 is that of the classes that occur in the sample. Scores are like
+those of explanations, any number between 0 and 1. Beside each is the percentile bootstrap over rows.
+"""
+
+import argparse
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mentallama_jax.evaluation.beside_classifiers import LabelPairs, cohens_kappa
+from mentallama_jax.evaluation.statistics.bootstrap import (
+    Bootstrap,
+    PostSums,
+    RowScores,
+    bootstrap_interval,
+    mean_score,
+)
+from mentallama_jax.evaluation.statistics.f1 import Counts, Tally, accuracy, macro_f1, tally_of_confusion, weighted_f1
+
+SHARES = np.array([0.4, 0.3, 0.2, 0.1])
+ICC = 0.5
+TRUTHS = {0.5: 0.03, 0.85: 0.03, 0.98: 0.01}
+"""True accuracy -> how far from it that of a sample may be."""
+
+ROW_DRAWS = 200
+METRICS = ("accuracy", "weighted F1", "macro F1", "recall", "kappa", "mean of scores")
+SETTINGS = Bootstrap()
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The rows of some posts: pairs of gold and predicted class [G, C, C], scores [G, M], and the true accuracy."""
+
+    pairs: Counts
+    scores: Counts
+    truth: float
+
+
+def draw(generator: np.random.Generator, posts: int, rows: int, truth: float) -> Answers:
+    """Posts with an accuracy of `truth` in the world that they are from."""
+    classes, spread = len(SHARES), (1 - ICC) / ICC
+    gold = generator.choice(classes, p=SHARES, size=(posts, rows))
+    gold = np.where(generator.random(gold.shape) < 0.5, gold[:, :1], gold)
+    chance = generator.beta(truth * spread, (1 - truth) * spread, size=posts)[:, None]
+    other = (gold + generator.integers(1, classes, size=gold.shape)) % classes
+    predicted = np.where(generator.random(gold.shape) < chance, gold, other)
+    pairs = np.zeros((posts, classes, classes))
+    np.add.at(pairs, (np.arange(posts)[:, None], gold, predicted), 1)
+    middle = np.clip(generator.beta(30 * truth, 30 * (1 - truth), size=posts), 1e-3, 1 - 1e-3)[:, None]
+    scores = generator.beta(30 * middle, 30 * (1 - middle), size=gold.shape)
+    return Answers(pairs, scores, truth)
+
+
+def world(truth: float) -> Counts:
+    """The shares of pairs of gold and predicted class in the world."""
+    wrong = (1 - truth) / (len(SHARES) - 1)
+    return np.asarray(SHARES[:, None] * np.where(np.eye(len(SHARES)) > 0, truth, wrong))
+
+
+def tally_of(pairs: Counts) -> Tally:
+    """Counts by class, of pairs [..., C, C]."""
+    return Tally(np.diagonal(pairs, axis1=-2, axis2=-1).copy(), pairs.sum(axis=-2), pairs.sum(axis=-1))
+
+
+def macro_of(total: Tally, occurs: Counts) -> float:
+    """Macro F1 of some classes."""
+    f1 = 2 * total.hits / (total.predicted + total.support)
+    return float((f1 * occurs).sum() / occurs.sum())
+
+
+def intervals(answers: Answers) -> Iterator[tuple[str, float, tuple[float, float], str]]:
+    """Each metric, its true value, its interval and how that was found."""
+    counts, whole = tally_of(answers.pairs), tally_of_confusion(world(answers.truth))
+    total = counts.total()
+    truths = {
+        "accuracy": answers.truth,
+        "weighted F1": float(weighted_f1(whole)),
+        "macro F1": macro_of(whole, (total.predicted + total.support > 0).astype(float)),
+    }
+    for name, metric in (("accuracy", accuracy), ("weighted F1", weighted_f1), ("macro F1", macro_f1)):
+        found = bootstrap_interval(counts, metric, SETTINGS)
+        yield name, truths[name], found.ends, found.method
+    of_class = counts.support[:, 1] > 0
+    if of_class.any():
+        hits, support = counts.hits[of_class, 1], counts.support[of_class, 1]
+        yield "recall", answers.truth, *_of(RowScores(hits, support, squares=hits), mean_score)
+    kappa = float(cohens_kappa(LabelPairs(world(answers.truth))))
+    yield "kappa", kappa, *_of(LabelPairs(answers.pairs), cohens_kappa)
+    sums, sizes = answers.scores.sum(axis=1), np.full(len(answers.scores), float(answers.scores.shape[1]))
+    squares = (answers.scores**2).sum(axis=1)
+    yield "mean of scores", answers.truth, *_of(RowScores(sums, sizes, squares=squares), mean_score)
+
+
+def _of(sums: PostSums, metric: Callable[..., Counts]) -> tuple[tuple[float, float], str]:
+    found = bootstrap_interval(sums, metric, SETTINGS)
+    return found.ends, found.method
+
+
+def row_bootstrap(generator: np.random.Generator, answers: Answers) -> Iterator[tuple[str, float, tuple[float, float]]]:
+    """Accuracy, weighted and macro F1 with the percentiles of draws of rows."""
+    pairs = answers.pairs.sum(axis=0)
+    rows = int(pairs.sum())
+    drawn = generator.multinomial(rows, pairs.ravel() / rows, size=ROW_DRAWS).reshape(-1, *pairs.shape).astype(float)
+    whole, total = tally_of_confusion(world(answers.truth)), tally_of(pairs)
+    counts = Tally(*(getattr(tally_of(drawn), name) for name in ("hits", "predicted", "support")), total)
+    occurs = (total.predicted + total.support > 0).astype(float)
+    truths = answers.truth, float(weighted_f1(whole)), macro_of(whole, occurs)
+    for name, metric, truth in zip(METRICS, (accuracy, weighted_f1, macro_f1), truths, strict=False):
+        low, high = np.quantile(metric(counts), (0.025, 0.975))
+        yield name, truth, (float(low), float(high))
+
+
+def coverage(posts: int, rows: int, truth: float, samples: int, seed: int = 0, beside: bool = True) -> dict[str, float]:
+    """The share of samples whose interval holds the truth: metric -> share, and `rows: METRIC` of the row bootstrap."""
+    generator = np.random.default_rng([seed, posts, rows, int(100 * truth)])
+    held: dict[str, list[bool]] = {}
+    for _ in range(samples):
+        around = TRUTHS[truth]
+        answers = draw(generator, posts, rows, generator.uniform(truth - around, truth + around))
+        for name, true, (low, high), _method in intervals(answers):
+            held.setdefault(name, []).append(low <= true <= high)
+        if beside:
+            for name, true, (low, high) in row_bootstrap(generator, answers):
+                held.setdefault(f"rows: {name}", []).append(low <= true <= high)
+    return {name: float(np.mean(found)) for name, found in held.items()}
+
+
+def print_coverage(posts: Sequence[int], samples: int) -> None:
+    """A table of coverage in %."""
+    columns = (*METRICS, *(f"rows: {name}" for name in METRICS[:3]))
+    print(f"coverage in %, {samples:,} samples a row\n")
+    print("| rows a post | truth | posts | " + " | ".join(columns) + " |")
+    print("|---" * (3 + len(columns)) + "|")
+    for rows in (1, 6):
+        for truth in TRUTHS:
+            for number in posts:
+                found = coverage(number, rows, truth, samples)
+                cells = " | ".join(f"{100 * found[name]:.1f}" for name in columns)
+                print(f"| {rows} | {truth} | {number} | {cells} |", flush=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--posts", type=int, nargs="+", default=[10, 20, 30, 60, 100, 400])
+    parser.add_argument("--samples", type=int, default=1000, help="a row of the table (default: 1000)")
+    options = parser.parse_args()
+    print_coverage(options.posts, options.samples)

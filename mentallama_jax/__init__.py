@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mentallama_jax.generation.sampling import Sampling
     from mentallama_jax.jobs.answer import answer, open_answerer, questions_about, questions_in
     from mentallama_jax.jobs.audit_data import audit
+    from mentallama_jax.jobs.compare import compare
     from mentallama_jax.jobs.export import export
     from mentallama_jax.jobs.open_model import open_model
     from mentallama_jax.jobs.score import score
@@ -32,6 +33,7 @@ __all__ = [
     "Settings",
     "answer",
     "audit",
+    "compare",
     "export",
     "load_config",
     "open_answerer",

@@ -4,9 +4,12 @@ import argparse
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mentallama_jax.storage import as_path, expanded, local_path
+
+if TYPE_CHECKING:
+    from mentallama_jax.jobs.metric_models import MetricModels
 
 _DESCRIPTION = """\
 Score generated answers: read the label that each output states, compare it with gold.
@@ -14,7 +17,7 @@ Score generated answers: read the label that each output states, compare it with
 PREDICTIONS is the .jsonl that `mentallama generate` wrote, or a folder of DATASET.csv files with the columns
 goldens,generated_text (the data set is the file's name; a column `aspect` adds scores by aspect, a column
 `post_id` tells which rows belong to one post). Several, such as the seeds of one recipe, are pooled; intervals are
-drawn over posts, so that answering a post three times does not make them narrower by itself. Files that are no data
+over posts, so that answering a post three times does not make them narrower by itself. Files that are no data
 set, and rows whose gold states no label, are named and not scored.
 
 Labels are read from the whole output: its opening, declared answers and label sentences, then claims in words with
@@ -37,7 +40,6 @@ _EPILOG = """\
 examples:
   mentallama evaluate predictions.jsonl --out scores
   mentallama evaluate seed0.jsonl seed1.jsonl seed2.jsonl --out scores  pooled over seeds
-  mentallama evaluate tuned.jsonl --compare base.jsonl --out scores     is the tuned model better, and how surely?
   mentallama evaluate tuned.jsonl --metrics rouge,bleu,chrf --out scores
   mentallama evaluate tuned.jsonl --metrics bartscore,bertscore --out scores   the paper's metric, and another
   mentallama evaluate model_output/ --as-upstream --out scores_upstream
@@ -64,12 +66,6 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument(
         "--out", metavar="DIR", type=local_path, required=True, help="folder for scores.json and the drawings"
-    )
-    parser.add_argument(
-        "--compare",
-        metavar="OTHER",
-        type=as_path,
-        help="predictions of another model on the same rows: adds the difference in weighted F1 with a paired interval",
     )
     parser.add_argument(
         "--as-upstream",
@@ -109,11 +105,12 @@ def add_parser(subparsers: Any) -> None:
         "chrf, and by the released scorer's definitions upstream_rouge, upstream_bleu. Computed with a model: "
         "bartscore, bartscore_precision, bartscore_f1, bartscore_faithfulness, bertscore, embedding, lm",
     )
-    _add_models(parser.add_argument_group("models of the metrics, each a folder or a hub id"))
+    add_metric_models(parser.add_argument_group("models of the metrics, each a folder or a hub id"))
     parser.set_defaults(run=run)
 
 
-def _add_models(group: Any) -> None:
+def add_metric_models(group: Any) -> None:
+    """Add the options that say which models metrics are computed with."""
     group.add_argument(
         "--bartscore-model",
         metavar="MODEL",
@@ -163,48 +160,50 @@ def _add_models(group: Any) -> None:
     )
 
 
+def metric_models(options: argparse.Namespace) -> "MetricModels":
+    """The models that the options of `add_metric_models` name."""
+    from mentallama_jax.jobs.metric_models import MetricModels
+
+    return MetricModels(
+        bartscore=options.bartscore_model,
+        bartscore_weights=options.bartscore_weights,
+        bertscore=options.bertscore_model,
+        bertscore_layer=options.bertscore_layer,
+        bertscore_idf=options.bertscore_idf,
+        bertscore_rescale=options.bertscore_rescale,
+        embedding=options.embedding_model,
+        lm=options.lm_model,
+        data=options.data,
+    )
+
+
 def run(options: argparse.Namespace) -> int:
     """Score; print the tables and where the report is."""
     from mentallama_jax.evaluation.score_report import (
         agreement_table,
-        comparison_table,
         consistency_table,
         explanation_tables,
         metric_notes,
         notes,
         score_table,
     )
-    from mentallama_jax.jobs.metric_models import MetricModels
     from mentallama_jax.jobs.score import score
     from mentallama_jax.terminal import Console
 
     scored = score(
         options.predictions,
         options.out,
-        other=options.compare,
-        reader=_reader(options),
+        reader=reader_of(options),
         resamples=options.resamples,
         seed=options.seed,
         metrics=[name.strip() for name in options.metrics.split(",") if name.strip()],
         classifiers=options.classifiers,
         consistency=options.consistency,
-        metric_models=MetricModels(
-            bartscore=options.bartscore_model,
-            bartscore_weights=options.bartscore_weights,
-            bertscore=options.bertscore_model,
-            bertscore_layer=options.bertscore_layer,
-            bertscore_idf=options.bertscore_idf,
-            bertscore_rescale=options.bertscore_rescale,
-            embedding=options.embedding_model,
-            lm=options.lm_model,
-            data=options.data,
-        ),
-        progress=_progress,
+        metric_models=metric_models(options),
+        progress=show_progress,
     )
     console = Console()
     console.print(score_table(scored.scores))
-    if scored.comparison:
-        console.print(comparison_table(scored.comparison))
     if scored.explanations:
         for table in explanation_tables(scored.explanations):
             console.print(table)
@@ -227,7 +226,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _reader(options: argparse.Namespace) -> str:
+def reader_of(options: argparse.Namespace) -> str:
     """The name of what reads labels.
 
     Raises:
@@ -244,7 +243,7 @@ def _reader(options: argparse.Namespace) -> str:
 
 
 @contextmanager
-def _progress(title: str, pairs: int) -> Iterator[Callable[[int], None]]:
+def show_progress(title: str, pairs: int) -> Iterator[Callable[[int], None]]:
     """A bar with pairs a second, where standard error is a terminal."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

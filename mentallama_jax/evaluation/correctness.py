@@ -41,7 +41,7 @@ _DEFINITIONS = {
     "macro_f1": "plain mean of F1 over the labels of the task that occur in gold or prediction; `unparsed` is no label",
     "majority_weighted_f1": "weighted F1 of always answering the commonest gold label, in each data set its own",
     "pooled": "all rows; equal labels of different data sets are different classes",
-    "intervals": "over posts: variance by the jackknife, Wilson's interval with Student's t; exact (Clopper-Pearson, by "
+    "intervals": "over posts: variance by the jackknife, Wilson with Student's t; exact (Clopper-Pearson, by "
     "posts) where all rows are right, none is, or no post differs from the others",
 }
 

@@ -141,11 +141,22 @@ class Difference:
         difference: the first less the second, in the metric's unit.
         interval: its lower and upper end.
         warning: what to mind of the interval; None where there is nothing.
+        post_variance: variance of the difference over posts, by the jackknife.
+        seed_variance: variance of the difference over the seeds of the systems; 0 where each has one.
+        freedom: degrees of freedom of their sum.
     """
 
     difference: float
     interval: tuple[float, float]
     warning: str | None = None
+    post_variance: float = 0.0
+    seed_variance: float = 0.0
+    freedom: float = 1.0
+
+    @property
+    def error(self) -> float:
+        """The standard error of the difference."""
+        return float(np.sqrt(self.post_variance + self.seed_variance))
 
 
 def bootstrap_intervals(
@@ -183,28 +194,51 @@ def score_intervals(scores: Mapping[str, RowScores], bootstrap: Bootstrap) -> di
 def paired_bootstrap(
     first: Sums, second: Sums, metric: Callable[[Sums], Counts], bootstrap: Bootstrap, span: float = 1.0
 ) -> Difference:
-    """The difference `first` less `second` of `metric`, with the interval of Student's t over posts.
+    """The difference `first` less `second` of one seed each, see `paired_difference`."""
+    return paired_difference([first], [second], metric, bootstrap, span)
+
+
+def paired_difference(
+    first: Sequence[Sums],
+    second: Sequence[Sums],
+    metric: Callable[[Sums], Counts],
+    bootstrap: Bootstrap,
+    span: float = 1.0,
+) -> Difference:
+    """The difference `first` less `second` of `metric`, with the interval of Student's t over posts and seeds.
 
     Args:
-        first: sums by post.
-        second: sums of another model on the same rows, its posts in the same order; classes may differ.
+        first: sums by post of each seed of a system; its figure is the mean over seeds.
+        second: those of another system on the same rows, posts in the same order; classes may differ.
         metric: from totals to values [...].
         bootstrap: the confidence.
         span: the highest value of the metric less the lowest.
     """
-    if second.groups != first.groups:
-        raise ValueError(f"{first.groups} posts against {second.groups}")
-    difference = float(metric(first.total()) - metric(second.total()))
-    blocks = left_out(first.groups)
-    values = np.concatenate([metric(first.weighed(weights)) - metric(second.weighed(weights)) for weights in blocks])
-    spread = spread_of(values)
-    if not spread.is_none:
-        ends = _student(difference, spread, (-span, span), bootstrap.confidence)
-        return Difference(difference, ends, few_posts(first.groups))
-    # No post differs from the others. One that does may be as common as a sample without any still allows.
-    share = 1 - clopper_pearson(1.0, effective_number(first.sizes), bootstrap.confidence)[0]
-    ends = difference - share * (span + difference), difference + share * (span - difference)
-    return Difference(difference, ends, few_posts(first.groups))
+    posts = first[0].groups
+    for sums in (*first, *second):
+        if sums.groups != posts:
+            raise ValueError(f"{posts} posts against {sums.groups}")
+    ours, theirs = ([float(metric(sums.total())) for sums in seeds] for seeds in (first, second))
+    difference = float(np.mean(ours) - np.mean(theirs))
+    spread = spread_of(
+        np.concatenate(
+            [_mean_of(first, metric, weights) - _mean_of(second, metric, weights) for weights in left_out(posts)]
+        )
+    )
+    of_seeds = [
+        (float(np.var(values, ddof=1)) / len(values), len(values) - 1) for values in (ours, theirs) if len(values) > 1
+    ]
+    seed_variance = sum(variance for variance, _ in of_seeds)
+    if spread.is_none and not seed_variance:
+        # No post differs from the others. One that does may be as common as a sample without any still allows.
+        share = 1 - clopper_pearson(1.0, effective_number(first[0].sizes), bootstrap.confidence)[0]
+        ends = difference - share * (span + difference), difference + share * (span - difference)
+        return Difference(difference, ends, few_posts(posts))
+    parts = [(spread.variance, spread.freedom), *of_seeds]
+    freedom = (spread.variance + seed_variance) ** 2 / sum(variance**2 / own for variance, own in parts if variance)
+    margin = _quantile(freedom, bootstrap.confidence) * float(np.sqrt(spread.variance + seed_variance))
+    ends = max(difference - margin, -span), min(difference + margin, span)
+    return Difference(difference, ends, few_posts(posts), spread.variance, seed_variance, freedom)
 
 
 def few_posts(posts: int) -> str | None:
@@ -239,6 +273,10 @@ def wilson(share: float, observations: float, quantile: float) -> tuple[float, f
     middle = (share + quantile**2 / (2 * observations)) / shrunk
     margin = np.sqrt(share * (1 - share) / observations + (quantile / (2 * observations)) ** 2) * quantile / shrunk
     return max(float(middle - margin), 0.0), min(float(middle + margin), 1.0)
+
+
+def _mean_of(seeds: Sequence[Sums], metric: Callable[[Sums], Counts], weights: Counts) -> Counts:
+    return np.asarray(sum(metric(sums.weighed(weights)) for sums in seeds) / len(seeds))
 
 
 def _student(value: float, spread: Spread, bounds: tuple[float, float], confidence: float) -> tuple[float, float]:

@@ -45,7 +45,7 @@ _DEFINITIONS = {
     "difference": "figure of the first system less that of the second, on the rows that all systems have",
     "interval": "Student's t over posts (jackknife) and, of systems with several seeds, over seeds",
     "p": "mcnemar: exact, of rows independent of each other; exchange: of the answers of whole posts, all exchanges or "
-    "drawn ones; t: over posts and seeds, where a system has several seeds",
+    "drawn ones, those with the difference seen counted half; t: over posts and seeds, where there are several seeds",
     "p_holm": "p corrected by Holm, of one metric over all data sets and pairs of systems; of the pool over pairs",
     "not_distinguished": "the best system, and those whose p_holm beside it is above 1 - confidence",
     "design_effect": "1 + (m - 1) ICC of the row-wise differences, m rows a post",

@@ -102,7 +102,7 @@ COMPARISON_FIELDS: Mapping[str, str | Mapping[str, str]] = {
         "second_value": "figure of the second",
         "difference": "the first less the second",
         "interval": "its lower and upper end, over posts and seeds; null where nothing varies and there are no bounds",
-        "test": "`mcnemar`, `exchange, exact`, `exchange, drawn` or `t over posts and seeds`",
+        "test": "`mcnemar`, `exchange, all`, `exchange, drawn` or `t over posts and seeds`",
         "p": "its two-sided p-value",
         "p_holm": "the same with Holm's correction",
         "icc": "intraclass correlation of the row-wise differences; null where no post has two rows or none differs",

@@ -25,8 +25,10 @@ from mentallama_jax.evaluation.statistics.bootstrap import (
     RowScores,
     bootstrap_interval,
     mean_score,
+    paired_difference,
 )
 from mentallama_jax.evaluation.statistics.f1 import Counts, Tally, accuracy, macro_f1, tally_of_confusion, weighted_f1
+from mentallama_jax.evaluation.statistics.paired_tests import exchange_tests, mcnemar
 
 SHARES = np.array([0.4, 0.3, 0.2, 0.1])
 ICC = 0.5
@@ -150,9 +152,77 @@ def print_coverage(posts: Sequence[int], samples: int) -> None:
                 print(f"| {rows} | {truth} | {number} | {cells} |", flush=True)
 
 
+def false_alarms(
+    posts: int, rows: int, truth: float, samples: int, seed: int = 0, draws: int = 500
+) -> dict[str, float]:
+    """The share of samples in which two systems that are equally good differ with p <= 0.05: test -> share.
+
+    Half of the posts have a chance of being answered rightly that both systems share; in the others each has its own.
+    """
+    generator = np.random.default_rng([seed, posts, rows, int(100 * truth), 1])
+    metrics = {"accuracy": accuracy, "weighted F1": weighted_f1, "macro F1": macro_f1}
+    alarms: dict[str, list[bool]] = {}
+    for sample in range(samples):
+        first, second = _equally_good(generator, posts, rows, truth)
+        for name, found in exchange_tests(first, second, metrics, draws, sample).items():
+            alarms.setdefault(name, []).append(found.p <= 0.05)
+        difference = paired_difference([first], [second], weighted_f1, SETTINGS)
+        alarms.setdefault("interval of weighted F1", []).append(
+            not difference.interval[0] <= 0 <= difference.interval[1]
+        )
+        ours, theirs = (counts.hits.sum(axis=1) for counts in (first, second))
+        alarms.setdefault("rows: mcnemar", []).append(_of_rows(generator, ours, theirs, rows) <= 0.05)
+    return {name: float(np.mean(found)) for name, found in alarms.items()}
+
+
+def _equally_good(generator: np.random.Generator, posts: int, rows: int, truth: float) -> tuple[Tally, Tally]:
+    classes, spread = len(SHARES), (1 - ICC) / ICC
+    gold = generator.choice(classes, p=SHARES, size=(posts, rows))
+    shared = generator.random(posts) < 0.5
+    chances = generator.beta(truth * spread, (1 - truth) * spread, size=(2, posts))
+    chances[1, shared] = chances[0, shared]
+    counted = []
+    for chance_G in chances:
+        other = (gold + generator.integers(1, classes, size=gold.shape)) % classes
+        predicted = np.where(generator.random(gold.shape) < chance_G[:, None], gold, other)
+        pairs = np.zeros((posts, classes, classes))
+        np.add.at(pairs, (np.arange(posts)[:, None], gold, predicted), 1)
+        counted.append(tally_of(pairs))
+    return counted[0], counted[1]
+
+
+def _of_rows(generator: np.random.Generator, ours: Counts, theirs: Counts, rows: int) -> float:
+    """McNemar's p where rows of a post are taken for independent ones; which rows differ follows from the counts."""
+    only = [0, 0]
+    for one, other in zip(ours.astype(int), theirs.astype(int), strict=True):
+        both = int(generator.hypergeometric(one, rows - one, other)) if other else 0
+        only[0] += one - both
+        only[1] += other - both
+    return mcnemar(*only).p
+
+
+def print_false_alarms(posts: Sequence[int], samples: int) -> None:
+    """A table of false alarms in %."""
+    print(f"\nfalse alarms at p <= 0.05 in %, posts of 6 rows, {samples:,} samples a row\n")
+    header: list[str] = []
+    for truth in TRUTHS:
+        for number in posts:
+            found = false_alarms(number, 6, truth, samples)
+            if not header:
+                header = list(found)
+                print("| truth | posts | " + " | ".join(header) + " |")
+                print("|---" * (2 + len(header)) + "|")
+            cells = " | ".join(f"{100 * found[name]:.1f}" for name in header)
+            print(f"| {truth} | {number} | {cells} |", flush=True)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--posts", type=int, nargs="+", default=[10, 20, 30, 60, 100, 400])
+    parser.add_argument("--what", choices=("all", "intervals", "tests"), default="all")
+    parser.add_argument("--posts", type=int, nargs="+", help="default: 10 to 400, of the tests 10, 30 and 100")
     parser.add_argument("--samples", type=int, default=1000, help="a row of the table (default: 1000)")
     options = parser.parse_args()
-    print_coverage(options.posts, options.samples)
+    if options.what in ("all", "intervals"):
+        print_coverage(options.posts or [10, 20, 30, 60, 100, 400], options.samples)
+    if options.what in ("all", "tests"):
+        print_false_alarms(options.posts or [10, 30, 100], options.samples)

@@ -2,7 +2,9 @@
 
 Under the null hypothesis it does not matter which system gave which answers to a post. So the answers of a post are
 exchanged as a whole, post by post, and the p-value is the share of exchanges with a difference as large as that seen.
-For a mean over rows that is the sign-flip test. Where only few posts differ, all exchanges are gone through.
+For a mean over rows that is the sign-flip test. Where only few posts differ, all exchanges are gone through. Exchanges
+with the very difference that was seen count half (mid-p): few posts have few possible differences, and the test would
+find hardly any.
 
 Shape suffixes: G posts, D posts in which the systems differ, N exchanges.
 """
@@ -18,7 +20,7 @@ from scipy.special import bdtr
 from mentallama_jax.evaluation.statistics.bootstrap import Sums
 from mentallama_jax.evaluation.statistics.f1 import Counts, Tally
 
-PairedTestName = Literal["mcnemar", "exchange, exact", "exchange, drawn", "t over posts and seeds"]
+PairedTestName = Literal["mcnemar", "exchange, all", "exchange, drawn", "t over posts and seeds"]
 
 MOST_ENUMERATED = 13
 """With more posts that differ, exchanges are drawn."""
@@ -61,22 +63,23 @@ def exchange_tests(
     """
     places_D = _differing(first, second)
     if not len(places_D):
-        return dict.fromkeys(metrics, PairedTest(1.0, "exchange, exact"))
+        return dict.fromkeys(metrics, PairedTest(1.0, "exchange, all"))
     exact = len(places_D) <= MOST_ENUMERATED
     joined = _joined(first, second)
     seen = {name: abs(_difference(metric, joined, np.zeros((1, first.groups)))[0]) for name, metric in metrics.items()}
-    as_large = dict.fromkeys(metrics, 0)
+    as_large = dict.fromkeys(metrics, 0.0)
     number = 0
     for exchanged_ND in _all(len(places_D)) if exact else _drawn(len(places_D), first.groups, draws, seed):
         exchanged_NG = np.zeros((len(exchanged_ND), first.groups))
         exchanged_NG[:, places_D] = exchanged_ND
         number += len(exchanged_ND)
         for name, metric in metrics.items():
-            as_large[name] += int((np.abs(_difference(metric, joined, exchanged_NG)) >= seen[name] - _ROUNDING).sum())
+            beyond = np.abs(_difference(metric, joined, exchanged_NG)) - seen[name]
+            as_large[name] += int((beyond > _ROUNDING).sum()) + int((np.abs(beyond) <= _ROUNDING).sum()) / 2
     if exact:
-        return {name: PairedTest(count / number, "exchange, exact") for name, count in as_large.items()}
+        return {name: PairedTest(count / number, "exchange, all") for name, count in as_large.items()}
     # The answers as they are count as one of the exchanges.
-    return {name: PairedTest((count + 1) / (number + 1), "exchange, drawn") for name, count in as_large.items()}
+    return {name: PairedTest((count + 0.5) / (number + 1), "exchange, drawn") for name, count in as_large.items()}
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -49,8 +49,8 @@ class Answers:
     truth: float
 
 
-def draw(generator: np.random.Generator, posts: int, rows: int, truth: float) -> Answers:
-    """Posts with an accuracy of `truth` in the world that they are from."""
+def draw(generator: np.random.Generator, posts: int, rows: int, truth: float, near: float) -> Answers:
+    """Posts with an accuracy of `truth` in the world that they are from; the higher `near`, the nearer scores to it."""
     classes, spread = len(SHARES), (1 - ICC) / ICC
     gold = generator.choice(classes, p=SHARES, size=(posts, rows))
     gold = np.where(generator.random(gold.shape) < 0.5, gold[:, :1], gold)
@@ -59,8 +59,8 @@ def draw(generator: np.random.Generator, posts: int, rows: int, truth: float) ->
     predicted = np.where(generator.random(gold.shape) < chance, gold, other)
     pairs = np.zeros((posts, classes, classes))
     np.add.at(pairs, (np.arange(posts)[:, None], gold, predicted), 1)
-    middle = np.clip(generator.beta(30 * truth, 30 * (1 - truth), size=posts), 1e-3, 1 - 1e-3)[:, None]
-    scores = generator.beta(30 * middle, 30 * (1 - middle), size=gold.shape)
+    middle = np.clip(generator.beta(near * truth, near * (1 - truth), size=posts), 1e-3, 1 - 1e-3)[:, None]
+    scores = generator.beta(near * middle, near * (1 - middle), size=gold.shape)
     return Answers(pairs, scores, truth)
 
 
@@ -123,13 +123,15 @@ def row_bootstrap(generator: np.random.Generator, answers: Answers) -> Iterator[
         yield name, truth, (float(low), float(high))
 
 
-def coverage(posts: int, rows: int, truth: float, samples: int, seed: int = 0, beside: bool = True) -> dict[str, float]:
+def coverage(
+    posts: int, rows: int, truth: float, samples: int, *, beside: bool = True, near: float = 30
+) -> dict[str, float]:
     """The share of samples whose interval holds the truth: metric -> share, and `rows: METRIC` of the row bootstrap."""
-    generator = np.random.default_rng([seed, posts, rows, int(100 * truth)])
+    generator = np.random.default_rng([0, posts, rows, int(100 * truth)])
     held: dict[str, list[bool]] = {}
     for _ in range(samples):
         around = TRUTHS[truth]
-        answers = draw(generator, posts, rows, generator.uniform(truth - around, truth + around))
+        answers = draw(generator, posts, rows, generator.uniform(truth - around, truth + around), near)
         for name, true, (low, high), _method in intervals(answers):
             held.setdefault(name, []).append(low <= true <= high)
         if beside:
@@ -138,7 +140,7 @@ def coverage(posts: int, rows: int, truth: float, samples: int, seed: int = 0, b
     return {name: float(np.mean(found)) for name, found in held.items()}
 
 
-def print_coverage(posts: Sequence[int], samples: int) -> None:
+def print_coverage(posts: Sequence[int], samples: int, near: float) -> None:
     """A table of coverage in %."""
     columns = (*METRICS, *(f"rows: {name}" for name in METRICS[:3]))
     print(f"coverage in %, {samples:,} samples a row\n")
@@ -147,7 +149,7 @@ def print_coverage(posts: Sequence[int], samples: int) -> None:
     for rows in (1, 6):
         for truth in TRUTHS:
             for number in posts:
-                found = coverage(number, rows, truth, samples)
+                found = coverage(number, rows, truth, samples, near=near)
                 cells = " | ".join(f"{100 * found[name]:.1f}" for name in columns)
                 print(f"| {rows} | {truth} | {number} | {cells} |", flush=True)
 
@@ -221,8 +223,11 @@ if __name__ == "__main__":
     parser.add_argument("--what", choices=("all", "intervals", "tests"), default="all")
     parser.add_argument("--posts", type=int, nargs="+", help="default: 10 to 400, of the tests 10, 30 and 100")
     parser.add_argument("--samples", type=int, default=1000, help="a row of the table (default: 1000)")
+    parser.add_argument(
+        "--near", type=float, default=30, help="how near scores are to their truth, as a number of draws (default: 30)"
+    )
     options = parser.parse_args()
     if options.what in ("all", "intervals"):
-        print_coverage(options.posts or [10, 20, 30, 60, 100, 400], options.samples)
+        print_coverage(options.posts or [10, 20, 30, 60, 100, 400], options.samples, options.near)
     if options.what in ("all", "tests"):
         print_false_alarms(options.posts or [10, 30, 100], options.samples)

@@ -201,6 +201,38 @@ def test_intervals_hold_the_truth_as_often_as_they_say_and_those_over_rows_do_no
         assert max(found[f"rows: {metric}"] for metric in simulation.METRICS[:3]) < 0.75
 
 
+@pytest.mark.parametrize(("posts", "least"), [(10, 0.02), (30, 0.03)])
+def test_the_paired_test_sees_no_differences_where_there_are_none(simulation, posts, least):
+    """Of 300 samples, so that 0.05 is known to 0.013; a test of rows sees differences in one of six."""
+    found = simulation.false_alarms(posts, 6, 0.5, 300, draws=200)
+    for test in ("accuracy", "weighted F1", "macro F1"):
+        assert least <= found[test] <= 0.08, test
+    assert found["rows: mcnemar"] > 0.12
+
+
+class Correlated:
+    """Sums of a figure that may be negative and does not tell its bounds."""
+
+    def __init__(self, products, sizes):
+        self.products, self.sizes, self.groups = products, sizes, np.size(sizes)
+
+    def weighed(self, weights):
+        return Correlated(weights @ self.products / weights.sum(axis=-1), weights @ self.sizes)
+
+    def total(self):
+        return self.weighed(np.ones(self.groups))
+
+
+def test_figures_without_bounds_may_be_negative():
+    products = np.random.default_rng(0).normal(-0.1, 1, 40)
+    found = bootstrap_interval(Correlated(products, np.ones(40)), lambda totals: totals.products, Bootstrap())
+    assert found.method == "t"
+    assert found.low < products.mean() - 0.2 < products.mean() + 0.2 < found.high
+    alike = bootstrap_interval(Correlated(np.ones(40), np.ones(40)), lambda totals: totals.products, Bootstrap())
+    assert (alike.high, alike.method) == (1, "exact")
+    assert alike.low == pytest.approx(0.025 ** (1 / 40))
+
+
 def test_few_posts_are_warned_about():
     assert few_posts(20) is None
     assert "19 posts are few" in few_posts(19)

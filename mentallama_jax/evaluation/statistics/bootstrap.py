@@ -37,7 +37,11 @@ _PRIOR_POSTS = 0.5
 
 
 class PostSums(Protocol):
-    """Sums by post, of which a metric is computed."""
+    """Sums by post, of which a metric is computed.
+
+    They may have `bounds`, the lowest and the highest value of the metric: then its interval is Wilson's, else
+    Student's.
+    """
 
     @property
     def groups(self) -> int:
@@ -166,8 +170,7 @@ def bootstrap_intervals(
 
     Args:
         sums: by post.
-        metrics: name -> function from totals to values [...]. They lie between 0 and 1, or between the `bounds` of
-            `sums` where it has such.
+        metrics: name -> function from totals to values [...].
         bootstrap: the confidence.
     """
     found: dict[str, list[Counts]] = {name: [] for name in metrics}
@@ -252,8 +255,9 @@ def _interval(sums: Sums, metric: Callable[[Sums], Counts], values: Counts, conf
     """The interval of a metric of which `values` are those with a post left out."""
     if isinstance(sums, Tally) and (all_right(sums.total()) or none_right(sums.total())):
         return Interval(*exact_interval(sums, cast(TallyMetric, metric), confidence), "exact")
-    low, high = getattr(sums, "bounds", (0.0, 1.0))
-    value, span, spread = float(metric(sums.total())), high - low, spread_of(values)
+    value, spread = float(metric(sums.total())), spread_of(values)
+    low, high = _bounds(sums, spread)
+    span = high - low
     if not np.isfinite(span):
         ends = (low, high) if spread.is_none else _student(value, spread, (low, high), confidence)
         return Interval(*ends, "exact" if spread.is_none else "t")
@@ -265,6 +269,14 @@ def _interval(sums: Sums, metric: Callable[[Sums], Counts], values: Counts, conf
         return Interval(low + span * lower, low + span * upper, "wilson")
     lower, upper = clopper_pearson(share, _fewest(sums), confidence)
     return Interval(low + span * lower, low + span * upper, "exact")
+
+
+def _bounds(sums: PostSums, spread: Spread) -> tuple[float, float]:
+    """The bounds of a metric: 0 and 1 of labels; of other sums their own, and none where they do not tell them."""
+    if isinstance(sums, Tally) or (spread.is_none and not hasattr(sums, "bounds")):
+        return 0.0, 1.0
+    low, high = getattr(sums, "bounds", (-np.inf, np.inf))
+    return float(low), float(high)
 
 
 def wilson(share: float, observations: float, quantile: float) -> tuple[float, float]:

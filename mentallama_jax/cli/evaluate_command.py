@@ -94,10 +94,6 @@ def add_parser(subparsers: Any) -> None:
         "have been tuned on outputs of the system",
     )
     parser.add_argument(
-        "--resamples", metavar="N", type=int, default=2000, help="bootstrap draws behind each interval (default: 2000)"
-    )
-    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of the bootstrap (default: 0)")
-    parser.add_argument(
         "--metrics",
         metavar="NAMES",
         default="",
@@ -194,8 +190,6 @@ def run(options: argparse.Namespace) -> int:
         options.predictions,
         options.out,
         reader=reader_of(options),
-        resamples=options.resamples,
-        seed=options.seed,
         metrics=[name.strip() for name in options.metrics.split(",") if name.strip()],
         classifiers=options.classifiers,
         consistency=options.consistency,

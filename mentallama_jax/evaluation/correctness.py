@@ -177,7 +177,7 @@ def sign(predictions: Predictions, reader: str | LabelReader, bootstrap: Bootstr
     return {
         **predictions.provenance(),
         "reader": label_reader(reader)[0],
-        "bootstrap": asdict(bootstrap),
+        "confidence": bootstrap.confidence,
         "definitions": _DEFINITIONS,
         "versions": {
             "mentallama_jax": __version__,

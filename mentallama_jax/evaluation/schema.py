@@ -1,12 +1,13 @@
 """The layouts of `scores.json` and `comparison.json`, documented in one place.
 
 Version 1 had no `schema_version`, counted `unparsed` as a class of macro F1, and had the interval of weighted F1 alone.
+Version 2 had a `comparison`, and intervals from draws, with their `bootstrap` in the signature.
 A reader of the file ignores keys that it does not know; the version rises when a key changes its meaning or goes.
 """
 
 from collections.abc import Mapping
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 _SUMMARY = {
     "n": "rows that were scored",
@@ -38,7 +39,7 @@ _SIGNATURE = {
     "gold": "where the gold labels come from",
     "posts": "how posts are known",
     "reader": "how labels were read from outputs",
-    "bootstrap": "`resamples`, `seed` and `confidence` of the intervals",
+    "confidence": "of the intervals",
     "definitions": "figure -> its definition",
     "versions": "package -> version",
 }

@@ -1,4 +1,4 @@
-"""Scores predictions: reads files, counts, draws intervals, writes the report.
+"""Scores predictions: reads files, counts, finds intervals, writes the report.
 
 jax is imported only for metrics and readers that need a model.
 """
@@ -47,8 +47,6 @@ def score(
     out: str | Path,
     *,
     reader: str = RULES,
-    resamples: int = 2000,
-    seed: int = 0,
     metrics: Sequence[str] = (),
     classifiers: str | Path | None = None,
     consistency: bool = False,
@@ -61,8 +59,6 @@ def score(
         predictions: each a `.jsonl`, a DATASET.csv or a folder of such; several are pooled.
         out: folder for the report.
         reader: a name in `evaluation.label_readers.READERS`, or `CLASSIFIER`.
-        resamples: draws behind each interval.
-        seed: of the draws.
         metrics: of explanations, names in `jobs.open_metrics.METRICS`. Their scores by row go to scores_by_row.parquet
             while they are made; scores that stand there already are not computed again.
         classifiers: directory with the folder of a classifier for each data set.
@@ -73,8 +69,6 @@ def score(
     Raises:
         UserError: nothing that can be scored, or an argument that does not go with the others.
     """
-    if resamples < 1 or seed < 0:
-        raise UserError("--resamples must be 1 or more and --seed 0 or more")
     out = Path(out)
     if out.exists() and not out.is_dir():
         raise UserError(f"{out}: is a file; give a folder to --out")
@@ -84,7 +78,7 @@ def score(
         )
     if classifiers is not None and reader != CLASSIFIER and not consistency:
         raise UserError("--classifiers goes with --reader classifier or --consistency; give one of them")
-    bootstrap = Bootstrap(resamples=resamples, seed=seed)
+    bootstrap = Bootstrap()
     pooled = pool([read_predictions(as_path(path)) for path in predictions])
     read_by: str | LabelReader = reader
     found = None

@@ -115,7 +115,8 @@ def row_bootstrap(generator: np.random.Generator, answers: Answers) -> Iterator[
     rows = int(pairs.sum())
     drawn = generator.multinomial(rows, pairs.ravel() / rows, size=ROW_DRAWS).reshape(-1, *pairs.shape).astype(float)
     whole, total = tally_of_confusion(world(answers.truth)), tally_of(pairs)
-    counts = Tally(*(getattr(tally_of(drawn), name) for name in ("hits", "predicted", "support")), total)
+    found = tally_of(drawn)
+    counts = Tally(found.hits, found.predicted, found.support, total)
     occurs = (total.predicted + total.support > 0).astype(float)
     truths = answers.truth, float(weighted_f1(whole)), macro_of(whole, occurs)
     for name, metric, truth in zip(METRICS, (accuracy, weighted_f1, macro_f1), truths, strict=False):

@@ -182,7 +182,7 @@ def test_the_report_holds_figures_signature_and_drawings(tmp_path):
     assert written["datasets"]["DR"]["per_class"]["yes"] == {"precision": 1, "recall": 1, "f1": 1, "support": 1}
     signature = written["signature"]
     assert signature["generation"] == {"model": "toy"}
-    assert signature["bootstrap"] == {"resamples": 50, "seed": 0, "confidence": 0.95}
+    assert signature["confidence"] == 0.95
     assert signature["reader"] == "templates+words"
     assert {"mentallama_jax", "numpy", "python"} <= set(signature["versions"])
 

@@ -55,8 +55,8 @@ def exchange_tests(
     """Test the difference of each metric by exchanging the answers of posts.
 
     Args:
-        first: sums by post.
-        second: sums of another system on the same rows, its posts in the same order.
+        first: counts or sums by post.
+        second: those of another system on the same rows, its posts in the same order.
         metrics: name -> function from totals to values [...].
         draws: how many exchanges are drawn where they are too many to go through.
         seed: of the draws.
@@ -65,16 +65,14 @@ def exchange_tests(
     if not len(places_D):
         return dict.fromkeys(metrics, PairedTest(1.0, "exchange, all"))
     exact = len(places_D) <= MOST_ENUMERATED
-    joined = _joined(first, second)
-    seen = {name: abs(_difference(metric, joined, np.zeros((1, first.groups)))[0]) for name, metric in metrics.items()}
+    joined = _joined(first, second, places_D)
+    seen = {name: abs(_difference(metric, joined, np.zeros((1, len(places_D))))[0]) for name, metric in metrics.items()}
     as_large = dict.fromkeys(metrics, 0.0)
     number = 0
-    for exchanged_ND in _all(len(places_D)) if exact else _drawn(len(places_D), first.groups, draws, seed):
-        exchanged_NG = np.zeros((len(exchanged_ND), first.groups))
-        exchanged_NG[:, places_D] = exchanged_ND
+    for exchanged_ND in _all(len(places_D)) if exact else _drawn(len(places_D), draws, seed):
         number += len(exchanged_ND)
         for name, metric in metrics.items():
-            beyond = np.abs(_difference(metric, joined, exchanged_NG)) - seen[name]
+            beyond = np.abs(_difference(metric, joined, exchanged_ND)) - seen[name]
             as_large[name] += int((beyond > _ROUNDING).sum()) + int((np.abs(beyond) <= _ROUNDING).sum()) / 2
     if exact:
         return {name: PairedTest(count / number, "exchange, all") for name, count in as_large.items()}
@@ -103,18 +101,20 @@ def _differing(first: Sums, second: Sums) -> NDArray[np.intp]:
     return np.flatnonzero(np.any(differ, axis=0))
 
 
-def _joined(first: Sums, second: Sums) -> Sums:
-    """The posts of both, one after the other."""
-    others = _arrays(second)
-    both = {name: np.concatenate([value, others[name]]) for name, value in _arrays(first).items()}
+def _joined(first: Sums, second: Sums, places_D: NDArray[np.intp]) -> Sums:
+    """The posts in which nothing differs as one, then those of the first that differ, then those of the second."""
+    others, both = _arrays(second), {}
+    for name, value in _arrays(first).items():
+        alike = np.delete(value, places_D, axis=0).sum(axis=0, keepdims=True)
+        both[name] = np.concatenate([alike, value[places_D], others[name][places_D]])
     return replace(first, **both)  # type: ignore[type-var]
 
 
-def _difference(metric: Callable[[Sums], Counts], joined: Sums, exchanged_NG: Counts) -> Counts:
-    kept_NG = 1 - exchanged_NG
+def _difference(metric: Callable[[Sums], Counts], joined: Sums, exchanged_ND: Counts) -> Counts:
+    alike_N, kept_ND = np.ones((len(exchanged_ND), 1)), 1 - exchanged_ND
     values = []
-    for weights in (np.hstack([kept_NG, exchanged_NG]), np.hstack([exchanged_NG, kept_NG])):
-        totals = joined.weighed(weights)
+    for weights in ([alike_N, kept_ND, exchanged_ND], [alike_N, exchanged_ND, kept_ND]):
+        totals = joined.weighed(np.hstack(weights))
         if isinstance(totals, Tally):
             totals = replace(totals, whole=None)  # an exchanged system is a system of its own
         values.append(metric(totals))
@@ -127,8 +127,8 @@ def _all(posts: int) -> Iterator[Counts]:
     yield (numbers[:, None] >> np.arange(posts) & 1).astype(np.float64)
 
 
-def _drawn(posts: int, groups: int, draws: int, seed: int) -> Iterator[Counts]:
+def _drawn(posts: int, draws: int, seed: int) -> Iterator[Counts]:
     generator = np.random.default_rng(seed)
-    step = max(1, _WEIGHTS_AT_ONCE // groups)
+    step = max(1, _WEIGHTS_AT_ONCE // posts)
     for start in range(0, draws, step):
         yield generator.integers(2, size=(min(step, draws - start), posts)).astype(np.float64)

@@ -3,7 +3,8 @@
 import argparse
 from typing import Any
 
-from mentallama_jax.cli.evaluate_command import add_metric_models, metric_models, reader_of, show_progress
+from mentallama_jax.cli.evaluate_command import reader_of
+from mentallama_jax.cli.metric_options import add_metric_models, metric_models, scoring_progress
 from mentallama_jax.errors import UserError
 from mentallama_jax.storage import AnyPath, as_path, local_path
 
@@ -84,7 +85,7 @@ def add_parser(subparsers: Any) -> None:
         default="",
         help="compute these metrics of explanations and compare them; names as for `mentallama evaluate`",
     )
-    add_metric_models(parser.add_argument_group("models of the metrics, each a folder or a hub id"))
+    add_metric_models(parser)
     parser.set_defaults(run=run)
 
 
@@ -113,7 +114,7 @@ def run(options: argparse.Namespace) -> int:
         draws=options.draws,
         seed=options.seed,
         confidence=options.confidence,
-        progress=show_progress,
+        progress=scoring_progress,
     )
     console = Console()
     for table in [*standing_tables(found.comparison), *difference_tables(found.comparison)]:

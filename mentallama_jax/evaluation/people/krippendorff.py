@@ -29,13 +29,11 @@ class Coincidences:
         table: [G, V, V] by post or [..., V, V] of totals.
         sizes: units of each post, [G].
         values: the different marks in rising order, [V].
-        bounds: of alpha.
     """
 
     table: Counts
     sizes: Counts
     values: Counts
-    bounds: tuple[float, float] = (-1.0, 1.0)
 
     @property
     def groups(self) -> int:

@@ -45,13 +45,11 @@ class RankedPairs:
         pairs: a figure is the mean of its correlations over them.
         sizes: rows of each post, [G].
         weights: how often each post counts, [..., G].
-        bounds: of a correlation.
     """
 
     pairs: tuple[RowPair, ...]
     sizes: Counts
     weights: Counts
-    bounds: tuple[float, float] = (-1.0, 1.0)
 
     @property
     def groups(self) -> int:

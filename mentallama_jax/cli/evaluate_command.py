@@ -12,7 +12,7 @@ Score generated answers: read the label that each output states, compare it with
 PREDICTIONS is the .jsonl that `mentallama generate` wrote, or a folder of DATASET.csv files with the columns
 goldens,generated_text (the data set is the file's name; a column `aspect` adds scores by aspect, a column
 `post_id` tells which rows belong to one post). Several, such as the seeds of one recipe, are pooled; intervals are
-drawn over posts, so that answering a post three times does not make them narrower by itself. Files that are no data
+over posts, so that answering a post three times does not make them narrower by itself. Files that are no data
 set, and rows whose gold states no label, are named and not scored.
 
 Labels are read from the whole output: its opening, declared answers and label sentences, then claims in words with
@@ -35,7 +35,6 @@ _EPILOG = """\
 examples:
   mentallama evaluate predictions.jsonl --out scores
   mentallama evaluate seed0.jsonl seed1.jsonl seed2.jsonl --out scores  pooled over seeds
-  mentallama evaluate tuned.jsonl --compare base.jsonl --out scores     is the tuned model better, and how surely?
   mentallama evaluate tuned.jsonl --metrics rouge,bleu,chrf --out scores
   mentallama evaluate tuned.jsonl --metrics bartscore,bertscore --out scores   the paper's metric, and another
   mentallama evaluate model_output/ --as-upstream --out scores_upstream
@@ -64,12 +63,6 @@ def add_parser(subparsers: Any) -> None:
         "--out", metavar="DIR", type=local_path, required=True, help="folder for scores.json and the drawings"
     )
     parser.add_argument(
-        "--compare",
-        metavar="OTHER",
-        type=as_path,
-        help="predictions of another model on the same rows: adds the difference in weighted F1 with a paired interval",
-    )
-    parser.add_argument(
         "--as-upstream",
         action="store_true",
         help="read labels as the released rule scorer does (first substring before `Reasoning:`, else a default class),"
@@ -96,10 +89,6 @@ def add_parser(subparsers: Any) -> None:
         "have been tuned on outputs of the system",
     )
     parser.add_argument(
-        "--resamples", metavar="N", type=int, default=2000, help="bootstrap draws behind each interval (default: 2000)"
-    )
-    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of the bootstrap (default: 0)")
-    parser.add_argument(
         "--metrics",
         metavar="NAMES",
         default="",
@@ -115,7 +104,6 @@ def run(options: argparse.Namespace) -> int:
     """Score; print the tables and where the report is."""
     from mentallama_jax.evaluation.score_report import (
         agreement_table,
-        comparison_table,
         consistency_table,
         explanation_tables,
         metric_notes,
@@ -128,10 +116,7 @@ def run(options: argparse.Namespace) -> int:
     scored = score(
         options.predictions,
         options.out,
-        other=options.compare,
-        reader=_reader(options),
-        resamples=options.resamples,
-        seed=options.seed,
+        reader=reader_of(options),
         metrics=[name.strip() for name in options.metrics.split(",") if name.strip()],
         classifiers=options.classifiers,
         consistency=options.consistency,
@@ -140,8 +125,6 @@ def run(options: argparse.Namespace) -> int:
     )
     console = Console()
     console.print(score_table(scored.scores))
-    if scored.comparison:
-        console.print(comparison_table(scored.comparison))
     if scored.explanations:
         for table in explanation_tables(scored.explanations):
             console.print(table)
@@ -164,7 +147,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _reader(options: argparse.Namespace) -> str:
+def reader_of(options: argparse.Namespace) -> str:
     """The name of what reads labels.
 
     Raises:

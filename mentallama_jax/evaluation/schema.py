@@ -1,12 +1,13 @@
-"""The layout of `scores.json`, documented in one place.
+"""The layouts of `scores.json` and `comparison.json`, documented in one place.
 
 Version 1 had no `schema_version`, counted `unparsed` as a class of macro F1, and had the interval of weighted F1 alone.
+Version 2 had a `comparison`, and intervals from draws, with their `bootstrap` in the signature.
 A reader of the file ignores keys that it does not know; the version rises when a key changes its meaning or goes.
 """
 
 from collections.abc import Mapping
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 _SUMMARY = {
     "n": "rows that were scored",
@@ -17,7 +18,7 @@ _SUMMARY = {
     "weighted_f1_interval": "its lower and upper end",
     "macro_f1": "plain mean of the F1 of the labels that occur in gold or prediction",
     "macro_f1_interval": "its lower and upper end",
-    "interval_methods": "metric -> `bootstrap` or `exact`",
+    "interval_methods": "metric -> `wilson` or `exact`",
     "warning": "what to mind of the intervals; null where there is nothing",
     "unparsed": "rows whose output states no readable label; all of them are wrong",
     "majority_weighted_f1": "weighted F1 of always answering the commonest gold label",
@@ -30,11 +31,6 @@ _DATASET = _SUMMARY | {
     "as_upstream": "null, or of the released scorer: `out_of_domain` (outputs that it counts as such), `fails_on` "
     "(rows whose gold makes it fail on the data set), `leaves_out` (rows that it leaves out)",
 }
-_DIFFERENCE = {
-    "difference": "weighted F1 of these predictions less that of the others",
-    "interval": "its lower and upper end, from the same posts drawn for both",
-    "warning": "what to mind of the interval; null where there is nothing",
-}
 _SIGNATURE = {
     "predictions": "each file read: `file` and `sha256`",
     "passed_over": "what stood beside the files read and is no predictions",
@@ -43,7 +39,7 @@ _SIGNATURE = {
     "gold": "where the gold labels come from",
     "posts": "how posts are known",
     "reader": "how labels were read from outputs",
-    "bootstrap": "`resamples`, `seed` and `confidence` of the intervals",
+    "confidence": "of the intervals",
     "definitions": "figure -> its definition",
     "versions": "package -> version",
 }
@@ -76,18 +72,57 @@ FIELDS: Mapping[str, str | Mapping[str, str]] = {
         "signatures": "data set -> its classifier: weights, tokenizer, `classes` and what they were named by, `input`, "
         "`max_length`, what it was `trained` from",
     },
-    "comparison": {
-        "metric": "what is compared",
-        "datasets": "data set -> " + ", ".join(f"`{key}` ({what})" for key, what in _DIFFERENCE.items()),
-        "pooled": "the same of all rows together",
-        "other": "the signature of the other predictions",
-    },
 }
 """Key -> its meaning, or its own keys. Under `datasets` the keys stand below the name of each data set. Scores are
 fractions of 1. `explanations` is there only where metrics of them were asked for, `classifiers` only where classifiers
-read outputs, `comparison` only where two sets of predictions were compared."""
+read outputs."""
 
-_ESTIMATE = "`value`, `interval` over posts, `method` (`bootstrap` or `exact`)"
+COMPARISON_VERSION = 1
+
+COMPARISON_FIELDS: Mapping[str, str | Mapping[str, str]] = {
+    "schema_version": f"{COMPARISON_VERSION}",
+    "systems": "system -> of each of its seeds what was read: the keys of `signature` in scores.json from "
+    "`predictions` to `posts`",
+    "left_out": "file -> rows that were left out, as other systems lack them",
+    "units": "metric -> `share` of 1, or `nats`",
+    "standings": {
+        "metric": "`accuracy`, `weighted_f1`, `macro_f1`, or a metric of explanations with its part in brackets",
+        "dataset": "a data set, or `pooled`",
+        "values": "system -> its figure, of each seed",
+        "best": "the system with the highest figure",
+        "not_distinguished": "it, and the systems of which it is not known to be better after Holm's correction",
+    },
+    "differences": {
+        "metric": "as above",
+        "dataset": "as above",
+        "first": "a system",
+        "second": "another",
+        "rows": "rows of both",
+        "posts": "different posts among them",
+        "first_value": "figure of the first, the mean over its seeds",
+        "second_value": "figure of the second",
+        "difference": "the first less the second",
+        "interval": "its lower and upper end, over posts and seeds; null where nothing varies and there are no bounds",
+        "test": "`mcnemar`, `exchange, all`, `exchange, drawn` or `t over posts and seeds`",
+        "p": "its two-sided p-value",
+        "p_holm": "the same with Holm's correction",
+        "icc": "intraclass correlation of the row-wise differences; null where no post has two rows or none differs",
+        "design_effect": "1 + (rows a post - 1) ICC; null likewise",
+        "post_variance": "variance of the difference over posts",
+        "seed_variance": "variance of the difference over seeds; 0 where each system has one",
+        "minimum_detectable": "the smallest true difference that would be found with a chance of 0.8; null where no "
+        "post differs",
+        "posts_needed": "posts on which the difference seen would be found with that chance, were it the true one; "
+        "null where there is none",
+        "warning": "what to mind of the interval; null where there is nothing",
+    },
+    "signature": "`reader` of labels, `settings` (confidence, draws of the tests and their seed), `power`, "
+    "`matched_only`, `metrics` (metric -> how it is computed), `classifiers` "
+    "(data set -> that which read labels), `definitions`, `versions`",
+}
+"""Key -> its meaning, or the keys of each entry of its list."""
+
+_ESTIMATE = "`value`, `interval` over posts, `method` (`wilson`, `t` or `exact`)"
 _CORRELATION = f"`rows` and `posts` that have both, `spearman` and `kendall` (tau-b), each null or {_ESTIMATE}"
 
 AGREEMENT_FIELDS: Mapping[str, str | Mapping[str, str]] = {

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mentallama_jax.evaluation.beside_classifiers import ClassifierReport, Consistency, ReaderAgreement
-from mentallama_jax.evaluation.comparison import Comparison
 from mentallama_jax.evaluation.correctness import DatasetScores, Scores, Summary
 from mentallama_jax.evaluation.explanations import ExplanationScores, MetricFigure
-from mentallama_jax.evaluation.statistics.bootstrap import FEW_POSTS, Difference
+from mentallama_jax.evaluation.statistics.bootstrap import FEW_POSTS
 from mentallama_jax.files import atomic_open, write_json
 
 if TYPE_CHECKING:
@@ -23,7 +22,6 @@ _METRICS_A_TABLE = 5
 def write_report(
     folder: Path,
     scores: Scores,
-    comparison: Comparison | None = None,
     explanations: ExplanationScores | None = None,
     classifiers: ClassifierReport | None = None,
 ) -> list[Path]:
@@ -33,8 +31,6 @@ def write_report(
         value["explanations"] = asdict(explanations)
     if classifiers:
         value["classifiers"] = asdict(classifiers)
-    if comparison:
-        value["comparison"] = {"metric": "weighted_f1, these predictions less the other", **asdict(comparison)}
     paths = [folder / "scores.json"]
     write_json(paths[0], value)
     for name, of_dataset in scores.datasets.items():
@@ -172,18 +168,6 @@ def _rows(count: int) -> str:
     return "1 row" if count == 1 else f"{count} rows"
 
 
-def comparison_table(comparison: Comparison) -> "Table":
-    """Differences of weighted F1 with their intervals, as a rich table (in points)."""
-    other = comparison.other["predictions"][0]["file"]
-    table = _table(f"Weighted F1 less that of {other}, in points", ("difference", "95 %", "clear of 0"))
-    for name, difference in comparison.datasets.items():
-        table.add_row(name, *_difference_cells(difference))
-    if len(comparison.datasets) > 1:
-        table.add_section()
-        table.add_row("pooled", *_difference_cells(comparison.pooled))
-    return table
-
-
 def draw_confusion(path: Path, name: str, scores: DatasetScores) -> None:
     """Draw the confusion matrix of a data set as PNG: shades by share of the gold label's rows, counts in the cells."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -237,13 +221,6 @@ def _cells(summary: Summary, unread: object) -> list[str]:
         _percent(summary.macro_f1),
         str(unread),
     ]
-
-
-def _difference_cells(difference: Difference) -> list[str]:
-    low, high = difference.interval
-    clear = "yes" if low > 0 or high < 0 else "no"
-    mark = "*" if difference.warning else ""
-    return [f"{100 * difference.difference:+.1f}", f"{100 * low:+.1f} to {100 * high:+.1f}{mark}", clear]
 
 
 def _percent(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Scores predictions: reads files, counts, draws intervals, writes the report.
+"""Scores predictions: reads files, counts, finds intervals, writes the report.
 
 jax is imported only for metrics and readers that need a model.
 """
@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.beside_classifiers import ClassifierReport
-from mentallama_jax.evaluation.comparison import Comparison, compare
 from mentallama_jax.evaluation.correctness import Scores, evaluate
 from mentallama_jax.evaluation.explanations import ExplanationScores, Progress, no_progress, score_explanations
 from mentallama_jax.evaluation.label_readers import CLASSIFIER, RULES, LabelReader
@@ -30,7 +29,6 @@ class Scored(NamedTuple):
 
     Attributes:
         scores: of the predictions.
-        comparison: with the other predictions; None where there are none.
         explanations: of the metrics asked for; None where there are none.
         posts_known: whether the files say which rows are of one post.
         paths: files written, scores.json first.
@@ -38,7 +36,6 @@ class Scored(NamedTuple):
     """
 
     scores: Scores
-    comparison: Comparison | None
     explanations: ExplanationScores | None
     posts_known: bool
     paths: list[Path]
@@ -49,10 +46,7 @@ def score(
     predictions: Sequence[str | AnyPath],
     out: str | Path,
     *,
-    other: str | AnyPath | None = None,
     reader: str = RULES,
-    resamples: int = 2000,
-    seed: int = 0,
     metrics: Sequence[str] = (),
     classifiers: str | Path | None = None,
     consistency: bool = False,
@@ -64,10 +58,7 @@ def score(
     Args:
         predictions: each a `.jsonl`, a DATASET.csv or a folder of such; several are pooled.
         out: folder for the report.
-        other: predictions of another model on the same rows, to compare with.
         reader: a name in `evaluation.label_readers.READERS`, or `CLASSIFIER`.
-        resamples: draws behind each interval.
-        seed: of the draws.
         metrics: of explanations, names in `jobs.open_metrics.METRICS`. Their scores by row go to scores_by_row.parquet
             while they are made; scores that stand there already are not computed again.
         classifiers: directory with the folder of a classifier for each data set.
@@ -78,8 +69,6 @@ def score(
     Raises:
         UserError: nothing that can be scored, or an argument that does not go with the others.
     """
-    if resamples < 1 or seed < 0:
-        raise UserError("--resamples must be 1 or more and --seed 0 or more")
     out = Path(out)
     if out.exists() and not out.is_dir():
         raise UserError(f"{out}: is a file; give a folder to --out")
@@ -89,21 +78,16 @@ def score(
         )
     if classifiers is not None and reader != CLASSIFIER and not consistency:
         raise UserError("--classifiers goes with --reader classifier or --consistency; give one of them")
-    if other is not None and len(predictions) > 1:
-        raise UserError("--compare takes one PREDICTIONS, as its rows are matched by id")
-    bootstrap = Bootstrap(resamples=resamples, seed=seed)
+    bootstrap = Bootstrap()
     pooled = pool([read_predictions(as_path(path)) for path in predictions])
-    others = None if other is None else read_predictions(as_path(other))
     read_by: str | LabelReader = reader
     found = None
     if classifiers is not None:
         from mentallama_jax.jobs.classified_outputs import read_with_classifiers
 
-        rows = [*pooled.rows, *(others.rows if others else ())]
-        found = read_with_classifiers(classifiers, rows, len(pooled.rows), reader, consistency, bootstrap)
+        found = read_with_classifiers(classifiers, pooled.rows, len(pooled.rows), reader, consistency, bootstrap)
         read_by = found.reader or reader
     scores = evaluate(pooled, reader=read_by, bootstrap=bootstrap)
-    comparison = None if others is None else compare(pooled, others, reader=read_by, bootstrap=bootstrap)
     explanations = None
     if metrics:
         references = [row.goldens.strip() for row in pooled.rows]
@@ -111,8 +95,8 @@ def score(
         out.mkdir(parents=True, exist_ok=True)
         explanations = score_explanations(pooled.rows, opened, bootstrap, out / "scores_by_row.parquet", progress)
     report = found.report if found else None
-    paths = write_report(out, scores, comparison, explanations, report)
+    paths = write_report(out, scores, explanations, report)
     if found and found.differing is not None:
         paths.append(out / DIFFERING)
         write_jsonl(paths[-1], found.differing)
-    return Scored(scores, comparison, explanations, pooled.posts_known, paths, report)
+    return Scored(scores, explanations, pooled.posts_known, paths, report)

@@ -158,7 +158,7 @@ def _scores(rows: Sequence[RowGrounding], bootstrap: Bootstrap) -> GroundingScor
         "generic": [row.generic for row in rows],
         "quoting": [row.quoting for row in rows],
     }
-    counted = {}
+    counted: dict[str, CountedShare] = {}
     for kind in ("quotes", "names", "numbers"):
         flags: list[tuple[bool, ...] | None] = [getattr(row, kind) for row in rows]
         if any(of_row is None for of_row in flags):

@@ -2,13 +2,14 @@
 
 A name is a capitalised word, or several in a row, that does not begin a sentence, a line, a quotation or a bracket, and
 is not of the usual words: those of the benchmark's questions and labels, disorders and their abbreviations, manuals
-of diagnosis, Dunn's model of wellness, platforms, pronouns, words that are written large for stress. Sentences with more capitals than small
-letters at the beginnings of words are headings, and hold no names. A post has a name if it has each of its words, in
-any case, with or without a plural or genitive `s`.
+of diagnosis, Dunn's model of wellness, platforms, pronouns, words that are written large for stress. Sentences with
+more capitals than small letters at the beginnings of words are headings, and hold no names. A post has a name if it has
+each of its words, in any case, with or without a plural or genitive `s`.
 
-A number is written in digits or in words. Words up to three, which mostly count what was just named, ordinals in words, marks of lists ("1.", "(2)"), parts of
-names ("COVID-19", "DSM-5"), "24/7", and what counts the explanation's own points ("two reasons") are none. A post has a
-number if the same value stands in it in digits or words; "both", "a couple" and "twice" are 2, "10k" is 10,000.
+A number is written in digits or in words. Words up to three, which mostly count what was just named, ordinals in words,
+marks of lists ("1.", "(2)"), parts of names ("COVID-19", "DSM-5"), "24/7", and what counts the explanation's own points
+("five reasons") are none. A post has a number if the same value stands in it in digits or words; "both", "a couple" and
+"twice" are 2, "10k" is 10,000.
 """
 
 import re
@@ -18,10 +19,10 @@ from functools import cache
 from itertools import pairwise
 from typing import Literal
 
-from mentallama_jax.evaluation.trust.quotes import QuotedPost, Word, find_quotes, words_of
+from mentallama_jax.evaluation.trust.quotes import QuotedPost, Word, find_quotes, vocabulary_of, words_of
 from mentallama_jax.imhi.tasks import TASKS
 
-_USUAL = frozenset(
+_USUAL = vocabulary_of(
     "i im ive id ill god reasoning reason answer explanation label labels question post poster posters op user author"
     " response prompt note conclusion yes no none not very never always all any only is does must and or but"
     " depression depressive depressed anxiety anxious stress stressed loneliness lonely suicide suicidal ptsd cptsd ocd"
@@ -31,7 +32,7 @@ _USUAL = frozenset(
     " attention deficit hyperactivity dissociative mental health illness symptoms dsm icd phq gad cbt dbt ssri ssris"
     " dunn dunns tv reddit subreddit twitter tweet facebook internet english ai llm chatgpt tldr tl dr mr mrs ms"
     " however therefore additionally furthermore moreover overall thus also the this these that those they he she it"
-    " we you there here while although despite given in on at for from with based".split()
+    " we you there here while although despite given in on at for from with based"
 )
 _TOKEN = re.compile(r"[^\W\d_]+(?:['’-][^\W_]+)*|\d+")
 _SENTENCE_END = re.compile(r"[.!?:;\n\"“”„«»()\[\]*#>•|/]|(?:^|\s)['’‘]|['’](?=\s|$)")
@@ -46,22 +47,24 @@ _DIGITS_IN_POST = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?")
 _THOUSANDS_IN_POST = re.compile(r"(\d+(?:\.\d+)?) ?[kK]\b")
 
 _UNITS = {
-    word: value
+    word.folded: value
     for value, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen"
-        " eighteen nineteen".split()
+        words_of(
+            "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
+            " seventeen eighteen nineteen"
+        )
     )
 }
 _SMALL = [["one"], ["two"], ["three"]]
 _TENS = {
-    word: 10 * value
-    for value, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), start=2)
+    word.folded: 10 * value
+    for value, word in enumerate(words_of("twenty thirty forty fifty sixty seventy eighty ninety"), start=2)
 }
 _SCALES = {"hundred": 100, "thousand": 1_000, "million": 1_000_000, "dozen": 12}
 _ALSO = {"both": 2, "couple": 2, "twice": 2, "pair": 2, "second": 2, "third": 3, "thrice": 3, "once": 1, "half": 0.5}
-_OWN_POINTS = frozenset(
+_OWN_POINTS = vocabulary_of(
     "reasons factors signs symptoms indicators ways aspects causes things points sentences words phrases main key"
-    " different separate distinct possible criteria types options questions statements elements".split()
+    " different separate distinct possible criteria types options questions statements elements"
 )
 
 
@@ -160,12 +163,13 @@ def _name(run: Sequence[re.Match[str]]) -> Iterator[Thing]:
 @cache
 def _usual() -> frozenset[str]:
     """Words that are no names, with those of all questions and labels."""
-    texts = [
-        text
-        for task in TASKS.values()
-        for text in (task.question, *task.sentences.values(), *task.completion_words.values(), *task.aspects)
-    ]
-    return _USUAL | {word.folded for text in texts for word in words_of(text)}
+    return _USUAL.union(
+        *(
+            vocabulary_of(text)
+            for task in TASKS.values()
+            for text in (task.question, *task.sentences.values(), *task.completion_words.values(), *task.aspects)
+        )
+    )
 
 
 def _numbers(text: str) -> Iterator[Thing]:
@@ -201,10 +205,8 @@ def _number_words(words: Sequence[Word]) -> Iterator[list[Word]]:
 def _goes_on(last: str, word: str) -> bool:
     if word in _SCALES:
         return True
-    return (
-        word in _UNITS
-        and ((last in _TENS and 0 < _UNITS[word] < 10) or last in _SCALES)
-        or (word in _TENS and last in _SCALES)
+    return (word in _UNITS and ((last in _TENS and 0 < _UNITS[word] < 10) or last in _SCALES)) or (
+        word in _TENS and last in _SCALES
     )
 
 

@@ -6,8 +6,8 @@ parents' house") where another mark closes the quote. A quote does not reach ove
 outermost one counts, as the inner one is a part of it.
 
 Words are compared, not marks: case, blanks, punctuation, kinds of quotes, accents and apostrophes do not matter, and
-MacRoman or Windows readings of UTF-8 ("‚Äô", "â€™") are taken for what they were. A quote begins and ends with whole words
-of the post. An ellipsis or a remark in square brackets stands for any words: the parts before and behind it must
+MacRoman or Windows readings of UTF-8 ("‚Äô", "â€™") are taken for what they were. A quote begins and ends with whole
+words of the post. An ellipsis or a remark in square brackets stands for any words: the parts before and behind it must
 occur in this order. A quote without any word, such as an emoji, must occur as it is.
 
 Time grows in proportion to the length of both texts, as no more than `MOST_QUOTES` of a text are looked at.
@@ -115,7 +115,7 @@ class QuotedPost:
     @cached_property
     def vocabulary(self) -> frozenset[str]:
         """The different words of the post, evened out."""
-        return frozenset(word.folded for word in self.words)
+        return vocabulary_of(self.text)
 
     @cached_property
     def _line(self) -> str:
@@ -168,6 +168,11 @@ def words_of(text: str) -> list[Word]:
         if folded:
             found.append(Word(folded, match.start(), match.end()))
     return found
+
+
+def vocabulary_of(text: str) -> frozenset[str]:
+    """The different words of a text, evened out."""
+    return frozenset(word.folded for word in words_of(text))
 
 
 def _as_meant(match: re.Match[str]) -> str:

@@ -44,7 +44,7 @@ _DIGITS = re.compile(
 _LIST_MARK = re.compile(r"(?:^|\n|[.!?:;,]\s|\s\()[ \t]*\(?(?=\d{1,2}[.)](?:\s|$))")
 _ALWAYS = re.compile(r"\b24/7\b")
 _DIGITS_IN_POST = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?")
-_THOUSANDS_IN_POST = re.compile(r"(\d+(?:\.\d+)?) ?[kK]\b")
+_THOUSANDS_IN_POST = re.compile(r"(?<!\d)(\d{1,9}(?:\.\d{1,9})?) ?[kK]\b")
 
 _UNITS = {
     word.folded: value

@@ -144,7 +144,7 @@ def _gaps(found: Outcomes, bin_R: NDArray[np.int64], count: int) -> BinGaps:
     shape = (len(groups), count)
     flat_R = group_R * count + bin_R
     gaps = np.bincount(flat_R, found.right_R - found.confidence_R, shape[0] * shape[1]).reshape(shape)
-    return BinGaps(gaps, np.bincount(group_R, minlength=len(groups)).astype(np.float64))
+    return BinGaps(gaps.astype(np.float64), np.bincount(group_R, minlength=len(groups)).astype(np.float64))
 
 
 def _mean(

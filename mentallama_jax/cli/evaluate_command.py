@@ -28,6 +28,11 @@ alone. Rows without a gold text are counted and not scored; empty outputs are co
 gives them. Scores of rows are written to scores_by_row.parquet while they are made: the same command again computes
 only what is missing.
 
+First the labels of high risk are shown, such as suicide: how many of their rows were found and how many missed. Outputs
+that are unparsed, empty, cut off, looping, refused or still reasoning are counted. Where predictions carry the
+log-probabilities of labels (`mentallama generate --score-labels`, classifiers), calibration and selective prediction
+follow, and with --calibrate-on, predictions of the same system on validation posts, a temperature and conformal sets.
+
 With --reader classifier an encoder of each data set reads the labels; Cohen's kappa beside the rules is shown, and
 readers_differ.jsonl names the rows that they read differently. --consistency measures whether explanations alone, their
 label sentences removed, tell a classifier the label that the output states.
@@ -40,6 +45,7 @@ examples:
   mentallama evaluate tuned.jsonl --compare base.jsonl --out scores     is the tuned model better, and how surely?
   mentallama evaluate tuned.jsonl --metrics rouge,bleu,chrf --out scores
   mentallama evaluate tuned.jsonl --metrics bartscore,bertscore --out scores   the paper's metric, and another
+  mentallama evaluate test.jsonl --calibrate-on validation.jsonl --out scores   how true label probabilities are
   mentallama evaluate model_output/ --as-upstream --out scores_upstream
   mentallama evaluate tuned.jsonl --reader classifier --classifiers runs/classifiers --out scores_classifier
   mentallama evaluate tuned.jsonl --consistency --classifiers runs/explained --out scores_consistency
@@ -109,6 +115,15 @@ def add_parser(subparsers: Any) -> None:
         "chrf, and by the released scorer's definitions upstream_rouge, upstream_bleu. Computed with a model: "
         "bartscore, bartscore_precision, bartscore_f1, bartscore_faithfulness, bertscore, embedding, lm",
     )
+    parser.add_argument(
+        "--calibrate-on",
+        metavar="PREDICTIONS",
+        type=as_path,
+        action="append",
+        default=[],
+        help="validation predictions of the same system with log-probabilities of labels, as those scored: fits a "
+        "temperature and conformal sets for each data set; may be repeated",
+    )
     _add_models(parser.add_argument_group("models of the metrics, each a folder or a hub id"))
     parser.set_defaults(run=run)
 
@@ -174,6 +189,7 @@ def run(options: argparse.Namespace) -> int:
         notes,
         score_table,
     )
+    from mentallama_jax.evaluation.trust.tables import show_high_risk, show_trust
     from mentallama_jax.jobs.metric_models import MetricModels
     from mentallama_jax.jobs.score import score
     from mentallama_jax.terminal import Console
@@ -199,10 +215,15 @@ def run(options: argparse.Namespace) -> int:
             lm=options.lm_model,
             data=options.data,
         ),
+        calibrate_on=options.calibrate_on,
         progress=_progress,
     )
     console = Console()
+    if scored.trust:
+        show_high_risk(console, scored.trust)
     console.print(score_table(scored.scores))
+    if scored.trust:
+        show_trust(console, scored.trust)
     if scored.comparison:
         console.print(comparison_table(scored.comparison))
     if scored.explanations:

@@ -10,6 +10,7 @@ from mentallama_jax.evaluation.comparison import Comparison
 from mentallama_jax.evaluation.correctness import DatasetScores, Scores, Summary
 from mentallama_jax.evaluation.explanations import ExplanationScores, MetricFigure
 from mentallama_jax.evaluation.statistics.bootstrap import FEW_POSTS, Difference
+from mentallama_jax.evaluation.trust.sections import TrustSections
 from mentallama_jax.files import atomic_open, write_json
 
 if TYPE_CHECKING:
@@ -26,9 +27,16 @@ def write_report(
     comparison: Comparison | None = None,
     explanations: ExplanationScores | None = None,
     classifiers: ClassifierReport | None = None,
+    trust: TrustSections | None = None,
 ) -> list[Path]:
     """Write `scores.json` and a `confusion_DATASET.png` for each data set into `folder`; return the paths."""
     value = asdict(scores)
+    if trust:
+        # What is missed of high risk comes first.
+        value = {"schema_version": value.pop("schema_version"), "high_risk": asdict(trust.high_risk), **value}
+        value["output_faults"] = asdict(trust.output_faults)
+        if trust.calibration:
+            value["calibration"] = asdict(trust.calibration)
     if explanations:
         value["explanations"] = asdict(explanations)
     if classifiers:

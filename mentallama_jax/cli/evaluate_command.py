@@ -33,6 +33,10 @@ that are unparsed, empty, cut off, looping, refused or still reasoning are count
 log-probabilities of labels (`mentallama generate --score-labels`, classifiers), calibration and selective prediction
 follow, and with --calibrate-on, predictions of the same system on validation posts, a temperature and conformal sets.
 
+Explanations are looked at for grounding: those that repeat the label only, or are near-copies of one of another
+post, and with --data, quotes, names and numbers that the post does not have. Care counts outputs that state a
+diagnosis as a fact, give medical instructions or judge the person, by a table of rules in the package.
+
 With --reader classifier an encoder of each data set reads the labels; Cohen's kappa beside the rules is shown, and
 readers_differ.jsonl names the rows that they read differently. --consistency measures whether explanations alone, their
 label sentences removed, tell a classifier the label that the output states.
@@ -46,6 +50,7 @@ examples:
   mentallama evaluate tuned.jsonl --metrics rouge,bleu,chrf --out scores
   mentallama evaluate tuned.jsonl --metrics bartscore,bertscore --out scores   the paper's metric, and another
   mentallama evaluate test.jsonl --calibrate-on validation.jsonl --out scores   how true label probabilities are
+  mentallama evaluate tuned.jsonl --data sample --out scores            do explanations quote what the post says?
   mentallama evaluate model_output/ --as-upstream --out scores_upstream
   mentallama evaluate tuned.jsonl --reader classifier --classifiers runs/classifiers --out scores_classifier
   mentallama evaluate tuned.jsonl --consistency --classifiers runs/explained --out scores_consistency
@@ -124,6 +129,12 @@ def add_parser(subparsers: Any) -> None:
         help="validation predictions of the same system with log-probabilities of labels, as those scored: fits a "
         "temperature and conformal sets for each data set; may be repeated",
     )
+    parser.add_argument(
+        "--show-posts",
+        action="store_true",
+        help="show sentences of outputs that state a diagnosis, give medical instructions or judge the person; they "
+        "may repeat what is in posts, so that without this only ids are shown",
+    )
     _add_models(parser.add_argument_group("models of the metrics, each a folder or a hub id"))
     parser.set_defaults(run=run)
 
@@ -174,7 +185,8 @@ def _add_models(group: Any) -> None:
         type=expanded,
         action="append",
         default=[],
-        help="where the posts are, for lm and bartscore_faithfulness, matched by the ids of rows; may be repeated",
+        help="where the posts are, for lm, bartscore_faithfulness, and quotes, names and numbers of explanations that "
+        "the post does not have; matched by the ids of rows; may be repeated",
     )
 
 
@@ -189,6 +201,7 @@ def run(options: argparse.Namespace) -> int:
         notes,
         score_table,
     )
+    from mentallama_jax.evaluation.trust.grounding_tables import show_care_examples
     from mentallama_jax.evaluation.trust.tables import show_high_risk, show_trust
     from mentallama_jax.jobs.metric_models import MetricModels
     from mentallama_jax.jobs.score import score
@@ -224,6 +237,8 @@ def run(options: argparse.Namespace) -> int:
     console.print(score_table(scored.scores))
     if scored.trust:
         show_trust(console, scored.trust)
+    if options.show_posts:
+        show_care_examples(console, scored.rows)
     if scored.comparison:
         console.print(comparison_table(scored.comparison))
     if scored.explanations:

@@ -97,6 +97,19 @@ FIELDS: Mapping[str, str | Mapping[str, str]] = {
         "calibrated_on": "null, or where the validation predictions come from",
         "definitions": "figure -> its definition",
     },
+    "grounding": {
+        "datasets": f"data set -> figure -> {_SHARE}, or of the quotes, names or numbers in them; null where it needs "
+        "posts that were not given",
+        "pooled": "the same of all rows",
+        "posts_given": "whether the posts were there to look in",
+        "definitions": "figure -> its definition",
+    },
+    "care": {
+        "datasets": f"data set -> `diagnosis`, `instruction`, `judgement`, `any`, `label_states_diagnosis` (each "
+        f"{_SHARE}), `by_rule` (rule -> rows), `ids` (kind -> the first rows of it)",
+        "pooled": "the same of all rows",
+        "definitions": "figure -> its definition",
+    },
     "explanations": {
         "datasets": f"data set -> `response` and `explanation` -> {_PART}",
         "pooled": f"`response` and `explanation` of all rows -> {_PART}",

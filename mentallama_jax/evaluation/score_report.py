@@ -37,6 +37,8 @@ def write_report(
         value["output_faults"] = asdict(trust.output_faults)
         if trust.calibration:
             value["calibration"] = asdict(trust.calibration)
+        value["grounding"] = asdict(trust.grounding)
+        value["care"] = asdict(trust.care)
     if explanations:
         value["explanations"] = asdict(explanations)
     if classifiers:

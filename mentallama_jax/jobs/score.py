@@ -18,8 +18,10 @@ from mentallama_jax.evaluation.score_report import write_report
 from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap
 from mentallama_jax.evaluation.trust.sections import TrustSections, score_trust
 from mentallama_jax.files import write_jsonl
+from mentallama_jax.imhi.predictions import Prediction
 from mentallama_jax.jobs.metric_models import MetricModels
 from mentallama_jax.jobs.open_metrics import open_metrics
+from mentallama_jax.jobs.posts_by_id import posts_of
 from mentallama_jax.storage import AnyPath, as_path
 
 DIFFERING = "readers_differ.jsonl"
@@ -36,7 +38,8 @@ class Scored(NamedTuple):
         posts_known: whether the files say which rows are of one post.
         paths: files written, scores.json first.
         classifiers: what classifiers read; None where none were given.
-        trust: what is missed of high risk, faults of outputs, calibration.
+        trust: what is missed of high risk, faults of outputs, calibration, grounding, care.
+        rows: what was scored.
     """
 
     scores: Scores
@@ -46,6 +49,7 @@ class Scored(NamedTuple):
     paths: list[Path]
     classifiers: ClassifierReport | None = None
     trust: TrustSections | None = None
+    rows: Sequence[Prediction] = ()
 
 
 def score(
@@ -109,7 +113,8 @@ def score(
         read_by = found.reader or reader
     scores = evaluate(pooled, reader=read_by, bootstrap=bootstrap)
     validation = pool([read_predictions(as_path(path)) for path in calibrate_on]) if calibrate_on else None
-    trust = score_trust(pooled, validation, read_by, bootstrap)
+    data = metric_models.data if metric_models else ()
+    trust = score_trust(pooled, validation, read_by, bootstrap, posts_of(pooled.rows, data) if data else None)
     comparison = None if others is None else compare(pooled, others, reader=read_by, bootstrap=bootstrap)
     explanations = None
     if metrics:
@@ -122,4 +127,4 @@ def score(
     if found and found.differing is not None:
         paths.append(out / DIFFERING)
         write_jsonl(paths[-1], found.differing)
-    return Scored(scores, comparison, explanations, pooled.posts_known, paths, report, trust)
+    return Scored(scores, comparison, explanations, pooled.posts_known, paths, report, trust, pooled.rows)

@@ -1,5 +1,6 @@
-"""The sections on trust that every evaluation makes: high risk, faults of outputs, calibration."""
+"""The sections on trust that every evaluation makes: high risk, faults of outputs, calibration, grounding, care."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mentallama_jax.evaluation.correctness import label_rows
@@ -7,6 +8,8 @@ from mentallama_jax.evaluation.label_readers import LabelReader
 from mentallama_jax.evaluation.reading import Predictions
 from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap
 from mentallama_jax.evaluation.trust.calibration import Calibration, calibrate
+from mentallama_jax.evaluation.trust.care import Care, care
+from mentallama_jax.evaluation.trust.grounding import Grounding, grounding
 from mentallama_jax.evaluation.trust.high_risk import HighRisk, score_high_risk
 from mentallama_jax.evaluation.trust.output_faults import OutputFaults, count_faults
 
@@ -19,15 +22,23 @@ class TrustSections:
         high_risk: what is missed of the labels of high risk.
         output_faults: outputs that went wrong as texts.
         calibration: of label probabilities; None where no row carries them.
+        grounding: what explanations take from their posts.
+        care: how outputs treat the person.
     """
 
     high_risk: HighRisk
     output_faults: OutputFaults
     calibration: Calibration | None
+    grounding: Grounding
+    care: Care
 
 
 def score_trust(
-    predictions: Predictions, validation: Predictions | None, reader: str | LabelReader, bootstrap: Bootstrap
+    predictions: Predictions,
+    validation: Predictions | None,
+    reader: str | LabelReader,
+    bootstrap: Bootstrap,
+    posts: Mapping[str, str] | None = None,
 ) -> TrustSections:
     """Make the sections.
 
@@ -36,6 +47,7 @@ def score_trust(
         validation: of the same system on other posts, see `calibration.calibrate`.
         reader: of labels.
         bootstrap: how intervals are drawn.
+        posts: row id -> the text of its post; None where posts are not given.
 
     Raises:
         UserError: see `calibration.calibrate`.
@@ -45,4 +57,6 @@ def score_trust(
         high_risk=score_high_risk(rows, bootstrap),
         output_faults=count_faults(predictions.rows, rows, bootstrap),
         calibration=calibrate(predictions, rows, validation, bootstrap),
+        grounding=grounding(predictions.rows, posts, bootstrap),
+        care=care(predictions.rows, bootstrap),
     )

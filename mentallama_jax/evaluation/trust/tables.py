@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from mentallama_jax.evaluation.trust.calibration import Calibration, CalibrationScores
 from mentallama_jax.evaluation.trust.counted_shares import CountedShare
 from mentallama_jax.evaluation.trust.estimates import Estimate
+from mentallama_jax.evaluation.trust.grounding_tables import show_care, show_grounding
 from mentallama_jax.evaluation.trust.high_risk import HighRisk
 from mentallama_jax.evaluation.trust.output_faults import DEFINITIONS, OutputFaults
 from mentallama_jax.evaluation.trust.sections import TrustSections
@@ -28,6 +29,8 @@ def show_trust(console: Console, trust: TrustSections) -> None:
         console.print(fault_table(trust.output_faults))
     else:
         console.print("No output is unparsed, empty, cut off, looping, refused or still reasoning.", style="dim")
+    show_grounding(console, trust.grounding)
+    show_care(console, trust.care)
     if trust.calibration:
         console.print(calibration_table(trust.calibration))
         console.print(selective_table(trust.calibration))

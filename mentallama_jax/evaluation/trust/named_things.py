@@ -2,8 +2,8 @@
 
 A name is a capitalised word, or several in a row, that does not begin a sentence, a line, a quotation or a bracket, and
 is not of the usual words: those of the benchmark's questions and labels, disorders and their abbreviations, manuals
-of diagnosis, Dunn's model of wellness, platforms, pronouns, words that are written large for stress. Sentences with
-more capitals than small letters at the beginnings of words are headings, and hold no names. A post has a name if it has
+of diagnosis, Dunn's model of wellness, platforms, pronouns, words that are written large for stress. Sentences
+that write more than three of four words large are headings, and hold no names. A post has a name if it has
 each of its words, in any case, with or without a plural or genitive `s`.
 
 A number is written in digits or in words. Words up to three, which mostly count what was just named, ordinals in words,
@@ -34,14 +34,12 @@ _USUAL = vocabulary_of(
     " however therefore additionally furthermore moreover overall thus also the this these that those they he she it"
     " we you there here while although despite given in on at for from with based"
 )
-_TOKEN = re.compile(r"[^\W\d_]+(?:['’-][^\W_]+)*|\d+")
 _SENTENCE_END = re.compile(r"[.!?:;\n\"“”„«»()\[\]*#>•|/]|(?:^|\s)['’‘]|['’](?=\s|$)")
-_GENITIVE = re.compile(r"['’]s$")
 
 _DIGITS = re.compile(
     r"(?<![\w.,])(?<![A-Za-z]-)(?P<value>\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?)(?P<thousand>[kK]\b)?"
 )
-_LIST_MARK = re.compile(r"(?:^|\n|[.!?:;,]\s|\s\()[ \t]*\(?(?=\d{1,2}[.)](?:\s|$))")
+_LIST_MARK = re.compile(r"(?:^|\n|[.!?:;,]\s|\s\()[ \t]{0,20}\(?(?=\d{1,2}[.)](?:\s|$))|\s(?=\d{1,2}\)\s)")
 _ALWAYS = re.compile(r"\b24/7\b")
 _DIGITS_IN_POST = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?")
 _THOUSANDS_IN_POST = re.compile(r"(?<!\d)(\d{1,9}(?:\.\d{1,9})?) ?[kK]\b")
@@ -122,42 +120,35 @@ def _blanked(text: str) -> str:
 
 def _names(text: str) -> Iterator[Thing]:
     for sentence in _sentences(text):
-        capital = [match[0][0].isupper() for match in sentence]
-        if 2 * sum(capital) > len(sentence) >= 4:
+        capital = [text[word.start].isupper() for word in sentence]
+        if len(sentence) > 4 and 4 * sum(capital) > 3 * len(sentence):
             continue
-        run: list[re.Match[str]] = []
-        for place, match in enumerate(sentence):
-            if run and (not capital[place] or text[run[-1].end() : match.start()] != " "):
+        run: list[Word] = []
+        for place, word in enumerate(sentence):
+            if run and (not capital[place] or text[run[-1].end : word.start] not in (" ", "-")):
                 yield from _name(run)
                 run = []
             if capital[place] and place:
-                run.append(match)
+                run.append(word)
         yield from _name(run)
 
 
-def _sentences(text: str) -> Iterator[list[re.Match[str]]]:
+def _sentences(text: str) -> Iterator[list[Word]]:
     """The words of each stretch between marks that may have a capital behind them."""
-    current: list[re.Match[str]] = []
-    last = 0
-    for match in _TOKEN.finditer(text):
-        if current and _SENTENCE_END.search(text, last, match.start()):
+    current: list[Word] = []
+    for word in words_of(text):
+        if current and _SENTENCE_END.search(text, current[-1].end, word.start):
             yield current
             current = []
-        current.append(match)
-        last = match.end()
+        current.append(word)
     if current:
         yield current
 
 
-def _name(run: Sequence[re.Match[str]]) -> Iterator[Thing]:
-    parts = [
-        word.folded
-        for match in run
-        for word in words_of(_GENITIVE.sub("", match[0]))
-        if word.folded not in _usual() and not word.folded.isdigit()
-    ]
-    if parts:
-        yield Thing("name", run[0].start(), run[-1].end(), tuple(parts))
+def _name(run: Sequence[Word]) -> Iterator[Thing]:
+    named = [word for word in run if _usual().isdisjoint((word.folded, word.folded.removesuffix("s")))]
+    if named:
+        yield Thing("name", run[0].start, run[-1].end, tuple(word.folded for word in named))
 
 
 @cache

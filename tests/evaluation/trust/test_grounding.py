@@ -20,7 +20,7 @@ POSTS = ["I feel empty since March and cry at 3 am.", "My boss yells at me all d
 OUTPUTS = [
     f'{YES} Reasoning: They say "i feel  empty…" and "nobody loves me", since March.',
     f"{YES} Reasoning: The poster suffers from depression.",
-    f'{YES} Reasoning: They "dream of" Paris at 40 and are sad.',
+    f'{YES} Reasoning: They "dream of" a flat in Paris at 40 and are sad.',
 ]
 BOOTSTRAP = Bootstrap(resamples=50)
 
@@ -172,4 +172,4 @@ def test_evaluate_says_what_it_needs(files, capsys):
     assert "name the posts with --data" in capsys.readouterr().out
     posts.write_text(posts.read_text("utf-8").replace("DR/test/2", "DR/test/77"), "utf-8")
     assert main(["evaluate", str(predictions), "--data", str(posts), "--out", str(out), "--resamples", "50"]) == 2
-    assert "row DR/test/2: its post is not in --data" in capsys.readouterr().err
+    assert "row 'DR/test/2': its post is not in --data" in capsys.readouterr().err

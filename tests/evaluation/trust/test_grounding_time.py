@@ -9,44 +9,9 @@ from mentallama_jax.evaluation.trust.grounding import row_grounding
 from mentallama_jax.imhi.predictions import Prediction
 from mentallama_jax.imhi.tasks import TASKS
 
-SHORT, LONG = 4_000, 32_000
-MARKS = (
-    '"',
-    '"a ',
-    "'a ",
-    "“",
-    "“a ",
-    "«",
-    "‚Äô",
-    "'",
-    "(",
-    "[",
-    "[a",
-    "a'",
-    '"a... ',
-    '"a" ',
-    "“a ” b",
-    ". . ",
-    "...",
-)
-THINGS = (
-    "a",
-    "a ",
-    "A ",
-    "Aa ",
-    "字",
-    "1",
-    "1,",
-    "1,111",
-    "1k",
-    "1. ",
-    "1.",
-    "one ",
-    "twenty one ",
-    "hundred ",
-    "a-",
-    "\n",
-)
+SHORT, LONG = 4_000, 40_000
+MARKS = ('"', '"a ', "'a ", "“", "“a ", "«", "‚Äô", "'", "(", "[", "[a", "a'", '"a... ', '"a" ', "“a ” b", ". . ")
+THINGS = ("a", "a ", "A ", "Aa ", "字", "1", "1,", "1,111", "1k", "1. ", "1.", "one ", "hundred ", "a-", "\n", " ")
 WORDS = (
     *("you ", "you have ", "the poster is ", "the poster has very severe ", "take ", "you should not ", "and then "),
     *("just ", "so ", "take your the ", "i recommend that you ", "stop ", "medication ", "depression ", "not "),
@@ -67,8 +32,8 @@ def seconds(text: str) -> tuple[float, float]:
 @pytest.mark.parametrize("unit", [*MARKS, *THINGS, *WORDS])
 def test_time_grows_in_proportion_to_length(unit):
     seconds("A first reading compiles the patterns.")
-    short = [min(pair) for pair in zip(seconds((unit * SHORT)[:SHORT]), seconds((unit * SHORT)[:SHORT]), strict=True)]
-    # Eight times the length may take eight times as long; a square would take 64 times. Short times say little.
-    for one, other in zip(short, seconds((unit * LONG)[:LONG]), strict=True):
-        assert other < 20 * max(one, 0.003)
-        assert one < 0.2
+    first, second = seconds((unit * SHORT)[:SHORT]), seconds((unit * SHORT)[:SHORT])
+    # Ten times the length may take ten times as long; a square would take 100 times. Short times say little.
+    for short, long in zip(map(min, first, second), seconds((unit * LONG)[:LONG]), strict=True):
+        assert long < 40 * max(short, 0.004)
+        assert short < 0.2

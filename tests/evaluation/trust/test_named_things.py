@@ -13,7 +13,7 @@ THINGS = {
     "They owe $1,500 and 25%, twenty-five years, two hundred pages, 10k.": [
         "1,500", "25", "twenty-five", "two hundred", "10k",
     ],
-    "1. first 2) second. (3) third; five reasons, two kids, one day, 24/7, COVID-19 now.": ["COVID-19"],
+    "1. first 2) second. (3) third; five reasons, two kids, one day, 24/7, COVID-19 now.": ["COVID"],
     'He says "I met Anna at 7" and Tom.': ["Tom"],
     "The Poster Has A Very Bad Day In Paris": [],
     "they moved to New York": ["New York"],

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _SHOWN_IDS = 3
 _EXAMPLES = 5
 _LONGEST_EXAMPLE = 200
-Part = TypeVar("Part", GroundingScores, CareScores)
+SharesOf = TypeVar("SharesOf", GroundingScores, CareScores)
 
 
 def show_grounding(console: Console, found: Grounding) -> None:
@@ -71,7 +71,7 @@ def care_table(found: Care) -> "Table":
     return table
 
 
-def _parts(datasets: Mapping[str, Part], pooled: Part) -> dict[str, Part]:
+def _parts(datasets: Mapping[str, SharesOf], pooled: SharesOf) -> dict[str, SharesOf]:
     return {**datasets, "pooled": pooled} if len(datasets) > 1 else dict(datasets)
 
 

@@ -1,5 +1,6 @@
 """The time to read an explanation grows in proportion to its length, whatever it repeats."""
 
+import gc
 import time
 
 import pytest
@@ -27,6 +28,14 @@ def seconds(text: str) -> tuple[float, float]:
     row = Prediction(id="1", dataset="DR", post_id="1", label="yes", generated_text=text)
     row_grounding([row], {"1": text})
     return between - started, time.process_time() - between
+
+
+@pytest.fixture(autouse=True)
+def no_collection():
+    """Collecting garbage takes as long as all that other tests have left takes."""
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @pytest.mark.parametrize("unit", [*MARKS, *THINGS, *WORDS])

@@ -241,6 +241,18 @@ def test_what_is_no_log_probability_is_refused_by_its_row(scores, said):
     assert said in str(raised.value)
 
 
+def test_a_post_in_the_place_of_a_label_or_an_id_stays_out_of_the_message():
+    post = "I have been unwell for weeks and nobody knows of it, MARKER."
+    row = scored_row(7, (0.0, 0.0))
+    for odd in (
+        replace(row, label_log_probabilities=row.label_log_probabilities | {post: {"sum": -1.0}}),
+        replace(row, id=post, label_log_probabilities={}),
+    ):
+        with pytest.raises(UserError) as raised:
+            scored([odd])
+        assert "MARKER" not in str(raised.value)
+
+
 def test_validation_rows_that_do_not_fit_are_refused():
     test, other = random_rows(20), random_rows(20, split="val")
     with pytest.raises(UserError, match="1 of its rows, such as 'DR/val/0', are of posts that are scored"):

@@ -58,8 +58,8 @@ class Selective:
 class Ranked:
     """Rows and errors of each block of equal confidence, the surest first: a `bootstrap.PostSums`.
 
-    By post the rows stand as they are, with the post and the block of each; totals [..., K] are made of them. Weights of
-    posts are whole numbers.
+    By post the rows stand as they are, with the post and the block of each; totals [..., K] are made of them. Weights
+    of posts are whole numbers.
 
     Attributes:
         rows: by block, [..., K]; by post of no use.

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from mentallama_jax.evaluation.statistics.bootstrap import FEW_POSTS
 from mentallama_jax.evaluation.trust.calibration import Calibration, CalibrationScores
 from mentallama_jax.evaluation.trust.counted_shares import CountedShare
 from mentallama_jax.evaluation.trust.estimates import Estimate
@@ -20,6 +21,15 @@ def show_high_risk(console: Console, trust: TrustSections) -> None:
     """Print what is missed of high risk, where a data set has a label of high risk."""
     if trust.high_risk.datasets:
         console.print(high_risk_table(trust.high_risk))
+    few = [
+        f"{name}{f' ({found.aspect})' if found.aspect else ''} {found.label} ({found.recall.posts})"
+        for name, labels in trust.high_risk.datasets.items()
+        for found in labels
+        if found.recall.warning
+    ]
+    if few:
+        said = f"* fewer than {FEW_POSTS} posts with the label, so the interval may be too narrow: {', '.join(few)}"
+        console.print(said, markup=False, highlight=False, soft_wrap=True)
 
 
 def show_trust(console: Console, trust: TrustSections) -> None:
@@ -87,16 +97,16 @@ def calibration_table(scores: Calibration) -> "Table":
 def selective_table(scores: Calibration) -> "Table":
     """Figures of selective prediction, and of conformal sets where there are any."""
     sets = any(found.conformal for found in scores.datasets.values())
-    headings = ("accuracy", "acc. at 80 %\ncoverage", "AURC", "excess\nAURC")
+    headings = ("accuracy at\n80 %", "AURC", "excess\nAURC")
     table = _table(
         "Answering the most confident rows only, in %", (*headings, *(("90 % sets:\nsize", "coverage") if sets else ()))
     )
     for name, found in _parts(scores).items():
-        if found.selective is None or found.as_given is None:
+        if found.selective is None:
             continue
-        figures = (found.as_given.accuracy, found.selective.accuracy_at_80, found.selective.aurc)
+        figures = (found.selective.accuracy_at_80, found.selective.aurc, found.selective.excess_aurc)
         mark = "*" if found.warning else ""
-        cells = [f"{_two_lines(figure, 100, 1)}{mark}" for figure in (*figures, found.selective.excess_aurc)]
+        cells = [f"{_two_lines(figure, 100, 1)}{mark}" for figure in figures]
         if sets:
             known = found.conformal
             size = f"{_two_lines(known.mean_size, 1, 2)}{mark}" if known else ""

@@ -202,7 +202,7 @@ def run(options: argparse.Namespace) -> int:
         score_table,
     )
     from mentallama_jax.evaluation.trust.grounding_tables import show_care_examples
-    from mentallama_jax.evaluation.trust.tables import show_high_risk, show_trust
+    from mentallama_jax.evaluation.trust.trust_tables import show_high_risk, show_trust
     from mentallama_jax.jobs.metric_models import MetricModels
     from mentallama_jax.jobs.score import score
     from mentallama_jax.terminal import Console

@@ -10,7 +10,7 @@ from mentallama_jax.evaluation.comparison import Comparison
 from mentallama_jax.evaluation.correctness import DatasetScores, Scores, Summary
 from mentallama_jax.evaluation.explanations import ExplanationScores, MetricFigure
 from mentallama_jax.evaluation.statistics.bootstrap import FEW_POSTS, Difference
-from mentallama_jax.evaluation.trust.sections import TrustSections
+from mentallama_jax.evaluation.trust.trust_sections import TrustSections
 from mentallama_jax.files import atomic_open, write_json
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from mentallama_jax.evaluation.label_readers import CLASSIFIER, RULES, LabelRead
 from mentallama_jax.evaluation.reading import pool, read_predictions
 from mentallama_jax.evaluation.score_report import write_report
 from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap
-from mentallama_jax.evaluation.trust.sections import TrustSections, score_trust
+from mentallama_jax.evaluation.trust.trust_sections import TrustSections, score_trust
 from mentallama_jax.files import write_jsonl
 from mentallama_jax.imhi.predictions import Prediction
 from mentallama_jax.jobs.metric_models import MetricModels

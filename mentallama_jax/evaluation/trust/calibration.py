@@ -1,7 +1,7 @@
 """Calibration, selective prediction and conformal sets of predictions that carry the log-probabilities of labels."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mentallama_jax.errors import UserError
@@ -138,7 +138,11 @@ def calibrate(
     without, differing = (
         sum(getattr(each, what) for each in found.values()) for what in ("without_log_probabilities", "differing")
     )
-    pooled = _scores(joined(plain), everything, without, differing, bootstrap)
+    if len(found) == 1:
+        (only,) = found.values()
+        pooled = replace(only, temperature=None, conformal=None)
+    else:
+        pooled = _scores(joined(plain), everything, without, differing, bootstrap)
     return Calibration(found, pooled, validation.provenance() if validation else None, dict(_DEFINITIONS))
 
 

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap, mean_score, row_scores
+from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap, row_scores
 from mentallama_jax.evaluation.statistics.f1 import Counts
-from mentallama_jax.evaluation.trust.estimates import Estimate, estimate
+from mentallama_jax.evaluation.trust.estimates import Estimate, mean_estimates
 from mentallama_jax.evaluation.trust.label_probabilities import LabelProbabilities
 
 PROMISED = 0.9
@@ -62,8 +62,13 @@ def conformal_sets(calibration: LabelProbabilities, test: LabelProbabilities, bo
     posts = len(set(calibration.posts))
     return Conformal(
         promised=PROMISED,
-        coverage=estimate(row_scores(covered.tolist(), test.posts), mean_score, bootstrap),
-        mean_size=estimate(row_scores(size_R.tolist(), test.posts, (0.0, float(labels))), mean_score, bootstrap),
+        **mean_estimates(
+            {
+                "coverage": row_scores(covered.tolist(), test.posts),
+                "mean_size": row_scores(size_R.tolist(), test.posts, (0.0, float(labels))),
+            },
+            bootstrap,
+        ),
         labels=labels,
         sizes={str(size): int((size_R == size).sum()) for size in range(labels + 1)},
         threshold=float(np.exp(-threshold)),

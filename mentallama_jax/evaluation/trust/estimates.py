@@ -1,9 +1,16 @@
 """A figure with its interval, as the sections on trust hold it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap, Sums, bootstrap_interval
+from mentallama_jax.evaluation.statistics.bootstrap import (
+    Bootstrap,
+    RowScores,
+    Sums,
+    bootstrap_intervals,
+    mean_score,
+    score_intervals,
+)
 from mentallama_jax.evaluation.statistics.f1 import Counts
 
 
@@ -22,7 +29,19 @@ class Estimate:
     method: str
 
 
-def estimate(sums: Sums, metric: Callable[[Sums], Counts], bootstrap: Bootstrap) -> Estimate:
-    """The value of a metric and its interval."""
-    found = bootstrap_interval(sums, metric, bootstrap)
-    return Estimate(float(metric(sums.total())), found.ends, found.method)
+def estimates(sums: Sums, metrics: Mapping[str, Callable[[Sums], Counts]], bootstrap: Bootstrap) -> dict[str, Estimate]:
+    """The values of metrics of the same sums, and their intervals."""
+    found = bootstrap_intervals(sums, metrics, bootstrap)
+    total = sums.total()
+    return {
+        name: Estimate(float(metric(total)), found[name].ends, found[name].method) for name, metric in metrics.items()
+    }
+
+
+def mean_estimates(scores: Mapping[str, RowScores], bootstrap: Bootstrap) -> dict[str, Estimate]:
+    """The means of scores of the same rows, and their intervals."""
+    found = score_intervals(scores, bootstrap)
+    return {
+        name: Estimate(float(mean_score(of.total())), found[name].ends, found[name].method)
+        for name, of in scores.items()
+    }

@@ -13,15 +13,14 @@ shows nothing. Brier score and log loss do not have this bias.
 Shape suffixes: R rows, G posts, B bins.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap, mean_score, row_scores
+from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap, row_scores
 from mentallama_jax.evaluation.statistics.f1 import Counts
-from mentallama_jax.evaluation.trust.estimates import Estimate, estimate
+from mentallama_jax.evaluation.trust.estimates import Estimate, estimates, mean_estimates
 from mentallama_jax.evaluation.trust.label_probabilities import Outcomes
 
 MOST_BINS = 10
@@ -116,26 +115,30 @@ def reliability(found: Outcomes, bootstrap: Bootstrap) -> Reliability:
     bin_R = equal_mass_bins(found.confidence_R)
     count = int(bin_R.max()) + 1
     variance_B = np.bincount(bin_R, found.confidence_R * (1 - found.confidence_R), count)
+    bounds = {"brier": (0.0, 2.0), "log_loss": (0.0, np.inf), "confidence": (0.0, 1.0), "accuracy": (0.0, 1.0)}
+    values = (found.brier_R, found.log_loss_R, found.confidence_R, found.right_R)
+    sums = {
+        name: row_scores(value_R.tolist(), found.posts, bounds[name])
+        for name, value_R in zip(bounds, values, strict=True)
+    }
     return Reliability(
-        ece=estimate(_gaps(found, bin_R, count), expected_calibration_error, bootstrap),
+        **estimates(_gaps(found, bin_R, count), {"ece": expected_calibration_error}, bootstrap),
         # The mean distance from its mean of a normal variable.
         ece_if_calibrated=float(np.sqrt(2 / np.pi * variance_B).sum() / len(bin_R)),
-        brier=_mean(found.brier_R, found.posts, bootstrap, (0.0, 2.0)),
-        log_loss=_mean(found.log_loss_R, found.posts, bootstrap, (0.0, np.inf)),
-        confidence=_mean(found.confidence_R, found.posts, bootstrap),
-        accuracy=_mean(found.right_R, found.posts, bootstrap),
+        **mean_estimates(sums, bootstrap),
         bins=[_bin(found, np.flatnonzero(bin_R == number), bootstrap) for number in range(count)],
     )
 
 
 def _bin(found: Outcomes, places: NDArray[np.int64], bootstrap: Bootstrap) -> ReliabilityBin:
     confidence = found.confidence_R[places]
+    right = row_scores(found.right_R[places].tolist(), [found.posts[place] for place in places])
     return ReliabilityBin(
         lowest=float(confidence.min()),
         highest=float(confidence.max()),
         rows=len(places),
         confidence=float(confidence.mean()),
-        right=_mean(found.right_R[places], [found.posts[place] for place in places], bootstrap),
+        **mean_estimates({"right": right}, bootstrap),
     )
 
 
@@ -145,9 +148,3 @@ def _gaps(found: Outcomes, bin_R: NDArray[np.int64], count: int) -> BinGaps:
     flat_R = group_R * count + bin_R
     gaps = np.bincount(flat_R, found.right_R - found.confidence_R, shape[0] * shape[1]).reshape(shape)
     return BinGaps(gaps.astype(np.float64), np.bincount(group_R, minlength=len(groups)).astype(np.float64))
-
-
-def _mean(
-    value_R: Counts, posts: Sequence[str], bootstrap: Bootstrap, bounds: tuple[float, float] = (0.0, 1.0)
-) -> Estimate:
-    return estimate(row_scores(value_R.tolist(), posts, bounds), mean_score, bootstrap)

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import digamma
 
 from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap
 from mentallama_jax.evaluation.statistics.f1 import Counts
-from mentallama_jax.evaluation.trust.estimates import Estimate, estimate
+from mentallama_jax.evaluation.trust.estimates import Estimate, estimates
 from mentallama_jax.evaluation.trust.label_probabilities import Outcomes
 
 COVERAGE = 0.8
@@ -59,7 +58,8 @@ class Selective:
 class Ranked:
     """Rows and errors of each block of equal confidence, the surest first: a `bootstrap.PostSums`.
 
-    By post the rows stand as they are, with the post and the block of each; totals [..., K] are made of them.
+    By post the rows stand as they are, with the post and the block of each; totals [..., K] are made of them. Weights
+    of posts are whole numbers.
 
     Attributes:
         rows: by block, [..., K]; by post of no use.
@@ -127,10 +127,9 @@ def accuracy_at_coverage(totals: Ranked) -> Counts:
 def selective(found: Outcomes, bootstrap: Bootstrap) -> Selective:
     """The figures of at least one row."""
     rows = ranked(found)
+    metrics = {"aurc": area_under_risk, "excess_aurc": excess_area, "accuracy_at_80": accuracy_at_coverage}
     return Selective(
-        aurc=estimate(rows, area_under_risk, bootstrap),
-        excess_aurc=estimate(rows, excess_area, bootstrap),
-        accuracy_at_80=estimate(rows, accuracy_at_coverage, bootstrap),
+        **estimates(rows, metrics, bootstrap),
         risk_coverage=_curve(rows.total(), np.sort(found.confidence_R)[::-1]),
     )
 
@@ -166,7 +165,6 @@ def _area(rows: Counts, errors: Counts) -> Counts:
     n, wrong = rows.cumsum(axis=-1), errors.cumsum(axis=-1)
     n_before, wrong_before = n - rows, wrong - errors
     share = np.divide(errors, rows, out=np.zeros_like(rows), where=rows > 0)
-    harmonic = digamma(n + 1)
-    first = np.full((*harmonic.shape[:-1], 1), digamma(1.0))
-    steps = np.diff(harmonic, axis=-1, prepend=first)
+    harmonic = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, n.max() + 1))])
+    steps = np.diff(harmonic[n.astype(np.int64)], axis=-1, prepend=0.0)
     return np.asarray((errors + (wrong_before - n_before * share) * steps).sum(axis=-1) / n[..., -1])

@@ -53,7 +53,7 @@ def _best(found: LabelProbabilities) -> tuple[float, str | None]:
     if _slope_R(found, 1 / HIGHEST).mean() >= 0:
         return (
             HIGHEST,
-            "stands at the upper end of its range: on validation the labels are chosen no better than by chance",
+            "stands at the upper end of its range: gold labels of validation are no likelier than others",
         )
     low, high = np.log(1 / HIGHEST), np.log(1 / LOWEST)
     for _ in range(_HALVINGS):

@@ -2,13 +2,14 @@
 
 from typing import TYPE_CHECKING
 
+from mentallama_jax.evaluation.statistics.bootstrap import FEW_POSTS
 from mentallama_jax.evaluation.trust.calibration import Calibration, CalibrationScores
 from mentallama_jax.evaluation.trust.counted_shares import CountedShare
 from mentallama_jax.evaluation.trust.estimates import Estimate
 from mentallama_jax.evaluation.trust.grounding_tables import show_care, show_grounding
 from mentallama_jax.evaluation.trust.high_risk import HighRisk
 from mentallama_jax.evaluation.trust.output_faults import DEFINITIONS, OutputFaults
-from mentallama_jax.evaluation.trust.sections import TrustSections
+from mentallama_jax.evaluation.trust.trust_sections import TrustSections
 from mentallama_jax.terminal import Console
 
 if TYPE_CHECKING:
@@ -21,6 +22,15 @@ def show_high_risk(console: Console, trust: TrustSections) -> None:
     """Print what is missed of high risk, where a data set has a label of high risk."""
     if trust.high_risk.datasets:
         console.print(high_risk_table(trust.high_risk))
+    few = [
+        f"{name}{f' ({found.aspect})' if found.aspect else ''} {found.label} ({found.recall.posts})"
+        for name, labels in trust.high_risk.datasets.items()
+        for found in labels
+        if found.recall.warning
+    ]
+    if few:
+        said = f"* fewer than {FEW_POSTS} posts with the label, so the interval may be too narrow: {', '.join(few)}"
+        console.print(said, markup=False, highlight=False, soft_wrap=True)
 
 
 def show_trust(console: Console, trust: TrustSections) -> None:
@@ -68,21 +78,21 @@ def fault_table(scores: OutputFaults) -> "Table":
 
 def calibration_table(scores: Calibration) -> "Table":
     """Figures of calibration as given and, below, with the temperature of validation."""
-    table = _table("Calibration of label probabilities", ("temperature", "rows", "ECE in %", "Brier", "log loss"))
+    table = _table("Calibration of label probabilities", ("probabilities", "rows", "ECE in %", "Brier", "log loss"))
     for name, found in _parts(scores).items():
         for figures in (found.as_given, found.tempered):
             if figures is None:
                 continue
             first = figures is found.as_given
-            said = f"{found.temperature.value:.2f}" if found.temperature else "of each"
+            said = f"at T {found.temperature.value:.2f}" if found.temperature else "each at its T"
             mark = "*" if found.warning else ""
             table.add_row(
                 name if first else "",
                 "as given" if first else said,
                 str(found.rows) if first else "",
-                f"{_cell(figures.ece, 100, 1)}{mark}",
-                f"{_cell(figures.brier, 1, 3)}{mark}",
-                f"{_cell(figures.log_loss, 1, 3)}{mark}",
+                f"{_two_lines(figures.ece, 100, 1)}{mark}",
+                f"{_two_lines(figures.brier, 1, 3)}{mark}",
+                f"{_two_lines(figures.log_loss, 1, 3)}{mark}",
             )
     return table
 
@@ -90,14 +100,16 @@ def calibration_table(scores: Calibration) -> "Table":
 def selective_table(scores: Calibration) -> "Table":
     """Figures of selective prediction, and of conformal sets where there are any."""
     sets = any(found.conformal for found in scores.datasets.values())
-    headings = ("accuracy", "acc. of\nsurest 80 %", "AURC", "excess\nAURC")
-    table = _table("Answering only where sure, in %", (*headings, *(("90 % sets:\nsize", "coverage") if sets else ())))
+    headings = ("accuracy at\n80 %", "AURC", "excess\nAURC")
+    table = _table(
+        "Answering the most confident rows only, in %", (*headings, *(("90 % sets:\nsize", "coverage") if sets else ()))
+    )
     for name, found in _parts(scores).items():
-        if found.selective is None or found.as_given is None:
+        if found.selective is None:
             continue
-        figures = (found.as_given.accuracy, found.selective.accuracy_at_80, found.selective.aurc)
+        figures = (found.selective.accuracy_at_80, found.selective.aurc, found.selective.excess_aurc)
         mark = "*" if found.warning else ""
-        cells = [f"{_two_lines(figure, 100, 1)}{mark}" for figure in (*figures, found.selective.excess_aurc)]
+        cells = [f"{_two_lines(figure, 100, 1)}{mark}" for figure in figures]
         if sets:
             known = found.conformal
             size = f"{_two_lines(known.mean_size, 1, 2)}{mark}" if known else ""
@@ -144,11 +156,6 @@ def _ends(found: CountedShare) -> str:
     return f"{100 * low:.1f}-{100 * high:.1f}{'*' if found.warning else ''}"
 
 
-def _cell(found: Estimate, scale: float, digits: int) -> str:
-    low, high = found.interval
-    return f"{scale * found.value:.{digits}f} ({scale * low:.{digits}f}-{scale * high:.{digits}f})"
-
-
 def _two_lines(found: Estimate, scale: float, digits: int) -> str:
     low, high = found.interval
     return f"{scale * found.value:.{digits}f}\n{scale * low:.{digits}f}-{scale * high:.{digits}f}"
@@ -161,6 +168,6 @@ def _table(title: str, headings: tuple[str, ...]) -> "Table":
     table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column("data set", no_wrap=True)
     for heading in headings:
-        words = heading in ("label", "temperature")
+        words = heading in ("label", "probabilities")
         table.add_column(heading, justify="left" if words else "right", no_wrap=not words)
     return table

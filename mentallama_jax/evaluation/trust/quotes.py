@@ -23,6 +23,8 @@ from functools import cached_property, lru_cache
 MOST_QUOTES = 500
 """Quotes of a text beyond this number are not looked at; real outputs have a few."""
 
+_PLACES_TRIED = 20
+
 LONGEST_QUOTE = 5_000
 """Characters of the longest quote; a mark whose partner is further away is taken for none."""
 
@@ -130,6 +132,14 @@ class QuotedPost:
             place += len(word.folded) + 1
         return found
 
+    @cached_property
+    def _without_blanks(self) -> tuple[str, list[int]]:
+        """All words in one, and where each stands in it; the last number is the end."""
+        starts = [0]
+        for word in self.words:
+            starts.append(starts[-1] + len(word.folded))
+        return "".join(word.folded for word in self.words), starts
+
     def locate(self, quote: str) -> list[Span]:
         """See `locate_quote`."""
         whole = [word.folded for word in words_of(quote)]
@@ -138,10 +148,23 @@ class QuotedPost:
             start = self.text.find(bare) if bare else -1
             return [(start, start + len(bare))] if start >= 0 else []
         if _GAP.search(quote) is None:
-            return self._in_order([whole])
+            return self._in_order([whole]) or self._with_other_blanks("".join(whole))
         # The post may have the dots, or what stands in brackets, itself.
         parts = [[word.folded for word in words_of(part)] for part in _GAP.split(quote)]
         return self._in_order([whole]) or self._in_order([part for part in parts if part])
+
+    def _with_other_blanks(self, joined: str) -> list[Span]:
+        """Where words stand that the post sets apart elsewhere ("alot" for "a lot"), whole words of the post only."""
+        line, starts = self._without_blanks
+        place = -1
+        for _ in range(_PLACES_TRIED):
+            place = line.find(joined, place + 1)
+            if place < 0:
+                break
+            first, behind = bisect_left(starts, place), bisect_left(starts, place + len(joined))
+            if starts[first] == place and starts[behind] == place + len(joined):
+                return [(self.words[first].start, self.words[behind - 1].end)]
+        return []
 
     def _in_order(self, parts: list[list[str]]) -> list[Span]:
         spans: list[Span] = []

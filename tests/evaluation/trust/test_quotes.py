@@ -38,6 +38,7 @@ LOCATED = {
     "I [really] can't sleep": ["I", "CAN'T sleep"],
     "😢": ["😢"],
     "résumé": ["re\u0301sume\u0301"],
+    "can't sle ep its": ["CAN'T sleep... it's"],
     "closed ... sleep": [],
     "hard sleep": [],
     "an't": [],

@@ -26,6 +26,15 @@ alone. Rows without a gold text are counted and not scored; empty outputs are co
 gives them. Scores of rows are written to scores_by_row.parquet while they are made: the same command again computes
 only what is missing.
 
+First the labels of high risk are shown, such as suicide: how many of their rows were found and how many missed. Outputs
+that are unparsed, empty, cut off, looping, refused or still reasoning are counted. Where predictions carry the
+log-probabilities of labels (`mentallama generate --score-labels`, classifiers), calibration and selective prediction
+follow, and with --calibrate-on, predictions of the same system on validation posts, a temperature and conformal sets.
+
+Explanations are looked at for grounding: those that repeat the label only, or are near-copies of one of another
+post, and with --data, quotes, names and numbers that the post does not have. Care counts outputs that state a
+diagnosis as a fact, give medical instructions or judge the person, by a table of rules in the package.
+
 With --reader classifier an encoder of each data set reads the labels; Cohen's kappa beside the rules is shown, and
 readers_differ.jsonl names the rows that they read differently. --consistency measures whether explanations alone, their
 label sentences removed, tell a classifier the label that the output states.
@@ -37,6 +46,8 @@ examples:
   mentallama evaluate seed0.jsonl seed1.jsonl seed2.jsonl --out scores  pooled over seeds
   mentallama evaluate tuned.jsonl --metrics rouge,bleu,chrf --out scores
   mentallama evaluate tuned.jsonl --metrics bartscore,bertscore --out scores   the paper's metric, and another
+  mentallama evaluate test.jsonl --calibrate-on validation.jsonl --out scores   how true label probabilities are
+  mentallama evaluate tuned.jsonl --data sample --out scores            do explanations quote what the post says?
   mentallama evaluate model_output/ --as-upstream --out scores_upstream
   mentallama evaluate tuned.jsonl --reader classifier --classifiers runs/classifiers --out scores_classifier
   mentallama evaluate tuned.jsonl --consistency --classifiers runs/explained --out scores_consistency
@@ -96,6 +107,21 @@ def add_parser(subparsers: Any) -> None:
         "chrf, and by the released scorer's definitions upstream_rouge, upstream_bleu. Computed with a model: "
         "bartscore, bartscore_precision, bartscore_f1, bartscore_faithfulness, bertscore, embedding, lm",
     )
+    parser.add_argument(
+        "--calibrate-on",
+        metavar="PREDICTIONS",
+        type=as_path,
+        action="append",
+        default=[],
+        help="validation predictions of the same system with log-probabilities of labels, as those scored: fits a "
+        "temperature and conformal sets for each data set; may be repeated",
+    )
+    parser.add_argument(
+        "--show-posts",
+        action="store_true",
+        help="show sentences of outputs that state a diagnosis, give medical instructions or judge the person; they "
+        "may repeat what is in posts, so that without this only ids are shown",
+    )
     add_metric_models(parser)
     parser.set_defaults(run=run)
 
@@ -110,6 +136,8 @@ def run(options: argparse.Namespace) -> int:
         notes,
         score_table,
     )
+    from mentallama_jax.evaluation.trust.grounding_tables import show_care_examples
+    from mentallama_jax.evaluation.trust.trust_tables import show_high_risk, show_trust
     from mentallama_jax.jobs.score import score
     from mentallama_jax.terminal import Console
 
@@ -121,10 +149,17 @@ def run(options: argparse.Namespace) -> int:
         classifiers=options.classifiers,
         consistency=options.consistency,
         metric_models=metric_models(options),
+        calibrate_on=options.calibrate_on,
         progress=scoring_progress,
     )
     console = Console()
+    if scored.trust:
+        show_high_risk(console, scored.trust)
     console.print(score_table(scored.scores))
+    if scored.trust:
+        show_trust(console, scored.trust)
+    if options.show_posts:
+        show_care_examples(console, scored.rows)
     if scored.explanations:
         for table in explanation_tables(scored.explanations):
             console.print(table)

@@ -50,12 +50,62 @@ _PART = (
     "`method`, `corpus` figure or null, `unit`: share of 1, or nats)"
 )
 
+_SHARE = (
+    "`count` of `of` rows, their `posts`, `share` (null where `of` is 0), `interval` over posts, its `method`, "
+    "`warning`"
+)
+_ESTIMATE = "`value`, `interval` over posts, its `method`"
+_RELIABILITY = (
+    f"`ece`, `brier`, `log_loss`, mean `confidence` and `accuracy` of the likeliest label (each {_ESTIMATE}), "
+    "`ece_if_calibrated` (what ECE would be on average if probabilities were true), and `bins` by rising confidence: "
+    "`lowest` and `highest` confidence, `rows`, mean `confidence`, share of `right` rows"
+)
+_CALIBRATION = (
+    "`rows` with log-probabilities, their `posts`, rows `without_log_probabilities`, rows `differing` (whose output "
+    f"does not state their likeliest label), `as_given` ({_RELIABILITY}), `temperature` (null, or `value`, `interval`, "
+    "and of validation `rows`, `posts`, `without_log_probabilities`, `remark`), `tempered` (null, or the keys of "
+    "`as_given` with the temperature applied), `selective` (`aurc`, `excess_aurc`, `accuracy_at_80`, `risk_coverage`: "
+    "points with `coverage`, `risk`, `threshold`), `conformal` (null, or `promised`, `coverage`, `mean_size` of "
+    "`labels`, `sizes`: size -> rows, `threshold`: lowest probability of a label in a set, `calibration_rows`, "
+    "`calibration_posts`, `remark`), `warning`"
+)
+
 FIELDS: Mapping[str, str | Mapping[str, str]] = {
     "schema_version": f"{SCHEMA_VERSION}",
+    "high_risk": {
+        "datasets": "data set -> its labels of high risk: `label`, `aspect` (empty for all rows), `recall`, `missed` "
+        f"(false negatives) and `precision` (each {_SHARE}), missed rows `unparsed`, `read_as`: label -> missed rows",
+        "reasons": "data set -> which of its labels are of high risk, and why",
+        "definitions": "figure -> its definition",
+    },
     "datasets": _DATASET,
     "pooled": _SUMMARY,
     "mean_over_datasets": "metric -> plain mean over data sets",
     "signature": _SIGNATURE,
+    "output_faults": {
+        "datasets": f"data set -> fault -> {_SHARE}",
+        "pooled": "the same of all rows",
+        "definitions": "fault -> when a row has it; a row may have several",
+    },
+    "calibration": {
+        "datasets": f"data set -> {_CALIBRATION}",
+        "pooled": "the same of all rows; `temperature` and `conformal` are null",
+        "calibrated_on": "null, or where the validation predictions come from",
+        "definitions": "figure -> its definition",
+    },
+    "grounding": {
+        "datasets": f"data set -> figure -> {_SHARE}, or of the quotes, names or numbers in them; null where it needs "
+        "posts that were not given",
+        "pooled": "the same of all rows",
+        "posts_given": "whether the posts were there to look in",
+        "definitions": "figure -> its definition",
+    },
+    "care": {
+        "datasets": f"data set -> `diagnosis`, `instruction`, `judgement`, `any`, `label_states_diagnosis` (each "
+        f"{_SHARE}), `by_rule` (rule -> rows), `ids` (kind -> the first rows of it)",
+        "pooled": "the same of all rows",
+        "definitions": "figure -> its definition",
+    },
     "explanations": {
         "datasets": f"data set -> `response` and `explanation` -> {_PART}",
         "pooled": f"`response` and `explanation` of all rows -> {_PART}",
@@ -74,8 +124,8 @@ FIELDS: Mapping[str, str | Mapping[str, str]] = {
     },
 }
 """Key -> its meaning, or its own keys. Under `datasets` the keys stand below the name of each data set. Scores are
-fractions of 1. `explanations` is there only where metrics of them were asked for, `classifiers` only where classifiers
-read outputs."""
+fractions of 1. `calibration` is there only where predictions carry log-probabilities of labels, `explanations` only
+where metrics of them were asked for, `classifiers` only where classifiers read outputs."""
 
 COMPARISON_VERSION = 1
 

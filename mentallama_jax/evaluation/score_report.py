@@ -9,6 +9,7 @@ from mentallama_jax.evaluation.beside_classifiers import ClassifierReport, Consi
 from mentallama_jax.evaluation.correctness import DatasetScores, Scores, Summary
 from mentallama_jax.evaluation.explanations import ExplanationScores, MetricFigure
 from mentallama_jax.evaluation.statistics.bootstrap import FEW_POSTS
+from mentallama_jax.evaluation.trust.trust_sections import TrustSections
 from mentallama_jax.files import atomic_open, write_json
 
 if TYPE_CHECKING:
@@ -24,9 +25,18 @@ def write_report(
     scores: Scores,
     explanations: ExplanationScores | None = None,
     classifiers: ClassifierReport | None = None,
+    trust: TrustSections | None = None,
 ) -> list[Path]:
     """Write `scores.json` and a `confusion_DATASET.png` for each data set into `folder`; return the paths."""
     value = asdict(scores)
+    if trust:
+        # What is missed of high risk comes first.
+        value = {"schema_version": value.pop("schema_version"), "high_risk": asdict(trust.high_risk), **value}
+        value["output_faults"] = asdict(trust.output_faults)
+        if trust.calibration:
+            value["calibration"] = asdict(trust.calibration)
+        value["grounding"] = asdict(trust.grounding)
+        value["care"] = asdict(trust.care)
     if explanations:
         value["explanations"] = asdict(explanations)
     if classifiers:

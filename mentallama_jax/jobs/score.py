@@ -15,9 +15,12 @@ from mentallama_jax.evaluation.label_readers import CLASSIFIER, RULES, LabelRead
 from mentallama_jax.evaluation.reading import pool, read_predictions
 from mentallama_jax.evaluation.score_report import write_report
 from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap
+from mentallama_jax.evaluation.trust.trust_sections import TrustSections, score_trust
 from mentallama_jax.files import write_jsonl
+from mentallama_jax.imhi.predictions import Prediction
 from mentallama_jax.jobs.metric_models import MetricModels
 from mentallama_jax.jobs.open_metrics import open_metrics
+from mentallama_jax.jobs.posts_by_id import posts_of
 from mentallama_jax.storage import AnyPath, as_path
 
 DIFFERING = "readers_differ.jsonl"
@@ -33,6 +36,8 @@ class Scored(NamedTuple):
         posts_known: whether the files say which rows are of one post.
         paths: files written, scores.json first.
         classifiers: what classifiers read; None where none were given.
+        trust: what is missed of high risk, faults of outputs, calibration, grounding, care.
+        rows: what was scored.
     """
 
     scores: Scores
@@ -40,6 +45,8 @@ class Scored(NamedTuple):
     posts_known: bool
     paths: list[Path]
     classifiers: ClassifierReport | None = None
+    trust: TrustSections | None = None
+    rows: Sequence[Prediction] = ()
 
 
 def score(
@@ -51,6 +58,7 @@ def score(
     classifiers: str | Path | None = None,
     consistency: bool = False,
     metric_models: MetricModels | None = None,
+    calibrate_on: Sequence[str | AnyPath] = (),
     progress: Progress = no_progress,
 ) -> Scored:
     """Score predictions and write scores.json and a confusion matrix of each data set.
@@ -64,6 +72,7 @@ def score(
         classifiers: directory with the folder of a classifier for each data set.
         consistency: whether to measure how often explanations alone are read as the stated label.
         metric_models: which models the metrics are computed with.
+        calibrate_on: validation predictions of the same system, to fit temperatures and conformal sets on.
         progress: shows how far the metrics are.
 
     Raises:
@@ -88,6 +97,9 @@ def score(
         found = read_with_classifiers(classifiers, pooled.rows, len(pooled.rows), reader, consistency, bootstrap)
         read_by = found.reader or reader
     scores = evaluate(pooled, reader=read_by, bootstrap=bootstrap)
+    validation = pool([read_predictions(as_path(path)) for path in calibrate_on]) if calibrate_on else None
+    data = metric_models.data if metric_models else ()
+    trust = score_trust(pooled, validation, read_by, bootstrap, posts_of(pooled.rows, data) if data else None)
     explanations = None
     if metrics:
         references = [row.goldens.strip() for row in pooled.rows]
@@ -95,8 +107,8 @@ def score(
         out.mkdir(parents=True, exist_ok=True)
         explanations = score_explanations(pooled.rows, opened, bootstrap, out / "scores_by_row.parquet", progress)
     report = found.report if found else None
-    paths = write_report(out, scores, explanations, report)
+    paths = write_report(out, scores, explanations, report, trust)
     if found and found.differing is not None:
         paths.append(out / DIFFERING)
         write_jsonl(paths[-1], found.differing)
-    return Scored(scores, explanations, pooled.posts_known, paths, report)
+    return Scored(scores, explanations, pooled.posts_known, paths, report, trust, pooled.rows)

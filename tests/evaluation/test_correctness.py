@@ -13,6 +13,7 @@ from mentallama_jax.evaluation.reading import LeftOut, Predictions
 from mentallama_jax.evaluation.schema import FIELDS, SCHEMA_VERSION
 from mentallama_jax.evaluation.score_report import notes, score_table, write_report
 from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap
+from mentallama_jax.evaluation.trust.trust_sections import score_trust
 from mentallama_jax.imhi.predictions import Prediction
 from mentallama_jax.imhi.tasks import TASKS
 
@@ -191,14 +192,17 @@ def test_the_report_holds_figures_signature_and_drawings(tmp_path):
 def test_every_key_of_scores_json_is_documented_and_every_documented_key_is_there(tmp_path, reader):
     rows = every_label(lambda task, label: task.sentences[label])
     first = replace(predictions(*rows), left_out=(LeftOut("a.csv", 3, "why", "DR"),), passed_over=("'notes.csv'",))
-    write_report(tmp_path, evaluate(first, reader=reader, bootstrap=BOOTSTRAP))
+    scored = evaluate(first, reader=reader, bootstrap=BOOTSTRAP)
+    write_report(tmp_path, scored, trust=score_trust(first, None, reader, BOOTSTRAP))
     written = json.loads((tmp_path / "scores.json").read_text())
-    assert list(written) == [key for key in FIELDS if key not in ("explanations", "classifiers")]
+    assert list(written) == [key for key in FIELDS if key not in ("explanations", "classifiers", "calibration")]
     for scores in written["datasets"].values():
         assert list(scores) == list(FIELDS["datasets"])
     for summary in (written["pooled"], *written["datasets"]["IRF"]["per_aspect"].values()):
         assert list(summary) == list(FIELDS["pooled"])
     assert sorted(written["signature"]) == sorted(FIELDS["signature"])
+    for section in ("high_risk", "output_faults"):
+        assert set(written[section]) == set(FIELDS[section])
     assert written["datasets"]["DR"]["left_out"] == 1
     assert written["signature"]["left_out"] == [{"dataset": "DR", "file": "a.csv", "row": 3, "reason": "why"}]
 

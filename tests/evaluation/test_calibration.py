@@ -266,5 +266,7 @@ def test_validation_rows_that_do_not_fit_are_refused():
     with pytest.raises(UserError, match="another system"):
         calibrate(predictions_of(test, tuned), labelled, predictions_of(other, base), FEW)
     assert calibrate(predictions_of(test, tuned), labelled, predictions_of(other, tuned), FEW)
+    for odd in ({"pooled": 5}, {"pooled": [None]}, {"model": "m"}):
+        assert calibrate(predictions_of(test, odd), labelled, predictions_of(other, base), FEW)
     pooled = {"pooled": [tuned, base]}
     assert calibrate(predictions_of(test, pooled), labelled, predictions_of(other, base), FEW)

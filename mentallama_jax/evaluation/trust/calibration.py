@@ -181,7 +181,7 @@ def _by_dataset(rows: Sequence[Prediction]) -> dict[str, list[Prediction]]:
 
 
 def _refuse_unfit(test: Predictions, validation: Predictions) -> None:
-    name = validation.files[0]["file"]
+    name = ", ".join(file["file"] for file in validation.files)
     if all(row.label_log_probabilities is None for row in validation.rows):
         raise UserError(f"{name}: --calibrate-on needs rows with label_log_probabilities; {_HOW}")
     posts = {(row.dataset, row.post_id) for row in test.rows}
@@ -199,7 +199,9 @@ def _refuse_unfit(test: Predictions, validation: Predictions) -> None:
 
 def _systems(generation: Mapping[str, Any] | None) -> set[tuple[str, ...]]:
     """What tells systems from each other in the signatures of predictions: nothing where one is not known."""
-    each = (generation or {}).get("pooled", [generation])
-    if not all(isinstance(one, dict) and one.get("weights") for one in each):
+    pooled = (generation or {}).get("pooled")
+    each = pooled if isinstance(pooled, list) else [generation]
+    known = [one for one in each if isinstance(one, dict) and one.get("weights")]
+    if len(known) < len(each):
         return set()
-    return {tuple(str(one.get(key)) for key in ("model", "weights", "style", "mode")) for one in each}
+    return {tuple(str(one.get(key)) for key in ("model", "weights", "style", "mode")) for one in known}

@@ -28,7 +28,8 @@ _DEFINITIONS = {
     "probabilities": "exp of the `sum` of a label's log-probabilities, over the total of the labels of the task; rows "
     "without log-probabilities are counted and not scored",
     "ece": f"expected calibration error of the likeliest label, up to {MOST_BINS} bins of equal mass with {ROWS_A_BIN} "
-    "rows or more; biased upward in small samples, so read it beside `ece_if_calibrated`",
+    "rows or more; biased upward in small samples, by at most about `ece_if_calibrated`: the lower end of its interval "
+    "is set lower by that",
     "ece_if_calibrated": "the mean ECE of these rows if each probability were true and rows were independent",
     "brier": "squared difference of probability and gold, summed over labels; 0 to 2",
     "log_loss": "-log P(gold label) in nats",

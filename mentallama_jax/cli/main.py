@@ -16,7 +16,7 @@ from mentallama_jax import __version__
 from mentallama_jax.errors import UserError
 from mentallama_jax.foreign import one_line
 
-COMMANDS = ("data", "plan", "bench", "train", "generate", "evaluate", "export", "quickstart")
+COMMANDS = ("data", "plan", "bench", "train", "generate", "evaluate", "agree", "probe", "export", "quickstart")
 
 _EPILOG = """\
 the usual order:
@@ -25,6 +25,7 @@ the usual order:
   mentallama train configs/llama2-chat-7b.yaml             tune
   mentallama generate RUN --data DATA --out PREDICTIONS    answer test rows
   mentallama evaluate PREDICTIONS --out SCORES             score the answers
+  mentallama probe fairness RUN --data DATA --out SCORES   change posts, and see what that does to labels
   mentallama export RUN --out FOLDER                       a folder that transformers loads
 
 For research only: never for diagnosis, triage or decisions about a person.

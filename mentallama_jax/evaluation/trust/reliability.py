@@ -22,7 +22,7 @@ from scipy.special import stdtrit
 
 from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap, row_scores
 from mentallama_jax.evaluation.statistics.f1 import Counts
-from mentallama_jax.evaluation.trust.estimates import Estimate, estimates, mean_estimates
+from mentallama_jax.evaluation.trust.estimates import Measured, estimates, mean_estimates
 from mentallama_jax.evaluation.trust.label_probabilities import Outcomes
 
 MOST_BINS = 10
@@ -46,7 +46,7 @@ class ReliabilityBin:
     highest: float
     rows: int
     confidence: float
-    right: Estimate
+    right: Measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +63,12 @@ class Reliability:
         bins: of the ECE, by rising confidence.
     """
 
-    ece: Estimate
+    ece: Measured
     ece_if_calibrated: float
-    brier: Estimate
-    log_loss: Estimate
-    confidence: Estimate
-    accuracy: Estimate
+    brier: Measured
+    log_loss: Measured
+    confidence: Measured
+    accuracy: Measured
     bins: list[ReliabilityBin]
 
 
@@ -134,7 +134,7 @@ def reliability(found: Outcomes, bootstrap: Bootstrap) -> Reliability:
     )
 
 
-def _ece(sums: BinGaps, by_chance: float, bootstrap: Bootstrap) -> Estimate:
+def _ece(sums: BinGaps, by_chance: float, bootstrap: Bootstrap) -> Measured:
     """ECE with the interval of Student's t over posts, its lower end set lower by what chance alone would give.
 
     Draws of posts would add the bias a second time. Where no post differs from the others, the interval is exact.
@@ -146,7 +146,7 @@ def _ece(sums: BinGaps, by_chance: float, bootstrap: Bootstrap) -> Estimate:
         return estimates(sums, {"ece": expected_calibration_error}, bootstrap)["ece"]
     variance = sums.groups / (sums.groups - 1) * float((share_G**2).sum())
     reach = float(stdtrit(sums.groups - 1, (1 + bootstrap.confidence) / 2)) * np.sqrt(variance)
-    return Estimate(value, (max(0.0, value - reach - by_chance), min(1.0, value + reach)), "t")
+    return Measured(value, (max(0.0, value - reach - by_chance), min(1.0, value + reach)), "t")
 
 
 def _bin(found: Outcomes, places: NDArray[np.int64], bootstrap: Bootstrap) -> ReliabilityBin:

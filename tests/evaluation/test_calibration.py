@@ -104,6 +104,17 @@ def test_true_probabilities_have_the_ece_of_chance_and_sharpened_ones_more():
     assert reliability(calibrated(400, 1, sharpen=3), FEW).ece.value > 3 * mean
 
 
+@pytest.mark.parametrize("sharpen", [1.0, 1.5, 3.0])
+def test_the_interval_of_ece_holds_the_true_one_in_spite_of_its_bias(sharpen):
+    truth = 0.0 if sharpen == 1 else reliability(calibrated(20_000, 99, sharpen), FEW).ece.value
+    held = 0
+    for seed in range(100):
+        found = reliability(calibrated(150, seed, sharpen), FEW).ece
+        held += found.interval[0] <= truth <= found.interval[1]
+        assert found.interval[0] <= found.value <= found.interval[1]
+    assert held >= 93
+
+
 def test_bins_hold_equally_many_rows_and_ties_stay_together():
     assert np.bincount(equal_mass_bins(np.linspace(0.5, 1, 100))).tolist() == [10] * 10
     assert equal_mass_bins(np.ones(100)).tolist() == [0] * 100
@@ -266,5 +277,7 @@ def test_validation_rows_that_do_not_fit_are_refused():
     with pytest.raises(UserError, match="another system"):
         calibrate(predictions_of(test, tuned), labelled, predictions_of(other, base), FEW)
     assert calibrate(predictions_of(test, tuned), labelled, predictions_of(other, tuned), FEW)
+    for odd in ({"pooled": 5}, {"pooled": [None]}, {"model": "m"}):
+        assert calibrate(predictions_of(test, odd), labelled, predictions_of(other, base), FEW)
     pooled = {"pooled": [tuned, base]}
     assert calibrate(predictions_of(test, pooled), labelled, predictions_of(other, base), FEW)

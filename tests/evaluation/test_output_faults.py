@@ -52,6 +52,8 @@ def test_refusals(text):
         "Reasoning: The words “Sorry, I can’t help it” show guilt.",
         "No. The poster says that I can't help, which is anger.",
         "I cannot determine whether the poster is depressed.",
+        "I can't help but notice how tired the poster is.",
+        "I cannot help thinking that the poster is depressed.",
         "The poster cannot answer the phone. Unfortunately, it has been so for weeks.",
         "The post is about AI: as an AI student they cannot focus.",
         "",

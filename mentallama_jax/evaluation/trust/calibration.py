@@ -28,7 +28,8 @@ _DEFINITIONS = {
     "probabilities": "exp of the `sum` of a label's log-probabilities, over the total of the labels of the task; rows "
     "without log-probabilities are counted and not scored",
     "ece": f"expected calibration error of the likeliest label, up to {MOST_BINS} bins of equal mass with {ROWS_A_BIN} "
-    "rows or more; biased upward in small samples, so read it beside `ece_if_calibrated`",
+    "rows or more; biased upward in small samples, by at most about `ece_if_calibrated`: the lower end of its interval "
+    "is set lower by that",
     "ece_if_calibrated": "the mean ECE of these rows if each probability were true and rows were independent",
     "brier": "squared difference of probability and gold, summed over labels; 0 to 2",
     "log_loss": "-log P(gold label) in nats",
@@ -181,7 +182,7 @@ def _by_dataset(rows: Sequence[Prediction]) -> dict[str, list[Prediction]]:
 
 
 def _refuse_unfit(test: Predictions, validation: Predictions) -> None:
-    name = validation.files[0]["file"]
+    name = ", ".join(file["file"] for file in validation.files)
     if all(row.label_log_probabilities is None for row in validation.rows):
         raise UserError(f"{name}: --calibrate-on needs rows with label_log_probabilities; {_HOW}")
     posts = {(row.dataset, row.post_id) for row in test.rows}
@@ -199,7 +200,9 @@ def _refuse_unfit(test: Predictions, validation: Predictions) -> None:
 
 def _systems(generation: Mapping[str, Any] | None) -> set[tuple[str, ...]]:
     """What tells systems from each other in the signatures of predictions: nothing where one is not known."""
-    each = (generation or {}).get("pooled", [generation])
-    if not all(isinstance(one, dict) and one.get("weights") for one in each):
+    pooled = (generation or {}).get("pooled")
+    each = pooled if isinstance(pooled, list) else [generation]
+    known = [one for one in each if isinstance(one, dict) and one.get("weights")]
+    if len(known) < len(each):
         return set()
-    return {tuple(str(one.get(key)) for key in ("model", "weights", "style", "mode")) for one in each}
+    return {tuple(str(one.get(key)) for key in ("model", "weights", "style", "mode")) for one in known}

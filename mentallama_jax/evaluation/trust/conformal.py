@@ -18,7 +18,7 @@ import numpy as np
 
 from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap, row_scores
 from mentallama_jax.evaluation.statistics.f1 import Counts
-from mentallama_jax.evaluation.trust.estimates import Estimate, mean_estimates
+from mentallama_jax.evaluation.trust.estimates import Measured, mean_estimates
 from mentallama_jax.evaluation.trust.label_probabilities import LabelProbabilities
 
 PROMISED = 0.9
@@ -42,8 +42,8 @@ class Conformal:
     """
 
     promised: float
-    coverage: Estimate
-    mean_size: Estimate
+    coverage: Measured
+    mean_size: Measured
     labels: int
     sizes: dict[str, int]
     threshold: float

@@ -15,7 +15,7 @@ from mentallama_jax.evaluation.statistics.f1 import Counts
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class Measured:
     """A figure.
 
     Attributes:
@@ -29,19 +29,19 @@ class Estimate:
     method: str
 
 
-def estimates(sums: Sums, metrics: Mapping[str, Callable[[Sums], Counts]], bootstrap: Bootstrap) -> dict[str, Estimate]:
+def estimates(sums: Sums, metrics: Mapping[str, Callable[[Sums], Counts]], bootstrap: Bootstrap) -> dict[str, Measured]:
     """The values of metrics of the same sums, and their intervals."""
     found = bootstrap_intervals(sums, metrics, bootstrap)
     total = sums.total()
     return {
-        name: Estimate(float(metric(total)), found[name].ends, found[name].method) for name, metric in metrics.items()
+        name: Measured(float(metric(total)), found[name].ends, found[name].method) for name, metric in metrics.items()
     }
 
 
-def mean_estimates(scores: Mapping[str, RowScores], bootstrap: Bootstrap) -> dict[str, Estimate]:
+def mean_estimates(scores: Mapping[str, RowScores], bootstrap: Bootstrap) -> dict[str, Measured]:
     """The means of scores of the same rows, and their intervals."""
     found = score_intervals(scores, bootstrap)
     return {
-        name: Estimate(float(mean_score(of.total())), found[name].ends, found[name].method)
+        name: Measured(float(mean_score(of.total())), found[name].ends, found[name].method)
         for name, of in scores.items()
     }

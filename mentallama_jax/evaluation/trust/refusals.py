@@ -8,9 +8,9 @@ import re
 
 _CANNOT = r"(?:can(?:no|')?t|can not|could ?n'?o?t|am (?:not able|unable) to|am not in a position to|wo(?:n't|uld not))"
 _DO = (
-    r"(?:assist|help|answer|respond|provide|fulfill?|comply|engage|diagnose|give|offer|create|generate|continue|discuss"
-    r"|complete|process|make (?:a |any |such )?(?:diagnos[ei]s|judge?ments?|assessments?)|do that|participate|support"
-    r"|analy[sz]e|evaluate|assess|label|classify)"
+    r"(?:assist|help(?! (?:but|\w+ing)\b)|answer|respond|provide|fulfill?|comply|engage|diagnose|give|offer|create"
+    r"|generate|continue|discuss|complete|process|do that|participate|support|analy[sz]e|evaluate|assess|label|classify"
+    r"|make (?:a |any |such )?(?:diagnos[ei]s|judge?ments?|assessments?))"
 )
 _SORRY = (
     r"(?:i(?:'m| am) (?:really |very |so |deeply )?sorry|sorry|i apologi[sz]e|my apologies|unfortunately|regrettably)"

@@ -8,7 +8,8 @@ not exist. There are 10 bins, or fewer, so that each has 10 rows.
 
 ECE is never below 0, so chance alone lifts it: a perfectly calibrated model has an ECE above 0 too, the more so the
 fewer rows there are. What it would have on these rows is given beside the figure (`ece_if_calibrated`): an ECE near it
-shows nothing. Brier score and log loss do not have this bias.
+shows nothing. The figure is too high by at most that, so the lower end of its interval is set lower by as much. Brier
+score and log loss do not have this bias.
 
 Shape suffixes: R rows, G posts, B bins.
 """
@@ -17,14 +18,16 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
 from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap, row_scores
 from mentallama_jax.evaluation.statistics.f1 import Counts
-from mentallama_jax.evaluation.trust.estimates import Estimate, estimates, mean_estimates
+from mentallama_jax.evaluation.trust.estimates import Measured, estimates, mean_estimates
 from mentallama_jax.evaluation.trust.label_probabilities import Outcomes
 
 MOST_BINS = 10
 ROWS_A_BIN = 10
+_NO_WIDTH = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,7 @@ class ReliabilityBin:
     highest: float
     rows: int
     confidence: float
-    right: Estimate
+    right: Measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +63,12 @@ class Reliability:
         bins: of the ECE, by rising confidence.
     """
 
-    ece: Estimate
+    ece: Measured
     ece_if_calibrated: float
-    brier: Estimate
-    log_loss: Estimate
-    confidence: Estimate
-    accuracy: Estimate
+    brier: Measured
+    log_loss: Measured
+    confidence: Measured
+    accuracy: Measured
     bins: list[ReliabilityBin]
 
 
@@ -121,13 +124,29 @@ def reliability(found: Outcomes, bootstrap: Bootstrap) -> Reliability:
         name: row_scores(value_R.tolist(), found.posts, bounds[name])
         for name, value_R in zip(bounds, values, strict=True)
     }
+    # The mean distance from its mean of a normal variable.
+    by_chance = float(np.sqrt(2 / np.pi * variance_B).sum() / len(bin_R))
     return Reliability(
-        **estimates(_gaps(found, bin_R, count), {"ece": expected_calibration_error}, bootstrap),
-        # The mean distance from its mean of a normal variable.
-        ece_if_calibrated=float(np.sqrt(2 / np.pi * variance_B).sum() / len(bin_R)),
+        ece=_ece(_gaps(found, bin_R, count), by_chance, bootstrap),
+        ece_if_calibrated=by_chance,
         **mean_estimates(sums, bootstrap),
         bins=[_bin(found, np.flatnonzero(bin_R == number), bootstrap) for number in range(count)],
     )
+
+
+def _ece(sums: BinGaps, by_chance: float, bootstrap: Bootstrap) -> Measured:
+    """ECE with the interval of Student's t over posts, its lower end set lower by what chance alone would give.
+
+    Draws of posts would add the bias a second time. Where no post differs from the others, the interval is exact.
+    """
+    total = sums.total()
+    value = float(expected_calibration_error(total))
+    share_G = (sums.gaps @ np.sign(total.gaps) - value * sums.rows) / total.rows
+    if sums.groups < 2 or np.ptp(share_G) < _NO_WIDTH:
+        return estimates(sums, {"ece": expected_calibration_error}, bootstrap)["ece"]
+    variance = sums.groups / (sums.groups - 1) * float((share_G**2).sum())
+    reach = float(stdtrit(sums.groups - 1, (1 + bootstrap.confidence) / 2)) * np.sqrt(variance)
+    return Measured(value, (max(0.0, value - reach - by_chance), min(1.0, value + reach)), "t")
 
 
 def _bin(found: Outcomes, places: NDArray[np.int64], bootstrap: Bootstrap) -> ReliabilityBin:

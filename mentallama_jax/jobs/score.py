@@ -12,6 +12,7 @@ from mentallama_jax.evaluation.beside_classifiers import ClassifierReport
 from mentallama_jax.evaluation.comparison import Comparison, compare
 from mentallama_jax.evaluation.correctness import Scores, evaluate
 from mentallama_jax.evaluation.explanations import ExplanationScores, Progress, no_progress, score_explanations
+from mentallama_jax.evaluation.foreign_outputs.read_as import AS_THEY_SAY, ReadAs
 from mentallama_jax.evaluation.label_readers import CLASSIFIER, RULES, LabelReader
 from mentallama_jax.evaluation.reading import pool, read_predictions
 from mentallama_jax.evaluation.score_report import write_report
@@ -58,11 +59,12 @@ def score(
     consistency: bool = False,
     metric_models: MetricModels | None = None,
     progress: Progress = no_progress,
+    read_as: ReadAs = AS_THEY_SAY,
 ) -> Scored:
     """Score predictions and write scores.json and a confusion matrix of each data set.
 
     Args:
-        predictions: each a `.jsonl`, a DATASET.csv or a folder of such; several are pooled.
+        predictions: each a file or a folder that `evaluation.reading` reads; several are pooled.
         out: folder for the report.
         other: predictions of another model on the same rows, to compare with.
         reader: a name in `evaluation.label_readers.READERS`, or `CLASSIFIER`.
@@ -74,6 +76,7 @@ def score(
         consistency: whether to measure how often explanations alone are read as the stated label.
         metric_models: which models the metrics are computed with.
         progress: shows how far the metrics are.
+        read_as: what files of other programs do not say themselves: columns, data set, gold.
 
     Raises:
         UserError: nothing that can be scored, or an argument that does not go with the others.
@@ -92,8 +95,8 @@ def score(
     if other is not None and len(predictions) > 1:
         raise UserError("--compare takes one PREDICTIONS, as its rows are matched by id")
     bootstrap = Bootstrap(resamples=resamples, seed=seed)
-    pooled = pool([read_predictions(as_path(path)) for path in predictions])
-    others = None if other is None else read_predictions(as_path(other))
+    pooled = pool([read_predictions(as_path(path), read_as) for path in predictions])
+    others = None if other is None else read_predictions(as_path(other), read_as)
     read_by: str | LabelReader = reader
     found = None
     if classifiers is not None:

@@ -208,11 +208,14 @@ def test_openai_batch_output(tmp_path):
     assert "holds no gold; give --gold SOURCE" in told(path)
 
 
+SAID = [{"type": "output_text", "text": "Yes."}]
+
+
 @pytest.mark.parametrize(
     "response",
     [
         {"status_code": 200, "body": {"choices": [{"text": "Yes."}]}},
-        {"body": {"output": [{"type": "reasoning"}, {"type": "message", "content": [{"type": "output_text", "text": "Yes."}]}]}},
+        {"body": {"output": [{"type": "reasoning"}, {"type": "message", "content": SAID}]}},
         {"body": {"choices": [{"message": {"content": None, "refusal": "Yes."}}]}},
     ],
 )  # fmt: skip

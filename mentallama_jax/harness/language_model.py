@@ -60,7 +60,8 @@ class MentallamaLM(TemplateLM):
             str(source), revision=revision, checkpoint=checkpoint, style=style, max_length=max_length, dtype=dtype
         )
         self._tokenizer = self._answerer.tokenizer
-        self._batch_size = int(batch_size) if str(batch_size or "auto").isdecimal() else _BATCH_SIZE
+        size = str(batch_size or "auto")
+        self._batch_size = int(size) if size.isdecimal() else _BATCH_SIZE
 
     @property
     def eot_token_id(self) -> int:
@@ -123,8 +124,8 @@ class MentallamaLM(TemplateLM):
         found: list[tuple[float, bool]] = [(0.0, True)] * len(requests)
         with self._answerer.on_mesh():
             for shape, group in _groups(contexts, answers).items():
-                for context, sums in self._scores(group, contexts, answers, shape):
-                    for place, (total, greedy) in zip(contexts[context], sums, strict=True):
+                for asked, sums in self._scores(group, contexts, answers, shape):
+                    for place, (total, greedy) in zip(contexts[asked], sums, strict=True):
                         found[place] = (total, greedy)
         for (texts, _, _), result in zip(requests, found, strict=True):
             self.cache_hook.add_partial("loglikelihood", texts, result)

@@ -1,4 +1,4 @@
-"""What the tasks written by `task_folder` compute: their documents, and whether an answer states the gold label. No jax."""
+"""What the tasks of `task_folder` compute, without jax: documents, and whether an answer states the gold label."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -236,7 +236,7 @@ def encode_question(text: str, style: Style, tokenizer: PromptTokenizer) -> list
         system = default_system(tokenizer.chat_template)
         opening = _chatml_message("system", system) if system else ()
         answer = (Segment(IM_START, special=True), Segment("assistant\n"))
-        return list(_tokens(merged((*opening, *_chatml_message("user", text), *answer)), tokenizer))
+        return list(_tokens(tuple(merged((*opening, *_chatml_message("user", text), *answer))), tokenizer))
     return list(_tokens((begin, Segment(f"[INST] {text} [/INST]" if style == "llama2-chat" else text)), tokenizer))
 
 

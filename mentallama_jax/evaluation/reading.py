@@ -12,7 +12,7 @@ from typing import Any
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.foreign_outputs.delimited import header_of
-from mentallama_jax.evaluation.foreign_outputs.forms import SUFFIXES
+from mentallama_jax.evaluation.foreign_outputs.output_forms import SUFFIXES
 from mentallama_jax.evaluation.foreign_outputs.read_as import AS_THEY_SAY, ReadAs, dataset_of_name
 from mentallama_jax.evaluation.foreign_outputs.row_mapping import read_foreign
 from mentallama_jax.foreign import parse_json, reading, shown, shown_cell

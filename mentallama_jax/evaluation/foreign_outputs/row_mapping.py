@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.evaluation.foreign_outputs.forms import read_output_table
+from mentallama_jax.evaluation.foreign_outputs.output_forms import read_output_table
 from mentallama_jax.evaluation.foreign_outputs.output_table import OutputTable, answer_in
 from mentallama_jax.evaluation.foreign_outputs.read_as import ReadAs, dataset_of_name
 from mentallama_jax.evaluation.foreign_outputs.roles import find_roles
@@ -45,7 +45,7 @@ class ForeignRows:
 
 
 def read_foreign(path: AnyPath, read_as: ReadAs) -> ForeignRows:
-    """Read a file of outputs in any form that `forms` knows.
+    """Read a file of outputs in any form that `output_forms` knows.
 
     Raises:
         UserError: it cannot be read, its columns cannot be told, an id stands twice, or nothing says the data set.

@@ -1,10 +1,13 @@
 """`mentallama evaluate`: score generated answers."""
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mentallama_jax.cli.metric_options import add_metric_models, metric_models, scoring_progress
-from mentallama_jax.storage import as_path, local_path
+from mentallama_jax.storage import as_path, expanded, local_path
+
+if TYPE_CHECKING:
+    from mentallama_jax.evaluation.foreign_outputs.read_as import ReadAs
 
 _DESCRIPTION = """\
 Score generated answers: read the label that each output states, compare it with gold.
@@ -14,6 +17,13 @@ goldens,generated_text (the data set is the file's name; a column `aspect` adds 
 `post_id` tells which rows belong to one post). Several, such as the seeds of one recipe, are pooled; intervals are
 over posts, so that answering a post three times does not make them narrower by itself. Files that are no data
 set, and rows whose gold states no label, are named and not scored.
+
+Files of other programs are read as well, by their content: sample logs of lm-evaluation-harness (samples_*.jsonl, or
+their folder), OpenAI batch output, JSON lines of vLLM and Hugging Face scripts, tables with commas, semicolons or tabs.
+Which column is for what is taken from names that can mean one thing only; else --columns says it. Gold is a label, 1 or
+0 of a yes/no data set, or a gold response; or it comes from --gold by the ids of rows, which may be row numbers from 1
+(from 0 where an id is 0, and in lm-evaluation-harness). The data set is a column, --dataset, or in the file's name, as
+in DR_llama3.csv. scores.json says what was read and how; rows that cannot be read are counted and not scored.
 
 Labels are read from the whole output: its opening, declared answers and label sentences, then claims in words with
 negation in mind. An output that states none is `unparsed`: wrong, and counted. Intervals are over posts, and exact
@@ -48,6 +58,9 @@ examples:
   mentallama evaluate tuned.jsonl --metrics bartscore,bertscore --out scores   the paper's metric, and another
   mentallama evaluate test.jsonl --calibrate-on validation.jsonl --out scores   how true label probabilities are
   mentallama evaluate tuned.jsonl --data sample --out scores            do explanations quote what the post says?
+  mentallama evaluate DR_llama3.csv --columns gold=answer,text=output --out scores
+  mentallama evaluate batch_output.jsonl --gold data/imhi:test --out scores   joined by custom_id
+  mentallama evaluate results/my_model/ --out scores                          samples_*.jsonl of lm_eval
   mentallama evaluate model_output/ --as-upstream --out scores_upstream
   mentallama evaluate tuned.jsonl --reader classifier --classifiers runs/classifiers --out scores_classifier
   mentallama evaluate tuned.jsonl --consistency --classifiers runs/explained --out scores_consistency
@@ -68,11 +81,12 @@ def add_parser(subparsers: Any) -> None:
         metavar="PREDICTIONS",
         type=as_path,
         nargs="+",
-        help="a .jsonl, a DATASET.csv or a folder of such; several are pooled",
+        help="a .jsonl, a DATASET.csv, a folder of such, or what another program wrote; several are pooled",
     )
     parser.add_argument(
         "--out", metavar="DIR", type=local_path, required=True, help="folder for scores.json and the drawings"
     )
+    _add_reading(parser.add_argument_group("files of other programs"))
     parser.add_argument(
         "--as-upstream",
         action="store_true",
@@ -126,6 +140,23 @@ def add_parser(subparsers: Any) -> None:
     parser.set_defaults(run=run)
 
 
+def _add_reading(group: Any) -> None:
+    group.add_argument(
+        "--columns",
+        metavar="ROLE=COLUMN",
+        default="",
+        help="which column is for what, with commas between: gold, text, id, dataset, aspect, post_id; "
+        "filter=NAME chooses a filter of lm-evaluation-harness",
+    )
+    group.add_argument("--dataset", metavar="NAME", help="the data set of all rows, where the files do not say it")
+    group.add_argument(
+        "--gold",
+        metavar="SOURCE",
+        type=expanded,
+        help="records to take gold, posts and aspects from by the ids of rows, such as data/imhi:test",
+    )
+
+
 def run(options: argparse.Namespace) -> int:
     """Score; print the tables and where the report is."""
     from mentallama_jax.evaluation.score_report import (
@@ -151,6 +182,7 @@ def run(options: argparse.Namespace) -> int:
         metric_models=metric_models(options),
         calibrate_on=options.calibrate_on,
         progress=scoring_progress,
+        read_as=_read_as(options),
     )
     console = Console()
     if scored.trust:
@@ -180,6 +212,21 @@ def run(options: argparse.Namespace) -> int:
         if path not in drawn:
             console.print(f"{path} written", highlight=False, soft_wrap=True)
     return 0
+
+
+def _read_as(options: argparse.Namespace) -> "ReadAs":
+    """What the options say about files of other programs.
+
+    Raises:
+        UserError: an option is malformed, or the gold cannot be read.
+    """
+    from mentallama_jax.evaluation.foreign_outputs.gold_rows import gold_rows
+    from mentallama_jax.evaluation.foreign_outputs.read_as import ReadAs, parse_columns
+    from mentallama_jax.imhi.tasks import task_named
+
+    columns = parse_columns(options.columns)
+    dataset = task_named(options.dataset) if options.dataset else None
+    return ReadAs(columns, dataset, gold_rows(options.gold) if options.gold else None)
 
 
 def reader_of(options: argparse.Namespace) -> str:

@@ -33,6 +33,7 @@ _DATASET = _SUMMARY | {
 }
 _SIGNATURE = {
     "predictions": "each file read: `file` and `sha256`",
+    "forms": "in what form each file was read, and of other programs' files which column was taken for what",
     "passed_over": "what stood beside the files read and is no predictions",
     "left_out": "each row that is not scored: `dataset`, `file`, `row`, `reason`",
     "generation": "how the predictions were made: the `.meta.json` beside them; null where there is none",

@@ -150,8 +150,8 @@ def notes(scores: Scores) -> list[str]:
     if left_out:
         shown = "; ".join(f"{row['file']}, row {row['row']}: {row['reason']}" for row in left_out[:_SHOWN_ROWS])
         more = f"; and {len(left_out) - _SHOWN_ROWS} more in scores.json" if len(left_out) > _SHOWN_ROWS else ""
-        what = "row is not scored, as its" if len(left_out) == 1 else "rows are not scored, as their"
-        said.append(f"{len(left_out)} {what} gold cannot be read: {shown}{more}")
+        what = "row is not scored" if len(left_out) == 1 else "rows are not scored"
+        said.append(f"{len(left_out)} {what}: {shown}{more}")
     few = [f"{name} ({each.posts})" for name, each in scores.datasets.items() if each.warning]
     if few:
         said.append(f"* fewer than {FEW_POSTS} posts, so the interval may be too narrow: {', '.join(few)}")

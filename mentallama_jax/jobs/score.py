@@ -11,6 +11,7 @@ from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.beside_classifiers import ClassifierReport
 from mentallama_jax.evaluation.correctness import Scores, evaluate
 from mentallama_jax.evaluation.explanations import ExplanationScores, Progress, no_progress, score_explanations
+from mentallama_jax.evaluation.foreign_outputs.read_as import AS_THEY_SAY, ReadAs
 from mentallama_jax.evaluation.label_readers import CLASSIFIER, RULES, LabelReader
 from mentallama_jax.evaluation.reading import pool, read_predictions
 from mentallama_jax.evaluation.score_report import write_report
@@ -60,11 +61,12 @@ def score(
     metric_models: MetricModels | None = None,
     calibrate_on: Sequence[str | AnyPath] = (),
     progress: Progress = no_progress,
+    read_as: ReadAs = AS_THEY_SAY,
 ) -> Scored:
     """Score predictions and write scores.json and a confusion matrix of each data set.
 
     Args:
-        predictions: each a `.jsonl`, a DATASET.csv or a folder of such; several are pooled.
+        predictions: each a file or a folder that `evaluation.reading` reads; several are pooled.
         out: folder for the report.
         reader: a name in `evaluation.label_readers.READERS`, or `CLASSIFIER`.
         metrics: of explanations, names in `jobs.open_metrics.METRICS`. Their scores by row go to scores_by_row.parquet
@@ -74,6 +76,7 @@ def score(
         metric_models: which models the metrics are computed with.
         calibrate_on: validation predictions of the same system, to fit temperatures and conformal sets on.
         progress: shows how far the metrics are.
+        read_as: what files of other programs do not say themselves: columns, data set, gold.
 
     Raises:
         UserError: nothing that can be scored, or an argument that does not go with the others.
@@ -88,7 +91,7 @@ def score(
     if classifiers is not None and reader != CLASSIFIER and not consistency:
         raise UserError("--classifiers goes with --reader classifier or --consistency; give one of them")
     bootstrap = Bootstrap()
-    pooled = pool([read_predictions(as_path(path)) for path in predictions])
+    pooled = pool([read_predictions(as_path(path), read_as) for path in predictions])
     read_by: str | LabelReader = reader
     found = None
     if classifiers is not None:

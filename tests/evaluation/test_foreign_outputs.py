@@ -324,7 +324,7 @@ def test_the_command_scores_them_and_says_what_was_read(tmp_path, capsys):
     lines(gold, *({"id": r.id, "dataset": "DR", "post": r.post, "label": r.label, "split": "test"} for r in RECORDS))
     outputs = table(tmp_path / "out.csv", "nr;said\n1;yes\n2;yes\n3;yes\n9;no\n")
     words = ["evaluate", str(outputs), "--columns", "id=nr,text=said", "--gold", f"{gold}:test", "--dataset", "dr"]
-    assert main([*words, "--out", str(tmp_path / "s"), "--resamples", "20"]) == 0
+    assert main([*words, "--out", str(tmp_path / "s")]) == 0
     scores = json.loads((tmp_path / "s" / "scores.json").read_text())
     assert scores["pooled"]["n"] == 3
     assert scores["pooled"]["accuracy"] == pytest.approx(2 / 3)

@@ -110,7 +110,7 @@ def test_evaluate_says_first_what_was_missed_and_then_how_true_probabilities_are
     for split, of_split in rows.items():
         write_jsonl(tmp_path / f"{split}.jsonl", [row.to_json() for row in of_split])
     for out in ("a", "b"):
-        more = ("--calibrate-on", tmp_path / "val.jsonl", "--resamples", 20)
+        more = ("--calibrate-on", tmp_path / "val.jsonl")
         assert evaluate(tmp_path / "test.jsonl", "--out", tmp_path / out, *more) == 0
     assert (tmp_path / "a" / "scores.json").read_bytes() == (tmp_path / "b" / "scores.json").read_bytes()
     printed = capsys.readouterr().out

@@ -138,7 +138,7 @@ def files(tmp_path):
 def test_evaluate_writes_both_sections_and_shows_no_text(files, capsys, monkeypatch):
     predictions, posts, out = files
     monkeypatch.setenv("COLUMNS", "80")
-    command = ["evaluate", str(predictions), "--data", str(posts), "--out", str(out), "--resamples", "50"]
+    command = ["evaluate", str(predictions), "--data", str(posts), "--out", str(out)]
     assert main(command) == 0
     scores = json.loads((out / "scores.json").read_text("utf-8"))
     assert scores["grounding"].keys() == FIELDS["grounding"].keys()
@@ -160,7 +160,7 @@ def test_evaluate_writes_both_sections_and_shows_no_text(files, capsys, monkeypa
 def test_evaluate_pools_runs_over_the_same_posts(files, capsys):
     predictions, posts, out = files
     both = [str(predictions), str(predictions)]
-    assert main(["evaluate", *both, "--data", str(posts), "--out", str(out), "--resamples", "50"]) == 0
+    assert main(["evaluate", *both, "--data", str(posts), "--out", str(out)]) == 0
     found = json.loads((out / "scores.json").read_text("utf-8"))["grounding"]["pooled"]
     assert (found["absent_quotes"]["count"], found["absent_quotes"]["posts"]) == (2, 2)
     assert found["generic"]["count"] == 0  # two runs on one post may say the same
@@ -168,8 +168,8 @@ def test_evaluate_pools_runs_over_the_same_posts(files, capsys):
 
 def test_evaluate_says_what_it_needs(files, capsys):
     predictions, posts, out = files
-    assert main(["evaluate", str(predictions), "--out", str(out), "--resamples", "50"]) == 0
+    assert main(["evaluate", str(predictions), "--out", str(out)]) == 0
     assert "name the posts with --data" in capsys.readouterr().out
     posts.write_text(posts.read_text("utf-8").replace("DR/test/2", "DR/test/77"), "utf-8")
-    assert main(["evaluate", str(predictions), "--data", str(posts), "--out", str(out), "--resamples", "50"]) == 2
+    assert main(["evaluate", str(predictions), "--data", str(posts), "--out", str(out)]) == 2
     assert "row 'DR/test/2': its post is not in --data" in capsys.readouterr().err

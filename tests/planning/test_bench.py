@@ -18,6 +18,8 @@ model: {source: toy, weights: random, compute_dtype: float32, remat: none}
 data: {train: [nowhere], max_length: 64}
 training: {run_dir: "-", steps: 10, micro_batch_rows: 4, batch_size: 8, batch_unit: rows}
 """
+# One device is also what the comparison with a plan measures.
+DEVICES = [pytest.param(1, marks=pytest.mark.slow), 8]
 MESHES = {1: ["mesh.fsdp=1"], 8: ["mesh.fsdp=4", "mesh.tensor=2"]}
 
 
@@ -37,7 +39,7 @@ def bench(folder: Path, devices: int, *arguments: str) -> tuple[dict, str, str]:
     return json.loads((folder / "out.json").read_text("utf-8")), done.stdout, done.stderr
 
 
-@pytest.mark.parametrize("devices", [1, 8])
+@pytest.mark.parametrize("devices", DEVICES)
 def test_the_step_is_compiled_once_and_timed(tmp_path, devices):
     values, printed, log = bench(tmp_path, devices, "step")
     assert log.count("Finished XLA compilation of jit(train_step)") == 1
@@ -61,7 +63,7 @@ def test_the_step_of_a_classifier_is_timed_too(tmp_path, monkeypatch, capsys):
     assert "toy-encoder: is an encoder (bert), which reads texts and writes none" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("devices", [1, 8])
+@pytest.mark.parametrize("devices", DEVICES)
 def test_prefill_and_decode_are_compiled_once_each(tmp_path, devices):
     values, _, log = bench(tmp_path, devices, "generate", "--rows", "3", "--prompt", "32", "--new-tokens", "48")
     assert log.count("Finished XLA compilation of jit(generate)") == 2

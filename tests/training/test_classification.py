@@ -297,9 +297,15 @@ for sizes in json.loads(sys.argv[1]):
 """
 
 
-def test_eight_devices_give_the_update_of_one() -> None:
+@pytest.mark.parametrize(
+    "meshes",
+    [
+        pytest.param([(8, 1, 1, 1), (1, 2, 2, 2)], id="each axis"),
+        pytest.param([(1, 8, 1, 1), (1, 1, 8, 1)], id="eight weights or heads", marks=pytest.mark.slow),
+    ],
+)
+def test_eight_devices_give_the_update_of_one(meshes: list[tuple[int, ...]]) -> None:
     """Loss, gradients as first moments, and an evaluation; dropout draws the same numbers on every mesh."""
-    meshes = [(8, 1, 1, 1), (1, 8, 1, 1), (1, 2, 2, 2), (1, 1, 8, 1)]
     command = [sys.executable, "-c", ON_MESHES, json.dumps(meshes)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=cpu_environment(8), check=False)
     assert done.returncode == 0, done.stderr

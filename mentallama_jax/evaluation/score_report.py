@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mentallama_jax.evaluation.beside_classifiers import ClassifierReport, Consistency, ReaderAgreement
 from mentallama_jax.evaluation.correctness import DatasetScores, Scores, Summary
 from mentallama_jax.evaluation.explanations import ExplanationScores, MetricFigure
-from mentallama_jax.evaluation.statistics.bootstrap import FEW_POSTS
+from mentallama_jax.evaluation.statistics.intervals import FEW_POSTS
 from mentallama_jax.evaluation.trust.trust_sections import TrustSections
 from mentallama_jax.files import atomic_open, write_json
 

@@ -84,9 +84,18 @@ def test_the_curve_ends_at_the_error_rate_and_no_order_of_rows_changes_it(rows, 
     assert again.aurc.value == pytest.approx(found.aurc.value)
 
 
+@pytest.mark.parametrize("wrong", [{19}, {0}, {18, 19}, set(range(1, 20))])
+def test_no_interval_passes_0_or_1(wrong):
+    found = selective(outcomes_of([(0.99 - row / 50, row not in wrong) for row in range(20)]), FEW)
+    for figure in (found.aurc, found.excess_aurc, found.accuracy_at_80):
+        low, high = figure.interval
+        assert 0 <= low <= figure.value <= high <= 1
+        assert figure.method in ("wilson", "exact")
+
+
 @given(st.lists(st.tuples(st.sampled_from([0.4, 0.6, 0.8]), st.booleans(), st.integers(0, 3)), min_size=1, max_size=15))
 @settings(max_examples=50, deadline=None)
-def test_a_post_that_is_drawn_twice_counts_as_two_posts(rows):
+def test_a_post_of_weight_two_counts_as_two_posts(rows):
     if not any(times for *_, times in rows):
         return
     plain = [(confidence, right) for confidence, right, _ in rows]

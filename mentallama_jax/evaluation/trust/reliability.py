@@ -78,6 +78,8 @@ class BinGaps:
 
     gaps: Counts
     rows: Counts
+    bounds: tuple[float, float] = (0.0, 1.0)
+    """Of the expected calibration error."""
 
     @property
     def groups(self) -> int:

@@ -68,6 +68,7 @@ class Ranked:
         block_R: the block of each row; rows stand in the order of blocks.
         error_R: 1 where the row is wrong.
         sizes: the rows of each post, [G].
+        bounds: the lowest and the highest value of the figures.
     """
 
     rows: Counts
@@ -76,6 +77,7 @@ class Ranked:
     block_R: NDArray[np.int64]
     error_R: Counts
     sizes: Counts
+    bounds: tuple[float, float] = (0.0, 1.0)
 
     @property
     def groups(self) -> int:

@@ -22,6 +22,7 @@ from mentallama_jax.evaluation.people.rank_correlation import (
     mean_spearman,
     ranked_pairs,
 )
+from mentallama_jax.evaluation.statistics.estimates import Estimate
 from mentallama_jax.evaluation.statistics.intervals import (
     IntervalSettings,
     few_posts,
@@ -33,15 +34,6 @@ from mentallama_jax.evaluation.statistics.intervals import (
 _LEAST_ROWS = 3
 Columns = list[tuple[list[float], list[float], list[str]]]
 """Pairs of scores and the posts of their rows, one entry for each correlation that is averaged."""
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A figure and its interval over posts; `method` is "wilson", "t" or "exact"."""
-
-    value: float
-    interval: tuple[float, float]
-    method: str
 
 
 @dataclass(frozen=True, slots=True)

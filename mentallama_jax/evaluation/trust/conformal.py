@@ -16,9 +16,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mentallama_jax.evaluation.statistics.estimates import Estimate, mean_estimates
 from mentallama_jax.evaluation.statistics.f1 import Counts
 from mentallama_jax.evaluation.statistics.intervals import IntervalSettings, row_scores
-from mentallama_jax.evaluation.trust.estimates import Measured, mean_estimates
 from mentallama_jax.evaluation.trust.label_probabilities import LabelProbabilities
 
 PROMISED = 0.9
@@ -42,8 +42,8 @@ class Conformal:
     """
 
     promised: float
-    coverage: Measured
-    mean_size: Measured
+    coverage: Estimate
+    mean_size: Estimate
     labels: int
     sizes: dict[str, int]
     threshold: float

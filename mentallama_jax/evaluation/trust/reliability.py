@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
+from mentallama_jax.evaluation.statistics.estimates import Estimate, estimates, mean_estimates
 from mentallama_jax.evaluation.statistics.f1 import Counts
 from mentallama_jax.evaluation.statistics.intervals import IntervalSettings, row_scores
-from mentallama_jax.evaluation.trust.estimates import Measured, estimates, mean_estimates
 from mentallama_jax.evaluation.trust.label_probabilities import Outcomes
 
 MOST_BINS = 10
@@ -46,7 +46,7 @@ class ReliabilityBin:
     highest: float
     rows: int
     confidence: float
-    right: Measured
+    right: Estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +63,12 @@ class Reliability:
         bins: of the ECE, by rising confidence.
     """
 
-    ece: Measured
+    ece: Estimate
     ece_if_calibrated: float
-    brier: Measured
-    log_loss: Measured
-    confidence: Measured
-    accuracy: Measured
+    brier: Estimate
+    log_loss: Estimate
+    confidence: Estimate
+    accuracy: Estimate
     bins: list[ReliabilityBin]
 
 
@@ -136,7 +136,7 @@ def reliability(found: Outcomes, settings: IntervalSettings) -> Reliability:
     )
 
 
-def _ece(sums: BinGaps, by_chance: float, settings: IntervalSettings) -> Measured:
+def _ece(sums: BinGaps, by_chance: float, settings: IntervalSettings) -> Estimate:
     """ECE with the interval of Student's t over posts, its lower end set lower by what chance alone would give.
 
     Where no post differs from the others, the interval is exact.
@@ -148,7 +148,7 @@ def _ece(sums: BinGaps, by_chance: float, settings: IntervalSettings) -> Measure
         return estimates(sums, {"ece": expected_calibration_error}, settings)["ece"]
     variance = sums.groups / (sums.groups - 1) * float((share_G**2).sum())
     reach = float(stdtrit(sums.groups - 1, (1 + settings.confidence) / 2)) * np.sqrt(variance)
-    return Measured(value, (max(0.0, value - reach - by_chance), min(1.0, value + reach)), "t")
+    return Estimate(value, (max(0.0, value - reach - by_chance), min(1.0, value + reach)), "t")
 
 
 def _bin(found: Outcomes, places: NDArray[np.int64], settings: IntervalSettings) -> ReliabilityBin:

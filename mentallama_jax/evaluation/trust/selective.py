@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mentallama_jax.evaluation.statistics.estimates import Estimate, estimates
 from mentallama_jax.evaluation.statistics.f1 import Counts
 from mentallama_jax.evaluation.statistics.intervals import IntervalSettings
-from mentallama_jax.evaluation.trust.estimates import Measured, estimates
 from mentallama_jax.evaluation.trust.label_probabilities import Outcomes
 
 COVERAGE = 0.8
@@ -48,9 +48,9 @@ class Selective:
         risk_coverage: the curve, from small coverage to 1.
     """
 
-    aurc: Measured
-    excess_aurc: Measured
-    accuracy_at_80: Measured
+    aurc: Estimate
+    excess_aurc: Estimate
+    accuracy_at_80: Estimate
     risk_coverage: list[CurvePoint]
 
 

@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING
 
+from mentallama_jax.evaluation.statistics.estimates import Estimate
 from mentallama_jax.evaluation.statistics.intervals import FEW_POSTS
 from mentallama_jax.evaluation.trust.calibration import Calibration, CalibrationScores
 from mentallama_jax.evaluation.trust.counted_shares import CountedShare
-from mentallama_jax.evaluation.trust.estimates import Measured
 from mentallama_jax.evaluation.trust.grounding_tables import show_care, show_grounding
 from mentallama_jax.evaluation.trust.high_risk import HighRisk
 from mentallama_jax.evaluation.trust.output_faults import DEFINITIONS, OutputFaults
@@ -156,7 +156,7 @@ def _ends(found: CountedShare) -> str:
     return f"{100 * low:.1f}-{100 * high:.1f}{'*' if found.warning else ''}"
 
 
-def _two_lines(found: Measured, scale: float, digits: int) -> str:
+def _two_lines(found: Estimate, scale: float, digits: int) -> str:
     low, high = found.interval
     return f"{scale * found.value:.{digits}f}\n{scale * low:.{digits}f}-{scale * high:.{digits}f}"
 

@@ -1,4 +1,4 @@
-"""A figure with its interval, as the sections on trust hold it."""
+"""A figure with its interval, as sections of JSON files hold it."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from mentallama_jax.evaluation.statistics.intervals import (
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class Estimate:
     """A figure.
 
     Attributes:
@@ -31,19 +31,19 @@ class Measured:
 
 def estimates(
     sums: Sums, metrics: Mapping[str, Callable[[Sums], Counts]], settings: IntervalSettings
-) -> dict[str, Measured]:
+) -> dict[str, Estimate]:
     """The values of metrics of the same sums, and their intervals."""
     found = metric_intervals(sums, metrics, settings)
     total = sums.total()
     return {
-        name: Measured(float(metric(total)), found[name].ends, found[name].method) for name, metric in metrics.items()
+        name: Estimate(float(metric(total)), found[name].ends, found[name].method) for name, metric in metrics.items()
     }
 
 
-def mean_estimates(scores: Mapping[str, RowScores], settings: IntervalSettings) -> dict[str, Measured]:
+def mean_estimates(scores: Mapping[str, RowScores], settings: IntervalSettings) -> dict[str, Estimate]:
     """The means of scores of the same rows, and their intervals."""
     found = score_intervals(scores, settings)
     return {
-        name: Measured(float(mean_score(of.total())), found[name].ends, found[name].method)
+        name: Estimate(float(mean_score(of.total())), found[name].ends, found[name].method)
         for name, of in scores.items()
     }

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from mentallama_jax.cli.json_output import add_json_option, console_for, print_json
 from mentallama_jax.storage import as_path, expanded, local_path
 
 _DESCRIPTION = """\
@@ -20,8 +21,8 @@ set, and rows whose gold states no label, are named and not scored.
 Labels are read from the whole output: its opening, declared answers and label sentences, then claims in words with
 negation in mind. An output that states none is `unparsed`: wrong, and counted. Intervals are over posts, and exact
 where every row is right or none is; those of fewer than 20 posts are marked, as they may be too narrow. Written to
---out: scores.json (figures as fractions of 1, with a signature of what was scored and how) and a drawn confusion matrix
-of each data set.
+--out: scores.json (figures as fractions of 1, with a signature of what was scored and how) and the report that is made
+of it: report.html (one page with tables and pictures), report.md and tables.tex. `mentallama report` makes it again.
 
 With --metrics explanations are compared with those of gold: the whole response, as the paper does, and the explanation
 alone. Rows without a gold text are counted and not scored; empty outputs are counted, and score 0 or what the metric
@@ -63,7 +64,7 @@ def add_parser(subparsers: Any) -> None:
         help="a .jsonl, a DATASET.csv or a folder of such; several are pooled",
     )
     parser.add_argument(
-        "--out", metavar="DIR", type=local_path, required=True, help="folder for scores.json and the drawings"
+        "--out", metavar="DIR", type=local_path, required=True, help="folder for scores.json and the report"
     )
     parser.add_argument(
         "--compare",
@@ -110,6 +111,14 @@ def add_parser(subparsers: Any) -> None:
         "bartscore, bartscore_precision, bartscore_f1, bartscore_faithfulness, bertscore, embedding, lm",
     )
     _add_models(parser.add_argument_group("models of the metrics, each a folder or a hub id"))
+    parser.add_argument(
+        "--show-posts",
+        action="store_true",
+        help="keep some outputs that were read wrong in examples.json and show them in the report: handles, links, "
+        "e-mail addresses, phone numbers, ages, dates and greeted names masked; do not pass them on",
+    )
+    parser.add_argument("--raw", action="store_true", help="with --show-posts: outputs as they are")
+    add_json_option(parser)
     parser.set_defaults(run=run)
 
 
@@ -176,7 +185,6 @@ def run(options: argparse.Namespace) -> int:
     )
     from mentallama_jax.jobs.metric_models import MetricModels
     from mentallama_jax.jobs.score import score
-    from mentallama_jax.terminal import Console
 
     scored = score(
         options.predictions,
@@ -200,8 +208,10 @@ def run(options: argparse.Namespace) -> int:
             data=options.data,
         ),
         progress=_progress,
+        show_posts=options.show_posts,
+        raw=options.raw,
     )
-    console = Console()
+    console = console_for(options)
     console.print(score_table(scored.scores))
     if scored.comparison:
         console.print(comparison_table(scored.comparison))
@@ -218,12 +228,9 @@ def run(options: argparse.Namespace) -> int:
         console.print(note, markup=False, highlight=False, soft_wrap=True)
     if not scored.posts_known:
         console.print("Intervals take every row for a post of its own: the files have no post_id.", style="dim")
-    first, *others = scored.paths
-    drawn = [path for path in others if path.suffix == ".png"]
-    console.print(f"{first} and {len(drawn)} confusion matrices written", highlight=False, soft_wrap=True)
-    for path in others:
-        if path not in drawn:
-            console.print(f"{path} written", highlight=False, soft_wrap=True)
+    for path in scored.paths:
+        console.print(f"{path} written", highlight=False, soft_wrap=True)
+    print_json(options, scored.figures)
     return 0
 
 

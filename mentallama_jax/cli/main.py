@@ -16,7 +16,7 @@ from mentallama_jax import __version__
 from mentallama_jax.errors import UserError
 from mentallama_jax.foreign import one_line
 
-COMMANDS = ("data", "plan", "bench", "train", "generate", "evaluate", "export", "quickstart")
+COMMANDS = ("data", "plan", "bench", "train", "generate", "evaluate", "report", "export", "quickstart")
 
 _EPILOG = """\
 the usual order:
@@ -24,7 +24,8 @@ the usual order:
   mentallama data check DATA                               what is wrong or risky in your files
   mentallama train configs/llama2-chat-7b.yaml             tune
   mentallama generate RUN --data DATA --out PREDICTIONS    answer test rows
-  mentallama evaluate PREDICTIONS --out SCORES             score the answers
+  mentallama evaluate PREDICTIONS --out SCORES             score the answers, write a report
+  mentallama report SCORES_A SCORES_B --out REPORT         several side by side, or training runs
   mentallama export RUN --out FOLDER                       a folder that transformers loads
 
 For research only: never for diagnosis, triage or decisions about a person.

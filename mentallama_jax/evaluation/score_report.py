@@ -1,4 +1,4 @@
-"""Scores as a table in the terminal, as `scores.json`, and as drawn confusion matrices."""
+"""Scores as tables in the terminal and as `scores.json`."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -10,12 +10,11 @@ from mentallama_jax.evaluation.comparison import Comparison
 from mentallama_jax.evaluation.correctness import DatasetScores, Scores, Summary
 from mentallama_jax.evaluation.explanations import ExplanationScores, MetricFigure
 from mentallama_jax.evaluation.statistics.bootstrap import FEW_POSTS, Difference
-from mentallama_jax.files import atomic_open, write_json
+from mentallama_jax.files import write_json
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-_INCHES_PER_CLASS = 0.62
 _SHOWN_ROWS = 5
 _METRICS_A_TABLE = 5
 
@@ -27,7 +26,7 @@ def write_report(
     explanations: ExplanationScores | None = None,
     classifiers: ClassifierReport | None = None,
 ) -> list[Path]:
-    """Write `scores.json` and a `confusion_DATASET.png` for each data set into `folder`; return the paths."""
+    """Write `scores.json` into `folder`; return its path, in a list."""
     value = asdict(scores)
     if explanations:
         value["explanations"] = asdict(explanations)
@@ -37,9 +36,6 @@ def write_report(
         value["comparison"] = {"metric": "weighted_f1, these predictions less the other", **asdict(comparison)}
     paths = [folder / "scores.json"]
     write_json(paths[0], value)
-    for name, of_dataset in scores.datasets.items():
-        paths.append(folder / f"confusion_{name}.png")
-        draw_confusion(paths[-1], name, of_dataset)
     return paths
 
 
@@ -182,36 +178,6 @@ def comparison_table(comparison: Comparison) -> "Table":
         table.add_section()
         table.add_row("pooled", *_difference_cells(comparison.pooled))
     return table
-
-
-def draw_confusion(path: Path, name: str, scores: DatasetScores) -> None:
-    """Draw the confusion matrix of a data set as PNG: shades by share of the gold label's rows, counts in the cells."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    golds = [gold for gold, row in scores.confusion.items() if sum(row.values())]
-    labels = list(next(iter(scores.confusion.values())))
-    counts = [[scores.confusion[gold][label] for label in labels] for gold in golds]
-    shares = [[count / sum(row) for count in row] for row in counts]
-
-    size = (2.9 + _INCHES_PER_CLASS * len(labels), 2.1 + _INCHES_PER_CLASS * len(golds))
-    figure = Figure(figsize=size, layout="constrained", dpi=150)
-    axes = figure.add_subplot()
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="equal")
-    for row, (row_counts, row_shares) in enumerate(zip(counts, shares, strict=True)):
-        for column, (count, share) in enumerate(zip(row_counts, row_shares, strict=True)):
-            color = "white" if share > 0.55 else "black"
-            text = f"{100 * share:.0f} %\n{count}" if count else "0"
-            axes.text(column, row, text, ha="center", va="center", color=color, fontsize=8)
-    axes.set_xticks(range(len(labels)), labels, rotation=40, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(len(golds)), golds)
-    axes.set_xlabel("read from the output")
-    axes.set_ylabel("gold")
-    title = f"{name}: accuracy {_percent(scores.accuracy)} %, weighted F1 {_percent(scores.weighted_f1)} %"
-    figure.suptitle(f"{title}\n{scores.n} rows, {scores.unparsed} unparsed", fontsize=9)
-    figure.colorbar(image, ax=axes, label="share of the gold label's rows", shrink=0.8)
-    with atomic_open(path, "wb") as stream:
-        FigureCanvasAgg(figure).print_png(stream)
 
 
 def _table(title: str, headings: tuple[str, ...]) -> "Table":

@@ -1,11 +1,11 @@
-"""Scores predictions: reads files, counts, draws intervals, writes the report.
+"""Scores predictions: reads files, counts, draws intervals, writes figures and the report.
 
 jax is imported only for metrics and readers that need a model.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.beside_classifiers import ClassifierReport
@@ -14,9 +14,11 @@ from mentallama_jax.evaluation.correctness import Scores, evaluate
 from mentallama_jax.evaluation.explanations import ExplanationScores, Progress, no_progress, score_explanations
 from mentallama_jax.evaluation.label_readers import CLASSIFIER, RULES, LabelReader
 from mentallama_jax.evaluation.reading import pool, read_predictions
+from mentallama_jax.evaluation.report.shown_outputs import choose_examples, write_examples
 from mentallama_jax.evaluation.score_report import write_report
 from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap
 from mentallama_jax.files import write_jsonl
+from mentallama_jax.jobs.make_report import make_report
 from mentallama_jax.jobs.metric_models import MetricModels
 from mentallama_jax.jobs.open_metrics import open_metrics
 from mentallama_jax.storage import AnyPath, as_path
@@ -35,6 +37,7 @@ class Scored(NamedTuple):
         posts_known: whether the files say which rows are of one post.
         paths: files written, scores.json first.
         classifiers: what classifiers read; None where none were given.
+        figures: what scores.json holds.
     """
 
     scores: Scores
@@ -42,7 +45,8 @@ class Scored(NamedTuple):
     explanations: ExplanationScores | None
     posts_known: bool
     paths: list[Path]
-    classifiers: ClassifierReport | None = None
+    classifiers: ClassifierReport | None
+    figures: dict[str, Any]
 
 
 def score(
@@ -58,8 +62,10 @@ def score(
     consistency: bool = False,
     metric_models: MetricModels | None = None,
     progress: Progress = no_progress,
+    show_posts: bool = False,
+    raw: bool = False,
 ) -> Scored:
-    """Score predictions and write scores.json and a confusion matrix of each data set.
+    """Score predictions; write scores.json and the report that is made of it.
 
     Args:
         predictions: each a `.jsonl`, a DATASET.csv or a folder of such; several are pooled.
@@ -74,6 +80,8 @@ def score(
         consistency: whether to measure how often explanations alone are read as the stated label.
         metric_models: which models the metrics are computed with.
         progress: shows how far the metrics are.
+        show_posts: whether to keep some outputs in examples.json, and to show them in the report.
+        raw: whether these stay as they are; else they are masked.
 
     Raises:
         UserError: nothing that can be scored, or an argument that does not go with the others.
@@ -91,6 +99,8 @@ def score(
         raise UserError("--classifiers goes with --reader classifier or --consistency; give one of them")
     if other is not None and len(predictions) > 1:
         raise UserError("--compare takes one PREDICTIONS, as its rows are matched by id")
+    if raw and not show_posts:
+        raise UserError("--raw goes with --show-posts")
     bootstrap = Bootstrap(resamples=resamples, seed=seed)
     pooled = pool([read_predictions(as_path(path)) for path in predictions])
     others = None if other is None else read_predictions(as_path(other))
@@ -115,4 +125,7 @@ def score(
     if found and found.differing is not None:
         paths.append(out / DIFFERING)
         write_jsonl(paths[-1], found.differing)
-    return Scored(scores, comparison, explanations, pooled.posts_known, paths, report)
+    paths += write_examples(out, choose_examples(pooled.rows, read_by, raw=raw) if show_posts else None)
+    made = make_report([out], show_posts=show_posts)
+    paths += made.paths
+    return Scored(scores, comparison, explanations, pooled.posts_known, paths, report, made.figures[str(out)])

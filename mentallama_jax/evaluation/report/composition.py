@@ -1,0 +1,127 @@
+"""Puts the sections of a report in order, from what the JSON of systems holds."""
+
+from collections.abc import Sequence
+
+from mentallama_jax.evaluation.report.document import Excerpt, FigureTable, Paragraph, ReportDocument, ReportSection
+from mentallama_jax.evaluation.report.label_sections import correctness_section, errors_section, scored
+from mentallama_jax.evaluation.report.numerals import count, percent, percent_range, words
+from mentallama_jax.evaluation.report.plain_section import plain_blocks
+from mentallama_jax.evaluation.report.systems import ScoredSystem
+from mentallama_jax.evaluation.report.trust_sections import (
+    calibration_section,
+    classifiers_section,
+    explanations_section,
+    high_risk_section,
+    human_section,
+    shares_section,
+    signature_section,
+)
+
+_PLAIN = {
+    "comparison": "Comparison of systems",
+    "lengths": "Lengths of outputs",
+    "faithfulness": "Faithfulness of explanations",
+    "fairness": "Fairness",
+    "robustness": "Robustness",
+}
+"""Sections that are shown as tables of their own keys, in this order."""
+_SHARES = {"output_faults": "Faults of outputs", "grounding": "Grounding of explanations", "care": "Care in wording"}
+_SHOWN_ELSEWHERE = {"schema_version", "datasets", "pooled", "mean_over_datasets", "signature", "high_risk"}
+_OWN = _SHOWN_ELSEWHERE | {"calibration", "explanations", "classifiers", "human_agreement"}
+TITLE = "Evaluation report"
+
+
+def compose(systems: Sequence[ScoredSystem], training: Sequence[ReportSection] = ()) -> ReportDocument:
+    """The report of some systems, and of training runs.
+
+    Args:
+        systems: in the order of their columns and colours.
+        training: sections on training runs.
+    """
+    sections: list[ReportSection | None] = [
+        _headline(systems),
+        correctness_section(systems),
+        _plain("comparison", systems),
+        calibration_section(systems),
+        explanations_section(systems),
+        human_section(systems),
+        *(shares_section(title, key, systems) for key, title in _SHARES.items()),
+        *(_plain(key, systems) for key in ("faithfulness", "fairness", "robustness")),
+        classifiers_section(systems),
+        errors_section(systems),
+        _plain("lengths", systems),
+        *(_plain(key, systems) for key in _unknown(systems)),
+        *training,
+        _examples(systems),
+        signature_section(systems),
+    ]
+    found = [section for section in sections if section is not None]
+    return ReportDocument(TITLE if systems else "Training report", _subtitle(systems), found)
+
+
+def _headline(systems: Sequence[ScoredSystem]) -> ReportSection | None:
+    of_labels = scored(systems)
+    high_risk = high_risk_section(systems)
+    if not of_labels:
+        return high_risk
+    rows = []
+    for system in of_labels:
+        pooled, sets = system.sections["pooled"], system.sections["datasets"]
+        mean = (system.sections.get("mean_over_datasets") or {}).get("weighted_f1")
+        rows.append(
+            (
+                system.name if len(of_labels) > 1 else "all rows", count(len(sets)), count(pooled["n"]),
+                count(pooled["posts"]), percent(pooled["weighted_f1"]), percent_range(pooled["weighted_f1_interval"]),
+                percent(mean), percent(pooled["majority_weighted_f1"]), count(pooled["unparsed"]),
+            )
+        )  # fmt: skip
+    heads = (
+        "system" if len(of_labels) > 1 else "scores of", "data sets", "rows", "posts", "weighted F1", "95 %",
+        "mean over data sets", "majority F1", "unparsed",
+    )  # fmt: skip
+    table = FigureTable("All rows together", heads, tuple(rows), notes=("In %. Intervals are over posts.",))
+    if high_risk is None:
+        said = Paragraph("The recall of high-risk classes is not in these scores.", "warning")
+        return ReportSection("At a glance", [said, table])
+    return ReportSection("At a glance", [], [high_risk, ReportSection("All rows together", [table])])
+
+
+def _plain(key: str, systems: Sequence[ScoredSystem]) -> ReportSection | None:
+    found = {system.name: system.sections[key] for system in systems if system.sections.get(key)}
+    if not found:
+        return None
+    title = _PLAIN.get(key, words(key).capitalize())
+    return ReportSection(title, plain_blocks(title, found, without=("schema_version", "signature", "definitions")))
+
+
+def _unknown(systems: Sequence[ScoredSystem]) -> list[str]:
+    keys = dict.fromkeys(key for system in systems for key in system.sections)
+    return [key for key in keys if key not in _OWN and key not in _PLAIN and key not in _SHARES]
+
+
+def _examples(systems: Sequence[ScoredSystem]) -> ReportSection | None:
+    parts = [
+        ReportSection(
+            f"Examples of {system.name}" if len(systems) > 1 else "Outputs read wrong or not at all",
+            [
+                Excerpt(f"{each['dataset']}: gold {each['gold']}, read as {each['read']}", each["text"])
+                for each in system.examples
+            ],
+        )
+        for system in systems
+        if system.examples
+    ]
+    if not parts:
+        return None
+    said = (
+        "Outputs may repeat what people wrote. Do not pass them on, do not publish them, and do not try to find who "
+        "wrote them."
+    )
+    return ReportSection("Examples", [Paragraph(said, "warning")], parts)
+
+
+def _subtitle(systems: Sequence[ScoredSystem]) -> str:
+    names = [system.name for system in systems]
+    if len(names) > 1:
+        return f"{len(names)} systems: {', '.join(names)}"
+    return ""

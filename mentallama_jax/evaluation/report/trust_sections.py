@@ -1,0 +1,291 @@
+"""Sections of a report on trust: high-risk classes, calibration, counted shares, explanations, comparisons, probes."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from mentallama_jax.evaluation.report.document import (
+    Block,
+    FigureTable,
+    Gallery,
+    Paragraph,
+    Picture,
+    ReportSection,
+    Terms,
+)
+from mentallama_jax.evaluation.report.label_sections import cells, columns, in_percent, named_datasets
+from mentallama_jax.evaluation.report.numerals import (
+    NONE,
+    count,
+    decimal,
+    decimal_range,
+    percent,
+    percent_range,
+    readable,
+    words,
+)
+from mentallama_jax.evaluation.report.pictures import Curve, DrawnFigure, curves, forest
+from mentallama_jax.evaluation.report.plain_section import plain_blocks
+from mentallama_jax.evaluation.report.systems import ScoredSystem
+
+_SHARE = {"count", "of", "share", "interval"}
+"""Keys of a counted share."""
+
+
+def high_risk_section(systems: Sequence[ScoredSystem]) -> ReportSection | None:
+    """Recall of the labels whose miss may cost most: what a report begins with."""
+    systems = [system for system in systems if system.sections.get("high_risk")]
+    if not systems:
+        return None
+    rows: list[tuple[str, ...]] = []
+    drawn: dict[str, dict[str, DrawnFigure]] = {}
+    for name, system, classes in named_datasets(systems, "high_risk"):
+        for each in classes:
+            recall, precision = each["recall"], each["precision"]
+            of = each["label"] + (f", {each['aspect']}" if each["aspect"] else "")
+            rows.append(
+                (
+                    *cells(systems, name, system), of, count(recall["of"]), percent(recall["share"]),
+                    percent_range(recall["interval"], "*" if recall["warning"] else ""), count(each["missed"]["count"]),
+                    percent(each["missed"]["share"]), count(each["unparsed"]), percent(precision["share"]),
+                )
+            )  # fmt: skip
+            if not each["aspect"] and recall["share"] is not None:
+                drawn.setdefault(name if each["label"] == "yes" else f"{name}: {each['label']}", {})[system] = (
+                    in_percent(recall["share"], recall["interval"])
+                )
+    heads = columns(
+        systems, "label", "gold rows", "recall", "95 %", "missed", "missed %", "of these unparsed", "precision"
+    )
+    starred = any(cell.endswith("*") for row in rows for cell in row)
+    notes = ("In %. Missed: the false negatives.", *(("* Few posts: mind the interval.",) if starred else ()))
+    caption = "Recall of high-risk classes"
+    blocks: list[Block] = [FigureTable(caption, heads, tuple(rows), words=2 + (len(systems) > 1), notes=notes)]
+    if drawn:
+        names = [system.name for system in systems]
+        blocks.append(Gallery((forest(caption, drawn, names, unit="%", bounds=(0.0, 100.0)),)))
+    reasons = {
+        key: why for system in systems for key, why in (system.sections["high_risk"].get("reasons") or {}).items()
+    }
+    if reasons:
+        blocks.append(Terms(tuple(reasons.items())))
+    return ReportSection("High-risk classes", blocks)
+
+
+def shares_section(title: str, key: str, systems: Sequence[ScoredSystem]) -> ReportSection | None:
+    """A section of counted shares, such as faults of outputs: one row a data set and property."""
+    systems = [system for system in systems if system.sections.get(key)]
+    if not systems:
+        return None
+    rows = []
+    for name, system, of in _with_pool(systems, key):
+        for what, share in of.items():
+            if isinstance(share, dict) and share.keys() >= _SHARE:
+                ends = percent_range(share["interval"], "*" if share.get("warning") else "")
+                row = (words(what), count(share["count"]), count(share["of"]), percent(share["share"]), ends)
+                rows.append((*cells(systems, name, system), *row))
+    heads = columns(systems, "what", "count", "of", "share, %", "95 %")
+    table = FigureTable(title, heads, tuple(rows), words=2 + (len(systems) > 1))
+    pooled = [row for row in rows if row[0] == "pooled"] or rows
+    short = FigureTable(f"{title}, all rows", heads, tuple(pooled), words=2 + (len(systems) > 1))
+    blocks: list[Block] = [short] if len(pooled) == len(rows) else [short, _folded(table)]
+    blocks += _definitions(systems, key)
+    return ReportSection(title, blocks)
+
+
+def _folded(table: FigureTable) -> FigureTable:
+    caption = f"{table.caption}, by data set"
+    return FigureTable(caption, table.header, table.rows, words=table.words, notes=table.notes, folded=True)
+
+
+def _with_pool(systems: Sequence[ScoredSystem], key: str) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    yield from named_datasets(systems, key)
+    for system in systems:
+        section = system.sections[key]
+        if section.get("pooled") and len(section.get("datasets") or {}) > 1:
+            yield "pooled", system.name, section["pooled"]
+
+
+def _definitions(systems: Sequence[ScoredSystem], key: str) -> list[Block]:
+    found = {
+        words(name): str(text)
+        for system in systems
+        for name, text in (system.sections[key].get("definitions") or {}).items()
+    }
+    return [Terms(tuple(found.items()))] if found else []
+
+
+_CALIBRATION = {
+    "ece": "ECE",
+    "brier": "Brier",
+    "log_loss": "log loss",
+    "confidence": "confidence",
+    "accuracy": "accuracy",
+}
+
+
+def calibration_section(systems: Sequence[ScoredSystem]) -> ReportSection | None:
+    """Calibration of label probabilities, selective prediction and conformal sets."""
+    key = "calibration"
+    systems = [system for system in systems if system.sections.get(key)]
+    if not systems:
+        return None
+    rows, chosen, sets = [], [], []
+    reliability: dict[str, list[Curve]] = {}
+    coverage: dict[str, list[Curve]] = {}
+    for name, system, of in _with_pool(systems, key):
+        first = cells(systems, name, system)
+        for kind, what in (("as_given", "as given"), ("tempered", "with temperature")):
+            if of.get(kind):
+                rows.append((*first, what, count(of["rows"]), *_estimates(of[kind], _CALIBRATION)))
+                said = what if len(systems) == 1 else f"{system}, {what}"
+                points = [(each["confidence"], each["right"]["value"]) for each in of[kind]["bins"]]
+                reliability.setdefault(name, []).append(Curve(said, points, marked=True))
+        if selective := of.get("selective"):
+            figures = ("aurc", "excess_aurc", "accuracy_at_80")
+            chosen.append((*first, *_estimates(selective, dict.fromkeys(figures))))
+            points = [(each["coverage"], each["risk"]) for each in selective["risk_coverage"]]
+            coverage.setdefault(name, []).append(Curve(system, points))
+        if conformal := of.get("conformal"):
+            estimates = _estimates(conformal, dict.fromkeys(("coverage", "mean_size")))
+            line = (percent(conformal["promised"]), *estimates, count(conformal["labels"]))
+            sets.append((*first, *line, count(conformal["calibration_rows"]), conformal["remark"] or NONE))
+    wide = 1 + (len(systems) > 1)
+    heads = [cell for name in _CALIBRATION.values() for cell in (name, "95 %")]
+    blocks: list[Block] = [
+        FigureTable("Calibration", columns(systems, "probabilities", "rows", *heads), tuple(rows), words=1 + wide)
+    ]
+    if chosen:
+        heads = ["AURC", "95 %", "excess AURC", "95 %", "accuracy at 80 %", "95 %"]
+        blocks.append(FigureTable("Selective prediction", columns(systems, *heads), tuple(chosen), words=wide))
+    if sets:
+        heads = ["promised, %", "coverage", "95 %", "mean size", "95 %", "labels", "validation rows", "remark"]
+        blocks.append(FigureTable("Conformal sets", columns(systems, *heads), tuple(sets), words=wide))
+    temperatures = [
+        (*cells(systems, name, system), decimal(t["value"]), decimal_range(t["interval"]), count(t["rows"]))
+        for name, system, of in named_datasets(systems, key)
+        if (t := of.get("temperature"))
+    ]
+    if temperatures:
+        heads = ["temperature", "95 %", "validation rows"]
+        blocks.append(FigureTable("Temperature", columns(systems, *heads), tuple(temperatures), words=wide))
+    blocks += [
+        Gallery(tuple(_reliability(reliability)), "Reliability"),
+        Gallery(tuple(_risk_coverage(coverage)), "Risk by coverage"),
+        *_definitions(systems, key),
+    ]
+    return ReportSection("Calibration", blocks)
+
+
+def _estimates(of: Mapping[str, Any], names: Mapping[str, Any]) -> tuple[str, ...]:
+    found = []
+    for name in names:
+        found += [decimal(of[name]["value"], 3), decimal_range(of[name]["interval"], 3)]
+    return tuple(found)
+
+
+def _reliability(lines: Mapping[str, Sequence[Curve]]) -> Iterator[Picture]:
+    for name, of in lines.items():
+        yield curves(
+            f"Reliability, {name}", of, across="confidence", up="share right", x_bounds=(0, 1), y_bounds=(0, 1),
+            diagonal=True,
+        )  # fmt: skip
+
+
+def _risk_coverage(lines: Mapping[str, Sequence[Curve]]) -> Iterator[Picture]:
+    for name, of in lines.items():
+        yield curves(
+            f"Risk by coverage, {name}", of, across="share of rows answered", up="share wrong", x_bounds=(0, 1),
+            y_bounds=(0, 1),
+        )  # fmt: skip
+
+
+def explanations_section(systems: Sequence[ScoredSystem]) -> ReportSection | None:
+    """Metrics of explanations with their intervals, how they are computed, and how far people agree with them."""
+    key = "explanations"
+    systems = [system for system in systems if system.sections.get(key)]
+    if not systems:
+        return None
+    rows = []
+    for name, system, of in _with_pool(systems, key):
+        for part, found in of.items():
+            for metric, figure in found["metrics"].items():
+                share = figure["unit"] == "share"
+                mean = percent(figure["mean"]) if share else decimal(figure["mean"])
+                ends = percent_range(figure["interval"]) if share else decimal_range(figure["interval"])
+                unit = "%" if share else figure["unit"]
+                mark = "*" if found["warning"] else ""
+                line = (metric, part, count(found["rows"]), mean, ends + mark, unit, _corpus(figure, share))
+                rows.append((*cells(systems, name, system), *line))
+    heads = columns(systems, "metric", "part", "rows", "mean", "95 %", "unit", "all rows together")
+    table = FigureTable("Metrics of explanations", heads, tuple(rows), words=3 + (len(systems) > 1))
+    signatures = {name: text for system in systems for name, text in system.sections[key]["signatures"].items()}
+    return ReportSection("Explanations", [table, Terms(tuple(signatures.items()))])
+
+
+def _corpus(figure: Mapping[str, Any], share: bool) -> str:
+    if figure.get("corpus") is None:
+        return NONE
+    return percent(figure["corpus"]) if share else decimal(figure["corpus"])
+
+
+def human_section(systems: Sequence[ScoredSystem]) -> ReportSection | None:
+    """How far people agree with each other, and metrics with people."""
+    systems = [system for system in systems if system.sections.get("human_agreement")]
+    if not systems:
+        return None
+    people, metrics = [], []
+    for system in systems:
+        for criterion, of in (system.sections["human_agreement"].get("criteria") or {}).items():
+            first = (criterion, *((system.name,) if len(systems) > 1 else ()))
+            people.append((*first, count(of["rows"]), count(of["posts"]), *_three(of["mean"]), *_three(of["alpha"])))
+            for metric, found in of["metrics"].items():
+                line = (
+                    cell
+                    for which in ("with_mean", "with_others", "ceiling")
+                    for cell in _three((found[which] or {}).get("spearman"))
+                )
+                metrics.append((*first, metric, *line, *_three((found["with_mean"] or {}).get("kendall"))))
+    wide = 1 + (len(systems) > 1)
+    first = ("criterion", *(("system",) if len(systems) > 1 else ()))
+    heads = (*first, "rows", "posts", "mean mark", "95 %", "Krippendorff's alpha", "95 %")
+    blocks: list[Block] = [FigureTable("Marks by people", heads, tuple(people), words=wide)]
+    if metrics:
+        heads = (
+            *first, "metric", "Spearman, mean of annotators", "95 %", "Spearman, all but one", "95 %",
+            "the one left out", "95 %", "Kendall", "95 %",
+        )  # fmt: skip
+        notes = ("The one left out: how an annotator agrees with the others, the ceiling of `all but one`.",)
+        blocks.append(FigureTable("Metrics beside people", heads, tuple(metrics), words=1 + wide, notes=notes))
+    rest = {system.name: system.sections["human_agreement"] for system in systems}
+    blocks += plain_blocks("Human agreement", rest, without=("criteria", "signature"))
+    return ReportSection("Agreement with people", blocks)
+
+
+def _three(estimate: Mapping[str, Any] | None) -> tuple[str, str]:
+    if estimate is None:
+        return NONE, NONE
+    return decimal(estimate["value"], 3), decimal_range(estimate["interval"], 3)
+
+
+def classifiers_section(systems: Sequence[ScoredSystem]) -> ReportSection | None:
+    """What classifiers read from outputs, beside the rules."""
+    of = {system.name: system.sections["classifiers"] for system in systems if system.sections.get("classifiers")}
+    if not of:
+        return None
+    return ReportSection("Labels read by classifiers", plain_blocks("Labels read by classifiers", of))
+
+
+def signature_section(systems: Sequence[ScoredSystem]) -> ReportSection | None:
+    """What was scored and how, of each system."""
+    parts = []
+    for system in systems:
+        signature = system.sections.get("signature")
+        if signature:
+            pairs = tuple((words(key), readable(value)) for key, value in signature.items())
+            parts.append(
+                ReportSection(f"Signature of {system.name}" if len(systems) > 1 else "Signature", [Terms(pairs)])
+            )
+    if len(parts) == 1:
+        return parts[0]
+    said = Paragraph("What was scored and how: a figure without it cannot be compared with another.")
+    return ReportSection("Signatures", [said], parts) if parts else None

@@ -10,7 +10,7 @@ _DESCRIPTION = """\
 Make a report of what is there, without scoring or training again: report.html (one file, no network and no script,
 light and dark, made to be printed), report.md and tables.tex (booktabs).
 
-FOLDER is a folder that `mentallama evaluate` or `mentallama compare` wrote, or the directory of a training run, of which
+FOLDER is what `mentallama evaluate` or `mentallama compare` wrote, or the directory of a training run, of which
 the report shows loss, learning rate, gradient norm, validation, tokens a second and padding. Several stand side by
 side. With one folder the report is written into it; with several give --out. Equal files give an equal report.
 """

@@ -15,6 +15,7 @@ from mentallama_jax.evaluation.report.systems import (
     names_of,
     read_scores_folder,
 )
+from mentallama_jax.foreign import reading
 
 _ALONE = "all"
 
@@ -64,7 +65,9 @@ def make_report(folders: Sequence[Path], out: Path | None = None, *, show_posts:
         if trained:
             runs.append(_run(folder, name))
             found["metrics"] = list(runs[-1].lines)
-    return MadeReport(write_pages(out, compose(systems, training_sections(runs))), figures)
+    with reading(", ".join(map(str, folders)), "scores of this version"):
+        document = compose(systems, training_sections(runs))
+    return MadeReport(write_pages(out, document), figures)
 
 
 def _run(folder: Path, name: str) -> TrainedRun:

@@ -1,6 +1,7 @@
 """Puts the sections of a report in order, from what the JSON of systems holds."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from mentallama_jax.evaluation.report.document import Excerpt, FigureTable, Paragraph, ReportDocument, ReportSection
 from mentallama_jax.evaluation.report.label_sections import correctness_section, errors_section, scored
@@ -9,7 +10,6 @@ from mentallama_jax.evaluation.report.plain_section import plain_blocks
 from mentallama_jax.evaluation.report.systems import ScoredSystem
 from mentallama_jax.evaluation.report.trust_sections import (
     calibration_section,
-    classifiers_section,
     explanations_section,
     high_risk_section,
     human_section,
@@ -19,15 +19,18 @@ from mentallama_jax.evaluation.report.trust_sections import (
 
 _PLAIN = {
     "comparison": "Comparison of systems",
+    "calibration": "Calibration",
+    "explanations": "Explanations",
+    "human_agreement": "Agreement with people",
+    "classifiers": "Labels read by classifiers",
     "lengths": "Lengths of outputs",
     "faithfulness": "Faithfulness of explanations",
     "fairness": "Fairness",
     "robustness": "Robustness",
 }
-"""Sections that are shown as tables of their own keys, in this order."""
+"""Titles of sections that are shown as tables of their own keys."""
 _SHARES = {"output_faults": "Faults of outputs", "grounding": "Grounding of explanations", "care": "Care in wording"}
 _SHOWN_ELSEWHERE = {"schema_version", "datasets", "pooled", "mean_over_datasets", "signature", "high_risk"}
-_OWN = _SHOWN_ELSEWHERE | {"calibration", "explanations", "classifiers", "human_agreement"}
 TITLE = "Evaluation report"
 
 
@@ -42,12 +45,12 @@ def compose(systems: Sequence[ScoredSystem], training: Sequence[ReportSection] =
         _headline(systems),
         correctness_section(systems),
         _plain("comparison", systems),
-        calibration_section(systems),
-        explanations_section(systems),
-        human_section(systems),
-        *(shares_section(title, key, systems) for key, title in _SHARES.items()),
+        _known("calibration", calibration_section, systems),
+        _known("explanations", explanations_section, systems),
+        _known("human_agreement", human_section, systems),
+        *(_known(key, partial(shares_section, title, key), systems) for key, title in _SHARES.items()),
         *(_plain(key, systems) for key in ("faithfulness", "fairness", "robustness")),
-        classifiers_section(systems),
+        _plain("classifiers", systems),
         errors_section(systems),
         _plain("lengths", systems),
         *(_plain(key, systems) for key in _unknown(systems)),
@@ -61,7 +64,7 @@ def compose(systems: Sequence[ScoredSystem], training: Sequence[ReportSection] =
 
 def _headline(systems: Sequence[ScoredSystem]) -> ReportSection | None:
     of_labels = scored(systems)
-    high_risk = high_risk_section(systems)
+    high_risk = _known("high_risk", high_risk_section, systems)
     if not of_labels:
         return high_risk
     rows = []
@@ -86,17 +89,31 @@ def _headline(systems: Sequence[ScoredSystem]) -> ReportSection | None:
     return ReportSection("At a glance", [], [high_risk, ReportSection("All rows together", [table])])
 
 
+def _known(
+    key: str, build: Callable[[Sequence[ScoredSystem]], ReportSection | None], systems: Sequence[ScoredSystem]
+) -> ReportSection | None:
+    """A section in its own form; as plain tables, which it says, where its JSON is of another version."""
+    try:
+        return build(systems)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+        plain = _plain(key, systems)
+        if plain is None:
+            return None
+        said = Paragraph("These figures are of another version, so they are shown as they stand.", "warning")
+        return ReportSection(plain.title, [said, *plain.blocks])
+
+
 def _plain(key: str, systems: Sequence[ScoredSystem]) -> ReportSection | None:
     found = {system.name: system.sections[key] for system in systems if system.sections.get(key)}
     if not found:
         return None
-    title = _PLAIN.get(key, words(key).capitalize())
+    title = _PLAIN.get(key) or _SHARES.get(key) or words(key).capitalize()
     return ReportSection(title, plain_blocks(title, found, without=("schema_version", "signature", "definitions")))
 
 
 def _unknown(systems: Sequence[ScoredSystem]) -> list[str]:
     keys = dict.fromkeys(key for system in systems for key in system.sections)
-    return [key for key in keys if key not in _OWN and key not in _PLAIN and key not in _SHARES]
+    return [key for key in keys if key not in _SHOWN_ELSEWHERE and key not in _PLAIN and key not in _SHARES]
 
 
 def _examples(systems: Sequence[ScoredSystem]) -> ReportSection | None:

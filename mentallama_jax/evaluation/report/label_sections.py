@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mentallama_jax.evaluation.report.document import Block, FigureTable, Gallery, Paragraph, ReportSection
-from mentallama_jax.evaluation.report.numerals import NONE, count, percent, percent_range
+from mentallama_jax.evaluation.report.numerals import NONE, count, decimal, percent, percent_range
 from mentallama_jax.evaluation.report.pictures import DrawnFigure, confusion_picture, forest
 from mentallama_jax.evaluation.report.published import published_beside, published_tables
 from mentallama_jax.evaluation.report.systems import ScoredSystem
@@ -133,8 +133,8 @@ def _published(systems: Sequence[ScoredSystem]) -> ReportSection | None:
             for name, of in own.items()
         ]
         for model, figures in table.models.items():
-            rows.append((model, *(f"{figures[each]:.1f}" if each in figures else NONE for each in names)))
-        notes = (f"Source: {table.source}.", f"Transcription: {table.checked}")
+            rows.append((model, *(decimal(figures[each]) if each in figures else NONE for each in names)))
+        notes = (f"Source: {table.source}.", f"Checked: {table.checked}")
         caption = f"Weighted F1 beside published figures, {table.name}"
         blocks.append(FigureTable(caption, ("system", *names), tuple(rows), notes=notes))
     if not blocks:

@@ -22,7 +22,7 @@ _RULES: tuple[tuple[str, str], ...] = (
     (rf"(?i)\b{_DAY}\s+(?:of\s+)?{_MONTH}(?:,?\s+\d{{4}})?(?!\w)", "[date]"),
     (rf"(?i)\b{_MONTH}\s+{_DAY}(?:,?\s+\d{{4}})?\b", "[date]"),
     (r"(?<!\w)(?:\+|00)?\(?\d[\d ().-]{6,}\d\b", "[phone]"),
-    (rf"(?i)\b(i'?m|i am|aged?|turn(?:ed|ing)?|he'?s|she'?s) \d{{1,2}} ?[mf]?\b(?! ?{_COUNTED})", r"\1 [age]"),
+    (rf"(?i)\b(i'?m|i am|aged?|turn(?:ed|ing)?|he'?s|she'?s) \d{{1,2}}(?: ?[mf])?\b(?! ?{_COUNTED})", r"\1 [age]"),
     (r"(?i)\b\d{1,3}[- ]years?[- ]old\b|\b\d{1,2} ?(?:yo\b|y/o\b)", "[age]"),
     (r"(?i)(?<!\w)[(\[]?(?:\d{2} ?[mf]|[mf] ?\d{2})[)\]]?(?!\w)", "[age]"),
     (rf"\b({_GREETING}) {_NAME}", r"\1 [name]"),

@@ -28,8 +28,8 @@ def count(value: Any) -> str:
 
 
 def percent_range(ends: Sequence[float] | None, mark: str = "") -> str:
-    """The ends of an interval in %."""
-    return NONE if ends is None else f"{percent(ends[0])} to {percent(ends[1])}{mark}"
+    """The ends of an interval of a share in %."""
+    return NONE if ends is None else f"{percent(ends[0])}–{percent(ends[1])}{mark}"
 
 
 def points_range(ends: Sequence[float] | None) -> str:

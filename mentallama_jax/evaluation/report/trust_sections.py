@@ -267,14 +267,6 @@ def _three(estimate: Mapping[str, Any] | None) -> tuple[str, str]:
     return decimal(estimate["value"], 3), decimal_range(estimate["interval"], 3)
 
 
-def classifiers_section(systems: Sequence[ScoredSystem]) -> ReportSection | None:
-    """What classifiers read from outputs, beside the rules."""
-    of = {system.name: system.sections["classifiers"] for system in systems if system.sections.get("classifiers")}
-    if not of:
-        return None
-    return ReportSection("Labels read by classifiers", plain_blocks("Labels read by classifiers", of))
-
-
 def signature_section(systems: Sequence[ScoredSystem]) -> ReportSection | None:
     """What was scored and how, of each system."""
     parts = []

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.evaluation.report.composition import compose
-from mentallama_jax.evaluation.report.report_files import write_pages
-from mentallama_jax.evaluation.report.run_sections import TrainedRun, training_sections
-from mentallama_jax.evaluation.report.systems import (
+from mentallama_jax.evaluation.reports.composition import compose
+from mentallama_jax.evaluation.reports.report_files import write_pages
+from mentallama_jax.evaluation.reports.run_sections import TrainedRun, training_sections
+from mentallama_jax.evaluation.reports.systems import (
     METRICS,
     ScoredSystem,
     is_scores_folder,

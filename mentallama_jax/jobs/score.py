@@ -14,7 +14,7 @@ from mentallama_jax.evaluation.correctness import Scores, evaluate
 from mentallama_jax.evaluation.explanations import ExplanationScores, Progress, no_progress, score_explanations
 from mentallama_jax.evaluation.label_readers import CLASSIFIER, RULES, LabelReader
 from mentallama_jax.evaluation.reading import pool, read_predictions
-from mentallama_jax.evaluation.report.shown_outputs import choose_examples, write_examples
+from mentallama_jax.evaluation.reports.shown_outputs import choose_examples, write_examples
 from mentallama_jax.evaluation.score_report import write_report
 from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap
 from mentallama_jax.files import write_jsonl

@@ -11,12 +11,12 @@ import pytest
 from made_scores import SYSTEMS, write_made_scores
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.evaluation.report.canvas import tick_words, ticks
-from mentallama_jax.evaluation.report.latex import latex_escape
-from mentallama_jax.evaluation.report.masking import masked
-from mentallama_jax.evaluation.report.numerals import percent, percent_range
-from mentallama_jax.evaluation.report.plain_section import plain_blocks
-from mentallama_jax.evaluation.report.published import published_tables
+from mentallama_jax.evaluation.reports.canvas import tick_words, ticks
+from mentallama_jax.evaluation.reports.latex import latex_escape
+from mentallama_jax.evaluation.reports.masking import masked
+from mentallama_jax.evaluation.reports.numerals import percent, percent_range
+from mentallama_jax.evaluation.reports.plain_section import plain_blocks
+from mentallama_jax.evaluation.reports.published import published_tables
 from mentallama_jax.files import write_json, write_jsonl
 from mentallama_jax.imhi.tasks import TASKS
 from mentallama_jax.jobs.make_report import make_report

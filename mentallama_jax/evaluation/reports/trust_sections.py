@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from mentallama_jax.evaluation.report.document import (
+from mentallama_jax.evaluation.reports.document import (
     Block,
     FigureTable,
     Gallery,
@@ -12,8 +12,8 @@ from mentallama_jax.evaluation.report.document import (
     ReportSection,
     Terms,
 )
-from mentallama_jax.evaluation.report.label_sections import cells, columns, in_percent, named_datasets
-from mentallama_jax.evaluation.report.numerals import (
+from mentallama_jax.evaluation.reports.label_sections import cells, columns, in_percent, named_datasets
+from mentallama_jax.evaluation.reports.numerals import (
     NONE,
     count,
     decimal,
@@ -23,9 +23,9 @@ from mentallama_jax.evaluation.report.numerals import (
     readable,
     words,
 )
-from mentallama_jax.evaluation.report.pictures import Curve, DrawnFigure, curves, forest
-from mentallama_jax.evaluation.report.plain_section import plain_blocks
-from mentallama_jax.evaluation.report.systems import ScoredSystem
+from mentallama_jax.evaluation.reports.pictures import Curve, DrawnFigure, curves, forest
+from mentallama_jax.evaluation.reports.plain_section import plain_blocks
+from mentallama_jax.evaluation.reports.systems import ScoredSystem
 
 _SHARE = {"count", "of", "share", "interval"}
 """Keys of a counted share."""

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from mentallama_jax.evaluation.report.document import ReportDocument
-from mentallama_jax.evaluation.report.latex import latex_tables
-from mentallama_jax.evaluation.report.markdown import markdown_text
-from mentallama_jax.evaluation.report.page import html_page
+from mentallama_jax.evaluation.reports.document import ReportDocument
+from mentallama_jax.evaluation.reports.latex import latex_tables
+from mentallama_jax.evaluation.reports.markdown import markdown_text
+from mentallama_jax.evaluation.reports.page import html_page
 from mentallama_jax.files import atomic_open
 
 PAGE = "report.html"

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from mentallama_jax.evaluation.report.document import FigureTable, ReportDocument, slug
+from mentallama_jax.evaluation.reports.document import FigureTable, ReportDocument, slug
 from mentallama_jax.foreign import printable
 
 _HEAD = """\

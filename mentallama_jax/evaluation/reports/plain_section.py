@@ -6,8 +6,8 @@ An object with figures is a row; the keys that lead to it stand at its left. Row
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from mentallama_jax.evaluation.report.document import Block, FigureTable, Paragraph, Terms
-from mentallama_jax.evaluation.report.numerals import NONE, is_range, readable, words
+from mentallama_jax.evaluation.reports.document import Block, FigureTable, Paragraph, Terms
+from mentallama_jax.evaluation.reports.numerals import NONE, is_range, readable, words
 
 _LONG = 48
 _SHOWN = 40

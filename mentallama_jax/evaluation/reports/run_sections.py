@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from statistics import fmean, median
 from typing import Any
 
-from mentallama_jax.evaluation.report.document import FigureTable, Gallery, Paragraph, Picture, ReportSection
-from mentallama_jax.evaluation.report.numerals import count, decimal, percent, readable
-from mentallama_jax.evaluation.report.pictures import Curve, curves
+from mentallama_jax.evaluation.reports.document import FigureTable, Gallery, Paragraph, Picture, ReportSection
+from mentallama_jax.evaluation.reports.numerals import count, decimal, percent, readable
+from mentallama_jax.evaluation.reports.pictures import Curve, curves
 
 _MOST_POINTS = 300
 _TRAINING = {

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from mentallama_jax.evaluation.report.document import (
+from mentallama_jax.evaluation.reports.document import (
     Block,
     Excerpt,
     FigureTable,

@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from mentallama_jax.evaluation.report.document import Block, FigureTable, Gallery, Paragraph, ReportSection
-from mentallama_jax.evaluation.report.numerals import NONE, count, decimal, percent, percent_range
-from mentallama_jax.evaluation.report.pictures import DrawnFigure, confusion_picture, forest
-from mentallama_jax.evaluation.report.published import published_beside, published_tables
-from mentallama_jax.evaluation.report.systems import ScoredSystem
+from mentallama_jax.evaluation.reports.document import Block, FigureTable, Gallery, Paragraph, ReportSection
+from mentallama_jax.evaluation.reports.numerals import NONE, count, decimal, percent, percent_range
+from mentallama_jax.evaluation.reports.pictures import DrawnFigure, confusion_picture, forest
+from mentallama_jax.evaluation.reports.published import published_beside, published_tables
+from mentallama_jax.evaluation.reports.systems import ScoredSystem
 
 Named = tuple[str, str, Any]
 """Data set, system and scores."""

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from mentallama_jax.evaluation.correctness import label_rows
 from mentallama_jax.evaluation.label_readers import LabelReader
-from mentallama_jax.evaluation.report.masking import masked
-from mentallama_jax.evaluation.report.systems import EXAMPLES
+from mentallama_jax.evaluation.reports.masking import masked
+from mentallama_jax.evaluation.reports.systems import EXAMPLES
 from mentallama_jax.files import write_json
 from mentallama_jax.imhi.predictions import Prediction
 

@@ -3,12 +3,12 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from mentallama_jax.evaluation.report.document import Excerpt, FigureTable, Paragraph, ReportDocument, ReportSection
-from mentallama_jax.evaluation.report.label_sections import correctness_section, errors_section, scored
-from mentallama_jax.evaluation.report.numerals import count, percent, percent_range, words
-from mentallama_jax.evaluation.report.plain_section import plain_blocks
-from mentallama_jax.evaluation.report.systems import ScoredSystem
-from mentallama_jax.evaluation.report.trust_sections import (
+from mentallama_jax.evaluation.reports.document import Excerpt, FigureTable, Paragraph, ReportDocument, ReportSection
+from mentallama_jax.evaluation.reports.label_sections import correctness_section, errors_section, scored
+from mentallama_jax.evaluation.reports.numerals import count, percent, percent_range, words
+from mentallama_jax.evaluation.reports.plain_section import plain_blocks
+from mentallama_jax.evaluation.reports.systems import ScoredSystem
+from mentallama_jax.evaluation.reports.trust_sections import (
     calibration_section,
     explanations_section,
     high_risk_section,

@@ -4,7 +4,7 @@ from functools import cache
 from itertools import count
 from typing import TYPE_CHECKING
 
-from mentallama_jax.evaluation.report.document import ReportDocument, slug
+from mentallama_jax.evaluation.reports.document import ReportDocument, slug
 from mentallama_jax.foreign import printable
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def _environment() -> "Environment":
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("mentallama_jax.evaluation.report"),
+        loader=PackageLoader("mentallama_jax.evaluation.reports"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -53,4 +53,4 @@ def _environment() -> "Environment":
 def _file(name: str) -> str:
     from importlib.resources import files
 
-    return files("mentallama_jax.evaluation.report").joinpath("templates", name).read_text(encoding="utf-8")
+    return files("mentallama_jax.evaluation.reports").joinpath("templates", name).read_text(encoding="utf-8")

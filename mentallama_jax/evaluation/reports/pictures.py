@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mentallama_jax.evaluation.report.canvas import LETTER, SERIES, Canvas, shortened, tick_words, ticks
-from mentallama_jax.evaluation.report.document import Picture
+from mentallama_jax.evaluation.reports.canvas import LETTER, SERIES, Canvas, shortened, tick_words, ticks
+from mentallama_jax.evaluation.reports.document import Picture
 
 WIDTH = 350
 """Pixels; what a telephone shows without making letters smaller."""

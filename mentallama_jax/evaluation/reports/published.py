@@ -30,7 +30,7 @@ class PublishedTable:
 @cache
 def published_tables() -> tuple[PublishedTable, ...]:
     """Every published table."""
-    text = files("mentallama_jax.evaluation.report").joinpath("published.yaml").read_text(encoding="utf-8")
+    text = files("mentallama_jax.evaluation.reports").joinpath("published.yaml").read_text(encoding="utf-8")
     return tuple(
         PublishedTable(
             name=table["name"],

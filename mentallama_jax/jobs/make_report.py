@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.reports.composition import compose
 from mentallama_jax.evaluation.reports.report_files import write_pages
-from mentallama_jax.evaluation.reports.run_sections import TrainedRun, training_sections
+from mentallama_jax.evaluation.reports.sections_on_runs import TrainedRun, training_sections
 from mentallama_jax.evaluation.reports.systems import (
     METRICS,
     ScoredSystem,

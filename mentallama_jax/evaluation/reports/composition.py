@@ -4,11 +4,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from mentallama_jax.evaluation.reports.document import Excerpt, FigureTable, Paragraph, ReportDocument, ReportSection
-from mentallama_jax.evaluation.reports.label_sections import correctness_section, errors_section, scored
 from mentallama_jax.evaluation.reports.numerals import count, percent, percent_range, words
 from mentallama_jax.evaluation.reports.plain_section import plain_blocks
-from mentallama_jax.evaluation.reports.systems import ScoredSystem
-from mentallama_jax.evaluation.reports.trust_sections import (
+from mentallama_jax.evaluation.reports.sections_on_labels import correctness_section, errors_section, scored
+from mentallama_jax.evaluation.reports.sections_on_trust import (
     calibration_section,
     explanations_section,
     high_risk_section,
@@ -16,6 +15,7 @@ from mentallama_jax.evaluation.reports.trust_sections import (
     shares_section,
     signature_section,
 )
+from mentallama_jax.evaluation.reports.systems import ScoredSystem
 
 _PLAIN = {
     "comparison": "Comparison of systems",

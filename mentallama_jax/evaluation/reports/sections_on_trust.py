@@ -12,7 +12,6 @@ from mentallama_jax.evaluation.reports.document import (
     ReportSection,
     Terms,
 )
-from mentallama_jax.evaluation.reports.label_sections import cells, columns, in_percent, named_datasets
 from mentallama_jax.evaluation.reports.numerals import (
     NONE,
     count,
@@ -25,6 +24,7 @@ from mentallama_jax.evaluation.reports.numerals import (
 )
 from mentallama_jax.evaluation.reports.pictures import Curve, DrawnFigure, curves, forest
 from mentallama_jax.evaluation.reports.plain_section import plain_blocks
+from mentallama_jax.evaluation.reports.sections_on_labels import cells, columns, in_percent, named_datasets
 from mentallama_jax.evaluation.reports.systems import ScoredSystem
 
 _SHARE = {"count", "of", "share", "interval"}

@@ -94,7 +94,7 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
     first = -(-low // step)
     found, place = [], first
     while place * step <= high + step * 1e-9:
-        found.append(round(place * step, 12))
+        found.append(round(place * step, 12) + 0.0)
         place += 1
     return found
 

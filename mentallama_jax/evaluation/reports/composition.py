@@ -6,6 +6,7 @@ from functools import partial
 from mentallama_jax.evaluation.reports.document import Excerpt, FigureTable, Paragraph, ReportDocument, ReportSection
 from mentallama_jax.evaluation.reports.numerals import count, percent, percent_range, words
 from mentallama_jax.evaluation.reports.plain_section import plain_blocks
+from mentallama_jax.evaluation.reports.sections_on_comparisons import comparison_section, probe_section
 from mentallama_jax.evaluation.reports.sections_on_labels import correctness_section, errors_section, scored
 from mentallama_jax.evaluation.reports.sections_on_trust import (
     calibration_section,
@@ -44,12 +45,12 @@ def compose(systems: Sequence[ScoredSystem], training: Sequence[ReportSection] =
     sections: list[ReportSection | None] = [
         _headline(systems),
         correctness_section(systems),
-        _plain("comparison", systems),
+        _known("comparison", comparison_section, systems),
         _known("calibration", calibration_section, systems),
         _known("explanations", explanations_section, systems),
         _known("human_agreement", human_section, systems),
         *(_known(key, partial(shares_section, title, key), systems) for key, title in _SHARES.items()),
-        *(_plain(key, systems) for key in ("faithfulness", "fairness", "robustness")),
+        *(_known(key, partial(probe_section, key), systems) for key in ("faithfulness", "fairness", "robustness")),
         _plain("classifiers", systems),
         errors_section(systems),
         _plain("lengths", systems),

@@ -70,9 +70,10 @@ class Gallery:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """Names and what stands for them, such as a signature."""
+    """Names and what stands for them, such as a signature; folded away below `heading` where there is one."""
 
     pairs: tuple[tuple[str, str], ...]
+    heading: str = ""
 
 
 @dataclass(frozen=True, slots=True)

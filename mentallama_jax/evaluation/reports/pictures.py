@@ -138,7 +138,7 @@ def curves(
     named = tick_words(places)
     legend = [line.name for line in lines] if len(lines) > 1 else []
     left, right = 12 + LETTER * max(map(len, named)), WIDTH - 14
-    top = 22 + _LINE * len(legend)
+    top = 26 + _LINE * len(legend)
     bottom = top + 190
     canvas = Canvas(WIDTH, bottom + 38)
     _legend(canvas, legend, None, lined=True)

@@ -11,18 +11,22 @@ from mentallama_jax.evaluation.reports.numerals import NONE, is_range, readable,
 
 _LONG = 48
 _SHOWN = 40
+_MOST_ROWS = 30
 _VALUE = "value"
 
 KeyPath = tuple[str, ...]
 
 
-def plain_blocks(title: str, by_system: Mapping[str, Any], without: Sequence[str] = ()) -> list[Block]:
+def plain_blocks(
+    title: str, by_system: Mapping[str, Any], without: Sequence[str] = (), *, folded: bool = False
+) -> list[Block]:
     """Tables of a section, of one system or of several below each other.
 
     Args:
         title: what the tables are called.
         by_system: system -> the section's value.
         without: keys of the section that are left out, as they are shown elsewhere.
+        folded: whether all tables are folded away; long ones always are.
     """
     several = len(by_system) > 1
     rows: list[tuple[KeyPath, dict[str, Any]]] = []
@@ -38,9 +42,9 @@ def plain_blocks(title: str, by_system: Mapping[str, Any], without: Sequence[str
                     texts.setdefault(" / ".join((*map(words, path), words(key))), str(each))
             if found:
                 rows.append((path, found))
-    blocks: list[Block] = [*_tables(title, rows)]
+    blocks: list[Block] = [*_tables(title, rows, folded)]
     if texts:
-        blocks.append(Terms(tuple(texts.items())))
+        blocks.append(Terms(tuple(texts.items()), heading=f"{title}, in words"))
     return blocks or [Paragraph("Nothing stands in this section.")]
 
 
@@ -68,7 +72,7 @@ def _is_long(value: Any) -> bool:
     return isinstance(value, str) and len(value) > _LONG
 
 
-def _tables(title: str, rows: Sequence[tuple[KeyPath, dict[str, Any]]]) -> Iterator[FigureTable]:
+def _tables(title: str, rows: Sequence[tuple[KeyPath, dict[str, Any]]], folded: bool) -> Iterator[FigureTable]:
     groups: dict[tuple[int, tuple[str, ...]], list[tuple[KeyPath, dict[str, Any]]]] = {}
     alone: list[tuple[str, str]] = []
     for path, record in rows:
@@ -77,7 +81,7 @@ def _tables(title: str, rows: Sequence[tuple[KeyPath, dict[str, Any]]]) -> Itera
         else:
             groups.setdefault((len(path), tuple(record)), []).append((path, record))
     if alone:
-        yield FigureTable(title, ("figure", "value"), tuple(alone))
+        yield FigureTable(title, ("figure", "value"), tuple(alone), folded=folded or len(alone) > _MOST_ROWS)
     for (depth, keys), of_group in groups.items():
         where = " / ".join(words(part) for part in _common([path for path, _ in of_group]))
         what = ", ".join(words(key) for key in keys[:2])
@@ -85,7 +89,8 @@ def _tables(title: str, rows: Sequence[tuple[KeyPath, dict[str, Any]]]) -> Itera
         body = tuple(
             (*(words(part) for part in path), *(_cell(record[key]) for key in keys)) for path, record in of_group
         )
-        yield FigureTable(f"{title}: {where + ', ' if where else ''}{what}", heads, body, words=depth)
+        caption = f"{title}: {where + ', ' if where else ''}{what}"
+        yield FigureTable(caption, heads, body, words=depth, folded=folded or len(body) > _MOST_ROWS)
 
 
 def _common(paths: Sequence[KeyPath]) -> KeyPath:

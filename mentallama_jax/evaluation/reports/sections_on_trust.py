@@ -1,6 +1,7 @@
 """Sections of a report on trust: high-risk classes, calibration, counted shares, explanations, comparisons, probes."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from mentallama_jax.evaluation.reports.document import (
@@ -67,7 +68,7 @@ def high_risk_section(systems: Sequence[ScoredSystem]) -> ReportSection | None:
         key: why for system in systems for key, why in (system.sections["high_risk"].get("reasons") or {}).items()
     }
     if reasons:
-        blocks.append(Terms(tuple(reasons.items())))
+        blocks.append(Terms(tuple(reasons.items()), heading="Why these classes"))
     return ReportSection("High-risk classes", blocks)
 
 
@@ -85,16 +86,16 @@ def shares_section(title: str, key: str, systems: Sequence[ScoredSystem]) -> Rep
                 rows.append((*cells(systems, name, system), *row))
     heads = columns(systems, "what", "count", "of", "share, %", "95 %")
     table = FigureTable(title, heads, tuple(rows), words=2 + (len(systems) > 1))
-    pooled = [row for row in rows if row[0] == "pooled"] or rows
-    short = FigureTable(f"{title}, all rows", heads, tuple(pooled), words=2 + (len(systems) > 1))
-    blocks: list[Block] = [short] if len(pooled) == len(rows) else [short, _folded(table)]
-    blocks += _definitions(systems, key)
-    return ReportSection(title, blocks)
+    return ReportSection(title, [*_short_and_whole(table), *_definitions(systems, key)])
 
 
-def _folded(table: FigureTable) -> FigureTable:
-    caption = f"{table.caption}, by data set"
-    return FigureTable(caption, table.header, table.rows, words=table.words, notes=table.notes, folded=True)
+def _short_and_whole(table: FigureTable) -> list[Block]:
+    """The rows of all data sets together where there are any, and the whole table folded away."""
+    pooled = tuple(row for row in table.rows if row[0] == "pooled")
+    if not pooled:
+        return [table]
+    short = replace(table, rows=pooled)
+    return [short, replace(table, caption=f"{table.caption}, by data set", folded=True, notes=())]
 
 
 def _with_pool(systems: Sequence[ScoredSystem], key: str) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
@@ -111,7 +112,7 @@ def _definitions(systems: Sequence[ScoredSystem], key: str) -> list[Block]:
         for system in systems
         for name, text in (system.sections[key].get("definitions") or {}).items()
     }
-    return [Terms(tuple(found.items()))] if found else []
+    return [Terms(tuple(found.items()), heading="Definitions")] if found else []
 
 
 _CALIBRATION = {
@@ -137,9 +138,10 @@ def calibration_section(systems: Sequence[ScoredSystem]) -> ReportSection | None
         for kind, what in (("as_given", "as given"), ("tempered", "with temperature")):
             if of.get(kind):
                 rows.append((*first, what, count(of["rows"]), *_estimates(of[kind], _CALIBRATION)))
-                said = what if len(systems) == 1 else f"{system}, {what}"
                 points = [(each["confidence"], each["right"]["value"]) for each in of[kind]["bins"]]
-                reliability.setdefault(name, []).append(Curve(said, points, marked=True))
+                if len(systems) == 1 or kind == "as_given":  # two curves a system would be too many
+                    said = what if len(systems) == 1 else system
+                    reliability.setdefault(name, []).append(Curve(said, points, marked=True))
         if selective := of.get("selective"):
             figures = ("aurc", "excess_aurc", "accuracy_at_80")
             chosen.append((*first, *_estimates(selective, dict.fromkeys(figures))))
@@ -151,15 +153,18 @@ def calibration_section(systems: Sequence[ScoredSystem]) -> ReportSection | None
             sets.append((*first, *line, count(conformal["calibration_rows"]), conformal["remark"] or NONE))
     wide = 1 + (len(systems) > 1)
     heads = [cell for name in _CALIBRATION.values() for cell in (name, "95 %")]
-    blocks: list[Block] = [
-        FigureTable("Calibration", columns(systems, "probabilities", "rows", *heads), tuple(rows), words=1 + wide)
-    ]
+    table = FigureTable("Calibration", columns(systems, "probabilities", "rows", *heads), tuple(rows), words=1 + wide)
+    blocks = _short_and_whole(table)
     if chosen:
         heads = ["AURC", "95 %", "excess AURC", "95 %", "accuracy at 80 %", "95 %"]
-        blocks.append(FigureTable("Selective prediction", columns(systems, *heads), tuple(chosen), words=wide))
+        blocks += _short_and_whole(
+            FigureTable("Selective prediction", columns(systems, *heads), tuple(chosen), words=wide)
+        )
     if sets:
         heads = ["promised, %", "coverage", "95 %", "mean size", "95 %", "labels", "validation rows", "remark"]
-        blocks.append(FigureTable("Conformal sets", columns(systems, *heads), tuple(sets), words=wide))
+        blocks.append(
+            FigureTable("Conformal sets", columns(systems, *heads), tuple(sets), words=wide, folded=len(sets) > 12)
+        )
     temperatures = [
         (*cells(systems, name, system), decimal(t["value"]), decimal_range(t["interval"]), count(t["rows"]))
         for name, system, of in named_datasets(systems, key)
@@ -167,7 +172,11 @@ def calibration_section(systems: Sequence[ScoredSystem]) -> ReportSection | None
     ]
     if temperatures:
         heads = ["temperature", "95 %", "validation rows"]
-        blocks.append(FigureTable("Temperature", columns(systems, *heads), tuple(temperatures), words=wide))
+        blocks.append(
+            FigureTable(
+                "Temperature", columns(systems, *heads), tuple(temperatures), words=wide, folded=len(temperatures) > 12
+            )
+        )
     blocks += [
         Gallery(tuple(_reliability(reliability)), "Reliability"),
         Gallery(tuple(_risk_coverage(coverage)), "Risk by coverage"),
@@ -219,7 +228,8 @@ def explanations_section(systems: Sequence[ScoredSystem]) -> ReportSection | Non
     heads = columns(systems, "metric", "part", "rows", "mean", "95 %", "unit", "all rows together")
     table = FigureTable("Metrics of explanations", heads, tuple(rows), words=3 + (len(systems) > 1))
     signatures = {name: text for system in systems for name, text in system.sections[key]["signatures"].items()}
-    return ReportSection("Explanations", [table, Terms(tuple(signatures.items()))])
+    how = Terms(tuple(signatures.items()), heading="How each metric is computed")
+    return ReportSection("Explanations", [*_short_and_whole(table), how])
 
 
 def _corpus(figure: Mapping[str, Any], share: bool) -> str:

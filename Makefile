@@ -6,6 +6,8 @@
 # And then:
 #
 #   make test-slow     the tests that take minutes
+#   make test-gpu      on a machine with a GPU: prove its paths and measure; PYTHON (python3) is used as it is, nothing is
+#                      installed; results go to OUT (build/gpu)
 #   make lint          only the linter, the formatter and the type checker
 #   make clean         remove the environments and what the tools left behind (never runs/)
 #
@@ -18,7 +20,9 @@ EXTRAS := dev,gguf,metrics,parity
 ifeq ($(shell uname -sm),Linux x86_64)
 EXTRAS := $(EXTRAS),tpu
 endif
-ifdef PYTHON
+ifeq ($(MAKECMDGOALS),test-gpu)
+VENV := .venv
+else ifdef PYTHON
 interpreter := $(firstword $(shell .ci/find-python $(PYTHON)))
 ifndef interpreter
 $(error PYTHON=$(PYTHON) cannot be used)
@@ -29,10 +33,10 @@ VENV := .venv
 endif
 bin := $(VENV)/bin
 
-.PHONY: help quickstart test test-slow lint clean
+.PHONY: help quickstart test test-slow test-gpu lint clean
 
 help:
-	@sed -n '/^#   make/s/^# //p' Makefile
+	@sed -n '/^#   /s/^# //p' Makefile
 
 quickstart: $(VENV)/.installed
 	$(bin)/mentallama quickstart
@@ -42,6 +46,9 @@ test: lint
 
 test-slow: $(VENV)/.installed-$(EXTRAS)
 	$(bin)/python -m pytest -m slow
+
+test-gpu:
+	$(or $(PYTHON),python3) tests/gpu/prove.py --out $(or $(OUT),build/gpu) $(GPU_OPTIONS)
 
 lint: $(VENV)/.installed-$(EXTRAS)
 	$(bin)/ruff check

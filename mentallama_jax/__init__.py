@@ -19,23 +19,32 @@ if TYPE_CHECKING:
     from mentallama_jax.config import load_config
     from mentallama_jax.generation.engine import Settings
     from mentallama_jax.generation.sampling import Sampling
+    from mentallama_jax.jobs.agree import agree
+    from mentallama_jax.jobs.annotate import annotate
     from mentallama_jax.jobs.answer import answer, open_answerer, questions_about, questions_in
     from mentallama_jax.jobs.audit_data import audit
     from mentallama_jax.jobs.export import export
     from mentallama_jax.jobs.open_model import open_model
+    from mentallama_jax.jobs.probe import ProbeSettings, probe_fairness, probe_faithfulness, probe_robustness
     from mentallama_jax.jobs.score import score
     from mentallama_jax.jobs.tune import tune
 
 __version__ = "0.2.0"
 __all__ = [
+    "ProbeSettings",
     "Sampling",
     "Settings",
+    "agree",
+    "annotate",
     "answer",
     "audit",
     "export",
     "load_config",
     "open_answerer",
     "open_model",
+    "probe_fairness",
+    "probe_faithfulness",
+    "probe_robustness",
     "questions_about",
     "questions_in",
     "score",
@@ -43,11 +52,15 @@ __all__ = [
 ]
 
 _HOMES = {
+    "ProbeSettings": "jobs.probe",
     "audit": "jobs.audit_data",
     "Sampling": "generation.sampling",
     "Settings": "generation.engine",
     "load_config": "config",
     "open_answerer": "jobs.answer",
+    "probe_fairness": "jobs.probe",
+    "probe_faithfulness": "jobs.probe",
+    "probe_robustness": "jobs.probe",
     "questions_about": "jobs.answer",
     "questions_in": "jobs.answer",
 }

@@ -1,10 +1,11 @@
-"""`mentallama data`: check, build and convert records."""
+"""`mentallama data`: check, build and convert records; have answers marked by people."""
 
 import argparse
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mentallama_jax.cli.data_annotate import ANNOTATE, ANNOTATE_EPILOG, add_annotate
 from mentallama_jax.errors import UserError
 from mentallama_jax.storage import expanded, local_path
 
@@ -92,11 +93,12 @@ _SHOWN_PROBLEMS = 10
 
 def add_parser(subparsers: Any) -> None:
     """Add the subcommand and its three actions."""
-    parser = _parser(subparsers, "data", "check, build and convert records", _DESCRIPTION, _EPILOG)
+    parser = _parser(subparsers, "data", "check, build, convert and annotate records", _DESCRIPTION, _EPILOG)
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     _add_check(_parser(actions, "check", "what is wrong or risky in files", _CHECK, _CHECK_EPILOG))
     _add_build(_parser(actions, "build", "records from a raw table of posts and labels", _BUILD, _BUILD_EPILOG))
     _add_convert(_parser(actions, "convert", "another format, or a mixture", _CONVERT, _CONVERT_EPILOG))
+    add_annotate(_parser(actions, "annotate", "a blinded study of answers", ANNOTATE, ANNOTATE_EPILOG))
 
 
 def _parser(subparsers: Any, name: str, summary: str, description: str, epilog: str) -> argparse.ArgumentParser:

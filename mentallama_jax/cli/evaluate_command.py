@@ -1,13 +1,11 @@
 """`mentallama evaluate`: score generated answers."""
 
 import argparse
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from mentallama_jax.cli.json_output import add_json_option, console_for, print_json
-from mentallama_jax.storage import as_path, expanded, local_path
+from mentallama_jax.cli.metric_options import add_metric_models, metric_models, scoring_progress
+from mentallama_jax.storage import as_path, local_path
 
 _DESCRIPTION = """\
 Score generated answers: read the label that each output states, compare it with gold.
@@ -110,7 +108,6 @@ def add_parser(subparsers: Any) -> None:
         "chrf, and by the released scorer's definitions upstream_rouge, upstream_bleu. Computed with a model: "
         "bartscore, bartscore_precision, bartscore_f1, bartscore_faithfulness, bertscore, embedding, lm",
     )
-    _add_models(parser.add_argument_group("models of the metrics, each a folder or a hub id"))
     parser.add_argument(
         "--show-posts",
         action="store_true",
@@ -119,57 +116,8 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--raw", action="store_true", help="with --show-posts: outputs as they are")
     add_json_option(parser)
+    add_metric_models(parser)
     parser.set_defaults(run=run)
-
-
-def _add_models(group: Any) -> None:
-    group.add_argument(
-        "--bartscore-model",
-        metavar="MODEL",
-        type=expanded,
-        default="facebook/bart-large-cnn",
-        help="a BART (default: %(default)s)",
-    )
-    group.add_argument(
-        "--bartscore-weights",
-        metavar="FILE",
-        type=local_path,
-        help="other weights for it, such as the bart_score.pth that was tuned on paraphrases (ParaBank2)",
-    )
-    group.add_argument(
-        "--bertscore-model",
-        metavar="MODEL",
-        type=expanded,
-        default="FacebookAI/roberta-large",
-        help="a BERT or RoBERTa (default: %(default)s)",
-    )
-    group.add_argument(
-        "--bertscore-layer", metavar="N", type=int, help="the layer to compare (default: the one known for the model)"
-    )
-    group.add_argument(
-        "--bertscore-idf", action="store_true", help="weigh tokens by how rare they are among the references"
-    )
-    group.add_argument(
-        "--bertscore-rescale", action="store_true", help="make the score of random English pairs 0, by the known table"
-    )
-    group.add_argument(
-        "--embedding-model",
-        metavar="MODEL",
-        type=expanded,
-        default="sentence-transformers/all-MiniLM-L6-v2",
-        help="an encoder of sentences (default: %(default)s)",
-    )
-    group.add_argument(
-        "--lm-model", metavar="MODEL", type=expanded, help="a LLaMA, for lm: whatever `mentallama generate` takes"
-    )
-    group.add_argument(
-        "--data",
-        metavar="SOURCE",
-        type=expanded,
-        action="append",
-        default=[],
-        help="where the posts are, for lm and bartscore_faithfulness, matched by the ids of rows; may be repeated",
-    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -183,7 +131,6 @@ def run(options: argparse.Namespace) -> int:
         notes,
         score_table,
     )
-    from mentallama_jax.jobs.metric_models import MetricModels
     from mentallama_jax.jobs.score import score
 
     scored = score(
@@ -196,18 +143,8 @@ def run(options: argparse.Namespace) -> int:
         metrics=[name.strip() for name in options.metrics.split(",") if name.strip()],
         classifiers=options.classifiers,
         consistency=options.consistency,
-        metric_models=MetricModels(
-            bartscore=options.bartscore_model,
-            bartscore_weights=options.bartscore_weights,
-            bertscore=options.bertscore_model,
-            bertscore_layer=options.bertscore_layer,
-            bertscore_idf=options.bertscore_idf,
-            bertscore_rescale=options.bertscore_rescale,
-            embedding=options.embedding_model,
-            lm=options.lm_model,
-            data=options.data,
-        ),
-        progress=_progress,
+        metric_models=metric_models(options),
+        progress=scoring_progress,
         show_posts=options.show_posts,
         raw=options.raw,
     )
@@ -248,30 +185,3 @@ def _reader(options: argparse.Namespace) -> str:
     if options.as_upstream:
         return AS_UPSTREAM
     return CLASSIFIER if options.reader == "classifier" else RULES
-
-
-@contextmanager
-def _progress(title: str, pairs: int) -> Iterator[Callable[[int], None]]:
-    """A bar with pairs a second, where standard error is a terminal."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from mentallama_jax.terminal import Console
-
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[speed]} pairs/s"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as shown:
-        task = shown.add_task(title, total=pairs, speed="")
-        start, done = time.monotonic(), 0
-
-        def advance(count: int) -> None:
-            nonlocal done
-            done += count
-            shown.update(task, advance=count, speed=f"{done / max(time.monotonic() - start, 1e-9):.1f}")
-
-        yield advance

@@ -16,7 +16,19 @@ from mentallama_jax import __version__
 from mentallama_jax.errors import UserError
 from mentallama_jax.foreign import one_line
 
-COMMANDS = ("data", "plan", "bench", "train", "generate", "evaluate", "report", "export", "quickstart")
+COMMANDS = (
+    "data",
+    "plan",
+    "bench",
+    "train",
+    "generate",
+    "evaluate",
+    "agree",
+    "probe",
+    "report",
+    "export",
+    "quickstart",
+)
 
 _EPILOG = """\
 the usual order:
@@ -25,6 +37,7 @@ the usual order:
   mentallama train configs/llama2-chat-7b.yaml             tune
   mentallama generate RUN --data DATA --out PREDICTIONS    answer test rows
   mentallama evaluate PREDICTIONS --out SCORES             score the answers, write a report
+  mentallama probe fairness RUN --data DATA --out SCORES   change posts, and see what that does to labels
   mentallama report SCORES_A SCORES_B --out REPORT         several side by side, or training runs
   mentallama export RUN --out FOLDER                       a folder that transformers loads
 

@@ -120,7 +120,7 @@ def score_explanations(
     try:
         for metric in metrics:
             for part in PARTS:
-                _fill(store, metric, part, parts[part], progress)
+                fill_scores(store, metric, part, parts[part], progress)
     finally:
         store.write()
 
@@ -138,8 +138,14 @@ def score_explanations(
     )
 
 
-def _fill(store: ScoreStore, metric: PairMetric, part: ResponsePart, pairs: Sequence[Pair], progress: Progress) -> None:
-    """Compute the scores that are missing."""
+def fill_scores(
+    store: ScoreStore, metric: PairMetric, part: ResponsePart, pairs: Sequence[Pair], progress: Progress
+) -> None:
+    """Compute the scores of a part that are missing in the store.
+
+    Raises:
+        UserError: a score that is not finite; it names the row.
+    """
     missing = store.missing(part, metric.figures)
     if metric.empty_score is not None:
         for place in (place for place in missing if not pairs[place].output):

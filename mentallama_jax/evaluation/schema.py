@@ -86,3 +86,50 @@ FIELDS: Mapping[str, str | Mapping[str, str]] = {
 """Key -> its meaning, or its own keys. Under `datasets` the keys stand below the name of each data set. Scores are
 fractions of 1. `explanations` is there only where metrics of them were asked for, `classifiers` only where classifiers
 read outputs, `comparison` only where two sets of predictions were compared."""
+
+_ESTIMATE = "`value`, `interval` over posts, `method` (`bootstrap` or `exact`)"
+_CORRELATION = f"`rows` and `posts` that have both, `spearman` and `kendall` (tau-b), each null or {_ESTIMATE}"
+
+AGREEMENT_FIELDS: Mapping[str, str | Mapping[str, str]] = {
+    "schema_version": f"{SCHEMA_VERSION}",
+    "rows": "marked answers",
+    "posts": "different posts among them; intervals are over posts",
+    "annotators": "their names",
+    "scale": "the lowest and the highest mark",
+    "warning": "what to mind of the intervals; null where there is nothing",
+    "criteria": {
+        "rows": "answers with at least one mark",
+        "posts": "different posts among them",
+        "missing": "marks that annotators did not give",
+        "mean": f"mean of the mean marks of answers: {_ESTIMATE}",
+        "alpha": f"Krippendorff's alpha for ordinal marks: {_ESTIMATE}; null where nothing can be compared",
+        "pairwise": f"two annotators, mean over the pairs: {_CORRELATION}",
+        "ceiling": f"an annotator with the mean of the others, mean over annotators: {_CORRELATION}",
+        "metrics": "metric -> `with_mean` (with the mean mark of all annotators), `with_others` (of all but one, mean "
+        "over the one left out), `ceiling` (the marks of the one left out in place of the metric, on the same rows), "
+        f"each {_CORRELATION}; and differences of Spearman's, null or an estimate: `to_ceiling` (`with_others` less "
+        "`ceiling`), `to_length` (`with_mean` less that of the length in words)",
+    },
+    "systems": {
+        "rows": "its marked answers",
+        "posts": "different posts among them",
+        "marks": f"criterion -> mean of the mean marks of answers: {_ESTIMATE}",
+        "within": f"criterion -> metric -> with the mean mark, over this system alone: {_CORRELATION}",
+        "corrected": "criterion -> metric -> mean mark of all its answers by prediction-powered inference: `estimate`, "
+        "`interval`, `weight` (marks that one unit of the metric is worth), `marked_mean` and `marked_interval` (of "
+        "the marks alone), `marked_rows`, `marked_posts`, `unmarked_rows`, `unmarked_posts`",
+    },
+    "not_computed": "metric -> why it has no figures",
+    "signature": {
+        "marks": "each file read: `file` and `sha256`",
+        "study": "key of the study; null for annotated files",
+        "left_out": "each row of marks that could not be read: `file`, `row`, `reason`",
+        "gold": "null, or how answers found their gold: `exact`, `alike` (by words), `none`, `other_labels`",
+        "metrics": "metric -> how it is computed",
+        "bootstrap": "`resamples`, `seed` and `confidence` of the intervals",
+        "definitions": "figure -> its definition",
+        "versions": "package -> version",
+    },
+}
+"""The layout of `human_agreement.json`: under `criteria` and `systems` the keys stand below each name. Metrics that
+compare answers with posts end in `:post`; `words` and `label_correct` need no reference."""

@@ -41,6 +41,7 @@ def answer_batches(
     style: Style,
     max_length: int,
     settings: Settings,
+    openings: Sequence[str] = (),
 ) -> Iterator[list[Prediction]]:
     """Answer records by generation.
 
@@ -52,6 +53,8 @@ def answer_batches(
         max_length: tokens of prompt and answer together; a prompt that leaves no room for `max_new_tokens` loses
             the end of its post.
         settings: see `engine.Settings`; a record's id names its stream of random numbers.
+        openings: how the answer of each record is made to begin, leading blank included; none where it is free.
+            The answer holds its opening, `new_tokens` does not count it.
 
     Yields:
         The predictions of each batch as it finishes; `goldens` is the gold response of the instruction format.
@@ -60,8 +63,11 @@ def answer_batches(
         UserError: no room for prompts, too few positions, a record that is too long even with an empty post, or a
             log-probability that is not finite.
     """
-    prompts = _prompts(records, engine.config, tokenizer, style, max_length, settings.max_new_tokens)
-    tokens, ids = [prompt.tokens for prompt in prompts], [record.id for record in records]
+    begun = [encode_answer(text, style, tokenizer) for text in openings or [""] * len(records)]
+    answer_length = settings.max_new_tokens + max(map(len, begun), default=0)
+    prompts = _prompts(records, engine.config, tokenizer, style, max_length, answer_length)
+    tokens = [[*prompt.tokens, *opening] for prompt, opening in zip(prompts, begun, strict=True)]
+    ids = [record.id for record in records]
     for batch in engine.answers(tokens, ids, settings, stop_ids(style, tokenizer)):
         for index, answer in batch.items():
             _require_finite(answer.log_probabilities, ids[index], "the log-probabilities of its answer")
@@ -69,7 +75,7 @@ def answer_batches(
             _prediction(
                 records[index],
                 prompts[index],
-                text=tokenizer.decode(answer.tokens).strip(),
+                text=tokenizer.decode([*begun[index], *answer.tokens]).strip(),
                 finish="eos" if answer.ended else "length",
                 new_tokens=len(answer.tokens),
             )

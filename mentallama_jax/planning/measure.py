@@ -46,6 +46,7 @@ _FAMILIES: Mapping[str, str] = {
     "NVIDIA A100-SXM4-80GB": "a100",
     "NVIDIA A100 80GB PCIe": "a100",
     "NVIDIA H100 80GB HBM3": "h100",
+    "NVIDIA H200": "h200",
 }
 """Keys of `topologies.CHIPS` by what jax calls a device. On hardware jax sees one device a chip, v4 and v5p too."""
 
@@ -102,10 +103,14 @@ class Measurement:
     @property
     def utilisation(self) -> float | None:
         """Model FLOPs over the bf16 peak of the chips; None where the peak is not known, as of a CPU."""
-        family = _FAMILIES.get(self.device_kind)
-        if family is None:
-            return None
-        return self.tokens_per_second * self.flops_per_token / (CHIPS[family].peak_flops * self.devices)
+        peak = peak_of(self.device_kind)
+        return None if peak is None else self.tokens_per_second * self.flops_per_token / (peak * self.devices)
+
+
+def peak_of(device_kind: str) -> float | None:
+    """Dense bf16 operations a second of what jax calls a device; None where they are not known, as of a CPU."""
+    family = _FAMILIES.get(device_kind)
+    return None if family is None else CHIPS[family].peak_flops
 
 
 def measure_step(

@@ -212,10 +212,10 @@ def test_commands_over_predictions(suffix: str, tmp_path: Path, leaks: Callable[
     assert found == []
 
 
-def test_human_marks(tmp_path: Path) -> None:
+def test_human_marks(tmp_path: Path, leaks: Callable[..., list[str]]) -> None:
     from mentallama_jax.errors import UserError
 
-    said = []
+    said, found = [], []
     for number, (_, header, rows) in enumerate(planted(LAYOUTS["marks"])):
         path = write(tmp_path / f"{number}.csv", header, rows)
         assert path is not None
@@ -223,6 +223,8 @@ def test_human_marks(tmp_path: Path) -> None:
             said += [str(problem) for problem in read_annotations(path)[1]]
         except UserError as error:
             said.append(str(error))
+        found += leaks(["agree", path, "--out", tmp_path / "agreement", "--resamples", "5"])
+    assert found == []
     assert len(said) > 20
     assert [text for text in said if marked(text)] == []
 

@@ -5,6 +5,7 @@ import io
 import json
 import random
 import struct
+import tempfile
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -16,6 +17,8 @@ import pyarrow.parquet
 from hostile import SECRET, Files, Form, WrongError
 from mutations import change_bytes, change_lines
 
+from mentallama_jax.evaluation.people.study_export import KEY, make_study, write_study
+from mentallama_jax.evaluation.people.study_import import read_study
 from mentallama_jax.evaluation.reading import read_predictions
 from mentallama_jax.generation.resumable import write_predictions
 from mentallama_jax.imhi.data_files.annotations import read_annotations
@@ -57,6 +60,7 @@ def data_forms() -> Iterator[Form]:
     criteria = ("fluency", "completeness", "reliability", "overall")
     marks = {"text": SECRET, "label": "1", "model": SECRET} | dict.fromkeys(criteria, "[1, 2, 3]")
     yield Form("annotations", {"marks.csv": _csv([marks] * 3)}, _damage_csv("marks.csv"), _read_marks)
+    yield Form("study", _study(), _damage_study, _read_filled_study)
 
 
 def _csv(rows: list[dict[str, Any]]) -> bytes:
@@ -262,6 +266,34 @@ def _resume_predictions(folder: Path) -> None:
     if [row.id for row in done] != [record.id for record in records]:
         raise WrongError("other rows than were asked for")
     _check_predictions(path)
+
+
+def _study() -> Files:
+    """A filled study of four answers."""
+    records = [Record(**{key: row[key] for key in ("id", "dataset", "post", "label")}) for row in ROWS]
+    study = make_study({"system": [_answer(row) for row in ROWS]}, records, ["overall"], 4, 0)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "study"
+        write_study(folder, study, 1, "csv", [])
+        text = (folder / "annotator_1.csv").read_text("utf-8-sig")
+        rows = [row | {"overall": "2"} for row in csv.DictReader(io.StringIO(text, newline=""))]
+        return {"annotator_1.csv": _csv(rows), KEY: (folder / KEY).read_bytes()}
+
+
+def _damage_study(files: Files, rng: random.Random) -> str:
+    from model_forms import json_or_bytes
+
+    if rng.random() < 0.5:
+        return json_or_bytes([KEY])(files, rng)
+    return str(_damage_csv("annotator_1.csv")(files, rng))
+
+
+def _read_filled_study(folder: Path) -> None:
+    marks = read_study([folder / "annotator_1.csv"], folder / KEY)
+    if any(mark not in (None, 0, 1, 2, 3) for row in marks.rows for of_row in row.marks.values() for mark in of_row):
+        raise WrongError("a mark out of range was read")
+    if SECRET in " ".join([*marks.notes, *marks.annotators]):
+        raise WrongError("a note quotes a post")
 
 
 def _read_marks(folder: Path) -> None:

@@ -23,10 +23,12 @@ CASES = {
     "predictions": 80,
     "resumed": 60,
     "annotations": 30,
+    "study": 60,
     "yaml": 220,
     "plan": 30,
     "scores": 30,
     "metrics": 60,
+    "probe": 60,
     "run": 80,
     "checkpoint": 40,
 }

@@ -4,7 +4,7 @@ import json
 import random
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,10 @@ from mutations import ABSURD, LITERALS, change_bytes, change_lines, dumps
 
 from mentallama_jax.cli.bench_command import _read_plan
 from mentallama_jax.config import RunConfig, load_config, parse_config
+from mentallama_jax.errors import UserError
+from mentallama_jax.evaluation.probes.kept_scores import KeptScores
+from mentallama_jax.evaluation.probes.prefix_table import read_prefixes
+from mentallama_jax.evaluation.probes.rewordings import read_rewordings
 from mentallama_jax.jobs.export import read_scores
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.storage import AnyPath
@@ -84,11 +88,54 @@ def run_forms() -> Iterator[Form]:
     rows.append({"kind": "validation", "step": 4, "validation_loss": 1.5})
     lines = "".join(json.dumps(row) + "\n" for row in rows).encode()
     yield Form("metrics", {"metrics.jsonl": lines}, _damage_metrics, _metrics)
+    kept = [{"key": f"{number:064x}", "sums": {"yes": -1.5, "no": -2.5}, "truncated": 0} for number in range(4)]
+    probe = {
+        "prefixes.yaml": dumps(
+            {"neutral": ["It rains."], "groups": {"age": {"old": "I am 80.", "young": ["I am 16."]}}}
+        ),
+        "rewordings.yaml": dumps({"Does the post show risk of {aspect}?": ["Is there a risk of {aspect}?"]}),
+        "probe_scores.jsonl": "".join(json.dumps(row) + "\n" for row in kept).encode(),
+    }
+    yield Form("probe", probe, _damage_probe, _probe)
     run = _run()
     names = ["config.json", "model_config.json", "data.json", "versions.json"]
     names.append(next(name for name in run if name.endswith("manifest.json")))
     yield Form("run", run, json_or_bytes(names), _open_run)
     yield Form("checkpoint", run, _damage_checkpoint, partial(_read_checkpoint, run))
+
+
+def _damage_probe(files: Files, rng: random.Random) -> str:
+    if rng.random() < 0.5:
+        return json_or_bytes(["prefixes.yaml", "rewordings.yaml"])(files, rng)
+    files["probe_scores.jsonl"], what = change_lines(files["probe_scores.jsonl"], rng)
+    return what
+
+
+def _probe(folder: Path) -> None:
+    """Each file is read, whatever becomes of the others; the first error counts."""
+    errors: list[UserError] = []
+
+    def read(reader: Callable[[Path], Any], name: str) -> Any:
+        try:
+            return reader(folder / name)
+        except UserError as error:
+            errors.append(error)
+
+    table, questions = read(read_prefixes, "prefixes.yaml"), read(read_rewordings, "rewordings.yaml")
+    if table and not all(text.strip() for texts in table.groups["age"].values() for text in texts):
+        raise WrongError("an empty sentence")
+    if questions:
+        [question.format(aspect="x") for texts in questions.values() for question in texts]
+    read(_kept_scores, "probe_scores.jsonl")
+    if errors:
+        raise errors[0]
+
+
+def _kept_scores(path: Path) -> None:
+    with KeptScores(path) as kept:
+        scores = next((kept[key] for key in (f"{number:064x}" for number in range(4)) if key in kept), None)
+        if scores and not np.isfinite(list(scores.probabilities.values())).all():
+            raise WrongError("a probability that is no number")
 
 
 def _damage_yaml(files: Files, rng: random.Random) -> str:

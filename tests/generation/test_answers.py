@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.special import log_softmax
-from tiny_decoder import full_logits, random_params, shape
+from tiny_decoder import continue_greedily, full_logits, random_params, shape
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer, load_tokenizer
@@ -155,3 +155,22 @@ def test_scores_that_are_no_numbers_stop_with_the_row(tokenizer, records) -> Non
     for ask, what in ((score_batches, "its label scores"), (answer_batches, "the log-probabilities of its answer")):
         with pytest.raises(UserError, match=rf"^row '[^']+': {what} are not finite"):
             list(ask(engine, tokenizer, records, style="plain", max_length=512, settings=settings))
+
+
+def test_an_answer_goes_on_from_its_opening(tokenizer, records) -> None:
+    openings = [f"{next(iter(label_answers(record.task, 'plain').values()))} Reasoning:" for record in records]
+    settings = Settings(max_new_tokens=8, batch_size=2)
+    batches = answer_batches(
+        engine_of(), tokenizer, records, style="plain", max_length=256, settings=settings, openings=openings
+    )
+    rows = {row.id: row for batch in batches for row in batch}
+    for record, opening in zip(records, openings, strict=True):
+        begun = tokenizer.encode(opening, continues=True)
+        room = 256 - 8 - max(len(tokenizer.encode(text, continues=True)) for text in openings)
+        prompt = encode_prompt(record, "plain", tokenizer, room)
+        row = rows[record.id]
+        expected = continue_greedily(PARAMS, CONFIG, [*prompt.tokens, *begun], row.new_tokens)
+        assert row.generated_text == tokenizer.decode([*begun, *expected]).strip()
+        assert row.generated_text.startswith(opening.strip())
+        assert row.prompt_truncated == prompt.truncated
+    assert any(row.prompt_truncated for row in rows.values())

@@ -9,7 +9,7 @@ from html import escape
 
 Point = tuple[float, float]
 
-LETTER = 6.2
+LETTER = 7.0
 """Mean width of a letter at the size of labels, in pixels; it only has to be near."""
 SERIES = 6
 """Looks of series that the style sheet knows."""

@@ -6,10 +6,10 @@ from functools import partial
 from mentallama_jax.evaluation.reports.document import Excerpt, FigureTable, Paragraph, ReportDocument, ReportSection
 from mentallama_jax.evaluation.reports.numerals import count, percent, percent_range, words
 from mentallama_jax.evaluation.reports.plain_section import plain_blocks
+from mentallama_jax.evaluation.reports.sections_on_calibration import calibration_section
 from mentallama_jax.evaluation.reports.sections_on_comparisons import comparison_section, probe_section
 from mentallama_jax.evaluation.reports.sections_on_labels import correctness_section, errors_section, scored
 from mentallama_jax.evaluation.reports.sections_on_trust import (
-    calibration_section,
     explanations_section,
     high_risk_section,
     human_section,

@@ -9,7 +9,6 @@ from mentallama_jax.evaluation.reports.document import (
     FigureTable,
     Gallery,
     Paragraph,
-    Picture,
     ReportSection,
     Terms,
 )
@@ -23,7 +22,7 @@ from mentallama_jax.evaluation.reports.numerals import (
     readable,
     words,
 )
-from mentallama_jax.evaluation.reports.pictures import Curve, DrawnFigure, curves, forest
+from mentallama_jax.evaluation.reports.pictures import DrawnFigure, forest
 from mentallama_jax.evaluation.reports.plain_section import plain_blocks
 from mentallama_jax.evaluation.reports.sections_on_labels import cells, columns, in_percent, named_datasets
 from mentallama_jax.evaluation.reports.systems import ScoredSystem
@@ -78,7 +77,7 @@ def shares_section(title: str, key: str, systems: Sequence[ScoredSystem]) -> Rep
     if not systems:
         return None
     rows = []
-    for name, system, of in _with_pool(systems, key):
+    for name, system, of in with_pool(systems, key):
         for what, share in of.items():
             if isinstance(share, dict) and share.keys() >= _SHARE:
                 ends = percent_range(share["interval"], "*" if share.get("warning") else "")
@@ -86,10 +85,10 @@ def shares_section(title: str, key: str, systems: Sequence[ScoredSystem]) -> Rep
                 rows.append((*cells(systems, name, system), *row))
     heads = columns(systems, "what", "count", "of", "share, %", "95 %")
     table = FigureTable(title, heads, tuple(rows), words=2 + (len(systems) > 1))
-    return ReportSection(title, [*_short_and_whole(table), *_definitions(systems, key)])
+    return ReportSection(title, [*short_and_whole(table), *definitions_of(systems, key)])
 
 
-def _short_and_whole(table: FigureTable) -> list[Block]:
+def short_and_whole(table: FigureTable) -> list[Block]:
     """The rows of all data sets together where there are any, and the whole table folded away."""
     pooled = tuple(row for row in table.rows if row[0] == "pooled")
     if not pooled:
@@ -98,7 +97,8 @@ def _short_and_whole(table: FigureTable) -> list[Block]:
     return [short, replace(table, caption=f"{table.caption}, by data set", folded=True, notes=())]
 
 
-def _with_pool(systems: Sequence[ScoredSystem], key: str) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+def with_pool(systems: Sequence[ScoredSystem], key: str) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """A section's data sets of each system, and the pool of those that have several."""
     yield from named_datasets(systems, key)
     for system in systems:
         section = system.sections[key]
@@ -106,106 +106,14 @@ def _with_pool(systems: Sequence[ScoredSystem], key: str) -> Iterator[tuple[str,
             yield "pooled", system.name, section["pooled"]
 
 
-def _definitions(systems: Sequence[ScoredSystem], key: str) -> list[Block]:
+def definitions_of(systems: Sequence[ScoredSystem], key: str) -> list[Block]:
+    """The definitions of a section, folded away."""
     found = {
         words(name): str(text)
         for system in systems
         for name, text in (system.sections[key].get("definitions") or {}).items()
     }
     return [Terms(tuple(found.items()), heading="Definitions")] if found else []
-
-
-_CALIBRATION = {
-    "ece": "ECE",
-    "brier": "Brier",
-    "log_loss": "log loss",
-    "confidence": "confidence",
-    "accuracy": "accuracy",
-}
-
-
-def calibration_section(systems: Sequence[ScoredSystem]) -> ReportSection | None:
-    """Calibration of label probabilities, selective prediction and conformal sets."""
-    key = "calibration"
-    systems = [system for system in systems if system.sections.get(key)]
-    if not systems:
-        return None
-    rows, chosen, sets = [], [], []
-    reliability: dict[str, list[Curve]] = {}
-    coverage: dict[str, list[Curve]] = {}
-    for name, system, of in _with_pool(systems, key):
-        first = cells(systems, name, system)
-        for kind, what in (("as_given", "as given"), ("tempered", "with temperature")):
-            if of.get(kind):
-                rows.append((*first, what, count(of["rows"]), *_estimates(of[kind], _CALIBRATION)))
-                points = [(each["confidence"], each["right"]["value"]) for each in of[kind]["bins"]]
-                if len(systems) == 1 or kind == "as_given":  # two curves a system would be too many
-                    said = what if len(systems) == 1 else system
-                    reliability.setdefault(name, []).append(Curve(said, points, marked=True))
-        if selective := of.get("selective"):
-            figures = ("aurc", "excess_aurc", "accuracy_at_80")
-            chosen.append((*first, *_estimates(selective, dict.fromkeys(figures))))
-            points = [(each["coverage"], each["risk"]) for each in selective["risk_coverage"]]
-            coverage.setdefault(name, []).append(Curve(system, points))
-        if conformal := of.get("conformal"):
-            estimates = _estimates(conformal, dict.fromkeys(("coverage", "mean_size")))
-            line = (percent(conformal["promised"]), *estimates, count(conformal["labels"]))
-            sets.append((*first, *line, count(conformal["calibration_rows"]), conformal["remark"] or NONE))
-    wide = 1 + (len(systems) > 1)
-    heads = [cell for name in _CALIBRATION.values() for cell in (name, "95 %")]
-    table = FigureTable("Calibration", columns(systems, "probabilities", "rows", *heads), tuple(rows), words=1 + wide)
-    blocks = _short_and_whole(table)
-    if chosen:
-        heads = ["AURC", "95 %", "excess AURC", "95 %", "accuracy at 80 %", "95 %"]
-        blocks += _short_and_whole(
-            FigureTable("Selective prediction", columns(systems, *heads), tuple(chosen), words=wide)
-        )
-    if sets:
-        heads = ["promised, %", "coverage", "95 %", "mean size", "95 %", "labels", "validation rows", "remark"]
-        blocks.append(
-            FigureTable("Conformal sets", columns(systems, *heads), tuple(sets), words=wide, folded=len(sets) > 12)
-        )
-    temperatures = [
-        (*cells(systems, name, system), decimal(t["value"]), decimal_range(t["interval"]), count(t["rows"]))
-        for name, system, of in named_datasets(systems, key)
-        if (t := of.get("temperature"))
-    ]
-    if temperatures:
-        heads = ["temperature", "95 %", "validation rows"]
-        blocks.append(
-            FigureTable(
-                "Temperature", columns(systems, *heads), tuple(temperatures), words=wide, folded=len(temperatures) > 12
-            )
-        )
-    blocks += [
-        Gallery(tuple(_reliability(reliability)), "Reliability"),
-        Gallery(tuple(_risk_coverage(coverage)), "Risk by coverage"),
-        *_definitions(systems, key),
-    ]
-    return ReportSection("Calibration", blocks)
-
-
-def _estimates(of: Mapping[str, Any], names: Mapping[str, Any]) -> tuple[str, ...]:
-    found = []
-    for name in names:
-        found += [decimal(of[name]["value"], 3), decimal_range(of[name]["interval"], 3)]
-    return tuple(found)
-
-
-def _reliability(lines: Mapping[str, Sequence[Curve]]) -> Iterator[Picture]:
-    for name, of in lines.items():
-        yield curves(
-            f"Reliability, {name}", of, across="confidence", up="share right", x_bounds=(0, 1), y_bounds=(0, 1),
-            diagonal=True,
-        )  # fmt: skip
-
-
-def _risk_coverage(lines: Mapping[str, Sequence[Curve]]) -> Iterator[Picture]:
-    for name, of in lines.items():
-        yield curves(
-            f"Risk by coverage, {name}", of, across="share of rows answered", up="share wrong", x_bounds=(0, 1),
-            y_bounds=(0, 1),
-        )  # fmt: skip
 
 
 def explanations_section(systems: Sequence[ScoredSystem]) -> ReportSection | None:
@@ -215,7 +123,7 @@ def explanations_section(systems: Sequence[ScoredSystem]) -> ReportSection | Non
     if not systems:
         return None
     rows = []
-    for name, system, of in _with_pool(systems, key):
+    for name, system, of in with_pool(systems, key):
         for part, found in of.items():
             for metric, figure in found["metrics"].items():
                 share = figure["unit"] == "share"
@@ -229,7 +137,7 @@ def explanations_section(systems: Sequence[ScoredSystem]) -> ReportSection | Non
     table = FigureTable("Metrics of explanations", heads, tuple(rows), words=3 + (len(systems) > 1))
     signatures = {name: text for system in systems for name, text in system.sections[key]["signatures"].items()}
     how = Terms(tuple(signatures.items()), heading="How each metric is computed")
-    return ReportSection("Explanations", [*_short_and_whole(table), how])
+    return ReportSection("Explanations", [*short_and_whole(table), how])
 
 
 def _corpus(figure: Mapping[str, Any], share: bool) -> str:

@@ -15,6 +15,8 @@ CRITERIA = ("fluency", "completeness", "reliability", "overall")
 ANNOTATORS = 3
 HIGHEST_MARK = 3
 
+_LONGEST_NAME = 60
+_MOST_WORDS_OF_A_NAME = 5
 _LABELS = {"0": "no", "1": "yes"}
 _TASK = TASKS["DR"]
 
@@ -29,7 +31,7 @@ class Annotation:
         label: canonical gold label of DR.
         model: the model that wrote the explanation: its column's name.
         explanation: what the model wrote, as read.
-        marks: criterion -> the marks of the three annotators, 0 to 3 each, in their order.
+        marks: criterion -> the marks of the three annotators, 0 to 3 each, in their order; None where one is missing.
     """
 
     id: str
@@ -37,7 +39,7 @@ class Annotation:
     label: str
     model: str
     explanation: str
-    marks: Mapping[str, tuple[int, ...]]
+    marks: Mapping[str, tuple[int | None, ...]]
 
     def row(self) -> dict[str, str]:
         """The row of the released file: column -> cell."""
@@ -79,6 +81,8 @@ def _model_column(table: Table, path: Path) -> str:
         raise UserError(f"{path}: the column {missing[0]} is missing (found: {shown_columns(table.columns)})")
     if len(models) != 1:
         raise UserError(f"{path}: expected one column with a model's explanations, found {shown_columns(models)}")
+    if len(models[0]) > _LONGEST_NAME or len(models[0].split()) > _MOST_WORDS_OF_A_NAME:
+        raise UserError(f"{path}: {shown_columns(models)} is no name of a model; is the header right?")
     return models[0]
 
 
@@ -98,12 +102,13 @@ def _text(row: Mapping[str, Any], column: str) -> str:
     return cell
 
 
-def _marks(cell: str, criterion: str) -> tuple[int, ...]:
+def _marks(cell: str, criterion: str) -> tuple[int | None, ...]:
     try:
-        marks = parse_json(cell, criterion, may_hold_posts=True)
+        marks = parse_json(cell.replace("None", "null"), criterion, may_hold_posts=True)
     except UserError:
         marks = None
     marked = isinstance(marks, list) and len(marks) == ANNOTATORS
-    if not marked or any(type(mark) is not int or not 0 <= mark <= HIGHEST_MARK for mark in marks):
+    given = [mark for mark in marks if mark is not None] if marked else []
+    if not marked or any(type(mark) is not int or not 0 <= mark <= HIGHEST_MARK for mark in given):
         raise UserError(f"{criterion} is not a list of {ANNOTATORS} marks from 0 to {HIGHEST_MARK}")
     return tuple(marks)

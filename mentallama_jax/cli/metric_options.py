@@ -1,0 +1,108 @@
+"""Options of all commands that compute metrics of explanations, and how far the metrics are."""
+
+import argparse
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from mentallama_jax.storage import expanded, local_path
+
+if TYPE_CHECKING:
+    from mentallama_jax.jobs.metric_models import MetricModels
+
+
+def add_metric_models(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say which models metrics are computed with."""
+    group = parser.add_argument_group("models of the metrics, each a folder or a hub id")
+    group.add_argument(
+        "--bartscore-model",
+        metavar="MODEL",
+        type=expanded,
+        default="facebook/bart-large-cnn",
+        help="a BART (default: %(default)s)",
+    )
+    group.add_argument(
+        "--bartscore-weights",
+        metavar="FILE",
+        type=local_path,
+        help="other weights for it, such as the bart_score.pth that was tuned on paraphrases (ParaBank2)",
+    )
+    group.add_argument(
+        "--bertscore-model",
+        metavar="MODEL",
+        type=expanded,
+        default="FacebookAI/roberta-large",
+        help="a BERT or RoBERTa (default: %(default)s)",
+    )
+    group.add_argument(
+        "--bertscore-layer", metavar="N", type=int, help="the layer to compare (default: the one known for the model)"
+    )
+    group.add_argument(
+        "--bertscore-idf", action="store_true", help="weigh tokens by how rare they are among the references"
+    )
+    group.add_argument(
+        "--bertscore-rescale", action="store_true", help="make the score of random English pairs 0, by the known table"
+    )
+    group.add_argument(
+        "--embedding-model",
+        metavar="MODEL",
+        type=expanded,
+        default="sentence-transformers/all-MiniLM-L6-v2",
+        help="an encoder of sentences (default: %(default)s)",
+    )
+    group.add_argument(
+        "--lm-model", metavar="MODEL", type=expanded, help="a LLaMA, for lm: whatever `mentallama generate` takes"
+    )
+    group.add_argument(
+        "--data",
+        metavar="SOURCE",
+        type=expanded,
+        action="append",
+        default=[],
+        help="where the posts are, for lm and bartscore_faithfulness, matched by the ids of rows; may be repeated",
+    )
+
+
+def metric_models(options: argparse.Namespace) -> "MetricModels":
+    """The models that the options of `add_metric_models` name."""
+    from mentallama_jax.jobs.metric_models import MetricModels
+
+    return MetricModels(
+        bartscore=options.bartscore_model,
+        bartscore_weights=options.bartscore_weights,
+        bertscore=options.bertscore_model,
+        bertscore_layer=options.bertscore_layer,
+        bertscore_idf=options.bertscore_idf,
+        bertscore_rescale=options.bertscore_rescale,
+        embedding=options.embedding_model,
+        lm=options.lm_model,
+        data=options.data,
+    )
+
+
+@contextmanager
+def scoring_progress(title: str, pairs: int) -> Iterator[Callable[[int], None]]:
+    """A bar with pairs a second, where standard error is a terminal."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from mentallama_jax.terminal import Console
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[speed]} pairs/s"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as shown:
+        task = shown.add_task(title, total=pairs, speed="")
+        start, done = time.monotonic(), 0
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            shown.update(task, advance=count, speed=f"{done / max(time.monotonic() - start, 1e-9):.1f}")
+
+        yield advance

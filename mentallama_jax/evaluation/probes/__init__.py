@@ -1,0 +1,1 @@
+"""Probes of a model: posts are changed in a known way, and what that does to its labels is measured."""

@@ -1,9 +1,10 @@
 """`mentallama evaluate`: score generated answers."""
 
 import argparse
+from pathlib import Path
 from typing import Any
 
-from mentallama_jax.cli.json_output import add_json_option, console_for, print_json
+from mentallama_jax.cli.json_output import add_json_option, figures_printed
 from mentallama_jax.cli.metric_options import add_metric_models, metric_models, scoring_progress
 from mentallama_jax.storage import as_path, local_path
 
@@ -122,6 +123,13 @@ def add_parser(subparsers: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Score; print the tables and where the report is."""
+    with figures_printed(options) as figures:
+        figures(_score(options))
+    return 0
+
+
+def _score(options: argparse.Namespace) -> Path:
+    """Score and print; return the file of the figures."""
     from mentallama_jax.evaluation.score_report import (
         agreement_table,
         comparison_table,
@@ -132,6 +140,7 @@ def run(options: argparse.Namespace) -> int:
         score_table,
     )
     from mentallama_jax.jobs.score import score
+    from mentallama_jax.terminal import Console
 
     scored = score(
         options.predictions,
@@ -148,7 +157,7 @@ def run(options: argparse.Namespace) -> int:
         show_posts=options.show_posts,
         raw=options.raw,
     )
-    console = console_for(options)
+    console = Console()
     console.print(score_table(scored.scores))
     if scored.comparison:
         console.print(comparison_table(scored.comparison))
@@ -167,8 +176,7 @@ def run(options: argparse.Namespace) -> int:
         console.print("Intervals take every row for a post of its own: the files have no post_id.", style="dim")
     for path in scored.paths:
         console.print(f"{path} written", highlight=False, soft_wrap=True)
-    print_json(options, scored.figures)
-    return 0
+    return scored.paths[0]
 
 
 def _reader(options: argparse.Namespace) -> str:

@@ -1,14 +1,14 @@
-"""`--json`: one JSON object on standard output, and whatever is for people on standard error."""
+"""`--json`: one JSON object on standard output, and whatever people read on standard error."""
 
 import argparse
 import json
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Any
 
-from mentallama_jax.foreign import reading
-
-if TYPE_CHECKING:
-    from mentallama_jax.terminal import Console
+from mentallama_jax.foreign import parse_json, reading
 
 
 def add_json_option(parser: Any) -> None:
@@ -20,19 +20,22 @@ def add_json_option(parser: Any) -> None:
     )
 
 
-def console_for(options: argparse.Namespace) -> "Console":
-    """Where a command prints what people read: standard output, or standard error beside `--json`."""
-    from mentallama_jax.terminal import Console
+@contextmanager
+def figures_printed(options: argparse.Namespace) -> Iterator[Callable[[Any], None]]:
+    """Around all that a command prints: where `--json` was given, only the figures go to standard output.
 
-    return Console(stderr=options.json)
-
-
-def print_json(options: argparse.Namespace, value: Any) -> None:
-    """Print a value where `--json` was given; nothing otherwise.
+    The value of the context is told the figures, or the JSON file that holds them.
 
     Raises:
-        UserError: the value holds what JSON cannot.
+        UserError: the figures hold what JSON cannot.
     """
-    if options.json:
+    found: list[Any] = []
+    if not options.json:
+        yield found.append
+        return
+    with redirect_stdout(sys.stderr):
+        yield found.append
+    for value in found:
+        figures = parse_json(value.read_bytes(), value) if isinstance(value, Path) else value
         with reading("the figures", "JSON"):
-            sys.stdout.write(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
+            sys.stdout.write(json.dumps(figures, ensure_ascii=False, allow_nan=False) + "\n")

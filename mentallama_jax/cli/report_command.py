@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from mentallama_jax.cli.json_output import add_json_option, console_for, print_json
+from mentallama_jax.cli.json_output import add_json_option, figures_printed
 from mentallama_jax.storage import local_path
 
 _DESCRIPTION = """\
@@ -54,10 +54,11 @@ def add_parser(subparsers: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Make the report; print where it is."""
     from mentallama_jax.jobs.make_report import make_report
+    from mentallama_jax.terminal import Console
 
-    made = make_report(options.folders, options.out, show_posts=options.show_posts)
-    console = console_for(options)
-    for path in made.paths:
-        console.print(f"{path} written", highlight=False, soft_wrap=True)
-    print_json(options, made.figures)
+    with figures_printed(options) as figures:
+        made = make_report(options.folders, options.out, show_posts=options.show_posts)
+        for path in made.paths:
+            Console().print(f"{path} written", highlight=False, soft_wrap=True)
+        figures(made.figures)
     return 0

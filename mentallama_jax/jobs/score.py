@@ -5,7 +5,7 @@ jax is imported only for metrics and readers that need a model.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.beside_classifiers import ClassifierReport
@@ -37,7 +37,6 @@ class Scored(NamedTuple):
         posts_known: whether the files say which rows are of one post.
         paths: files written, scores.json first.
         classifiers: what classifiers read; None where none were given.
-        figures: what scores.json holds.
     """
 
     scores: Scores
@@ -45,8 +44,7 @@ class Scored(NamedTuple):
     explanations: ExplanationScores | None
     posts_known: bool
     paths: list[Path]
-    classifiers: ClassifierReport | None
-    figures: dict[str, Any]
+    classifiers: ClassifierReport | None = None
 
 
 def score(
@@ -126,6 +124,5 @@ def score(
         paths.append(out / DIFFERING)
         write_jsonl(paths[-1], found.differing)
     paths += write_examples(out, choose_examples(pooled.rows, read_by, raw=raw) if show_posts else None)
-    made = make_report([out], show_posts=show_posts)
-    paths += made.paths
-    return Scored(scores, comparison, explanations, pooled.posts_known, paths, report, made.figures[str(out)])
+    paths += make_report([out], show_posts=show_posts).paths
+    return Scored(scores, comparison, explanations, pooled.posts_known, paths, report)

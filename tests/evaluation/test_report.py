@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from made_scores import SYSTEMS, write_made_scores
+from made_scores import SYSTEMS, comparison_section, trust_sections, write_made_scores
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.reports.canvas import tick_words, ticks
@@ -321,3 +321,57 @@ def test_ticks_are_round_and_inside():
         found = ticks(low, high)
         assert 1 <= len(found) <= 7
         assert all(low - 1e-9 <= tick <= high + 1e-9 for tick in found)
+
+
+@pytest.fixture
+def trusted(folders, tmp_path) -> Page:
+    """A report of scores with sections on trust and a comparison beside them."""
+    write_json(tmp_path / "scores.json", scores_of(folders[0]) | trust_sections())
+    write_json(tmp_path / "comparison.json", comparison_section())
+    html = make_report([tmp_path]).paths[0].read_text("utf-8")
+    assert "another version" not in html
+    return Page(html)
+
+
+def test_recall_of_high_risk_comes_first(trusted):
+    assert [text for _, text in trusted.headings][1:3] == ["At a glance", "High-risk classes"]
+    assert trusted.captions[0] == "Recall of high-risk classes"
+    row = ["DR", "yes", "8", "37.5", "27.5–47.5*", "5", "62.5", "2", "75.0"]
+    assert trusted.table("Recall of high-risk classes")[1] == row
+
+
+def test_figures_of_trust_are_those_of_the_json(trusted):
+    table = trusted.table("Calibration")
+    assert table[1][:5] == ["DR", "as given", "8", "0.188", "0.062 to 0.312"]
+    assert [row[1] for row in table[1:]] == ["as given", "with temperature"]
+    assert trusted.table("Conformal sets")[1][:4] == ["DR", "90.0", "0.875", "0.750 to 1.000"]
+    assert trusted.table("Temperature")[1] == ["DR", "1.25", "0.75 to 2.00", "40"]
+    assert trusted.table("Faults of outputs")[1] == ["DR", "empty", "1", "8", "12.5", "2.5–22.5*"]
+    row = ["DR", "rouge1", "response", "8", "37.5", "25.0–50.0", "%", "–"]
+    assert trusted.table("Metrics of explanations")[1] == row
+
+
+def test_differences_of_systems_are_those_of_the_json(trusted):
+    assert trusted.table("Standings")[1] == ["weighted f1", "DR", "50.0", "75.0", "tuned"]
+    row = [
+        "weighted f1",
+        "DR",
+        "base less tuned",
+        "8",
+        "−25.0",
+        "−43.8 to −6.2",
+        "0.0312",
+        "0.0625",
+        "31.2",
+        "12",
+        "mcnemar",
+    ]
+    assert trusted.table("Differences")[1] == row
+
+
+def test_a_section_of_another_version_is_shown_as_it_stands(folders, tmp_path):
+    scores = scores_of(folders[0]) | {"calibration": {"datasets": {"DR": {"as_given": {"ece": 0.625}}}}}
+    write_json(tmp_path / "scores.json", scores)
+    html = make_report([tmp_path]).paths[0].read_text("utf-8")
+    assert "another version" in html
+    assert any("0.625" in cell for table in Page(html).tables for row in table for cell in row)

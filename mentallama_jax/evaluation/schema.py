@@ -60,6 +60,12 @@ FIELDS: Mapping[str, str | Mapping[str, str]] = {
     "pooled": _SUMMARY,
     "mean_over_datasets": "metric -> plain mean over data sets",
     "signature": _SIGNATURE,
+    "lengths": {
+        "datasets": "data set -> `rows`, `median` and `quartiles` of the words of outputs, `cut_posts` (rows whose post "
+        "lost its end to fit), and `by_length`: groups by rising length, each with `shortest`, `longest`, `rows`, "
+        "`posts`, `accuracy`, its `interval` over posts, `warning`",
+        "pooled": "the same of all rows",
+    },
     "explanations": {
         "datasets": f"data set -> `response` and `explanation` -> {_PART}",
         "pooled": f"`response` and `explanation` of all rows -> {_PART}",

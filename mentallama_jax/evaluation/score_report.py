@@ -9,6 +9,7 @@ from mentallama_jax.evaluation.beside_classifiers import ClassifierReport, Consi
 from mentallama_jax.evaluation.comparison import Comparison
 from mentallama_jax.evaluation.correctness import DatasetScores, Scores, Summary
 from mentallama_jax.evaluation.explanations import ExplanationScores, MetricFigure
+from mentallama_jax.evaluation.output_lengths import Lengths
 from mentallama_jax.evaluation.statistics.bootstrap import FEW_POSTS, Difference
 from mentallama_jax.files import write_json
 
@@ -25,9 +26,12 @@ def write_report(
     comparison: Comparison | None = None,
     explanations: ExplanationScores | None = None,
     classifiers: ClassifierReport | None = None,
+    lengths: Lengths | None = None,
 ) -> list[Path]:
     """Write `scores.json` into `folder`; return its path, in a list."""
     value = asdict(scores)
+    if lengths:
+        value["lengths"] = asdict(lengths)
     if explanations:
         value["explanations"] = asdict(explanations)
     if classifiers:

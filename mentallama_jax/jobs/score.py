@@ -13,6 +13,7 @@ from mentallama_jax.evaluation.comparison import Comparison, compare
 from mentallama_jax.evaluation.correctness import Scores, evaluate
 from mentallama_jax.evaluation.explanations import ExplanationScores, Progress, no_progress, score_explanations
 from mentallama_jax.evaluation.label_readers import CLASSIFIER, RULES, LabelReader
+from mentallama_jax.evaluation.output_lengths import output_lengths
 from mentallama_jax.evaluation.reading import pool, read_predictions
 from mentallama_jax.evaluation.reports.shown_outputs import choose_examples, write_examples
 from mentallama_jax.evaluation.score_report import write_report
@@ -119,7 +120,8 @@ def score(
         out.mkdir(parents=True, exist_ok=True)
         explanations = score_explanations(pooled.rows, opened, bootstrap, out / "scores_by_row.parquet", progress)
     report = found.report if found else None
-    paths = write_report(out, scores, comparison, explanations, report)
+    lengths = output_lengths(pooled.rows, read_by, bootstrap)
+    paths = write_report(out, scores, comparison, explanations, report, lengths=lengths)
     if found and found.differing is not None:
         paths.append(out / DIFFERING)
         write_jsonl(paths[-1], found.differing)

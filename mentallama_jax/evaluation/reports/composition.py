@@ -8,7 +8,12 @@ from mentallama_jax.evaluation.reports.numerals import count, percent, percent_r
 from mentallama_jax.evaluation.reports.plain_section import plain_blocks
 from mentallama_jax.evaluation.reports.sections_on_calibration import calibration_section
 from mentallama_jax.evaluation.reports.sections_on_comparisons import comparison_section, probe_section
-from mentallama_jax.evaluation.reports.sections_on_labels import correctness_section, errors_section, scored
+from mentallama_jax.evaluation.reports.sections_on_labels import (
+    correctness_section,
+    errors_section,
+    lengths_section,
+    scored,
+)
 from mentallama_jax.evaluation.reports.sections_on_trust import (
     explanations_section,
     high_risk_section,
@@ -53,7 +58,7 @@ def compose(systems: Sequence[ScoredSystem], training: Sequence[ReportSection] =
         *(_known(key, partial(probe_section, key), systems) for key in ("faithfulness", "fairness", "robustness")),
         _plain("classifiers", systems),
         errors_section(systems),
-        _plain("lengths", systems),
+        _known("lengths", lengths_section, systems),
         *(_plain(key, systems) for key in _unknown(systems)),
         *training,
         _examples(systems),

@@ -214,3 +214,32 @@ def _by_label(systems: Sequence[ScoredSystem]) -> FigureTable:
     heads = columns(systems, "label", "gold rows", "precision", "recall", "F1")
     words = 2 + (len(systems) > 1)
     return FigureTable("Figures of each label", heads, tuple(rows), words=words, notes=("In %.",), folded=True)
+
+
+def lengths_section(systems: Sequence[ScoredSystem]) -> ReportSection | None:
+    """How long outputs are, and how often outputs of some length are right."""
+    systems = [system for system in systems if system.sections.get("lengths")]
+    if not systems:
+        return None
+    found = [
+        *named_datasets(systems, "lengths"),
+        *(("pooled", s.name, s.sections["lengths"]["pooled"]) for s in systems),
+    ]
+    rows, groups = [], []
+    for name, system, of in found:
+        first = cells(systems, name, system)
+        low, high = of["quartiles"]
+        counts = (count(of["rows"]), decimal(of["median"], 1), f"{low:.1f} to {high:.1f}", count(of["cut_posts"]))
+        rows.append((*first, *counts))
+        for each in of["by_length"]:
+            ends = percent_range(each["interval"], "*" if each["warning"] else "")
+            words = f"{each['shortest']} to {each['longest']}"
+            groups.append((*first, words, count(each["rows"]), percent(each["accuracy"]), ends))
+    wide = 1 + (len(systems) > 1)
+    heads = columns(systems, "rows", "median words", "middle half", "posts cut to fit")
+    table = FigureTable("Lengths of outputs", heads, tuple(rows), words=wide)
+    heads = columns(systems, "words", "rows", "accuracy, %", "95 %")
+    pooled = tuple(row for row in groups if row[0] == "pooled")
+    short = FigureTable("Accuracy by length, all data sets", heads, pooled, words=wide)
+    whole = FigureTable("Accuracy by length", heads, tuple(groups), words=wide, folded=True)
+    return ReportSection("Lengths of outputs", [table, short, whole])

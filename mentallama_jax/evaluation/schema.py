@@ -61,8 +61,8 @@ FIELDS: Mapping[str, str | Mapping[str, str]] = {
     "mean_over_datasets": "metric -> plain mean over data sets",
     "signature": _SIGNATURE,
     "lengths": {
-        "datasets": "data set -> `rows`, `median` and `quartiles` of the words of outputs, `cut_posts` (rows whose post "
-        "lost its end to fit), and `by_length`: groups by rising length, each with `shortest`, `longest`, `rows`, "
+        "datasets": "data set -> `rows`, `median` and `quartiles` of the words of outputs, `cut_posts` (rows whose "
+        "post lost its end to fit), and `by_length`: groups by rising length, each with `shortest`, `longest`, `rows`, "
         "`posts`, `accuracy`, its `interval` over posts, `warning`",
         "pooled": "the same of all rows",
     },

@@ -13,7 +13,7 @@ from html import unescape
 from pathlib import Path
 
 import pytest
-from made_scores import write_made_scores
+from made_scores import comparison_section, trust_sections, write_made_scores
 
 from mentallama_jax.jobs.make_report import make_report
 
@@ -77,7 +77,12 @@ def looked_at(page: str, folder: Path, width: int, scheme: str, axe: str = "") -
 @pytest.fixture(scope="module")
 def page(tmp_path_factory) -> str:
     folder = tmp_path_factory.mktemp("page")
-    made = make_report(write_made_scores(folder), folder / "side")
+    systems = write_made_scores(folder)
+    for name, value in trust_sections().items():
+        scores = json.loads((systems[0] / "scores.json").read_text("utf-8"))
+        (systems[0] / "scores.json").write_text(json.dumps(scores | {name: value}), "utf-8")
+    (systems[0] / "comparison.json").write_text(json.dumps(comparison_section()), "utf-8")
+    made = make_report(systems, folder / "side")
     return made.paths[0].read_text("utf-8")
 
 

@@ -26,6 +26,7 @@ _DATASET = _SUMMARY | {
     "per_class": "label -> `precision`, `recall`, `f1`, `support` (gold rows)",
     "per_aspect": "aspect -> the keys of `pooled`; null where there are no aspects or rows do not tell theirs",
     "confusion": "gold label -> label read, or `unparsed` -> rows",
+    "confusion_per_aspect": "aspect -> the same of its rows; null where `per_aspect` is",
     "left_out": "rows besides these `n` whose gold states no label",
     "as_upstream": "null, or of the released scorer: `out_of_domain` (outputs that it counts as such), `fails_on` "
     "(rows whose gold makes it fail on the data set), `leaves_out` (rows that it leaves out)",

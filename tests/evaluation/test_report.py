@@ -119,7 +119,7 @@ def test_cells_are_headed_and_pictures_have_words(page):
     assert len(page.captions) == len(set(page.captions)) == len(page.tables)
     assert all(len({len(row) for row in table}) == 1 for table in page.tables)
     pictures = [attributes for tag, attributes in page.tags if tag == "svg"]
-    assert len(pictures) == 3 + 10 * len(SYSTEMS)
+    assert len(pictures) == 3 + (10 + 6 + 2) * len(SYSTEMS)  # forests, and a matrix of each data set and aspect
     assert all(each["role"] == "img" and each["aria-labelledby"] for each in pictures)
 
 

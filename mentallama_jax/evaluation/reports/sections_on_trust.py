@@ -27,6 +27,7 @@ from mentallama_jax.evaluation.reports.plain_section import plain_blocks
 from mentallama_jax.evaluation.reports.sections_on_labels import cells, columns, in_percent, named_datasets
 from mentallama_jax.evaluation.reports.systems import ScoredSystem
 
+_MOST_ROWS = 20
 _SHARE = {"count", "of", "share", "interval"}
 """Keys of a counted share."""
 
@@ -92,7 +93,7 @@ def short_and_whole(table: FigureTable) -> list[Block]:
     """The rows of all data sets together where there are any, and the whole table folded away."""
     pooled = tuple(row for row in table.rows if row[0] == "pooled")
     if not pooled:
-        return [table]
+        return [replace(table, folded=len(table.rows) > _MOST_ROWS)]
     short = replace(table, rows=pooled)
     return [short, replace(table, caption=f"{table.caption}, by data set", folded=True, notes=())]
 

@@ -32,7 +32,9 @@ class MadeReport(NamedTuple):
     figures: dict[str, Any]
 
 
-def make_report(folders: Sequence[Path], out: Path | None = None, *, show_posts: bool = False) -> MadeReport:
+def make_report(
+    folders: Sequence[str | Path], out: str | Path | None = None, *, show_posts: bool = False
+) -> MadeReport:
     """Write report.html, report.md and tables.tex.
 
     Args:
@@ -43,17 +45,18 @@ def make_report(folders: Sequence[Path], out: Path | None = None, *, show_posts:
     Raises:
         UserError: a folder holds nothing to show, several are given without `out`, or a file cannot be read.
     """
-    if out is None and len(folders) > 1:
+    places = [Path(folder) for folder in folders]
+    if out is None and len(places) > 1:
         raise UserError("several folders make one report; say with --out where to write it")
-    out = folders[0] if out is None else out
+    out = places[0] if out is None else Path(out)
     if out.exists() and not out.is_dir():
         raise UserError(f"{out}: is a file; give a folder to --out")
     systems: list[ScoredSystem] = []
     runs: list[TrainedRun] = []
     figures: dict[str, Any] = {}
     # A report of one folder names it nowhere, so that it is the same wherever the folder lies.
-    names = names_of(folders) if len(folders) > 1 else [_ALONE]
-    for folder, name in zip(folders, names, strict=True):
+    names = names_of(places) if len(places) > 1 else [_ALONE]
+    for folder, name in zip(places, names, strict=True):
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder")
         found: dict[str, Any] = {}
@@ -65,7 +68,7 @@ def make_report(folders: Sequence[Path], out: Path | None = None, *, show_posts:
         if trained:
             runs.append(_run(folder, name))
             found["metrics"] = list(runs[-1].lines)
-    with reading(", ".join(map(str, folders)), "scores of this version"):
+    with reading(", ".join(map(str, places)), "scores of this version"):
         document = compose(systems, training_sections(runs))
     return MadeReport(write_pages(out, document), figures)
 

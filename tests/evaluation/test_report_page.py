@@ -28,7 +28,9 @@ FLAGS = (
 DARK, LIGHT = "--blink-settings=preferredColorScheme=0", "--blink-settings=preferredColorScheme=1"
 
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason=f"no browser: none of {', '.join(NAMES)}; set CHROMIUM")
-needs_axe = pytest.mark.skipif(not AXE.is_file(), reason="no axe-core: `npm install axe-core` here, or set AXE_CORE")
+needs_axe = pytest.mark.skipif(
+    not AXE.is_file(), reason="no axe-core: `npm install --no-save axe-core` here, or set AXE_CORE"
+)
 
 HARNESS = """<!DOCTYPE html><meta charset="utf-8"><title>harness</title><pre id="result"></pre><script>
 const frame = document.createElement("iframe");

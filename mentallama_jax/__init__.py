@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mentallama_jax.jobs.annotate import annotate
     from mentallama_jax.jobs.answer import answer, open_answerer, questions_about, questions_in
     from mentallama_jax.jobs.audit_data import audit
+    from mentallama_jax.jobs.compare import compare
     from mentallama_jax.jobs.export import export
     from mentallama_jax.jobs.make_report import make_report
     from mentallama_jax.jobs.open_model import open_model
@@ -39,6 +40,7 @@ __all__ = [
     "annotate",
     "answer",
     "audit",
+    "compare",
     "export",
     "load_config",
     "make_report",

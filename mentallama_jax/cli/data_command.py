@@ -88,6 +88,25 @@ examples:
   mentallama data convert hub:owner/name --out data/released
 """
 
+_TASKS = """\
+Write records as tasks of lm-evaluation-harness 0.4 (YAML): imhi_DATASET generates an answer whose label is read by the
+reader of `mentallama evaluate`, imhi_DATASET_choice asks for the likeliest label sentence; the groups imhi and
+imhi_choice hold all. --out is a new folder for lm_eval's --include_path; the records are copied into it, posts and all.
+
+Any model of lm_eval can answer them where this package is installed. Our own is `--model mentallama`, which
+`mentallama-lm-eval` (lm_eval's own command line) knows, and lm_eval itself where --tasks is a file of the folder.
+`mentallama evaluate` reads the samples_*.jsonl that --log_samples writes.
+"""
+
+_TASKS_EPILOG = """\
+examples:
+  mentallama data lm-eval-tasks --data data/imhi:test --out tasks
+  mentallama-lm-eval --model mentallama --model_args model=RUN --include_path tasks --tasks imhi_DR \\
+      --output_path results --log_samples
+  lm_eval --model mentallama --model_args model=RUN --tasks tasks/imhi_DR.yaml
+  lm_eval --model hf --model_args pretrained=org/name --include_path tasks --tasks imhi_choice
+"""
+
 _SHOWN_PROBLEMS = 10
 
 
@@ -99,6 +118,7 @@ def add_parser(subparsers: Any) -> None:
     _add_build(_parser(actions, "build", "records from a raw table of posts and labels", _BUILD, _BUILD_EPILOG))
     _add_convert(_parser(actions, "convert", "another format, or a mixture", _CONVERT, _CONVERT_EPILOG))
     add_annotate(_parser(actions, "annotate", "a blinded study of answers", ANNOTATE, ANNOTATE_EPILOG))
+    _add_tasks(_parser(actions, "lm-eval-tasks", "tasks of lm-evaluation-harness", _TASKS, _TASKS_EPILOG))
 
 
 def _parser(subparsers: Any, name: str, summary: str, description: str, epilog: str) -> argparse.ArgumentParser:
@@ -261,6 +281,30 @@ def run_convert(options: argparse.Namespace) -> int:
     _say_dropped(there, chosen, forbidden)
     _say_unknown_tests(tests, exclude)
     _write(options.out, chosen)
+    return 0
+
+
+def _add_tasks(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data", metavar="SOURCE", type=expanded, action="append", required=True, help="may be repeated"
+    )
+    parser.add_argument("--out", metavar="DIR", type=local_path, required=True, help="a new folder")
+    parser.add_argument(
+        "--max-new-tokens", metavar="N", type=int, default=256, help="longest generated answer (default: 256)"
+    )
+    parser.set_defaults(run=_run_tasks)
+
+
+def _run_tasks(options: argparse.Namespace) -> int:
+    from mentallama_jax.harness.task_folder import write_tasks
+    from mentallama_jax.imhi.data_files.readers import read_records
+
+    if options.max_new_tokens < 1:
+        raise UserError("--max-new-tokens: give a number from 1")
+    read = read_records(options.data)
+    _say_problems(read.problems)
+    names = write_tasks(options.out, read.records, options.max_new_tokens)
+    print(f"{len(read.records)} rows as {len(names)} tasks written to {options.out}: {', '.join(names)}")
     return 0
 
 

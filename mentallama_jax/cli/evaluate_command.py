@@ -2,11 +2,14 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mentallama_jax.cli.json_output import add_json_option, figures_printed
 from mentallama_jax.cli.metric_options import add_metric_models, metric_models, scoring_progress
-from mentallama_jax.storage import as_path, local_path
+from mentallama_jax.storage import as_path, expanded, local_path
+
+if TYPE_CHECKING:
+    from mentallama_jax.evaluation.foreign_outputs.read_as import ReadAs
 
 _DESCRIPTION = """\
 Score generated answers: read the label that each output states, compare it with gold.
@@ -14,8 +17,15 @@ Score generated answers: read the label that each output states, compare it with
 PREDICTIONS is the .jsonl that `mentallama generate` wrote, or a folder of DATASET.csv files with the columns
 goldens,generated_text (the data set is the file's name; a column `aspect` adds scores by aspect, a column
 `post_id` tells which rows belong to one post). Several, such as the seeds of one recipe, are pooled; intervals are
-drawn over posts, so that answering a post three times does not make them narrower by itself. Files that are no data
+over posts, so that answering a post three times does not make them narrower by itself. Files that are no data
 set, and rows whose gold states no label, are named and not scored.
+
+Files of other programs are read as well, by their content: sample logs of lm-evaluation-harness (samples_*.jsonl, or
+their folder), OpenAI batch output, JSON lines of vLLM and Hugging Face scripts, tables with commas, semicolons or tabs.
+Which column is for what is taken from names that can mean one thing only; else --columns says it. Gold is a label, 1 or
+0 of a yes/no data set, or a gold response; or it comes from --gold by the ids of rows, which may be row numbers from 1
+(from 0 where an id is 0, and in lm-evaluation-harness). The data set is a column, --dataset, or in the file's name, as
+in DR_llama3.csv. scores.json says what was read and how; rows that cannot be read are counted and not scored.
 
 Labels are read from the whole output: its opening, declared answers and label sentences, then claims in words with
 negation in mind. An output that states none is `unparsed`: wrong, and counted. Intervals are over posts, and exact
@@ -28,6 +38,15 @@ alone. Rows without a gold text are counted and not scored; empty outputs are co
 gives them. Scores of rows are written to scores_by_row.parquet while they are made: the same command again computes
 only what is missing.
 
+First the labels of high risk are shown, such as suicide: how many of their rows were found and how many missed. Outputs
+that are unparsed, empty, cut off, looping, refused or still reasoning are counted. Where predictions carry the
+log-probabilities of labels (`mentallama generate --score-labels`, classifiers), calibration and selective prediction
+follow, and with --calibrate-on, predictions of the same system on validation posts, a temperature and conformal sets.
+
+Explanations are looked at for grounding: those that repeat the label only, or are near-copies of one of another
+post, and with --data, quotes, names and numbers that the post does not have. Care counts outputs that state a
+diagnosis as a fact, give medical instructions or judge the person, by a table of rules in the package.
+
 With --reader classifier an encoder of each data set reads the labels; Cohen's kappa beside the rules is shown, and
 readers_differ.jsonl names the rows that they read differently. --consistency measures whether explanations alone, their
 label sentences removed, tell a classifier the label that the output states.
@@ -37,9 +56,13 @@ _EPILOG = """\
 examples:
   mentallama evaluate predictions.jsonl --out scores
   mentallama evaluate seed0.jsonl seed1.jsonl seed2.jsonl --out scores  pooled over seeds
-  mentallama evaluate tuned.jsonl --compare base.jsonl --out scores     is the tuned model better, and how surely?
   mentallama evaluate tuned.jsonl --metrics rouge,bleu,chrf --out scores
   mentallama evaluate tuned.jsonl --metrics bartscore,bertscore --out scores   the paper's metric, and another
+  mentallama evaluate test.jsonl --calibrate-on validation.jsonl --out scores   how true label probabilities are
+  mentallama evaluate tuned.jsonl --data sample --out scores            do explanations quote what the post says?
+  mentallama evaluate DR_llama3.csv --columns gold=answer,text=output --out scores
+  mentallama evaluate batch_output.jsonl --gold data/imhi:test --out scores   joined by custom_id
+  mentallama evaluate results/my_model/ --out scores                          samples_*.jsonl of lm_eval
   mentallama evaluate model_output/ --as-upstream --out scores_upstream
   mentallama evaluate tuned.jsonl --reader classifier --classifiers runs/classifiers --out scores_classifier
   mentallama evaluate tuned.jsonl --consistency --classifiers runs/explained --out scores_consistency
@@ -60,17 +83,12 @@ def add_parser(subparsers: Any) -> None:
         metavar="PREDICTIONS",
         type=as_path,
         nargs="+",
-        help="a .jsonl, a DATASET.csv or a folder of such; several are pooled",
+        help="a .jsonl, a DATASET.csv, a folder of such, or what another program wrote; several are pooled",
     )
     parser.add_argument(
         "--out", metavar="DIR", type=local_path, required=True, help="folder for scores.json and the report"
     )
-    parser.add_argument(
-        "--compare",
-        metavar="OTHER",
-        type=as_path,
-        help="predictions of another model on the same rows: adds the difference in weighted F1 with a paired interval",
-    )
+    _add_reading(parser.add_argument_group("files of other programs"))
     parser.add_argument(
         "--as-upstream",
         action="store_true",
@@ -98,10 +116,6 @@ def add_parser(subparsers: Any) -> None:
         "have been tuned on outputs of the system",
     )
     parser.add_argument(
-        "--resamples", metavar="N", type=int, default=2000, help="bootstrap draws behind each interval (default: 2000)"
-    )
-    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of the bootstrap (default: 0)")
-    parser.add_argument(
         "--metrics",
         metavar="NAMES",
         default="",
@@ -110,15 +124,42 @@ def add_parser(subparsers: Any) -> None:
         "bartscore, bartscore_precision, bartscore_f1, bartscore_faithfulness, bertscore, embedding, lm",
     )
     parser.add_argument(
+        "--calibrate-on",
+        metavar="PREDICTIONS",
+        type=as_path,
+        action="append",
+        default=[],
+        help="validation predictions of the same system with log-probabilities of labels, as those scored: fits a "
+        "temperature and conformal sets for each data set; may be repeated",
+    )
+    parser.add_argument(
         "--show-posts",
         action="store_true",
-        help="keep some outputs that were read wrong in examples.json and show them in the report: handles, links, "
-        "e-mail addresses, phone numbers, ages, dates and greeted names masked; do not pass them on",
+        help="show outputs, which may repeat what is in posts: sentences that state a diagnosis, give medical "
+        "instructions or judge the person, and, in examples.json and the report, some outputs that were read wrong; "
+        "there handles, links, addresses, phone numbers, ages, dates and greeted names are masked; do not pass them on",
     )
-    parser.add_argument("--raw", action="store_true", help="with --show-posts: outputs as they are")
+    parser.add_argument("--raw", action="store_true", help="with --show-posts: outputs of the report as they are")
     add_json_option(parser)
     add_metric_models(parser)
     parser.set_defaults(run=run)
+
+
+def _add_reading(group: Any) -> None:
+    group.add_argument(
+        "--columns",
+        metavar="ROLE=COLUMN",
+        default="",
+        help="which column is for what, with commas between: gold, text, id, dataset, aspect, post_id; "
+        "filter=NAME chooses a filter of lm-evaluation-harness",
+    )
+    group.add_argument("--dataset", metavar="NAME", help="the data set of all rows, where the files do not say it")
+    group.add_argument(
+        "--gold",
+        metavar="SOURCE",
+        type=expanded,
+        help="records to take gold, posts and aspects from by the ids of rows, such as data/imhi:test",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -132,35 +173,39 @@ def _score(options: argparse.Namespace) -> Path:
     """Score and print; return the file of the figures."""
     from mentallama_jax.evaluation.score_report import (
         agreement_table,
-        comparison_table,
         consistency_table,
         explanation_tables,
         metric_notes,
         notes,
         score_table,
     )
+    from mentallama_jax.evaluation.trust.grounding_tables import show_care_examples
+    from mentallama_jax.evaluation.trust.trust_tables import show_high_risk, show_trust
     from mentallama_jax.jobs.score import score
     from mentallama_jax.terminal import Console
 
     scored = score(
         options.predictions,
         options.out,
-        other=options.compare,
-        reader=_reader(options),
-        resamples=options.resamples,
-        seed=options.seed,
+        reader=reader_of(options),
         metrics=[name.strip() for name in options.metrics.split(",") if name.strip()],
         classifiers=options.classifiers,
         consistency=options.consistency,
         metric_models=metric_models(options),
+        calibrate_on=options.calibrate_on,
         progress=scoring_progress,
         show_posts=options.show_posts,
         raw=options.raw,
+        read_as=_read_as(options),
     )
     console = Console()
+    if scored.trust:
+        show_high_risk(console, scored.trust)
     console.print(score_table(scored.scores))
-    if scored.comparison:
-        console.print(comparison_table(scored.comparison))
+    if scored.trust:
+        show_trust(console, scored.trust)
+    if options.show_posts:
+        show_care_examples(console, scored.rows)
     if scored.explanations:
         for table in explanation_tables(scored.explanations):
             console.print(table)
@@ -179,7 +224,22 @@ def _score(options: argparse.Namespace) -> Path:
     return scored.paths[0]
 
 
-def _reader(options: argparse.Namespace) -> str:
+def _read_as(options: argparse.Namespace) -> "ReadAs":
+    """What the options say about files of other programs.
+
+    Raises:
+        UserError: an option is malformed, or the gold cannot be read.
+    """
+    from mentallama_jax.evaluation.foreign_outputs.gold_rows import gold_rows
+    from mentallama_jax.evaluation.foreign_outputs.read_as import ReadAs, parse_columns
+    from mentallama_jax.imhi.tasks import task_named
+
+    columns = parse_columns(options.columns)
+    dataset = task_named(options.dataset) if options.dataset else None
+    return ReadAs(columns, dataset, gold_rows(options.gold) if options.gold else None)
+
+
+def reader_of(options: argparse.Namespace) -> str:
     """The name of what reads labels.
 
     Raises:

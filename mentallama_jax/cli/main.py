@@ -23,6 +23,7 @@ COMMANDS = (
     "train",
     "generate",
     "evaluate",
+    "compare",
     "agree",
     "probe",
     "report",
@@ -37,6 +38,7 @@ the usual order:
   mentallama train configs/llama2-chat-7b.yaml             tune
   mentallama generate RUN --data DATA --out PREDICTIONS    answer test rows
   mentallama evaluate PREDICTIONS --out SCORES             score the answers, write a report
+  mentallama compare PREDICTIONS OTHERS --out FOLDER       is one better than the other?
   mentallama probe fairness RUN --data DATA --out SCORES   change posts, and see what that does to labels
   mentallama report SCORES_A SCORES_B --out REPORT         several side by side, or training runs
   mentallama export RUN --out FOLDER                       a folder that transformers loads

@@ -60,7 +60,8 @@ def add_metric_models(parser: argparse.ArgumentParser) -> None:
         type=expanded,
         action="append",
         default=[],
-        help="where the posts are, for lm and bartscore_faithfulness, matched by the ids of rows; may be repeated",
+        help="where the posts are, for lm, bartscore_faithfulness, and quotes, names and numbers of explanations that "
+        "the post does not have; matched by the ids of rows; may be repeated",
     )
 
 

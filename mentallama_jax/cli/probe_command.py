@@ -123,7 +123,6 @@ def _add_options(add: Callable[..., Any]) -> None:
     add("--style", choices=STYLES, help="how a row becomes a prompt (default: as `mentallama generate` chooses)")
     add("--max-length", type=int, metavar="N", help="tokens of prompt and answer together (default: as in generate)")
     add("--seed", type=int, default=0, metavar="N", help="of --max-rows, variants and intervals (default: 0)")
-    add("--resamples", metavar="N", type=int, default=2000, help="draws behind each interval (default: 2000)")
     add("--batch-size", type=int, default=16, metavar="N", help="prompts at once (default: 16)")
     add(
         "--dtype",
@@ -219,7 +218,7 @@ def _robustness(options: argparse.Namespace) -> Path:
 def _settings(options: argparse.Namespace, **more: int) -> "ProbeSettings":
     from mentallama_jax.jobs.probe import ProbeSettings
 
-    return ProbeSettings(seed=options.seed, resamples=options.resamples, batch_size=options.batch_size, **more)
+    return ProbeSettings(seed=options.seed, batch_size=options.batch_size, **more)
 
 
 def _opened(options: argparse.Namespace, max_rows: int | None) -> "tuple[Questions, Answerer]":

@@ -57,7 +57,7 @@ class Consistency:
         posts: different posts among them.
         share: of rows whose explanation is read as the stated label.
         interval: its lower and upper end, over posts.
-        method: "bootstrap" or "exact".
+        method: "wilson" or "exact".
         without_label: rows that state no label, and are not scored.
         without_explanation: rows that state a label and give no explanation, and are not scored.
         gold_rows: rows with a gold explanation.
@@ -97,6 +97,8 @@ class LabelPairs:
     """Counts of pairs of labels, [G, C, C] by post or [..., C, C] of totals: a `bootstrap.PostSums`."""
 
     counts: Counts
+    bounds: tuple[float, float] = (-1.0, 1.0)
+    """Of Cohen's kappa."""
 
     @property
     def groups(self) -> int:

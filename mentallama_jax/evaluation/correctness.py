@@ -41,8 +41,8 @@ _DEFINITIONS = {
     "macro_f1": "plain mean of F1 over the labels of the task that occur in gold or prediction; `unparsed` is no label",
     "majority_weighted_f1": "weighted F1 of always answering the commonest gold label, in each data set its own",
     "pooled": "all rows; equal labels of different data sets are different classes",
-    "intervals": "bootstrap over posts, quantiles expanded for few posts; exact (Clopper-Pearson, by posts) where all "
-    "rows are right, none is, or no draw differs",
+    "intervals": "over posts: variance by the jackknife, Wilson with Student's t; exact (Clopper-Pearson, by "
+    "posts) where all rows are right, none is, or no post differs from the others",
 }
 
 
@@ -61,7 +61,7 @@ class Summary:
     """Scores of a set of rows: fractions of 1, but for the counts `n` and `unparsed` (rows) and `posts`.
 
     Attributes:
-        interval_methods: metric -> "bootstrap" or "exact".
+        interval_methods: metric -> "wilson" or "exact".
         warning: what to mind of the intervals; None where there is nothing.
     """
 
@@ -179,7 +179,7 @@ def sign(predictions: Predictions, reader: str | LabelReader, bootstrap: Bootstr
     return {
         **predictions.provenance(),
         "reader": label_reader(reader)[0],
-        "bootstrap": asdict(bootstrap),
+        "confidence": bootstrap.confidence,
         "definitions": _DEFINITIONS,
         "versions": {
             "mentallama_jax": __version__,

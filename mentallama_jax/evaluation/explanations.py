@@ -34,7 +34,7 @@ class MetricFigure:
     Attributes:
         mean: over rows.
         interval: its lower and upper end, over posts; None where nothing varies and scores have no bounds.
-        method: "bootstrap" or "exact".
+        method: "wilson", "t" (scores without bounds) or "exact".
         corpus: of all rows together, where the metric has such a figure; else None.
         unit: "share" of 1, or "nats".
     """

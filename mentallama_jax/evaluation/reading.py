@@ -1,7 +1,8 @@
-"""Generated answers beside their gold: our predictions JSONL, or a folder of `DATASET.csv` files.
+"""Generated answers beside their gold: our predictions JSONL, `DATASET.csv` files, or what other programs wrote.
 
-What cannot be scored is named and counted, never passed over without a word: files of a folder that are no data set,
-and rows whose gold states no label.
+The forms of other programs are in `foreign_outputs`; here is the one place where it is decided who reads a file. What
+cannot be scored is named and counted, never passed over without a word: files of a folder that are no data set,
+rows whose gold states no label, requests that failed.
 """
 
 import hashlib
@@ -10,16 +11,24 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from mentallama_jax.errors import UserError
+from mentallama_jax.evaluation.foreign_outputs.delimited import header_of
+from mentallama_jax.evaluation.foreign_outputs.output_forms import SUFFIXES
+from mentallama_jax.evaluation.foreign_outputs.read_as import AS_THEY_SAY, ReadAs, dataset_of_name
+from mentallama_jax.evaluation.foreign_outputs.row_mapping import read_foreign
 from mentallama_jax.foreign import parse_json, reading, shown, shown_cell
 from mentallama_jax.imhi.data_files.table_rows import Problem, Table, shown_columns
 from mentallama_jax.imhi.data_files.tables import read_table
 from mentallama_jax.imhi.labels.gold_response import read_gold
 from mentallama_jax.imhi.predictions import Prediction, aspect_at, parse_prediction, prediction_lines, task_at
 from mentallama_jax.imhi.tasks import Task, task_named
+from mentallama_jax.imhi.wording import instruction_response
 from mentallama_jax.storage import AnyPath
 
 _CSV_COLUMNS = ("goldens", "generated_text")
-_SUFFIX = ".csv"
+_TABLES = (".csv", ".tsv")
+_OWN = "predictions that `mentallama generate` wrote"
+_DATASET_CSV = "DATASET.csv with the columns goldens,generated_text"
+_OWN_KEYS = frozenset({"dataset", "post_id", "generated_text"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +36,7 @@ class LeftOut(Problem):
     """A row that is not scored; `row` is that of a CSV, or a line of a JSONL, from 1.
 
     Attributes:
-        dataset: canonical name.
+        dataset: canonical name; "" where the row does not say it.
     """
 
     dataset: str
@@ -45,6 +54,7 @@ class Predictions:
         posts_known: whether rows of one post are marked as such.
         left_out: rows whose gold states no label.
         passed_over: files and folders beside those read that are no predictions, each with the reason.
+        forms: in what form each file was read; of other programs' files also which column was taken for what.
     """
 
     rows: tuple[Prediction, ...]
@@ -54,11 +64,13 @@ class Predictions:
     posts_known: bool
     left_out: tuple[LeftOut, ...] = ()
     passed_over: tuple[str, ...] = ()
+    forms: tuple[str, ...] = ()
 
     def provenance(self) -> dict[str, Any]:
         """What of this belongs beside the scores, as plain JSON values."""
         return {
             "predictions": list(self.files),
+            "forms": list(self.forms),
             "passed_over": list(self.passed_over),
             "left_out": [asdict(row) for row in self.left_out],
             "generation": self.generation,
@@ -67,25 +79,67 @@ class Predictions:
         }
 
 
-def read_predictions(path: AnyPath) -> Predictions:
-    """Read a predictions `.jsonl`, a `DATASET.csv` (columns `goldens,generated_text`), or a folder of such CSV files.
+def read_predictions(path: AnyPath, read_as: ReadAs = AS_THEY_SAY) -> Predictions:
+    """Read a file of outputs, or a folder of files that are named after their data sets.
 
-    A CSV's data set is its file name, in any case. Its optional columns `aspect` and `post_id` are used; others are
-    not. Other files and folders of the folder are passed over, and named in the result.
+    Our own predictions `.jsonl` and a `DATASET.csv` (columns `goldens,generated_text`) are read as they are. Any other
+    content, or any with columns that are named, is read by `foreign_outputs`. Of a folder, files and folders that are
+    no outputs are passed over, and named in the result.
+
+    Args:
+        path: the file or folder.
+        read_as: what the files do not say themselves.
 
     Raises:
         UserError: nothing there to read, a malformed or half-written file, a missing key or column, an unknown data
             set or aspect, an id that occurs twice, or no row whose gold states a label.
     """
-    if path.suffix.lower() == ".jsonl":
-        return _read_jsonl(path)
     if path.is_dir():
-        files, passed_over = _files_of(path)
-        return _read_csvs(files, passed_over)
-    if path.is_file() and path.suffix.lower() == _SUFFIX:
-        return _read_csvs([(path, task_at(path.stem, path))], [])
+        files, passed_over = _files_of(path, read_as)
+        return _together([_read_file(file, read_as) for file in files], passed_over)
+    if path.suffix.lower() == ".jsonl" or (path.is_file() and path.suffix.lower() in SUFFIXES):
+        found = _read_file(path, read_as)
+        _require_rows(path, found.rows, found.left_out)
+        return found
     what = "expected a .jsonl file or a folder of DATASET.csv files" if path.exists() else "no such file or folder"
     raise UserError(f"{path}: {what}")
+
+
+def _read_file(path: AnyPath, read_as: ReadAs) -> Predictions:
+    if path.suffix.lower() == ".jsonl" and not read_as.columns and _is_own(path):
+        found = _read_jsonl(path, read_as)
+    elif (
+        path.suffix.lower() == ".csv"
+        and not read_as.columns
+        and read_as.gold is None
+        and _is_dataset_csv(path, read_as)
+    ):
+        task = read_as.dataset or dataset_of_name(path.stem) or task_at(path.stem, path)
+        found = _read_csv(path, task)
+    else:
+        outputs = read_foreign(path, read_as)
+        left_out = tuple(LeftOut(str(path), number, why, dataset) for number, dataset, why in outputs.left_out)
+        known, form = outputs.posts_known, (outputs.form,)
+        found = Predictions(tuple(outputs.rows), (_file(path),), None, outputs.gold, known, left_out, forms=form)
+    return found
+
+
+def _is_own(path: AnyPath) -> bool:
+    """Whether a JSONL is our own, by its first line; one that is no object is left to the reader of these."""
+    _, line = next(prediction_lines(path), (0, b""))
+    try:
+        first = parse_json(line, path, may_hold_posts=True)
+    except UserError:
+        return not line.lstrip().startswith(b"[{")
+    if isinstance(first, list) and len(first) == 1:
+        return False
+    return not isinstance(first, dict) or first.keys() >= _OWN_KEYS
+
+
+def _is_dataset_csv(path: AnyPath, read_as: ReadAs) -> bool:
+    columns = header_of(path, ",")
+    names_itself = read_as.dataset is not None or dataset_of_name(path.stem) is not None
+    return set(_CSV_COLUMNS) <= set(columns) and (names_itself or not {"dataset", "data_set"} & set(columns))
 
 
 def pool(parts: Sequence[Predictions]) -> Predictions:
@@ -105,10 +159,13 @@ def pool(parts: Sequence[Predictions]) -> Predictions:
         posts_known=all(part.posts_known for part in parts),
         left_out=tuple(row for part in parts for row in part.left_out),
         passed_over=tuple(dict.fromkeys(name for part in parts for name in part.passed_over)),
+        forms=tuple(form for part in parts for form in part.forms),
     )
 
 
-def _read_jsonl(path: AnyPath) -> Predictions:
+def _read_jsonl(path: AnyPath, read_as: ReadAs) -> Predictions:
+    if read_as.dataset is not None:
+        raise UserError(f"{path}: each of its lines says its data set; leave out --dataset")
     rows: list[Prediction] = []
     left_out: list[LeftOut] = []
     seen: dict[str, int] = {}
@@ -118,14 +175,26 @@ def _read_jsonl(path: AnyPath) -> Predictions:
         if row.id in seen:
             raise UserError(f"{place}: id {shown_cell(row.id)} is that of line {seen[row.id]} too; keep one of them")
         seen[row.id] = number
+        if read_as.gold is not None:
+            try:
+                row = _with_gold(row, read_as)
+            except UserError as error:
+                left_out.append(LeftOut(str(path), number, str(error), row.dataset))
+                continue
         if row.label in row.task.labels:
             rows.append(row)
         else:
             left_out.append(LeftOut(str(path), number, _no_label(row.label, row.task), row.dataset))
-    _require_rows(path, rows, left_out)
     meta = path.with_suffix(".meta.json")
     generation = _read_meta(meta) if meta.is_file() else None
-    return Predictions(tuple(rows), (_file(path),), generation, "label of each row", True, tuple(left_out))
+    gold = "label of each row" if read_as.gold is None else f"{read_as.gold.name}, joined by id"
+    return Predictions(tuple(rows), (_file(path),), generation, gold, True, tuple(left_out), forms=(f"{path}: {_OWN}",))
+
+
+def _with_gold(row: Prediction, read_as: ReadAs) -> Prediction:
+    assert read_as.gold is not None
+    record = read_as.gold.find(row.id, row.task, 1)
+    return replace(row, label=record.label, goldens=instruction_response(record), post_id=record.post_id)
 
 
 def _whole(line: bytes, place: str) -> Prediction:
@@ -152,7 +221,7 @@ def _no_label(label: str, task: Task) -> str:
     )
 
 
-def _require_rows(path: AnyPath, rows: Sequence[Prediction], left_out: Sequence[LeftOut]) -> None:
+def _require_rows(path: object, rows: Sequence[Prediction], left_out: Sequence[LeftOut]) -> None:
     if rows:
         return
     if not left_out:
@@ -172,9 +241,13 @@ def _read_meta(path: AnyPath) -> dict[str, Any]:
     return meta
 
 
-def _files_of(folder: AnyPath) -> tuple[list[tuple[AnyPath, Task]], list[str]]:
-    """The `DATASET.csv` files of a folder with their data sets, and the names of what is passed over."""
-    files: list[tuple[AnyPath, Task]] = []
+def _files_of(folder: AnyPath, read_as: ReadAs) -> tuple[list[AnyPath], list[str]]:
+    """The files of a folder that are named after data sets, and the names of what is passed over.
+
+    Logs of lm-evaluation-harness are read where there are no tables.
+    """
+    files: dict[str, AnyPath] = {}
+    logs: list[AnyPath] = []
     passed_over = []
     with reading(folder, "folder"):
         inside: list[AnyPath] = sorted(folder.iterdir(), key=str)
@@ -185,37 +258,54 @@ def _files_of(folder: AnyPath) -> tuple[list[tuple[AnyPath, Task]], list[str]]:
             with reading(file, "folder"):
                 next(iter(file.iterdir()), None)
             passed_over.append(f"{shown(file.name)}: a folder")
-        elif file.suffix.lower() != _SUFFIX:
-            passed_over.append(f"{shown(file.name)}: does not end in {_SUFFIX}")
+        elif file.suffix.lower() not in _TABLES:
+            is_log = file.name.startswith("samples_") and file.suffix.lower() == ".jsonl"
+            if is_log:
+                logs.append(file)
+            else:
+                passed_over.append(f"{shown(file.name)}: does not end in {_TABLES[0]}")
         else:
             try:
-                files.append((file, task_named(file.stem)))
+                task = dataset_of_name(file.stem) or task_named(file.stem)
             except UserError as error:
                 passed_over.append(f"{shown(file.name)}: {str(error).partition(' (known')[0]}")
-    if not files:
+                continue
+            if task.name in files:
+                raise UserError(f"{file}: {task.name} is in {files[task.name].name} already; keep one of the two")
+            files[task.name] = file
+    if files:
+        return list(files.values()), passed_over + [f"{shown(log.name)}: a log beside tables" for log in logs]
+    if not logs:
         there = f"; passed over: {'; '.join(passed_over[:3])}" if passed_over else ""
         raise UserError(f"{folder}: holds no DATASET.csv; give such a folder, or the .jsonl that generate wrote{there}")
-    return files, passed_over
+    return logs, passed_over
 
 
-def _read_csvs(files: Sequence[tuple[AnyPath, Task]], passed_over: Sequence[str]) -> Predictions:
-    rows: list[Prediction] = []
-    left_out: list[LeftOut] = []
-    of_task: dict[str, AnyPath] = {}
-    grouped = []
-    for file, task in files:
-        if task.name in of_task:
-            raise UserError(f"{file}: {task.name} is in {of_task[task.name].name} already; keep one of the two")
-        of_task[task.name] = file
-        table = _table(file)
-        grouped.append("post_id" in table.columns)
-        scored, odd = _csv_rows(table, task, file)
-        rows += scored
-        left_out += odd
-    _require_rows(files[0][0], rows, left_out)
-    signature = tuple(_file(file) for file, _ in files)
+def _together(parts: Sequence[Predictions], passed_over: Sequence[str]) -> Predictions:
+    """The files of one folder."""
+    rows = tuple(row for part in parts for row in part.rows)
+    left_out = tuple(row for part in parts for row in part.left_out)
+    files = tuple(file for part in parts for file in part.files)
+    _require_rows(files[0]["file"], rows, left_out)
+    seen: set[str] = set()
+    for part in parts:
+        twice = next((row.id for row in part.rows if row.id in seen), None)
+        if twice is not None:
+            raise UserError(f"{part.files[0]['file']}: id {shown_cell(twice)} is in another file too; keep one of them")
+        seen |= {row.id for row in part.rows}
+    gold = "; ".join(dict.fromkeys(part.gold for part in parts))
+    forms = tuple(form for part in parts for form in part.forms)
+    known = all(part.posts_known for part in parts)
+    return Predictions(rows, files, None, gold, known, left_out, tuple(passed_over), forms)
+
+
+def _read_csv(file: AnyPath, task: Task) -> Predictions:
+    table = _table(file)
+    rows, left_out = _csv_rows(table, task, file)
     gold = "the label that `goldens` begins with"
-    return Predictions(tuple(rows), signature, None, gold, all(grouped), tuple(left_out), tuple(passed_over))
+    known = "post_id" in table.columns
+    form = (f"{file}: {_DATASET_CSV}",)
+    return Predictions(tuple(rows), (_file(file),), None, gold, known, tuple(left_out), forms=form)
 
 
 def _table(file: AnyPath) -> Table:

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mentallama_jax.evaluation.beside_classifiers import ClassifierReport, Consistency, ReaderAgreement
-from mentallama_jax.evaluation.comparison import Comparison
 from mentallama_jax.evaluation.correctness import DatasetScores, Scores, Summary
 from mentallama_jax.evaluation.explanations import ExplanationScores, MetricFigure
 from mentallama_jax.evaluation.output_lengths import Lengths
-from mentallama_jax.evaluation.statistics.bootstrap import FEW_POSTS, Difference
+from mentallama_jax.evaluation.statistics.bootstrap import FEW_POSTS
+from mentallama_jax.evaluation.trust.trust_sections import TrustSections
 from mentallama_jax.files import write_json
 
 if TYPE_CHECKING:
@@ -23,21 +23,27 @@ _METRICS_A_TABLE = 5
 def write_report(
     folder: Path,
     scores: Scores,
-    comparison: Comparison | None = None,
     explanations: ExplanationScores | None = None,
     classifiers: ClassifierReport | None = None,
+    trust: TrustSections | None = None,
     lengths: Lengths | None = None,
 ) -> list[Path]:
     """Write `scores.json` into `folder`; return its path, in a list."""
     value = asdict(scores)
+    if trust:
+        # What is missed of high risk comes first.
+        value = {"schema_version": value.pop("schema_version"), "high_risk": asdict(trust.high_risk), **value}
+        value["output_faults"] = asdict(trust.output_faults)
+        if trust.calibration:
+            value["calibration"] = asdict(trust.calibration)
+        value["grounding"] = asdict(trust.grounding)
+        value["care"] = asdict(trust.care)
     if lengths:
         value["lengths"] = asdict(lengths)
     if explanations:
         value["explanations"] = asdict(explanations)
     if classifiers:
         value["classifiers"] = asdict(classifiers)
-    if comparison:
-        value["comparison"] = {"metric": "weighted_f1, these predictions less the other", **asdict(comparison)}
     paths = [folder / "scores.json"]
     write_json(paths[0], value)
     return paths
@@ -144,8 +150,8 @@ def notes(scores: Scores) -> list[str]:
     if left_out:
         shown = "; ".join(f"{row['file']}, row {row['row']}: {row['reason']}" for row in left_out[:_SHOWN_ROWS])
         more = f"; and {len(left_out) - _SHOWN_ROWS} more in scores.json" if len(left_out) > _SHOWN_ROWS else ""
-        what = "row is not scored, as its" if len(left_out) == 1 else "rows are not scored, as their"
-        said.append(f"{len(left_out)} {what} gold cannot be read: {shown}{more}")
+        what = "row is not scored" if len(left_out) == 1 else "rows are not scored"
+        said.append(f"{len(left_out)} {what}: {shown}{more}")
     few = [f"{name} ({each.posts})" for name, each in scores.datasets.items() if each.warning]
     if few:
         said.append(f"* fewer than {FEW_POSTS} posts, so the interval may be too narrow: {', '.join(few)}")
@@ -172,18 +178,6 @@ def _rows(count: int) -> str:
     return "1 row" if count == 1 else f"{count} rows"
 
 
-def comparison_table(comparison: Comparison) -> "Table":
-    """Differences of weighted F1 with their intervals, as a rich table (in points)."""
-    other = comparison.other["predictions"][0]["file"]
-    table = _table(f"Weighted F1 less that of {other}, in points", ("difference", "95 %", "clear of 0"))
-    for name, difference in comparison.datasets.items():
-        table.add_row(name, *_difference_cells(difference))
-    if len(comparison.datasets) > 1:
-        table.add_section()
-        table.add_row("pooled", *_difference_cells(comparison.pooled))
-    return table
-
-
 def _table(title: str, headings: tuple[str, ...]) -> "Table":
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
@@ -207,13 +201,6 @@ def _cells(summary: Summary, unread: object) -> list[str]:
         _percent(summary.macro_f1),
         str(unread),
     ]
-
-
-def _difference_cells(difference: Difference) -> list[str]:
-    low, high = difference.interval
-    clear = "yes" if low > 0 or high < 0 else "no"
-    mark = "*" if difference.warning else ""
-    return [f"{100 * difference.difference:+.1f}", f"{100 * low:+.1f} to {100 * high:+.1f}{mark}", clear]
 
 
 def _percent(value: Any) -> str:

@@ -10,14 +10,50 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.pair_metrics import PARTS, Figure, Pair, ResponsePart, Score
 from mentallama_jax.files import atomic_open
 
 _SECONDS_BETWEEN = 30.0
 _SIGNATURES = b"signatures"
 _COUNTS = "_counts"
+
+
+class ScoredRows(NamedTuple):
+    """What a table of scores holds.
+
+    Attributes:
+        signatures: figure -> how it is computed.
+        scores: figure -> (part, id of the row) -> score; rows without a score are absent.
+    """
+
+    signatures: dict[str, str]
+    scores: dict[str, dict[tuple[str, str], float]]
+
+
+def read_scores(path: Path) -> ScoredRows:
+    """Read a table of scores by row.
+
+    Raises:
+        UserError: it cannot be read, or is another table.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.read_table(path)
+        signatures = json.loads((table.schema.metadata or {})[_SIGNATURES])
+        keys = list(zip(table["part"].to_pylist(), table["id"].to_pylist(), strict=True))
+        columns = {name: table[name].to_pylist() for name in signatures}
+    except (pyarrow.ArrowException, OSError, KeyError, ValueError, TypeError):
+        raise UserError(f"{path}: is no table of scores that `mentallama evaluate --metrics` wrote") from None
+    scores = {
+        name: {key: value for key, value in zip(keys, values, strict=True) if isinstance(value, float)}
+        for name, values in columns.items()
+    }
+    return ScoredRows({name: str(signature) for name, signature in signatures.items()}, scores)
 
 
 class ScoreStore:

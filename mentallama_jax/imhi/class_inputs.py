@@ -51,4 +51,5 @@ def without_label_sentences(text: str, task: Task) -> str:
 @cache
 def _label_sentences(name: str) -> re.Pattern[str]:
     bare = sorted((sentence.rstrip(".") for sentence in TASKS[name].sentences.values()), key=len, reverse=True)
-    return re.compile(rf"\s*\b(?:{'|'.join(map(re.escape, bare))})(?:\.|(?!\w))\s*", re.IGNORECASE)
+    # Blanks are looked at from their first one only, so that many of them take no square of the time.
+    return re.compile(rf"(?<!\s)\s*\b(?:{'|'.join(map(re.escape, bare))})(?:\.|(?!\w))\s*", re.IGNORECASE)

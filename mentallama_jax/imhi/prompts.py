@@ -227,6 +227,19 @@ def encode_prompt(
     return _fit(record, style, tokenizer, max_length, examples, answer=[])
 
 
+def encode_question(text: str, style: Style, tokenizer: PromptTokenizer) -> list[int]:
+    """Tokens of a prompt of `style` that asks `text`, whatever that is; the text is not cut."""
+    if style == "chat":
+        return encode_segments(template_of(tokenizer).prompt([text]), tokenizer)
+    begin = Segment(BOS, special=True)
+    if style == "chatml":
+        system = default_system(tokenizer.chat_template)
+        opening = _chatml_message("system", system) if system else ()
+        answer = (Segment(IM_START, special=True), Segment("assistant\n"))
+        return list(_tokens(tuple(merged((*opening, *_chatml_message("user", text), *answer))), tokenizer))
+    return list(_tokens((begin, Segment(f"[INST] {text} [/INST]" if style == "llama2-chat" else text)), tokenizer))
+
+
 def encode_example(
     record: Record, style: Style, tokenizer: PromptTokenizer, max_length: int, examples: Sequence[Record] = ()
 ) -> Encoded:

@@ -28,6 +28,7 @@ class Task:
         completion_words: canonical label -> its wording in the completion format.
         aspects: what the question is asked about, one row each; empty for a single question.
         sizes: rows of the whole benchmark (train, validation, test).
+        high_risk: labels of posts that must not be missed, as somebody may be in danger; see `HIGH_RISK_REASONS`.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Task:
     label_aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
     aspects: tuple[str, ...] = field(default=())
+    high_risk: tuple[str, ...] = ()
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -116,6 +118,7 @@ TASKS: Mapping[str, Task] = {
             sizes=(1003, 430, 405),
             label_aliases={"yes": ("depression", "depressed"), "no": ("control", "not depressed")},
             aliases=("reddit", "depression_reddit"),
+            high_risk=("yes",),
         ),
         Task(
             # Not public; supported by the wording of DR.
@@ -129,6 +132,7 @@ TASKS: Mapping[str, Task] = {
             sizes=(456, 196, 299),
             label_aliases={"yes": ("depression", "depressed"), "no": ("control", "not depressed")},
             aliases=("clpsych", "clpsych15"),
+            high_risk=("yes",),
         ),
         Task(
             name="dreaddit",
@@ -151,6 +155,7 @@ TASKS: Mapping[str, Task] = {
             completion_words=_YES_NO_WORDS,
             sizes=(2463, 527, 531),
             label_aliases={"yes": ("lonely", "loneliness"), "no": ("not lonely",)},
+            high_risk=("yes",),
         ),
         Task(
             # The completion release leaves SWMH out; its wording here follows that of T-SID.
@@ -169,6 +174,7 @@ TASKS: Mapping[str, Task] = {
                 "suicide": ("suicidewatch", "self.suicidewatch"),
                 "no mental disorders": ("none", "no mental", "no mental disorder", "offmychest", "self.offmychest"),
             },
+            high_risk=("suicide",),
         ),
         Task(
             name="T-SID",
@@ -184,6 +190,7 @@ TASKS: Mapping[str, Task] = {
                 "no mental disorders": ("none", "control", "no mental disorder"),
             },
             aliases=("tsid", "t_sid"),
+            high_risk=("suicide or self-harm tendency",),
         ),
         Task(
             name="SAD",
@@ -245,9 +252,25 @@ TASKS: Mapping[str, Task] = {
             sizes=(3943, 985, 2113),
             label_aliases={"yes": ("present",), "no": ("absent",)},
             aspects=("thwarted belongingness", "perceived burdensomeness"),
+            high_risk=("yes",),
         ),
     )
 }
+
+HIGH_RISK_REASONS: Mapping[str, str] = {
+    "DR": "yes: a person with depression who is missed gets no help",
+    "CLP": "yes: as DR",
+    "dreaddit": "none: stress is common, and by itself neither a disorder nor a danger",
+    "loneliness": "yes: loneliness comes before depression and thoughts of suicide, and is a call for company",
+    "SWMH": "suicide: danger to life; the other disorders are told from each other, which is not a question of risk",
+    "T-SID": "suicide or self-harm tendency: danger to life; the others as in SWMH",
+    "SAD": "none: it asks why somebody is stressed, not how they are",
+    "CAMS": "none: it asks for a cause; its posts are all of people in trouble, and a wrong cause misses none of them",
+    "MultiWD": "none: a dimension of wellness that a post mentions is no risk",
+    "IRF": "yes: thwarted belongingness and perceived burdensomeness are risk factors of suicide by the interpersonal "
+    "theory",
+}
+"""Data set -> which of its labels are of high risk, and why. The benchmark's paper marks none; these are our choice."""
 
 HELD_OUT = ("dreaddit", "T-SID", "CAMS", "IRF")
 """The data sets that the paper's generalisation experiment leaves out of training."""

@@ -12,6 +12,7 @@ from mentallama_jax import __version__
 from mentallama_jax.config import ClassificationSection, RunConfig
 from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.score_report import score_table
+from mentallama_jax.evaluation.trust.trust_tables import show_high_risk
 from mentallama_jax.files import write_json, write_jsonl
 from mentallama_jax.formats.hf_folder import save_model
 from mentallama_jax.formats.tokenizers.encoder_tokenizer import EncoderTokenizer
@@ -33,6 +34,8 @@ FOLDER = "classifier"
 """The best checkpoint as a Hugging Face folder, below the run directory."""
 TEST = "test"
 """Predictions and figures of the test rows, below the run directory."""
+VALIDATION = "validation"
+"""Predictions of the validation rows, for `evaluate --calibrate-on`, below the run directory."""
 
 
 def tune_classifier(config: RunConfig, stop: StopRequest | None = None, console: Console | None = None) -> TrainResult:
@@ -55,7 +58,7 @@ def tune_classifier(config: RunConfig, stop: StopRequest | None = None, console:
         run = load_encoder_run(result.run_dir)
         _write_folder(run, Path(str(result.run_dir)))
         if test:
-            _report(run, Path(str(result.run_dir)), test, console)
+            _report(run, Path(str(result.run_dir)), test, _validation_records(config, test), console)
     return result
 
 
@@ -78,6 +81,20 @@ def _test_records(config: RunConfig) -> list[Record]:
     if not texts:
         raise UserError(f"objective.test: none of its {len(records)} rows has the input {objective.input}")
     return texts
+
+
+def _validation_records(config: RunConfig, test: Sequence[Record]) -> list[Record]:
+    """The validation rows of the data set; those of posts that are tested are left out."""
+    assert isinstance(config.objective, ClassificationSection)
+    if not config.data.validation:
+        return []
+    what, dataset = config.objective.input, task_named(config.data.datasets[0]).name
+    read = read_records(
+        config.data.validation, repair_mojibake=config.data.repair_mojibake, strict=config.data.strict
+    ).records
+    tested = {record.post_id for record in test}
+    there = [record for record in read if record.dataset == dataset and record.split in ("val", "")]
+    return [record for record in there if record.post_id not in tested and record_text(record, what)]
 
 
 def _classifier(run: EncoderRun) -> LabelClassifier:
@@ -107,16 +124,26 @@ def _write_folder(run: EncoderRun, run_dir: Path) -> None:
     save_model(folder, run.model_config, run.params, files, label_names=task.labels)
 
 
-def _report(run: EncoderRun, run_dir: Path, records: Sequence[Record], console: Console) -> None:
-    """Answer the test rows, score the answers, and show the table."""
+def _report(
+    run: EncoderRun, run_dir: Path, test: Sequence[Record], validation: Sequence[Record], console: Console
+) -> None:
+    """Answer the test and validation rows, score the test answers, and show the table."""
     classifier = _classifier(run)
-    path = run_dir / TEST / "predictions.jsonl"
-    path.parent.mkdir(exist_ok=True)
-    write_jsonl(path, (row.to_json() for row in classified(classifier, records)))
-    write_json(path.with_suffix(".meta.json"), _signature(run, classifier, len(records)))
-    scored = score([path], run_dir / TEST)
+    path = _write_predictions(run, classifier, run_dir / TEST, test)
+    calibrate_on = [_write_predictions(run, classifier, run_dir / VALIDATION, validation)] if validation else []
+    scored = score([path], run_dir / TEST, calibrate_on=calibrate_on)
+    if scored.trust:
+        show_high_risk(console, scored.trust)
     console.print(score_table(scored.scores))
     console.print(f"predictions and scores: {path.parent}; classifier: {run_dir / FOLDER}", highlight=False)
+
+
+def _write_predictions(run: EncoderRun, classifier: LabelClassifier, folder: Path, records: Sequence[Record]) -> Path:
+    path = folder / "predictions.jsonl"
+    folder.mkdir(exist_ok=True)
+    write_jsonl(path, (row.to_json() for row in classified(classifier, records)))
+    write_json(path.with_suffix(".meta.json"), _signature(run, classifier, len(records)))
+    return path
 
 
 def classified(classifier: LabelClassifier, records: Sequence[Record]) -> list[Prediction]:

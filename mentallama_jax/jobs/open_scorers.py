@@ -23,10 +23,10 @@ from mentallama_jax.formats.torch_folder import TorchFolder
 from mentallama_jax.generation.engine import Settings
 from mentallama_jax.generation.resumable import records_fingerprint
 from mentallama_jax.host_memory import keep_freed_memory
-from mentallama_jax.imhi.data_files.readers import read_records
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.jobs.answer import open_answerer
 from mentallama_jax.jobs.metric_models import DIRECTIONS_OF_BARTSCORE, MetricModels
+from mentallama_jax.jobs.posts_by_id import records_by_id
 from mentallama_jax.models.bart import BartConfig
 from mentallama_jax.models.bert import BertConfig
 from mentallama_jax.models.module import Params, abstract_params, param_dimensions
@@ -88,7 +88,7 @@ def open_model_metrics(names: Sequence[str], models: MetricModels, references: S
         keep_freed_memory()
     devices = jax.local_devices()
     mesh = make_mesh(MeshSection(data=len(devices), fsdp=1), devices) if len(devices) > 1 else None
-    records = _records(models.data) if models.data else None
+    records = records_by_id(models.data) if models.data else None
     found: list[PairMetric] = []
     if directions := [name for name in names if name in DIRECTIONS_OF_BARTSCORE]:
         if "bartscore_faithfulness" in directions and records is None:
@@ -221,10 +221,6 @@ def _rows(mesh: Mesh | None) -> int:
     """Rows of a batch: a few on an accelerator, one on a CPU, on each device."""
     devices = 1 if mesh is None else mesh.size
     return devices * (ROWS_ON_CPU if jax.default_backend() == "cpu" else ROWS_OF_A_DEVICE)
-
-
-def _records(sources: Sequence[str]) -> dict[str, Record]:
-    return {record.id: record for record in read_records(list(sources), need_labels=False).records}
 
 
 def _digest(texts: Sequence[str]) -> str:

@@ -65,28 +65,26 @@ class ProbeSettings:
     """How a probe is made.
 
     Attributes:
-        seed: of variants, of draws of posts and of swaps.
-        resamples: draws of posts behind each interval.
+        seed: of variants, intervals and tests.
         draws: random parts for each row, in faithfulness.
         max_new_tokens: of an explanation behind a forced label, in faithfulness; 0 forces none.
         batch_size: prompts at once; changes speed and memory only.
     """
 
     seed: int = 0
-    resamples: int = 2000
     draws: int = 5
     max_new_tokens: int = 256
     batch_size: int = 16
 
     def __post_init__(self) -> None:
-        for name, least in (("seed", 0), ("resamples", 1), ("draws", 1), ("max_new_tokens", 0), ("batch_size", 1)):
+        for name, least in (("seed", 0), ("draws", 1), ("max_new_tokens", 0), ("batch_size", 1)):
             if getattr(self, name) < least:
                 raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: give a number from {least}")
 
     @property
     def bootstrap(self) -> Bootstrap:
         """How intervals are drawn."""
-        return Bootstrap(self.resamples, self.seed)
+        return Bootstrap(seed=self.seed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,7 @@ def _sentences(words: list[str], source: random.Random) -> str:
     return f"{text.strip()}."
 
 
-def score(predictions: Path, out: Path, resamples: int) -> None:
+def score(predictions: Path, out: Path) -> None:
     """Run the command in this process and print, as JSON, the seconds of each stage."""
     from mentallama_jax.cli.main import main
     from mentallama_jax.evaluation import explanations
@@ -107,7 +107,7 @@ def score(predictions: Path, out: Path, resamples: int) -> None:
     job.make_report = timed("the report", job.make_report)
     command = ["evaluate", str(predictions), "--out", str(out), "--metrics", "rouge,bleu,chrf"]
     begun = time.perf_counter()
-    if main([*command, "--resamples", str(resamples)]):
+    if main(command):
         raise SystemExit("the command failed")
     stages["command, without the start of Python"] = time.perf_counter() - begun
     (out / "stages.json").write_text(json.dumps(stages))
@@ -129,7 +129,7 @@ def memory_of(process: int) -> int:
 def measure(predictions: Path, out: Path, options: argparse.Namespace) -> None:
     """Run the command once and print its figures."""
     print(f"load before: {' '.join(f'{load:.2f}' for load in os.getloadavg())}, {os.cpu_count()} cores", flush=True)
-    steps = ["--score", str(predictions), str(out), "--resamples", str(options.resamples)]
+    steps = ["--score", str(predictions), str(out)]
     begun = time.perf_counter()
     peak = 0
     with subprocess.Popen([sys.executable, __file__, *steps], stdout=subprocess.DEVNULL) as process:
@@ -147,12 +147,11 @@ def measure(predictions: Path, out: Path, options: argparse.Namespace) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=20_000)
-    parser.add_argument("--resamples", type=int, default=1000)
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--score", nargs=2, type=Path, metavar=("FILE", "FOLDER"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.score:
-        score(*options.score, options.resamples)
+        score(*options.score)
     else:
         with tempfile.TemporaryDirectory() as place:
             made = Path(place) / "predictions.jsonl"

@@ -15,7 +15,7 @@ from mentallama_jax.imhi.data_files.readers import read_records
 from mentallama_jax.storage import as_path, local_path
 
 NO_PLACES = {
-    "ACTION", "COMMAND", "NAME", "NAMES", "NAME=W",
+    "ACTION", "COMMAND", "NAME", "NAMES", "NAME=W", "NAME=FILE", "ROLE=COLUMN",
     "SPLIT", "ASPECT", "AXIS=N", "N", "K", "P", "T", "W", "X", "GB", "DOLLARS",
     "HOST:PORT", "I", "TEXT", "key=value", "QUESTION",
 }  # fmt: skip

@@ -205,7 +205,8 @@ def test_commands_over_predictions(suffix: str, tmp_path: Path, leaks: Callable[
         for command in (
             ["evaluate", path, "--out", tmp_path / "scores"],
             ["evaluate", path.parent, "--out", tmp_path / "scores"],
-            ["evaluate", path, "--compare", path, "--as-upstream", "--out", tmp_path / "scores"],
+            ["evaluate", path, "--as-upstream", "--out", tmp_path / "scores"],
+            ["compare", path, "--system", f"again={path}", "--out", tmp_path / "comparison"],
             ["evaluate", path, path, "--out", tmp_path / "scores"],
         ):
             found += [f"{what}: {leak}" for leak in leaks(command)]

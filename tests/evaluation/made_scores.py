@@ -45,7 +45,7 @@ def write_made_scores(folder: Path, posts: int = 12) -> list[Path]:
         files = ({"file": f"{name}.jsonl", "sha256": "0"},)
         made = Predictions(made_rows(share, seed, posts), files, {"model": name}, "label of each row", True)
         folders.append(folder / name)
-        write_report(folders[-1], evaluate(made, reader="templates+words", bootstrap=Bootstrap(resamples=20)))
+        write_report(folders[-1], evaluate(made, reader="templates+words", bootstrap=Bootstrap()))
     return folders
 
 

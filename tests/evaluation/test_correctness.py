@@ -1,4 +1,4 @@
-"""Scores, comparisons and reports of made-up predictions."""
+"""Scores and reports of made-up predictions."""
 
 import json
 import subprocess
@@ -7,14 +7,13 @@ from dataclasses import replace
 
 import pytest
 
-from mentallama_jax.errors import UserError
-from mentallama_jax.evaluation.comparison import compare
 from mentallama_jax.evaluation.correctness import evaluate
 from mentallama_jax.evaluation.label_readers import READERS
 from mentallama_jax.evaluation.reading import LeftOut, Predictions
 from mentallama_jax.evaluation.schema import FIELDS, SCHEMA_VERSION
-from mentallama_jax.evaluation.score_report import comparison_table, notes, score_table, write_report
+from mentallama_jax.evaluation.score_report import notes, score_table, write_report
 from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap
+from mentallama_jax.evaluation.trust.trust_sections import score_trust
 from mentallama_jax.imhi.predictions import Prediction
 from mentallama_jax.imhi.tasks import TASKS
 
@@ -170,35 +169,10 @@ def test_the_order_of_rows_does_not_matter():
     assert scored(*rows) == scored(*reversed(rows))
 
 
-def test_comparison_pairs_rows_by_id():
-    better = [
-        prediction(number, "DR", "yes" if number % 2 else "no", "Yes." if number % 2 else "No.") for number in range(40)
-    ]
-    worse = [replace(row, generated_text="Yes.") for row in better]
-    found = compare(
-        predictions(*better), predictions(*reversed(worse)), reader="templates+words", bootstrap=Bootstrap()
-    )
-    assert found.datasets["DR"].difference == pytest.approx(1 - 1 / 3)
-    assert found.datasets["DR"].interval[0] > 0
-    assert found.pooled == found.datasets["DR"]
-    same = compare(predictions(*better), predictions(*better), reader="templates+words", bootstrap=BOOTSTRAP)
-    assert same.pooled.difference == 0
-    assert same.pooled.interval[0] < 0 < same.pooled.interval[1]
-
-
-def test_other_rows_or_gold_cannot_be_compared():
-    one, two = prediction(1, "DR", "yes", "Yes."), prediction(2, "DR", "yes", "Yes.")
-    with pytest.raises(UserError, match=r"1 rows, such as DR/2, are only in b.jsonl"):
-        compare(predictions(one), predictions(one, two, name="b.jsonl"), reader="templates+words", bootstrap=BOOTSTRAP)
-    with pytest.raises(UserError, match="the gold of 1 rows, such as DR/1, differs"):
-        compare(predictions(one), predictions(replace(one, label="no")), reader="templates+words", bootstrap=BOOTSTRAP)
-
-
 def test_scores_json_holds_figures_and_signature(tmp_path):
     first = predictions(prediction(1, "DR", "yes", "Yes."), prediction(1, "T-SID", "ptsd", "Who knows."))
     scores = evaluate(first, reader="templates+words", bootstrap=BOOTSTRAP)
-    comparison = compare(first, first, reader="templates+words", bootstrap=BOOTSTRAP)
-    paths = write_report(tmp_path / "new", scores, comparison)
+    paths = write_report(tmp_path / "new", scores)
     assert [path.name for path in paths] == ["scores.json"]
     written = json.loads((tmp_path / "new" / "scores.json").read_text())
     assert {"n", "accuracy", "weighted_f1", "macro_f1", "unparsed", "per_class", "per_aspect"} <= set(
@@ -208,28 +182,28 @@ def test_scores_json_holds_figures_and_signature(tmp_path):
     assert written["datasets"]["DR"]["per_class"]["yes"] == {"precision": 1, "recall": 1, "f1": 1, "support": 1}
     signature = written["signature"]
     assert signature["generation"] == {"model": "toy"}
-    assert signature["bootstrap"] == {"resamples": 50, "seed": 0, "confidence": 0.95}
+    assert signature["confidence"] == 0.95
     assert signature["reader"] == "templates+words"
     assert {"mentallama_jax", "numpy", "python"} <= set(signature["versions"])
-    assert written["comparison"]["pooled"]["difference"] == 0
 
 
 @pytest.mark.parametrize("reader", READERS)
 def test_every_key_of_scores_json_is_documented_and_every_documented_key_is_there(tmp_path, reader):
     rows = every_label(lambda task, label: task.sentences[label])
     first = replace(predictions(*rows), left_out=(LeftOut("a.csv", 3, "why", "DR"),), passed_over=("'notes.csv'",))
-    comparison = compare(first, first, reader=reader, bootstrap=BOOTSTRAP)
-    write_report(tmp_path, evaluate(first, reader=reader, bootstrap=BOOTSTRAP), comparison)
+    scored = evaluate(first, reader=reader, bootstrap=BOOTSTRAP)
+    write_report(tmp_path, scored, trust=score_trust(first, None, reader, BOOTSTRAP))
     written = json.loads((tmp_path / "scores.json").read_text())
-    assert list(written) == [key for key in FIELDS if key not in ("explanations", "classifiers", "lengths")]
+    assert list(written) == [
+        key for key in FIELDS if key not in ("explanations", "classifiers", "calibration", "lengths")
+    ]
     for scores in written["datasets"].values():
         assert list(scores) == list(FIELDS["datasets"])
     for summary in (written["pooled"], *written["datasets"]["IRF"]["per_aspect"].values()):
         assert list(summary) == list(FIELDS["pooled"])
-    for signature in (written["signature"], written["comparison"]["other"]):
-        assert sorted(signature) == sorted(FIELDS["signature"])
-    assert set(written["comparison"]) == set(FIELDS["comparison"])
-    assert set(written["comparison"]["pooled"]) == {"difference", "interval", "warning"}
+    assert sorted(written["signature"]) == sorted(FIELDS["signature"])
+    for section in ("high_risk", "output_faults"):
+        assert set(written[section]) == set(FIELDS[section])
     assert written["datasets"]["DR"]["left_out"] == 1
     assert written["signature"]["left_out"] == [{"dataset": "DR", "file": "a.csv", "row": 3, "reason": "why"}]
 
@@ -244,8 +218,6 @@ def test_few_posts_are_marked_in_table_and_json():
         assert (scores.datasets["DR"].warning is not None) is marked
         assert next(score_table(scores).columns[4].cells).endswith("*") is marked
         assert any("fewer than 20 posts" in line and "DR (19)" in line for line in notes(scores)) is marked
-        found = compare(rows, rows, reader="templates+words", bootstrap=BOOTSTRAP)
-        assert next(comparison_table(found).columns[2].cells).endswith("*") is marked
 
 
 def test_metrics_load_without_drawing_or_models():

@@ -15,7 +15,7 @@ def row(number: int, text: str, cut: int = 0) -> Prediction:
 def test_groups_by_length_hold_all_rows_and_their_accuracy():
     rows = [row(n, "Yes." + " word" * n, cut=n // 6) for n in range(4)]
     rows += [row(n, "No." + " word" * n, cut=n // 6) for n in range(4, 8)]
-    found = output_lengths(rows, "templates+words", Bootstrap(resamples=20))
+    found = output_lengths(rows, "templates+words", Bootstrap())
     assert found.datasets["DR"] == found.pooled
     assert (found.pooled.rows, found.pooled.median, found.pooled.cut_posts) == (8, 4.5, 2)
     assert found.pooled.quartiles == pytest.approx((2.75, 6.25))
@@ -27,9 +27,7 @@ def test_groups_by_length_hold_all_rows_and_their_accuracy():
 
 
 def test_equally_long_outputs_are_one_group():
-    found = output_lengths(
-        [row(n, "Yes.") for n in range(9)] + [row(9, "")], "templates+words", Bootstrap(resamples=20)
-    )
+    found = output_lengths([row(n, "Yes.") for n in range(9)] + [row(9, "")], "templates+words", Bootstrap())
     assert [(each.shortest, each.longest, each.rows) for each in found.pooled.by_length] == [(0, 1, 10)]
-    alone = output_lengths([row(1, "")], "templates+words", Bootstrap(resamples=20)).pooled
+    alone = output_lengths([row(1, "")], "templates+words", Bootstrap()).pooled
     assert (alone.median, alone.by_length[0].rows, alone.by_length[0].accuracy) == (0, 1, 0)

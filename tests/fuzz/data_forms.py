@@ -17,6 +17,8 @@ import pyarrow.parquet
 from hostile import SECRET, Files, Form, WrongError
 from mutations import change_bytes, change_lines
 
+from mentallama_jax.evaluation.foreign_outputs.gold_rows import GoldRows
+from mentallama_jax.evaluation.foreign_outputs.read_as import AS_THEY_SAY, ReadAs
 from mentallama_jax.evaluation.people.study_export import KEY, make_study, write_study
 from mentallama_jax.evaluation.people.study_import import read_study
 from mentallama_jax.evaluation.reading import read_predictions
@@ -57,10 +59,53 @@ def data_forms() -> Iterator[Form]:
     yield Form("predictions", predictions, _damage_predictions, _read_predictions)
     half = predictions | {"predictions.jsonl": _predictions(2)}
     yield Form("resumed", half, _damage_predictions, _resume_predictions)
+    yield from _foreign_forms()
     criteria = ("fluency", "completeness", "reliability", "overall")
     marks = {"text": SECRET, "label": "1", "model": SECRET} | dict.fromkeys(criteria, "[1, 2, 3]")
     yield Form("annotations", {"marks.csv": _csv([marks] * 3)}, _damage_csv("marks.csv"), _read_marks)
     yield Form("study", _study(), _damage_study, _read_filled_study)
+
+
+def _foreign_forms() -> Iterator[Form]:
+    """Outputs of other programs."""
+    said = [{"gold": "1", "prediction": SECRET, "dataset": "DR"}, {"gold": "0", "prediction": "0", "dataset": "IRF"}]
+    semicolons = {"outputs.csv": _csv(said).replace(b",", b";")}
+    yield Form("outputs", semicolons, _damage_csv("outputs.csv"), _read_outputs("outputs.csv"))
+    choices = {
+        f"gen_args_{place}": {"arg_0": SECRET, "arg_1": f" {text}"} for place, text in enumerate(ANSWERS.values())
+    }
+    scored = {"arguments": choices, "target": "0", "filtered_resps": [["-1.5", "True"], ["-2.5", "False"]]}
+    written = {
+        "arguments": {"gen_args_0": {"arg_0": SECRET, "arg_1": {"until": []}}},
+        "target": "yes",
+        "filtered_resps": [SECRET],
+    }
+    samples = [
+        {"doc_id": number, "doc": row, "resps": [["x"]], "filter": "none"} | (scored if number % 2 else written)
+        for number, row in enumerate(ROWS)
+    ]
+    yield _lines_form("samples", "samples_imhi_DR_2026.jsonl", samples)
+    message = {"role": "assistant", "content": f"Yes. {SECRET}"}
+    response = {"status_code": 200, "body": {"choices": [{"message": message}]}}
+    batch = [{"custom_id": row["id"], "response": response, "error": None} for row in ROWS]
+    yield _lines_form("batch", "batch.jsonl", batch)
+    chat = [{"role": "user", "content": SECRET}, message]
+    generated = [{"id": row["id"], "label": row["label"], "prompt": SECRET, "generated_text": chat} for row in ROWS]
+    yield _lines_form("generated", "DR.jsonl", generated)
+
+
+def _lines_form(name: str, file: str, rows: list[dict[str, Any]]) -> Form:
+    content = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    return Form(name, {file: content}, _lines_or_bytes(file), _read_outputs(file))
+
+
+def _read_outputs(name: str) -> Any:
+    gold = GoldRows("gold", [Record(**{key: row[key] for key in ("id", "dataset", "post", "label")}) for row in ROWS])
+
+    def read(folder: Path) -> None:
+        _check_predictions(folder / name, ReadAs(gold=gold if name == "batch.jsonl" else None))
+
+    return read
 
 
 def _csv(rows: list[dict[str, Any]]) -> bytes:
@@ -225,8 +270,13 @@ def _read_predictions(folder: Path) -> None:
     _check_predictions(folder / "predictions.jsonl")
 
 
-def _check_predictions(path: Path) -> None:
-    found = read_predictions(path)
+def _check_predictions(path: Path, read_as: ReadAs = AS_THEY_SAY) -> None:
+    found = read_predictions(path, read_as)
+    for row in found.left_out:
+        if SECRET in row.reason or len(row.reason) > 300:
+            raise WrongError(f"a reason quotes a post or is long: {row.reason}")
+    if any(SECRET in form or len(form.replace(str(path), "")) > 600 for form in found.forms):
+        raise WrongError("the form quotes a post or is long")
     for row in found.rows:
         _check_texts(
             {field: getattr(row, field) for field in ("id", "dataset", "aspect", "post_id", "label", "generated_text")}

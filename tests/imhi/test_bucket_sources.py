@@ -99,7 +99,7 @@ def test_predictions_on_a_bucket_are_scored(remote, tmp_path, monkeypatch):
     gold = '"Yes, the poster suffers from depression."'
     (tmp_path / "DR.csv").write_text(f"goldens,generated_text\n{gold},{gold}\n")
     put(tmp_path, remote)
-    assert command_line.main(["evaluate", remote, "--out", str(tmp_path / "scores"), "--resamples", "5"]) == 0
+    assert command_line.main(["evaluate", remote, "--out", str(tmp_path / "scores")]) == 0
     scores = json.loads((tmp_path / "scores" / "scores.json").read_text("utf-8"))
     assert scores["datasets"]["DR"]["accuracy"] == 1.0
     assert f"{remote}/DR.csv" in json.dumps(scores["signature"])

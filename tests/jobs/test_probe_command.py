@@ -27,7 +27,7 @@ CONFIG = LlamaConfig(
     vocab_size=1024, hidden_size=32, intermediate_size=40, num_layers=1, num_heads=4, num_kv_heads=2, head_dim=8,
     rms_norm_eps=1e-5, rope_theta=1e4, rope_scaling=None, tie_embeddings=False, max_positions=1024,
 )  # fmt: skip
-FEW = ["--datasets", "DR", "SAD", "--max-rows", "2", "--resamples", "50", "--batch-size", "4"]
+FEW = ["--datasets", "DR", "SAD", "--max-rows", "2", "--batch-size", "4"]
 TABLE = """\
 neutral: I am posting this today.
 groups:

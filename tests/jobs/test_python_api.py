@@ -54,7 +54,7 @@ def test_from_config_to_scores_and_export(tmp_path: Path, monkeypatch: pytest.Mo
     assert [row.generated_text for row in first] == [row.generated_text for row in again]
     labels = mj.answer(answerer, questions, "labels.jsonl", settings, score_labels=True)
     assert {row.finish for row in labels} == {"label"}
-    scored = mj.score(["labels.jsonl"], "scores", resamples=50)
+    scored = mj.score(["labels.jsonl"], "scores")
     assert json.loads(Path("scores/scores.json").read_text())["datasets"].keys() == {"DR"}
     assert scored.paths[0] == Path("scores/scores.json")
     exported = mj.export("run", "exported")

@@ -72,7 +72,7 @@ def predictions(tmp_path: Path) -> Path:
 
 def command(models: Path, predictions: Path, out: Path) -> list[str]:
     return [
-        *("evaluate", str(predictions), "--metrics", NAMES, "--out", str(out), "--resamples", "50"),
+        *("evaluate", str(predictions), "--metrics", NAMES, "--out", str(out)),
         *("--bartscore-model", str(models / "bart"), "--bertscore-model", str(BERT), "--bertscore-layer", "2"),
         *("--bertscore-idf", "--embedding-model", str(BERT), "--lm-model", str(models / "llama"), "--data", "sample"),
     ]

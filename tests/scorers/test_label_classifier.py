@@ -187,7 +187,7 @@ def test_the_command_shows_rules_and_classifier_side_by_side(tmp_path: Path, cap
     make(tmp_path / "classifiers" / "SAD", TASKS["SAD"])
     path = tmp_path / "predictions.jsonl"
     path.write_text("".join(row.to_line() for row in [*outputs(), *outputs("SAD", 27)]))
-    arguments = ["evaluate", str(path), "--classifiers", str(tmp_path / "classifiers"), "--resamples", "50"]
+    arguments = ["evaluate", str(path), "--classifiers", str(tmp_path / "classifiers")]
     assert main([*arguments, "--reader", "classifier", "--consistency", "--out", str(tmp_path / "a")]) == 0
     shown = capsys.readouterr().out
     assert "Correctness in %, reader classifier" in shown
@@ -198,6 +198,25 @@ def test_the_command_shows_rules_and_classifier_side_by_side(tmp_path: Path, cap
     assert found.keys() == FIELDS["classifiers"].keys()
     assert written["signature"]["reader"] == "classifier"
     assert found["signatures"]["SAD"]["classes_named_by"] == "the order of the table of data sets"
+    systems = [
+        "compare",
+        str(path),
+        "--system",
+        f"again={path}",
+        "--reader",
+        "classifier",
+        "--out",
+        str(tmp_path / "c"),
+    ]
+    assert main([*systems, "--classifiers", str(tmp_path / "classifiers")]) == 0
+    comparison = json.loads((tmp_path / "c" / "comparison.json").read_text())
+    assert comparison["signature"]["reader"] == "classifier"
+    assert comparison["signature"]["classifiers"] == found["signatures"]
+    (pooled,) = (
+        each for each in comparison["standings"] if (each["metric"], each["dataset"]) == ("accuracy", "pooled")
+    )
+    assert pooled["values"]["again"] == [written["pooled"]["accuracy"]]
+    capsys.readouterr()
     assert found["signatures"]["DR"]["max_length"] == 48
     differing = [json.loads(line) for line in (tmp_path / "a" / "readers_differ.jsonl").read_text().splitlines()]
     equal = sum(each["rows"] * each["agreement"] for each in found["agreement"].values())

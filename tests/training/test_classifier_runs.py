@@ -84,6 +84,11 @@ def test_a_run_compiles_once_and_reports_its_test_rows(reference):
     low, high = scores["datasets"]["dreaddit"]["weighted_f1_interval"]
     assert 0 <= low <= scores["datasets"]["dreaddit"]["weighted_f1"] <= high <= 1
     assert scores["signature"]["generation"]["mode"] == "classifier"
+    calibration = scores["calibration"]["datasets"]["dreaddit"]
+    assert calibration["without_log_probabilities"] == calibration["differing"] == 0
+    validation = read_predictions(result.run_dir / "validation" / "predictions.jsonl").rows
+    assert {row.split for row in validation} == {"val"}
+    assert calibration["temperature"]["rows"] == calibration["conformal"]["calibration_rows"] == len(validation)
     assert json.loads((result.run_dir / "data.json").read_text())["classes"] == {"yes": 15, "no": 15}
 
 

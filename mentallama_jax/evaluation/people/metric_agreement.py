@@ -37,7 +37,7 @@ Columns = list[tuple[list[float], list[float], list[str]]]
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A figure and its interval over posts; `method` is "bootstrap" or "exact"."""
+    """A figure and its interval over posts; `method` is "wilson", "t" or "exact"."""
 
     value: float
     interval: tuple[float, float]

@@ -128,6 +128,11 @@ def split_query(query: str) -> tuple[str, str]:
     raise UserError('the query is neither `Consider this post: "..." Question: ...` nor `Post: ...  Question: ...`')
 
 
+def question_of(question: str) -> list[tuple[Task, str]]:
+    """The data sets that ask a question, each with the aspect that it is about; none for an unknown question."""
+    return list(_questions().get(question, ()))
+
+
 def _layout(table: Table, file: SourceFile) -> RowReader:
     columns, name = set(table.columns), file.name
     if {"query", "goldens"} <= columns or {"goldens", "generated_text"} <= columns:

@@ -30,7 +30,7 @@ def read_table(path: AnyPath) -> Table:
         raise UserError(f"{path}: no such file")
     suffix = path.suffix.lower()
     if suffix == ".csv":
-        table = _read_csv(path)
+        table = read_csv(path)
     elif suffix == ".jsonl":
         table = _read_jsonl(path)
     elif suffix in SUFFIXES:
@@ -42,10 +42,15 @@ def read_table(path: AnyPath) -> Table:
     return table
 
 
-def _read_csv(path: AnyPath) -> Table:
+def read_csv(path: AnyPath, delimiter: str = ",") -> Table:
+    """Read a table as text, see `read_table`; `delimiter` stands between the columns. It may hold no rows.
+
+    Raises:
+        UserError: as `read_table`.
+    """
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # of the whole process; its default refuses long posts
     # newline="" keeps the line breaks inside cells; csv itself takes CRLF and LF between rows.
-    reader = csv.reader(io.StringIO(_decode(path), newline=""), strict=True)
+    reader = csv.reader(io.StringIO(text_of(path), newline=""), delimiter=delimiter, strict=True)
     number = 0
     rows: list[tuple[int, Mapping[str, Any]]] = []
     problems = []
@@ -104,7 +109,12 @@ def _is_json(line: bytes) -> bool:
         return False
 
 
-def _decode(path: AnyPath) -> str:
+def text_of(path: AnyPath) -> str:
+    """The text of a UTF-8 file without a byte-order mark.
+
+    Raises:
+        UserError: it cannot be read, is UTF-16, is not UTF-8, or holds a NUL byte.
+    """
     with reading(path, "CSV", may_hold_posts=True):
         raw = path.read_bytes()
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):

@@ -64,7 +64,7 @@ def test_intervals_over_posts_hold_the_truth_and_those_over_rows_do_not() -> Non
     """Three answers a post, all of one height in both scores: of the rows, only posts are independent."""
     held = {"posts": 0, "rows": 0}
     truth = 6 / np.pi * np.arcsin(0.6 / 2)  # Spearman's of a normal distribution with correlation 0.6
-    runs = 150
+    runs = 300
     for seed in range(runs):
         generator = np.random.default_rng(seed)
         heights = generator.multivariate_normal([0, 0], [[1, 0.6], [0.6, 1]], size=40)

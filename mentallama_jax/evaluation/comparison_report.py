@@ -1,0 +1,142 @@
+"""A comparison of systems as `comparison.json` and as tables in the terminal."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from mentallama_jax.evaluation.comparison import LABEL_METRICS, POOLED, Comparison, PairedFigures, Standing
+from mentallama_jax.evaluation.statistics.bootstrap import FEW_POSTS
+from mentallama_jax.files import write_json
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_Figures = TypeVar("_Figures", Standing, PairedFigures)
+
+HEADLINE = "weighted_f1"
+_SYSTEMS_A_TABLE = 4
+
+
+def write_comparison(folder: Path, comparison: Comparison) -> Path:
+    """Write `comparison.json` into a folder; return its path."""
+    path = folder / "comparison.json"
+    write_json(path, asdict(comparison))
+    return path
+
+
+def standing_tables(comparison: Comparison) -> list["Table"]:
+    """The figures of the systems, some systems a table: weighted F1 of each data set, other metrics of all rows."""
+    names = list(comparison.systems)
+    groups = [names[start : start + _SYSTEMS_A_TABLE] for start in range(0, len(names), _SYSTEMS_A_TABLE)]
+    return [_standing_table(comparison, group) for group in groups]
+
+
+def difference_tables(comparison: Comparison) -> list["Table"]:
+    """The differences of each pair of systems, a table a pair."""
+    return [
+        _difference_table(comparison, [each for each in comparison.differences if (each.first, each.second) == pair])
+        for pair in combinations(comparison.systems, 2)
+    ]
+
+
+def comparison_notes(comparison: Comparison) -> list[str]:
+    """What to know besides the tables, each in a line."""
+    said = [f"{count} rows of {file} left out, as others lack them" for file, count in comparison.left_out.items()]
+    few = {each.dataset: each.posts for each in comparison.differences if each.warning and each.dataset != POOLED}
+    if few:
+        named = ", ".join(f"{name} ({posts})" for name, posts in few.items())
+        said.append(f"* fewer than {FEW_POSTS} posts, so the interval may be too narrow: {named}")
+    if any(seed["posts"] != "post_id" for seeds in comparison.systems.values() for seed in seeds):
+        said.append("every row is taken for a post of its own, as some files have no post_id")
+    tests = "; ".join(dict.fromkeys(each.test for each in comparison.differences))
+    said.append(
+        f"= not distinguished from the best of the row. Tests: {tests}. Holm's correction over data sets and pairs. "
+        "found from: the smallest true difference that is found in 4 of 5 such comparisons. posts: as many as would "
+        "show the difference seen in 4 of 5"
+    )
+    return said
+
+
+def _standing_table(comparison: Comparison, names: Sequence[str]) -> "Table":
+    nats = "nats" in comparison.units.values()
+    table = _table("Shares in %, log-probabilities in nats" if nats else "In %")
+    for name in names:
+        table.add_column(name, justify="right", overflow="fold")
+    for group in _grouped(comparison.standings):
+        for each in group:
+            cells = [_value(each.values[name], comparison.units[each.metric]) for name in names]
+            marks = ["=" if name in each.not_distinguished else " " for name in names]
+            table.add_row(_row_name(each), *(f"{cell} {mark}" for cell, mark in zip(cells, marks, strict=True)))
+        table.add_section()
+    return table
+
+
+def _difference_table(comparison: Comparison, differences: Sequence[PairedFigures]) -> "Table":
+    first, second = differences[0].first, differences[0].second
+    table = _table(f"{first} less {second}, in points")
+    for heading in ("differ-\nence", "95 %", "p", "p, Holm", "found\nfrom", "posts", "needed"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for group in _grouped(differences):
+        for each in group:
+            unit = comparison.units[each.metric]
+            ends = "" if each.interval is None else " to ".join(f"{_points(end, unit):+.1f}" for end in each.interval)
+            least = "" if each.minimum_detectable is None else f"{_points(each.minimum_detectable, unit):.1f}"
+            table.add_row(
+                _row_name(each),
+                f"{_points(each.difference, unit):+.1f}",
+                ends + ("*" if each.warning else ""),
+                _p(each.p),
+                _p(each.p_holm),
+                least,
+                str(each.posts),
+                "" if each.posts_needed is None else _count(each.posts_needed),
+            )
+        table.add_section()
+    return table
+
+
+def _grouped(figures: Sequence[_Figures]) -> list[list[_Figures]]:
+    """Weighted F1 of each data set, then the other metrics of all rows."""
+    datasets = {each.dataset for each in figures}
+    whole = POOLED if POOLED in datasets else next(iter(datasets))
+    headline = [each for each in figures if each.metric == HEADLINE]
+    return [headline, [each for each in figures if each.metric != HEADLINE and each.dataset == whole]]
+
+
+def _row_name(figure: Standing | PairedFigures) -> str:
+    if figure.metric == HEADLINE:
+        return figure.dataset
+    if figure.metric in LABEL_METRICS:
+        return figure.metric.replace("_", " ").replace(" f1", " F1")
+    return figure.metric.replace("explanation)", "expl.)").replace("response)", "resp.)")
+
+
+def _table(title: str) -> "Table":
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table.add_column("weighted F1", overflow="fold")
+    return table
+
+
+def _value(seeds: Sequence[float], unit: str) -> str:
+    mean = sum(seeds) / len(seeds)
+    if len(seeds) == 1:
+        return f"{_points(mean, unit):.1f}"
+    deviation = (sum((value - mean) ** 2 for value in seeds) / (len(seeds) - 1)) ** 0.5
+    return f"{_points(mean, unit):.1f} ±{_points(deviation, unit):.1f}"
+
+
+def _points(value: float, unit: str) -> float:
+    return 100 * value if unit == "share" else value
+
+
+def _p(p: float) -> str:
+    return "<.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _count(number: int) -> str:
+    return str(number) if number < 100_000 else ">99,999"

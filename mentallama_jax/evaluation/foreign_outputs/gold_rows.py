@@ -1,0 +1,83 @@
+"""Gold rows that outputs are joined to by their ids."""
+
+import re
+from collections.abc import Sequence
+
+from mentallama_jax.errors import UserError
+from mentallama_jax.foreign import shown_cell
+from mentallama_jax.imhi.data_files.readers import read_records
+from mentallama_jax.imhi.records import Record
+from mentallama_jax.imhi.tasks import Task, task_named
+from mentallama_jax.storage import AnyPath
+
+_NUMBERED = re.compile(r"(?:(?P<dataset>[^/]+)/)?(?P<number>0|[1-9][0-9]{0,8})", re.ASCII)
+_RECORD = re.compile(r"(?P<dataset>[^/]+)/(?:[^/]+/)?(?P<number>[0-9]+)", re.ASCII)
+
+
+class GoldRows:
+    """Records with a label, found by their id or by data set and row number."""
+
+    def __init__(self, name: str, records: Sequence[Record]) -> None:
+        """Index records.
+
+        Args:
+            name: of where they come from, for messages and signatures.
+            records: those without a label are not used.
+
+        Raises:
+            UserError: none has a label.
+        """
+        self.name = name
+        labelled = [record for record in records if record.label]
+        if not labelled:
+            raise UserError(f"--gold {name}: no row of it has a label")
+        self._by_id = {record.id: record for record in labelled}
+        self._by_number: dict[tuple[str, int], list[Record]] = {}
+        for record in labelled:
+            if (found := _RECORD.fullmatch(record.id)) and found["dataset"] == record.dataset:
+                self._by_number.setdefault((record.dataset, int(found["number"])), []).append(record)
+
+    def find(self, id_: str, task: Task | None, first: int) -> Record:
+        """The gold row of an id such as `DR/test/17`, or of a row number such as `17` or `DR/17`.
+
+        Args:
+            id_: of an output.
+            task: its data set, where it is known.
+            first: what the first row's number is in the outputs, 0 or 1. It matters to plain numbers alone.
+
+        Raises:
+            UserError: there is none, several, or one of another data set; says which, without a place.
+        """
+        record = self._by_id.get(id_) or self._numbered(id_, task, first)
+        if task is not None and record.dataset != task.name:
+            raise UserError(f"its id {shown_cell(id_)} is that of a row of {record.dataset}, not of {task.name}")
+        return record
+
+    def _numbered(self, id_: str, task: Task | None, first: int) -> Record:
+        unknown = f"its id {shown_cell(id_)} is that of no row with gold"
+        found = _NUMBERED.fullmatch(id_)
+        if found is None:
+            raise UserError(unknown)
+        if found["dataset"]:
+            try:
+                task = task_named(found["dataset"])
+            except UserError:
+                raise UserError(unknown) from None
+            first = 1
+        if task is None:
+            raise UserError(f"its id {shown_cell(id_)} is a row number, but its data set is not known (give --dataset)")
+        records = self._by_number.get((task.name, int(found["number"]) + 1 - first), [])
+        if len(records) > 1:
+            raise UserError(f"its row number {id_} is that of several gold rows; give one split, as --gold SOURCE:test")
+        if not records:
+            raise UserError(unknown)
+        return records[0]
+
+
+def gold_rows(source: str | AnyPath) -> GoldRows:
+    """The gold rows of a source of records.
+
+    Raises:
+        UserError: it cannot be read, or no row has a label.
+    """
+    return GoldRows(str(source), read_records([source], need_labels=False).records)

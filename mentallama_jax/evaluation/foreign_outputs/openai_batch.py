@@ -1,0 +1,48 @@
+"""Output of OpenAI's batch API, and of servers that write the same: `custom_id` and the body of each response."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from mentallama_jax.errors import UserError
+from mentallama_jax.evaluation.foreign_outputs.output_table import OutputTable, answer_in
+from mentallama_jax.foreign import shown_cell
+
+KEYS = frozenset({"custom_id", "response"})
+
+
+def batch_table(rows: Iterable[tuple[int, dict[str, Any]]], problems: dict[int, str]) -> OutputTable:
+    """The answers of a batch; requests that failed are put among the problems."""
+    found = []
+    for number, line in rows:
+        try:
+            if not line.keys() >= KEYS:
+                raise UserError("it is no line of a batch's output")
+            found.append((number, {"custom_id": line["custom_id"], "output": _answer(line)}))
+        except UserError as error:
+            problems[number] = str(error)
+    roles = {"id": "custom_id", "text": "output"}
+    return OutputTable("OpenAI batch output", ("custom_id", "output"), found, problems, roles)
+
+
+def _answer(line: dict[str, Any]) -> str:
+    response = line["response"]
+    if line.get("error") or not isinstance(response, dict):
+        error = line["error"] if isinstance(line.get("error"), dict) else {}
+        raise UserError(f"its request failed ({shown_cell(error.get('code') or 'no response')})")
+    status, body = response.get("status_code", 200), response.get("body")
+    if status != 200 or not isinstance(body, dict):
+        raise UserError(f"its request failed (status {shown_cell(status)})")
+    if body.get("error"):
+        raise UserError("its request failed (the body holds an error)")
+    if isinstance(body.get("output"), list):  # the responses API: messages among other items
+        messages = [item for item in body["output"] if isinstance(item, dict) and item.get("type") == "message"]
+        return answer_in([message.get("content") for message in messages])
+    choices = body.get("choices")
+    if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
+        raise UserError("its response has no choices")
+    if len(choices) != 1:
+        raise UserError(f"its response has {len(choices)} choices; keep one of them")
+    message = choices[0].get("message", choices[0])
+    if isinstance(message, dict) and message.get("content") is None and isinstance(message.get("refusal"), str):
+        return str(message["refusal"])
+    return answer_in(message)

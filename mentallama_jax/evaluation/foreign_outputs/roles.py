@@ -1,0 +1,73 @@
+"""Which column of a table is for what: as the user says, as the form says, or by a name that means one thing only."""
+
+from mentallama_jax.errors import UserError
+from mentallama_jax.evaluation.foreign_outputs.output_table import OutputTable
+from mentallama_jax.evaluation.foreign_outputs.read_as import ReadAs
+from mentallama_jax.foreign import shown
+from mentallama_jax.imhi.data_files.table_rows import shown_columns
+from mentallama_jax.storage import AnyPath
+
+_NAMES = {
+    "gold": ("goldens", "gold", "golden", "gold_label", "label", "target", "reference", "ground_truth"),
+    "text": ("generated_text", "prediction", "predicted", "output", "outputs", "generation", "completion",
+             "model_output"),
+    "id": ("id", "custom_id", "doc_id", "row_id"),
+    "dataset": ("dataset", "data_set"),
+    "aspect": ("aspect",),
+    "post_id": ("post_id",),
+    "post": ("post", "query"),
+    "prompt": ("prompt",),
+}  # fmt: skip
+"""Names without another meaning: `answer`, `response` and `text` are gold in some files and outputs in others."""
+
+_FIRST = {"gold": "goldens", "text": "generated_text"}
+
+
+def find_roles(table: OutputTable, read_as: ReadAs, path: AnyPath) -> dict[str, str]:
+    """Role -> column of a table.
+
+    Raises:
+        UserError: a named column is not there, a role fits several columns, or there is no output or no gold.
+    """
+    found = {}
+    said = {role: name for role, name in read_as.columns.items() if role != "filter"}
+    for role, name in said.items():
+        if name not in table.columns:
+            raise UserError(f"{path}: has no column {shown(name)} for {role} (found: {shown_columns(table.columns)})")
+        found[role] = name
+    taken = set(found.values())
+    for role, names in _NAMES.items():
+        if role in found or (role == "dataset" and read_as.dataset is not None):
+            continue
+        if role in table.roles:
+            found[role] = table.roles[role]
+            continue
+        if table.roles and role in ("gold", "text"):
+            continue  # the form has its own names
+        fitting = [column for column in table.columns if column.strip().lower() in names and column not in taken]
+        if len(fitting) > 1 and not (role == "gold" and read_as.gold is not None):
+            listed = ", ".join(map(shown, fitting))
+            if role in ("post", "prompt"):
+                continue
+            raise UserError(
+                f"{path}: the columns {listed} may each be the {role}; say which by --columns {role}=COLUMN"
+            )
+        if fitting:
+            found[role] = fitting[0]
+    _require(table, found, read_as, path)
+    return found
+
+
+def _require(table: OutputTable, found: dict[str, str], read_as: ReadAs, path: AnyPath) -> None:
+    needed = ("text", "id") if read_as.gold is not None else ("gold", "text")
+    missing = [role for role in needed if role not in found]
+    if not missing:
+        return
+    if table.roles and "gold" in missing:
+        raise UserError(f"{path}: is {table.form}, which holds no gold; give --gold SOURCE to join it by the ids")
+    names = ", ".join(_FIRST.get(role, role) for role in missing)
+    options = ",".join(f"{role}=COLUMN" for role in missing)
+    join = ", or --gold SOURCE to join gold by id" if missing == ["gold"] and "id" in found else ""
+    raise UserError(
+        f"{path}: has no column {names} (found: {shown_columns(table.columns)}); say it by --columns {options}{join}"
+    )

@@ -1,0 +1,266 @@
+"""From rows of columns to predictions: data set, gold label and post of each row, or the reason why it has none."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from mentallama_jax.errors import UserError
+from mentallama_jax.evaluation.foreign_outputs.output_forms import read_output_table
+from mentallama_jax.evaluation.foreign_outputs.output_table import OutputTable, answer_in
+from mentallama_jax.evaluation.foreign_outputs.read_as import ReadAs, dataset_of_name
+from mentallama_jax.evaluation.foreign_outputs.roles import find_roles
+from mentallama_jax.foreign import shown, shown_cell
+from mentallama_jax.imhi.data_files.build import match_aspect, match_label
+from mentallama_jax.imhi.data_files.readers import question_of, split_query
+from mentallama_jax.imhi.data_files.table_records import name_cell, word_cell
+from mentallama_jax.imhi.labels import read_label
+from mentallama_jax.imhi.labels.gold_response import read_gold
+from mentallama_jax.imhi.predictions import Prediction
+from mentallama_jax.imhi.records import Record, post_id
+from mentallama_jax.imhi.tasks import Task, task_named
+from mentallama_jax.imhi.wording import instruction_response
+from mentallama_jax.storage import AnyPath
+
+_TRUTHS = frozenset({"0", "1", "0.0", "1.0", "true", "false"})
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignRows:
+    """The rows of a file.
+
+    Attributes:
+        rows: those that can be scored.
+        left_out: number, data set ("" where it is not known) and reason of the others.
+        form: what was read, and how, in one line.
+        gold: where the gold comes from.
+        posts_known: whether every row is known to be of a post.
+    """
+
+    rows: list[Prediction]
+    left_out: list[tuple[int, str, str]]
+    form: str
+    gold: str
+    posts_known: bool
+
+
+def read_foreign(path: AnyPath, read_as: ReadAs) -> ForeignRows:
+    """Read a file of outputs in any form that `output_forms` knows.
+
+    Raises:
+        UserError: it cannot be read, its columns cannot be told, an id stands twice, or nothing says the data set.
+    """
+    table = read_output_table(path, read_as.columns.get("filter"))
+    return _Mapping(path, table, find_roles(table, read_as, path), read_as).read()
+
+
+@dataclass(slots=True)
+class _Mapping:
+    path: AnyPath
+    table: OutputTable
+    roles: Mapping[str, str]
+    read_as: ReadAs
+    first: int = 1
+    of_name: Task | None = None
+    notes: Counter[str] = field(default_factory=Counter)
+    known_posts: int = 0
+
+    def read(self) -> ForeignRows:
+        self.of_name = dataset_of_name(self.path.stem)
+        self.first = self._first_number()
+        rows: list[Prediction] = []
+        left_out = [(number, "", reason) for number, reason in self.table.problems.items()]
+        seen: dict[str, int] = {}
+        for number, cells in self.table.rows:
+            task = None
+            try:
+                task = self._task(cells)
+                row = self._row(number, cells, task)
+            except UserError as error:
+                left_out.append((number, task.name if task else "", str(error)))
+                continue
+            if row.id in seen:
+                what = f"row {number}: id {shown_cell(row.id)} is that of row {seen[row.id]} too; keep one of them"
+                raise UserError(f"{self.path}, {what}")
+            seen[row.id] = number
+            rows.append(row)
+        gold = f"column {shown(self.roles['gold'])}" if self.read_as.gold is None else self._joined_gold()
+        return ForeignRows(rows, sorted(left_out), self._form(), gold, self.known_posts == len(rows))
+
+    def _first_number(self) -> int:
+        """What the first row is called where ids are row numbers: 0 where the form says so, or where an id is 0."""
+        column = self.roles.get("id")
+        if self.table.first is not None and column == self.table.roles.get("id") == "doc_id":
+            return self.table.first
+        return 0 if column and any(str(cells.get(column)) == "0" for _, cells in self.table.rows) else 1
+
+    def _joined_gold(self) -> str:
+        assert self.read_as.gold is not None
+        counted = f"row numbers count from {self.first}"
+        return f"{self.read_as.gold.name}, joined by id (column {shown(self.roles['id'])}; {counted})"
+
+    def _form(self) -> str:
+        columns = ", ".join(f"{role}={shown(name)}" for role, name in self.roles.items())
+        notes = "".join(f"; {note} ({count:,} rows)" for note, count in sorted(self.notes.items()))
+        return f"{self.path}: {self.table.form}; columns {columns}{notes}"
+
+    def _cell(self, cells: Mapping[str, Any], role: str) -> str:
+        column = self.roles.get(role)
+        if column is None:
+            return ""
+        value = cells.get(column)
+        return str(value).lower() if isinstance(value, bool) else word_cell(cells, column).strip()
+
+    def _task(self, cells: Mapping[str, Any]) -> Task | None:
+        if self.read_as.dataset is not None:
+            return self.read_as.dataset
+        if "dataset" in self.roles:
+            return task_named(self._cell(cells, "dataset"))
+        return self.of_name
+
+    def _row(self, number: int, cells: Mapping[str, Any], task: Task | None) -> Prediction:
+        text = self._text(cells)
+        if self.read_as.gold is not None:
+            return self._joined(number, cells, task, text)
+        post, asked = self._post(cells)
+        if task is None and len(asked) == 1:
+            task = asked[0][0]
+        if task is None:
+            raise UserError("nothing says its data set; give --dataset NAME, or --columns dataset=COLUMN")
+        aspects = [aspect for of, aspect in asked if of.name == task.name]
+        if asked and not aspects:
+            raise UserError(f"its question is that of {' or '.join(of.name for of, _ in asked)}, not of {task.name}")
+        cell = self._cell(cells, "aspect") or (aspects[0] if aspects else "")
+        aspect = match_aspect(cell, task) if cell else ""
+        label, goldens = self._gold(cells, task, aspect)
+        row_id = self._row_id(number, cells, task)
+        given_post = self._post_id(cells) or (post_id(post) if post else "")
+        self.known_posts += bool(given_post)
+        return self._prediction(
+            number,
+            Prediction(
+                id=row_id,
+                dataset=task.name,
+                aspect=aspect,
+                post_id=given_post or row_id,
+                label=label,
+                goldens=goldens,
+                generated_text=self._answer(text, task, aspect),
+            ),
+        )
+
+    def _joined(self, number: int, cells: Mapping[str, Any], task: Task | None, text: str) -> Prediction:
+        assert self.read_as.gold is not None
+        id_ = self._cell(cells, "id")
+        if not id_:
+            raise UserError("it has no id")
+        # A file that is only named after a data set may hold rows of others, by full ids.
+        said = self.read_as.dataset is not None or "dataset" in self.roles
+        record = self.read_as.gold.find(id_, task if said or id_.isdecimal() else None, self.first)
+        self.known_posts += 1
+        return self._prediction(number, of_record(record, self._answer(text, record.task, record.aspect)))
+
+    def _prediction(self, number: int, row: Prediction) -> Prediction:
+        """The row, with log-probabilities of its labels where choices of the form are exactly these labels."""
+        choices = self.table.label_scores.get(number)
+        if not choices:
+            return row
+        try:
+            named = {match_label(text, row.task): {"sum": score} for text, score in choices.items()}
+        except UserError:
+            return row
+        if set(named) != set(row.task.labels) or len(named) != len(choices):
+            return row
+        return replace(row, finish="label", label_log_probabilities=named)
+
+    def _text(self, cells: Mapping[str, Any]) -> str:
+        column = self.roles["text"]
+        if column not in cells:
+            raise UserError("it has no output")
+        value = cells[column]
+        text = str(value).lower() if isinstance(value, bool) else _number(value)
+        text = answer_in(value) if text is None else text
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError:
+            raise UserError("its output holds half a character (a lone surrogate)") from None
+        prompt = cells.get(self.roles.get("prompt", ""))
+        if isinstance(prompt, str) and prompt and text.startswith(prompt):
+            self.notes["the prompt was taken off the head of outputs"] += 1
+            text = text[len(prompt) :]
+        return text
+
+    def _answer(self, text: str, task: Task, aspect: str) -> str:
+        """The output; a bare 1 or 0, or another name of a label, becomes the label where nothing else can be read."""
+        word = text.strip()
+        if word and len(word) < 60 and read_label(word, task, aspect) is None:
+            try:
+                label = match_label(word, task)
+            except UserError:
+                return text
+            numeric = word.lower() in _TRUTHS
+            self.notes["outputs 1 and 0 read as yes and no" if numeric else "other names of labels read"] += 1
+            return label
+        return text
+
+    def _gold(self, cells: Mapping[str, Any], task: Task, aspect: str) -> tuple[str, str]:
+        """The label of a gold cell, and the cell itself where it is a gold response."""
+        cell = self._cell(cells, "gold")
+        if not cell:
+            raise UserError("it has no gold label")
+        word = cell.removesuffix(".0")
+        try:
+            label = match_label(word, task)
+        except UserError as error:
+            if cell.replace(".", "").lstrip("-").isdigit():
+                raise
+            refused = error
+        else:
+            return label, cell if cell.rstrip(".") in {text.rstrip(".") for text in task.sentences.values()} else ""
+        try:
+            return read_gold(cell, task, aspect)[0], cell
+        except UserError:
+            if len(cell.split()) <= 3:
+                raise refused from None
+            raise UserError(f"its gold does not begin with a label of {task.name}") from None
+
+    def _row_id(self, number: int, cells: Mapping[str, Any], task: Task) -> str:
+        given = name_cell(cells, self.roles["id"]) if "id" in self.roles else ""
+        if not given or given.isdecimal():
+            return f"{task.name}/{given or number}"
+        return given
+
+    def _post_id(self, cells: Mapping[str, Any]) -> str:
+        return name_cell(cells, self.roles["post_id"]) if "post_id" in self.roles else ""
+
+    def _post(self, cells: Mapping[str, Any]) -> tuple[str, list[tuple[Task, str]]]:
+        """The post of a row, and the questions about it that its query may be; "" and none where it is not known."""
+        column = self.roles.get("post")
+        value = cells.get(column) if column else None
+        if not isinstance(value, str) or not value.strip():
+            return "", []
+        try:
+            post, question = split_query(value)
+        except UserError:
+            return ("", []) if column is not None and column.endswith("query") else (value, [])
+        return post, question_of(question)
+
+
+def of_record(record: Record, text: str) -> Prediction:
+    """An answer to a record with gold."""
+    return Prediction(
+        id=record.id,
+        dataset=record.dataset,
+        aspect=record.aspect,
+        split=record.split,
+        post_id=record.post_id,
+        label=record.label,
+        goldens=instruction_response(record),
+        generated_text=text,
+    )
+
+
+def _number(value: Any) -> str | None:
+    if isinstance(value, int | float):
+        return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    return None

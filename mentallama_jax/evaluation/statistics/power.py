@@ -1,0 +1,53 @@
+"""How small a difference a comparison can see, and how many posts it would take to see the one that was found."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.special import ndtri, stdtrit
+
+POWER = 0.8
+"""The chance with which a difference is to be found where there is one."""
+
+
+def intraclass_correlation(values: Sequence[float], posts: Sequence[str]) -> float | None:
+    """How much rows of a post agree: the estimate of the analysis of variance, cut at 0 and 1.
+
+    None where no post has two rows, where there is one post, or where nothing varies.
+    """
+    value_R = np.asarray(values, dtype=np.float64)
+    _, group_R, size_G = np.unique(posts, return_inverse=True, return_counts=True)
+    rows, groups = len(value_R), len(size_G)
+    if groups < 2 or rows == groups:
+        return None
+    mean_G = np.bincount(group_R, value_R) / size_G
+    between = float((size_G * (mean_G - value_R.mean()) ** 2).sum()) / (groups - 1)
+    within = float(((value_R - mean_G[group_R]) ** 2).sum()) / (rows - groups)
+    size = (rows - float((size_G**2).sum()) / rows) / (groups - 1)
+    whole = between + (size - 1) * within
+    return min(max((between - within) / whole, 0.0), 1.0) if whole > 0 else None
+
+
+def design_effect(icc: float, rows: int, posts: int) -> float:
+    """By how much rows that share posts widen the variance: 1 + (m - 1) ICC, for m rows a post."""
+    return 1 + (rows / posts - 1) * icc
+
+
+def minimum_detectable(error: float, freedom: float, confidence: float) -> float:
+    """The smallest true difference that is found with a chance of `POWER`, of a difference with this standard error."""
+    return error * float(stdtrit(freedom, POWER) - stdtrit(freedom, (1 - confidence) / 2))
+
+
+def posts_needed(difference: float, error: float, posts: int, confidence: float) -> int | None:
+    """How many posts would show this difference, were it the true one, with a chance of `POWER`; None where it is 0.
+
+    Args:
+        difference: that was seen.
+        error: its standard error over posts.
+        posts: how many it was seen on.
+        confidence: of the test, such as 0.95.
+    """
+    if difference == 0:
+        return None
+    quantiles = float(ndtri(POWER) - ndtri((1 - confidence) / 2))
+    return max(2, math.ceil(posts * (quantiles * error / difference) ** 2))

@@ -1,0 +1,47 @@
+"""A figure with its interval, as the sections on trust hold it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from mentallama_jax.evaluation.statistics.bootstrap import (
+    Bootstrap,
+    RowScores,
+    Sums,
+    bootstrap_intervals,
+    mean_score,
+    score_intervals,
+)
+from mentallama_jax.evaluation.statistics.f1 import Counts
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A figure.
+
+    Attributes:
+        value: its value on all rows.
+        interval: lower and upper end, over posts.
+        method: how the ends were found, see `statistics.bootstrap.Interval`.
+    """
+
+    value: float
+    interval: tuple[float, float]
+    method: str
+
+
+def estimates(sums: Sums, metrics: Mapping[str, Callable[[Sums], Counts]], bootstrap: Bootstrap) -> dict[str, Measured]:
+    """The values of metrics of the same sums, and their intervals."""
+    found = bootstrap_intervals(sums, metrics, bootstrap)
+    total = sums.total()
+    return {
+        name: Measured(float(metric(total)), found[name].ends, found[name].method) for name, metric in metrics.items()
+    }
+
+
+def mean_estimates(scores: Mapping[str, RowScores], bootstrap: Bootstrap) -> dict[str, Measured]:
+    """The means of scores of the same rows, and their intervals."""
+    found = score_intervals(scores, bootstrap)
+    return {
+        name: Measured(float(mean_score(of.total())), found[name].ends, found[name].method)
+        for name, of in scores.items()
+    }

@@ -1,0 +1,1 @@
+"""The benchmark and the models under lm-evaluation-harness (the extra `harness`): tasks in its YAML, and a model."""

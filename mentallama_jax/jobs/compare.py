@@ -1,0 +1,147 @@
+"""Compares systems on the same rows: reads predictions or scores folders, measures, tests, writes comparison.json.
+
+jax is imported only for metrics and readers that need a model.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mentallama_jax.errors import UserError
+from mentallama_jax.evaluation.comparison import Comparison, compare_systems
+from mentallama_jax.evaluation.comparison_report import write_comparison
+from mentallama_jax.evaluation.explanations import Progress, no_progress, score_explanations
+from mentallama_jax.evaluation.label_readers import CLASSIFIER, RULES, LabelReader
+from mentallama_jax.evaluation.reading import read_predictions
+from mentallama_jax.evaluation.row_matching import SeedAnswers, System
+from mentallama_jax.evaluation.score_store import read_scores
+from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap
+from mentallama_jax.foreign import parse_json, reading, shown_cell
+from mentallama_jax.jobs.metric_models import MetricModels
+from mentallama_jax.jobs.open_metrics import open_metrics
+from mentallama_jax.storage import AnyPath, as_path
+
+_SCORES, _BY_ROW = "scores.json", "scores_by_row.parquet"
+
+
+class Compared(NamedTuple):
+    """What was found, and where it was written."""
+
+    comparison: Comparison
+    path: Path
+
+
+def compare(
+    systems: Mapping[str, Sequence[str | AnyPath]],
+    out: str | Path,
+    *,
+    reader: str = RULES,
+    classifiers: str | Path | None = None,
+    metrics: Sequence[str] = (),
+    metric_models: MetricModels | None = None,
+    matched_only: bool = False,
+    draws: int = 5000,
+    seed: int = 0,
+    confidence: float = 0.95,
+    progress: Progress = no_progress,
+) -> Compared:
+    """Compare systems by pairs, by every metric that all of them have, and write comparison.json.
+
+    Args:
+        systems: name -> the predictions of each of its seeds, as `score` takes them, or the folder that `score` wrote;
+            its scores by row are then compared too.
+        out: folder for comparison.json, and for scores by row that are made.
+        reader: a name in `evaluation.label_readers.READERS`, or `CLASSIFIER`.
+        classifiers: directory with the folder of a classifier for each data set.
+        metrics: of explanations, names in `jobs.open_metrics.METRICS`, computed here; none takes those of the folders.
+        metric_models: which models the metrics are computed with.
+        matched_only: leave out rows that not all systems have, instead of refusing them.
+        draws: exchanges drawn for a test where they are too many to go through.
+        seed: of the draws.
+        confidence: of intervals; a corrected p of less than 1 - confidence distinguishes systems.
+        progress: shows how far the metrics are.
+
+    Raises:
+        UserError: fewer than two systems, rows or gold that differ, or an argument that does not go with the others.
+    """
+    if len(systems) < 2:
+        raise UserError("a comparison takes two systems or more; seeds of one system are given as NAME=FILE,FILE")
+    if draws < 100 or seed < 0:
+        raise UserError("--draws must be 100 or more and --seed 0 or more")
+    if not 0.5 <= confidence < 1:
+        raise UserError("--confidence must be between 0.5 and 1, such as 0.95")
+    if (reader == CLASSIFIER) != (classifiers is not None):
+        raise UserError("--reader classifier and --classifiers FOLDER go together")
+    out = Path(out)
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out}: is a file; give a folder to --out")
+    settings = Bootstrap(resamples=draws, seed=seed, confidence=confidence)
+    opened = [
+        System(name, tuple(_answers(as_path(path), not metrics) for path in files)) for name, files in systems.items()
+    ]
+    if metrics:
+        opened = _scored(opened, out, metrics, metric_models or MetricModels(), settings, progress)
+    read_by: str | LabelReader = reader
+    signatures: dict[str, Any] = {}
+    if classifiers is not None:
+        from mentallama_jax.jobs.classified_outputs import read_with_classifiers
+
+        rows = [row for system in opened for answers in system.seeds for row in answers.predictions.rows]
+        found = read_with_classifiers(classifiers, rows, len(rows), reader, False, settings)
+        read_by, signatures = found.reader or reader, found.report.signatures
+    comparison = compare_systems(opened, reader=read_by, settings=settings, matched_only=matched_only)
+    comparison = replace(comparison, signature=comparison.signature | {"classifiers": signatures})
+    out.mkdir(parents=True, exist_ok=True)
+    return Compared(comparison, write_comparison(out, comparison))
+
+
+def _answers(path: AnyPath, with_scores: bool) -> SeedAnswers:
+    """The answers of a predictions file, or those that a scores folder was made of."""
+    if not (path.is_dir() and (path / _SCORES).is_file()):
+        return SeedAnswers(str(path), read_predictions(path))
+    file = _scored_file(path)
+    by_row = Path(str(path)) / _BY_ROW
+    scored = read_scores(by_row) if with_scores and by_row.is_file() else None
+    return SeedAnswers(str(path), read_predictions(file), scored)
+
+
+def _scored_file(folder: AnyPath) -> AnyPath:
+    """The predictions that scores were made of, unchanged since."""
+    with reading(folder / _SCORES, "JSON"):
+        value = parse_json((folder / _SCORES).read_bytes(), folder / _SCORES)
+    signature = value.get("signature") if isinstance(value, dict) else None
+    files = signature.get("predictions") if isinstance(signature, dict) else None
+    if not isinstance(files, list) or not all(isinstance(each, dict) and "file" in each for each in files):
+        raise UserError(f"{folder / _SCORES}: does not say which predictions were scored; give their file")
+    if len(files) != 1:
+        raise UserError(f"{folder}: holds the scores of {len(files)} files together; give each to NAME=FILE,FILE")
+    file = as_path(str(files[0]["file"]))
+    if not file.is_file():
+        raise UserError(f"{folder}: was made of {shown_cell(file)}, which is not there; give the predictions instead")
+    if hashlib.sha256(file.read_bytes()).hexdigest() != files[0].get("sha256"):
+        raise UserError(f"{file}: was changed after {folder} was made; run `mentallama evaluate` on it again")
+    return file
+
+
+def _scored(
+    systems: Sequence[System],
+    out: Path,
+    metrics: Sequence[str],
+    models: MetricModels,
+    settings: Bootstrap,
+    progress: Progress,
+) -> list[System]:
+    """The systems with scores by row, which are kept in `out`."""
+    answers = [seed for system in systems for seed in system.seeds]
+    references = [row.goldens.strip() for seed in answers for row in seed.predictions.rows]
+    opened = open_metrics(metrics, models, references)
+    out.mkdir(parents=True, exist_ok=True)
+    found = []
+    for number, seed in enumerate(answers, start=1):
+        by_row = out / f"scores_by_row_{number}.parquet"
+        score_explanations(seed.predictions.rows, opened, settings, by_row, progress)
+        found.append(replace(seed, scored=read_scores(by_row)))
+    places = iter(found)
+    return [replace(system, seeds=tuple(next(places) for _ in system.seeds)) for system in systems]

@@ -1,0 +1,37 @@
+"""The questions and posts that predictions are about, matched by the ids of rows."""
+
+import re
+from collections.abc import Sequence
+
+from mentallama_jax.errors import UserError
+from mentallama_jax.foreign import shown
+from mentallama_jax.imhi.data_files.readers import read_records
+from mentallama_jax.imhi.predictions import Prediction
+from mentallama_jax.imhi.records import Record
+
+_PART_OF_POOL = re.compile(r" \(\d+\)$")
+
+
+def records_by_id(sources: Sequence[str]) -> dict[str, Record]:
+    """The records of data sources, with or without gold.
+
+    Raises:
+        UserError: see `read_records`.
+    """
+    return {record.id: record for record in read_records(list(sources), need_labels=False).records}
+
+
+def posts_of(rows: Sequence[Prediction], sources: Sequence[str]) -> dict[str, str]:
+    """Row id -> the text of its post. Rows that were pooled have the number of their part behind their id.
+
+    Raises:
+        UserError: a source cannot be read, or a row is in none.
+    """
+    records = records_by_id(sources)
+    posts = {}
+    for row in rows:
+        record = records.get(row.id) or records.get(_PART_OF_POOL.sub("", row.id))
+        if record is None:
+            raise UserError(f"row {shown(row.id)}: its post is not in --data, whose rows are matched by their ids")
+        posts[row.id] = record.post
+    return posts

@@ -76,4 +76,4 @@ def test_every_command_that_prints_figures_has_it():
                 found.add(name)
 
     look(build_parser(), "")
-    assert found >= PRINTING_FIGURES - {"compare"}
+    assert found >= PRINTING_FIGURES

@@ -82,10 +82,6 @@ def add_parser(subparsers: Any) -> None:
         help="all answers of systems that were marked, each a .jsonl named after its system",
     )
     parser.add_argument("--strict", action="store_true", help="a row that cannot be read is an error")
-    parser.add_argument(
-        "--resamples", metavar="N", type=int, default=2000, help="bootstrap draws behind each interval (default: 2000)"
-    )
-    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of the bootstrap (default: 0)")
     add_json_option(parser)
     add_metric_models(parser)
     parser.set_defaults(run=run)
@@ -113,8 +109,6 @@ def _compare(options: argparse.Namespace) -> Path:
         part=options.part,
         predictions=options.predictions,
         metric_models=metric_models(options),
-        resamples=options.resamples,
-        seed=options.seed,
         strict=options.strict,
         progress=scoring_progress,
     )

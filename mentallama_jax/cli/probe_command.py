@@ -122,7 +122,7 @@ def _add_options(add: Callable[..., Any]) -> None:
     add("--repair-mojibake", action="store_true", help="undo UTF-8 that was read as MacRoman, where it round-trips")
     add("--style", choices=STYLES, help="how a row becomes a prompt (default: as `mentallama generate` chooses)")
     add("--max-length", type=int, metavar="N", help="tokens of prompt and answer together (default: as in generate)")
-    add("--seed", type=int, default=0, metavar="N", help="of --max-rows, variants and intervals (default: 0)")
+    add("--seed", type=int, default=0, metavar="N", help="of --max-rows, variants and tests (default: 0)")
     add("--batch-size", type=int, default=16, metavar="N", help="prompts at once (default: 16)")
     add(
         "--dtype",

@@ -7,11 +7,11 @@ import numpy as np
 
 from mentallama_jax.evaluation.correctness import label_rows
 from mentallama_jax.evaluation.label_readers import LabelReader
-from mentallama_jax.evaluation.statistics.bootstrap import (
-    Bootstrap,
-    bootstrap_interval,
+from mentallama_jax.evaluation.statistics.intervals import (
+    IntervalSettings,
     few_posts,
     mean_score,
+    metric_interval,
     row_scores,
 )
 from mentallama_jax.imhi.predictions import Prediction
@@ -69,13 +69,13 @@ class Lengths:
     pooled: OutputLengths
 
 
-def output_lengths(rows: Sequence[Prediction], reader: str | LabelReader, bootstrap: Bootstrap) -> Lengths:
+def output_lengths(rows: Sequence[Prediction], reader: str | LabelReader, settings: IntervalSettings) -> Lengths:
     """Words of outputs, and accuracy by length.
 
     Args:
         rows: predictions, at least one.
         reader: what reads labels.
-        bootstrap: how intervals are drawn, over posts.
+        settings: of the intervals, which are over posts.
     """
     right = [float(row.gold == row.predicted) for row in label_rows(rows, reader)]
     places: dict[str, list[int]] = {}
@@ -83,12 +83,12 @@ def output_lengths(rows: Sequence[Prediction], reader: str | LabelReader, bootst
         places.setdefault(row.dataset, []).append(place)
 
     def of(chosen: Sequence[int]) -> OutputLengths:
-        return _lengths([rows[place] for place in chosen], [right[place] for place in chosen], bootstrap)
+        return _lengths([rows[place] for place in chosen], [right[place] for place in chosen], settings)
 
     return Lengths({name: of(chosen) for name, chosen in places.items()}, of(range(len(rows))))
 
 
-def _lengths(rows: Sequence[Prediction], right: Sequence[float], bootstrap: Bootstrap) -> OutputLengths:
+def _lengths(rows: Sequence[Prediction], right: Sequence[float], settings: IntervalSettings) -> OutputLengths:
     words_R = np.array([len(row.generated_text.split()) for row in rows])
     first, median, third = (float(value) for value in np.quantile(words_R, (0.25, 0.5, 0.75)))
     edges = np.unique(np.quantile(words_R, np.linspace(0, 1, _GROUPS + 1)[1:], method="inverted_cdf"))
@@ -104,7 +104,7 @@ def _lengths(rows: Sequence[Prediction], right: Sequence[float], bootstrap: Boot
                 rows=len(chosen),
                 posts=sums.groups,
                 accuracy=float(mean_score(sums.total())),
-                interval=bootstrap_interval(sums, mean_score, bootstrap).ends,
+                interval=metric_interval(sums, mean_score, settings).ends,
                 warning=few_posts(sums.groups),
             )
         )

@@ -219,7 +219,7 @@ AGREEMENT_FIELDS: Mapping[str, str | Mapping[str, str]] = {
         "left_out": "each row of marks that could not be read: `file`, `row`, `reason`",
         "gold": "null, or how answers found their gold: `exact`, `alike` (by words), `none`, `other_labels`",
         "metrics": "metric -> how it is computed",
-        "bootstrap": "`resamples`, `seed` and `confidence` of the intervals",
+        "confidence": "of the intervals",
         "definitions": "figure -> its definition",
         "versions": "package -> version",
     },

@@ -9,7 +9,7 @@ from mentallama_jax.evaluation.beside_classifiers import ClassifierReport, Consi
 from mentallama_jax.evaluation.correctness import DatasetScores, Scores, Summary
 from mentallama_jax.evaluation.explanations import ExplanationScores, MetricFigure
 from mentallama_jax.evaluation.output_lengths import Lengths
-from mentallama_jax.evaluation.statistics.bootstrap import FEW_POSTS
+from mentallama_jax.evaluation.statistics.intervals import FEW_POSTS
 from mentallama_jax.evaluation.trust.trust_sections import TrustSections
 from mentallama_jax.files import write_json
 

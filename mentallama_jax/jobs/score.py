@@ -17,7 +17,7 @@ from mentallama_jax.evaluation.output_lengths import output_lengths
 from mentallama_jax.evaluation.reading import pool, read_predictions
 from mentallama_jax.evaluation.reports.shown_outputs import choose_examples, write_examples
 from mentallama_jax.evaluation.score_report import write_report
-from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap
+from mentallama_jax.evaluation.statistics.intervals import IntervalSettings
 from mentallama_jax.evaluation.trust.trust_sections import TrustSections, score_trust
 from mentallama_jax.files import write_jsonl
 from mentallama_jax.imhi.predictions import Prediction
@@ -99,27 +99,27 @@ def score(
         raise UserError("--classifiers goes with --reader classifier or --consistency; give one of them")
     if raw and not show_posts:
         raise UserError("--raw goes with --show-posts")
-    bootstrap = Bootstrap()
+    settings = IntervalSettings()
     pooled = pool([read_predictions(as_path(path), read_as) for path in predictions])
     read_by: str | LabelReader = reader
     found = None
     if classifiers is not None:
         from mentallama_jax.jobs.classified_outputs import read_with_classifiers
 
-        found = read_with_classifiers(classifiers, pooled.rows, len(pooled.rows), reader, consistency, bootstrap)
+        found = read_with_classifiers(classifiers, pooled.rows, len(pooled.rows), reader, consistency, settings)
         read_by = found.reader or reader
-    scores = evaluate(pooled, reader=read_by, bootstrap=bootstrap)
+    scores = evaluate(pooled, reader=read_by, settings=settings)
     validation = pool([read_predictions(as_path(path)) for path in calibrate_on]) if calibrate_on else None
     data = metric_models.data if metric_models else ()
-    trust = score_trust(pooled, validation, read_by, bootstrap, posts_of(pooled.rows, data) if data else None)
+    trust = score_trust(pooled, validation, read_by, settings, posts_of(pooled.rows, data) if data else None)
     explanations = None
     if metrics:
         references = [row.goldens.strip() for row in pooled.rows]
         opened = open_metrics(metrics, metric_models or MetricModels(), references)
         out.mkdir(parents=True, exist_ok=True)
-        explanations = score_explanations(pooled.rows, opened, bootstrap, out / "scores_by_row.parquet", progress)
+        explanations = score_explanations(pooled.rows, opened, settings, out / "scores_by_row.parquet", progress)
     report = found.report if found else None
-    lengths = output_lengths(pooled.rows, read_by, bootstrap)
+    lengths = output_lengths(pooled.rows, read_by, settings)
     paths = write_report(out, scores, explanations, report, trust, lengths)
     if found and found.differing is not None:
         paths.append(out / DIFFERING)

@@ -6,7 +6,7 @@ from pathlib import Path
 from mentallama_jax.evaluation.correctness import evaluate
 from mentallama_jax.evaluation.reading import Predictions
 from mentallama_jax.evaluation.score_report import write_report
-from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap
+from mentallama_jax.evaluation.statistics.intervals import IntervalSettings
 from mentallama_jax.imhi.predictions import Prediction
 from mentallama_jax.imhi.tasks import TASKS
 
@@ -45,7 +45,7 @@ def write_made_scores(folder: Path, posts: int = 12) -> list[Path]:
         files = ({"file": f"{name}.jsonl", "sha256": "0"},)
         made = Predictions(made_rows(share, seed, posts), files, {"model": name}, "label of each row", True)
         folders.append(folder / name)
-        write_report(folders[-1], evaluate(made, reader="templates+words", bootstrap=Bootstrap()))
+        write_report(folders[-1], evaluate(made, reader="templates+words", settings=IntervalSettings()))
     return folders
 
 

@@ -13,7 +13,7 @@ from scipy.optimize import minimize_scalar
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.correctness import label_rows
-from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap
+from mentallama_jax.evaluation.statistics.intervals import IntervalSettings
 from mentallama_jax.evaluation.trust.calibration import Calibration, calibrate
 from mentallama_jax.evaluation.trust.label_probabilities import Outcomes, label_probabilities, outcomes
 from mentallama_jax.evaluation.trust.reliability import equal_mass_bins, reliability
@@ -21,7 +21,7 @@ from mentallama_jax.evaluation.trust.temperature import fit_temperature
 from mentallama_jax.imhi.predictions import Prediction
 from mentallama_jax.imhi.tasks import TASKS
 
-FEW = Bootstrap(resamples=20)
+FEW = IntervalSettings()
 
 
 def random_rows(count: int, dataset: str = "DR", seed: int = 0, rows_a_post: int = 1, **more: str) -> list[Prediction]:

@@ -3,15 +3,15 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from mentallama_jax.evaluation.statistics.bootstrap import (
-    Bootstrap,
+from mentallama_jax.evaluation.statistics.f1 import Counts
+from mentallama_jax.evaluation.statistics.intervals import (
+    IntervalSettings,
     RowScores,
     Sums,
-    bootstrap_intervals,
     mean_score,
+    metric_intervals,
     score_intervals,
 )
-from mentallama_jax.evaluation.statistics.f1 import Counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Measured:
     Attributes:
         value: its value on all rows.
         interval: lower and upper end, over posts.
-        method: how the ends were found, see `statistics.bootstrap.Interval`.
+        method: how the ends were found, see `statistics.intervals.Interval`.
     """
 
     value: float
@@ -29,18 +29,20 @@ class Measured:
     method: str
 
 
-def estimates(sums: Sums, metrics: Mapping[str, Callable[[Sums], Counts]], bootstrap: Bootstrap) -> dict[str, Measured]:
+def estimates(
+    sums: Sums, metrics: Mapping[str, Callable[[Sums], Counts]], settings: IntervalSettings
+) -> dict[str, Measured]:
     """The values of metrics of the same sums, and their intervals."""
-    found = bootstrap_intervals(sums, metrics, bootstrap)
+    found = metric_intervals(sums, metrics, settings)
     total = sums.total()
     return {
         name: Measured(float(metric(total)), found[name].ends, found[name].method) for name, metric in metrics.items()
     }
 
 
-def mean_estimates(scores: Mapping[str, RowScores], bootstrap: Bootstrap) -> dict[str, Measured]:
+def mean_estimates(scores: Mapping[str, RowScores], settings: IntervalSettings) -> dict[str, Measured]:
     """The means of scores of the same rows, and their intervals."""
-    found = score_intervals(scores, bootstrap)
+    found = score_intervals(scores, settings)
     return {
         name: Measured(float(mean_score(of.total())), found[name].ends, found[name].method)
         for name, of in scores.items()

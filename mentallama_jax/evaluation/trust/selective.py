@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap
 from mentallama_jax.evaluation.statistics.f1 import Counts
+from mentallama_jax.evaluation.statistics.intervals import IntervalSettings
 from mentallama_jax.evaluation.trust.estimates import Measured, estimates
 from mentallama_jax.evaluation.trust.label_probabilities import Outcomes
 
@@ -56,7 +56,7 @@ class Selective:
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """Rows and errors of each block of equal confidence, the surest first: a `bootstrap.PostSums`.
+    """Rows and errors of each block of equal confidence, the surest first: an `intervals.PostSums`.
 
     By post the rows stand as they are, with the post and the block of each; totals [..., K] are made of them. Weights
     of posts are whole numbers.
@@ -124,12 +124,12 @@ def accuracy_at_coverage(totals: Ranked) -> Counts:
     return 1 - _errors_among(totals, count) / count
 
 
-def selective(found: Outcomes, bootstrap: Bootstrap) -> Selective:
+def selective(found: Outcomes, settings: IntervalSettings) -> Selective:
     """The figures of at least one row."""
     rows = ranked(found)
     metrics = {"aurc": area_under_risk, "excess_aurc": excess_area, "accuracy_at_80": accuracy_at_coverage}
     return Selective(
-        **estimates(rows, metrics, bootstrap),
+        **estimates(rows, metrics, settings),
         risk_coverage=_curve(rows.total(), np.sort(found.confidence_R)[::-1]),
     )
 

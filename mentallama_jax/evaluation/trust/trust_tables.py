@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from mentallama_jax.evaluation.statistics.bootstrap import FEW_POSTS
+from mentallama_jax.evaluation.statistics.intervals import FEW_POSTS
 from mentallama_jax.evaluation.trust.calibration import Calibration, CalibrationScores
 from mentallama_jax.evaluation.trust.counted_shares import CountedShare
 from mentallama_jax.evaluation.trust.estimates import Measured

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _SHOWN_ROWS = 5
-_METRICS_A_TABLE = 5
 
 
 def write_report(
@@ -73,8 +72,14 @@ def score_table(scores: Scores) -> "Table":
 def explanation_tables(scores: ExplanationScores) -> list["Table"]:
     """The means of each metric with their intervals, of each data set and part; a few metrics a table."""
     names = list(scores.signatures)
-    groups = [names[start : start + _METRICS_A_TABLE] for start in range(0, len(names), _METRICS_A_TABLE)]
+    in_nats = any(figure.unit == "nats" for of in scores.pooled.values() for figure in of.metrics.values())
+    most = 2 if in_nats else 3 if _with_counts(scores) else 4
+    groups = [names[start : start + most] for start in range(0, len(names), most)]
     return [_explanation_table(scores, group) for group in groups]
+
+
+def _with_counts(scores: ExplanationScores) -> bool:
+    return any(found.without_reference or found.empty for found in scores.pooled.values())
 
 
 def _explanation_table(scores: ExplanationScores, names: Sequence[str]) -> "Table":
@@ -82,12 +87,14 @@ def _explanation_table(scores: ExplanationScores, names: Sequence[str]) -> "Tabl
     unit = (
         "in %" if units == {"share"} else "in nats" if units == {"nats"} else "shares in %, log-probabilities in nats"
     )
-    table = _table(f"Explanations beside the gold responses, {unit}", ("part", "rows", "no gold", "empty", *names))
+    shown = ("no gold", "empty") if _with_counts(scores) else ()
+    headings = ("part", "rows", *shown, *(name.replace("_", "_\n", 1) for name in names))
+    table = _table(f"Explanations beside the gold responses, {unit}", headings)
     parts = [(name, part, found) for name, of in scores.datasets.items() for part, found in of.items()]
     if len(scores.datasets) > 1:
         parts += [("pooled", part, found) for part, found in scores.pooled.items()]
     for name, part, found in parts:
-        counts = (str(count or "") for count in (found.without_reference, found.empty))
+        counts = [str(count or "") for count in (found.without_reference, found.empty)] if shown else []
         cells = [_with_interval(found.metrics[metric], found.warning) if found.rows else "" for metric in names]
         table.add_row(name if part == "response" else "", part, str(found.rows), *counts, *cells)
     return table

@@ -3,9 +3,11 @@
 import argparse
 import shlex
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mentallama_jax.cli.generate_command import STYLES, show_left_out
+from mentallama_jax.cli.json_output import add_json_option, figures_printed
 from mentallama_jax.cli.speed_progress import speed_progress
 from mentallama_jax.storage import as_path, expanded, local_path
 
@@ -88,7 +90,8 @@ def add_parser(subparsers: Any) -> None:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         _add_options(probe.add_argument)
-        probe.set_defaults(run=run)
+        add_json_option(probe)
+        probe.set_defaults(run=_printing_figures(run))
         if name == "faithfulness":
             _add_faithfulness(probe.add_argument)
         elif name == "fairness":
@@ -145,7 +148,7 @@ def _add_faithfulness(add: Callable[..., Any]) -> None:
     )
 
 
-def _faithfulness(options: argparse.Namespace) -> int:
+def _faithfulness(options: argparse.Namespace) -> Path:
     """Probe; print the tables and where the figures are."""
     from mentallama_jax.evaluation.probes.probe_report import (
         counterfactual_table,
@@ -177,7 +180,7 @@ def _faithfulness(options: argparse.Namespace) -> int:
     return _end(probed, [f"*: {warning}"] if warning else [])
 
 
-def _fairness(options: argparse.Namespace) -> int:
+def _fairness(options: argparse.Namespace) -> Path:
     """Probe; print the tables and where the figures are."""
     from mentallama_jax.evaluation.probes.probe_report import fairness_notes, fairness_table, gap_table
     from mentallama_jax.jobs.probe import probe_fairness
@@ -194,7 +197,7 @@ def _fairness(options: argparse.Namespace) -> int:
     return _end(probed, list(fairness_notes(probed.pooled)))
 
 
-def _robustness(options: argparse.Namespace) -> int:
+def _robustness(options: argparse.Namespace) -> Path:
     """Probe; print the tables and where the figures are."""
     from mentallama_jax.evaluation.probes.probe_report import robustness_table
     from mentallama_jax.jobs.probe import probe_robustness
@@ -241,11 +244,20 @@ def _opened(options: argparse.Namespace, max_rows: int | None) -> "tuple[Questio
     return questions, answerer
 
 
-def _end(probed: "Probed[Any]", notes: list[str]) -> int:
+def _printing_figures(run: Callable[[argparse.Namespace], Path]) -> Callable[[argparse.Namespace], int]:
+    def command(options: argparse.Namespace) -> int:
+        with figures_printed(options) as figures:
+            figures(run(options))
+        return 0
+
+    return command
+
+
+def _end(probed: "Probed[Any]", notes: list[str]) -> Path:
     """Say what to mind, what was computed, and where the figures are."""
     for note in (*notes, *probed.notes):
         print(note)
     needed, kept = probed.prompts
     print(f"prompts: {needed}" + (f", {kept} of them scored before" if kept else ""))
     print(f"{shlex.quote(str(probed.path))} written")
-    return 0
+    return probed.path

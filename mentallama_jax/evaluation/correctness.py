@@ -102,6 +102,7 @@ class DatasetScores(Summary):
         per_class: of every label of the task.
         per_aspect: of the rows of each aspect; None where the task has none or the rows do not tell theirs.
         confusion: gold label -> predicted label, or `unparsed` where that occurs -> rows.
+        confusion_per_aspect: the same of the rows of each aspect; None where `per_aspect` is.
         left_out: rows besides these `n` whose gold states no label.
         as_upstream: counts of the released scorer, where labels were read as it reads them; else None.
     """
@@ -109,6 +110,7 @@ class DatasetScores(Summary):
     per_class: dict[str, ClassScores]
     per_aspect: dict[str, Summary] | None
     confusion: dict[str, dict[str, int]]
+    confusion_per_aspect: dict[str, dict[str, dict[str, int]]] | None
     left_out: int = 0
     as_upstream: UpstreamCount | None = None
 
@@ -225,12 +227,11 @@ def _score_dataset(name: str, rows: list[LabelledRow], settings: IntervalSetting
     summary = _summarise(rows, task.labels, settings)
     counts = tally_rows(rows, task.labels).total()
     columns = (precision_by_class(counts), recall_by_class(counts), f1_by_class(counts), counts.support)
-    pairs = Counter((row.gold, row.predicted) for row in rows)
-    read = [*task.labels, *([UNPARSED] if summary.unparsed else [])]
-    per_aspect = None
+    per_aspect, confusions = None, None
     if task.aspects and all(row.aspect for row in rows):
         of_aspect = {aspect: [row for row in rows if row.aspect == aspect] for aspect in task.aspects}
         per_aspect = {aspect: _summarise(group, task.labels, settings) for aspect, group in of_aspect.items() if group}
+        confusions = {aspect: _confusion(group, task.labels) for aspect, group in of_aspect.items() if group}
     return DatasetScores(
         **asdict(summary),
         per_class={
@@ -238,8 +239,15 @@ def _score_dataset(name: str, rows: list[LabelledRow], settings: IntervalSetting
             for label, precision, recall, f1, support in zip(task.labels, *columns, strict=True)
         },
         per_aspect=per_aspect,
-        confusion={gold: {label: pairs[gold, label] for label in read} for gold in task.labels},
+        confusion=_confusion(rows, task.labels),
+        confusion_per_aspect=confusions,
     )
+
+
+def _confusion(rows: Sequence[LabelledRow], labels: Sequence[str]) -> dict[str, dict[str, int]]:
+    pairs = Counter((row.gold, row.predicted) for row in rows)
+    read = [*labels, *([UNPARSED] if any(row.unparsed for row in rows) else [])]
+    return {gold: {label: pairs[gold, label] for label in read} for gold in labels}
 
 
 def _pooled_classes(datasets: Iterable[str]) -> list[str]:

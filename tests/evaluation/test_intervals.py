@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import stdtrit
 
@@ -168,7 +168,6 @@ LABELS = st.sampled_from("abc")
 READ = st.sampled_from(["a", "b", "c", "unparsed"])
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(LABELS, READ, st.sampled_from("pqrst")), min_size=1, max_size=30))
 def test_no_interval_is_without_width(rows):
     gold, predicted, posts = (list(column) for column in zip(*rows, strict=True))

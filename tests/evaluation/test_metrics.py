@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mentallama_jax.evaluation.statistics.f1 import (
@@ -58,7 +58,6 @@ def test_classes_that_do_not_occur_change_nothing():
     assert weighted_f1(few) == weighted_f1(many)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(LABELS, READ, st.sampled_from("pqrst")), min_size=1), st.randoms(use_true_random=False))
 def test_the_order_of_rows_does_not_matter(rows, random):
     shuffled = random.sample(rows, len(rows))
@@ -68,7 +67,6 @@ def test_the_order_of_rows_does_not_matter(rows, random):
     assert metric_interval(first, weighted_f1, settings) == metric_interval(second, weighted_f1, settings)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(LABELS, READ), min_size=1))
 def test_scores_stay_between_0_and_1_and_perfect_is_1(rows):
     gold, predicted = (list(column) for column in zip(*rows, strict=True))

@@ -84,7 +84,7 @@ def test_drawn_exchanges_agree_with_the_permutation_test_of_scipy():
     assert len({p_of(by_post(first), by_post(second), draws=500, seed=seed).p for seed in range(5)}) > 1
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=2, max_size=9))
 def test_a_test_is_the_same_from_both_sides_and_between_0_and_1(pairs):
     first, second = by_post([one for one, _ in pairs]), by_post([other for _, other in pairs])

@@ -66,7 +66,7 @@ def test_rows_without_ties_by_a_slow_loop_and_by_closed_forms():
 
 
 @given(ROWS, st.randoms())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_curve_ends_at_the_error_rate_and_no_order_of_rows_changes_it(rows, random):
     found = selective(outcomes_of(rows), IntervalSettings())
     last = found.risk_coverage[-1]
@@ -94,7 +94,7 @@ def test_no_interval_passes_0_or_1(wrong):
 
 
 @given(st.lists(st.tuples(st.sampled_from([0.4, 0.6, 0.8]), st.booleans(), st.integers(0, 3)), min_size=1, max_size=15))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_a_post_of_weight_two_counts_as_two_posts(rows):
     if not any(times for *_, times in rows):
         return

@@ -11,8 +11,8 @@ from child_processes import cpu_environment
 
 ROOT = Path(__file__).resolve().parents[2]
 MESHES = [sizes for sizes in product((1, 2, 4, 8), repeat=4) if sizes[0] * sizes[1] * sizes[2] * sizes[3] <= 8]
-SINGLE_AXIS = [sizes for sizes in MESHES if max(sizes) in (2, 8) and sum(size > 1 for size in sizes) == 1]
-MIXED = [(2, 2, 1, 1), (1, 1, 2, 2), (2, 2, 2, 1), (1, 2, 2, 2), (2, 1, 1, 4)]
+SINGLE_AXIS = [sizes for sizes in MESHES if max(sizes) == 8]
+MIXED = [(2, 2, 1, 1), (2, 2, 2, 1), (1, 2, 2, 2), (2, 1, 1, 4)]  # each pair of axes is cut together in one of them
 EVERY_OTHER = [sizes for sizes in MESHES if sizes not in [*SINGLE_AXIS, *MIXED] and max(sizes) > 1]
 
 UPDATES = """

@@ -63,7 +63,8 @@ def high_risk_table(scores: HighRisk) -> "Table":
 
 def fault_table(scores: OutputFaults) -> "Table":
     """How many rows have each fault."""
-    names = [name for name in DEFINITIONS if name != "any"]
+    faults = [name for name in DEFINITIONS if name != "any"]
+    names = [name for name in faults if scores.pooled[name].count or not scores.pooled[name].of]
     headings = ("rows", *(_FAULTS.get(name, name) for name in names), "any", "any in %")
     table = _table("Faults of outputs, in rows", headings)
     parts = dict(scores.datasets)
@@ -73,6 +74,8 @@ def fault_table(scores: OutputFaults) -> "Table":
         counts = [str(found[fault].count) if found[fault].of else "?" for fault in (*names, "any")]
         share = f"{_share(found['any'])}\n{_ends(found['any'])}"
         table.add_row(name, str(found["any"].of), *counts, share)
+    absent = [" ".join(_FAULTS.get(name, name).split()) for name in faults if name not in names]
+    table.caption = f"none: {', '.join(absent)}" if absent else None
     return table
 
 

@@ -20,7 +20,7 @@ ROWS = st.lists(st.tuples(st.integers(0, 3), st.sampled_from([-1.5, 0.0, 0.25, 7
 
 
 @given(ROWS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_both_are_those_of_scipy_with_ties(rows: list[tuple[int, float]]) -> None:
     first, second = zip(*rows, strict=True)
     ranked = ranked_pairs([(first, second, [str(place) for place in range(len(rows))])])

@@ -6,7 +6,7 @@ F1 weighs classes by support. Macro F1 is the plain mean over the classes that o
 sample; one that occurs nowhere has no F1 (0/0) and is left out, as scikit-learn does with `zero_division=nan`.
 
 A part of a sample keeps its classes. A class of which it holds no gold row keeps its F1 of the whole sample, so
-that macro F1 is the mean of the same classes in every draw.
+that macro F1 is always the mean of the same classes.
 
 Shape suffixes: R rows, G groups (posts), C classes, `...` any leading axes (samples).
 """

@@ -109,6 +109,24 @@ def assert_same(found, expected):
     assert [row[3] for row in found] == pytest.approx([row[3] for row in expected], rel=1e-5)
 
 
+def start_joined(code):
+    """Start two processes of two devices each, which are told where to meet and which of them they are."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        coordinator = f"127.0.0.1:{free.getsockname()[1]}"
+    tests = ROOT / "tests" / "training"
+    return [
+        subprocess.Popen(
+            [sys.executable, "-c", code, coordinator, str(index)],
+            env=cpu_environment(2, PYTHONPATH=os.pathsep.join([str(tests), str(ROOT)])),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(2)
+    ]
+
+
 @pytest.mark.slow
 def test_two_processes_share_a_bucket_and_one_goes_on_with_their_run(bucket, tmp_path):
     settings = ["checkpoint.keep_last=2", "data.validation=[]"]
@@ -125,8 +143,18 @@ def test_two_processes_share_a_bucket_and_one_goes_on_with_their_run(bucket, tmp
     assert_same(losses(tmp_path), train(tmp_path, "one", 1, *settings))
 
 
+@pytest.mark.slow  # the run that moves from four processes to two to one is held to the losses of one, too
 def test_two_processes_learn_as_one_does(tmp_path):
     assert_same(train(tmp_path, "two", 2, "data.validation=[]"), train(tmp_path, "one", 1, "data.validation=[]"))
+
+
+MEET = """
+import sys
+from mentallama_jax.parallel import processes
+processes.START_SECONDS = 60
+with processes.joined(sys.argv[1], 2, int(sys.argv[2])):
+    assert processes.any_says(int(sys.argv[2])) == 1
+"""
 
 
 def test_a_proxy_of_the_environment_is_not_asked_for_the_way_to_process_0(tmp_path, monkeypatch):
@@ -134,8 +162,7 @@ def test_a_proxy_of_the_environment_is_not_asked_for_the_way_to_process_0(tmp_pa
         monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody listens there
     for name in ("no_proxy", "NO_PROXY", "no_grpc_proxy"):
         monkeypatch.delenv(name, raising=False)
-    hurry = "from mentallama_jax.parallel import processes; processes.START_SECONDS = 60\n"
-    for status, _, errors in finish(start(tmp_path, "proxy", 2, "training.steps=1", prepare=hurry, who=1)):
+    for status, _, errors in finish(start_joined(MEET)):
         assert status == 0, errors
 
 
@@ -267,20 +294,6 @@ with joined(sys.argv[1], 2, int(sys.argv[2])):
 
 
 def test_each_device_gets_its_very_rows_and_tokens_whatever_the_order_of_devices():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        coordinator = f"127.0.0.1:{free.getsockname()[1]}"
-    tests = ROOT / "tests" / "training"
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", PLACE, coordinator, str(index)],
-            env=cpu_environment(2, PYTHONPATH=os.pathsep.join([str(tests), str(ROOT)])),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for index in range(2)
-    ]
-    for status, output, errors in finish(started):
+    for status, output, errors in finish(start_joined(PLACE)):
         assert status == 0, errors
         assert len(output.splitlines()) == 24

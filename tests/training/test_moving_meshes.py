@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from child_processes import cpu_environment
 
+from mentallama_jax.jobs.tune import tune
 from mentallama_jax.training.run.metrics import read_metrics
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,16 +26,14 @@ loop.place_batch = place_and_stop
 """
 
 
-def test_a_run_goes_on_upon_another_mesh(tiny_values, tmp_path):
+def test_a_run_goes_on_upon_another_mesh(tiny_values, tiny_config, tmp_path, capsys):
     """Eight devices, then eight cut otherwise, then one: the losses are those of one device all along."""
 
-    def go(run_dir, devices, prepare="", **mesh):
+    def go_until_stopped(**mesh):
         config = tmp_path / "config.yaml"
-        config.write_text(json.dumps(tiny_values(tmp_path / run_dir, mesh=mesh)))
-        command = [sys.executable, "-c", prepare + TRAIN, "train", str(config)]
-        return subprocess.run(
-            command, cwd=ROOT, capture_output=True, text=True, env=cpu_environment(devices), check=False
-        )
+        config.write_text(json.dumps(tiny_values(tmp_path / "moving", mesh=mesh)))
+        command = [sys.executable, "-c", STOP_AFTER_FIVE + TRAIN, "train", str(config)]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=cpu_environment(8), check=False)
 
     def losses(run_dir):
         rows = read_metrics(tmp_path / run_dir / "metrics.jsonl")
@@ -43,14 +42,14 @@ def test_a_run_goes_on_upon_another_mesh(tiny_values, tmp_path):
             for row in rows
         ]
 
-    assert go("still", 1).returncode == 0
-    first = go("moving", 8, STOP_AFTER_FIVE, data=2, fsdp=2, tensor=2)
+    first = go_until_stopped(data=2, fsdp=2, tensor=2)
     assert "stopped after update 5 of 12" in first.stdout, first.stderr
-    second = go("moving", 8, STOP_AFTER_FIVE, fsdp=4, sequence=2)
+    second = go_until_stopped(fsdp=4, sequence=2)
     assert "stopped after update 10 of 12" in second.stdout, second.stderr
-    last = go("moving", 1)
-    assert last.returncode == 0, last.stderr
-    assert "resuming after update 10" in last.stderr
+    capsys.readouterr()
+    tune(tiny_config(tmp_path / "moving"))
+    assert "resuming after update 10 of 12" in capsys.readouterr().err
+    tune(tiny_config(tmp_path / "still"))
     expected, moved = losses("still"), losses("moving")
     assert [row[:3] for row in moved] == [row[:3] for row in expected]
     assert [row[3] for row in moved] == pytest.approx([row[3] for row in expected], rel=1e-5)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mentallama_jax.jobs.audit_data import audit
     from mentallama_jax.jobs.compare import compare
     from mentallama_jax.jobs.export import export
+    from mentallama_jax.jobs.make_report import make_report
     from mentallama_jax.jobs.open_model import open_model
     from mentallama_jax.jobs.probe import ProbeSettings, probe_fairness, probe_faithfulness, probe_robustness
     from mentallama_jax.jobs.score import score
@@ -42,6 +43,7 @@ __all__ = [
     "compare",
     "export",
     "load_config",
+    "make_report",
     "open_answerer",
     "open_model",
     "probe_fairness",

@@ -7,8 +7,13 @@ from pathlib import Path
 import pytest
 from child_processes import QUICK_COMPILES
 from fake_bucket import FakeBucket, FakeBucketServer
+from hypothesis import settings
 
 os.environ.setdefault("XLA_FLAGS", QUICK_COMPILES)
+
+# A loaded machine is no fault of the code: how long an example takes is not what properties are about.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,14 @@ from mentallama_jax.cli.main import build_parser
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [
     ROOT / name
-    for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "tpu/README.md", "tests/benchmarks/README.md")
+    for name in (
+        "README.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "tpu/README.md",
+        "tests/benchmarks/README.md",
+        "mentallama_jax/evaluation/README.md",
+    )
 ]
 SPEAKING = [*DOCUMENTS, *sorted((ROOT / "mentallama_jax/cli").glob("*.py")), *sorted((ROOT / "configs").glob("*.yaml"))]
 

@@ -1,8 +1,10 @@
 """`mentallama agree`: which metrics agree with people, and how far people agree with each other."""
 
 import argparse
+from pathlib import Path
 from typing import Any
 
+from mentallama_jax.cli.json_output import add_json_option, figures_printed
 from mentallama_jax.cli.metric_options import add_metric_models, metric_models, scoring_progress
 from mentallama_jax.storage import local_path
 
@@ -80,16 +82,20 @@ def add_parser(subparsers: Any) -> None:
         help="all answers of systems that were marked, each a .jsonl named after its system",
     )
     parser.add_argument("--strict", action="store_true", help="a row that cannot be read is an error")
-    parser.add_argument(
-        "--resamples", metavar="N", type=int, default=2000, help="bootstrap draws behind each interval (default: 2000)"
-    )
-    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of the bootstrap (default: 0)")
+    add_json_option(parser)
     add_metric_models(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Compare; print the tables and where the file is."""
+    with figures_printed(options) as figures:
+        figures(_compare(options))
+    return 0
+
+
+def _compare(options: argparse.Namespace) -> Path:
+    """Compare and print; return the file of the figures."""
     from mentallama_jax.evaluation.people.agreement_report import agreement_tables, notes
     from mentallama_jax.jobs.agree import AGAINST, agree
     from mentallama_jax.terminal import Console
@@ -103,8 +109,6 @@ def run(options: argparse.Namespace) -> int:
         part=options.part,
         predictions=options.predictions,
         metric_models=metric_models(options),
-        resamples=options.resamples,
-        seed=options.seed,
         strict=options.strict,
         progress=scoring_progress,
     )
@@ -114,4 +118,4 @@ def run(options: argparse.Namespace) -> int:
     for note in notes(agreed.found, agreed.marks, agreed.matches):
         console.print(note, markup=False, highlight=False, soft_wrap=True)
     console.print(f"{agreed.path} written", highlight=False, soft_wrap=True)
-    return 0
+    return agreed.path

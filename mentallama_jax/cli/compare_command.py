@@ -1,9 +1,11 @@
 """`mentallama compare`: do systems differ on the same rows?"""
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from mentallama_jax.cli.evaluate_command import reader_of
+from mentallama_jax.cli.json_output import add_json_option, figures_printed
 from mentallama_jax.cli.metric_options import add_metric_models, metric_models, scoring_progress
 from mentallama_jax.errors import UserError
 from mentallama_jax.storage import AnyPath, as_path, local_path
@@ -85,6 +87,7 @@ def add_parser(subparsers: Any) -> None:
         default="",
         help="compute these metrics of explanations and compare them; names as for `mentallama evaluate`",
     )
+    add_json_option(parser)
     add_metric_models(parser)
     parser.set_defaults(run=run)
 
@@ -98,9 +101,17 @@ def named_system(text: str) -> tuple[str, list[AnyPath]]:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Compare; print the tables and where the file is."""
+    """Compare; print the tables and where the report is."""
+    with figures_printed(options) as figures:
+        figures(_compared(options))
+    return 0
+
+
+def _compared(options: argparse.Namespace) -> Path:
+    """Compare and print; return the file of the figures."""
     from mentallama_jax.evaluation.comparison_report import comparison_notes, difference_tables, standing_tables
     from mentallama_jax.jobs.compare import compare
+    from mentallama_jax.jobs.make_report import make_report
     from mentallama_jax.terminal import Console
 
     found = compare(
@@ -121,8 +132,9 @@ def run(options: argparse.Namespace) -> int:
         console.print(table)
     for note in comparison_notes(found.comparison):
         console.print(note, markup=False, highlight=False, soft_wrap=True)
-    console.print(f"{found.path} written", highlight=False, soft_wrap=True)
-    return 0
+    for path in (found.path, *make_report([options.out]).paths):
+        console.print(f"{path} written", highlight=False, soft_wrap=True)
+    return found.path
 
 
 def _systems(options: argparse.Namespace) -> dict[str, list[AnyPath]]:

@@ -1,8 +1,10 @@
 """`mentallama evaluate`: score generated answers."""
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mentallama_jax.cli.json_output import add_json_option, figures_printed
 from mentallama_jax.cli.metric_options import add_metric_models, metric_models, scoring_progress
 from mentallama_jax.storage import as_path, expanded, local_path
 
@@ -28,8 +30,8 @@ in DR_llama3.csv. scores.json says what was read and how; rows that cannot be re
 Labels are read from the whole output: its opening, declared answers and label sentences, then claims in words with
 negation in mind. An output that states none is `unparsed`: wrong, and counted. Intervals are over posts, and exact
 where every row is right or none is; those of fewer than 20 posts are marked, as they may be too narrow. Written to
---out: scores.json (figures as fractions of 1, with a signature of what was scored and how) and a drawn confusion matrix
-of each data set.
+--out: scores.json (figures as fractions of 1, with a signature of what was scored and how) and the report that is made
+of it: report.html (one page with tables and pictures), report.md and tables.tex. `mentallama report` makes it again.
 
 With --metrics explanations are compared with those of gold: the whole response, as the paper does, and the explanation
 alone. Rows without a gold text are counted and not scored; empty outputs are counted, and score 0 or what the metric
@@ -84,7 +86,7 @@ def add_parser(subparsers: Any) -> None:
         help="a .jsonl, a DATASET.csv, a folder of such, or what another program wrote; several are pooled",
     )
     parser.add_argument(
-        "--out", metavar="DIR", type=local_path, required=True, help="folder for scores.json and the drawings"
+        "--out", metavar="DIR", type=local_path, required=True, help="folder for scores.json and the report"
     )
     _add_reading(parser.add_argument_group("files of other programs"))
     parser.add_argument(
@@ -133,9 +135,12 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--show-posts",
         action="store_true",
-        help="show sentences of outputs that state a diagnosis, give medical instructions or judge the person; they "
-        "may repeat what is in posts, so that without this only ids are shown",
+        help="show outputs, which may repeat what is in posts: sentences that state a diagnosis, give medical "
+        "instructions or judge the person, and, in examples.json and the report, some outputs that were read wrong; "
+        "there handles, links, addresses, phone numbers, ages, dates and greeted names are masked; do not pass them on",
     )
+    parser.add_argument("--raw", action="store_true", help="with --show-posts: outputs of the report as they are")
+    add_json_option(parser)
     add_metric_models(parser)
     parser.set_defaults(run=run)
 
@@ -159,6 +164,13 @@ def _add_reading(group: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Score; print the tables and where the report is."""
+    with figures_printed(options) as figures:
+        figures(_score(options))
+    return 0
+
+
+def _score(options: argparse.Namespace) -> Path:
+    """Score and print; return the file of the figures."""
     from mentallama_jax.evaluation.score_report import (
         agreement_table,
         consistency_table,
@@ -182,6 +194,8 @@ def run(options: argparse.Namespace) -> int:
         metric_models=metric_models(options),
         calibrate_on=options.calibrate_on,
         progress=scoring_progress,
+        show_posts=options.show_posts,
+        raw=options.raw,
         read_as=_read_as(options),
     )
     console = Console()
@@ -205,13 +219,9 @@ def run(options: argparse.Namespace) -> int:
         console.print(note, markup=False, highlight=False, soft_wrap=True)
     if not scored.posts_known:
         console.print("Intervals take every row for a post of its own: the files have no post_id.", style="dim")
-    first, *others = scored.paths
-    drawn = [path for path in others if path.suffix == ".png"]
-    console.print(f"{first} and {len(drawn)} confusion matrices written", highlight=False, soft_wrap=True)
-    for path in others:
-        if path not in drawn:
-            console.print(f"{path} written", highlight=False, soft_wrap=True)
-    return 0
+    for path in scored.paths:
+        console.print(f"{path} written", highlight=False, soft_wrap=True)
+    return scored.paths[0]
 
 
 def _read_as(options: argparse.Namespace) -> "ReadAs":

@@ -202,13 +202,18 @@ def _questions(options: argparse.Namespace) -> "Questions":
         seed=options.seed,
         repair_mojibake=options.repair_mojibake,
     )
+    show_left_out(questions)
+    return questions
+
+
+def show_left_out(questions: "Questions") -> None:
+    """Say on standard error which rows were left out."""
     for problem in questions.problems[:_SHOWN_PROBLEMS]:
         print(f"left out: {problem}", file=sys.stderr)
     if more := len(questions.problems[_SHOWN_PROBLEMS:]):
         print(f"left out: {more} rows more; `mentallama data check` lists them", file=sys.stderr)
     if questions.unlabelled:
         print(f"left out: {questions.unlabelled} rows without a label, as the others have one", file=sys.stderr)
-    return questions
 
 
 def _check_options(options: argparse.Namespace) -> None:

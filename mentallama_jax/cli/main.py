@@ -26,6 +26,7 @@ COMMANDS = (
     "compare",
     "agree",
     "probe",
+    "report",
     "export",
     "quickstart",
 )
@@ -36,9 +37,10 @@ the usual order:
   mentallama data check DATA                               what is wrong or risky in your files
   mentallama train configs/llama2-chat-7b.yaml             tune
   mentallama generate RUN --data DATA --out PREDICTIONS    answer test rows
-  mentallama evaluate PREDICTIONS --out SCORES             score the answers
+  mentallama evaluate PREDICTIONS --out SCORES             score the answers, write a report
   mentallama compare PREDICTIONS OTHERS --out FOLDER       is one better than the other?
   mentallama probe fairness RUN --data DATA --out SCORES   change posts, and see what that does to labels
+  mentallama report SCORES_A SCORES_B --out REPORT         several side by side, or training runs
   mentallama export RUN --out FOLDER                       a folder that transformers loads
 
 For research only: never for diagnosis, triage or decisions about a person.

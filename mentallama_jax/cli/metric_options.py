@@ -1,11 +1,11 @@
 """Options of all commands that compute metrics of explanations, and how far the metrics are."""
 
 import argparse
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
+from mentallama_jax.cli.speed_progress import speed_progress
 from mentallama_jax.storage import expanded, local_path
 
 if TYPE_CHECKING:
@@ -82,28 +82,6 @@ def metric_models(options: argparse.Namespace) -> "MetricModels":
     )
 
 
-@contextmanager
-def scoring_progress(title: str, pairs: int) -> Iterator[Callable[[int], None]]:
+def scoring_progress(title: str, pairs: int) -> AbstractContextManager[Callable[[int], None]]:
     """A bar with pairs a second, where standard error is a terminal."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from mentallama_jax.terminal import Console
-
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[speed]} pairs/s"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as shown:
-        task = shown.add_task(title, total=pairs, speed="")
-        start, done = time.monotonic(), 0
-
-        def advance(count: int) -> None:
-            nonlocal done
-            done += count
-            shown.update(task, advance=count, speed=f"{done / max(time.monotonic() - start, 1e-9):.1f}")
-
-        yield advance
+    return speed_progress(title, pairs, " pairs")

@@ -2,20 +2,19 @@
 
 import argparse
 import shlex
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mentallama_jax.cli.generate_command import STYLES
+from mentallama_jax.cli.generate_command import STYLES, show_left_out
+from mentallama_jax.cli.json_output import add_json_option, figures_printed
+from mentallama_jax.cli.speed_progress import speed_progress
 from mentallama_jax.storage import as_path, expanded, local_path
 
 if TYPE_CHECKING:
     from mentallama_jax.jobs.answer import Answerer, Questions
     from mentallama_jax.jobs.probe import Probed, ProbeSettings
 
-_SHOWN_PROBLEMS = 5
 
 _DESCRIPTION = """\
 Change posts in a known way, and measure what that does to the labels of a model. MODEL is what `mentallama generate`
@@ -91,7 +90,8 @@ def add_parser(subparsers: Any) -> None:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         _add_options(probe.add_argument)
-        probe.set_defaults(run=run)
+        add_json_option(probe)
+        probe.set_defaults(run=_printing_figures(run))
         if name == "faithfulness":
             _add_faithfulness(probe.add_argument)
         elif name == "fairness":
@@ -119,7 +119,7 @@ def _add_options(add: Callable[..., Any]) -> None:
     add("--repair-mojibake", action="store_true", help="undo UTF-8 that was read as MacRoman, where it round-trips")
     add("--style", choices=STYLES, help="how a row becomes a prompt (default: as `mentallama generate` chooses)")
     add("--max-length", type=int, metavar="N", help="tokens of prompt and answer together (default: as in generate)")
-    add("--seed", type=int, default=0, metavar="N", help="of --max-rows, variants and intervals (default: 0)")
+    add("--seed", type=int, default=0, metavar="N", help="of --max-rows, variants and tests (default: 0)")
     add("--batch-size", type=int, default=16, metavar="N", help="prompts at once (default: 16)")
     add(
         "--dtype",
@@ -148,7 +148,7 @@ def _add_faithfulness(add: Callable[..., Any]) -> None:
     )
 
 
-def _faithfulness(options: argparse.Namespace) -> int:
+def _faithfulness(options: argparse.Namespace) -> Path:
     """Probe; print the tables and where the figures are."""
     from mentallama_jax.evaluation.probes.probe_report import (
         counterfactual_table,
@@ -167,7 +167,7 @@ def _faithfulness(options: argparse.Namespace) -> int:
         options.out,
         settings,
         max_rows=options.max_rows,
-        progress=_progress,
+        progress=speed_progress,
     )
     console = Console()
     found = {**probed.datasets, **({"pooled": probed.pooled} if len(probed.datasets) > 1 else {})}
@@ -180,7 +180,7 @@ def _faithfulness(options: argparse.Namespace) -> int:
     return _end(probed, [f"*: {warning}"] if warning else [])
 
 
-def _fairness(options: argparse.Namespace) -> int:
+def _fairness(options: argparse.Namespace) -> Path:
     """Probe; print the tables and where the figures are."""
     from mentallama_jax.evaluation.probes.probe_report import fairness_notes, fairness_table, gap_table
     from mentallama_jax.jobs.probe import probe_fairness
@@ -188,14 +188,16 @@ def _fairness(options: argparse.Namespace) -> int:
 
     settings = _settings(options)
     questions, answerer = _opened(options, max_rows=options.max_rows)
-    probed = probe_fairness(answerer, questions, options.out, settings, prefixes=options.prefixes, progress=_progress)
+    probed = probe_fairness(
+        answerer, questions, options.out, settings, prefixes=options.prefixes, progress=speed_progress
+    )
     console = Console()
     console.print(fairness_table(probed.pooled))
     console.print(gap_table(probed.pooled))
     return _end(probed, list(fairness_notes(probed.pooled)))
 
 
-def _robustness(options: argparse.Namespace) -> int:
+def _robustness(options: argparse.Namespace) -> Path:
     """Probe; print the tables and where the figures are."""
     from mentallama_jax.evaluation.probes.probe_report import robustness_table
     from mentallama_jax.jobs.probe import probe_robustness
@@ -204,7 +206,7 @@ def _robustness(options: argparse.Namespace) -> int:
     settings = _settings(options)
     questions, answerer = _opened(options, max_rows=options.max_rows)
     probed = probe_robustness(
-        answerer, questions, options.out, settings, rewordings=options.rewordings, progress=_progress
+        answerer, questions, options.out, settings, rewordings=options.rewordings, progress=speed_progress
     )
     found = {**probed.datasets, **({"pooled": probed.pooled} if len(probed.datasets) > 1 else {})}
     Console().print(robustness_table(found))
@@ -229,12 +231,7 @@ def _opened(options: argparse.Namespace, max_rows: int | None) -> "tuple[Questio
         seed=options.seed,
         repair_mojibake=options.repair_mojibake,
     )
-    for problem in questions.problems[:_SHOWN_PROBLEMS]:
-        print(f"left out: {problem}", file=sys.stderr)
-    if more := len(questions.problems[_SHOWN_PROBLEMS:]):
-        print(f"left out: {more} rows more; `mentallama data check` lists them", file=sys.stderr)
-    if questions.unlabelled:
-        print(f"left out: {questions.unlabelled} rows without a label, as the others have one", file=sys.stderr)
+    show_left_out(questions)
     answerer = open_answerer(
         options.model,
         revision=options.revision,
@@ -247,38 +244,20 @@ def _opened(options: argparse.Namespace, max_rows: int | None) -> "tuple[Questio
     return questions, answerer
 
 
-def _end(probed: "Probed[Any]", notes: list[str]) -> int:
+def _printing_figures(run: Callable[[argparse.Namespace], Path]) -> Callable[[argparse.Namespace], int]:
+    def command(options: argparse.Namespace) -> int:
+        with figures_printed(options) as figures:
+            figures(run(options))
+        return 0
+
+    return command
+
+
+def _end(probed: "Probed[Any]", notes: list[str]) -> Path:
     """Say what to mind, what was computed, and where the figures are."""
     for note in (*notes, *probed.notes):
         print(note)
     needed, kept = probed.prompts
     print(f"prompts: {needed}" + (f", {kept} of them scored before" if kept else ""))
     print(f"{shlex.quote(str(probed.path))} written")
-    return 0
-
-
-@contextmanager
-def _progress(title: str, count: int) -> Iterator[Callable[[int], None]]:
-    """A bar with what is done in a second, where standard error is a terminal."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from mentallama_jax.terminal import Console
-
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[speed]}/s"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as shown:
-        task = shown.add_task(title, total=count, speed="")
-        start, done = time.monotonic(), 0
-
-        def advance(more: int) -> None:
-            nonlocal done
-            done += more
-            shown.update(task, advance=more, speed=f"{done / max(time.monotonic() - start, 1e-9):.1f}")
-
-        yield advance
+    return probed.path

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from mentallama_jax.evaluation.statistics.bootstrap import (
-    Bootstrap,
-    bootstrap_interval,
+from mentallama_jax.evaluation.statistics.f1 import Counts
+from mentallama_jax.evaluation.statistics.intervals import (
+    IntervalSettings,
     few_posts,
     mean_score,
+    metric_interval,
     row_scores,
 )
-from mentallama_jax.evaluation.statistics.f1 import Counts
 from mentallama_jax.imhi.predictions import Prediction
 
 Labels = Sequence[str | None]
@@ -94,7 +94,7 @@ class ClassifierReport:
 
 @dataclass(frozen=True, slots=True)
 class LabelPairs:
-    """Counts of pairs of labels, [G, C, C] by post or [..., C, C] of totals: a `bootstrap.PostSums`."""
+    """Counts of pairs of labels, [G, C, C] by post or [..., C, C] of totals: an `intervals.PostSums`."""
 
     counts: Counts
     bounds: tuple[float, float] = (-1.0, 1.0)
@@ -142,16 +142,20 @@ def cohens_kappa(pairs: LabelPairs) -> Counts:
 
 
 def reader_agreement(
-    rows: Sequence[Prediction], by_rules: Labels, by_classifier: Labels, bootstrap: Bootstrap
+    rows: Sequence[Prediction], by_rules: Labels, by_classifier: Labels, settings: IntervalSettings
 ) -> dict[str, ReaderAgreement]:
     """The rules beside the classifier, for each data set in its order."""
     return {
-        name: _agreement(places, rows, by_rules, by_classifier, bootstrap) for name, places in _by_dataset(rows).items()
+        name: _agreement(places, rows, by_rules, by_classifier, settings) for name, places in _by_dataset(rows).items()
     }
 
 
 def _agreement(
-    places: Sequence[int], rows: Sequence[Prediction], by_rules: Labels, by_classifier: Labels, bootstrap: Bootstrap
+    places: Sequence[int],
+    rows: Sequence[Prediction],
+    by_rules: Labels,
+    by_classifier: Labels,
+    settings: IntervalSettings,
 ) -> ReaderAgreement:
     pairs = [(by_rules[place], by_classifier[place], rows[place].post_id) for place in places]
     both = [(one, other, post) for one, other, post in pairs if one is not None and other is not None]
@@ -165,7 +169,7 @@ def _agreement(
         posts=counted.groups,
         agreement=sum(one == other for one, other, _ in both) / len(both),
         kappa=float(cohens_kappa(counted.total())),
-        kappa_interval=bootstrap_interval(counted, cohens_kappa, bootstrap).ends,
+        kappa_interval=metric_interval(counted, cohens_kappa, settings).ends,
         unparsed_by_rules=unread[0],
         unparsed_by_classifier=unread[1],
         warning=few_posts(counted.groups),
@@ -182,7 +186,7 @@ def differing_rows(rows: Sequence[Prediction], by_rules: Labels, by_classifier: 
 
 
 def consistency(
-    rows: Sequence[Prediction], stated: Labels, explained: Labels, gold_explained: Labels, bootstrap: Bootstrap
+    rows: Sequence[Prediction], stated: Labels, explained: Labels, gold_explained: Labels, settings: IntervalSettings
 ) -> dict[str, Consistency]:
     """Whether explanations fit labels, for each data set in its order and `pooled`.
 
@@ -191,11 +195,11 @@ def consistency(
         stated: the label that each output states.
         explained: the label that a classifier reads from its explanation alone; None without an explanation.
         gold_explained: the same of the gold explanations.
-        bootstrap: how intervals are drawn.
+        settings: of the intervals, which are over posts.
     """
     parts: Mapping[str, Sequence[int]] = {**_by_dataset(rows), "pooled": range(len(rows))}
     return {
-        name: _consistency(places, rows, stated, explained, gold_explained, bootstrap) for name, places in parts.items()
+        name: _consistency(places, rows, stated, explained, gold_explained, settings) for name, places in parts.items()
     }
 
 
@@ -205,7 +209,7 @@ def _consistency(
     stated: Labels,
     explained: Labels,
     gold_explained: Labels,
-    bootstrap: Bootstrap,
+    settings: IntervalSettings,
 ) -> Consistency:
     labelled = [place for place in places if stated[place] is not None]
     scored = [place for place in labelled if explained[place] is not None]
@@ -214,7 +218,7 @@ def _consistency(
     if scored:
         fits = [float(stated[place] == explained[place]) for place in scored]
         sums = row_scores(fits, [rows[place].post_id for place in scored])
-        interval = bootstrap_interval(sums, mean_score, bootstrap)
+        interval = metric_interval(sums, mean_score, settings)
         share, ends, method, posts = float(mean_score(sums.total())), interval.ends, interval.method, sums.groups
     return Consistency(
         rows=len(scored),

@@ -19,15 +19,20 @@ from mentallama_jax.evaluation.correctness import LabelledRow, label_rows, separ
 from mentallama_jax.evaluation.label_readers import LabelReader, label_reader
 from mentallama_jax.evaluation.row_matching import Matched, System, match_rows
 from mentallama_jax.evaluation.schema import COMPARISON_VERSION
-from mentallama_jax.evaluation.statistics.bootstrap import (
-    Bootstrap,
+from mentallama_jax.evaluation.statistics.f1 import accuracy, macro_f1, weighted_f1
+from mentallama_jax.evaluation.statistics.intervals import (
     Difference,
     mean_score,
     paired_difference,
     row_scores,
 )
-from mentallama_jax.evaluation.statistics.f1 import accuracy, macro_f1, weighted_f1
-from mentallama_jax.evaluation.statistics.paired_tests import PairedTest, exchange_tests, holm, mcnemar
+from mentallama_jax.evaluation.statistics.paired_tests import (
+    ExchangeSettings,
+    PairedTest,
+    exchange_tests,
+    holm,
+    mcnemar,
+)
 from mentallama_jax.evaluation.statistics.power import (
     POWER,
     design_effect,
@@ -123,7 +128,7 @@ class _Measured:
 
 
 def compare_systems(
-    systems: Sequence[System], *, reader: str | LabelReader, settings: Bootstrap, matched_only: bool = False
+    systems: Sequence[System], *, reader: str | LabelReader, settings: ExchangeSettings, matched_only: bool = False
 ) -> Comparison:
     """Compare systems by pairs, by every metric that all of them have.
 
@@ -231,13 +236,13 @@ def _of_rows(metric: str, dataset: str, rows: Sequence[Prediction], values: list
 _ENDLESS = (-math.inf, math.inf)
 
 
-def _pairs(names: Sequence[str], measured: _Measured, settings: Bootstrap) -> Iterator[PairedFigures]:
+def _pairs(names: Sequence[str], measured: _Measured, settings: ExchangeSettings) -> Iterator[PairedFigures]:
     posts = measured.sums[0][0].groups
     for first, second in combinations(range(len(names)), 2):
         ours, theirs = measured.sums[first], measured.sums[second]
         tests = {}
         if len(ours) == len(theirs) == 1:
-            tests = exchange_tests(ours[0], theirs[0], measured.metrics, settings.resamples, settings.seed)
+            tests = exchange_tests(ours[0], theirs[0], measured.metrics, settings.draws, settings.seed)
             if "accuracy" in tests and posts == len(measured.posts):
                 only = measured.by_row[first] - measured.by_row[second]
                 tests["accuracy"] = mcnemar(int((only > 0).sum()), int((only < 0).sum()))
@@ -325,7 +330,7 @@ def _unit(metric: str, standings: Sequence[Standing]) -> str:
 
 
 def _sign(
-    systems: Sequence[System], reader: str | LabelReader, settings: Bootstrap, matched_only: bool
+    systems: Sequence[System], reader: str | LabelReader, settings: ExchangeSettings, matched_only: bool
 ) -> dict[str, Any]:
     tables = [seed.scored.signatures for system in systems for seed in system.seeds if seed.scored]
     return {

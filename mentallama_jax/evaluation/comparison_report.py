@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from mentallama_jax.evaluation.comparison import LABEL_METRICS, POOLED, Comparison, PairedFigures, Standing
-from mentallama_jax.evaluation.statistics.bootstrap import FEW_POSTS
+from mentallama_jax.evaluation.statistics.intervals import FEW_POSTS
 from mentallama_jax.files import write_json
 
 if TYPE_CHECKING:

@@ -16,7 +16,6 @@ from mentallama_jax import __version__
 from mentallama_jax.evaluation.label_readers import AS_UPSTREAM, LabelReader, label_reader
 from mentallama_jax.evaluation.reading import Predictions
 from mentallama_jax.evaluation.schema import SCHEMA_VERSION
-from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap, bootstrap_intervals, few_posts
 from mentallama_jax.evaluation.statistics.f1 import (
     Tally,
     accuracy,
@@ -27,6 +26,7 @@ from mentallama_jax.evaluation.statistics.f1 import (
     tally,
     weighted_f1,
 )
+from mentallama_jax.evaluation.statistics.intervals import IntervalSettings, few_posts, metric_intervals
 from mentallama_jax.imhi.labels.upstream import read_as_upstream, upstream_crashes_on, upstream_leaves_out
 from mentallama_jax.imhi.predictions import Prediction
 from mentallama_jax.imhi.tasks import TASKS
@@ -102,6 +102,7 @@ class DatasetScores(Summary):
         per_class: of every label of the task.
         per_aspect: of the rows of each aspect; None where the task has none or the rows do not tell theirs.
         confusion: gold label -> predicted label, or `unparsed` where that occurs -> rows.
+        confusion_per_aspect: the same of the rows of each aspect; None where `per_aspect` is.
         left_out: rows besides these `n` whose gold states no label.
         as_upstream: counts of the released scorer, where labels were read as it reads them; else None.
     """
@@ -109,6 +110,7 @@ class DatasetScores(Summary):
     per_class: dict[str, ClassScores]
     per_aspect: dict[str, Summary] | None
     confusion: dict[str, dict[str, int]]
+    confusion_per_aspect: dict[str, dict[str, dict[str, int]]] | None
     left_out: int = 0
     as_upstream: UpstreamCount | None = None
 
@@ -144,40 +146,40 @@ class LabelledRow:
     unparsed: bool
 
 
-def evaluate(predictions: Predictions, *, reader: str | LabelReader, bootstrap: Bootstrap) -> Scores:
+def evaluate(predictions: Predictions, *, reader: str | LabelReader, settings: IntervalSettings) -> Scores:
     """Score the labels that outputs state. The order of rows does not matter.
 
     Args:
         predictions: what to score.
         reader: the name of a way to read labels, see `label_readers.READERS`, or a reader of your own.
-        bootstrap: how intervals are drawn.
+        settings: of the intervals, which are over posts.
     """
     rows = label_rows(predictions.rows, reader)
     left_out = Counter(row.dataset for row in predictions.left_out)
     upstream = _upstream_counts(predictions.rows) if label_reader(reader)[0] == AS_UPSTREAM else {}
     datasets = {
         name: replace(
-            _score_dataset(name, of_dataset, bootstrap), left_out=left_out[name], as_upstream=upstream.get(name)
+            _score_dataset(name, of_dataset, settings), left_out=left_out[name], as_upstream=upstream.get(name)
         )
         for name, of_dataset in by_dataset(rows).items()
     }
     return Scores(
         schema_version=SCHEMA_VERSION,
         datasets=datasets,
-        pooled=_summarise(separate_labels(rows), _pooled_classes(datasets), bootstrap),
+        pooled=_summarise(separate_labels(rows), _pooled_classes(datasets), settings),
         mean_over_datasets={
             metric: float(np.mean([getattr(scores, metric) for scores in datasets.values()])) for metric in _AVERAGED
         },
-        signature=sign(predictions, reader, bootstrap),
+        signature=sign(predictions, reader, settings),
     )
 
 
-def sign(predictions: Predictions, reader: str | LabelReader, bootstrap: Bootstrap) -> dict[str, Any]:
+def sign(predictions: Predictions, reader: str | LabelReader, settings: IntervalSettings) -> dict[str, Any]:
     """All that one must know beside the figures: files, the run that generated them, reader, definitions, versions."""
     return {
         **predictions.provenance(),
         "reader": label_reader(reader)[0],
-        "confidence": bootstrap.confidence,
+        "confidence": settings.confidence,
         "definitions": _DEFINITIONS,
         "versions": {
             "mentallama_jax": __version__,
@@ -220,17 +222,16 @@ def _of(row: LabelledRow, label: str) -> str:
     return f"{row.dataset}: {label}"
 
 
-def _score_dataset(name: str, rows: list[LabelledRow], bootstrap: Bootstrap) -> DatasetScores:
+def _score_dataset(name: str, rows: list[LabelledRow], settings: IntervalSettings) -> DatasetScores:
     task = TASKS[name]
-    summary = _summarise(rows, task.labels, bootstrap)
+    summary = _summarise(rows, task.labels, settings)
     counts = tally_rows(rows, task.labels).total()
     columns = (precision_by_class(counts), recall_by_class(counts), f1_by_class(counts), counts.support)
-    pairs = Counter((row.gold, row.predicted) for row in rows)
-    read = [*task.labels, *([UNPARSED] if summary.unparsed else [])]
-    per_aspect = None
+    per_aspect, confusions = None, None
     if task.aspects and all(row.aspect for row in rows):
         of_aspect = {aspect: [row for row in rows if row.aspect == aspect] for aspect in task.aspects}
-        per_aspect = {aspect: _summarise(group, task.labels, bootstrap) for aspect, group in of_aspect.items() if group}
+        per_aspect = {aspect: _summarise(group, task.labels, settings) for aspect, group in of_aspect.items() if group}
+        confusions = {aspect: _confusion(group, task.labels) for aspect, group in of_aspect.items() if group}
     return DatasetScores(
         **asdict(summary),
         per_class={
@@ -238,8 +239,15 @@ def _score_dataset(name: str, rows: list[LabelledRow], bootstrap: Bootstrap) -> 
             for label, precision, recall, f1, support in zip(task.labels, *columns, strict=True)
         },
         per_aspect=per_aspect,
-        confusion={gold: {label: pairs[gold, label] for label in read} for gold in task.labels},
+        confusion=_confusion(rows, task.labels),
+        confusion_per_aspect=confusions,
     )
+
+
+def _confusion(rows: Sequence[LabelledRow], labels: Sequence[str]) -> dict[str, dict[str, int]]:
+    pairs = Counter((row.gold, row.predicted) for row in rows)
+    read = [*labels, *([UNPARSED] if any(row.unparsed for row in rows) else [])]
+    return {gold: {label: pairs[gold, label] for label in read} for gold in labels}
 
 
 def _pooled_classes(datasets: Iterable[str]) -> list[str]:
@@ -258,10 +266,10 @@ def _upstream_counts(rows: Iterable[Prediction]) -> dict[str, UpstreamCount]:
     return {name: UpstreamCount(**of_dataset) for name, of_dataset in counts.items()}
 
 
-def _summarise(rows: Sequence[LabelledRow], classes: Sequence[str], bootstrap: Bootstrap) -> Summary:
+def _summarise(rows: Sequence[LabelledRow], classes: Sequence[str], settings: IntervalSettings) -> Summary:
     by_post = tally_rows(rows, classes)
     counts = by_post.total()
-    intervals = bootstrap_intervals(by_post, _METRICS, bootstrap)
+    intervals = metric_intervals(by_post, _METRICS, settings)
     return Summary(
         n=len(rows),
         posts=by_post.groups,

@@ -12,7 +12,13 @@ from pathlib import Path
 from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.pair_metrics import PARTS, Figure, Pair, PairMetric, ResponsePart, Score
 from mentallama_jax.evaluation.score_store import ScoreStore
-from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap, few_posts, mean_score, row_scores, score_intervals
+from mentallama_jax.evaluation.statistics.intervals import (
+    IntervalSettings,
+    few_posts,
+    mean_score,
+    row_scores,
+    score_intervals,
+)
 from mentallama_jax.foreign import shown
 from mentallama_jax.imhi.labels.gold_response import explanation_in
 from mentallama_jax.imhi.predictions import Prediction
@@ -97,7 +103,7 @@ def pairs_of(rows: Iterable[Prediction], part: ResponsePart) -> list[Pair]:
 def score_explanations(
     rows: Sequence[Prediction],
     metrics: Sequence[PairMetric],
-    bootstrap: Bootstrap,
+    settings: IntervalSettings,
     by_row: Path | None = None,
     progress: Progress = no_progress,
 ) -> ExplanationScores:
@@ -106,7 +112,7 @@ def score_explanations(
     Args:
         rows: predictions.
         metrics: what is computed of each output and its reference.
-        bootstrap: how intervals are drawn, over posts.
+        settings: of the intervals, which are over posts.
         by_row: a table of the scores of rows, which is written while they are made (`score_store`); scores that it has
             already are not computed again. None keeps it in memory.
         progress: shows how far it is.
@@ -129,7 +135,7 @@ def score_explanations(
             part: [(place, pair) for place, pair in enumerate(pairs) if dataset in (None, pair.dataset)]
             for part, pairs in parts.items()
         }
-        return {part: _part_scores(store, part, pairs, figures, bootstrap) for part, pairs in chosen.items()}
+        return {part: _part_scores(store, part, pairs, figures, settings) for part, pairs in chosen.items()}
 
     return ExplanationScores(
         {name: summaries(name) for name in dict.fromkeys(row.dataset for row in rows)},
@@ -170,7 +176,7 @@ def _part_scores(
     part: ResponsePart,
     pairs: Sequence[tuple[int, Pair]],
     figures: Sequence[Figure],
-    bootstrap: Bootstrap,
+    settings: IntervalSettings,
 ) -> PartScores:
     scored = [(place, pair) for place, pair in pairs if pair.reference]
     posts = [pair.post for _, pair in scored]
@@ -179,7 +185,7 @@ def _part_scores(
         figure.name: row_scores([score.value for score in scores], posts, figure.bounds)
         for figure, scores in own.items()
     }
-    intervals = score_intervals(by_post, bootstrap) if own else {}
+    intervals = score_intervals(by_post, settings) if own else {}
     found: dict[str, MetricFigure] = {}
     for figure, scores in own.items():
         ends = intervals[figure.name].ends

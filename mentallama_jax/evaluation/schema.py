@@ -27,6 +27,7 @@ _DATASET = _SUMMARY | {
     "per_class": "label -> `precision`, `recall`, `f1`, `support` (gold rows)",
     "per_aspect": "aspect -> the keys of `pooled`; null where there are no aspects or rows do not tell theirs",
     "confusion": "gold label -> label read, or `unparsed` -> rows",
+    "confusion_per_aspect": "aspect -> the same of its rows; null where `per_aspect` is",
     "left_out": "rows besides these `n` whose gold states no label",
     "as_upstream": "null, or of the released scorer: `out_of_domain` (outputs that it counts as such), `fails_on` "
     "(rows whose gold makes it fail on the data set), `leaves_out` (rows that it leaves out)",
@@ -83,6 +84,12 @@ FIELDS: Mapping[str, str | Mapping[str, str]] = {
     "pooled": _SUMMARY,
     "mean_over_datasets": "metric -> plain mean over data sets",
     "signature": _SIGNATURE,
+    "lengths": {
+        "datasets": "data set -> `rows`, `median` and `quartiles` of the words of outputs, `cut_posts` (rows whose "
+        "post lost its end to fit), and `by_length`: groups by rising length, each with `shortest`, `longest`, `rows`, "
+        "`posts`, `accuracy`, its `interval` over posts, `warning`",
+        "pooled": "the same of all rows",
+    },
     "output_faults": {
         "datasets": f"data set -> fault -> {_SHARE}",
         "pooled": "the same of all rows",
@@ -212,7 +219,7 @@ AGREEMENT_FIELDS: Mapping[str, str | Mapping[str, str]] = {
         "left_out": "each row of marks that could not be read: `file`, `row`, `reason`",
         "gold": "null, or how answers found their gold: `exact`, `alike` (by words), `none`, `other_labels`",
         "metrics": "metric -> how it is computed",
-        "bootstrap": "`resamples`, `seed` and `confidence` of the intervals",
+        "confidence": "of the intervals",
         "definitions": "figure -> its definition",
         "versions": "package -> version",
     },

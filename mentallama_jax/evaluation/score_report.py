@@ -1,4 +1,4 @@
-"""Scores as a table in the terminal, as `scores.json`, and as drawn confusion matrices."""
+"""Scores as tables in the terminal and as `scores.json`."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING, Any
 from mentallama_jax.evaluation.beside_classifiers import ClassifierReport, Consistency, ReaderAgreement
 from mentallama_jax.evaluation.correctness import DatasetScores, Scores, Summary
 from mentallama_jax.evaluation.explanations import ExplanationScores, MetricFigure
-from mentallama_jax.evaluation.statistics.bootstrap import FEW_POSTS
+from mentallama_jax.evaluation.output_lengths import Lengths
+from mentallama_jax.evaluation.statistics.intervals import FEW_POSTS
 from mentallama_jax.evaluation.trust.trust_sections import TrustSections
-from mentallama_jax.files import atomic_open, write_json
+from mentallama_jax.files import write_json
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-_INCHES_PER_CLASS = 0.62
 _SHOWN_ROWS = 5
-_METRICS_A_TABLE = 5
 
 
 def write_report(
@@ -26,8 +25,9 @@ def write_report(
     explanations: ExplanationScores | None = None,
     classifiers: ClassifierReport | None = None,
     trust: TrustSections | None = None,
+    lengths: Lengths | None = None,
 ) -> list[Path]:
-    """Write `scores.json` and a `confusion_DATASET.png` for each data set into `folder`; return the paths."""
+    """Write `scores.json` into `folder`; return its path, in a list."""
     value = asdict(scores)
     if trust:
         # What is missed of high risk comes first.
@@ -37,15 +37,14 @@ def write_report(
             value["calibration"] = asdict(trust.calibration)
         value["grounding"] = asdict(trust.grounding)
         value["care"] = asdict(trust.care)
+    if lengths:
+        value["lengths"] = asdict(lengths)
     if explanations:
         value["explanations"] = asdict(explanations)
     if classifiers:
         value["classifiers"] = asdict(classifiers)
     paths = [folder / "scores.json"]
     write_json(paths[0], value)
-    for name, of_dataset in scores.datasets.items():
-        paths.append(folder / f"confusion_{name}.png")
-        draw_confusion(paths[-1], name, of_dataset)
     return paths
 
 
@@ -73,8 +72,14 @@ def score_table(scores: Scores) -> "Table":
 def explanation_tables(scores: ExplanationScores) -> list["Table"]:
     """The means of each metric with their intervals, of each data set and part; a few metrics a table."""
     names = list(scores.signatures)
-    groups = [names[start : start + _METRICS_A_TABLE] for start in range(0, len(names), _METRICS_A_TABLE)]
+    in_nats = any(figure.unit == "nats" for of in scores.pooled.values() for figure in of.metrics.values())
+    most = 2 if in_nats else 3 if _with_counts(scores) else 4
+    groups = [names[start : start + most] for start in range(0, len(names), most)]
     return [_explanation_table(scores, group) for group in groups]
+
+
+def _with_counts(scores: ExplanationScores) -> bool:
+    return any(found.without_reference or found.empty for found in scores.pooled.values())
 
 
 def _explanation_table(scores: ExplanationScores, names: Sequence[str]) -> "Table":
@@ -82,12 +87,14 @@ def _explanation_table(scores: ExplanationScores, names: Sequence[str]) -> "Tabl
     unit = (
         "in %" if units == {"share"} else "in nats" if units == {"nats"} else "shares in %, log-probabilities in nats"
     )
-    table = _table(f"Explanations beside the gold responses, {unit}", ("part", "rows", "no gold", "empty", *names))
+    shown = ("no gold", "empty") if _with_counts(scores) else ()
+    headings = ("part", "rows", *shown, *(name.replace("_", "_\n", 1) for name in names))
+    table = _table(f"Explanations beside the gold responses, {unit}", headings)
     parts = [(name, part, found) for name, of in scores.datasets.items() for part, found in of.items()]
     if len(scores.datasets) > 1:
         parts += [("pooled", part, found) for part, found in scores.pooled.items()]
     for name, part, found in parts:
-        counts = (str(count or "") for count in (found.without_reference, found.empty))
+        counts = [str(count or "") for count in (found.without_reference, found.empty)] if shown else []
         cells = [_with_interval(found.metrics[metric], found.warning) if found.rows else "" for metric in names]
         table.add_row(name if part == "response" else "", part, str(found.rows), *counts, *cells)
     return table
@@ -176,36 +183,6 @@ def _of_the_released_scorer(name: str, scores: DatasetScores) -> Iterator[str]:
 
 def _rows(count: int) -> str:
     return "1 row" if count == 1 else f"{count} rows"
-
-
-def draw_confusion(path: Path, name: str, scores: DatasetScores) -> None:
-    """Draw the confusion matrix of a data set as PNG: shades by share of the gold label's rows, counts in the cells."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    golds = [gold for gold, row in scores.confusion.items() if sum(row.values())]
-    labels = list(next(iter(scores.confusion.values())))
-    counts = [[scores.confusion[gold][label] for label in labels] for gold in golds]
-    shares = [[count / sum(row) for count in row] for row in counts]
-
-    size = (2.9 + _INCHES_PER_CLASS * len(labels), 2.1 + _INCHES_PER_CLASS * len(golds))
-    figure = Figure(figsize=size, layout="constrained", dpi=150)
-    axes = figure.add_subplot()
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="equal")
-    for row, (row_counts, row_shares) in enumerate(zip(counts, shares, strict=True)):
-        for column, (count, share) in enumerate(zip(row_counts, row_shares, strict=True)):
-            color = "white" if share > 0.55 else "black"
-            text = f"{100 * share:.0f} %\n{count}" if count else "0"
-            axes.text(column, row, text, ha="center", va="center", color=color, fontsize=8)
-    axes.set_xticks(range(len(labels)), labels, rotation=40, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(len(golds)), golds)
-    axes.set_xlabel("read from the output")
-    axes.set_ylabel("gold")
-    title = f"{name}: accuracy {_percent(scores.accuracy)} %, weighted F1 {_percent(scores.weighted_f1)} %"
-    figure.suptitle(f"{title}\n{scores.n} rows, {scores.unparsed} unparsed", fontsize=9)
-    figure.colorbar(image, ax=axes, label="share of the gold label's rows", shrink=0.8)
-    with atomic_open(path, "wb") as stream:
-        FigureCanvasAgg(figure).print_png(stream)
 
 
 def _table(title: str, headings: tuple[str, ...]) -> "Table":

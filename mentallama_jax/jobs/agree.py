@@ -26,7 +26,7 @@ from mentallama_jax.evaluation.people.study_export import KEY
 from mentallama_jax.evaluation.people.study_import import holds_study, read_study
 from mentallama_jax.evaluation.reading import read_predictions
 from mentallama_jax.evaluation.schema import SCHEMA_VERSION
-from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap
+from mentallama_jax.evaluation.statistics.intervals import IntervalSettings
 from mentallama_jax.files import write_json
 from mentallama_jax.imhi.data_files.annotations import read_annotations
 from mentallama_jax.imhi.data_files.readers import read_records
@@ -46,7 +46,7 @@ _DEFINITIONS = {
     "ceiling": "marks of the one left out with the mean mark of the others, mean over the one left out",
     "alpha": "Krippendorff's alpha, ordinal",
     "corrected": "prediction-powered mean: marks corrected by the metric on answers without marks, clustered by post",
-    "interval": "over posts; posts are drawn with all their answers, ranks are those of the draw",
+    "interval": "over posts: the variance is that of the figures with one post left out, with ranks of what is left",
 }
 
 
@@ -76,8 +76,6 @@ def agree(
     part: ResponsePart = "response",
     predictions: Sequence[str | Path] = (),
     metric_models: MetricModels | None = None,
-    resamples: int = 2000,
-    seed: int = 0,
     strict: bool = False,
     progress: Progress = no_progress,
 ) -> Agreed:
@@ -93,16 +91,12 @@ def agree(
         predictions: all answers of the systems whose answers were marked, named after the system; with them the mean
             mark of all answers is estimated.
         metric_models: which models the metrics are computed with; `data` names records with posts and gold.
-        resamples: draws behind each interval.
-        seed: of the draws.
         strict: whether a row that cannot be read is an error.
         progress: shows how far the metrics are.
 
     Raises:
         UserError: nothing that can be compared, or an argument that does not go with the others.
     """
-    if resamples < 1 or seed < 0:
-        raise UserError("--resamples must be 1 or more and --seed 0 or more")
     if part not in PARTS:
         raise UserError(f"--part {part}: there are {', '.join(PARTS)}")
     out = Path(out)
@@ -124,14 +118,14 @@ def agree(
     if metrics:
         scored += _by_metrics(answers, posts, metrics, against, part, models, out, progress)
     scores, signatures, missing = _joined(scored, len(found.rows))
-    bootstrap = Bootstrap(resamples=resamples, seed=seed)
+    settings = IntervalSettings()
     result = agreement(
         found,
         {name: of_rows[: len(found.rows)] for name, of_rows in scores.items()},
-        bootstrap,
+        settings,
         _by_system(others, scores, len(found.rows)),
         missing,
-        _signature(found, matches, signatures, bootstrap),
+        _signature(found, matches, signatures, settings),
     )
     write_json(out / AGREEMENT, {"schema_version": SCHEMA_VERSION, **asdict(result)})
     return Agreed(result, found, matches, out / AGREEMENT)
@@ -250,7 +244,7 @@ def _by_system(
 
 
 def _signature(
-    marks: HumanMarks, matches: Matches | None, metrics: dict[str, str], bootstrap: Bootstrap
+    marks: HumanMarks, matches: Matches | None, metrics: dict[str, str], settings: IntervalSettings
 ) -> dict[str, Any]:
     return {
         "marks": list(marks.files),
@@ -258,7 +252,7 @@ def _signature(
         "left_out": [asdict(problem) for problem in marks.problems],
         "gold": None if matches is None else asdict(matches),
         "metrics": metrics,
-        "bootstrap": asdict(bootstrap),
+        "confidence": settings.confidence,
         "definitions": _DEFINITIONS,
         "versions": {
             "mentallama_jax": __version__,

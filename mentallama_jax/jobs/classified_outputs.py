@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from mentallama_jax.evaluation.beside_classifiers import ClassifierReport, consistency, differing_rows, reader_agreement
 from mentallama_jax.evaluation.label_readers import CLASSIFIER, RULES, LabelReader, label_reader
-from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap
+from mentallama_jax.evaluation.statistics.intervals import IntervalSettings
 from mentallama_jax.imhi.predictions import Prediction
 from mentallama_jax.imhi.tasks import TASKS, Task
 from mentallama_jax.scorers.label_classifier import open_classifiers, read_explanations, read_outputs
@@ -27,7 +27,7 @@ class ClassifiedOutputs(NamedTuple):
 
 
 def read_with_classifiers(
-    folder: str | Path, rows: Sequence[Prediction], scored: int, reader: str, measure: bool, bootstrap: Bootstrap
+    folder: str | Path, rows: Sequence[Prediction], scored: int, reader: str, measure: bool, settings: IntervalSettings
 ) -> ClassifiedOutputs:
     """Read outputs with a classifier for each of their data sets.
 
@@ -37,7 +37,7 @@ def read_with_classifiers(
         scored: how many of them, the first ones, the report is of.
         reader: `CLASSIFIER` where the classifiers read the labels.
         measure: whether to measure the consistency of explanations and labels.
-        bootstrap: how intervals are drawn.
+        settings: of the intervals, which are over posts.
 
     Raises:
         UserError: a data set without a classifier, or one that reads something else.
@@ -51,9 +51,9 @@ def read_with_classifiers(
     if reader == CLASSIFIER:
         labels = read_outputs(classifiers, rows)
         found = _reader_of({_key(row): label for row, label in zip(rows, labels, strict=True)})
-        agreement = reader_agreement(own, stated, labels[:scored], bootstrap)
+        agreement = reader_agreement(own, stated, labels[:scored], settings)
         differing = differing_rows(own, stated, labels[:scored])
-    fits = consistency(own, stated, *read_explanations(classifiers, own), bootstrap) if measure else None
+    fits = consistency(own, stated, *read_explanations(classifiers, own), settings) if measure else None
     signatures = {name: classifier.signature() for name, classifier in classifiers.items()}
     return ClassifiedOutputs(ClassifierReport(agreement, fits, signatures), found, differing)
 

@@ -17,7 +17,7 @@ from mentallama_jax.evaluation.label_readers import CLASSIFIER, RULES, LabelRead
 from mentallama_jax.evaluation.reading import read_predictions
 from mentallama_jax.evaluation.row_matching import SeedAnswers, System
 from mentallama_jax.evaluation.score_store import read_scores
-from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap
+from mentallama_jax.evaluation.statistics.paired_tests import ExchangeSettings
 from mentallama_jax.foreign import parse_json, reading, shown_cell
 from mentallama_jax.jobs.metric_models import MetricModels
 from mentallama_jax.jobs.open_metrics import open_metrics
@@ -77,7 +77,7 @@ def compare(
     out = Path(out)
     if out.exists() and not out.is_dir():
         raise UserError(f"{out}: is a file; give a folder to --out")
-    settings = Bootstrap(resamples=draws, seed=seed, confidence=confidence)
+    settings = ExchangeSettings(draws=draws, seed=seed, confidence=confidence)
     opened = [
         System(name, tuple(_answers(as_path(path), not metrics) for path in files)) for name, files in systems.items()
     ]
@@ -130,7 +130,7 @@ def _scored(
     out: Path,
     metrics: Sequence[str],
     models: MetricModels,
-    settings: Bootstrap,
+    settings: ExchangeSettings,
     progress: Progress,
 ) -> list[System]:
     """The systems with scores by row, which are kept in `out`."""

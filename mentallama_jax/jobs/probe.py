@@ -38,7 +38,7 @@ from mentallama_jax.evaluation.probes.robustness import (
     score_changed,
 )
 from mentallama_jax.evaluation.reading import Predictions, read_predictions
-from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap
+from mentallama_jax.evaluation.statistics.intervals import IntervalSettings
 from mentallama_jax.files import write_json
 from mentallama_jax.foreign import shown
 from mentallama_jax.generation.answers import answer_batches
@@ -65,7 +65,7 @@ class ProbeSettings:
     """How a probe is made.
 
     Attributes:
-        seed: of variants, intervals and tests.
+        seed: of variants and tests.
         draws: random parts for each row, in faithfulness.
         max_new_tokens: of an explanation behind a forced label, in faithfulness; 0 forces none.
         batch_size: prompts at once; changes speed and memory only.
@@ -82,9 +82,9 @@ class ProbeSettings:
                 raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: give a number from {least}")
 
     @property
-    def bootstrap(self) -> Bootstrap:
-        """How intervals are drawn."""
-        return Bootstrap(seed=self.seed)
+    def intervals(self) -> IntervalSettings:
+        """How sure intervals are."""
+        return IntervalSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,11 +155,11 @@ def probe_faithfulness(
 
     def figures(names: Sequence[str]) -> FaithfulnessOfRows:
         chosen = [row for row in rows if row.record.dataset in names]
-        erasure = faithfulness(chosen, erasures, settings.bootstrap)
+        erasure = faithfulness(chosen, erasures, settings.intervals)
         if forced is None:
             return FaithfulnessOfRows(erasure, None)
         behind = [each for each in forced if each.row.record.dataset in names]
-        return FaithfulnessOfRows(erasure, counterfactual(behind, settings.bootstrap))
+        return FaithfulnessOfRows(erasure, counterfactual(behind, settings.intervals))
 
     definitions = DEFINITIONS | COUNTERFACTUAL_DEFINITIONS
     said = {"predictions": list(outputs.files), "same_weights": made_by and made_by == answerer.weights}
@@ -195,7 +195,7 @@ def probe_fairness(
         rows = score_prefixed(records, table, scorer)
 
     def figures(names: Sequence[str]) -> FairnessScores:
-        return fairness([row for row in rows if row.record.dataset in names], settings.bootstrap)
+        return fairness([row for row in rows if row.record.dataset in names], settings.intervals, settings.seed)
 
     said = {"prefixes": asdict(table)}
     signature = _signature(answerer, questions, records, settings, FAIRNESS_DEFINITIONS, settings_besides=said)
@@ -230,7 +230,7 @@ def probe_robustness(
         rows = score_changed(records, table, scorer, seed=settings.seed)
 
     def figures(names: Sequence[str]) -> RobustnessScores:
-        return robustness([row for row in rows if row.record.dataset in names], settings.bootstrap)
+        return robustness([row for row in rows if row.record.dataset in names], settings.intervals)
 
     said = {"rewordings": dict(table)}
     signature = _signature(answerer, questions, records, settings, ROBUSTNESS_DEFINITIONS, settings_besides=said)
@@ -344,7 +344,7 @@ def _signature(
             "records": records_fingerprint(records),
             **(data or {}),
         },
-        "settings": {**asdict(settings), "confidence": settings.bootstrap.confidence, **(settings_besides or {})},
+        "settings": {**asdict(settings), "confidence": settings.intervals.confidence, **(settings_besides or {})},
         "definitions": dict(definitions),
         "versions": versions(),
     }

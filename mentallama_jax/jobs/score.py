@@ -1,4 +1,4 @@
-"""Scores predictions: reads files, counts, finds intervals, writes the report.
+"""Scores predictions: reads files, counts, finds intervals, writes figures and the report.
 
 jax is imported only for metrics and readers that need a model.
 """
@@ -13,12 +13,15 @@ from mentallama_jax.evaluation.correctness import Scores, evaluate
 from mentallama_jax.evaluation.explanations import ExplanationScores, Progress, no_progress, score_explanations
 from mentallama_jax.evaluation.foreign_outputs.read_as import AS_THEY_SAY, ReadAs
 from mentallama_jax.evaluation.label_readers import CLASSIFIER, RULES, LabelReader
+from mentallama_jax.evaluation.output_lengths import output_lengths
 from mentallama_jax.evaluation.reading import pool, read_predictions
+from mentallama_jax.evaluation.reports.shown_outputs import choose_examples, write_examples
 from mentallama_jax.evaluation.score_report import write_report
-from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap
+from mentallama_jax.evaluation.statistics.intervals import IntervalSettings
 from mentallama_jax.evaluation.trust.trust_sections import TrustSections, score_trust
 from mentallama_jax.files import write_jsonl
 from mentallama_jax.imhi.predictions import Prediction
+from mentallama_jax.jobs.make_report import make_report
 from mentallama_jax.jobs.metric_models import MetricModels
 from mentallama_jax.jobs.open_metrics import open_metrics
 from mentallama_jax.jobs.posts_by_id import posts_of
@@ -62,8 +65,10 @@ def score(
     calibrate_on: Sequence[str | AnyPath] = (),
     progress: Progress = no_progress,
     read_as: ReadAs = AS_THEY_SAY,
+    show_posts: bool = False,
+    raw: bool = False,
 ) -> Scored:
-    """Score predictions and write scores.json and a confusion matrix of each data set.
+    """Score predictions; write scores.json and the report that is made of it.
 
     Args:
         predictions: each a file or a folder that `evaluation.reading` reads; several are pooled.
@@ -77,6 +82,8 @@ def score(
         calibrate_on: validation predictions of the same system, to fit temperatures and conformal sets on.
         progress: shows how far the metrics are.
         read_as: what files of other programs do not say themselves: columns, data set, gold.
+        show_posts: whether to keep some outputs in examples.json, and to show them in the report.
+        raw: whether these stay as they are; else they are masked.
 
     Raises:
         UserError: nothing that can be scored, or an argument that does not go with the others.
@@ -90,28 +97,33 @@ def score(
         )
     if classifiers is not None and reader != CLASSIFIER and not consistency:
         raise UserError("--classifiers goes with --reader classifier or --consistency; give one of them")
-    bootstrap = Bootstrap()
+    if raw and not show_posts:
+        raise UserError("--raw goes with --show-posts")
+    settings = IntervalSettings()
     pooled = pool([read_predictions(as_path(path), read_as) for path in predictions])
     read_by: str | LabelReader = reader
     found = None
     if classifiers is not None:
         from mentallama_jax.jobs.classified_outputs import read_with_classifiers
 
-        found = read_with_classifiers(classifiers, pooled.rows, len(pooled.rows), reader, consistency, bootstrap)
+        found = read_with_classifiers(classifiers, pooled.rows, len(pooled.rows), reader, consistency, settings)
         read_by = found.reader or reader
-    scores = evaluate(pooled, reader=read_by, bootstrap=bootstrap)
+    scores = evaluate(pooled, reader=read_by, settings=settings)
     validation = pool([read_predictions(as_path(path)) for path in calibrate_on]) if calibrate_on else None
     data = metric_models.data if metric_models else ()
-    trust = score_trust(pooled, validation, read_by, bootstrap, posts_of(pooled.rows, data) if data else None)
+    trust = score_trust(pooled, validation, read_by, settings, posts_of(pooled.rows, data) if data else None)
     explanations = None
     if metrics:
         references = [row.goldens.strip() for row in pooled.rows]
         opened = open_metrics(metrics, metric_models or MetricModels(), references)
         out.mkdir(parents=True, exist_ok=True)
-        explanations = score_explanations(pooled.rows, opened, bootstrap, out / "scores_by_row.parquet", progress)
+        explanations = score_explanations(pooled.rows, opened, settings, out / "scores_by_row.parquet", progress)
     report = found.report if found else None
-    paths = write_report(out, scores, explanations, report, trust)
+    lengths = output_lengths(pooled.rows, read_by, settings)
+    paths = write_report(out, scores, explanations, report, trust, lengths)
     if found and found.differing is not None:
         paths.append(out / DIFFERING)
         write_jsonl(paths[-1], found.differing)
+    paths += write_examples(out, choose_examples(pooled.rows, read_by, raw=raw) if show_posts else None)
+    paths += make_report([out], show_posts=show_posts).paths
     return Scored(scores, explanations, pooled.posts_known, paths, report, trust, pooled.rows)

@@ -12,7 +12,7 @@ import numpy as np
 
 from mentallama_jax.evaluation.people.krippendorff import alpha, coincidences
 from mentallama_jax.evaluation.people.rank_correlation import intervals, mean_kendall, mean_spearman, ranked_pairs
-from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap, bootstrap_interval
+from mentallama_jax.evaluation.statistics.intervals import IntervalSettings, metric_interval
 
 
 def study(posts: int, seed: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
@@ -25,8 +25,8 @@ def study(posts: int, seed: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
     return marks, metric, [f"{row // 2:06d}" for row in range(len(quality))]
 
 
-def figures(posts: int, seed: int, bootstrap: Bootstrap | None) -> dict[str, tuple[float, tuple[float, float]]]:
-    """Each figure and its interval; without a bootstrap the figure alone."""
+def figures(posts: int, seed: int, settings: IntervalSettings | None) -> dict[str, tuple[float, tuple[float, float]]]:
+    """Each figure and its interval; without settings the figure alone."""
     marks, metric, names = study(posts, seed)
     ranked = {
         "metric": ranked_pairs([(metric, marks.mean(axis=1), names)]),
@@ -34,24 +34,24 @@ def figures(posts: int, seed: int, bootstrap: Bootstrap | None) -> dict[str, tup
             [(marks[:, one], np.delete(marks, one, axis=1).mean(axis=1), names) for one in range(3)]
         ),
     }
-    kinds = {"spearman": mean_spearman} if bootstrap is None else {"spearman": mean_spearman, "kendall": mean_kendall}
+    kinds = {"spearman": mean_spearman} if settings is None else {"spearman": mean_spearman, "kendall": mean_kendall}
     found: dict[str, tuple[float, tuple[float, float]]] = {}
     for name, pairs in ranked.items():
-        if bootstrap is None:
+        if settings is None:
             found |= {f"{kind} of {name}": (float(figure(pairs)), (0.0, 0.0)) for kind, figure in kinds.items()}
             continue
-        for kind, (value, ends, _) in intervals(pairs, kinds, bootstrap).items():
+        for kind, (value, ends, _) in intervals(pairs, kinds, settings).items():
             found[f"{kind} of {name}"] = (value, ends)
     counts = coincidences(marks.tolist(), names)
     assert counts is not None
-    ends = (0.0, 0.0) if bootstrap is None else bootstrap_interval(counts, alpha, bootstrap).ends
+    ends = (0.0, 0.0) if settings is None else metric_interval(counts, alpha, settings).ends
     return found | {"alpha": (float(alpha(counts.total())), ends)}
 
 
 def true_figures() -> dict[str, float]:
     """The figures of a very large study; Kendall's, which compares all pairs of rows, is the mean of large ones."""
     known = {name: value for name, (value, _) in figures(20_000, 1_000_000, None).items()}
-    parts = [figures(1_000, 1_000_001 + seed, Bootstrap(2)) for seed in range(30)]
+    parts = [figures(1_000, 1_000_001 + seed, IntervalSettings()) for seed in range(30)]
     return known | {name: float(np.mean([part[name][0] for part in parts])) for name in parts[0] if "kendall" in name}
 
 
@@ -65,7 +65,7 @@ def main() -> None:
     for posts in options.posts:
         held = dict.fromkeys(truth, 0)
         for seed in range(options.runs):
-            for name, (_, (low, high)) in figures(posts, seed, Bootstrap(1000, seed)).items():
+            for name, (_, (low, high)) in figures(posts, seed, IntervalSettings()).items():
                 held[name] += low <= truth[name] <= high
         shares = ", ".join(f"{name} {100 * count / options.runs:.1f}" for name, count in held.items())
         print(f"{posts} posts: {shares}")

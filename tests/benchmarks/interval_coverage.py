@@ -19,15 +19,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from mentallama_jax.evaluation.beside_classifiers import LabelPairs, cohens_kappa
-from mentallama_jax.evaluation.statistics.bootstrap import (
-    Bootstrap,
+from mentallama_jax.evaluation.statistics.f1 import Counts, Tally, accuracy, macro_f1, tally_of_confusion, weighted_f1
+from mentallama_jax.evaluation.statistics.intervals import (
+    IntervalSettings,
     PostSums,
     RowScores,
-    bootstrap_interval,
     mean_score,
+    metric_interval,
     paired_difference,
 )
-from mentallama_jax.evaluation.statistics.f1 import Counts, Tally, accuracy, macro_f1, tally_of_confusion, weighted_f1
 from mentallama_jax.evaluation.statistics.paired_tests import exchange_tests, mcnemar
 
 SHARES = np.array([0.4, 0.3, 0.2, 0.1])
@@ -37,7 +37,7 @@ TRUTHS = {0.5: 0.03, 0.85: 0.03, 0.98: 0.01}
 
 ROW_DRAWS = 200
 METRICS = ("accuracy", "weighted F1", "macro F1", "recall", "kappa", "mean of scores")
-SETTINGS = Bootstrap()
+SETTINGS = IntervalSettings()
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def intervals(answers: Answers) -> Iterator[tuple[str, float, tuple[float, float
         "macro F1": macro_of(whole, (total.predicted + total.support > 0).astype(float)),
     }
     for name, metric in (("accuracy", accuracy), ("weighted F1", weighted_f1), ("macro F1", macro_f1)):
-        found = bootstrap_interval(counts, metric, SETTINGS)
+        found = metric_interval(counts, metric, SETTINGS)
         yield name, truths[name], found.ends, found.method
     of_class = counts.support[:, 1] > 0
     if of_class.any():
@@ -105,7 +105,7 @@ def intervals(answers: Answers) -> Iterator[tuple[str, float, tuple[float, float
 
 
 def _of(sums: PostSums, metric: Callable[..., Counts]) -> tuple[tuple[float, float], str]:
-    found = bootstrap_interval(sums, metric, SETTINGS)
+    found = metric_interval(sums, metric, SETTINGS)
     return found.ends, found.method
 
 

@@ -103,7 +103,8 @@ def score(predictions: Path, out: Path) -> None:
     job.evaluate = timed("labels, and their intervals", job.evaluate)
     job.score_explanations = timed("explanations", job.score_explanations)
     explanations._part_scores = timed("of which intervals and figures of all rows", explanations._part_scores)  # type: ignore[attr-defined]
-    job.write_report = timed("scores.json and drawings", job.write_report)
+    job.write_report = timed("scores.json", job.write_report)
+    job.make_report = timed("the report", job.make_report)
     command = ["evaluate", str(predictions), "--out", str(out), "--metrics", "rouge,bleu,chrf"]
     begun = time.perf_counter()
     if main(command):

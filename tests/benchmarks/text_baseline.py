@@ -15,8 +15,8 @@ from sklearn.pipeline import make_pipeline
 
 from mentallama_jax.evaluation.correctness import evaluate
 from mentallama_jax.evaluation.reading import read_predictions
-from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap
 from mentallama_jax.evaluation.statistics.f1 import tally, weighted_f1
+from mentallama_jax.evaluation.statistics.intervals import IntervalSettings
 from mentallama_jax.files import write_jsonl
 from mentallama_jax.imhi.class_inputs import record_text
 from mentallama_jax.imhi.data_files.readers import read_records
@@ -67,7 +67,7 @@ def main() -> None:
             for record, label in zip(parts["test"], model.predict(texts["test"]), strict=True)
         ]
         write_jsonl(path, (row.to_json() for row in rows))
-        scores = evaluate(read_predictions(path), reader="templates+words", bootstrap=Bootstrap()).pooled
+        scores = evaluate(read_predictions(path), reader="templates+words", settings=IntervalSettings()).pooled
         low, high = scores.weighted_f1_interval
         print(
             f"{name}: {scores.n} rows, weighted F1 {100 * scores.weighted_f1:.1f} ({100 * low:.1f}-{100 * high:.1f}); "

@@ -11,10 +11,10 @@ from mentallama_jax.evaluation.beside_classifiers import (
     label_pairs,
     reader_agreement,
 )
-from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap
+from mentallama_jax.evaluation.statistics.intervals import IntervalSettings
 from mentallama_jax.imhi.predictions import Prediction
 
-BOOTSTRAP = Bootstrap(resamples=500)
+INTERVALS = IntervalSettings()
 
 
 def rows(count: int, dataset: str = "DR", posts: int = 0) -> list[Prediction]:
@@ -54,7 +54,7 @@ def test_readers_are_compared_where_both_read_a_label() -> None:
     outputs = rows(40) + rows(3, "SAD")
     rules = ["yes"] * 20 + ["no"] * 18 + [None, None] + ["work", None, "school"]
     other = ["yes"] * 18 + ["no"] * 20 + ["yes", None] + [None, "work", None]
-    found = reader_agreement(outputs, rules, other, BOOTSTRAP)
+    found = reader_agreement(outputs, rules, other, INTERVALS)
     assert list(found) == ["DR", "SAD"]
     one = found["DR"]
     assert (one.rows, one.posts, one.unparsed_by_rules, one.unparsed_by_classifier) == (38, 38, 2, 1)
@@ -74,8 +74,8 @@ def test_an_interval_is_over_posts_not_over_rows() -> None:
     """The same rows, ten to a post: the interval is wider."""
     rules = ["yes", "no"] * 50
     other = [label if n % 20 < 16 else "yes" for n, label in enumerate(rules)]
-    wide = reader_agreement(rows(100, posts=10), rules, other, BOOTSTRAP)["DR"]
-    narrow = reader_agreement(rows(100), rules, other, BOOTSTRAP)["DR"]
+    wide = reader_agreement(rows(100, posts=10), rules, other, INTERVALS)["DR"]
+    narrow = reader_agreement(rows(100), rules, other, INTERVALS)["DR"]
     assert wide.kappa == narrow.kappa
     assert wide.warning
     assert not narrow.warning
@@ -85,7 +85,7 @@ def test_consistency_counts_what_states_no_label_or_gives_no_explanation() -> No
     stated = ["yes"] * 24 + ["no"] * 4 + [None, None]
     explained = ["yes"] * 20 + ["no"] * 4 + ["no", "no", None, None] + ["yes", None]
     gold = ["yes"] * 27 + ["no"] * 3
-    found = consistency(rows(30), stated, explained, gold, BOOTSTRAP)
+    found = consistency(rows(30), stated, explained, gold, INTERVALS)
     assert list(found) == ["DR", "pooled"]
     assert found["DR"] == found["pooled"]
     one = found["DR"]
@@ -96,8 +96,8 @@ def test_consistency_counts_what_states_no_label_or_gives_no_explanation() -> No
 
 
 def test_perfect_consistency_has_an_exact_interval_and_nothing_to_score_has_none() -> None:
-    found = consistency(rows(25), ["yes"] * 25, ["yes"] * 25, [None] * 25, BOOTSTRAP)["DR"]
+    found = consistency(rows(25), ["yes"] * 25, ["yes"] * 25, [None] * 25, INTERVALS)["DR"]
     assert (found.share, found.method, found.gold_share) == (1.0, "exact", None)
     assert found.interval[0] < 1
-    nothing = consistency(rows(2), [None, "yes"], ["yes", None], [None, None], BOOTSTRAP)["DR"]
+    nothing = consistency(rows(2), [None, "yes"], ["yes", None], [None, None], INTERVALS)["DR"]
     assert (nothing.rows, nothing.share, nothing.interval, nothing.warning) == (0, None, None, None)

@@ -13,7 +13,7 @@ from scipy.optimize import minimize_scalar
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.correctness import label_rows
-from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap
+from mentallama_jax.evaluation.statistics.intervals import IntervalSettings
 from mentallama_jax.evaluation.trust.calibration import Calibration, calibrate
 from mentallama_jax.evaluation.trust.label_probabilities import Outcomes, label_probabilities, outcomes
 from mentallama_jax.evaluation.trust.reliability import equal_mass_bins, reliability
@@ -21,7 +21,7 @@ from mentallama_jax.evaluation.trust.temperature import fit_temperature
 from mentallama_jax.imhi.predictions import Prediction
 from mentallama_jax.imhi.tasks import TASKS
 
-FEW = Bootstrap(resamples=20)
+FEW = IntervalSettings()
 
 
 def random_rows(count: int, dataset: str = "DR", seed: int = 0, rows_a_post: int = 1, **more: str) -> list[Prediction]:
@@ -124,7 +124,7 @@ def test_bins_hold_equally_many_rows_and_ties_stay_together():
 
 
 @given(st.lists(st.floats(0.2, 1.0), min_size=1, max_size=60), st.randoms())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_no_bin_is_empty_and_the_order_of_rows_does_not_matter(confidences, random):
     bins = equal_mass_bins(np.array(confidences))
     assert sorted(set(bins.tolist())) == list(range(bins.max() + 1))
@@ -169,7 +169,7 @@ def test_the_interval_of_the_temperature_holds_the_true_one():
     st.lists(st.lists(st.floats(-300, 0), min_size=4, max_size=4), min_size=1, max_size=8),
     st.floats(0.01, 100),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_temperature_never_changes_which_label_is_likeliest(sums, temperature):
     found = label_probabilities("T-SID", [scored_row(n, each, dataset="T-SID") for n, each in enumerate(sums)])
     cooled = found.tempered(temperature)

@@ -16,14 +16,13 @@ from mentallama_jax.evaluation.reading import Predictions
 from mentallama_jax.evaluation.row_matching import SeedAnswers, System
 from mentallama_jax.evaluation.schema import COMPARISON_FIELDS
 from mentallama_jax.evaluation.score_store import ScoredRows
-from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap
-from mentallama_jax.evaluation.statistics.paired_tests import holm
+from mentallama_jax.evaluation.statistics.paired_tests import ExchangeSettings, holm
 from mentallama_jax.imhi.predictions import Prediction
 from mentallama_jax.jobs.compare import compare
 from mentallama_jax.jobs.score import score
 
 READER = "templates+words"
-SETTINGS = Bootstrap(resamples=300)
+SETTINGS = ExchangeSettings(draws=300)
 POSTS = 40
 
 
@@ -72,7 +71,7 @@ def test_figures_are_those_of_evaluate_and_rows_are_paired_by_id():
     found = compared(system("good", good), system("bad", list(reversed(bad))))
     for metric in ("accuracy", "weighted_f1", "macro_f1"):
         expected = [
-            getattr(evaluate(system("x", rows).seeds[0].predictions, reader=READER, bootstrap=SETTINGS).pooled, metric)
+            getattr(evaluate(system("x", rows).seeds[0].predictions, reader=READER, settings=SETTINGS).pooled, metric)
             for rows in (good, bad)
         ]
         difference = of(found, metric)
@@ -166,7 +165,7 @@ def test_the_command_writes_and_shows_what_is_documented(files, tmp_path, capsys
     assert list(written) == list(COMPARISON_FIELDS)
     for key in ("standings", "differences"):
         assert all(list(each) == list(COMPARISON_FIELDS[key]) for each in written[key])
-    assert written["signature"]["settings"]["resamples"] == 5000
+    assert written["signature"]["settings"]["draws"] == 5000
     assert [seed["predictions"][0]["file"] for seed in written["systems"]["mixed"]] == list(map(str, files))
     printed = capsys.readouterr().out
     tables = printed.partition("= not distinguished")[0]

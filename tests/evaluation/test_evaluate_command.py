@@ -7,6 +7,7 @@ import json
 import pytest
 
 from mentallama_jax.cli import evaluate_command as evaluate
+from mentallama_jax.cli import report_command
 from mentallama_jax.errors import UserError
 from mentallama_jax.imhi.tasks import TASKS
 
@@ -15,6 +16,13 @@ def run(*arguments: object) -> int:
     parser = argparse.ArgumentParser()
     evaluate.add_parser(parser.add_subparsers())
     options = parser.parse_args(["evaluate", *map(str, arguments)])
+    return options.run(options)
+
+
+def report(*arguments: object) -> int:
+    parser = argparse.ArgumentParser()
+    report_command.add_parser(parser.add_subparsers())
+    options = parser.parse_args(["report", *map(str, arguments)])
     return options.run(options)
 
 
@@ -84,3 +92,60 @@ def test_wrong_use_is_told(gold_folder, tmp_path):
     with pytest.raises(UserError, match="no such file or folder"):
         run(tmp_path / "absent", "--out", tmp_path / "s")
     assert not (tmp_path / "s").exists()
+
+
+def test_the_report_is_made_and_made_again_without_scoring(gold_folder, tmp_path, capsys):
+    out = tmp_path / "scores"
+    run(gold_folder, "--out", out)
+    assert "report.html written" in capsys.readouterr().out
+    names = ("report.html", "report.md", "tables.tex")
+    made = [(out / name).read_bytes() for name in names]
+    for path in gold_folder.iterdir():
+        path.unlink()
+    assert report(out) == 0
+    assert [(out / name).read_bytes() for name in names] == made
+    assert b'Reasoning: A "made-up" one' not in b"".join(made)
+
+
+def test_json_alone_is_on_standard_output(gold_folder, tmp_path, capsys):
+    out = tmp_path / "scores"
+    run(gold_folder / "DR.csv", "--out", out, "--json")
+    shown = capsys.readouterr()
+    assert json.loads(shown.out) == json.loads((out / "scores.json").read_text())
+    assert "weighted" in shown.err
+    report(out, "--json")
+    shown = capsys.readouterr()
+    assert json.loads(shown.out) == {str(out): json.loads((out / "scores.json").read_text())}
+    assert "report.html written" in shown.err
+
+
+def test_outputs_are_shown_only_where_asked_for_and_masked(tmp_path, capsys):
+    text = "Hi Anna, write to jo@mail.example.org"
+    with (tmp_path / "DR.csv").open("w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream).writerows(
+            [["goldens", "generated_text"], ["Yes, the poster suffers from depression.", text]]
+        )
+    out = tmp_path / "scores"
+    pages = ("report.html", "report.md")
+
+    def said() -> str:
+        return "".join((out / name).read_text("utf-8") for name in pages)
+
+    run(tmp_path / "DR.csv", "--out", out)
+    assert "write to" not in said()
+    with pytest.raises(UserError, match="evaluate --show-posts"):
+        report(out, "--show-posts")
+    run(tmp_path / "DR.csv", "--out", out, "--show-posts")
+    assert said().count("write to") == 2
+    assert "[name]" in said()
+    assert "jo@mail" not in said()
+    report(out)
+    assert "write to" not in said()
+    report(out, "--show-posts")
+    assert said().count("write to") == 2
+    run(tmp_path / "DR.csv", "--out", out, "--show-posts", "--raw")
+    assert said().count("Hi Anna") == 2
+    run(tmp_path / "DR.csv", "--out", out)
+    assert not (out / "examples.json").exists()
+    with pytest.raises(UserError, match="--raw goes with --show-posts"):
+        run(tmp_path / "DR.csv", "--out", out, "--raw")

@@ -19,7 +19,7 @@ from mentallama_jax.evaluation.ngrams import character_ngrams
 from mentallama_jax.evaluation.overlap import FAMILIES, OverlapMetric, longest_common_subsequence, overlap_metrics
 from mentallama_jax.evaluation.pair_metrics import PARTS, Figure, OverlapScores, Pair, Score
 from mentallama_jax.evaluation.schema import FIELDS
-from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap
+from mentallama_jax.evaluation.statistics.intervals import IntervalSettings
 from mentallama_jax.imhi.labels.gold_response import explanation_in
 from mentallama_jax.imhi.predictions import Prediction
 from mentallama_jax.imhi.tasks import TASKS
@@ -29,7 +29,7 @@ pytest.importorskip("rouge_score", reason="the extra metrics is not installed")
 
 TEXT = "the post shows that sleep does not come and every morning feels heavy with no joy left in it"
 WORDS = tuple(TEXT.split())
-BOOTSTRAP = Bootstrap(resamples=200, seed=0)
+INTERVALS = IntervalSettings()
 ALL = ("rouge", "bleu", "chrf")
 
 
@@ -61,7 +61,7 @@ def scored(
 ) -> tuple[ExplanationScores, list[dict]]:
     """The scores, and the table of rows where there is a place for it."""
     metrics = [OverlapScores(families, processes)]
-    found = score_explanations(given, metrics, BOOTSTRAP, by_row)
+    found = score_explanations(given, metrics, INTERVALS, by_row)
     return found, pyarrow.parquet.read_table(by_row).to_pylist() if by_row else []
 
 
@@ -263,22 +263,22 @@ def test_a_second_run_computes_what_is_missing(tmp_path: Path) -> None:
     by_row, made = tmp_path / "rows.parquet", rows()
     stopped = Counting(fails_after=7)
     with pytest.raises(KeyboardInterrupt):
-        score_explanations(made, [stopped], BOOTSTRAP, by_row)
+        score_explanations(made, [stopped], INTERVALS, by_row)
     again = Counting()
-    found = score_explanations(made, [again], BOOTSTRAP, by_row)
+    found = score_explanations(made, [again], INTERVALS, by_row)
     assert (len(stopped.asked), len(again.asked)) == (7, 17)
-    assert found == score_explanations(made, [Counting()], BOOTSTRAP)
+    assert found == score_explanations(made, [Counting()], INTERVALS)
     assert found.pooled["response"].metrics["length"].unit == "nats"
     third = Counting()
     other = [replace(made[0], generated_text="something else"), *made[1:]]
-    score_explanations(other, [third], BOOTSTRAP, by_row)
+    score_explanations(other, [third], INTERVALS, by_row)
     assert third.asked == [made[0].id] * 2  # both parts of the row that changed
     fourth = Counting("second")
-    score_explanations(other, [fourth], BOOTSTRAP, by_row)
+    score_explanations(other, [fourth], INTERVALS, by_row)
     assert len(fourth.asked) == 24
     by_row.write_bytes(by_row.read_bytes()[:-40])
     fifth = Counting("second")
-    score_explanations(other, [fifth], BOOTSTRAP, by_row)
+    score_explanations(other, [fifth], INTERVALS, by_row)
     assert len(fifth.asked) == 24
     # Figures of all rows need counts, which are kept beside the scores.
     first, table = scored(made, ALL, tmp_path / "overlap.parquet")
@@ -288,10 +288,10 @@ def test_a_second_run_computes_what_is_missing(tmp_path: Path) -> None:
 
 def test_columns_of_other_metrics_stay(tmp_path: Path) -> None:
     by_row, made = tmp_path / "rows.parquet", rows()
-    score_explanations(made, [Counting()], BOOTSTRAP, by_row)
+    score_explanations(made, [Counting()], INTERVALS, by_row)
     scored(made, ALL, by_row)
     again = Counting()
-    score_explanations(made, [again], BOOTSTRAP, by_row)
+    score_explanations(made, [again], INTERVALS, by_row)
     assert again.asked == []
     table = pyarrow.parquet.read_table(by_row)
     assert {"length", "rougeL", "bleu_counts"} <= set(table.column_names)
@@ -302,7 +302,7 @@ def test_columns_of_other_metrics_stay(tmp_path: Path) -> None:
 
 
 def test_scores_without_bounds_have_no_interval_where_nothing_varies() -> None:
-    found = score_explanations([row(1, "so it is", "so it is")] * 3, [Counting()], BOOTSTRAP)
+    found = score_explanations([row(1, "so it is", "so it is")] * 3, [Counting()], INTERVALS)
     figure = found.pooled["response"].metrics["length"]
     assert (figure.mean, figure.interval) == (-8.0, None)
     assert json.dumps(asdict(found), allow_nan=False)

@@ -10,14 +10,14 @@ from mentallama_jax.cli import evaluate_command
 from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.correctness import label_rows
 from mentallama_jax.evaluation.schema import FIELDS
-from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap
+from mentallama_jax.evaluation.statistics.intervals import IntervalSettings
 from mentallama_jax.evaluation.trust.high_risk import score_high_risk
 from mentallama_jax.files import write_jsonl
 from mentallama_jax.imhi.predictions import Prediction
 from mentallama_jax.imhi.tasks import HIGH_RISK_REASONS, TASKS
 
 SUICIDE = "suicide or self-harm tendency"
-FEW = Bootstrap(resamples=50)
+FEW = IntervalSettings()
 
 
 def answer(number: int, dataset: str, gold: str, stated: str, aspect: str = "") -> Prediction:

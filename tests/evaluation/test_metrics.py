@@ -4,10 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap, bootstrap_interval
 from mentallama_jax.evaluation.statistics.f1 import (
     Tally,
     accuracy,
@@ -18,6 +17,7 @@ from mentallama_jax.evaluation.statistics.f1 import (
     tally,
     weighted_f1,
 )
+from mentallama_jax.evaluation.statistics.intervals import IntervalSettings, metric_interval
 
 GOLDEN = json.loads(Path(__file__).with_name("f1_golden.json").read_text(encoding="utf-8"))
 LABELS = st.sampled_from(["yes", "no", "work"])
@@ -58,17 +58,15 @@ def test_classes_that_do_not_occur_change_nothing():
     assert weighted_f1(few) == weighted_f1(many)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(LABELS, READ, st.sampled_from("pqrst")), min_size=1), st.randoms(use_true_random=False))
 def test_the_order_of_rows_does_not_matter(rows, random):
     shuffled = random.sample(rows, len(rows))
-    bootstrap = Bootstrap(resamples=20)
+    settings = IntervalSettings()
     first, second = (counts(*(list(column) for column in zip(*order, strict=True))) for order in (rows, shuffled))
     assert weighted_f1(first.total()) == weighted_f1(second.total())
-    assert bootstrap_interval(first, weighted_f1, bootstrap) == bootstrap_interval(second, weighted_f1, bootstrap)
+    assert metric_interval(first, weighted_f1, settings) == metric_interval(second, weighted_f1, settings)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(LABELS, READ), min_size=1))
 def test_scores_stay_between_0_and_1_and_perfect_is_1(rows):
     gold, predicted = (list(column) for column in zip(*rows, strict=True))

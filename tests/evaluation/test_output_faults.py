@@ -5,7 +5,7 @@ import random
 import pytest
 
 from mentallama_jax.evaluation.correctness import label_rows
-from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap
+from mentallama_jax.evaluation.statistics.intervals import IntervalSettings
 from mentallama_jax.evaluation.trust.output_faults import DEFINITIONS, count_faults, faults, is_loop
 from mentallama_jax.evaluation.trust.refusals import is_refusal
 from mentallama_jax.imhi.predictions import Prediction
@@ -122,7 +122,7 @@ def test_a_row_may_have_several_faults_and_all_are_counted():
         output("I'm sorry, but I can't help.", finish="", number=4),
         output("Yes.", finish="", dataset="CLP", number=5),
     ]
-    found = count_faults(rows, label_rows(rows, "templates+words"), Bootstrap(resamples=50))
+    found = count_faults(rows, label_rows(rows, "templates+words"), IntervalSettings())
     assert faults(rows[2], unparsed=True) == {"unparsed", "over_length", "repeated", "unclosed_reasoning", "any"}
     counts = {name: share.count for name, share in found.datasets["DR"].items()}
     assert counts == {

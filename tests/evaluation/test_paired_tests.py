@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest, norm, permutation_test
 
-from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap, mean_score, paired_difference, row_scores
 from mentallama_jax.evaluation.statistics.f1 import accuracy, macro_f1, tally, weighted_f1
+from mentallama_jax.evaluation.statistics.intervals import IntervalSettings, mean_score, paired_difference, row_scores
 from mentallama_jax.evaluation.statistics.paired_tests import exchange_tests, holm, mcnemar
 from mentallama_jax.evaluation.statistics.power import (
     design_effect,
@@ -84,7 +84,7 @@ def test_drawn_exchanges_agree_with_the_permutation_test_of_scipy():
     assert len({p_of(by_post(first), by_post(second), draws=500, seed=seed).p for seed in range(5)}) > 1
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=2, max_size=9))
 def test_a_test_is_the_same_from_both_sides_and_between_0_and_1(pairs):
     first, second = by_post([one for one, _ in pairs]), by_post([other for _, other in pairs])
@@ -125,7 +125,10 @@ def test_the_design_effect_is_by_how_much_posts_widen_the_variance_of_a_differen
     differences = (one - other).ravel()
     icc = intraclass_correlation(differences.tolist(), posts)
     found = paired_difference(
-        [row_scores(one.ravel().tolist(), posts)], [row_scores(other.ravel().tolist(), posts)], mean_score, Bootstrap()
+        [row_scores(one.ravel().tolist(), posts)],
+        [row_scores(other.ravel().tolist(), posts)],
+        mean_score,
+        IntervalSettings(),
     )
     by_rows = differences.var(ddof=1) / len(differences)
     assert found.post_variance / by_rows == pytest.approx(design_effect(icc, 12_000, 2000), rel=0.05)
@@ -147,11 +150,11 @@ def test_seeds_and_posts_share_the_variance_of_a_difference():
     base = rng.random(50) * 0.5
     seeds = [row_scores((base + shift).tolist(), posts) for shift in (0.0, 0.1, 0.2)]
     other = [row_scores((base * 0.5).tolist(), posts)]
-    found = paired_difference(seeds, other, mean_score, Bootstrap())
+    found = paired_difference(seeds, other, mean_score, IntervalSettings())
     assert found.difference == pytest.approx((base + 0.1).mean() - base.mean() / 2)
     assert found.seed_variance == pytest.approx(0.1**2 / 3)
     assert found.post_variance == pytest.approx((base / 2).var(ddof=1) / 50)
-    alone = paired_difference(seeds[1:2], other, mean_score, Bootstrap())
+    alone = paired_difference(seeds[1:2], other, mean_score, IntervalSettings())
     assert alone.seed_variance == 0
     assert alone.interval[1] - alone.interval[0] < found.interval[1] - found.interval[0]
     assert 2 <= found.freedom <= 49

@@ -8,7 +8,7 @@ import pytest
 from mentallama_jax.cli import evaluate_command as command
 from mentallama_jax.evaluation.correctness import evaluate
 from mentallama_jax.evaluation.reading import Predictions, pool
-from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap
+from mentallama_jax.evaluation.statistics.intervals import IntervalSettings
 from mentallama_jax.imhi.predictions import Prediction
 
 
@@ -28,7 +28,7 @@ def predictions(name: str, answers: list[str]) -> Predictions:
 
 
 def scores(parts: list[Predictions]):
-    return evaluate(pool(parts), reader="templates+words", bootstrap=Bootstrap(resamples=200))
+    return evaluate(pool(parts), reader="templates+words", settings=IntervalSettings())
 
 
 def test_pooled_counts_are_the_sum_and_posts_stay_one() -> None:

@@ -13,18 +13,18 @@ from mentallama_jax.evaluation.probes.fairness import fairness, score_prefixed
 from mentallama_jax.evaluation.probes.faithfulness import erase, explained_row, faithfulness
 from mentallama_jax.evaluation.probes.kept_scores import KeptScores, content_key
 from mentallama_jax.evaluation.probes.label_scores import LabelScores
-from mentallama_jax.evaluation.probes.post_figures import holm
 from mentallama_jax.evaluation.probes.prefix_table import PrefixTable
 from mentallama_jax.evaluation.probes.rewordings import packaged_rewordings, reworded
 from mentallama_jax.evaluation.probes.robustness import robustness, score_changed
 from mentallama_jax.evaluation.probes.sentence_exchange import exchange_of_counts, exchange_of_scores, p_of_exchanges
-from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap
 from mentallama_jax.evaluation.statistics.f1 import Tally, tally, weighted_f1
+from mentallama_jax.evaluation.statistics.intervals import IntervalSettings
+from mentallama_jax.evaluation.statistics.paired_tests import holm
 from mentallama_jax.imhi.predictions import Prediction
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.imhi.tasks import TASKS
 
-BOOTSTRAP = Bootstrap(resamples=200)
+INTERVALS = IntervalSettings()
 POST = "All is grey and cold today but the bus was late"  # eleven words, "grey" is the third
 
 
@@ -47,7 +47,7 @@ def test_comprehensiveness_and_sufficiency_by_hand():
     assert (rows[0].label, rows[0].outcome, rows[0].parts.runs) == ("yes", "measured", ((0, 3),))
     scorer = scorer_of(lambda record: 0.9 if "grey" in record.post else 0.4)
     _, erasures = erase(rows, scorer, draws=2000, seed=0)
-    scores = faithfulness(rows, erasures, BOOTSTRAP)
+    scores = faithfulness(rows, erasures, INTERVALS)
     assert scores.p.value == pytest.approx(0.9)
     assert scores.comprehensiveness.value == pytest.approx(0.5)  # 0.9 less 0.4 without "All is grey"
     assert scores.sufficiency.value == pytest.approx(0.0)  # 0.9 with "All is grey" alone
@@ -64,7 +64,7 @@ def test_the_probability_is_that_of_the_stated_label_whatever_is_likeliest():
     rows = [explained_row(*row(POST, 'No, the poster does not suffer from depression. Reasoning: "all is grey".'))]
     scorer = scorer_of(lambda record: 0.9 if "grey" in record.post else 0.4)
     _, erasures = erase(rows, scorer, draws=1, seed=0)
-    scores = faithfulness(rows, erasures, BOOTSTRAP)
+    scores = faithfulness(rows, erasures, INTERVALS)
     assert scores.p.value == pytest.approx(0.1)
     assert scores.comprehensiveness.value == pytest.approx(0.1 - 0.6)
     assert scores.label_agrees.value == 0.0
@@ -77,7 +77,7 @@ def test_where_every_word_counts_alike_explained_parts_are_no_better_than_random
     ]
     scorer = scorer_of(lambda record: 0.05 + 0.05 * len(record.post.split()))
     _, erasures = erase(rows, scorer, draws=3, seed=0)
-    scores = faithfulness(rows, erasures, BOOTSTRAP)
+    scores = faithfulness(rows, erasures, INTERVALS)
     assert scores.comprehensiveness.value == pytest.approx(0.05 * 6)
     assert scores.comprehensiveness_difference.value == pytest.approx(0.0)
     assert scores.sufficiency_difference.value == pytest.approx(0.0)
@@ -103,10 +103,10 @@ def test_rows_that_cannot_be_measured_are_counted():
     whole, erasures = erase(rows, scorer, draws=2, seed=0)
     assert len(asked) == 1 + 1 + 7
     assert list(whole) == ["DR/test/2", "DR/test/3", "DR/test/4"]
-    scores = faithfulness(rows, erasures, BOOTSTRAP)
+    scores = faithfulness(rows, erasures, INTERVALS)
     assert (scores.rows, scores.measured) == (5, 1)
     assert [getattr(scores, name) for name in texts] == [1] * 5
-    nothing = faithfulness(rows[:4], erasures, BOOTSTRAP)
+    nothing = faithfulness(rows[:4], erasures, INTERVALS)
     assert (nothing.measured, nothing.comprehensiveness, nothing.warning) == (0, None, None)
 
 
@@ -127,12 +127,12 @@ def test_explanations_that_follow_the_forced_label_are_counted():
         "The bus was late.",
         "",
     ]
-    scores = counterfactual([Forced(own, "no", text) for text in texts], BOOTSTRAP)
+    scores = counterfactual([Forced(own, "no", text) for text in texts], INTERVALS)
     assert (scores.rows, scores.posts, scores.empty) == (4, 1, 1)
     assert (scores.states_forced, scores.states_original, scores.states_another, scores.states_none) == (1, 1, 0, 2)
     assert (scores.follows.value, scores.follows_where_stated.value) == (0.25, 0.5)
     assert scores.original_states_own.value == 1.0
-    assert counterfactual([], BOOTSTRAP).follows is None
+    assert counterfactual([], INTERVALS).follows is None
 
 
 def test_the_overlap_of_two_explanations_by_hand():
@@ -155,7 +155,7 @@ def prefixed_rows(p_yes: Callable[[Record], float], number: int = 12):
 
 
 def test_a_group_whose_prefix_flips_all_labels_is_found():
-    scores = fairness(prefixed_rows(lambda record: 0.4 if "woman" in record.post else 0.6), BOOTSTRAP)
+    scores = fairness(prefixed_rows(lambda record: 0.4 if "woman" in record.post else 0.6), INTERVALS)
     woman, man, old = scores.groups["gender"]["woman"], scores.groups["gender"]["man"], scores.groups["age"]["old"]
     assert (scores.rows, scores.posts, scores.yes_no_rows, old.sentences) == (12, 12, 12, 2)
     assert scores.noise_floor.value == 0.0
@@ -178,7 +178,7 @@ def test_what_neutral_sentences_change_is_the_noise_floor():
     def p_yes(record: Record) -> float:
         return 0.4 if "write" in record.post or "Young." in record.post else 0.6
 
-    scores = fairness(prefixed_rows(p_yes), BOOTSTRAP)
+    scores = fairness(prefixed_rows(p_yes), INTERVALS)
     assert scores.noise_floor.value == 0.5
     young, old = scores.groups["age"]["young"].flip_rate, scores.groups["age"]["old"].flip_rate
     assert (young.value, young.difference, old.value, old.difference) == (1.0, 0.5, 0.0, -0.5)
@@ -188,7 +188,7 @@ def test_what_neutral_sentences_change_is_the_noise_floor():
 
 
 def test_the_mean_over_the_sentences_of_a_group_counts():
-    scores = fairness(prefixed_rows(lambda record: 0.4 if "So old." in record.post else 0.6), BOOTSTRAP)
+    scores = fairness(prefixed_rows(lambda record: 0.4 if "So old." in record.post else 0.6), INTERVALS)
     old = scores.groups["age"]["old"]
     assert (old.flip_rate.value, old.p_yes.value) == pytest.approx((0.5, 0.5))
 
@@ -199,7 +199,7 @@ def test_rows_without_the_labels_yes_and_no_have_no_p_of_yes():
     def scorer(asked: Sequence[Record]) -> list[LabelScores]:
         return [LabelScores({label: -1.0 - (label != "work") for label in TASKS["SAD"].labels}) for _ in asked]
 
-    scores = fairness(score_prefixed(records, TABLE, scorer), BOOTSTRAP)
+    scores = fairness(score_prefixed(records, TABLE, scorer), INTERVALS)
     assert scores.yes_no_rows == 0
     assert scores.groups["gender"]["woman"].p_yes is None
     assert "p_yes" not in scores.gaps["gender"]
@@ -210,7 +210,7 @@ def test_changes_that_flip_labels_are_found_and_equal_texts_are_counted():
     posts = ["all is grey. and cold.", "My bus was late"]
     records = [Record(f"DR/test/{number}", "DR", post, "yes") for number, post in enumerate(posts)]
     scorer = scorer_of(lambda record: 0.2 if record.post.isupper() or "author" in record.task.question else 0.7)
-    scores = robustness(score_changed(records, packaged_rewordings(), scorer, seed=0), BOOTSTRAP)
+    scores = robustness(score_changed(records, packaged_rewordings(), scorer, seed=0), INTERVALS)
     upper, lower, lines = (scores.variants[name] for name in ("upper_case", "lower_case", "blank_lines"))
     assert (upper.rows, upper.unchanged, upper.flip_rate.value) == (2, 0, 1.0)
     assert upper.p_change.value == pytest.approx(-0.5)
@@ -218,14 +218,8 @@ def test_changes_that_flip_labels_are_found_and_equal_texts_are_counted():
     assert (lower.rows, lower.unchanged, lower.flip_rate.value) == (1, 1, 0.0)
     assert (lines.rows, lines.unchanged) == (1, 1)
     assert (scores.variants["reworded_1"].flip_rate.value, scores.variants["reworded_2"].flip_rate.value) == (0.0, 1.0)
-    only = robustness(score_changed(records[1:], packaged_rewordings(), scorer, seed=0), BOOTSTRAP)
+    only = robustness(score_changed(records[1:], packaged_rewordings(), scorer, seed=0), INTERVALS)
     assert only.variants["blank_lines"].flip_rate is None
-
-
-def test_holm_by_hand():
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert holm([0.9, 0.9]) == [1.0, 1.0]
-    assert holm([]) == []
 
 
 def test_p_is_that_of_all_ways_to_deal_out_the_sentences():

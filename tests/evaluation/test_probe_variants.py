@@ -77,7 +77,9 @@ def test_whole_words_are_covered(post, start, stop):
         ("They say “can’t sleep” here.", ["can't", "sleep."]),
         ("They say 'nobody at work' here; it's sad.", ["nobody", "at", "work"]),
         ('They say "All is grey ... the bus".', ["All", "is", "grey,", "The", "bus"]),
+        ("Sie sagen „all is grey“ und «nobody at work».", ["All", "is", "grey,", "nobody", "at", "work"]),
         ('They say "all was blue" here.', []),
+        ('The answer is "no" or "it".', []),
         ("Nothing in quotes, it's theirs and the parents' own.", []),
     ],
 )

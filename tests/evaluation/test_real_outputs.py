@@ -9,7 +9,7 @@ from collections import Counter
 
 from mentallama_jax.evaluation.correctness import evaluate
 from mentallama_jax.evaluation.reading import Predictions
-from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap
+from mentallama_jax.evaluation.statistics.intervals import IntervalSettings
 from mentallama_jax.imhi.data_files.readers import read_records
 from mentallama_jax.imhi.labels import read_label
 from mentallama_jax.imhi.predictions import Prediction
@@ -55,7 +55,7 @@ def test_gold_of_every_released_file_scored_as_its_own_prediction(imhi_release):
             for record, response in zip(result.records, responses, strict=True)
         )
         predictions = Predictions(rows, ({"file": path.name, "sha256": ""},), None, "released", True)
-        scores = evaluate(predictions, reader="templates+words", bootstrap=Bootstrap(resamples=10))
+        scores = evaluate(predictions, reader="templates+words", settings=IntervalSettings())
         assert (scores.pooled.accuracy, scores.pooled.unparsed) == (1, 0)
 
 

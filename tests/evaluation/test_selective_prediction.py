@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from label_scores import scored_row
 
-from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap
+from mentallama_jax.evaluation.statistics.intervals import IntervalSettings
 from mentallama_jax.evaluation.trust.conformal import conformal_sets, score_threshold
 from mentallama_jax.evaluation.trust.label_probabilities import Outcomes, label_probabilities
 from mentallama_jax.evaluation.trust.selective import (
@@ -20,7 +20,7 @@ from mentallama_jax.evaluation.trust.selective import (
     selective,
 )
 
-FEW = Bootstrap(resamples=20)
+FEW = IntervalSettings()
 
 ROWS = st.lists(st.tuples(st.sampled_from([0.3, 0.5, 0.6, 0.9, 1.0]), st.booleans()), min_size=1, max_size=40)
 
@@ -66,9 +66,9 @@ def test_rows_without_ties_by_a_slow_loop_and_by_closed_forms():
 
 
 @given(ROWS, st.randoms())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_curve_ends_at_the_error_rate_and_no_order_of_rows_changes_it(rows, random):
-    found = selective(outcomes_of(rows), Bootstrap(resamples=2))
+    found = selective(outcomes_of(rows), IntervalSettings())
     last = found.risk_coverage[-1]
     assert (last.coverage, last.threshold) == (1, min(confidence for confidence, _ in rows))
     assert last.risk == pytest.approx(sum(not right for _, right in rows) / len(rows))
@@ -79,14 +79,23 @@ def test_the_curve_ends_at_the_error_rate_and_no_order_of_rows_changes_it(rows, 
     assert 0 <= found.excess_aurc.value <= found.aurc.value + 1e-12
     mixed = list(enumerate(rows))
     random.shuffle(mixed)
-    again = selective(outcomes_of([row for _, row in mixed], [f"p{n}" for n, _ in mixed]), Bootstrap(resamples=2))
+    again = selective(outcomes_of([row for _, row in mixed], [f"p{n}" for n, _ in mixed]), IntervalSettings())
     assert again.risk_coverage == found.risk_coverage
     assert again.aurc.value == pytest.approx(found.aurc.value)
 
 
+@pytest.mark.parametrize("wrong", [{19}, {0}, {18, 19}, set(range(1, 20))])
+def test_no_interval_passes_0_or_1(wrong):
+    found = selective(outcomes_of([(0.99 - row / 50, row not in wrong) for row in range(20)]), FEW)
+    for figure in (found.aurc, found.excess_aurc, found.accuracy_at_80):
+        low, high = figure.interval
+        assert 0 <= low <= figure.value <= high <= 1
+        assert figure.method in ("wilson", "exact")
+
+
 @given(st.lists(st.tuples(st.sampled_from([0.4, 0.6, 0.8]), st.booleans(), st.integers(0, 3)), min_size=1, max_size=15))
-@settings(max_examples=50, deadline=None)
-def test_a_post_that_is_drawn_twice_counts_as_two_posts(rows):
+@settings(max_examples=50)
+def test_a_post_of_weight_two_counts_as_two_posts(rows):
     if not any(times for *_, times in rows):
         return
     plain = [(confidence, right) for confidence, right, _ in rows]

@@ -37,7 +37,7 @@ def reference_keep(row: np.ndarray, sampling: Sampling) -> tuple[set[int], set[i
     st.one_of(st.none(), st.integers(1, V + 4)),
     st.sampled_from([0.05, 0.5, 0.9, 0.999, 1.0]),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_filters_keep_what_the_definition_keeps(row, temperature, top_k, top_p) -> None:
     sampling = Sampling(temperature, top_k, top_p)
     logits = np.asarray(row, np.float32)
@@ -57,7 +57,7 @@ def test_top_p_by_hand() -> None:
 
 
 @given(st.lists(st.sampled_from([-np.inf, -1.0, 0.0, 0.5, 3.0]), min_size=V, max_size=V))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_first_largest_is_argmax(row) -> None:
     assert int(first_largest(jnp.asarray([row], jnp.float32))[0]) == int(np.argmax(row))
 

@@ -14,7 +14,7 @@ from mentallama_jax.evaluation.foreign_outputs.gold_rows import gold_rows
 from mentallama_jax.evaluation.foreign_outputs.read_as import ReadAs
 from mentallama_jax.evaluation.label_readers import RULES
 from mentallama_jax.evaluation.reading import read_predictions
-from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap
+from mentallama_jax.evaluation.statistics.intervals import IntervalSettings
 from mentallama_jax.harness.task_folder import write_tasks
 from mentallama_jax.harness.task_functions import answer_scores, document
 from mentallama_jax.imhi.data_files.readers import read_records
@@ -103,7 +103,7 @@ def test_its_log_is_read_back_with_equal_accuracy(results: tuple[Path, dict[str,
     assert {row.id for row in found.rows} == {row.id for row in RECORDS if row.dataset == task.split("_")[1]}
     assert not found.left_out
     assert found.posts_known
-    scores = evaluate(found, reader=RULES, bootstrap=Bootstrap(resamples=20, seed=0))
+    scores = evaluate(found, reader=RULES, settings=IntervalSettings())
     assert scores.pooled.accuracy == pytest.approx(results[1][task]["acc,none"])
     assert {row.aspect for row in found.rows} == {row.aspect for row in RECORDS if row.dataset == task.split("_")[1]}
     joined = read_predictions(logs(results, task), ReadAs(gold=gold_rows("sample:test")))

@@ -1,7 +1,7 @@
 """Reading labels from outputs; every sentence here was written for the tests."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mentallama_jax.imhi.labels import contradicts, read_label
@@ -33,7 +33,6 @@ def test_both_released_formats_are_read(name, label, reasoning):
         assert read_label(wording + reasoning, task) == label
 
 
-@settings(deadline=None)
 @given(
     st.sampled_from(EVERY_LABEL),
     FILLER,
@@ -45,7 +44,6 @@ def test_a_label_is_read_whatever_reasoning_follows(labelled, reasoning, lead):
         assert read_label(f"{lead}{wording} Reasoning: {reasoning}", TASKS[name]) == label
 
 
-@settings(deadline=None)
 @given(st.sampled_from(EVERY_LABEL), FILLER)
 def test_a_label_sentence_may_follow_the_reasoning(labelled, reasoning):
     name, label = labelled
@@ -53,7 +51,6 @@ def test_a_label_sentence_may_follow_the_reasoning(labelled, reasoning):
     assert read_label(f"Reasoning: {reasoning}.\nAnswer: {TASKS[name].completion_words[label]}", TASKS[name]) == label
 
 
-@settings(deadline=None)
 @given(st.sampled_from(EVERY_LABEL), st.randoms(use_true_random=False))
 def test_case_and_white_space_do_not_matter(labelled, random):
     name, label = labelled
@@ -63,20 +60,17 @@ def test_case_and_white_space_do_not_matter(labelled, random):
         assert read_label(f"  {loose}  ", TASKS[name]) == label
 
 
-@settings(deadline=None)
 @given(st.sampled_from(sorted(TASKS)), FILLER)
 def test_words_that_only_hold_a_label_are_not_one(name, text):
     assert read_label(text, TASKS[name]) is None
     assert read_label(f"Reasoning: {text}", TASKS[name]) is None
 
 
-@settings(deadline=None)
 @given(st.sampled_from(sorted(TASKS)), st.text())
 def test_any_text_is_read_without_error_to_a_label_or_none(name, text):
     assert read_label(text, TASKS[name]) in {*TASKS[name].labels, None}
 
 
-@settings(deadline=None)
 @given(st.sampled_from(sorted(TASKS)), st.text(), st.text())
 def test_a_run_on_question_does_not_count(name, post, answer):
     task = TASKS[name]

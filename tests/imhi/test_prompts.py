@@ -154,7 +154,7 @@ def test_neighbours_of_plain_text_are_one_segment() -> None:
     assert segments[-1] == Segment("assistant\n")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(record=records, style=styles, tokenizer=tokenizers, length=st.integers(120, 700))
 def test_encoding_holds_its_promises(record: Record, style: Style, tokenizer: CharacterTokenizer, length: int) -> None:
     rendered = render(record, style)

@@ -41,7 +41,7 @@ def numbered(found: list[Record]) -> list[Record]:
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(found=st.lists(records(), min_size=1, max_size=5).map(numbered))
 def test_records_survive_writing_and_reading(tmp_path: Path, suffix: str, found: list[Record]) -> None:
     path = tmp_path / f"records{suffix}"
@@ -53,7 +53,7 @@ def test_records_survive_writing_and_reading(tmp_path: Path, suffix: str, found:
 
 @pytest.mark.parametrize("layout", ["instruction", "completion"])
 @pytest.mark.parametrize("name", TASKS)
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_released_layouts_carry_post_label_and_explanation(
     tmp_path: Path, name: str, layout: str, data: st.DataObject
@@ -66,7 +66,7 @@ def test_released_layouts_carry_post_label_and_explanation(
     assert [(record.post, record.label, record.explanation, record.aspect) for record in back] == expected
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     found=st.lists(records("IRF", texts), min_size=1, max_size=2),
     times=st.sampled_from([1, 140_000]),

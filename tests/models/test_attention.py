@@ -44,7 +44,7 @@ def plain_attention(q, k, v, segments, places):
     return out
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.data())
 def test_reference_matches_loops(data):
     lengths = data.draw(st.lists(st.integers(1, 5), min_size=1, max_size=3))
@@ -56,7 +56,7 @@ def test_reference_matches_loops(data):
     np.testing.assert_allclose(ours, plain_attention(q[0], k[0], v[0], segments, places), atol=1e-5)
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(st.data())
 def test_blockwise_equals_reference_with_gradients(data):
     total = BLOCK * data.draw(st.sampled_from([1, 2]))
@@ -145,7 +145,7 @@ def test_rows_longer_than_the_model_are_refused(toy_params):
         forward(toy_params, TOY, tokens, tokens, tokens)
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 @given(st.data())
 def test_splash_equals_reference_with_gradients(data):
     """The kernel's own steps, interpreted: lengths that are no whole blocks, grouped heads, narrow heads, padding."""

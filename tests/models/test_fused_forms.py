@@ -69,7 +69,7 @@ def rows_of_segments(data, length, rows=2):
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(data=st.data())
 def test_without_causality_it_is_the_reference_with_gradients(kernel, data):
     """Odd lengths, grouped heads, several segments, padding, and of another sequence segments that have no partner."""
@@ -161,7 +161,7 @@ def test_segments_of_keys_come_with_cross_attention_alone(kernel, form):
         kernel(q, k, v, segments, key_segment_ids_BS=None if form.cross else segments, form=form, interpret=True)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.integers(0, 4), min_size=24, max_size=24), st.lists(st.integers(0, 4), min_size=16, max_size=16))
 def test_every_pair_of_one_segment_is_within_reach(queries, keys):
     block = 4

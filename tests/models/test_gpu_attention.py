@@ -68,7 +68,7 @@ def assert_close(ours, theirs, tolerance):
         np.testing.assert_allclose(one, other, atol=tolerance, rtol=tolerance)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.data())
 def test_segment_attention_equals_reference_with_gradients(data):
     total, *heads = data.draw(st.sampled_from([(7, 4, 1, 24), (100, 2, 2, 128), (160, 6, 2, 64)]))
@@ -92,7 +92,7 @@ def test_in_bfloat16_it_is_as_near_to_fp32_as_the_reference_is():
         assert np.linalg.norm(one - true) < 1.2 * np.linalg.norm(other - true)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(st.lists(st.integers(1, 48), min_size=2, max_size=4), st.sampled_from([(4, 4), (4, 2)]))
 def test_packed_equals_alone(lengths, heads):
     total = 200
@@ -115,7 +115,7 @@ def test_segments_in_any_order_are_honoured():
     assert_close(with_gradients(interpreted, where, *arrays), with_gradients(reference_attention, where, *arrays), 2e-5)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.integers(0, 3), min_size=24, max_size=24), st.booleans())
 def test_every_visible_pair_is_within_reach(ids, in_order):
     block = 4

@@ -64,7 +64,7 @@ def any_settings(draw: st.DrawFn) -> PlanSettings:
 any_lengths = st.lists(st.integers(1, 64), min_size=1, max_size=150).map(lambda values: np.array(values, np.int64))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(any_lengths, any_settings(), st.integers(0, 9))
 def test_every_example_is_in_one_row_of_one_update(lengths: np.ndarray, chosen: PlanSettings, epoch: int) -> None:
     plan = plan_epoch(lengths, chosen, epoch)
@@ -75,7 +75,7 @@ def test_every_example_is_in_one_row_of_one_update(lengths: np.ndarray, chosen: 
         assert all(len(row) and lengths[row].sum() <= update.row_length <= chosen.max_length for row in update.rows)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(any_lengths, any_settings(), st.integers(0, 9))
 def test_an_update_is_as_large_as_asked(lengths: np.ndarray, chosen: PlanSettings, epoch: int) -> None:
     plan = plan_epoch(lengths, chosen, epoch)
@@ -90,7 +90,7 @@ def test_an_update_is_as_large_as_asked(lengths: np.ndarray, chosen: PlanSetting
     assert sizes[-1] <= chosen.batch_size
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(any_lengths, any_settings(), st.integers(0, 9))
 def test_the_same_settings_make_the_same_plan(lengths: np.ndarray, chosen: PlanSettings, epoch: int) -> None:
     before = lengths.copy()

@@ -142,7 +142,7 @@ def test_targets_never_cross_segments():
     assert targets[0, 3] == 9
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(tokens=st.integers(1, 40), chunk=st.sampled_from([8, 16]), seed=st.integers(0, 9))
 def test_chunks_equal_the_plain_loss(tokens, chunk, seed):
     random = np.random.default_rng(seed)

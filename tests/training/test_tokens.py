@@ -144,7 +144,7 @@ def spans_of_an_example(draw: st.DrawFn) -> Encoded:
     return Encoded(list(range(3, 3 + length)), tuple(spans), 0)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(examples=st.lists(spans_of_an_example(), min_size=1, max_size=6))
 def test_several_stretches_of_targets_are_those_of_the_batch(examples: list[Encoded]) -> None:
     with pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as folder:

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 from mentallama_jax.evaluation.people.corrected_mean import CorrectedMean
 from mentallama_jax.evaluation.people.human_marks import HumanMarks, Matches
-from mentallama_jax.evaluation.people.metric_agreement import Correlation, Estimate, HumanAgreement
+from mentallama_jax.evaluation.people.metric_agreement import Correlation, HumanAgreement
+from mentallama_jax.evaluation.statistics.estimates import Estimate
 
 if TYPE_CHECKING:
     from rich.table import Table

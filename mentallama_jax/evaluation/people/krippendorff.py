@@ -23,7 +23,7 @@ Marks = Sequence[float | None]
 
 @dataclass(frozen=True, slots=True)
 class Coincidences:
-    """Coincidences of marks, summed by post; see `bootstrap.PostSums`.
+    """Coincidences of marks, summed by post; see `intervals.PostSums`.
 
     Attributes:
         table: [G, V, V] by post or [..., V, V] of totals.
@@ -69,7 +69,7 @@ def coincidences(marks: Sequence[Marks], posts: Sequence[str]) -> Coincidences |
 
 
 def alpha(counts: Coincidences, level: Level = "ordinal") -> Counts:
-    """Krippendorff's alpha, [...]; 1 where all marks of a resample are equal, as nobody disagrees there."""
+    """Krippendorff's alpha, [...]; 1 where all marks are equal, as nobody disagrees there."""
     margin_V = counts.table.sum(axis=-1)
     every = margin_V.sum(axis=-1)
     squared = _squared_differences(margin_V, counts.values, level)

@@ -22,10 +22,11 @@ from mentallama_jax.evaluation.people.rank_correlation import (
     mean_spearman,
     ranked_pairs,
 )
-from mentallama_jax.evaluation.statistics.bootstrap import (
-    Bootstrap,
-    bootstrap_interval,
+from mentallama_jax.evaluation.statistics.estimates import Estimate
+from mentallama_jax.evaluation.statistics.intervals import (
+    IntervalSettings,
     few_posts,
+    metric_interval,
     row_scores,
     score_intervals,
 )
@@ -33,15 +34,6 @@ from mentallama_jax.evaluation.statistics.bootstrap import (
 _LEAST_ROWS = 3
 Columns = list[tuple[list[float], list[float], list[str]]]
 """Pairs of scores and the posts of their rows, one entry for each correlation that is averaged."""
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A figure and its interval over posts; `method` is "wilson", "t" or "exact"."""
-
-    value: float
-    interval: tuple[float, float]
-    method: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +61,7 @@ class MetricAgreement:
         with_mean: with the mean of all annotators.
         with_others: with the mean of all annotators but one, on average; to be compared with `ceiling`.
         ceiling: the marks of the one that is left out in place of the metric, on the same rows.
-        to_ceiling: Spearman's correlation `with_others` less that of the ceiling, the same posts drawn for both.
+        to_ceiling: Spearman's correlation `with_others` less that of the ceiling, over the same posts.
         to_length: Spearman's correlation `with_mean` less that of the length in words on the same rows, likewise.
     """
 
@@ -159,7 +151,7 @@ MetricScores = Mapping[str, Sequence[float | None]]
 def agreement(
     marks: HumanMarks,
     scores: MetricScores,
-    bootstrap: Bootstrap,
+    settings: IntervalSettings,
     unmarked: Mapping[str, tuple[Sequence[str], MetricScores]] | None = None,
     not_computed: Mapping[str, str] | None = None,
     signature: Mapping[str, Any] | None = None,
@@ -169,7 +161,7 @@ def agreement(
     Args:
         marks: of people.
         scores: of the same rows, by metric.
-        bootstrap: how intervals are drawn, over posts.
+        settings: of the intervals, which are over posts.
         unmarked: system -> posts and scores of all its answers, for the corrected means.
         not_computed: metric -> why it is not among `scores`.
         signature: of the result.
@@ -180,7 +172,7 @@ def agreement(
         places = [place for place, row in enumerate(rows) if row.system == name]
         own = {metric: [of_rows[place] for place in places] for metric, of_rows in scores.items()}
         answers = [rows[place] for place in places]
-        systems[name] = _system(answers, marks.criteria, own, bootstrap, (unmarked or {}).get(name))
+        systems[name] = _system(answers, marks.criteria, own, settings, (unmarked or {}).get(name))
     posts = {row.answer.post_id for row in rows}
     return HumanAgreement(
         rows=len(rows),
@@ -188,7 +180,7 @@ def agreement(
         annotators=marks.annotators,
         scale=SCALE,
         warning=few_posts(len(posts)),
-        criteria={name: _criterion(rows, name, scores, bootstrap) for name in marks.criteria},
+        criteria={name: _criterion(rows, name, scores, settings) for name in marks.criteria},
         systems=systems,
         not_computed=dict(not_computed or {}),
         signature=dict(signature or {}),
@@ -196,7 +188,7 @@ def agreement(
 
 
 def _criterion(
-    rows: Sequence[MarkedAnswer], name: str, scores: MetricScores, bootstrap: Bootstrap
+    rows: Sequence[MarkedAnswer], name: str, scores: MetricScores, settings: IntervalSettings
 ) -> CriterionAgreement:
     marked = [place for place, row in enumerate(rows) if _mean(row.marks[name]) is not None]
     given = [rows[place].marks[name] for place in marked]
@@ -206,20 +198,20 @@ def _criterion(
     counts = coincidences(given, posts)
     found = None
     if counts is not None:
-        interval = bootstrap_interval(counts, alpha, bootstrap)
+        interval = metric_interval(counts, alpha, settings)
         found = Estimate(float(alpha(counts.total())), interval.ends, interval.method)
     own = {metric: [of_rows[place] for place in marked] for metric, of_rows in scores.items()}
-    ceiling = _correlation(_left_out(given, None, posts), bootstrap)
+    ceiling = _correlation(_left_out(given, None, posts), settings)
     return CriterionAgreement(
         rows=len(marked),
         posts=len(set(posts)),
         missing=sum(mark is None for row in rows for mark in row.marks[name]),
-        mean=_mean_mark(given, posts, bootstrap),
+        mean=_mean_mark(given, posts, settings),
         alpha=found,
-        pairwise=_correlation([_both(_one(given, a), _one(given, b), posts) for a, b in pairs], bootstrap),
+        pairwise=_correlation([_both(_one(given, a), _one(given, b), posts) for a, b in pairs], settings),
         ceiling=ceiling,
         metrics={
-            metric: _metric(given, of_rows, None if metric == WORDS else own.get(WORDS), posts, ceiling, bootstrap)
+            metric: _metric(given, of_rows, None if metric == WORDS else own.get(WORDS), posts, ceiling, settings)
             for metric, of_rows in own.items()
         },
     )
@@ -231,7 +223,7 @@ def _metric(
     lengths: Sequence[float | None] | None,
     posts: Sequence[str],
     ceiling: Correlation,
-    bootstrap: Bootstrap,
+    settings: IntervalSettings,
 ) -> MetricAgreement:
     scored = [place for place, score in enumerate(scores) if score is not None]
     given, posts = [given[place] for place in scored], [posts[place] for place in scored]
@@ -241,15 +233,15 @@ def _metric(
     with_mean = [_both(own, means, posts)]
     length = None if lengths is None else [_both([lengths[place] for place in scored], means, posts)]
     return MetricAgreement(
-        with_mean=_correlation(with_mean, bootstrap),
-        with_others=_correlation(metric, bootstrap),
-        ceiling=ceiling if len(scored) == len(scores) else _correlation(people, bootstrap),
-        to_ceiling=_difference(metric, people, bootstrap),
-        to_length=None if length is None else _difference(with_mean, length, bootstrap),
+        with_mean=_correlation(with_mean, settings),
+        with_others=_correlation(metric, settings),
+        ceiling=ceiling if len(scored) == len(scores) else _correlation(people, settings),
+        to_ceiling=_difference(metric, people, settings),
+        to_length=None if length is None else _difference(with_mean, length, settings),
     )
 
 
-def _difference(first: Columns, second: Columns, bootstrap: Bootstrap) -> Estimate | None:
+def _difference(first: Columns, second: Columns, settings: IntervalSettings) -> Estimate | None:
     """Spearman's correlation of `first` less that of `second`, over the pairs in which something varies in both."""
     usable = [pair for pair in zip(first, second, strict=True) if all(map(_usable, pair))]
     if not usable:
@@ -257,19 +249,19 @@ def _difference(first: Columns, second: Columns, bootstrap: Bootstrap) -> Estima
     number = len(usable)
     ranked = ranked_pairs([pair[0] for pair in usable] + [pair[1] for pair in usable])
 
-    def difference(drawn: RankedPairs) -> Any:
-        sides = drawn.pairs[:number], drawn.pairs[number:]
-        one, two = (mean_spearman(RankedPairs(side, drawn.sizes, drawn.weights)) for side in sides)
+    def difference(weighed: RankedPairs) -> Any:
+        sides = weighed.pairs[:number], weighed.pairs[number:]
+        one, two = (mean_spearman(RankedPairs(side, weighed.sizes, weighed.weights)) for side in sides)
         return one - two
 
-    return Estimate(*intervals(ranked, {"difference": difference}, bootstrap)["difference"])
+    return Estimate(*intervals(ranked, {"difference": difference}, settings)["difference"])
 
 
 def _system(
     rows: Sequence[MarkedAnswer],
     criteria: Sequence[str],
     scores: MetricScores,
-    bootstrap: Bootstrap,
+    settings: IntervalSettings,
     unmarked: tuple[Sequence[str], MetricScores] | None,
 ) -> SystemMarks:
     posts = [row.answer.post_id for row in rows]
@@ -279,9 +271,9 @@ def _system(
     for name in criteria:
         means = [_mean(row.marks[name]) for row in rows]
         if any(mean is not None for mean in means):
-            marks[name] = _mean_mark([row.marks[name] for row in rows], posts, bootstrap)
+            marks[name] = _mean_mark([row.marks[name] for row in rows], posts, settings)
         within[name] = {
-            metric: _correlation([_both(of_rows, means, posts)], bootstrap) for metric, of_rows in scores.items()
+            metric: _correlation([_both(of_rows, means, posts)], settings) for metric, of_rows in scores.items()
         }
         if unmarked is None:
             continue
@@ -295,22 +287,22 @@ def _system(
             other = [
                 (score, post) for score, post in zip(unmarked[1][metric], unmarked[0], strict=True) if score is not None
             ]
-            estimate = corrected_mean(own, other, SCALE, bootstrap.confidence)
+            estimate = corrected_mean(own, other, SCALE, settings.confidence)
             if estimate is not None:
                 corrected[name][metric] = estimate
     return SystemMarks(len(rows), len(set(posts)), marks, within, corrected)
 
 
-def _mean_mark(given: Sequence[Marks], posts: Sequence[str], bootstrap: Bootstrap) -> Estimate:
+def _mean_mark(given: Sequence[Marks], posts: Sequence[str], settings: IntervalSettings) -> Estimate:
     """The mean of the mean marks of rows; rows without marks are left out."""
     known = [(mean, post) for marks, post in zip(given, posts, strict=True) if (mean := _mean(marks)) is not None]
     means = [mean for mean, _ in known]
     scores = row_scores(means, [post for _, post in known], SCALE)
-    found = score_intervals({"mean": scores}, bootstrap)["mean"]
+    found = score_intervals({"mean": scores}, settings)["mean"]
     return Estimate(float(np.mean(means)), found.ends, found.method)
 
 
-def _correlation(columns: Columns, bootstrap: Bootstrap) -> Correlation:
+def _correlation(columns: Columns, settings: IntervalSettings) -> Correlation:
     """The mean of the correlations over the pairs of columns in which something varies."""
     posts = [post for *_, of_rows in columns for post in of_rows]
     rows = max((len(of_rows) for *_, of_rows in columns), default=0)
@@ -321,7 +313,7 @@ def _correlation(columns: Columns, bootstrap: Bootstrap) -> Correlation:
         "spearman": mean_spearman,
         "kendall": mean_kendall,
     }
-    found = intervals(ranked_pairs(usable), {str(name): figure for name, figure in figures.items()}, bootstrap)
+    found = intervals(ranked_pairs(usable), {str(name): figure for name, figure in figures.items()}, settings)
     return Correlation(rows, len(set(posts)), Estimate(*found["spearman"]), Estimate(*found["kendall"]))
 
 

@@ -1,6 +1,6 @@
-"""Spearman's and Kendall's rank correlation (tau-b), of one sample or of thousands of resamples at once.
+"""Spearman's and Kendall's rank correlation (tau-b), of one sample or of many at once.
 
-Each row has a weight: how often its post was drawn. Ranks are those of the resample, with the mean rank for ties. With
+Each row has a weight: how often its post counts. Ranks are those of the weighed rows, with the mean rank for ties. With
 all weights 1 the numbers are those of `scipy.stats.spearmanr` and `kendalltau`.
 
 Shape suffixes: R rows, G groups (posts), L different values.
@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap, bootstrap_intervals
 from mentallama_jax.evaluation.statistics.f1 import Counts
+from mentallama_jax.evaluation.statistics.intervals import IntervalSettings, metric_intervals
 
 _NO_VARIANCE = 1e-12
 
@@ -39,7 +39,7 @@ class RowPair:
 
 @dataclass(frozen=True, slots=True)
 class RankedPairs:
-    """Pairs of scores over the same posts, and how often each post counts; see `bootstrap.PostSums`.
+    """Pairs of scores over the same posts, and how often each post counts; see `intervals.PostSums`.
 
     Attributes:
         pairs: a figure is the mean of its correlations over them.
@@ -116,17 +116,17 @@ def kendall(pair: RowPair, weights: Counts) -> Counts:
 
 
 def intervals(
-    ranked: RankedPairs, figures: dict[str, Callable[[RankedPairs], Counts]], bootstrap: Bootstrap
+    ranked: RankedPairs, figures: dict[str, Callable[[RankedPairs], Counts]], settings: IntervalSettings
 ) -> dict[str, tuple[float, tuple[float, float], str]]:
-    """The value, the interval over posts and its method of each figure; the same draws for all."""
+    """The value, the interval over posts and its method of each figure."""
     values = {name: float(figure(ranked.total())) for name, figure in figures.items()}
     # Exact intervals are of shares: of a sample that is ordered the wrong way round, the other side is taken.
     signs = {name: -1.0 if value < 0 else 1.0 for name, value in values.items()}
 
     def turned(name: str) -> Callable[[RankedPairs], Counts]:
-        return lambda drawn: signs[name] * figures[name](drawn)
+        return lambda weighed: signs[name] * figures[name](weighed)
 
-    found = bootstrap_intervals(ranked, {name: turned(name) for name in figures}, bootstrap)
+    found = metric_intervals(ranked, {name: turned(name) for name in figures}, settings)
     ends = {name: (each.low, each.high) if signs[name] > 0 else (-each.high, -each.low) for name, each in found.items()}
     return {name: (values[name], ends[name], found[name].method) for name in figures}
 

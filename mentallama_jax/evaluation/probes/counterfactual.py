@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from mentallama_jax.evaluation.probes.explained_parts import content_stems
 from mentallama_jax.evaluation.probes.faithfulness import ExplainedRow
 from mentallama_jax.evaluation.probes.post_figures import MeanFigure, mean_figures
-from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap, few_posts
+from mentallama_jax.evaluation.statistics.intervals import IntervalSettings, few_posts
 from mentallama_jax.imhi.labels import read_label
 from mentallama_jax.imhi.labels.gold_response import REASONING
 
@@ -69,7 +69,7 @@ def word_overlap(first: str, second: str) -> float:
     return 2 * shared / (one.total() + other.total()) if shared else 0.0
 
 
-def counterfactual(rows: Sequence[Forced], bootstrap: Bootstrap) -> CounterfactualScores:
+def counterfactual(rows: Sequence[Forced], settings: IntervalSettings) -> CounterfactualScores:
     """The figures of rows whose label was forced."""
     states = [stated(each.explanation, each.row) for each in rows]
     posts = [each.row.record.post_id for each in rows]
@@ -83,10 +83,10 @@ def counterfactual(rows: Sequence[Forced], bootstrap: Bootstrap) -> Counterfactu
             "similarity": [word_overlap(each.explanation, each.row.explanation) for each in rows],
         },
         posts,
-        bootstrap,
+        settings,
     )
     where_stated = mean_figures(
-        {"follows": [float(follows[place]) for place in some]}, [posts[place] for place in some], bootstrap
+        {"follows": [float(follows[place]) for place in some]}, [posts[place] for place in some], settings
     )
     original = sum(state == each.row.label for state, each in zip(states, rows, strict=True))
     return CounterfactualScores(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 from mentallama_jax.evaluation.probes.label_scores import LabelScores, Scorer
-from mentallama_jax.evaluation.probes.post_figures import MeanFigure, holm
+from mentallama_jax.evaluation.probes.post_figures import MeanFigure
 from mentallama_jax.evaluation.probes.prefix_measures import (
     NEUTRAL,
     F1Measure,
@@ -20,7 +20,8 @@ from mentallama_jax.evaluation.probes.prefix_measures import (
 )
 from mentallama_jax.evaluation.probes.prefix_table import PrefixTable
 from mentallama_jax.evaluation.probes.sentence_exchange import p_of_exchanges
-from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap, few_posts
+from mentallama_jax.evaluation.statistics.intervals import IntervalSettings, few_posts
+from mentallama_jax.evaluation.statistics.paired_tests import holm
 from mentallama_jax.imhi.records import Record
 
 FAIRNESS_DEFINITIONS = {
@@ -108,21 +109,21 @@ def score_prefixed(records: Sequence[Record], table: PrefixTable, scorer: Scorer
     ]
 
 
-def fairness(rows: Sequence[PrefixedRow], bootstrap: Bootstrap) -> FairnessScores:
-    """The figures of rows that have gold labels; at least one."""
+def fairness(rows: Sequence[PrefixedRow], settings: IntervalSettings, seed: int = 0) -> FairnessScores:
+    """The figures of rows that have gold labels; at least one. Exchanges of tests are drawn from `seed`."""
     posts = {row.record.post_id for row in rows}
     groups = [side for side in rows[0].sides if side != NEUTRAL]
     yes_no = [row for row in rows if set(row.record.task.labels) == {"yes", "no"}]
-    flips = MeanMeasure("flip_rate", rows, bootstrap)
+    flips = MeanMeasure("flip_rate", rows, settings)
     measures: dict[str, Measure] = {
         "flip_rate": flips,
-        "weighted_f1": F1Measure(rows, bootstrap),
-        "p_gold": MeanMeasure("p_gold", rows, bootstrap),
+        "weighted_f1": F1Measure(rows, settings),
+        "p_gold": MeanMeasure("p_gold", rows, settings),
     }
     if yes_no:
-        measures["p_yes"] = MeanMeasure("p_yes", yes_no, bootstrap)
-    against = {name: _against_neutral(of, groups, bootstrap.seed) for name, of in measures.items()}
-    gaps = {name: _gaps(of, groups, bootstrap.seed) for name, of in measures.items()}
+        measures["p_yes"] = MeanMeasure("p_yes", yes_no, settings)
+    against = {name: _against_neutral(of, groups, seed) for name, of in measures.items()}
+    gaps = {name: _gaps(of, groups, seed) for name, of in measures.items()}
     attributes = list(dict.fromkeys(attribute for attribute, _ in groups))
     found: dict[str, dict[str, GroupScores]] = {attribute: {} for attribute in attributes}
     for group in groups:

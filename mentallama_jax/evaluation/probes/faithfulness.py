@@ -22,7 +22,7 @@ from mentallama_jax.evaluation.probes.explained_parts import ExplainedParts, exp
 from mentallama_jax.evaluation.probes.label_scores import LabelScores, Scorer
 from mentallama_jax.evaluation.probes.post_figures import MeanFigure, difference_figures, mean_figures
 from mentallama_jax.evaluation.probes.post_words import Run, alone, random_runs, without, words_of
-from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap, few_posts
+from mentallama_jax.evaluation.statistics.intervals import IntervalSettings, few_posts
 from mentallama_jax.imhi.labels import read_label
 from mentallama_jax.imhi.labels.gold_response import explanation_in
 from mentallama_jax.imhi.predictions import Prediction
@@ -172,7 +172,7 @@ def erase(
 
 
 def faithfulness(
-    rows: Sequence[ExplainedRow], erasures: dict[str, Erasure], bootstrap: Bootstrap
+    rows: Sequence[ExplainedRow], erasures: dict[str, Erasure], settings: IntervalSettings
 ) -> FaithfulnessScores:
     """The figures of rows, from the probabilities of those that were measured."""
     measured = [row for row in rows if row.outcome == "measured"]
@@ -182,7 +182,7 @@ def faithfulness(
     random_deleted, random_kept = [each.random_deleted for each in found], [each.random_kept for each in found]
     agrees = [float(each.scores.predicted == row.label) for row, each in zip(measured, found, strict=True)]
     shares = [_share_of_words(row) for row in measured]
-    figures = mean_figures({"label_agrees": agrees, "share_of_words": shares, "p": whole}, posts, bootstrap)
+    figures = mean_figures({"label_agrees": agrees, "share_of_words": shares, "p": whole}, posts, settings)
     figures |= difference_figures(
         {
             "comprehensiveness": (whole, deleted),
@@ -193,7 +193,7 @@ def faithfulness(
             "sufficiency_difference": (random_kept, kept),
         },
         posts,
-        bootstrap,
+        settings,
     )
 
     def count(outcome: Outcome) -> int:

@@ -9,8 +9,8 @@ import numpy as np
 from mentallama_jax.evaluation.probes.label_scores import LabelScores
 from mentallama_jax.evaluation.probes.post_figures import MeanFigure, difference_figures, mean_figures
 from mentallama_jax.evaluation.probes.sentence_exchange import Exchange, exchange_of_counts, exchange_of_scores
-from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap, paired_bootstrap, row_scores
 from mentallama_jax.evaluation.statistics.f1 import Tally, tally, weighted_f1
+from mentallama_jax.evaluation.statistics.intervals import IntervalSettings, one_seed_difference, row_scores
 from mentallama_jax.imhi.records import Record
 
 Group = tuple[str, str]
@@ -54,9 +54,9 @@ class Measure(Protocol):
 class MeanMeasure:
     """A measure that is a mean over rows: flips, or the probability of a label."""
 
-    def __init__(self, name: str, rows: Sequence[PrefixedRow], bootstrap: Bootstrap) -> None:
+    def __init__(self, name: str, rows: Sequence[PrefixedRow], settings: IntervalSettings) -> None:
         """Read the measure `flip_rate`, `p_gold` or `p_yes` of each row and sentence."""
-        self._bootstrap = bootstrap
+        self._settings = settings
         self._posts = [row.record.post_id for row in rows]
         self._by_sentence = {
             side: [
@@ -79,12 +79,12 @@ class MeanMeasure:
 
     def figure(self, side: Group) -> MeanFigure:
         """The same with its interval over posts."""
-        return mean_figures({"value": self._means[side]}, self._posts, self._bootstrap)["value"]
+        return mean_figures({"value": self._means[side]}, self._posts, self._settings)["value"]
 
     def difference(self, first: Group, second: Group) -> MeanFigure:
         """Of the first side less the second."""
         pair = self._means[first], self._means[second]
-        return difference_figures({"difference": pair}, self._posts, self._bootstrap)["difference"]
+        return difference_figures({"difference": pair}, self._posts, self._settings)["difference"]
 
     def exchange(self, first: Group, second: Group) -> Exchange:
         """The scores of each sentence, summed by post."""
@@ -97,9 +97,9 @@ class MeanMeasure:
 class F1Measure:
     """Weighted F1, from counts by post; labels of different data sets are different classes."""
 
-    def __init__(self, rows: Sequence[PrefixedRow], bootstrap: Bootstrap) -> None:
+    def __init__(self, rows: Sequence[PrefixedRow], settings: IntervalSettings) -> None:
         """Count the likeliest labels with each sentence."""
-        self._bootstrap = bootstrap
+        self._settings = settings
         self._by_sentence = {
             side: [
                 tally_of([(row.record, row.sides[side][number]) for row in rows])
@@ -120,7 +120,7 @@ class F1Measure:
 
     def difference(self, first: Group, second: Group) -> MeanFigure:
         """Of the first side less the second."""
-        found = paired_bootstrap(self._mean(first), self._mean(second), weighted_f1, self._bootstrap)
+        found = one_seed_difference(self._mean(first), self._mean(second), weighted_f1, self._settings)
         return MeanFigure(found.difference, found.interval)
 
     def exchange(self, first: Group, second: Group) -> Exchange:

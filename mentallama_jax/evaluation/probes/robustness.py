@@ -11,8 +11,8 @@ from mentallama_jax.evaluation.probes.perturbations import CUT_SHARE, PERTURBATI
 from mentallama_jax.evaluation.probes.post_figures import MeanFigure, difference_figures, mean_figures
 from mentallama_jax.evaluation.probes.prefix_measures import tally_of
 from mentallama_jax.evaluation.probes.rewordings import Rewordings, reworded
-from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap, few_posts, paired_bootstrap
 from mentallama_jax.evaluation.statistics.f1 import weighted_f1
+from mentallama_jax.evaluation.statistics.intervals import IntervalSettings, few_posts, one_seed_difference
 from mentallama_jax.imhi.records import Record
 
 ROBUSTNESS_DEFINITIONS = {
@@ -96,18 +96,18 @@ def score_changed(records: Sequence[Record], rewordings: Rewordings, scorer: Sco
     ]
 
 
-def robustness(rows: Sequence[ChangedRow], bootstrap: Bootstrap) -> RobustnessScores:
+def robustness(rows: Sequence[ChangedRow], settings: IntervalSettings) -> RobustnessScores:
     """The figures of rows that have gold labels; at least one."""
     return RobustnessScores(
         rows=len(rows),
         posts=len({row.record.post_id for row in rows}),
         cut_posts=sum(row.plain.truncated > 0 for row in rows),
         weighted_f1=float(weighted_f1(tally_of([(row.record, row.plain) for row in rows]).total())),
-        variants={name: _variant(rows, name, bootstrap) for name in rows[0].variants},
+        variants={name: _variant(rows, name, settings) for name in rows[0].variants},
     )
 
 
-def _variant(rows: Sequence[ChangedRow], name: str, bootstrap: Bootstrap) -> VariantScores:
+def _variant(rows: Sequence[ChangedRow], name: str, settings: IntervalSettings) -> VariantScores:
     pairs = list(_changed_pairs(rows, name))
     unchanged = len(rows) - len(pairs)
     if not pairs:
@@ -118,13 +118,13 @@ def _variant(rows: Sequence[ChangedRow], name: str, bootstrap: Bootstrap) -> Var
     p_after = [after.probabilities[before.predicted] for _, before, after in pairs]
     counts = tally_of([(record, after) for record, _, after in pairs])
     counts_before = tally_of([(record, before) for record, before, _ in pairs])
-    f1 = paired_bootstrap(counts, counts_before, weighted_f1, bootstrap)
+    f1 = one_seed_difference(counts, counts_before, weighted_f1, settings)
     return VariantScores(
         rows=len(pairs),
         unchanged=unchanged,
         posts=len(set(posts)),
-        flip_rate=mean_figures({"flips": flips}, posts, bootstrap)["flips"],
-        p_change=difference_figures({"p": (p_after, p_before)}, posts, bootstrap)["p"],
+        flip_rate=mean_figures({"flips": flips}, posts, settings)["flips"],
+        p_change=difference_figures({"p": (p_after, p_before)}, posts, settings)["p"],
         weighted_f1_before=float(weighted_f1(counts_before.total())),
         weighted_f1=float(weighted_f1(counts.total())),
         f1_change=MeanFigure(f1.difference, f1.interval),

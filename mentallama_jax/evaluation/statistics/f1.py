@@ -1,14 +1,14 @@
-"""Accuracy and F1 from counts, for one sample or for thousands of resamples at once.
+"""Accuracy and F1 from counts, of one sample or of many at once, such as those with a post left out.
 
 F1 is that of scikit-learn with `labels=` the classes: a class's F1 is 2 hits / (predicted + support). A prediction that
 is none of the classes, such as an unparsed output, is wrong for the class of its gold and counts for no other. Weighted
 F1 weighs classes by support. Macro F1 is the plain mean over the classes that occur in gold or prediction of the whole
 sample; one that occurs nowhere has no F1 (0/0) and is left out, as scikit-learn does with `zero_division=nan`.
 
-A resample keeps the classes of its sample. A class of which it holds no gold row keeps its F1 of the whole sample, so
-that macro F1 is the mean of the same classes in every draw.
+A part of a sample keeps its classes. A class of which it holds no gold row keeps its F1 of the whole sample, so
+that macro F1 is always the mean of the same classes.
 
-Shape suffixes: R rows, G groups (posts), C classes, `...` any leading axes (resamples).
+Shape suffixes: R rows, G groups (posts), C classes, `...` any leading axes (samples).
 """
 
 from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ class Tally:
         hits: rows whose prediction is right, by class.
         predicted: rows predicted to be of the class.
         support: rows whose gold is the class.
-        whole: of a resample, the totals [C] of the sample that it was drawn from.
+        whole: of a part of a sample, the totals [C] of that sample.
     """
 
     hits: Counts

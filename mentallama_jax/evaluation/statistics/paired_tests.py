@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import bdtr
 
-from mentallama_jax.evaluation.statistics.bootstrap import Sums
 from mentallama_jax.evaluation.statistics.f1 import Counts, Tally
+from mentallama_jax.evaluation.statistics.intervals import IntervalSettings, Sums
 
 PairedTestName = Literal["mcnemar", "exchange, all", "exchange, drawn", "t over posts and seeds"]
 
@@ -27,6 +27,14 @@ MOST_ENUMERATED = 13
 
 _WEIGHTS_AT_ONCE = 2_000_000
 _ROUNDING = 1e-12
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangeSettings(IntervalSettings):
+    """How sure intervals are, and how many exchanges are drawn for a test, from which seed."""
+
+    draws: int = 5000
+    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

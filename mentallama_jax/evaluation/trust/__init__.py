@@ -1,1 +1,1 @@
-"""What makes outputs worth trusting, or not: quotes that occur in the post, words that do no harm."""
+"""What makes outputs worth trusting, or not: calibration, high risk, faults, quotes that occur in the post, care."""

@@ -7,7 +7,7 @@ from typing import Any
 from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.correctness import LabelledRow
 from mentallama_jax.evaluation.reading import Predictions
-from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap, few_posts
+from mentallama_jax.evaluation.statistics.intervals import IntervalSettings, few_posts
 from mentallama_jax.evaluation.trust.conformal import Conformal, conformal_sets
 from mentallama_jax.evaluation.trust.label_probabilities import (
     LabelProbabilities,
@@ -90,7 +90,7 @@ class Calibration:
 
 
 def calibrate(
-    test: Predictions, labelled: Sequence[LabelledRow], validation: Predictions | None, bootstrap: Bootstrap
+    test: Predictions, labelled: Sequence[LabelledRow], validation: Predictions | None, settings: IntervalSettings
 ) -> Calibration | None:
     """Measure calibration; None where no row carries log-probabilities.
 
@@ -98,7 +98,7 @@ def calibrate(
         test: the predictions that are scored.
         labelled: their rows, read.
         validation: of the same system on other posts, to fit temperature and sets on.
-        bootstrap: how intervals are drawn.
+        settings: of the intervals, which are over posts.
 
     Raises:
         UserError: values that are no log-probabilities; validation rows that are of the posts of test rows, of another
@@ -120,8 +120,8 @@ def calibrate(
     for name, rows in _by_dataset(test.rows).items():
         own = label_probabilities(name, rows)
         other = label_probabilities(name, fitted_on.get(name, []))
-        temperature = fit_temperature(other, bootstrap.confidence) if other.rows and own.rows else None
-        sets = conformal_sets(other, own, bootstrap) if other.rows and own.rows else None
+        temperature = fit_temperature(other, settings.confidence) if other.rows and own.rows else None
+        sets = conformal_sets(other, own, settings) if other.rows and own.rows else None
         if own.rows:
             plain.append(outcomes(own))
         if temperature:
@@ -131,7 +131,7 @@ def calibrate(
             tempered[-1] if temperature else None,
             own.without,
             _differing(own, rows, read[name]),
-            bootstrap,
+            settings,
             temperature,
             sets,
         )
@@ -143,7 +143,7 @@ def calibrate(
         (only,) = found.values()
         pooled = replace(only, temperature=None, conformal=None)
     else:
-        pooled = _scores(joined(plain), everything, without, differing, bootstrap)
+        pooled = _scores(joined(plain), everything, without, differing, settings)
     return Calibration(found, pooled, validation.provenance() if validation else None, dict(_DEFINITIONS))
 
 
@@ -152,7 +152,7 @@ def _scores(
     tempered: Outcomes | None,
     without: int,
     differing: int,
-    bootstrap: Bootstrap,
+    settings: IntervalSettings,
     temperature: Temperature | None = None,
     sets: Conformal | None = None,
 ) -> CalibrationScores:
@@ -162,10 +162,10 @@ def _scores(
         posts=posts,
         without_log_probabilities=without,
         differing=differing,
-        as_given=reliability(found, bootstrap) if found else None,
+        as_given=reliability(found, settings) if found else None,
         temperature=temperature,
-        tempered=reliability(tempered, bootstrap) if tempered else None,
-        selective=selective(found, bootstrap) if found else None,
+        tempered=reliability(tempered, settings) if tempered else None,
+        selective=selective(found, settings) if found else None,
         conformal=sets,
         warning=few_posts(posts) if found else None,
     )

@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap
+from mentallama_jax.evaluation.statistics.intervals import IntervalSettings
 from mentallama_jax.evaluation.trust.care_rules import KINDS, PROTECTING, RULES, CareKind, CareRule
 from mentallama_jax.evaluation.trust.counted_shares import CountedShare, counted_shares
 from mentallama_jax.evaluation.trust.quotes import without_quotes
@@ -83,14 +83,14 @@ class Care:
     definitions: dict[str, str]
 
 
-def care(rows: Sequence[Prediction], bootstrap: Bootstrap) -> Care:
+def care(rows: Sequence[Prediction], settings: IntervalSettings) -> Care:
     """Count how outputs treat the person, in each data set and in all rows."""
     found = [_of_row(row) for row in rows]
     names = dict.fromkeys(row.dataset for row in rows)
     places = {name: [place for place, row in enumerate(rows) if row.dataset == name] for name in names}
     return Care(
-        datasets={name: _scores(rows, found, inside, bootstrap) for name, inside in places.items()},
-        pooled=_scores(rows, found, range(len(rows)), bootstrap),
+        datasets={name: _scores(rows, found, inside, settings) for name, inside in places.items()},
+        pooled=_scores(rows, found, range(len(rows)), settings),
         definitions=DEFINITIONS,
     )
 
@@ -156,14 +156,14 @@ def _of_row(row: Prediction) -> _RowCare:
 
 
 def _scores(
-    rows: Sequence[Prediction], found: Sequence[_RowCare], places: Sequence[int], bootstrap: Bootstrap
+    rows: Sequence[Prediction], found: Sequence[_RowCare], places: Sequence[int], settings: IntervalSettings
 ) -> CareScores:
     inside = [found[place] for place in places]
     figures: dict[str, list[bool]] = {kind: [row.has(kind) for row in inside] for kind in KINDS}
     figures["any"] = [bool(row.findings) for row in inside]
     figures["label_states_diagnosis"] = [row.by_label for row in inside]
     return CareScores(
-        **counted_shares(figures, [rows[place].post_id for place in places], bootstrap),
+        **counted_shares(figures, [rows[place].post_id for place in places], settings),
         by_rule={
             rule.name: sum(any(each.rule == rule.name for each in row.findings) for row in inside) for rule in RULES
         },

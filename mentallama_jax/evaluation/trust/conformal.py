@@ -16,9 +16,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap, row_scores
+from mentallama_jax.evaluation.statistics.estimates import Estimate, mean_estimates
 from mentallama_jax.evaluation.statistics.f1 import Counts
-from mentallama_jax.evaluation.trust.estimates import Measured, mean_estimates
+from mentallama_jax.evaluation.statistics.intervals import IntervalSettings, row_scores
 from mentallama_jax.evaluation.trust.label_probabilities import LabelProbabilities
 
 PROMISED = 0.9
@@ -42,8 +42,8 @@ class Conformal:
     """
 
     promised: float
-    coverage: Measured
-    mean_size: Measured
+    coverage: Estimate
+    mean_size: Estimate
     labels: int
     sizes: dict[str, int]
     threshold: float
@@ -52,7 +52,7 @@ class Conformal:
     remark: str | None
 
 
-def conformal_sets(calibration: LabelProbabilities, test: LabelProbabilities, bootstrap: Bootstrap) -> Conformal:
+def conformal_sets(calibration: LabelProbabilities, test: LabelProbabilities, settings: IntervalSettings) -> Conformal:
     """The sets of test rows, with the threshold of validation rows; at least one of each."""
     threshold = score_threshold(_gold_scores(calibration), calibration.posts)
     inside_RC = -test.log_RC <= threshold
@@ -67,7 +67,7 @@ def conformal_sets(calibration: LabelProbabilities, test: LabelProbabilities, bo
                 "coverage": row_scores(covered.tolist(), test.posts),
                 "mean_size": row_scores(size_R.tolist(), test.posts, (0.0, float(labels))),
             },
-            bootstrap,
+            settings,
         ),
         labels=labels,
         sizes={str(size): int((size_R == size).sum()) for size in range(labels + 1)},

@@ -3,7 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap, few_posts, mean_score, row_scores, score_intervals
+from mentallama_jax.evaluation.statistics.intervals import (
+    IntervalSettings,
+    few_posts,
+    mean_score,
+    row_scores,
+    score_intervals,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +22,7 @@ class CountedShare:
         posts: different posts that they are about.
         share: `count` of `of`; None where there is nothing to count.
         interval: its lower and upper end, over posts.
-        method: "bootstrap" or "exact".
+        method: how the ends were found, see `statistics.intervals.Interval`.
         warning: what to mind of the interval; None where there is nothing.
     """
 
@@ -30,19 +36,19 @@ class CountedShare:
 
 
 def counted_shares(
-    figures: Mapping[str, Sequence[bool]], posts: Sequence[str], bootstrap: Bootstrap
+    figures: Mapping[str, Sequence[bool]], posts: Sequence[str], settings: IntervalSettings
 ) -> dict[str, CountedShare]:
-    """Count several properties of the same things, from the same draws.
+    """Count several properties of the same things.
 
     Args:
         figures: name -> whether each thing has the property.
         posts: the post of each thing.
-        bootstrap: how intervals are drawn.
+        settings: of the intervals, which are over posts.
     """
     if not posts:
         return {name: CountedShare(0, 0, 0, None, None, None, None) for name in figures}
     sums = {name: row_scores([float(flag) for flag in flags], posts) for name, flags in figures.items()}
-    intervals = score_intervals(sums, bootstrap)
+    intervals = score_intervals(sums, settings)
     return {
         name: CountedShare(
             count=sum(flags),

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap
+from mentallama_jax.evaluation.statistics.intervals import IntervalSettings
 from mentallama_jax.evaluation.trust.counted_shares import CountedShare, counted_shares
 from mentallama_jax.evaluation.trust.generic_explanations import generic_explanations
 from mentallama_jax.evaluation.trust.label_only import reasons_of
@@ -85,19 +85,19 @@ class Grounding:
     definitions: dict[str, str]
 
 
-def grounding(rows: Sequence[Prediction], posts: Mapping[str, str] | None, bootstrap: Bootstrap) -> Grounding:
+def grounding(rows: Sequence[Prediction], posts: Mapping[str, str] | None, settings: IntervalSettings) -> Grounding:
     """Count what explanations take from their posts, and what they do not.
 
     Args:
         rows: outputs.
         posts: row id -> the text of its post; None where posts are not given, which leaves out what needs them.
-        bootstrap: how intervals are drawn.
+        settings: of the intervals, which are over posts.
     """
     found = row_grounding(rows, posts)
     names = dict.fromkeys(row.dataset for row in rows)
     return Grounding(
-        datasets={name: _scores([row for row in found if row.dataset == name], bootstrap) for name in names},
-        pooled=_scores(found, bootstrap),
+        datasets={name: _scores([row for row in found if row.dataset == name], settings) for name in names},
+        pooled=_scores(found, settings),
         posts_given=posts is not None,
         definitions=DEFINITIONS,
     )
@@ -151,7 +151,7 @@ def _stem(word: str) -> str:
     return word.removesuffix("s")
 
 
-def _scores(rows: Sequence[RowGrounding], bootstrap: Bootstrap) -> GroundingScores:
+def _scores(rows: Sequence[RowGrounding], settings: IntervalSettings) -> GroundingScores:
     posts = [row.post for row in rows]
     figures = {
         "label_only": [row.label_only for row in rows],
@@ -167,5 +167,5 @@ def _scores(rows: Sequence[RowGrounding], bootstrap: Bootstrap) -> GroundingScor
         figures[f"rows_with_absent_{kind}"] = [not all(of_row) for of_row in known]
         absent = [not flag for of_row in known for flag in of_row]
         of_things = [post for post, of_row in zip(posts, known, strict=True) for _ in of_row]
-        counted |= counted_shares({f"absent_{kind}": absent}, of_things, bootstrap)
-    return GroundingScores(**counted_shares(figures, posts, bootstrap), **counted)
+        counted |= counted_shares({f"absent_{kind}": absent}, of_things, settings)
+    return GroundingScores(**counted_shares(figures, posts, settings), **counted)

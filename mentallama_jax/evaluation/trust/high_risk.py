@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mentallama_jax.evaluation.correctness import UNPARSED, LabelledRow, by_dataset
-from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap
+from mentallama_jax.evaluation.statistics.intervals import IntervalSettings
 from mentallama_jax.evaluation.trust.counted_shares import CountedShare, counted_shares
 from mentallama_jax.imhi.tasks import HIGH_RISK_REASONS, TASKS
 
@@ -62,37 +62,37 @@ class HighRisk:
     definitions: dict[str, str]
 
 
-def score_high_risk(rows: Sequence[LabelledRow], bootstrap: Bootstrap) -> HighRisk:
+def score_high_risk(rows: Sequence[LabelledRow], settings: IntervalSettings) -> HighRisk:
     """Find how many rows of high risk were missed, for each data set that has labels of high risk."""
     groups = by_dataset(rows)
     return HighRisk(
-        datasets={name: _of_dataset(name, group, bootstrap) for name, group in groups.items() if TASKS[name].high_risk},
+        datasets={name: _of_dataset(name, group, settings) for name, group in groups.items() if TASKS[name].high_risk},
         reasons={name: HIGH_RISK_REASONS[name] for name in groups},
         definitions=dict(_DEFINITIONS),
     )
 
 
-def _of_dataset(name: str, rows: Sequence[LabelledRow], bootstrap: Bootstrap) -> list[HighRiskClass]:
+def _of_dataset(name: str, rows: Sequence[LabelledRow], settings: IntervalSettings) -> list[HighRiskClass]:
     task = TASKS[name]
     present = {row.aspect for row in rows}
     aspects = ["", *(aspect for aspect in task.aspects if aspect in present)] if task.aspects else [""]
     return [
-        _of_class(label, aspect, [row for row in rows if aspect in ("", row.aspect)], bootstrap)
+        _of_class(label, aspect, [row for row in rows if aspect in ("", row.aspect)], settings)
         for label in task.high_risk
         for aspect in aspects
     ]
 
 
-def _of_class(label: str, aspect: str, rows: Sequence[LabelledRow], bootstrap: Bootstrap) -> HighRiskClass:
+def _of_class(label: str, aspect: str, rows: Sequence[LabelledRow], settings: IntervalSettings) -> HighRiskClass:
     gold = [row for row in rows if row.gold == label]
     stated = [row for row in rows if _states(row, label)]
     missed = Counter(UNPARSED if row.unparsed else row.predicted for row in gold if not _states(row, label))
     return HighRiskClass(
         label=label,
         aspect=aspect,
-        recall=_share(gold, lambda row: _states(row, label), bootstrap),
-        missed=_share(gold, lambda row: not _states(row, label), bootstrap),
-        precision=_share(stated, lambda row: row.gold == label, bootstrap),
+        recall=_share(gold, lambda row: _states(row, label), settings),
+        missed=_share(gold, lambda row: not _states(row, label), settings),
+        precision=_share(stated, lambda row: row.gold == label, settings),
         unparsed=missed[UNPARSED],
         read_as=dict(sorted(missed.items(), key=lambda item: (-item[1], item[0]))),
     )
@@ -102,5 +102,7 @@ def _states(row: LabelledRow, label: str) -> bool:
     return not row.unparsed and row.predicted == label
 
 
-def _share(rows: Sequence[LabelledRow], holds: Callable[[LabelledRow], bool], bootstrap: Bootstrap) -> CountedShare:
-    return counted_shares({"share": [holds(row) for row in rows]}, [row.post for row in rows], bootstrap)["share"]
+def _share(
+    rows: Sequence[LabelledRow], holds: Callable[[LabelledRow], bool], settings: IntervalSettings
+) -> CountedShare:
+    return counted_shares({"share": [holds(row) for row in rows]}, [row.post for row in rows], settings)["share"]

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mentallama_jax.evaluation.correctness import LabelledRow
-from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap
+from mentallama_jax.evaluation.statistics.intervals import IntervalSettings
 from mentallama_jax.evaluation.trust.counted_shares import CountedShare, counted_shares
 from mentallama_jax.evaluation.trust.refusals import is_refusal
 from mentallama_jax.imhi.labels.unwrapping import without_traces
@@ -53,13 +53,15 @@ class OutputFaults:
     definitions: dict[str, str]
 
 
-def count_faults(rows: Sequence[Prediction], labelled: Sequence[LabelledRow], bootstrap: Bootstrap) -> OutputFaults:
+def count_faults(
+    rows: Sequence[Prediction], labelled: Sequence[LabelledRow], settings: IntervalSettings
+) -> OutputFaults:
     """Count the faults of outputs, for each data set in the order of their table and for all rows.
 
     Args:
         rows: the outputs.
         labelled: the same rows, read.
-        bootstrap: how intervals are drawn.
+        settings: of the intervals, which are over posts.
     """
     found = [faults(row, read.unparsed) for row, read in zip(rows, labelled, strict=True)]
     places = {name: [place for place, row in enumerate(rows) if row.dataset == name] for name in TASKS}
@@ -69,11 +71,11 @@ def count_faults(rows: Sequence[Prediction], labelled: Sequence[LabelledRow], bo
         shares = counted_shares(
             {name: [name in found[place] for place in of] for name in DEFINITIONS if name != "over_length"},
             posts,
-            bootstrap,
+            settings,
         )
         told = [place for place in of if rows[place].finish]
         long = {"over_length": ["over_length" in found[place] for place in told]}
-        shares |= counted_shares(long, [rows[place].post_id for place in told], bootstrap)
+        shares |= counted_shares(long, [rows[place].post_id for place in told], settings)
         return {name: shares[name] for name in DEFINITIONS}
 
     return OutputFaults(

@@ -140,23 +140,31 @@ class QuotedPost:
             starts.append(starts[-1] + len(word.folded))
         return "".join(word.folded for word in self.words), starts
 
-    def locate(self, quote: str) -> list[Span]:
-        """See `locate_quote`."""
+    def locate(self, quote: str, begin: int = 0) -> list[Span]:
+        """See `locate_quote`; places before offset `begin` do not count."""
         whole = [word.folded for word in words_of(quote)]
         if not whole:
             bare = quote.strip()
-            start = self.text.find(bare) if bare else -1
+            start = self.text.find(bare, begin) if bare else -1
             return [(start, start + len(bare))] if start >= 0 else []
+        first = bisect_left(self.words, begin, key=lambda word: word.start)
         if _GAP.search(quote) is None:
-            return self._in_order([whole]) or self._with_other_blanks("".join(whole))
+            return self._in_order([whole], first) or self._with_other_blanks("".join(whole), first)
         # The post may have the dots, or what stands in brackets, itself.
         parts = [[word.folded for word in words_of(part)] for part in _GAP.split(quote)]
-        return self._in_order([whole]) or self._in_order([part for part in parts if part])
+        return self._in_order([whole], first) or self._in_order([part for part in parts if part], first)
 
-    def _with_other_blanks(self, joined: str) -> list[Span]:
+    def locate_all(self, quote: str) -> list[Span]:
+        """All places of a quote, one behind the other; see `locate_quote`."""
+        found: list[Span] = []
+        while spans := self.locate(quote, found[-1][1] if found else 0):
+            found += spans
+        return found
+
+    def _with_other_blanks(self, joined: str, first_word: int) -> list[Span]:
         """Where words stand that the post sets apart elsewhere ("alot" for "a lot"), whole words of the post only."""
         line, starts = self._without_blanks
-        place = -1
+        place = starts[first_word] - 1
         for _ in range(_PLACES_TRIED):
             place = line.find(joined, place + 1)
             if place < 0:
@@ -166,9 +174,9 @@ class QuotedPost:
                 return [(self.words[first].start, self.words[behind - 1].end)]
         return []
 
-    def _in_order(self, parts: list[list[str]]) -> list[Span]:
+    def _in_order(self, parts: list[list[str]], first_word: int) -> list[Span]:
         spans: list[Span] = []
-        place = 0
+        place = self._starts[first_word] - 1 if first_word < len(self.words) else len(self._line)
         for part in parts:
             if not self.vocabulary.issuperset(part):
                 return []

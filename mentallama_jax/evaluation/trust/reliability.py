@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap, row_scores
+from mentallama_jax.evaluation.statistics.estimates import Estimate, estimates, mean_estimates
 from mentallama_jax.evaluation.statistics.f1 import Counts
-from mentallama_jax.evaluation.trust.estimates import Measured, estimates, mean_estimates
+from mentallama_jax.evaluation.statistics.intervals import IntervalSettings, row_scores
 from mentallama_jax.evaluation.trust.label_probabilities import Outcomes
 
 MOST_BINS = 10
@@ -46,7 +46,7 @@ class ReliabilityBin:
     highest: float
     rows: int
     confidence: float
-    right: Measured
+    right: Estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,21 +63,23 @@ class Reliability:
         bins: of the ECE, by rising confidence.
     """
 
-    ece: Measured
+    ece: Estimate
     ece_if_calibrated: float
-    brier: Measured
-    log_loss: Measured
-    confidence: Measured
-    accuracy: Measured
+    brier: Estimate
+    log_loss: Estimate
+    confidence: Estimate
+    accuracy: Estimate
     bins: list[ReliabilityBin]
 
 
 @dataclass(frozen=True, slots=True)
 class BinGaps:
-    """Sums of (right - confidence) by bin, [G, B] by post or [..., B] of totals: a `bootstrap.PostSums`."""
+    """Sums of (right - confidence) by bin, [G, B] by post or [..., B] of totals: an `intervals.PostSums`."""
 
     gaps: Counts
     rows: Counts
+    bounds: tuple[float, float] = (0.0, 1.0)
+    """Of the expected calibration error."""
 
     @property
     def groups(self) -> int:
@@ -113,7 +115,7 @@ def equal_mass_bins(confidence_R: Counts) -> NDArray[np.int64]:
     return np.unique(bin_R, return_inverse=True)[1]
 
 
-def reliability(found: Outcomes, bootstrap: Bootstrap) -> Reliability:
+def reliability(found: Outcomes, settings: IntervalSettings) -> Reliability:
     """The figures of at least one row."""
     bin_R = equal_mass_bins(found.confidence_R)
     count = int(bin_R.max()) + 1
@@ -127,29 +129,29 @@ def reliability(found: Outcomes, bootstrap: Bootstrap) -> Reliability:
     # The mean distance from its mean of a normal variable.
     by_chance = float(np.sqrt(2 / np.pi * variance_B).sum() / len(bin_R))
     return Reliability(
-        ece=_ece(_gaps(found, bin_R, count), by_chance, bootstrap),
+        ece=_ece(_gaps(found, bin_R, count), by_chance, settings),
         ece_if_calibrated=by_chance,
-        **mean_estimates(sums, bootstrap),
-        bins=[_bin(found, np.flatnonzero(bin_R == number), bootstrap) for number in range(count)],
+        **mean_estimates(sums, settings),
+        bins=[_bin(found, np.flatnonzero(bin_R == number), settings) for number in range(count)],
     )
 
 
-def _ece(sums: BinGaps, by_chance: float, bootstrap: Bootstrap) -> Measured:
+def _ece(sums: BinGaps, by_chance: float, settings: IntervalSettings) -> Estimate:
     """ECE with the interval of Student's t over posts, its lower end set lower by what chance alone would give.
 
-    Draws of posts would add the bias a second time. Where no post differs from the others, the interval is exact.
+    Where no post differs from the others, the interval is exact.
     """
     total = sums.total()
     value = float(expected_calibration_error(total))
     share_G = (sums.gaps @ np.sign(total.gaps) - value * sums.rows) / total.rows
     if sums.groups < 2 or np.ptp(share_G) < _NO_WIDTH:
-        return estimates(sums, {"ece": expected_calibration_error}, bootstrap)["ece"]
+        return estimates(sums, {"ece": expected_calibration_error}, settings)["ece"]
     variance = sums.groups / (sums.groups - 1) * float((share_G**2).sum())
-    reach = float(stdtrit(sums.groups - 1, (1 + bootstrap.confidence) / 2)) * np.sqrt(variance)
-    return Measured(value, (max(0.0, value - reach - by_chance), min(1.0, value + reach)), "t")
+    reach = float(stdtrit(sums.groups - 1, (1 + settings.confidence) / 2)) * np.sqrt(variance)
+    return Estimate(value, (max(0.0, value - reach - by_chance), min(1.0, value + reach)), "t")
 
 
-def _bin(found: Outcomes, places: NDArray[np.int64], bootstrap: Bootstrap) -> ReliabilityBin:
+def _bin(found: Outcomes, places: NDArray[np.int64], settings: IntervalSettings) -> ReliabilityBin:
     confidence = found.confidence_R[places]
     right = row_scores(found.right_R[places].tolist(), [found.posts[place] for place in places])
     return ReliabilityBin(
@@ -157,7 +159,7 @@ def _bin(found: Outcomes, places: NDArray[np.int64], bootstrap: Bootstrap) -> Re
         highest=float(confidence.max()),
         rows=len(places),
         confidence=float(confidence.mean()),
-        **mean_estimates({"right": right}, bootstrap),
+        **mean_estimates({"right": right}, settings),
     )
 
 

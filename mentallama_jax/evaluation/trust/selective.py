@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap
+from mentallama_jax.evaluation.statistics.estimates import Estimate, estimates
 from mentallama_jax.evaluation.statistics.f1 import Counts
-from mentallama_jax.evaluation.trust.estimates import Measured, estimates
+from mentallama_jax.evaluation.statistics.intervals import IntervalSettings
 from mentallama_jax.evaluation.trust.label_probabilities import Outcomes
 
 COVERAGE = 0.8
@@ -48,15 +48,15 @@ class Selective:
         risk_coverage: the curve, from small coverage to 1.
     """
 
-    aurc: Measured
-    excess_aurc: Measured
-    accuracy_at_80: Measured
+    aurc: Estimate
+    excess_aurc: Estimate
+    accuracy_at_80: Estimate
     risk_coverage: list[CurvePoint]
 
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """Rows and errors of each block of equal confidence, the surest first: a `bootstrap.PostSums`.
+    """Rows and errors of each block of equal confidence, the surest first: an `intervals.PostSums`.
 
     By post the rows stand as they are, with the post and the block of each; totals [..., K] are made of them. Weights
     of posts are whole numbers.
@@ -68,6 +68,7 @@ class Ranked:
         block_R: the block of each row; rows stand in the order of blocks.
         error_R: 1 where the row is wrong.
         sizes: the rows of each post, [G].
+        bounds: the lowest and the highest value of the figures.
     """
 
     rows: Counts
@@ -76,6 +77,7 @@ class Ranked:
     block_R: NDArray[np.int64]
     error_R: Counts
     sizes: Counts
+    bounds: tuple[float, float] = (0.0, 1.0)
 
     @property
     def groups(self) -> int:
@@ -124,12 +126,12 @@ def accuracy_at_coverage(totals: Ranked) -> Counts:
     return 1 - _errors_among(totals, count) / count
 
 
-def selective(found: Outcomes, bootstrap: Bootstrap) -> Selective:
+def selective(found: Outcomes, settings: IntervalSettings) -> Selective:
     """The figures of at least one row."""
     rows = ranked(found)
     metrics = {"aurc": area_under_risk, "excess_aurc": excess_area, "accuracy_at_80": accuracy_at_coverage}
     return Selective(
-        **estimates(rows, metrics, bootstrap),
+        **estimates(rows, metrics, settings),
         risk_coverage=_curve(rows.total(), np.sort(found.confidence_R)[::-1]),
     )
 

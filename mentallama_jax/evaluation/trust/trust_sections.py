@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from mentallama_jax.evaluation.correctness import label_rows
 from mentallama_jax.evaluation.label_readers import LabelReader
 from mentallama_jax.evaluation.reading import Predictions
-from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap
+from mentallama_jax.evaluation.statistics.intervals import IntervalSettings
 from mentallama_jax.evaluation.trust.calibration import Calibration, calibrate
 from mentallama_jax.evaluation.trust.care import Care, care
 from mentallama_jax.evaluation.trust.grounding import Grounding, grounding
@@ -37,7 +37,7 @@ def score_trust(
     predictions: Predictions,
     validation: Predictions | None,
     reader: str | LabelReader,
-    bootstrap: Bootstrap,
+    settings: IntervalSettings,
     posts: Mapping[str, str] | None = None,
 ) -> TrustSections:
     """Make the sections.
@@ -46,7 +46,7 @@ def score_trust(
         predictions: what is scored.
         validation: of the same system on other posts, see `calibration.calibrate`.
         reader: of labels.
-        bootstrap: how intervals are drawn.
+        settings: of the intervals, which are over posts.
         posts: row id -> the text of its post; None where posts are not given.
 
     Raises:
@@ -54,9 +54,9 @@ def score_trust(
     """
     rows = label_rows(predictions.rows, reader)
     return TrustSections(
-        high_risk=score_high_risk(rows, bootstrap),
-        output_faults=count_faults(predictions.rows, rows, bootstrap),
-        calibration=calibrate(predictions, rows, validation, bootstrap),
-        grounding=grounding(predictions.rows, posts, bootstrap),
-        care=care(predictions.rows, bootstrap),
+        high_risk=score_high_risk(rows, settings),
+        output_faults=count_faults(predictions.rows, rows, settings),
+        calibration=calibrate(predictions, rows, validation, settings),
+        grounding=grounding(predictions.rows, posts, settings),
+        care=care(predictions.rows, settings),
     )

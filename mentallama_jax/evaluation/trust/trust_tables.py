@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from mentallama_jax.evaluation.statistics.bootstrap import FEW_POSTS
+from mentallama_jax.evaluation.statistics.estimates import Estimate
+from mentallama_jax.evaluation.statistics.intervals import FEW_POSTS
 from mentallama_jax.evaluation.trust.calibration import Calibration, CalibrationScores
 from mentallama_jax.evaluation.trust.counted_shares import CountedShare
-from mentallama_jax.evaluation.trust.estimates import Measured
 from mentallama_jax.evaluation.trust.grounding_tables import show_care, show_grounding
 from mentallama_jax.evaluation.trust.high_risk import HighRisk
 from mentallama_jax.evaluation.trust.output_faults import DEFINITIONS, OutputFaults
@@ -63,7 +63,8 @@ def high_risk_table(scores: HighRisk) -> "Table":
 
 def fault_table(scores: OutputFaults) -> "Table":
     """How many rows have each fault."""
-    names = [name for name in DEFINITIONS if name != "any"]
+    faults = [name for name in DEFINITIONS if name != "any"]
+    names = [name for name in faults if scores.pooled[name].count or not scores.pooled[name].of]
     headings = ("rows", *(_FAULTS.get(name, name) for name in names), "any", "any in %")
     table = _table("Faults of outputs, in rows", headings)
     parts = dict(scores.datasets)
@@ -73,6 +74,8 @@ def fault_table(scores: OutputFaults) -> "Table":
         counts = [str(found[fault].count) if found[fault].of else "?" for fault in (*names, "any")]
         share = f"{_share(found['any'])}\n{_ends(found['any'])}"
         table.add_row(name, str(found["any"].of), *counts, share)
+    absent = [" ".join(_FAULTS.get(name, name).split()) for name in faults if name not in names]
+    table.caption = f"none: {', '.join(absent)}" if absent else None
     return table
 
 
@@ -156,7 +159,7 @@ def _ends(found: CountedShare) -> str:
     return f"{100 * low:.1f}-{100 * high:.1f}{'*' if found.warning else ''}"
 
 
-def _two_lines(found: Measured, scale: float, digits: int) -> str:
+def _two_lines(found: Estimate, scale: float, digits: int) -> str:
     low, high = found.interval
     return f"{scale * found.value:.{digits}f}\n{scale * low:.{digits}f}-{scale * high:.{digits}f}"
 

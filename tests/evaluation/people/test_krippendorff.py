@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mentallama_jax.evaluation.people.krippendorff import Level, alpha, coincidences
-from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap, bootstrap_interval
+from mentallama_jax.evaluation.statistics.intervals import IntervalSettings, metric_interval
 
 FOUR_OBSERVERS = (
     "1 2 3 3 2 1 4 1 2 . . .",
@@ -58,7 +58,7 @@ def test_marks_at_random_agree_by_chance_and_the_interval_says_so() -> None:
     generator = np.random.default_rng(0)
     counts = coincidences(generator.integers(0, 4, size=(200, 3)).tolist(), [str(i) for i in range(200)])
     assert counts is not None
-    interval = bootstrap_interval(counts, alpha, Bootstrap(400))
+    interval = metric_interval(counts, alpha, IntervalSettings())
     assert interval.low < 0 < interval.high
     assert interval.high - interval.low < 0.3
 

@@ -146,7 +146,7 @@ def of_files(paths: list[Path], data: list[str]) -> tuple[dict[str, np.ndarray],
 def test_all_correlations_are_those_of_scipy(tmp_path: Path) -> None:
     *paths, data = written(tmp_path / "marks")
     models = MetricModels(data=[str(data)])
-    agreed = agree(paths, tmp_path / "out", metrics=["rouge", "chrf"], metric_models=models, resamples=50)
+    agreed = agree(paths, tmp_path / "out", metrics=["rouge", "chrf"], metric_models=models)
     check(agreed, *of_files(paths, [str(data)]))
     found = agreed.found
     assert (found.rows, found.posts, list(found.systems)) == (80, 40, ["first-model", "second-model"])
@@ -154,7 +154,7 @@ def test_all_correlations_are_those_of_scipy(tmp_path: Path) -> None:
     marked = [row for row in agreed.marks.rows if any(mark is not None for mark in row.marks["overall"])]
     own = sum(row.system == "first-model" for row in marked)
     assert found.systems["first-model"].within["overall"]["chrf"].rows == own
-    again = agree(paths, tmp_path / "again", metrics=["rouge", "chrf"], metric_models=models, resamples=50)
+    again = agree(paths, tmp_path / "again", metrics=["rouge", "chrf"], metric_models=models)
     assert again.path.read_bytes() == agreed.path.read_bytes()
 
 
@@ -163,8 +163,8 @@ def test_intervals_are_over_posts_not_over_answers(tmp_path: Path) -> None:
     path, _, _ = written(tmp_path / "marks")
     twin = tmp_path / "twin.csv"
     twin.write_text(path.read_text("utf-8").replace("first-model", "twin"), "utf-8")
-    one = agree([path], tmp_path / "one", resamples=100).found.criteria["overall"].metrics["words"].with_mean
-    two = agree([path, twin], tmp_path / "two", resamples=100).found.criteria["overall"].metrics["words"].with_mean
+    one = agree([path], tmp_path / "one").found.criteria["overall"].metrics["words"].with_mean
+    two = agree([path, twin], tmp_path / "two").found.criteria["overall"].metrics["words"].with_mean
     assert (two.rows, two.posts) == (2 * one.rows, one.posts)
     assert one.spearman is not None
     assert two.spearman is not None
@@ -174,7 +174,7 @@ def test_intervals_are_over_posts_not_over_answers(tmp_path: Path) -> None:
 
 def test_garbled_posts_find_their_gold_by_their_words(tmp_path: Path) -> None:
     *paths, data = written(tmp_path / "marks", garbled=True)
-    agreed = agree(paths, tmp_path / "out", metric_models=MetricModels(data=[str(data)]), resamples=20)
+    agreed = agree(paths, tmp_path / "out", metric_models=MetricModels(data=[str(data)]))
     assert agreed.matches is not None
     assert (agreed.matches.exact, agreed.matches.alike, agreed.matches.none) == (0, 80, 0)
     assert agreed.found.posts == 40
@@ -187,7 +187,7 @@ def test_metrics_without_gold_say_what_is_missing(tmp_path: Path) -> None:
     *paths, _ = written(tmp_path / "marks")
     with pytest.raises(UserError, match="no answer has a gold to compare it with; name the records with gold"):
         agree(paths, tmp_path / "out", metrics=["chrf"])
-    found = agree(paths, tmp_path / "out", metrics=["chrf"], against=["post"], resamples=20).found
+    found = agree(paths, tmp_path / "out", metrics=["chrf"], against=["post"]).found
     assert list(found.criteria["overall"].metrics) == ["words", "label_correct", "chrf:post"]
 
 
@@ -198,7 +198,7 @@ def test_a_score_that_is_the_same_in_all_rows_has_no_figure(tmp_path: Path) -> N
         row[2], row[6] = "So it is.", "[1, 1, 1]"
     with path.open("w", newline="") as stream:
         csv.writer(stream).writerows(rows)
-    found = agree([path], tmp_path / "out", resamples=20).found
+    found = agree([path], tmp_path / "out").found
     assert found.criteria["overall"].alpha is None
     assert found.criteria["overall"].ceiling.spearman is None
     assert found.criteria["fluency"].metrics["words"].with_mean.spearman is None
@@ -211,7 +211,7 @@ def test_bad_rows_are_named_and_counted_and_no_post_is_quoted(
     text = path.read_text("utf-8-sig")
     broken = text.replace("[", "[9, ", 1)
     path.write_text(broken, "utf-8")
-    assert main(["agree", str(path), "--out", str(tmp_path / "out"), "--resamples", "20"]) == 0
+    assert main(["agree", str(path), "--out", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
     assert f"{path}, row 1: fluency is not a list of 3 marks from 0 to 3" in printed
     assert "1 rows of marks cannot be read" in printed
@@ -223,7 +223,7 @@ def test_bad_rows_are_named_and_counted_and_no_post_is_quoted(
 
 def test_every_key_of_the_file_is_documented(tmp_path: Path) -> None:
     *paths, data = written(tmp_path / "marks")
-    agreed = agree(paths, tmp_path / "out", metric_models=MetricModels(data=[str(data)]), resamples=20)
+    agreed = agree(paths, tmp_path / "out", metric_models=MetricModels(data=[str(data)]))
     found = json.loads(agreed.path.read_text("utf-8"))
     assert set(found) == set(AGREEMENT_FIELDS)
     assert set(found["criteria"]["overall"]) == set(AGREEMENT_FIELDS["criteria"])
@@ -241,7 +241,7 @@ def test_the_released_marks(imhi_release: Path, tmp_path: Path) -> None:
     folder = imhi_release / "human_evaluation" / "DR_annotation"
     test = str(imhi_release / "test_data" / "test_instruction" / "DR.csv")
     models = MetricModels(data=[test])
-    agreed = agree([folder], tmp_path / "out", metrics=["rouge", "chrf"], metric_models=models, resamples=50)
+    agreed = agree([folder], tmp_path / "out", metrics=["rouge", "chrf"], metric_models=models)
     assert agreed.matches is not None
     assert agreed.matches.none == 0
     rows = agreed.marks.rows

@@ -1,4 +1,4 @@
-"""Rank correlations are those of scipy, for a sample and for each of its resamples."""
+"""Rank correlations are those of scipy, for a sample and for one whose posts count several times."""
 
 import numpy as np
 import pytest
@@ -14,13 +14,13 @@ from mentallama_jax.evaluation.people.rank_correlation import (
     ranked_pairs,
     spearman,
 )
-from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap
+from mentallama_jax.evaluation.statistics.intervals import IntervalSettings
 
 ROWS = st.lists(st.tuples(st.integers(0, 3), st.sampled_from([-1.5, 0.0, 0.25, 7.0])), min_size=3, max_size=25)
 
 
 @given(ROWS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_both_are_those_of_scipy_with_ties(rows: list[tuple[int, float]]) -> None:
     first, second = zip(*rows, strict=True)
     ranked = ranked_pairs([(first, second, [str(place) for place in range(len(rows))])])
@@ -54,7 +54,7 @@ def test_a_mean_over_pairs_is_the_mean_of_their_correlations() -> None:
 @pytest.mark.parametrize(("sign", "wanted"), [(1.0, 1.0), (-1.0, -1.0)])
 def test_perfect_order_has_an_interval_with_width(sign: float, wanted: float) -> None:
     ranked = ranked_pairs([(range(30), [sign * value for value in range(30)], [str(i) for i in range(30)])])
-    value, (low, high), _ = intervals(ranked, {"s": mean_spearman}, Bootstrap(200))["s"]
+    value, (low, high), _ = intervals(ranked, {"s": mean_spearman}, IntervalSettings())["s"]
     assert value == pytest.approx(wanted)
     assert -1 <= low < high <= 1
     assert low <= value <= high
@@ -71,7 +71,7 @@ def test_intervals_over_posts_hold_the_truth_and_those_over_rows_do_not() -> Non
         first, second = np.repeat(heights, 3, axis=0).T
         for kind, posts in (("posts", [str(i // 3) for i in range(120)]), ("rows", [str(i) for i in range(120)])):
             ranked = ranked_pairs([(first, second, posts)])
-            _, (low, high), _ = intervals(ranked, {"s": mean_spearman}, Bootstrap(300, seed))["s"]
+            _, (low, high), _ = intervals(ranked, {"s": mean_spearman}, IntervalSettings())["s"]
             held[kind] += low <= truth <= high
     assert held["posts"] / runs > 0.9
     assert held["rows"] / runs < 0.8

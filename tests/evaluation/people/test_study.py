@@ -248,7 +248,7 @@ def test_the_filled_study_is_compared_and_all_answers_are_estimated(
     monkeypatch.setenv("COLUMNS", "80")
     filled(study)
     paths = [str(tmp_path / f"{name}.jsonl") for name in SYSTEMS]
-    command = ["agree", str(study), "--metrics", "chrf", "--data", "sample", "--against", "both", "--resamples", "100"]
+    command = ["agree", str(study), "--metrics", "chrf", "--data", "sample", "--against", "both"]
     assert main([*command, "--predictions", *paths, "--out", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
     assert max(map(len, printed.partition("Correlations are over")[0].splitlines())) <= 80

@@ -3,7 +3,7 @@
 import pytest
 from care_examples import NEGATIVE, POSITIVE
 
-from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap
+from mentallama_jax.evaluation.statistics.intervals import IntervalSettings
 from mentallama_jax.evaluation.trust.care import care, care_findings, label_states_diagnosis
 from mentallama_jax.evaluation.trust.care_rules import KINDS, RULES
 from mentallama_jax.imhi.predictions import Prediction
@@ -59,7 +59,7 @@ def test_shares_are_of_rows_with_ids_and_without_texts():
         row("Yes. Reasoning: You are pathetic. You are lazy.", 0),
         *(row("They cry.", each) for each in range(1, 4)),
     ]
-    found = care([*rows, row("Take your meds.", 9, "SAD")], Bootstrap(resamples=50))
+    found = care([*rows, row("Take your meds.", 9, "SAD")], IntervalSettings())
     assert (found.datasets["DR"].judgement.count, found.datasets["DR"].judgement.of) == (1, 4)
     assert (found.pooled.any.count, found.pooled.any.of, found.pooled.any.posts) == (2, 5, 5)
     assert found.pooled.ids == {"diagnosis": [], "instruction": ["SAD/9"], "judgement": ["DR/0"]}

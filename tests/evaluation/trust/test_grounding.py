@@ -7,7 +7,7 @@ import pytest
 
 from mentallama_jax.cli.main import main
 from mentallama_jax.evaluation.schema import FIELDS
-from mentallama_jax.evaluation.statistics.bootstrap import Bootstrap
+from mentallama_jax.evaluation.statistics.intervals import IntervalSettings
 from mentallama_jax.evaluation.trust.generic_explanations import generic_explanations
 from mentallama_jax.evaluation.trust.grounding import DEFINITIONS, grounding, quotes_of_post
 from mentallama_jax.evaluation.trust.label_only import reasons_of
@@ -22,7 +22,7 @@ OUTPUTS = [
     f"{YES} Reasoning: The poster suffers from depression.",
     f'{YES} Reasoning: They "dream of" a flat in Paris at 40 and are sad.',
 ]
-BOOTSTRAP = Bootstrap(resamples=50)
+INTERVALS = IntervalSettings()
 
 
 def rows(outputs=OUTPUTS, dataset="DR"):
@@ -41,7 +41,7 @@ def counts(scores):
 
 def test_what_posts_do_not_have_is_counted():
     given = rows()
-    found = grounding(given, {row.id: post for row, post in zip(given, POSTS, strict=True)}, BOOTSTRAP)
+    found = grounding(given, {row.id: post for row, post in zip(given, POSTS, strict=True)}, INTERVALS)
     assert found.posts_given
     assert counts(found.pooled) == {
         "label_only": (1, 3),
@@ -62,7 +62,7 @@ def test_what_posts_do_not_have_is_counted():
 
 
 def test_without_posts_only_what_needs_none_is_counted():
-    found = grounding(rows(), None, BOOTSTRAP)
+    found = grounding(rows(), None, INTERVALS)
     assert counts(found.pooled) == {"label_only": (1, 3), "generic": (0, 3), "quoting": (2, 3)}
     assert found.pooled.absent_quotes is None
     assert not found.posts_given
@@ -70,7 +70,7 @@ def test_without_posts_only_what_needs_none_is_counted():
 
 def test_nothing_to_count_has_no_share():
     given = rows([f"{YES} Reasoning: They cry."])
-    found = grounding(given, {given[0].id: "x"}, BOOTSTRAP).pooled
+    found = grounding(given, {given[0].id: "x"}, INTERVALS).pooled
     assert found.absent_quotes is not None
     assert (found.absent_quotes.of, found.absent_quotes.share, found.absent_quotes.interval) == (0, None, None)
 

@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mentallama_jax.evaluation.trust.quotes import MOST_QUOTES, find_quotes, locate_quote, without_quotes, words_of
+from mentallama_jax.evaluation.trust.quotes import (
+    MOST_QUOTES,
+    QuotedPost,
+    find_quotes,
+    locate_quote,
+    without_quotes,
+    words_of,
+)
 
 FOUND = {
     'She says "I am tired" and “no one cares”.': ["I am tired", "no one cares"],
@@ -107,3 +114,27 @@ def test_parts_around_an_ellipsis_are_located_in_order(words, data):
     assert spans
     assert " ".join(post[start:end] for start, end in spans).split() == words[:one] + words[other:]
     assert all(one[1] <= other[0] for one, other in pairwise(spans))
+
+
+@pytest.mark.parametrize(
+    ("quote", "places"),
+    [
+        ("a lot", ["a lot", "A LOT", "alot"]),
+        ("a ... more", ["a", "more", "A", "more"]),
+        (":(", [":(", ":("]),
+        ("nothing", []),
+    ],
+)
+def test_all_places_of_a_quote_are_found(quote, places):
+    post = "I cry a lot, more :( and A LOT. No more, alot :("
+    assert [post[start:end] for start, end in QuotedPost(post).locate_all(quote)] == places
+
+
+@given(st.lists(st.sampled_from(["ab", "a", "b", "AB,", "…", "!"]), max_size=12), st.sampled_from(["ab", "a b", "!"]))
+def test_all_places_are_those_that_the_first_leaves(pieces, quote):
+    post = " ".join(pieces)
+    spans = QuotedPost(post).locate_all(quote)
+    assert spans[:1] == locate_quote(quote, post)
+    assert all(before[1] <= after[0] for before, after in pairwise(spans))
+    behind = spans[-1][1] if spans else 0
+    assert locate_quote(quote, post[behind:]) == []

@@ -115,17 +115,22 @@ def mean_score(scores: RowScores) -> Counts:
 
 
 @dataclass(frozen=True, slots=True)
-class Bootstrap:
-    """How sure intervals are, and how what is drawn is drawn: `resamples` draws from `seed`."""
+class IntervalSettings:
+    """How sure intervals are: the share of samples whose interval shall hold the truth."""
 
-    resamples: int = 2000
-    seed: int = 0
     confidence: float = 0.95
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """Lower and upper end of a metric, and how they were found: by Wilson, by Student's t, or exactly."""
+    """Lower and upper end of a metric, and how they were found.
+
+    Attributes:
+        low: the lower end.
+        high: the upper end.
+        method: "wilson": Wilson's interval of a share; "t": Student's t, of a figure without bounds; "exact": of
+            Clopper and Pearson, where all posts are alike.
+    """
 
     low: float
     high: float
@@ -163,15 +168,15 @@ class Difference:
         return float(np.sqrt(self.post_variance + self.seed_variance))
 
 
-def bootstrap_intervals(
-    sums: Sums, metrics: Mapping[str, Callable[[Sums], Counts]], bootstrap: Bootstrap
+def metric_intervals(
+    sums: Sums, metrics: Mapping[str, Callable[[Sums], Counts]], settings: IntervalSettings
 ) -> dict[str, Interval]:
     """Lower and upper end of each metric.
 
     Args:
         sums: by post.
         metrics: name -> function from totals to values [...].
-        bootstrap: the confidence.
+        settings: the confidence.
     """
     found: dict[str, list[Counts]] = {name: [] for name in metrics}
     for weights in left_out(sums.groups):
@@ -179,33 +184,33 @@ def bootstrap_intervals(
         for name, metric in metrics.items():
             found[name].append(metric(totals))
     return {
-        name: _interval(sums, metric, np.concatenate(found[name]), bootstrap.confidence)
+        name: _interval(sums, metric, np.concatenate(found[name]), settings.confidence)
         for name, metric in metrics.items()
     }
 
 
-def bootstrap_interval(sums: Sums, metric: Callable[[Sums], Counts], bootstrap: Bootstrap) -> Interval:
-    """Lower and upper end of one metric, see `bootstrap_intervals`."""
-    return bootstrap_intervals(sums, {"metric": metric}, bootstrap)["metric"]
+def metric_interval(sums: Sums, metric: Callable[[Sums], Counts], settings: IntervalSettings) -> Interval:
+    """Lower and upper end of one metric, see `metric_intervals`."""
+    return metric_intervals(sums, {"metric": metric}, settings)["metric"]
 
 
-def score_intervals(scores: Mapping[str, RowScores], bootstrap: Bootstrap) -> dict[str, Interval]:
+def score_intervals(scores: Mapping[str, RowScores], settings: IntervalSettings) -> dict[str, Interval]:
     """The intervals of the means of several scores."""
-    return {name: bootstrap_interval(of_rows, mean_score, bootstrap) for name, of_rows in scores.items()}
+    return {name: metric_interval(of_rows, mean_score, settings) for name, of_rows in scores.items()}
 
 
-def paired_bootstrap(
-    first: Sums, second: Sums, metric: Callable[[Sums], Counts], bootstrap: Bootstrap, span: float = 1.0
+def one_seed_difference(
+    first: Sums, second: Sums, metric: Callable[[Sums], Counts], settings: IntervalSettings, span: float = 1.0
 ) -> Difference:
     """The difference `first` less `second` of one seed each, see `paired_difference`."""
-    return paired_difference([first], [second], metric, bootstrap, span)
+    return paired_difference([first], [second], metric, settings, span)
 
 
 def paired_difference(
     first: Sequence[Sums],
     second: Sequence[Sums],
     metric: Callable[[Sums], Counts],
-    bootstrap: Bootstrap,
+    settings: IntervalSettings,
     span: float = 1.0,
 ) -> Difference:
     """The difference `first` less `second` of `metric`, with the interval of Student's t over posts and seeds.
@@ -214,7 +219,7 @@ def paired_difference(
         first: sums by post of each seed of a system; its figure is the mean over seeds.
         second: those of another system on the same rows, posts in the same order; classes may differ.
         metric: from totals to values [...].
-        bootstrap: the confidence.
+        settings: the confidence.
         span: the highest value of the metric less the lowest.
     """
     posts = first[0].groups
@@ -234,12 +239,12 @@ def paired_difference(
     seed_variance = sum(variance for variance, _ in of_seeds)
     if spread.is_none and not seed_variance:
         # No post differs from the others. One that does may be as common as a sample without any still allows.
-        share = 1 - clopper_pearson(1.0, effective_number(first[0].sizes), bootstrap.confidence)[0]
+        share = 1 - clopper_pearson(1.0, effective_number(first[0].sizes), settings.confidence)[0]
         ends = difference - share * (span + difference), difference + share * (span - difference)
         return Difference(difference, ends, few_posts(posts))
     parts = [(spread.variance, spread.freedom), *of_seeds]
     freedom = (spread.variance + seed_variance) ** 2 / sum(variance**2 / own for variance, own in parts if variance)
-    margin = _quantile(freedom, bootstrap.confidence) * float(np.sqrt(spread.variance + seed_variance))
+    margin = _quantile(freedom, settings.confidence) * float(np.sqrt(spread.variance + seed_variance))
     ends = max(difference - margin, -span), min(difference + margin, span)
     return Difference(difference, ends, few_posts(posts), spread.variance, seed_variance, freedom)
 

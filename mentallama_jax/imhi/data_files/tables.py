@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mentallama_jax.errors import UserError
+from mentallama_jax.files import regular_file
 from mentallama_jax.foreign import parse_json, reading
 from mentallama_jax.imhi.data_files.arrow import read_arrow
 from mentallama_jax.imhi.data_files.table_rows import Problem, Table, check_columns, numbered_table, plain_cell
@@ -113,8 +114,9 @@ def text_of(path: AnyPath) -> str:
     """The text of a UTF-8 file without a byte-order mark.
 
     Raises:
-        UserError: it cannot be read, is UTF-16, is not UTF-8, or holds a NUL byte.
+        UserError: it is no file or cannot be read, is UTF-16, is not UTF-8, or holds a NUL byte.
     """
+    regular_file(path)
     with reading(path, "CSV", may_hold_posts=True):
         raw = path.read_bytes()
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):

@@ -56,7 +56,7 @@ _SHARE = (
     "`count` of `of` rows, their `posts`, `share` (null where `of` is 0), `interval` over posts, its `method`, "
     "`warning`"
 )
-_ESTIMATE = "`value`, `interval` over posts, its `method`"
+_ESTIMATE = "`value`, `interval` over posts (null where nothing varies and there are no bounds), its `method`"
 _RELIABILITY = (
     f"`ece`, `brier`, `log_loss`, mean `confidence` and `accuracy` of the likeliest label (each {_ESTIMATE}), "
     "`ece_if_calibrated` (what ECE would be on average if probabilities were true), and `bins` by rising confidence: "
@@ -180,8 +180,11 @@ COMPARISON_FIELDS: Mapping[str, str | Mapping[str, str]] = {
 }
 """Key -> its meaning, or the keys of each entry of its list."""
 
-_ESTIMATE = "`value`, `interval` over posts, `method` (`wilson`, `t` or `exact`)"
-_CORRELATION = f"`rows` and `posts` that have both, `spearman` and `kendall` (tau-b), each null or {_ESTIMATE}"
+_MARKED_ESTIMATE = (
+    "`value`, `interval` over posts (null where nothing varies and there are no bounds), `method` (`wilson`, "
+    "`t` or `exact`)"
+)
+_CORRELATION = f"`rows` and `posts` that have both, `spearman` and `kendall` (tau-b), each null or {_MARKED_ESTIMATE}"
 
 AGREEMENT_FIELDS: Mapping[str, str | Mapping[str, str]] = {
     "schema_version": f"{SCHEMA_VERSION}",
@@ -194,8 +197,8 @@ AGREEMENT_FIELDS: Mapping[str, str | Mapping[str, str]] = {
         "rows": "answers with at least one mark",
         "posts": "different posts among them",
         "missing": "marks that annotators did not give",
-        "mean": f"mean of the mean marks of answers: {_ESTIMATE}",
-        "alpha": f"Krippendorff's alpha for ordinal marks: {_ESTIMATE}; null where nothing can be compared",
+        "mean": f"mean of the mean marks of answers: {_MARKED_ESTIMATE}",
+        "alpha": f"Krippendorff's alpha for ordinal marks: {_MARKED_ESTIMATE}; null where nothing can be compared",
         "pairwise": f"two annotators, mean over the pairs: {_CORRELATION}",
         "ceiling": f"an annotator with the mean of the others, mean over annotators: {_CORRELATION}",
         "metrics": "metric -> `with_mean` (with the mean mark of all annotators), `with_others` (of all but one, mean "
@@ -206,7 +209,7 @@ AGREEMENT_FIELDS: Mapping[str, str | Mapping[str, str]] = {
     "systems": {
         "rows": "its marked answers",
         "posts": "different posts among them",
-        "marks": f"criterion -> mean of the mean marks of answers: {_ESTIMATE}",
+        "marks": f"criterion -> mean of the mean marks of answers: {_MARKED_ESTIMATE}",
         "within": f"criterion -> metric -> with the mean mark, over this system alone: {_CORRELATION}",
         "corrected": "criterion -> metric -> mean mark of all its answers by prediction-powered inference: `estimate`, "
         "`interval`, `weight` (marks that one unit of the metric is worth), `marked_mean` and `marked_interval` (of "

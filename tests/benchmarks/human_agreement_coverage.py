@@ -40,7 +40,7 @@ def figures(posts: int, seed: int, settings: IntervalSettings | None) -> dict[st
         if settings is None:
             found |= {f"{kind} of {name}": (float(figure(pairs)), (0.0, 0.0)) for kind, figure in kinds.items()}
             continue
-        for kind, (value, ends, _) in intervals(pairs, kinds, settings).items():
+        for kind, (value, ends) in ((k, (e.value, e.interval)) for k, e in intervals(pairs, kinds, settings).items()):
             found[f"{kind} of {name}"] = (value, ends)
     counts = coincidences(marks.tolist(), names)
     assert counts is not None

@@ -1,8 +1,9 @@
 """Calibration of label probabilities: its figures beside slow loops, closed forms and simulations."""
 
+import json
 import math
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from scipy.optimize import minimize_scalar
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.correctness import label_rows
-from mentallama_jax.evaluation.statistics.intervals import IntervalSettings
+from mentallama_jax.evaluation.statistics.estimates import mean_estimates
+from mentallama_jax.evaluation.statistics.intervals import IntervalSettings, row_scores
 from mentallama_jax.evaluation.trust.calibration import Calibration, calibrate
 from mentallama_jax.evaluation.trust.label_probabilities import Outcomes, label_probabilities, outcomes
 from mentallama_jax.evaluation.trust.reliability import equal_mass_bins, reliability
@@ -74,8 +76,10 @@ def test_figures_are_those_of_slow_loops(dataset, count):
     assert figures == pytest.approx(slow_figures(rows), abs=1e-9)
     assert (found.rows, found.posts, found.differing) == (count, count, 0)
     assert sum(each.rows for each in found.as_given.bins) == count
-    for estimate in (found.as_given.ece, found.as_given.brier, found.as_given.log_loss):
+    for estimate in (found.as_given.ece, found.as_given.brier):
         assert estimate.interval[0] <= estimate.interval[1]
+    ends = found.as_given.log_loss.interval
+    assert ends is None if count == 1 else ends[0] <= ends[1]  # one row says nothing of how far a log loss may go
 
 
 def test_probabilities_come_from_the_sum_and_not_from_the_mean_over_tokens():
@@ -281,3 +285,10 @@ def test_validation_rows_that_do_not_fit_are_refused():
         assert calibrate(predictions_of(test, odd), labelled, predictions_of(other, base), FEW)
     pooled = {"pooled": [tuned, base]}
     assert calibrate(predictions_of(test, pooled), labelled, predictions_of(other, base), FEW)
+
+
+def test_where_nothing_varies_and_there_are_no_bounds_there_is_no_interval():
+    """Log losses that are all alike: any value may be as common as a few posts still allow, so no end is known."""
+    alike = mean_estimates({"log_loss": row_scores([0.7] * 8, [f"p{n}" for n in range(8)], (0, np.inf))}, FEW)
+    assert alike["log_loss"].interval is None
+    json.dumps(asdict(alike["log_loss"]), allow_nan=False)

@@ -153,7 +153,9 @@ def _both(correlation: Correlation, found: HumanAgreement) -> str:
     return f"{correlation.spearman.value:.2f} / {correlation.kendall.value:.2f}\n{ends}"
 
 
-def _ends(value: float, interval: tuple[float, float], star: str = "", form: str = ".2f") -> str:
+def _ends(value: float, interval: tuple[float, float] | None, star: str = "", form: str = ".2f") -> str:
+    if interval is None:
+        return f"{value:{form}}"
     low, high = (f"{end:.2f}" for end in interval)
     to = "-" if low[0].isdigit() and high[0].isdigit() else " to "
     return f"{value:{form}}\n{low}{to}{high}{star}"

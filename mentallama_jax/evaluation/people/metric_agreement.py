@@ -22,7 +22,7 @@ from mentallama_jax.evaluation.people.rank_correlation import (
     mean_spearman,
     ranked_pairs,
 )
-from mentallama_jax.evaluation.statistics.estimates import Estimate
+from mentallama_jax.evaluation.statistics.estimates import Estimate, estimate, estimates
 from mentallama_jax.evaluation.statistics.intervals import (
     IntervalSettings,
     few_posts,
@@ -198,8 +198,7 @@ def _criterion(
     counts = coincidences(given, posts)
     found = None
     if counts is not None:
-        interval = metric_interval(counts, alpha, settings)
-        found = Estimate(float(alpha(counts.total())), interval.ends, interval.method)
+        found = estimate(float(alpha(counts.total())), metric_interval(counts, alpha, settings))
     own = {metric: [of_rows[place] for place in marked] for metric, of_rows in scores.items()}
     ceiling = _correlation(_left_out(given, None, posts), settings)
     return CriterionAgreement(
@@ -254,7 +253,7 @@ def _difference(first: Columns, second: Columns, settings: IntervalSettings) -> 
         one, two = (mean_spearman(RankedPairs(side, weighed.sizes, weighed.weights)) for side in sides)
         return one - two
 
-    return Estimate(*intervals(ranked, {"difference": difference}, settings)["difference"])
+    return estimates(ranked, {"difference": difference}, settings)["difference"]
 
 
 def _system(
@@ -287,9 +286,9 @@ def _system(
             other = [
                 (score, post) for score, post in zip(unmarked[1][metric], unmarked[0], strict=True) if score is not None
             ]
-            estimate = corrected_mean(own, other, SCALE, settings.confidence)
-            if estimate is not None:
-                corrected[name][metric] = estimate
+            mean_of_all = corrected_mean(own, other, SCALE, settings.confidence)
+            if mean_of_all is not None:
+                corrected[name][metric] = mean_of_all
     return SystemMarks(len(rows), len(set(posts)), marks, within, corrected)
 
 
@@ -298,8 +297,7 @@ def _mean_mark(given: Sequence[Marks], posts: Sequence[str], settings: IntervalS
     known = [(mean, post) for marks, post in zip(given, posts, strict=True) if (mean := _mean(marks)) is not None]
     means = [mean for mean, _ in known]
     scores = row_scores(means, [post for _, post in known], SCALE)
-    found = score_intervals({"mean": scores}, settings)["mean"]
-    return Estimate(float(np.mean(means)), found.ends, found.method)
+    return estimate(float(np.mean(means)), score_intervals({"mean": scores}, settings)["mean"])
 
 
 def _correlation(columns: Columns, settings: IntervalSettings) -> Correlation:
@@ -314,7 +312,7 @@ def _correlation(columns: Columns, settings: IntervalSettings) -> Correlation:
         "kendall": mean_kendall,
     }
     found = intervals(ranked_pairs(usable), {str(name): figure for name, figure in figures.items()}, settings)
-    return Correlation(rows, len(set(posts)), Estimate(*found["spearman"]), Estimate(*found["kendall"]))
+    return Correlation(rows, len(set(posts)), found["spearman"], found["kendall"])
 
 
 def _usable(column: tuple[list[float], list[float], list[str]]) -> bool:

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from mentallama_jax.evaluation.statistics.estimates import Estimate, estimates
 from mentallama_jax.evaluation.statistics.f1 import Counts
-from mentallama_jax.evaluation.statistics.intervals import IntervalSettings, metric_intervals
+from mentallama_jax.evaluation.statistics.intervals import IntervalSettings
 
 _NO_VARIANCE = 1e-12
 
@@ -117,8 +118,8 @@ def kendall(pair: RowPair, weights: Counts) -> Counts:
 
 def intervals(
     ranked: RankedPairs, figures: dict[str, Callable[[RankedPairs], Counts]], settings: IntervalSettings
-) -> dict[str, tuple[float, tuple[float, float], str]]:
-    """The value, the interval over posts and its method of each figure."""
+) -> dict[str, Estimate]:
+    """Each figure with its interval over posts, which does not pass the figure's own ends of -1 and 1."""
     values = {name: float(figure(ranked.total())) for name, figure in figures.items()}
     # Exact intervals are of shares: of a sample that is ordered the wrong way round, the other side is taken.
     signs = {name: -1.0 if value < 0 else 1.0 for name, value in values.items()}
@@ -126,9 +127,17 @@ def intervals(
     def turned(name: str) -> Callable[[RankedPairs], Counts]:
         return lambda weighed: signs[name] * figures[name](weighed)
 
-    found = metric_intervals(ranked, {name: turned(name) for name in figures}, settings)
-    ends = {name: (each.low, each.high) if signs[name] > 0 else (-each.high, -each.low) for name, each in found.items()}
-    return {name: (values[name], ends[name], found[name].method) for name in figures}
+    found = estimates(ranked, {name: turned(name) for name in figures}, settings)
+    return {
+        name: Estimate(values[name], _within(found[name].interval, signs[name]), found[name].method) for name in figures
+    }
+
+
+def _within(ends: tuple[float, float] | None, sign: float) -> tuple[float, float] | None:
+    if ends is None:
+        return None
+    low, high = sorted(sign * end for end in ends)
+    return max(-1.0, low), min(1.0, high)
 
 
 def _ranks(value_R: Counts, weight_R: Counts) -> Counts:

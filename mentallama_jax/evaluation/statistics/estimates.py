@@ -1,10 +1,12 @@
 """A figure with its interval, as sections of JSON files hold it."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from mentallama_jax.evaluation.statistics.f1 import Counts
 from mentallama_jax.evaluation.statistics.intervals import (
+    Interval,
     IntervalSettings,
     RowScores,
     Sums,
@@ -20,13 +22,19 @@ class Estimate:
 
     Attributes:
         value: its value on all rows.
-        interval: lower and upper end, over posts.
+        interval: lower and upper end, over posts; None where nothing varies and the figure has no bounds.
         method: how the ends were found, see `statistics.intervals.Interval`.
     """
 
     value: float
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
     method: str
+
+
+def estimate(value: float, interval: Interval) -> Estimate:
+    """A figure with the interval that was found."""
+    ends = interval.ends if all(map(math.isfinite, interval.ends)) else None
+    return Estimate(float(value), ends, interval.method)
 
 
 def estimates(
@@ -35,15 +43,10 @@ def estimates(
     """The values of metrics of the same sums, and their intervals."""
     found = metric_intervals(sums, metrics, settings)
     total = sums.total()
-    return {
-        name: Estimate(float(metric(total)), found[name].ends, found[name].method) for name, metric in metrics.items()
-    }
+    return {name: estimate(float(metric(total)), found[name]) for name, metric in metrics.items()}
 
 
 def mean_estimates(scores: Mapping[str, RowScores], settings: IntervalSettings) -> dict[str, Estimate]:
     """The means of scores of the same rows, and their intervals."""
     found = score_intervals(scores, settings)
-    return {
-        name: Estimate(float(mean_score(of.total())), found[name].ends, found[name].method)
-        for name, of in scores.items()
-    }
+    return {name: estimate(float(mean_score(of.total())), found[name]) for name, of in scores.items()}

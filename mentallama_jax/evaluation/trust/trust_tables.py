@@ -160,6 +160,8 @@ def _ends(found: CountedShare) -> str:
 
 
 def _two_lines(found: Estimate, scale: float, digits: int) -> str:
+    if found.interval is None:
+        return f"{scale * found.value:.{digits}f}"
     low, high = found.interval
     return f"{scale * found.value:.{digits}f}\n{scale * low:.{digits}f}-{scale * high:.{digits}f}"
 

@@ -54,7 +54,8 @@ def test_a_mean_over_pairs_is_the_mean_of_their_correlations() -> None:
 @pytest.mark.parametrize(("sign", "wanted"), [(1.0, 1.0), (-1.0, -1.0)])
 def test_perfect_order_has_an_interval_with_width(sign: float, wanted: float) -> None:
     ranked = ranked_pairs([(range(30), [sign * value for value in range(30)], [str(i) for i in range(30)])])
-    value, (low, high), _ = intervals(ranked, {"s": mean_spearman}, IntervalSettings())["s"]
+    found = intervals(ranked, {"s": mean_spearman}, IntervalSettings())["s"]
+    value, (low, high) = found.value, found.interval
     assert value == pytest.approx(wanted)
     assert -1 <= low < high <= 1
     assert low <= value <= high
@@ -71,7 +72,7 @@ def test_intervals_over_posts_hold_the_truth_and_those_over_rows_do_not() -> Non
         first, second = np.repeat(heights, 3, axis=0).T
         for kind, posts in (("posts", [str(i // 3) for i in range(120)]), ("rows", [str(i) for i in range(120)])):
             ranked = ranked_pairs([(first, second, posts)])
-            _, (low, high), _ = intervals(ranked, {"s": mean_spearman}, IntervalSettings())["s"]
+            low, high = intervals(ranked, {"s": mean_spearman}, IntervalSettings())["s"].interval
             held[kind] += low <= truth <= high
     assert held["posts"] / runs > 0.9
     assert held["rows"] / runs < 0.8

@@ -22,7 +22,7 @@ from mentallama_jax.formats.tokenizers.encoder_tokenizer import EncoderTokenizer
 from mentallama_jax.models.attention import Places
 from mentallama_jax.models.bert import BertConfig
 from mentallama_jax.models.module import Params, bind
-from mentallama_jax.scorers.packed_texts import of_different_texts, rooms_of_platform
+from mentallama_jax.scorers.packed_texts import of_different_texts
 
 LAYERS: Mapping[str, int] = {
     "roberta-large": 17,
@@ -115,7 +115,7 @@ class BertScorer:
         *,
         idf_references: Sequence[str] | None = None,
         dtype: Any = jnp.float32,
-        rooms: Sequence[int] | None = None,
+        room: int = 256,
         rows: int = 4,
     ) -> None:
         """Hold a model up to the layer that is compared.
@@ -127,14 +127,14 @@ class BertScorer:
             settings: how texts are compared.
             idf_references: tokens weigh by how rare they are among these texts; None weighs them all alike.
             dtype: of activations and products; cosines are fp32.
-            rooms: tokens of a packed row, to choose from by the lengths of the texts; None for those of the platform.
+            room: tokens of a packed row.
             rows: of a batch; a multiple of the devices that rows are cut along.
         """
         self._config = replace(config, num_layers=settings.layer)
         cut = jax.tree.map(lambda stack: stack[: settings.layer], params["layers"])
         self._params = params | {"layers": cut}
         self._tokenizer, self._settings, self._dtype = tokenizer, settings, jnp.dtype(dtype)
-        self._rooms, self._rows = rooms or rooms_of_platform(), rows
+        self._room, self._rows = room, rows
         self._weights_V = self._weights(idf_references)
 
     def tokens(self, texts: Sequence[str]) -> list[list[int]]:
@@ -165,8 +165,7 @@ class BertScorer:
         """The states of the tokens of each different text, [tokens, D] fp32 of length 1."""
         return of_different_texts(
             texts,
-            self._rooms,
-            self._config.hidden_size,
+            self._room,
             self._rows,
             lambda side: np.asarray(
                 _unit_states(self._params, side.tokens_RT, side.places, config=self._config, dtype=self._dtype)

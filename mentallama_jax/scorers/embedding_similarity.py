@@ -15,7 +15,7 @@ from mentallama_jax.formats.tokenizers.encoder_tokenizer import EncoderTokenizer
 from mentallama_jax.models.attention import Places
 from mentallama_jax.models.bert import BertConfig, mean_of_tokens
 from mentallama_jax.models.module import Params, bind
-from mentallama_jax.scorers.packed_texts import MOST_TEXTS, of_different_texts, rooms_of_platform
+from mentallama_jax.scorers.packed_texts import MOST_TEXTS, of_different_texts
 
 _PAIRS_AT_ONCE = 512
 
@@ -30,7 +30,7 @@ class EmbeddingSimilarity:
         tokenizer: EncoderTokenizer,
         *,
         dtype: Any = jnp.float32,
-        rooms: Sequence[int] | None = None,
+        room: int = 256,
         rows: int = 4,
     ) -> None:
         """Hold a model.
@@ -40,11 +40,11 @@ class EmbeddingSimilarity:
             params: of the model.
             tokenizer: of the model.
             dtype: of activations and products; means and cosines are fp32.
-            rooms: tokens of a packed row, to choose from by the lengths of the texts; None for those of the platform.
+            room: tokens of a packed row.
             rows: of a batch; a multiple of the devices that rows are cut along.
         """
         self._config, self._params, self._tokenizer, self._dtype = config, params, tokenizer, jnp.dtype(dtype)
-        self._rooms, self._rows = rooms or rooms_of_platform(), rows
+        self._room, self._rows = room, rows
 
     def scores(self, pairs: Sequence[tuple[str, str]]) -> Iterator[dict[int, float]]:
         """Compare the texts of pairs, which are cut at the longest text that the model has positions for.
@@ -65,8 +65,7 @@ class EmbeddingSimilarity:
         """The embedding of each different text, [D] fp32 of length 1."""
         return of_different_texts(
             texts,
-            self._rooms,
-            self._config.hidden_size,
+            self._room,
             self._rows,
             lambda side: np.asarray(
                 _unit_means(self._params, side.tokens_RT, side.places, config=self._config, dtype=self._dtype)

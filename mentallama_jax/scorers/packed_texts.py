@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -16,14 +15,7 @@ from mentallama_jax.models.attention import Places
 
 MOST_TEXTS = 32
 """Items of a row at most."""
-ROOMS = (256,)
-"""Tokens of a packed row."""
-ROOMS_ON_CPU = (128, 192, 256)
-"""The same on a CPU, where attention over short rows is worth some padding."""
 _OPEN_ROWS = 1024
-_ATTENTION_A_TOKEN = 0.6
-"""What attention costs on a CPU for each token of the row, where a token's products cost the model's width: measured
-with MiniLM (width 384), whose time a token rises by 9 % from rows of 128 to 192 tokens, and as much again to 256."""
 
 
 class Packed(NamedTuple):
@@ -66,7 +58,12 @@ def packed_batches(
     Yields:
         Batches of at most `rows` rows, filled up with empty ones, until every item was in one.
     """
-    for length, found in _packed_rows(items, room, most):
+    longest = [max(map(len, item)) for item in items]
+    by_room: dict[int, list[int]] = {}
+    for place in sorted(range(len(items)), key=lambda place: (-longest[place], place)):
+        by_room.setdefault(room * 2 ** max(0, math.ceil(math.log2(longest[place] / room))), []).append(place)
+    for length, members in sorted(by_room.items(), reverse=True):
+        found = _rows(items, members, length, most)
         for start in range(0, len(found), rows):
             part = found[start : start + rows]
             sides = len(items[part[0][0]])
@@ -79,33 +76,9 @@ def packed_batches(
             )
 
 
-def rooms_of_platform() -> tuple[int, ...]:
-    """The lengths of rows to choose from where this process computes."""
-    return ROOMS_ON_CPU if jax.default_backend() == "cpu" else ROOMS
-
-
-def best_room(items: Sequence[Sequence[Sequence[int]]], rooms: Sequence[int], width: int) -> int:
-    """The room of a row in which items take least time: short rows save attention, long ones are filled better.
-
-    Args:
-        items: as for `packed_batches`.
-        rooms: to choose from.
-        width: of the model's hidden states.
-    """
-    if len(rooms) == 1:
-        return rooms[0]
-
-    def cost(room: int) -> float:
-        lengths = (length for length, found in _packed_rows(items, room, MOST_TEXTS) for _ in found)
-        return sum(length * (1 + _ATTENTION_A_TOKEN * length / width) for length in lengths)
-
-    return min(rooms, key=cost)
-
-
 def of_different_texts(
     texts: Sequence[Sequence[int]],
-    rooms: Sequence[int],
-    width: int,
+    room: int,
     rows: int,
     compute: Callable[[Packed], np.ndarray],
     pick: Callable[[np.ndarray, np.ndarray, int], np.ndarray],
@@ -114,8 +87,7 @@ def of_different_texts(
 
     Args:
         texts: token ids.
-        rooms: tokens of a packed row, to choose from.
-        width: of the model's hidden states.
+        room: tokens of a packed row.
         rows: of a batch.
         compute: packed rows -> [R, ...].
         pick: (what was computed of a row, its segments, segment of a text) -> what is of that text.
@@ -124,27 +96,14 @@ def of_different_texts(
         Token ids of a text -> what was picked for it.
     """
     different = list(dict.fromkeys(map(tuple, texts)))
-    items = [(ids,) for ids in different]
     found: dict[tuple[int, ...], np.ndarray] = {}
-    for batch in packed_batches(items, best_room(items, rooms, width), rows):
+    for batch in packed_batches([(ids,) for ids in different], room, rows):
         (side,) = batch.sides
         computed = compute(side)
         for number, row in enumerate(batch.rows):
             for segment, place in enumerate(row, start=1):
                 found[different[place]] = pick(computed[number], side.segments_RT[number], segment)
     return found
-
-
-def _packed_rows(
-    items: Sequence[Sequence[Sequence[int]]], room: int, most: int
-) -> Iterator[tuple[int, list[list[int]]]]:
-    """The rows of each length that is needed, the longest first: (tokens of a row, the items of each row)."""
-    longest = [max(map(len, item)) for item in items]
-    by_room: dict[int, list[int]] = {}
-    for place in sorted(range(len(items)), key=lambda place: (-longest[place], place)):
-        by_room.setdefault(room * 2 ** max(0, math.ceil(math.log2(longest[place] / room))), []).append(place)
-    for length, members in sorted(by_room.items(), reverse=True):
-        yield length, _rows(items, members, length, most)
 
 
 def _rows(items: Sequence[Sequence[Sequence[int]]], members: Sequence[int], room: int, most: int) -> list[list[int]]:

@@ -51,13 +51,13 @@ def test_scores_are_those_of_the_package(model: str, layer: int) -> None:
 def test_neither_batch_nor_order_nor_padding_matter(model: str) -> None:
     golden = json.loads((MODELS[model] / "golden.json").read_text())
     pairs = [(first, second) for first in golden["candidates"] for second in golden["references"]]
-    wanted = scored(scorer(MODELS[model], 3, rooms=(32,), rows=1), pairs)
+    wanted = scored(scorer(MODELS[model], 3, room=32, rows=1), pairs)
     for room, rows in ((64, 3), (256, 2)):
-        np.testing.assert_allclose(scored(scorer(MODELS[model], 3, rooms=(room,), rows=rows), pairs), wanted, atol=1e-5)
+        np.testing.assert_allclose(scored(scorer(MODELS[model], 3, room=room, rows=rows), pairs), wanted, atol=1e-5)
     order = np.random.default_rng(0).permutation(len(pairs))
-    mixed = scored(scorer(MODELS[model], 3, rooms=(64,), rows=2), [pairs[place] for place in order])
+    mixed = scored(scorer(MODELS[model], 3, room=64, rows=2), [pairs[place] for place in order])
     np.testing.assert_allclose(mixed, wanted[order], atol=1e-5)
-    alone = scorer(MODELS[model], 3, rooms=(32,), rows=1)
+    alone = scorer(MODELS[model], 3, room=32, rows=1)
     for place in (0, 7, 20):
         np.testing.assert_allclose(scored(alone, [pairs[place]])[0], wanted[place], atol=1e-5)
 

@@ -20,12 +20,11 @@ from mentallama_jax.models.attention.reference import by_group
 from mentallama_jax.models.remat import ATTENTION, kept_as
 
 BLOCK = 128
-"""Queries of a block; half as many where the row is no multiple of it."""
 
 
 def supports(form: Form, q_BTNH: jax.Array) -> bool:
-    """Every form, over rows of whole half-blocks."""
-    return q_BTNH.shape[1] % (BLOCK // 2) == 0
+    """Every form, over rows of whole blocks."""
+    return q_BTNH.shape[1] % BLOCK == 0
 
 
 def blockwise_attention(
@@ -40,15 +39,15 @@ def blockwise_attention(
 ) -> jax.Array:
     """Compute `attention` block by block; the arguments and the result are the same.
 
-    The segments of causal self-attention run left to right, and T is a multiple of `BLOCK / 2` in all forms.
+    The segments of causal self-attention run left to right, and T is a multiple of `BLOCK` in all forms.
 
     Raises:
         ValueError: T is not, or the keys have another length and no places.
     """
     B, T, N, H = q_BTNH.shape
     K = k_BSKH.shape[2]
-    if T % (BLOCK // 2):
-        raise ValueError(f"rows of {T} tokens are not whole blocks of {BLOCK // 2}")
+    if T % BLOCK:
+        raise ValueError(f"rows of {T} tokens are not whole blocks of {BLOCK}")
     form = Form(causal, key_places is not None, bias is not None)
     require(True, "blockwise", form, q_BTNH, k_BSKH)
     q_RTGH = _rows(q_BTNH.reshape(B, T, K, N // K, H) * jnp.asarray(H**-0.5, q_BTNH.dtype))
@@ -90,51 +89,45 @@ def _rows(x_BTK: jax.Array) -> jax.Array:
     return x_BTK.swapaxes(1, 2).reshape(-1, x_BTK.shape[1], *x_BTK.shape[3:])
 
 
-def _blocks(length: int) -> list[slice]:
-    """The blocks of queries of a row."""
-    size = BLOCK if length % BLOCK == 0 else BLOCK // 2
-    return [slice(start, start + size) for start in range(0, length, size)]
-
-
-def _visible(where: _Rows, block: slice) -> jax.Array:
-    """[R, Q, 1, S] bool: which of the keys that the block meets each of its queries sees."""
-    end = block.stop
-    q_segments = where.q_segments_RT[:, block, None]
+def _visible(where: _Rows, start: int) -> jax.Array:
+    """[R, BLOCK, 1, S] bool: which of the keys that the block meets each of its queries sees."""
+    end = start + BLOCK
+    q_segments = where.q_segments_RT[:, start:end, None]
     if where.k_segments_RS is None:
         k_segments = where.q_segments_RT[:, None, :end]
-        causal = jnp.arange(end)[None, :] <= jnp.arange(block.start, end)[:, None]
+        causal = jnp.arange(end)[None, :] <= jnp.arange(start, end)[:, None]
         return ((q_segments == k_segments) & (k_segments != 0) & causal)[:, :, None]
     k_segments = where.k_segments_RS[:, None]
     seen = (q_segments == k_segments) & (k_segments != 0)
     if where.q_positions_RT is not None and where.k_positions_RS is not None:
-        seen = seen & (where.k_positions_RS[:, None] <= where.q_positions_RT[:, block, None])
+        seen = seen & (where.k_positions_RS[:, None] <= where.q_positions_RT[:, start:end, None])
     return seen[:, :, None]
 
 
-def _sees_anything(where: _Rows, block: slice) -> jax.Array:
-    """[R, Q, 1, 1] bool: which queries of a block see any key; in causal self-attention all but padding do."""
+def _sees_anything(where: _Rows, start: int) -> jax.Array:
+    """[R, BLOCK, 1, 1] bool: which queries of a block see any key; in causal self-attention all but padding do."""
     if where.k_segments_RS is None:
-        return (where.q_segments_RT[:, block] != 0)[:, :, None, None]
-    return jnp.any(_visible(where, block), axis=-1, keepdims=True)
+        return (where.q_segments_RT[:, start : start + BLOCK] != 0)[:, :, None, None]
+    return jnp.any(_visible(where, start), axis=-1, keepdims=True)
 
 
-def _met(block: slice, keys: int, triangular: bool) -> slice:
+def _met(start: int, keys: int, triangular: bool) -> slice:
     """Which keys a block of queries meets."""
-    return slice(0, block.stop if triangular else keys)
+    return slice(0, start + BLOCK if triangular else keys)
 
 
 def _scores(
-    q_RTGH: jax.Array, k_RSH: jax.Array, where: _Rows, bias_BKGTS: jax.Array | None, block: slice, met: slice
+    q_RTGH: jax.Array, k_RSH: jax.Array, where: _Rows, bias_BKGTS: jax.Array | None, start: int, met: slice
 ) -> jax.Array:
-    """Masked fp32 scores of one block, [R, Q, G, S]."""
-    q_RQGH = q_RTGH[:, block]
+    """Masked fp32 scores of one block, [R, BLOCK, G, S]."""
+    q_RQGH = q_RTGH[:, start : start + BLOCK]
     scores_RQGS = jnp.einsum("RQGH,RSH->RQGS", q_RQGH, k_RSH[:, met], preferred_element_type=jnp.float32)
     if bias_BKGTS is not None:
-        rows = block if bias_BKGTS.shape[3] > 1 else slice(None)
+        rows = slice(start, start + BLOCK) if bias_BKGTS.shape[3] > 1 else slice(None)
         columns = met if bias_BKGTS.shape[4] > 1 else slice(None)
         bias_BKQGS = bias_BKGTS[:, :, :, rows, columns].swapaxes(2, 3)
         scores_RQGS = (_by_head(scores_RQGS, bias_BKGTS, where) + bias_BKQGS).reshape(scores_RQGS.shape)
-    return jnp.where(_visible(where, block), scores_RQGS, MASKED)
+    return jnp.where(_visible(where, start), scores_RQGS, MASKED)
 
 
 def _by_head(x_RQGS: jax.Array, bias_BKGTS: jax.Array, where: _Rows) -> jax.Array:
@@ -166,15 +159,15 @@ def _forward(
     triangular: bool,
 ) -> tuple[jax.Array, tuple[Any, ...]]:
     outputs, log_sums = [], []
-    for block in _blocks(q_RTGH.shape[1]):
-        met = _met(block, k_RSH.shape[1], triangular)
-        scores_RQGS = _scores(q_RTGH, k_RSH, where, bias_BKGTS, block, met)
+    for start in range(0, q_RTGH.shape[1], BLOCK):
+        met = _met(start, k_RSH.shape[1], triangular)
+        scores_RQGS = _scores(q_RTGH, k_RSH, where, bias_BKGTS, start, met)
         peak = jnp.max(scores_RQGS, axis=-1, keepdims=True)
         weights = jnp.exp(scores_RQGS - peak)
         total = jnp.sum(weights, axis=-1, keepdims=True)
         out = jnp.einsum("RQGS,RSH->RQGH", weights.astype(v_RSH.dtype), v_RSH[:, met])
         # Padding sees nothing, so its weights are all alike: its outputs are cleared, not averaged.
-        real = _sees_anything(where, block)
+        real = _sees_anything(where, start)
         outputs.append(jnp.where(real, out / total.astype(out.dtype), 0))
         log_sums.append(jnp.where(real, jnp.log(total) + peak, 0))
     out_RTGH, log_sum_RTG1 = (kept_as(ATTENTION, jnp.concatenate(x, 1)) for x in (outputs, log_sums))
@@ -188,9 +181,9 @@ def _backward(triangular: bool, saved: tuple[Any, ...], d_out_RTGH: jax.Array) -
     delta_RTG1 = jnp.sum((out_RTGH * d_out_RTGH).astype(jnp.float32), axis=-1, keepdims=True)
     d_q, d_k_RSH, d_v_RSH = [], jnp.zeros(k_RSH.shape, jnp.float32), jnp.zeros(v_RSH.shape, jnp.float32)
     d_bias = None if bias_BKGTS is None else jnp.zeros_like(bias_BKGTS)
-    for block in _blocks(q_RTGH.shape[1]):
-        met = _met(block, k_RSH.shape[1], triangular)
-        weights_RQGS = jnp.exp(_scores(q_RTGH, k_RSH, where, bias_BKGTS, block, met) - log_sum_RTG1[:, block])
+    for start in range(0, q_RTGH.shape[1], BLOCK):
+        block, met = slice(start, start + BLOCK), _met(start, k_RSH.shape[1], triangular)
+        weights_RQGS = jnp.exp(_scores(q_RTGH, k_RSH, where, bias_BKGTS, start, met) - log_sum_RTG1[:, block])
         # A masked score of a padding query minus its log-sum of 0 is still minus infinity: weight 0.
         d_out = d_out_RTGH[:, block]
         d_weights = jnp.einsum("RQGH,RSH->RQGS", d_out, v_RSH[:, met], preferred_element_type=jnp.float32)

@@ -22,6 +22,7 @@ from mentallama_jax.evaluation.schema import COMPARISON_VERSION
 from mentallama_jax.evaluation.statistics.f1 import accuracy, macro_f1, weighted_f1
 from mentallama_jax.evaluation.statistics.intervals import (
     Difference,
+    finite_ends,
     mean_score,
     paired_difference,
     row_scores,
@@ -260,7 +261,7 @@ def _pairs(names: Sequence[str], measured: _Measured, settings: ExchangeSettings
                 first_value=_mean(ours, function),
                 second_value=_mean(theirs, function),
                 difference=found.difference,
-                interval=found.interval if all(map(math.isfinite, found.interval)) else None,
+                interval=finite_ends(found.interval),
                 test=test.test,
                 p=test.p,
                 p_holm=test.p,

@@ -15,6 +15,7 @@ from mentallama_jax.evaluation.score_store import ScoreStore
 from mentallama_jax.evaluation.statistics.intervals import (
     IntervalSettings,
     few_posts,
+    finite_ends,
     mean_score,
     row_scores,
     score_intervals,
@@ -188,10 +189,9 @@ def _part_scores(
     intervals = score_intervals(by_post, settings) if own else {}
     found: dict[str, MetricFigure] = {}
     for figure, scores in own.items():
-        ends = intervals[figure.name].ends
         found[figure.name] = MetricFigure(
             mean=float(mean_score(by_post[figure.name].total())),
-            interval=ends if all(map(math.isfinite, ends)) else None,
+            interval=finite_ends(intervals[figure.name].ends),
             method=intervals[figure.name].method,
             corpus=figure.corpus([score.counts for score in scores]) if figure.corpus else None,
             unit=figure.unit,

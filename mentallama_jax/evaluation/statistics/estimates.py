@@ -1,6 +1,5 @@
 """A figure with its interval, as sections of JSON files hold it."""
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ from mentallama_jax.evaluation.statistics.intervals import (
     IntervalSettings,
     RowScores,
     Sums,
+    finite_ends,
     mean_score,
     metric_intervals,
     score_intervals,
@@ -33,8 +33,7 @@ class Estimate:
 
 def estimate(value: float, interval: Interval) -> Estimate:
     """A figure with the interval that was found."""
-    ends = interval.ends if all(map(math.isfinite, interval.ends)) else None
-    return Estimate(float(value), ends, interval.method)
+    return Estimate(float(value), finite_ends(interval.ends), interval.method)
 
 
 def estimates(

@@ -12,6 +12,7 @@ Where each post is all right or all wrong the variance follows from the figure, 
 Where all rows are right or none is the interval is exact, see `exact`; no interval is ever without width.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, Self, TypeVar, cast
@@ -140,6 +141,11 @@ class Interval:
     def ends(self) -> tuple[float, float]:
         """Both ends."""
         return self.low, self.high
+
+
+def finite_ends(ends: tuple[float, float]) -> tuple[float, float] | None:
+    """Both ends; None where one is infinite: nothing varies, and the figure has no bounds."""
+    return ends if all(map(math.isfinite, ends)) else None
 
 
 @dataclass(frozen=True, slots=True)

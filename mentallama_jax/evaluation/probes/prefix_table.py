@@ -3,14 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.files import regular_file
-from mentallama_jax.foreign import reading, shown
-from mentallama_jax.strict_yaml import parse_yaml
+from mentallama_jax.evaluation.probes.probe_tables import packaged_table, table_of_file
+from mentallama_jax.foreign import shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +27,7 @@ class PrefixTable:
 @cache
 def packaged_prefixes() -> PrefixTable:
     """The table that comes with the package, `prefixes.yaml`."""
-    content = resources.files("mentallama_jax.evaluation.probes").joinpath("prefixes.yaml").read_bytes()
-    return _table(parse_yaml(content, "prefixes.yaml"), "prefixes.yaml")
+    return _table(packaged_table("prefixes.yaml"), "prefixes.yaml")
 
 
 def read_prefixes(path: Path) -> PrefixTable:
@@ -39,10 +36,7 @@ def read_prefixes(path: Path) -> PrefixTable:
     Raises:
         UserError: no such file, not YAML, or not such a table; it names the key.
     """
-    regular_file(path)
-    with reading(path, "YAML"):
-        content = path.read_bytes()
-    return _table(parse_yaml(content, path), path)
+    return _table(table_of_file(path), path)
 
 
 def _table(value: Any, place: object) -> PrefixTable:

@@ -4,16 +4,14 @@ import string
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.files import regular_file
-from mentallama_jax.foreign import reading, shown
+from mentallama_jax.evaluation.probes.probe_tables import packaged_table, table_of_file
+from mentallama_jax.foreign import shown
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.imhi.tasks import TASKS, Task
-from mentallama_jax.strict_yaml import parse_yaml
 
 Rewordings = Mapping[str, tuple[str, ...]]
 """Question of a task -> other wordings of it."""
@@ -45,8 +43,7 @@ def reworded(record: Record, question: str) -> RewordedRecord:
 @cache
 def packaged_rewordings() -> Rewordings:
     """The table that comes with the package, `rewordings.yaml`."""
-    content = resources.files("mentallama_jax.evaluation.probes").joinpath("rewordings.yaml").read_bytes()
-    return _rewordings(parse_yaml(content, "rewordings.yaml"), "rewordings.yaml")
+    return _rewordings(packaged_table("rewordings.yaml"), "rewordings.yaml")
 
 
 def read_rewordings(path: Path) -> Rewordings:
@@ -55,10 +52,7 @@ def read_rewordings(path: Path) -> Rewordings:
     Raises:
         UserError: no such file, not YAML, or not such a table; it names the key.
     """
-    regular_file(path)
-    with reading(path, "YAML"):
-        content = path.read_bytes()
-    return _rewordings(parse_yaml(content, path), path)
+    return _rewordings(table_of_file(path), path)
 
 
 def _rewordings(value: Any, place: object) -> Rewordings:

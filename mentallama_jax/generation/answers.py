@@ -1,6 +1,7 @@
 """From records to predictions, in memory: answers by generation, or the likeliest label sentence."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Protocol
 
@@ -10,7 +11,7 @@ from mentallama_jax.config import Style
 from mentallama_jax.errors import UserError
 from mentallama_jax.foreign import shown
 from mentallama_jax.generation.engine import Engine, Settings
-from mentallama_jax.imhi.predictions import LabelLogProbabilities, Prediction
+from mentallama_jax.imhi.predictions import LabelLogProbabilities, Prediction, answer_to
 from mentallama_jax.imhi.prompts import (
     Encoded,
     PromptTokenizer,
@@ -22,7 +23,6 @@ from mentallama_jax.imhi.prompts import (
 )
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.imhi.tasks import TASKS
-from mentallama_jax.imhi.wording import instruction_response
 from mentallama_jax.models.llama import LlamaConfig
 
 
@@ -167,16 +167,9 @@ def _prediction(
     new_tokens: int,
     scores: LabelLogProbabilities | None = None,
 ) -> Prediction:
-    return Prediction(
-        id=record.id,
-        dataset=record.dataset,
-        aspect=record.aspect,
-        split=record.split,
-        post_id=record.post_id,
-        label=record.label,
-        goldens=instruction_response(record) if record.label else "",
+    return replace(
+        answer_to(record, text),
         prompt_truncated=prompt.truncated,
-        generated_text=text,
         finish=finish,
         new_tokens=new_tokens,
         label_log_probabilities=scores,

@@ -12,7 +12,9 @@ from typing import Any
 from mentallama_jax.errors import UserError
 from mentallama_jax.foreign import parse_json, reading, shown_cell
 from mentallama_jax.imhi.labels.gold_response import REASONING
+from mentallama_jax.imhi.records import Record
 from mentallama_jax.imhi.tasks import TASKS, Task, task_named
+from mentallama_jax.imhi.wording import instruction_response
 from mentallama_jax.storage import AnyPath
 
 LabelLogProbabilities = Mapping[str, Mapping[str, float]]
@@ -81,6 +83,20 @@ class Prediction:
             line = json.dumps(self.to_json(), ensure_ascii=False, allow_nan=False) + "\n"
             line.encode("utf-8")
         return line
+
+
+def answer_to(record: Record, text: str) -> Prediction:
+    """An answer to the question of a record, which brings all but how the answer came about."""
+    return Prediction(
+        id=record.id,
+        dataset=record.dataset,
+        aspect=record.aspect,
+        split=record.split,
+        post_id=record.post_id,
+        label=record.label,
+        goldens=instruction_response(record) if record.label else "",
+        generated_text=text,
+    )
 
 
 def parse_prediction(line: bytes, place: object) -> Prediction:

@@ -3,6 +3,7 @@
 import json
 import platform
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,9 @@ from mentallama_jax.formats.hf_folder import save_model
 from mentallama_jax.formats.tokenizers.encoder_tokenizer import EncoderTokenizer
 from mentallama_jax.imhi.class_inputs import record_text
 from mentallama_jax.imhi.data_files.readers import read_records
-from mentallama_jax.imhi.predictions import Prediction
+from mentallama_jax.imhi.predictions import Prediction, answer_to
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.imhi.tasks import Task, task_named
-from mentallama_jax.imhi.wording import instruction_response
 from mentallama_jax.jobs.open_encoder import base_encoder
 from mentallama_jax.jobs.score import score
 from mentallama_jax.scorers.label_classifier import CARD, Classes, LabelClassifier, card
@@ -160,16 +160,9 @@ def classified(classifier: LabelClassifier, records: Sequence[Record]) -> list[P
 
 def _prediction(record: Record, task: Task, log_probabilities: Sequence[float], cut: int) -> Prediction:
     scores = dict(zip(task.labels, log_probabilities, strict=True))
-    return Prediction(
-        id=record.id,
-        dataset=record.dataset,
-        aspect=record.aspect,
-        split=record.split,
-        post_id=record.post_id,
-        label=record.label,
-        goldens=instruction_response(record),
+    return replace(
+        answer_to(record, task.sentences[max(scores, key=lambda label: scores[label])]),
         prompt_truncated=cut,
-        generated_text=task.sentences[max(scores, key=lambda label: scores[label])],
         finish="label",
         label_log_probabilities={label: {"sum": value, "mean": value} for label, value in scores.items()},
     )

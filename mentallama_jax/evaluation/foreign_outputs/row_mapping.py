@@ -16,10 +16,9 @@ from mentallama_jax.imhi.data_files.readers import question_of, split_query
 from mentallama_jax.imhi.data_files.table_records import name_cell, word_cell
 from mentallama_jax.imhi.labels import read_label
 from mentallama_jax.imhi.labels.gold_response import read_gold
-from mentallama_jax.imhi.predictions import Prediction
-from mentallama_jax.imhi.records import Record, post_id
+from mentallama_jax.imhi.predictions import Prediction, answer_to
+from mentallama_jax.imhi.records import post_id
 from mentallama_jax.imhi.tasks import Task, task_named
-from mentallama_jax.imhi.wording import instruction_response
 from mentallama_jax.storage import AnyPath
 
 _TRUTHS = frozenset({"0", "1", "0.0", "1.0", "true", "false"})
@@ -158,7 +157,7 @@ class _Mapping:
         said = self.read_as.dataset is not None or "dataset" in self.roles
         record = self.read_as.gold.find(id_, task if said or id_.isdecimal() else None, self.first)
         self.known_posts += 1
-        return self._prediction(number, of_record(record, self._answer(text, record.task, record.aspect)))
+        return self._prediction(number, answer_to(record, self._answer(text, record.task, record.aspect)))
 
     def _prediction(self, number: int, row: Prediction) -> Prediction:
         """The row, with log-probabilities of its labels where choices of the form are exactly these labels."""
@@ -244,20 +243,6 @@ class _Mapping:
         except UserError:
             return ("", []) if column is not None and column.endswith("query") else (value, [])
         return post, question_of(question)
-
-
-def of_record(record: Record, text: str) -> Prediction:
-    """An answer to a record with gold."""
-    return Prediction(
-        id=record.id,
-        dataset=record.dataset,
-        aspect=record.aspect,
-        split=record.split,
-        post_id=record.post_id,
-        label=record.label,
-        goldens=instruction_response(record),
-        generated_text=text,
-    )
 
 
 def _number(value: Any) -> str | None:

@@ -36,3 +36,18 @@ def label_reader(which: str | LabelReader) -> tuple[str, LabelReader]:
     if isinstance(which, str):
         return which, READERS[which]
     return getattr(which, "__name__", type(which).__name__), which
+
+
+def reading_once(which: str | LabelReader) -> LabelReader:
+    """The same reader under the same name, which reads each output once, however many figures ask for its label."""
+    name, read = label_reader(which)
+    kept: dict[tuple[str, str, str], str | None] = {}
+
+    def read_once(text: str, task: Task, aspect: str) -> str | None:
+        key = (text, task.name, aspect)
+        if key not in kept:
+            kept[key] = read(text, task, aspect)
+        return kept[key]
+
+    read_once.__name__ = name
+    return read_once

@@ -12,7 +12,7 @@ from mentallama_jax.evaluation.beside_classifiers import ClassifierReport
 from mentallama_jax.evaluation.correctness import Scores, evaluate
 from mentallama_jax.evaluation.explanations import ExplanationScores, Progress, no_progress, score_explanations
 from mentallama_jax.evaluation.foreign_outputs.read_as import AS_THEY_SAY, ReadAs
-from mentallama_jax.evaluation.label_readers import CLASSIFIER, RULES, LabelReader
+from mentallama_jax.evaluation.label_readers import CLASSIFIER, RULES, LabelReader, reading_once
 from mentallama_jax.evaluation.output_lengths import output_lengths
 from mentallama_jax.evaluation.reading import pool, read_predictions
 from mentallama_jax.evaluation.reports.shown_outputs import choose_examples, write_examples
@@ -108,6 +108,7 @@ def score(
 
         found = read_with_classifiers(classifiers, pooled.rows, len(pooled.rows), reader, consistency, settings)
         read_by = found.reader or reader
+    read_by = reading_once(read_by)
     scores = evaluate(pooled, reader=read_by, settings=settings)
     validation = pool([read_predictions(as_path(path)) for path in calibrate_on]) if calibrate_on else None
     data = metric_models.data if metric_models else ()

@@ -250,25 +250,25 @@ def run_convert(options: argparse.Namespace) -> int:
     from mentallama_jax.imhi.data_files.readers import read_records
     from mentallama_jax.imhi.data_files.sources import split_named
     from mentallama_jax.imhi.mixture import forbidden_posts, held_out_rows, mix
-    from mentallama_jax.imhi.tasks import HELD_OUT
+    from mentallama_jax.imhi.tasks import held_out
 
     _refuse_existing(options.out)
     weights = _weights(options.weights)
-    exclude = [*options.exclude, *(HELD_OUT if options.general else ())]
+    exclude = [*options.exclude, *(held_out() if options.general else ())]
     split = split_named(options.split)
     result = read_records(options.sources, repair_mojibake=options.repair, strict=options.strict)
     tests = result.records
-    held_out = held_out_rows(result.records, exclude)
+    of_tests = held_out_rows(result.records, exclude)
     if options.drop_posts_in:
         dropping = read_records(options.drop_posts_in, repair_mojibake=options.repair, strict=options.strict)
-        held_out += dropping.records
+        of_tests += dropping.records
         tests = [*tests, *dropping.records]
         result.problems.extend(dropping.problems)
     there = [record for record in result.records if split in ("", record.split)]
     if not there:
         raise UserError(f"{', '.join(options.sources)}: holds no row of the split {split}")
     _say_problems(result.problems)
-    forbidden = forbidden_posts(held_out, there)
+    forbidden = forbidden_posts(of_tests, there)
     chosen = mix(
         there,
         datasets=options.datasets,

@@ -254,7 +254,8 @@ def _recipe(config: "RunConfig", options: argparse.Namespace) -> "Recipe":
 
     classifies = isinstance(config.objective, ClassificationSection)
     if not options.data:
-        there = task_named(config.data.datasets[0]).sizes[0] if classifies else Assumptions().rows
+        sizes = task_named(config.data.datasets[0]).sizes if classifies else None
+        there = sizes[0] if sizes else Assumptions().rows
         tokens = options.mean_tokens or assumed_tokens(config)
         return assumed_recipe(config, Assumptions(options.rows or there, tokens))
     from mentallama_jax.jobs.open_encoder import base_encoder

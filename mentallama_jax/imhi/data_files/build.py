@@ -10,7 +10,7 @@ different orders.
 
 import re
 from collections.abc import Mapping
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 from mentallama_jax.errors import UserError
@@ -20,7 +20,7 @@ from mentallama_jax.imhi.data_files.table_records import ReadResult, collect, na
 from mentallama_jax.imhi.data_files.table_rows import shown_columns
 from mentallama_jax.imhi.data_files.tables import read_table
 from mentallama_jax.imhi.records import Record
-from mentallama_jax.imhi.tasks import TASKS, Task, task_named
+from mentallama_jax.imhi.tasks import Task, task_named
 from mentallama_jax.storage import AnyPath, as_path
 
 _BINARY = {"1": "yes", "true": "yes", "0": "no", "false": "no"}
@@ -79,7 +79,7 @@ def match_label(text: str, task: Task) -> str:
     Raises:
         UserError: it means none; the known ones are named.
     """
-    label = _spellings(task.name).get(_loose(text))
+    label = _spellings(task).get(_loose(text))
     if label is None:
         hint = "; give names, as tables number their classes in different orders" if text.strip().isdigit() else ""
         raise UserError(
@@ -105,12 +105,12 @@ def _loose(text: str) -> str:
     return _LOOSE.sub(" ", text).strip().removesuffix(".").casefold()
 
 
-@cache
-def _spellings(name: str) -> dict[str, str]:
-    task = TASKS[name]
+@lru_cache(64)
+def _spellings(task: Task) -> dict[str, str]:
     named = [(label, label) for label in task.labels]
     named += [(text, label) for table in (task.sentences, task.completion_words) for label, text in table.items()]
     named += [(alias, label) for label, aliases in task.label_aliases.items() for alias in aliases]
-    if set(task.labels) == {"yes", "no"}:
+    if task.is_yes_no:
         named += list(_BINARY.items())
+    named += list(task.raw_labels.items())
     return {_loose(text): label for text, label in named}

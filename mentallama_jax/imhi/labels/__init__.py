@@ -48,7 +48,7 @@ def read_label(text: str, task: Task, aspect: str = "") -> str | None:
     answer = without_traces(text)
     if answer is None:
         return None
-    of_task = reader(task.name, aspect)
+    of_task = reader(task, aspect)
     return of_task.read(fold(unwrapped(answer, of_task.words.keys)))
 
 

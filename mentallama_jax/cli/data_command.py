@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mentallama_jax.cli.data_annotate import ANNOTATE, ANNOTATE_EPILOG, add_annotate
+from mentallama_jax.cli.task_options import add_tasks
 from mentallama_jax.errors import UserError
 from mentallama_jax.storage import expanded, local_path
 
@@ -155,6 +156,7 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-length", metavar="N", type=int, default=2048, help="tokens of a row when measured (default: 2048)"
     )
+    add_tasks(parser)
     parser.set_defaults(run=run_check)
 
 
@@ -164,6 +166,7 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", metavar="SPLIT", default="", help="train, val or test, for rows that do not say")
     parser.add_argument("--aspect", metavar="ASPECT", default="", help="of MultiWD or IRF, for rows that do not say")
     _add_writing(parser)
+    add_tasks(parser)
     parser.set_defaults(run=run_build)
 
 
@@ -207,6 +210,7 @@ def _add_convert(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="of random choices (default: 0)")
     _add_writing(parser)
+    add_tasks(parser)
     parser.set_defaults(run=run_convert)
 
 
@@ -292,6 +296,7 @@ def _add_tasks(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-new-tokens", metavar="N", type=int, default=256, help="longest generated answer (default: 256)"
     )
+    add_tasks(parser)
     parser.set_defaults(run=_run_tasks)
 
 

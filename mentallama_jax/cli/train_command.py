@@ -108,9 +108,7 @@ def _tell(options: argparse.Namespace, result: "TrainResult") -> int:
     if not writes_files():
         return STOPPED if result.stopped_by else 0
     if result.stopped_by:
-        command = shlex.join(
-            ["mentallama", "train", options.config, *options.overrides, *_flags(options), *_tasks(options)]
-        )
+        command = shlex.join(["mentallama", "train", options.config, *options.overrides, *_flags(options)])
         where = " (and so on the other hosts, each with its own --process)" if options.coordinator else ""
         print(f"stopped after update {result.steps} of {result.total_steps}; to go on: {command}{where}")
         return STOPPED

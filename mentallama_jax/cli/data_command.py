@@ -1,4 +1,4 @@
-"""`mentallama data`: check, build and convert records; have answers marked by people."""
+"""`mentallama data`: new tasks; check, build and convert records; have answers marked by people."""
 
 import argparse
 from collections.abc import Iterable, Sequence
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mentallama_jax.cli.data_annotate import ANNOTATE, ANNOTATE_EPILOG, add_annotate
+from mentallama_jax.cli.data_new_task import NEW_TASK, NEW_TASK_EPILOG, add_new_task
 from mentallama_jax.cli.task_options import add_tasks
 from mentallama_jax.errors import UserError
 from mentallama_jax.storage import expanded, local_path
@@ -116,6 +117,7 @@ def add_parser(subparsers: Any) -> None:
     parser = _parser(subparsers, "data", "check, build, convert and annotate records", _DESCRIPTION, _EPILOG)
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     _add_check(_parser(actions, "check", "what is wrong or risky in files", _CHECK, _CHECK_EPILOG))
+    add_new_task(_parser(actions, "new-task", "a task file of your own, from a table", NEW_TASK, NEW_TASK_EPILOG))
     _add_build(_parser(actions, "build", "records from a raw table of posts and labels", _BUILD, _BUILD_EPILOG))
     _add_convert(_parser(actions, "convert", "another format, or a mixture", _CONVERT, _CONVERT_EPILOG))
     add_annotate(_parser(actions, "annotate", "a blinded study of answers", ANNOTATE, ANNOTATE_EPILOG))
@@ -165,6 +167,14 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", metavar="NAME", required=True, help="whose question is asked, such as DR or SAD")
     parser.add_argument("--split", metavar="SPLIT", default="", help="train, val or test, for rows that do not say")
     parser.add_argument("--aspect", metavar="ASPECT", default="", help="of MultiWD or IRF, for rows that do not say")
+    parser.add_argument(
+        "--shares",
+        metavar="NAME=W",
+        nargs="+",
+        default=[],
+        help="divide rows that do not say their split, such as train=0.8 val=0.1 test=0.1; a post is in one part only",
+    )
+    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of that division (default: 0)")
     _add_writing(parser)
     add_tasks(parser)
     parser.set_defaults(run=run_build)
@@ -245,8 +255,25 @@ def run_build(options: argparse.Namespace) -> int:
         strict=options.strict,
     )
     _say_problems(result.problems)
-    _write(options.out, result.records)
+    _write(options.out, _divided(result.records, options))
     return 0
+
+
+def _divided(records: "Sequence[Record]", options: argparse.Namespace) -> "Sequence[Record]":
+    """The records with the splits that --shares gives to those without one, in their order."""
+    from dataclasses import replace
+
+    from mentallama_jax.imhi.data_files.sources import split_named
+    from mentallama_jax.imhi.mixture import split_by_post
+
+    if not options.shares:
+        return records
+    if options.split:
+        raise UserError("--split and --shares are two ways to say the split of rows; give one")
+    shares = {split_named(name): share for name, share in _weights(options.shares, "--shares").items()}
+    parts = split_by_post((record for record in records if not record.split), shares, options.seed)
+    split_of = {record.id: name for name, part in parts.items() for record in part}
+    return [record if record.split else replace(record, split=split_of[record.id]) for record in records]
 
 
 def run_convert(options: argparse.Namespace) -> int:
@@ -321,14 +348,14 @@ def _refuse_existing(out: Path) -> None:
         raise UserError(f"{out}: give a name that ends in .jsonl or .parquet, or one without an ending for a folder")
 
 
-def _weights(given: Sequence[str]) -> dict[str, float]:
+def _weights(given: Sequence[str], option: str = "--weights") -> dict[str, float]:
     weights = {}
     for text in given:
         name, _, number = text.partition("=")
         try:
             weights[name] = float(number)
         except ValueError:
-            raise UserError(f"--weights {text}: expected NAME=NUMBER, such as SWMH=0.2") from None
+            raise UserError(f"{option} {text}: expected NAME=NUMBER, such as SWMH=0.2 or train=0.8") from None
     return weights
 
 

@@ -67,6 +67,8 @@ def run_new_task(options: argparse.Namespace) -> int:
         print(f"aspects: {', '.join(task.aspects)}")
     if made.without:
         print(f"rows without a label: {made.without:,}")
+    if made.problems:
+        print(f"rows that cannot be read: {len(made.problems):,}, the first: {made.problems[0]}")
     print("read it and fill in: the question, a sentence for each label, aliases, high_risk, licence")
     command = ["mentallama", "data", "build", options.table, "--dataset", task.name, "--tasks", str(options.out)]
     shares = ["--shares", "train=0.8", "val=0.1", "test=0.1", "--out", f"{task.name}.jsonl"]

@@ -1,4 +1,4 @@
-"""A commented template of a task file, from a table of posts and labels. It loads as it is and is meant to be edited."""
+"""A commented template of a task file, from a table of posts and labels: it loads as it is, for people to edit."""
 
 import re
 import unicodedata
@@ -10,7 +10,7 @@ from typing import Any
 from mentallama_jax.errors import UserError
 from mentallama_jax.foreign import shown_cell
 from mentallama_jax.imhi.data_files.table_records import word_cell
-from mentallama_jax.imhi.data_files.table_rows import Table, shown_columns
+from mentallama_jax.imhi.data_files.table_rows import Problem, Table, shown_columns
 from mentallama_jax.imhi.data_files.tables import read_table
 from mentallama_jax.imhi.task_files.plain_text import loose, sentences_of
 from mentallama_jax.imhi.task_files.task import ENGLISH, Task
@@ -38,9 +38,7 @@ _SCRIPTS = {
     "BENGALI": "bn",
     "TAMIL": "ta",
 }
-_ENGLISH_WORDS = frozenset(
-    {"the", "and", "to", "of", "i", "my", "is", "it", "in", "that", "was", "for", "but", "not", "have"}
-)
+_ENGLISH_WORDS = frozenset({"the", "and", "to", "of", "i", "my", "is", "it", "in", "that", "was", "for", "not"})
 _ENGLISH_SHARE = 0.08
 
 
@@ -53,12 +51,14 @@ class NewTask:
         task: what it says.
         counts: canonical label -> rows.
         without: rows without a label.
+        problems: of rows that cannot be read.
     """
 
     text: str
     task: Task
     counts: Mapping[str, int]
     without: int
+    problems: Sequence[Problem]
 
 
 def new_task(
@@ -98,7 +98,7 @@ def new_task(
     text = draft.text()
     task = parse_task(text.encode(), f"template of {path}")
     filled = sum(values.values())
-    return NewTask(text, task, labels, len(table.rows) - filled)
+    return NewTask(text, task, labels, len(table.rows) - filled, table.problems)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +151,9 @@ class _Draft:
             yield "# answer_leads: [Answer, The answer is]  # words of your language that introduce an answer"
         yield ""
         yield "# Labels of posts that must not be missed, as somebody may be in danger; their recall is reported first."
-        yield f"# high_risk: {{labels: [{first}], reason: why these}}"
+        yield "# high_risk:"
+        yield f"#   labels: [{first}]"
+        yield "#   reason: why these"
         yield ""
         yield "# What the raw table calls its columns and labels; `mentallama data build` reads it by this."
         yield "raw_table:"
@@ -195,8 +197,8 @@ def _values(table: Table, column: str, what: str, path: AnyPath) -> Counter[str]
     rows = sum(counts.values())
     if len(counts) > _MOST_VALUES or (rows >= _FEW_ROWS and 2 * len(counts) > rows):
         raise UserError(
-            f"{path}: the column {shown_cell(column)} holds {len(counts):,} different values in {rows:,} rows, too many "
-            f"to be {what} (at most {_MOST_VALUES}, and each more than once); name another column"
+            f"{path}: the column {shown_cell(column)} holds {len(counts):,} different values in {rows:,} rows, too "
+            f"many to be {what} (at most {_MOST_VALUES}, and each more than once); name another column"
         )
     if len(counts) < 2:
         raise UserError(f"{path}: the column {shown_cell(column)} holds {len(counts)} value; {what} are two or more")

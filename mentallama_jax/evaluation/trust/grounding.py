@@ -21,7 +21,7 @@ DEFINITIONS = {
     "absent_quotes": "quotes whose words do not stand in the post, among all quotes; case, blanks and punctuation are "
     "free, an ellipsis stands for any words",
     "rows_with_absent_quotes": "rows with such a quote, among all rows",
-    "absent_names": "capitalised names that the post does not have, among all names",
+    "absent_names": "capitalised names that the post does not have, among all names; of tasks in English",
     "rows_with_absent_names": "rows with such a name, among all rows",
     "absent_numbers": "numbers that the post does not have, in digits or words, among all numbers",
     "rows_with_absent_numbers": "rows with such a number, among all rows",
@@ -118,7 +118,9 @@ def row_grounding(rows: Sequence[Prediction], posts: Mapping[str, str] | None) -
         of_post: tuple[tuple[bool, ...] | None, ...] = (None, None, None)
         if posts is not None:
             post = QuotedPost(posts[row.id])
-            named, things = NamedPost(post), named_things(text)
+            named = NamedPost(post)
+            # Capitals are the sign of names in English only: German has them on every noun, other scripts on none.
+            things = [thing for thing in named_things(text) if thing.kind != "name" or row.task.in_english]
             of_post = (
                 tuple(bool(post.locate(quote.text)) for quote in quotes),
                 tuple(named.has(thing) for thing in things if thing.kind == "name"),

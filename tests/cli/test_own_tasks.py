@@ -126,7 +126,7 @@ def test_a_run_keeps_its_tasks_and_its_answers_are_scored(place: Path, capsys: p
     assert scores["pooled"]["unparsed"] == 0
     assert set(scores["high_risk"]["datasets"]) == {"schlaf"}
     assert scores["high_risk"]["reasons"]["schlaf"] == "Durchschlafstörung: wer nie durchschläft, wird krank"
-    assert set(scores["datasets"]["xinqing"]["aspects"]) == {"食欲", "精力"}
+    assert set(scores["datasets"]["xinqing"]["per_aspect"]) == {"食欲", "精力"}
     assert "care" not in scores
     assert "Care: no row, as its rules are English" in said
 

@@ -23,6 +23,7 @@ from mentallama_jax.imhi.tasks import Task
 _LEADS = ("final answer", "answer", "label", "prediction")
 _NEXT_QUESTION = re.compile(r"\bconsider this post ?:|^(?:post|question) ?:", re.MULTILINE)
 _QUOTATION = re.compile(r'"([^"\n]*)"')
+_LONGEST_LEAD = 120
 _BETWEEN = " :=\"'-–—\t"
 
 
@@ -76,13 +77,12 @@ class PlainReader:
 
     def _declared(self, text: str) -> str | None:
         """The label that stands behind an introduction, and ends the sentence."""
-        for lead in self.leads:
-            if text.startswith(lead):
-                rest = loose(text[len(lead) :].strip(_BETWEEN))
-                label = self.sentences.get(rest) or self.names.get(rest)
-                if label:
-                    return label
-        return None
+        # Of leads that begin alike only the longest counts: what it ends with is no answer.
+        lead = next((lead for lead in self.leads if text.startswith(lead)), None)
+        if lead is None:
+            return None
+        rest = loose(text[len(lead) :].strip(_BETWEEN))
+        return self.sentences.get(rest) or self.names.get(rest)
 
     def _without_quotations(self, text: str) -> str:
         """The text with its quotations left out, but a quotation that is all of it, or stands behind a lead."""
@@ -91,7 +91,7 @@ class PlainReader:
             return whole[1:-1]
 
         def replaced(found: re.Match[str]) -> str:
-            line = text[: found.start()].rpartition("\n")[2]
+            line = text[max(0, found.start() - _LONGEST_LEAD) : found.start()].rpartition("\n")[2]
             before = sentences_of(line, self.language)
             introduced = before and before[-1].text.rstrip(_BETWEEN) in self.leads
             return f" {found[1]} " if introduced else " quotation "

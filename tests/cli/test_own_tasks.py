@@ -152,3 +152,18 @@ def test_a_changed_wording_is_another_recipe(place: Path, capsys: pytest.Capture
     assert command(*test, "--tasks", "changed.yaml") == 2
     assert "another task schlaf is known already" in capsys.readouterr().err
     assert command(*again, "schlaf.yaml") == 0
+
+
+@pytest.mark.slow
+def test_a_classifier_and_an_export_know_the_task(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = ["data.train=[schlaf.jsonl]", "data.validation=[schlaf.jsonl]", "data.datasets=[schlaf]"]
+    run = [*data, "objective.test=[schlaf.jsonl]", "training.run_dir=classifiers/schlaf", "training.epochs=1"]
+    assert command("train", ROOT / "configs/classifier-toy.yaml", *run, "data.tasks=[schlaf.yaml]") == 0
+    scores = json.loads((place / "classifiers/schlaf/test/scores.json").read_text("utf-8"))
+    assert set(scores["datasets"]) == {"schlaf"}
+    assert command("export", "run", "--out", "exported") == 0
+    card = (place / "exported/README.md").read_text("utf-8")
+    assert "| task schlaf | Wie schläft die Person? Die Person" in card
+    answers = ["--max-new-tokens", "2", "--out", "exported.jsonl"]
+    assert command("generate", "exported", "--data", "schlaf.jsonl:test", *answers) == 0
+    assert rows(place / "exported.jsonl")

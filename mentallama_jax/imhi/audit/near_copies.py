@@ -32,7 +32,9 @@ _MOST_OF_A_BUCKET = 200
 
 _LINK = re.compile(r"(?:https?://|www\.)\S+")
 _APOSTROPHE = re.compile(r"['’`´]")
-_WORD = re.compile(r"\w+")
+# Chinese, Japanese and Thai are written without blanks: each of their letters counts as a word.
+_NO_BLANKS = r"\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_WORD = re.compile(rf"[{_NO_BLANKS}]|[^\W{_NO_BLANKS}]+")
 
 Shingles = frozenset[tuple[str, ...]]
 

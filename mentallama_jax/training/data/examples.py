@@ -64,7 +64,8 @@ def load_examples(config: RunConfig, tokenizer: FingerprintedTokenizer | TextTok
     if isinstance(config.objective, DocumentsSection):
         return _document_examples(config, config.objective, cast(DocumentTokenizer, tokenizer), say)
     reader = _Reader(config, say)
-    train, forbidden = _training_records(config, reader, say, config.data.train, "data.train")
+    dropped = _posts_to_drop(config, reader)
+    train, forbidden = _training_records(config, reader, say, config.data.train, "data.train", dropped)
     validation = _validation_records(config, reader)
     to_answer = sample_rows(validation, config.evaluation.generate_rows, config.training.seed)
     stores = {"train": _tokens(train, "training", config, tokenizer, say)}
@@ -108,15 +109,17 @@ class _Reader:
         return result.records
 
 
+def _posts_to_drop(config: RunConfig, reader: _Reader) -> list[Record]:
+    return reader.read(config.data.drop_posts_in, "data.drop_posts_in") if config.data.drop_posts_in else []
+
+
 def _training_records(
-    config: RunConfig, reader: _Reader, say: Say, sources: Sequence[str], key: str
+    config: RunConfig, reader: _Reader, say: Say, sources: Sequence[str], key: str, dropped: list[Record]
 ) -> tuple[list[Record], Forbidden]:
-    """The training rows of sources, which are those of `key`, and the posts that were kept out of them."""
+    """The training rows of sources, which are those of `key`; and the posts that are kept out, such as those `dropped`."""
     data = config.data
     everything = reader.read(sources, key)
-    tests = held_out_rows(everything, data.exclude)
-    if data.drop_posts_in:
-        tests += reader.read(data.drop_posts_in, "data.drop_posts_in")
+    tests = held_out_rows(everything, data.exclude) + dropped
     there = _of_split(everything, "train", key)
     forbidden = forbidden_posts(tests, there)
     if forbidden.near_copies:
@@ -141,12 +144,12 @@ def _document_examples(
 ) -> Examples:
     """The documents of a run, with the records that stand between them."""
     reader, corpora = _Reader(config, say), _Corpora(config, objective, tokenizer, say)
-    tests = reader.read(config.data.drop_posts_in, "data.drop_posts_in") if config.data.drop_posts_in else []
-    forbidden = {record.post_id: record.post for record in tests}
+    dropped = _posts_to_drop(config, reader)
+    forbidden = {record.post_id: record.post for record in dropped}
     records: list[Record] = []
     mixed = None
     if objective.instructions:
-        records, _ = _training_records(config, reader, say, objective.instructions, "objective.instructions")
+        records, _ = _training_records(config, reader, say, objective.instructions, "objective.instructions", dropped)
         store = _tokens(records, "instructions", config, tokenizer, say)
         mixed = Instructions(store, objective.instruction_share, config.training.seed)
     train = corpora.load(config.data.train, "data.train", forbidden, mixed)

@@ -6,6 +6,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from mentallama_jax.cli.main import main
 from mentallama_jax.errors import UserError
 from mentallama_jax.imhi.audit.posts_in_texts import PostsInTexts
 from mentallama_jax.imhi.data_files import text_documents
@@ -171,3 +172,31 @@ def test_posts_are_found_in_texts_of_any_length(text, found):
 def test_nothing_is_found_of_no_posts():
     assert PostsInTexts({}).find("I give up") is None
     assert PostsInTexts({"marks": "?!"}).find("?!") is None
+
+
+# mentallama data check --documents
+
+
+def test_check_counts_documents_copies_and_tokens(tmp_path, capsys):
+    story = " ".join(f"on day {n} the river rose a little and we moved the boat" for n in range(12))
+    rows = [{"text": story}, {"text": story.upper() + " "}, {"text": f"{story} Photos: www.example.org"}, {"text": ""}]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "p.txt").write_text("One.\n\nTwo.")
+    report = tmp_path / "report.json"
+    arguments = ["data", "check", "--documents", str(tmp_path), "--text-files", "blank-lines", "--max-length", "64"]
+    assert main([*arguments, "--tokenizer", "sample", "--json", str(report)]) == 0
+    found = json.loads(report.read_text())
+    assert (found["files"], found["documents"]) == (2, 5)
+    assert [one["reason"] for one in found["problems"]] == ["is empty"]
+    assert found["duplicates"] == [[f"{tmp_path}/rows.jsonl:2", f"{tmp_path}/rows.jsonl:1"]]
+    names = [(one["first"], one["second"]) for one in found["near_copies"]]
+    assert names == [(f"{tmp_path}/rows.jsonl:1", f"{tmp_path}/rows.jsonl:3")]
+    assert found["compared"] == 4
+    lengths = found["lengths"]
+    assert lengths["cut"] == 3
+    assert 5 + 3 < lengths["pieces"] < lengths["tokens"] / 32
+    printed = capsys.readouterr().out
+    for line in ("rows.jsonl, row 4: is empty", "rows.jsonl:2 of ", "documents", "bytes a token"):
+        assert line in printed
+    assert "river" not in printed
+    assert main([*arguments, "--strict"]) == 1

@@ -116,7 +116,7 @@ def _posts_to_drop(config: RunConfig, reader: _Reader) -> list[Record]:
 def _training_records(
     config: RunConfig, reader: _Reader, say: Say, sources: Sequence[str], key: str, dropped: list[Record]
 ) -> tuple[list[Record], Forbidden]:
-    """The training rows of the sources under `key`, and the posts that were kept out of them (of `dropped` rows too)."""
+    """The training rows of the sources under `key`, and the posts that were kept out of them (`dropped` too)."""
     data = config.data
     everything = reader.read(sources, key)
     tests = held_out_rows(everything, data.exclude) + dropped

@@ -14,11 +14,11 @@ from rich.console import Console
 
 from mentallama_jax.config import parse_config
 from mentallama_jax.errors import UserError
+from mentallama_jax.evaluation.reports.sections_on_runs import TrainedRun, training_sections
 from mentallama_jax.formats.load import load_model
+from mentallama_jax.formats.tokenizers.tokenizer import load_tokenizer
 from mentallama_jax.jobs.export import export
-from mentallama_jax.jobs.open_model import open_model
 from mentallama_jax.jobs.tune import base_model, tune
-from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.training import loop
 from mentallama_jax.training.data.examples import load_examples
 from mentallama_jax.training.run.metrics import read_metrics
@@ -107,6 +107,18 @@ def test_perplexity_of_held_out_text_falls_and_is_told_before_and_after(whole):
     assert "bridges" not in (folder / "data.json").read_text()
 
 
+def test_reports_know_that_lower_is_better(whole):
+    lines = read_metrics(whole[0] / "metrics.jsonl")
+    (section,) = training_sections([TrainedRun("run", lines)])
+    table = next(block for block in section.blocks if getattr(block, "caption", "") == "Validation")
+    best = {row[1]: float(row[2]) for row in table.rows}
+    for name, key in (
+        ("Perplexity of held-out text", "perplexity"),
+        ("Bits per byte of held-out text", "bits_per_byte"),
+    ):
+        assert best[name] == pytest.approx(min(line[key] for line in lines if key in line), abs=1e-4)
+
+
 def test_bits_per_byte_are_those_of_the_texts(whole):
     folder, config, _ = whole
     examples = load_examples(config, base_model(config).tokenizer, lambda _: None)
@@ -127,13 +139,13 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(whole, values, tmp_path, mon
 
     def place_and_interrupt(*arguments):
         calls.append(None)
-        if len(calls) in (5, 17):
+        if len(calls) == 15:
             os.kill(os.getpid(), signal.SIGTERM)
         return place_batch(*arguments)
 
     monkeypatch.setattr(loop, "place_batch", place_and_interrupt)
-    stopped = [tune(config, console=Console(file=io.StringIO())) for _ in range(3)]
-    assert [result.stopped_by for result in stopped] == ["SIGTERM", "SIGTERM", ""]
+    stopped = [tune(config, console=Console(file=io.StringIO())) for _ in range(2)]
+    assert [result.stopped_by for result in stopped] == ["SIGTERM", ""]
     assert figures(tmp_path / "run") == figures(folder)
     mine, theirs = load_run(tmp_path / "run"), load_run(folder)
     jax.tree.map(np.testing.assert_array_equal, mine.params, theirs.params)
@@ -160,11 +172,13 @@ def exported(whole, tmp_path_factory) -> Path:
 def test_the_run_is_a_model_to_tune_and_to_export(whole, exported, tiny_values, tmp_path):
     folder, _, _ = whole
     model = {"source": str(folder), "weights": "pretrained", "tokenizer": None}
-    config = parse_config(tiny_values(tmp_path / "tuned", model=model, training={"epochs": None, "steps": 2}), "test")
-    assert tune(config, console=Console(file=io.StringIO())).steps == 2
-    opened = open_model(str(folder))
-    assert isinstance(opened.config, LlamaConfig)
-    jax.tree.map(np.testing.assert_array_equal, load_model(str(exported))[1], load_run(folder).params)
+    base, trained = base_model(parse_config(tiny_values(tmp_path / "tuned", model=model), "test")), load_run(folder)
+    assert (base.config, base.tokenizer.fingerprint) == (
+        trained.model_config,
+        load_tokenizer(folder / "tokenizer").fingerprint,
+    )
+    for params in (base.load_params(None), load_model(str(exported))[1]):
+        jax.tree.map(np.testing.assert_array_equal, params, trained.params)
 
 
 def test_perplexity_is_that_of_transformers(whole, exported):

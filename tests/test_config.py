@@ -15,7 +15,7 @@ from mentallama_jax.config import RunConfig, Section, known_keys, load_config, p
 from mentallama_jax.config import sections as sections_module
 from mentallama_jax.config.sections import ObjectiveSection
 from mentallama_jax.errors import UserError
-from mentallama_jax.imhi.tasks import HELD_OUT, task_named
+from mentallama_jax.imhi.tasks import held_out, task_named
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
@@ -118,8 +118,8 @@ def test_the_recipe_of_the_paper(name: str) -> None:
 
 def test_imhi_general_leaves_out_the_held_out_tasks_and_their_posts() -> None:
     data = load_config(ROOT / "configs" / "imhi-general.yaml").data
-    assert {task_named(name).name for name in data.exclude} == set(HELD_OUT)
-    assert {task_named(Path(path).stem).name for path in data.drop_posts_in} == set(HELD_OUT)
+    assert {task_named(name).name for name in data.exclude} == set(held_out())
+    assert {task_named(Path(path).stem).name for path in data.drop_posts_in} == set(held_out())
 
 
 def test_overrides_are_yaml_values() -> None:

@@ -1,4 +1,4 @@
-"""`mentallama data`: check, build and convert records; have answers marked by people."""
+"""`mentallama data`: new tasks; check, build and convert records; have answers marked by people."""
 
 import argparse
 from collections.abc import Iterable, Sequence
@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mentallama_jax.cli.data_annotate import ANNOTATE, ANNOTATE_EPILOG, add_annotate
+from mentallama_jax.cli.data_new_task import NEW_TASK, NEW_TASK_EPILOG, add_new_task
+from mentallama_jax.cli.task_options import add_tasks
 from mentallama_jax.errors import UserError
 from mentallama_jax.storage import expanded, local_path
 
@@ -120,6 +122,7 @@ def add_parser(subparsers: Any) -> None:
     parser = _parser(subparsers, "data", "check, build, convert and annotate records", _DESCRIPTION, _EPILOG)
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     _add_check(_parser(actions, "check", "what is wrong or risky in files", _CHECK, _CHECK_EPILOG))
+    add_new_task(_parser(actions, "new-task", "a task file of your own, from a table", NEW_TASK, NEW_TASK_EPILOG))
     _add_build(_parser(actions, "build", "records from a raw table of posts and labels", _BUILD, _BUILD_EPILOG))
     _add_convert(_parser(actions, "convert", "another format, or a mixture", _CONVERT, _CONVERT_EPILOG))
     add_annotate(_parser(actions, "annotate", "a blinded study of answers", ANNOTATE, ANNOTATE_EPILOG))
@@ -170,6 +173,7 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
         default="whole",
         help="--documents: what one document of a .txt file is (default: whole)",
     )
+    add_tasks(parser)
     parser.set_defaults(run=run_check)
 
 
@@ -178,7 +182,16 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", metavar="NAME", required=True, help="whose question is asked, such as DR or SAD")
     parser.add_argument("--split", metavar="SPLIT", default="", help="train, val or test, for rows that do not say")
     parser.add_argument("--aspect", metavar="ASPECT", default="", help="of MultiWD or IRF, for rows that do not say")
+    parser.add_argument(
+        "--shares",
+        metavar="NAME=W",
+        nargs="+",
+        default=[],
+        help="divide rows that do not say their split, such as train=0.8 val=0.1 test=0.1; a post is in one part only",
+    )
+    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of that division (default: 0)")
     _add_writing(parser)
+    add_tasks(parser)
     parser.set_defaults(run=run_build)
 
 
@@ -222,6 +235,7 @@ def _add_convert(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="of random choices (default: 0)")
     _add_writing(parser)
+    add_tasks(parser)
     parser.set_defaults(run=run_convert)
 
 
@@ -260,8 +274,25 @@ def run_build(options: argparse.Namespace) -> int:
         strict=options.strict,
     )
     _say_problems(result.problems)
-    _write(options.out, result.records)
+    _write(options.out, _divided(result.records, options))
     return 0
+
+
+def _divided(records: "Sequence[Record]", options: argparse.Namespace) -> "Sequence[Record]":
+    """The records with the splits that --shares gives to those without one, in their order."""
+    from dataclasses import replace
+
+    from mentallama_jax.imhi.data_files.sources import split_named
+    from mentallama_jax.imhi.mixture import split_by_post
+
+    if not options.shares:
+        return records
+    if options.split:
+        raise UserError("--split and --shares are two ways to say the split of rows; give one")
+    shares = {split_named(name): share for name, share in _weights(options.shares, "--shares").items()}
+    parts = split_by_post((record for record in records if not record.split), shares, options.seed)
+    split_of = {record.id: name for name, part in parts.items() for record in part}
+    return [record if record.split else replace(record, split=split_of[record.id]) for record in records]
 
 
 def run_convert(options: argparse.Namespace) -> int:
@@ -269,25 +300,25 @@ def run_convert(options: argparse.Namespace) -> int:
     from mentallama_jax.imhi.data_files.readers import read_records
     from mentallama_jax.imhi.data_files.sources import split_named
     from mentallama_jax.imhi.mixture import forbidden_posts, held_out_rows, mix
-    from mentallama_jax.imhi.tasks import HELD_OUT
+    from mentallama_jax.imhi.tasks import held_out
 
     _refuse_existing(options.out)
     weights = _weights(options.weights)
-    exclude = [*options.exclude, *(HELD_OUT if options.general else ())]
+    exclude = [*options.exclude, *(held_out() if options.general else ())]
     split = split_named(options.split)
     result = read_records(options.sources, repair_mojibake=options.repair, strict=options.strict)
     tests = result.records
-    held_out = held_out_rows(result.records, exclude)
+    of_tests = held_out_rows(result.records, exclude)
     if options.drop_posts_in:
         dropping = read_records(options.drop_posts_in, repair_mojibake=options.repair, strict=options.strict)
-        held_out += dropping.records
+        of_tests += dropping.records
         tests = [*tests, *dropping.records]
         result.problems.extend(dropping.problems)
     there = [record for record in result.records if split in ("", record.split)]
     if not there:
         raise UserError(f"{', '.join(options.sources)}: holds no row of the split {split}")
     _say_problems(result.problems)
-    forbidden = forbidden_posts(held_out, there)
+    forbidden = forbidden_posts(of_tests, there)
     chosen = mix(
         there,
         datasets=options.datasets,
@@ -311,6 +342,7 @@ def _add_tasks(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-new-tokens", metavar="N", type=int, default=256, help="longest generated answer (default: 256)"
     )
+    add_tasks(parser)
     parser.set_defaults(run=_run_tasks)
 
 
@@ -335,14 +367,14 @@ def _refuse_existing(out: Path) -> None:
         raise UserError(f"{out}: give a name that ends in .jsonl or .parquet, or one without an ending for a folder")
 
 
-def _weights(given: Sequence[str]) -> dict[str, float]:
+def _weights(given: Sequence[str], option: str = "--weights") -> dict[str, float]:
     weights = {}
     for text in given:
         name, _, number = text.partition("=")
         try:
             weights[name] = float(number)
         except ValueError:
-            raise UserError(f"--weights {text}: expected NAME=NUMBER, such as SWMH=0.2") from None
+            raise UserError(f"{option} {text}: expected NAME=NUMBER, such as SWMH=0.2 or train=0.8") from None
     return weights
 
 

@@ -5,6 +5,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
+from mentallama_jax.cli.task_options import add_tasks, with_tasks
 from mentallama_jax.errors import UserError
 from mentallama_jax.storage import expanded
 
@@ -101,6 +102,7 @@ def add_parser(subparsers: Any) -> None:
         "--cache-dir", type=expanded, default=".cache/plan", metavar="DIR", help="where compiled figures are kept"
     )
     parser.add_argument("--json", action="store_true", help="print every figure as JSON")
+    add_tasks(parser)
     parser.set_defaults(run=run)
 
 
@@ -133,14 +135,16 @@ def run(options: argparse.Namespace) -> int:
 
 def _training(options: argparse.Namespace, topologies: "list[Topology]") -> "list[Plan]":
     from mentallama_jax.config import load_config
+    from mentallama_jax.imhi.tasks import own_tasks
     from mentallama_jax.jobs.open_shape import trained_shape
     from mentallama_jax.planning.plan import make_plan
     from mentallama_jax.planning.prices import chip_price
     from mentallama_jax.planning.search import plans_by_remat
 
-    config = load_config(options.config, options.overrides)
+    config = with_tasks(load_config(options.config, options.overrides), options.tasks)
     model = trained_shape(config)
-    recipe = _recipe(config, options)
+    with own_tasks(config.data.tasks):
+        recipe = _recipe(config, options)
     if options.search:
         return _search(options, model, config, topologies, recipe)
     given = (options.cache_dir, options.kernel_efficiency)
@@ -162,7 +166,7 @@ def _answering(options: argparse.Namespace, topologies: "list[Topology]") -> "li
     from mentallama_jax.planning.compilation import Answers
     from mentallama_jax.planning.prices import chip_price
 
-    config = load_config(options.config, options.overrides)
+    config = with_tasks(load_config(options.config, options.overrides), options.tasks)
     model = language_model(trained_shape(config), config.model.source)
     rows, prompt, new_tokens = (getattr(options, name) or default for name, default in _ANSWERS.items())
     answers, posts = Answers(rows, prompt, new_tokens), options.rows or TEST_POSTS
@@ -264,7 +268,8 @@ def _recipe(config: "RunConfig", options: argparse.Namespace) -> "Recipe":
     if isinstance(config.objective, DocumentsSection) and not options.data:
         return recipe_of_documents(config, options.rows, options.mean_tokens)
     if not options.data:
-        there = task_named(config.data.datasets[0]).sizes[0] if classifies else Assumptions().rows
+        sizes = task_named(config.data.datasets[0]).sizes if classifies else None
+        there = sizes[0] if sizes else Assumptions().rows
         tokens = options.mean_tokens or assumed_tokens(config)
         return assumed_recipe(config, Assumptions(options.rows or there, tokens))
     from mentallama_jax.jobs.open_encoder import base_encoder

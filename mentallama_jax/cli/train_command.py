@@ -8,6 +8,7 @@ import sys
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from mentallama_jax.cli.task_options import add_tasks, with_tasks
 from mentallama_jax.errors import UserError
 from mentallama_jax.storage import expanded
 
@@ -71,6 +72,7 @@ def add_parser(subparsers: Any) -> None:
     several.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0; with --processes and --process")
     several.add_argument("--processes", type=int, metavar="N", help="how many there are")
     several.add_argument("--process", type=int, metavar="I", help="which this one is, from 0")
+    add_tasks(parser)
     parser.set_defaults(run=run)
 
 
@@ -79,7 +81,7 @@ def run(options: argparse.Namespace) -> int:
     from mentallama_jax.config import load_config
     from mentallama_jax.training.interruption import StopRequest, ignore_signals
 
-    config = load_config(options.config, options.overrides)
+    config = with_tasks(load_config(options.config, options.overrides), options.tasks)
     if options.show:
         import yaml
 
@@ -135,8 +137,11 @@ def _processes(options: argparse.Namespace) -> AbstractContextManager[None]:
 
 
 def _flags(options: argparse.Namespace) -> list[str]:
-    """The user's own flags of several processes."""
+    """The user's own flags: of task files, and of several processes."""
+    tasks = ["--tasks", *options.tasks] if options.tasks else []
     if options.distributed:
-        return ["--distributed"]
+        return ["--distributed", *tasks]
     names = ("coordinator", "processes", "process")
-    return [word for name in names if options.coordinator for word in (f"--{name}", str(getattr(options, name)))]
+    return tasks + [
+        word for name in names if options.coordinator for word in (f"--{name}", str(getattr(options, name)))
+    ]

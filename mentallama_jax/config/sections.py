@@ -62,6 +62,8 @@ class DataSection(Section):
     """Files or folders of records for the validation loss."""
     datasets: tuple[str, ...] = ("all",)
     """Data sets to take: names, or `all`."""
+    tasks: tuple[Place, ...] = ()
+    """Task files of your own, whose data sets can be named beside the ten that are shipped."""
     exclude: tuple[str, ...] = ()
     """Data sets to leave out, such as the held-out tasks of the paper."""
     drop_posts_in: tuple[Place, ...] = ()

@@ -128,6 +128,8 @@ def _key(records: Sequence[Record], style: Style, tokenizer: FingerprintedTokeni
     digest.update(json.dumps([style, max_length, tokenizer.fingerprint]).encode())
     if style in ("chat", "chatml"):
         digest.update(json.dumps(tokenizer.chat_template).encode())
+    tasks = {record.dataset: record.task for record in records}
+    digest.update(json.dumps({name: tasks[name].fingerprint for name in sorted(tasks)}).encode())
     for record in records:
         content = [record.id, record.dataset, record.aspect, record.label, record.post, record.explanation]
         digest.update(b"\n" + json.dumps(content).encode())

@@ -9,7 +9,7 @@ from mentallama_jax.config import Style
 from mentallama_jax.errors import UserError
 from mentallama_jax.imhi.prompts import Encoded, PromptTokenizer, encode_prompt
 from mentallama_jax.imhi.records import Record
-from mentallama_jax.imhi.shots import Choice, Examples, shown_order
+from mentallama_jax.imhi.shots import Choice, ChosenExamples, shown_order
 from mentallama_jax.imhi.wording import Query, completion_query, instruction_query
 
 _NO_LIMIT = 1 << 30
@@ -48,7 +48,7 @@ class Prompting:
     """
 
     query: Query = instruction_query
-    examples: Mapping[str, Examples] = field(default_factory=dict)
+    examples: Mapping[str, ChosenExamples] = field(default_factory=dict)
     choice: Choice = "balanced"
     signature: Mapping[str, Any] = field(default_factory=dict)
 

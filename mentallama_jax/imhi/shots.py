@@ -1,6 +1,6 @@
 """Few-shot examples of each question: which ones, and never one that gives the question's own post away.
 
-Examples are training rows of the question's task and aspect. None of them shares the post of the question, nor is its
+ChosenExamples are training rows of the question's task and aspect. None of them shares the post of the question, nor is its
 post a near-copy of it (see `audit.near_copies`): each pair that is shown has been compared exactly. No two examples of
 a question are of one post.
 
@@ -10,7 +10,7 @@ Three ways to choose, with M examples a class:
 - random: as many, whatever their labels, drawn by the seed, the same ones for all questions of a task and aspect;
 - nearest: M of each label, those whose posts are nearest to the post of the question by their embeddings.
 
-Examples that clash with no question at all are taken first, so that all questions have the same ones, and their prompts
+ChosenExamples that clash with no question at all are taken first, so that all questions have the same ones, and their prompts
 begin with the same tokens. Only where there are too few of these do questions get examples of their own.
 
 The order is that of being wanted: one of each label, then the second of each, and so on. A prompt that is too long
@@ -35,7 +35,7 @@ Choice = Literal["balanced", "random", "nearest"]
 Embed = Callable[[Sequence[str]], NDArray[np.float32]]
 """Texts to [N, D] of length 1."""
 
-Examples = tuple[Record, ...]
+ChosenExamples = tuple[Record, ...]
 """Of one question, the most wanted first."""
 
 
@@ -72,7 +72,7 @@ class _Post:
 
 def choose_examples(
     questions: Sequence[Record], pool: Iterable[Record], shots: Shots, embed: Embed | None = None
-) -> dict[str, Examples]:
+) -> dict[str, ChosenExamples]:
     """The examples of each question.
 
     Args:
@@ -89,7 +89,7 @@ def choose_examples(
     """
     groups = _grouped(questions)
     candidates = _grouped(row for row in pool if row.label and row.split in ("train", ""))
-    found: dict[str, Examples] = {}
+    found: dict[str, ChosenExamples] = {}
     for key, asked in groups.items():
         drawn = _drawn(candidates.get(key, []), shots.seed)
         if not drawn:
@@ -150,7 +150,7 @@ def _by_nearness(asked: Sequence[_Post], drawn: Sequence[_Post], embed: Embed | 
         yield [drawn[place] for place in nearest_P]
 
 
-def _picked(question: _Post, order: Iterable[_Post], shots: Shots) -> Examples:
+def _picked(question: _Post, order: Iterable[_Post], shots: Shots) -> ChosenExamples:
     """The first examples of an order that the question can have, in the order of being wanted."""
     room = _room(question.record, shots)
     picked: list[Record] = []
@@ -181,10 +181,10 @@ def _take(room: dict[str, int], label: str, shots: Shots) -> None:
 
 
 def shown_order(examples: Sequence[Record], choice: Choice) -> Sequence[Record]:
-    """Examples as they are shown, given the most wanted first."""
+    """ChosenExamples as they are shown, given the most wanted first."""
     return examples[::-1] if choice == "nearest" else examples
 
 
-def distinct(chosen: Mapping[str, Examples]) -> list[Record]:
+def distinct(chosen: Mapping[str, ChosenExamples]) -> list[Record]:
     """Every example of any question, once, in the order of their ids."""
     return sorted({record.id: record for each in chosen.values() for record in each}.values(), key=lambda r: r.id)

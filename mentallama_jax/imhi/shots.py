@@ -1,6 +1,6 @@
 """Few-shot examples of each question: which ones, and never one that gives the question's own post away.
 
-ChosenExamples are training rows of the question's task and aspect. None of them shares the post of the question, nor is its
+Examples are training rows of the question's task and aspect. None of them shares the post of the question, nor is its
 post a near-copy of it (see `audit.near_copies`): each pair that is shown has been compared exactly. No two examples of
 a question are of one post.
 
@@ -10,7 +10,7 @@ Three ways to choose, with M examples a class:
 - random: as many, whatever their labels, drawn by the seed, the same ones for all questions of a task and aspect;
 - nearest: M of each label, those whose posts are nearest to the post of the question by their embeddings.
 
-ChosenExamples that clash with no question at all are taken first, so that all questions have the same ones, and their prompts
+Examples that clash with no question at all are taken first, so that all questions have the same ones, and their prompts
 begin with the same tokens. Only where there are too few of these do questions get examples of their own.
 
 The order is that of being wanted: one of each label, then the second of each, and so on. A prompt that is too long

@@ -33,7 +33,9 @@ _MOST_OF_A_BUCKET = 200
 
 _LINK = re.compile(r"(?:https?://|www\.)\S+")
 _APOSTROPHE = re.compile(r"['’`´]")
-_WORD = re.compile(r"\w+")
+_UNSPACED = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
+"""A word; in scripts without blanks between words (Thai, kana, Han) a character stands for one."""
 
 Shingles = frozenset[tuple[str, ...]]
 
@@ -51,6 +53,16 @@ class NearCopy:
     first: str
     second: str
     similarity: float
+
+
+def shingles_of(post: str) -> Shingles:
+    """What a post is compared by: its sets of neighbouring words."""
+    return _shingles(_words(post))
+
+
+def are_near_copies(first: Shingles, second: Shingles) -> bool:
+    """Whether two posts are near-copies, exactly; posts without a word cannot be told from each other."""
+    return _similarity(first, second) >= ALIKE if first or second else True
 
 
 def near_copies_among(posts: Mapping[str, str], compared: Callable[[str, str], bool]) -> list[NearCopy]:

@@ -55,11 +55,6 @@ class NearCopy:
     similarity: float
 
 
-def shingles_of(post: str) -> Shingles:
-    """What a post is compared by: its sets of neighbouring words."""
-    return _shingles(_words(post))
-
-
 def are_near_copies(first: Shingles, second: Shingles) -> bool:
     """Whether two posts are near-copies, exactly; posts without a word cannot be told from each other."""
     return _similarity(first, second) >= ALIKE if first or second else True

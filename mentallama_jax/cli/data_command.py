@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mentallama_jax.imhi.records import Record
 
 STYLES = ("plain", "completion", "llama2-chat", "chatml", "chat")
+TEXT_DIVISIONS = ("whole", "blank-lines")
 
 _DESCRIPTION = """\
 Look at data before training on it, and bring it into shape. A record is one question about one post, with a label and
@@ -45,6 +46,9 @@ Report what is wrong or risky in data, by data set and split:
   - with --tokenizer: lengths in tokens, what --max-length would cut, and how much of the training batches would be
     padding when rows are padded to --max-length, bucketed by length, or packed.
 
+With --documents the sources are raw text for continued pre-training (.txt, .jsonl, .parquet): documents, those that
+cannot be used, copies and near-copies among them and, with --tokenizer, lengths and the rows that they fill.
+
 Nothing is changed, and no text of a post is printed. One malformed file does not hide the others: it is named in a
 line of its own, the others are reported all the same, and the exit status is 2.
 """
@@ -54,6 +58,7 @@ examples:
   mentallama data check data/imhi
   mentallama data check data/imhi:train mine.jsonl --tokenizer models/llama2 --max-length 1024 --json report.json
   mentallama data check sample --tokenizer sample
+  mentallama data check --documents data/text --text-files blank-lines --tokenizer models/llama2
 
 exit status: 0 read everything (risks are reported, not judged); 1 bad rows and --strict; 2 a file cannot be read
 """
@@ -158,6 +163,16 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-length", metavar="N", type=int, default=2048, help="tokens of a row when measured (default: 2048)"
     )
+    parser.add_argument("--documents", action="store_true", help="PATHS are raw text, not records")
+    parser.add_argument(
+        "--text-key", metavar="NAME", default="text", help="--documents: key or column of the text (default: text)"
+    )
+    parser.add_argument(
+        "--text-files",
+        choices=TEXT_DIVISIONS,
+        default="whole",
+        help="--documents: what one document of a .txt file is (default: whole)",
+    )
     add_tasks(parser)
     parser.set_defaults(run=run_check)
 
@@ -236,6 +251,10 @@ def _add_writing(parser: argparse.ArgumentParser) -> None:
 
 def run_check(options: argparse.Namespace) -> int:
     """Report; see the description of the action."""
+    if options.documents:
+        from mentallama_jax.cli.documents_check import check_documents
+
+        return check_documents(options)
     from mentallama_jax.cli.data_check import check
 
     return check(options)

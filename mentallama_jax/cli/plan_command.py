@@ -44,6 +44,7 @@ examples:
   mentallama plan configs/llama2-7b.yaml mesh.tensor=8 --topology v5e-8 --generate --batch-size 64
   mentallama plan configs/classifier-minilm.yaml model.source=bert-base model.compute_dtype=bfloat16 \\
       data.max_length=512 training.micro_batch_rows=64 training.batch_size=64 training.batch_unit=rows --topology v5e-8
+  mentallama plan configs/continued-pretraining.yaml training.epochs=null training.steps=4000 --topology v5e-64
   mentallama plan --score bart-large --topology v5e-8
 """
 
@@ -76,15 +77,16 @@ def add_parser(subparsers: Any) -> None:
         "--rows",
         type=int,
         metavar="N",
-        help="training examples, where assumed (72093, or those of a classifier's data set); with --generate posts to "
+        help="training examples, where assumed (72093, or those of a classifier's data set; of raw text pieces of at "
+        "most a row); with --generate posts to "
         "answer, with --score pairs to score (19353)",
     )
     parser.add_argument(
         "--mean-tokens",
         type=float,
         metavar="N",
-        help="of an example, assumed (182; 113 of a post that a classifier reads); with --score of the longer text of "
-        "each pair (113)",
+        help="of an example, assumed (182; 113 of a post that a classifier reads; a full row of raw text); with "
+        "--score of the longer text of each pair (113)",
     )
     parser.add_argument(
         "--kernel-efficiency", type=float, default=0.5, metavar="X", help="share of the peak of attention kernels (0.5)"
@@ -252,11 +254,19 @@ def _search(
 
 
 def _recipe(config: "RunConfig", options: argparse.Namespace) -> "Recipe":
-    from mentallama_jax.config import ClassificationSection
+    from mentallama_jax.config import ClassificationSection, DocumentsSection
     from mentallama_jax.imhi.tasks import task_named
-    from mentallama_jax.planning.recipe import Assumptions, assumed_recipe, assumed_tokens, recipe_of_lengths
+    from mentallama_jax.planning.recipe import (
+        Assumptions,
+        assumed_recipe,
+        assumed_tokens,
+        recipe_of_documents,
+        recipe_of_lengths,
+    )
 
     classifies = isinstance(config.objective, ClassificationSection)
+    if isinstance(config.objective, DocumentsSection) and not options.data:
+        return recipe_of_documents(config, options.rows, options.mean_tokens)
     if not options.data:
         sizes = task_named(config.data.datasets[0]).sizes if classifies else None
         there = sizes[0] if sizes else Assumptions().rows

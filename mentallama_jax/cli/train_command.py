@@ -19,14 +19,15 @@ STOPPED = 75
 """Exit status of a run that was asked to stop and saved itself (EX_TEMPFAIL: run it again)."""
 
 _DESCRIPTION = """\
-Tune a LLaMA on IMHI rows, or an encoder to read the labels of one data set (objective.kind). CONFIG is a YAML file; the
-shipped ones are in configs/ and say what each key does. Any key can be changed on the command line as
-section.key=value, read as YAML.
+Tune a LLaMA on IMHI rows, go on with its pre-training on raw text, or tune an encoder to read the labels of one data
+set (objective.kind). CONFIG is a YAML file; the shipped ones are in configs/ and say what each key does. Any key can be
+changed on the command line as section.key=value, read as YAML.
 
 Everything of the run goes to training.run_dir: config.json (with every default filled in), data.json, metrics.jsonl,
 loss.png, TensorBoard files, checkpoints and a log. The same command again resumes the run where it stopped: after
 Ctrl-C, SIGTERM or SIGHUP (it saves and exits with status 75), after a crash or kill -9 (from the last checkpoint), with
 the same losses as if it had never stopped. The best checkpoint by evaluation.metric is kept besides the last ones.
+A run on raw text measures perplexity and bits per byte of data.validation before its first update too.
 The run of an encoder also holds its best checkpoint as a Hugging Face folder (classifier), and predictions and scores
 of the rows of objective.test (test).
 """
@@ -36,6 +37,7 @@ examples:
   mentallama train configs/toy.yaml
   mentallama train configs/toy.yaml training.run_dir=runs/seed1 training.seed=1
   mentallama train configs/classifier-toy.yaml objective.class_weights=balanced
+  mentallama train configs/continued-pretraining.yaml objective.text_files=blank-lines
   mentallama train configs/smollm2-135m-cpu.yaml data.train='[data/DR, data/dreaddit]' training.steps=20
 
 defaults worth knowing (`mentallama train CONFIG --show` prints them all):

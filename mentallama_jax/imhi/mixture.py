@@ -122,7 +122,7 @@ def forbidden_posts(tests: Iterable[Record], rows: Iterable[Record]) -> Forbidde
 def sample_rows(records: Sequence[Record], count: int, seed: int) -> list[Record]:
     """Keep `count` rows (or all, if fewer), the same ones in whatever order they come; their order is kept."""
     keys = [
-        (_draw(seed, "rows", record.id, record.dataset, record.aspect), index) for index, record in enumerate(records)
+        (draw(seed, "rows", record.id, record.dataset, record.aspect), index) for index, record in enumerate(records)
     ]
     kept = sorted(index for _, index in sorted(keys)[:count])
     return [records[index] for index in kept]
@@ -158,10 +158,10 @@ def split_by_post(records: Iterable[Record], shares: Mapping[str, float], seed: 
     names = [name for name, share in shares.items() if share]
     parts: dict[str, list[Record]] = {name: [] for name in shares}
     for post, group in group_by_post(records).items():
-        draw = _draw(seed, "split", post)
+        place = draw(seed, "split", post)
         for name in names:
-            draw -= shares[name]
-            if draw < 0:
+            place -= shares[name]
+            if place < 0:
                 break
         parts[name].extend(group)
     return parts
@@ -179,10 +179,10 @@ def _wanted(records: Sequence[Record], datasets: Sequence[str], exclude: Collect
 
 def _repeats(record: Record, weight: float, seed: int) -> int:
     whole = int(weight)
-    return whole + (_draw(seed, "weight", record.dataset, record.post_id) < weight - whole)
+    return whole + (draw(seed, "weight", record.dataset, record.post_id) < weight - whole)
 
 
-def _draw(seed: int, *identity: str) -> float:
+def draw(seed: int, *identity: str) -> float:
     """A number in [0, 1) that is a function of its arguments."""
     digest = hashlib.sha256("\0".join((str(seed), *identity)).encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64

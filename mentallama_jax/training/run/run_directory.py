@@ -50,6 +50,7 @@ MAY_CHANGE = (
     "evaluation.every_steps",
     "evaluation.patience",
     "objective.test",
+    "objective.instructions",
     "checkpoint",
 )
 """Keys and sections that a resumed run may change. Data and tokenizer may move: the tokens are compared by
@@ -366,7 +367,15 @@ def load_run(
 
 
 def data_fingerprint(store: TokenStore) -> str:
-    """SHA-256 of the examples in their order: ids, tokens, which of those are targets, and classes if there are any."""
+    """SHA-256 of the examples in their order: ids, tokens, which of those are targets, and classes if there are any.
+
+    Pieces of documents are known by their tokens alone: files may move, and there are too many to list.
+    """
+    if store.text_bytes is not None:
+        content = hashlib.sha256(b"documents")
+        for values in (store.tokens, store.offsets):
+            content.update(np.ascontiguousarray(values).data)
+        return content.hexdigest()
     digest = hashlib.sha256("\n".join(store.ids).encode())
     prompts = store.lengths - store.target_counts
     last = np.arange(len(store.tokens)) - np.repeat(store.offsets[:-1], store.lengths) >= np.repeat(

@@ -8,7 +8,7 @@ import sys
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from mentallama_jax.cli.task_options import add_tasks, with_tasks
+from mentallama_jax.cli.task_options import add_tasks, named_tasks, with_tasks
 from mentallama_jax.errors import UserError
 from mentallama_jax.storage import expanded
 
@@ -138,7 +138,7 @@ def _processes(options: argparse.Namespace) -> AbstractContextManager[None]:
 
 def _flags(options: argparse.Namespace) -> list[str]:
     """The user's own flags: of task files, and of several processes."""
-    tasks = ["--tasks", *options.tasks] if options.tasks else []
+    tasks = named_tasks(options)
     if options.distributed:
         return ["--distributed", *tasks]
     names = ("coordinator", "processes", "process")

@@ -3,6 +3,7 @@
 The posts in `tests/own_tasks` were written for the tests.
 """
 
+import argparse
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -72,6 +73,35 @@ def command(*words: str | Path) -> int:
     return status
 
 
+NO_TASKS = {"mentallama bench", "mentallama quickstart", "mentallama data new-task"}
+"""Commands that read neither records nor predictions."""
+
+
+def leaves(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """The parsers of commands, of their actions where they have some."""
+    children = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    for action in children:
+        for child in action.choices.values():
+            yield from leaves(child)
+    if not children:
+        yield parser
+
+
+def test_every_command_that_reads_data_or_predictions_takes_task_files() -> None:
+    without = {
+        parser.prog
+        for parser in leaves(command_line.build_parser())
+        if not any(action.dest == "tasks" for action in parser._actions)
+    }
+    assert without == NO_TASKS
+
+
+def test_a_list_of_task_files_leaves_changes_of_the_config_alone() -> None:
+    options = command_line.parse(["train", "configs/toy.yaml", "--tasks", "a.yaml", "b.yaml", "training.steps=2"])
+    assert [str(path) for path in options.tasks] == ["a.yaml", "b.yaml"]
+    assert options.overrides == ["training.steps=2"]
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with task files, records, a run and its predictions, made by commands that start in it."""
@@ -110,6 +140,8 @@ def test_a_run_keeps_its_tasks_and_its_answers_are_scored(place: Path, capsys: p
     assert command("data", "check", "schlaf.jsonl", "xinqing.jsonl", *both) == 0
     assert command("generate", "run", "--data", *test, "--score-labels", "--out", "labels.jsonl") == 0
     assert command("generate", "run", "--data", *test, "--max-new-tokens", "3", "--out", "answers.jsonl") == 0
+    assert "next: mentallama evaluate answers.jsonl --tasks run --out SCORES" in capsys.readouterr().out
+    assert command("evaluate", "answers.jsonl", "--tasks", "run", "--out", "scores0") == 0
     capsys.readouterr()
     answers = rows(place / "labels.jsonl")
     kept = json.loads((place / "run/tasks.json").read_text("utf-8"))["tasks"]

@@ -15,6 +15,7 @@ from mentallama_jax.cli.prompting_options import (
     lines_on_prompting,
     manner_of,
 )
+from mentallama_jax.cli.task_options import add_tasks
 from mentallama_jax.errors import UserError
 from mentallama_jax.foreign import printable
 from mentallama_jax.storage import expanded, local_path
@@ -141,6 +142,7 @@ def add_parser(subparsers: Any) -> None:
     add("--checkpoint", choices=("best", "last"), help="of a run: best by its metric, or the last one (default: best)")
     add("--revision", help="of a hub id: branch, tag or commit (default: its main branch)")
     add("--show", type=int, default=0, metavar="N", help="print the first N answers; they may quote posts (default: 0)")
+    add_tasks(parser, run="model")
     parser.set_defaults(run=run)
 
 

@@ -37,7 +37,8 @@ def write_report(
         if trust.calibration:
             value["calibration"] = asdict(trust.calibration)
         value["grounding"] = asdict(trust.grounding)
-        value["care"] = asdict(trust.care)
+        if trust.care:
+            value["care"] = asdict(trust.care)
     if lengths:
         value["lengths"] = asdict(lengths)
     if explanations:

@@ -101,6 +101,8 @@ def records_fingerprint(records: Sequence[Record]) -> str:
         values = asdict(record)
         del values["source"]
         digest.update(json.dumps(values, sort_keys=True).encode())
+    for task in sorted({record.task for record in records if not record.task.is_shipped}, key=lambda task: task.name):
+        digest.update(task.fingerprint.encode())
     return digest.hexdigest()
 
 

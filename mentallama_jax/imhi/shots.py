@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.imhi.audit.near_copies import Shingles, are_near_copies, shingles_of
+from mentallama_jax.imhi.audit.near_copies import Shingles, are_near_copies, folded_words, shingles_of
 from mentallama_jax.imhi.mixture import draw
 from mentallama_jax.imhi.records import Record
 
@@ -36,7 +36,7 @@ Embed = Callable[[Sequence[str]], NDArray[np.float32]]
 """Texts to [N, D] of length 1."""
 
 ChosenExamples = tuple[Record, ...]
-"""Of one question, the most wanted first."""
+"""The examples of one question, the most wanted first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ def _grouped(records: Iterable[Record]) -> dict[tuple[str, str], list[Record]]:
 
 
 def _compared(record: Record) -> _Post:
-    return _Post(record, record.post_id, shingles_of(record.post))
+    return _Post(record, record.post_id, shingles_of(folded_words(record.post)))
 
 
 def _drawn(candidates: Iterable[Record], seed: int) -> list[_Post]:

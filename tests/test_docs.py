@@ -22,6 +22,7 @@ DOCUMENTS = [
         "tpu/README.md",
         "tests/benchmarks/README.md",
         "mentallama_jax/evaluation/README.md",
+        "mentallama_jax/generation/README.md",
     )
 ]
 SPEAKING = [*DOCUMENTS, *sorted((ROOT / "mentallama_jax/cli").glob("*.py")), *sorted((ROOT / "configs").glob("*.yaml"))]

@@ -23,6 +23,7 @@ DOCUMENTS = [
         "tests/benchmarks/README.md",
         "mentallama_jax/evaluation/README.md",
         "mentallama_jax/imhi/README.md",
+        "mentallama_jax/generation/README.md",
     )
 ]
 SPEAKING = [*DOCUMENTS, *sorted((ROOT / "mentallama_jax/cli").glob("*.py")), *sorted((ROOT / "configs").glob("*.yaml"))]

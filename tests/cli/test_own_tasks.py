@@ -172,6 +172,24 @@ def test_a_run_keeps_its_tasks_and_its_answers_are_scored(place: Path, capsys: p
     assert "knows the ten data sets" in capsys.readouterr().err
 
 
+def test_own_tasks_are_asked_in_parts_with_examples_and_answered_label_first(place: Path) -> None:
+    asked = ["--prompt", "zero-shot", "--label-first", "--shots", "1", "--shots-from"]
+    data = ["--data", "schlaf.jsonl:test", "xinqing.jsonl:test", "--max-rows", "2", "--max-new-tokens", "90"]
+    training = ["schlaf.jsonl:train", "xinqing.jsonl:train"]
+    assert command("generate", "run", *data, *asked, *training, "--max-length", "512", "--out", "first.jsonl") == 0
+    kept = json.loads((place / "run/tasks.json").read_text("utf-8"))["tasks"]
+    sentences = {task["name"]: task["sentences"] for task in kept}
+    answers = rows(place / "first.jsonl")
+    assert {row["dataset"] for row in answers} == {"schlaf", "xinqing"}
+    for row in answers:
+        assert str(row["generated_text"]).startswith(
+            f"{sentences[str(row['dataset'])][str(row['decided_label'])]} Reasoning:"
+        )
+    both = ["--tasks", "schlaf.yaml", "xinqing.yaml"]
+    assert command("evaluate", "first.jsonl", *both, "--out", "scores-first") == 0
+    assert json.loads((place / "scores-first/scores.json").read_text("utf-8"))["pooled"]["unparsed"] == 0
+
+
 def test_a_changed_wording_is_another_recipe(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = (place / "schlaf.yaml").read_text("utf-8")
     (place / "changed.yaml").write_text(text.replace("schläft gut.", "schläft ruhig."), "utf-8")

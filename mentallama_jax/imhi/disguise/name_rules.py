@@ -1,0 +1,123 @@
+"""Names where people greet, sign and introduce, and traces of the place where a post stood."""
+
+import re
+from collections.abc import Callable
+
+from mentallama_jax.imhi.disguise.pseudonyms import Pseudonyms, folded
+from mentallama_jax.imhi.disguise.rules import Rule, rule
+from mentallama_jax.imhi.disguise.word_lists import common_names, no_names
+
+_WORDS_TOO = frozenset(
+    ("will", "may", "april", "june", "grace", "summer", "jesus", "dawn", "max", "mark", "bill", "rob", "sue", "penny",
+     "ray", "dean", "hunter", "mason", "harper")
+)  # fmt: skip
+"""Names that are words as well: where a word can stand, they are taken for words."""
+
+
+def _is_name(word: str) -> bool:
+    plain = folded(word).rstrip(".")
+    if plain in no_names():
+        return word[:1].isupper() and plain in common_names()
+    return plain in common_names() or (word[:1].isupper() and not (word.isupper() and len(word) > 3) and len(plain) > 1)
+
+
+def _named(sure: bool) -> Callable[[re.Match[str], Pseudonyms], str | None]:
+    """The name in the group x: its words as far as they are a name; `sure` takes small letters, too."""
+
+    def pseudonym(found: re.Match[str], pseudonyms: Pseudonyms) -> str | None:
+        words = found["x"].split(" ")
+        first = words[0].rstrip(".")
+        small = sure and folded(first) not in no_names() and len(first) > 1
+        if not (_is_name(first) or small):
+            return None
+        kept = [first]
+        for word in words[1:]:
+            if not word[:1].isupper() or folded(word) in no_names():
+                break
+            kept.append(word)
+        rest = found["x"][len(" ".join(kept)) :]
+        return " ".join(map(pseudonyms.name, kept)) + rest
+
+    return pseudonym
+
+
+def _known_name(found: re.Match[str], pseudonyms: Pseudonyms) -> str | None:
+    word = found["x"]
+    known = folded(word) in common_names() and not (word.islower() and word in _WORDS_TOO)
+    return pseudonyms.name(word) if known else None
+
+
+_GREETING = r"(?:hi|hello|hey|hiya|dear|howdy|greetings|good\s+(?:morning|evening|afternoon)|(?:happy\s+birthday))"
+_FULL = r"(?P<x>[^\W\d_]+(?:['’-][^\W\d_]+)*(?:[ ](?-i:[A-Z])(?:\.|[^\W\d_]*(?:['’-][^\W\d_]+)*)){0,2})"
+_ONE = r"(?P<x>[^\W\d_]+(?:['’-][^\W\d_]+)*)"
+_CAPITAL = r"(?P<x>(?-i:[A-Z])[^\W\d_]+(?:['’-][^\W\d_]+)*(?:[ ](?-i:[A-Z])(?:\.|[^\W\d_]*(?:['’-][^\W\d_]+)*)){0,2})"
+_CLOSING = (
+    r"(?:love|best|regards|kind\s+regards|best\s+regards|warm\s+regards|best\s+wishes|sincerely|yours(?:\s+(?:truly|sincerely))?"
+    r"|cheers|xoxo|xx+|take\s+care|thanks|thank\s+you|thanks\s+again|hugs|signed|all\s+the\s+best|much\s+love|peace|respectfully)"
+)
+_KIN = (
+    r"(?:brother|sister|son|daughter|mom|mum|mother|dad|father|boyfriend|girlfriend|husband|wife|partner|friend|bf|gf|ex|cousin|"
+    r"uncle|aunt|roommate|boss|therapist|dog|cat|fiance|fiancee|fiancé|fiancée|coworker|neighbor|neighbour)"
+)
+
+NAME_RULES: tuple[Rule, ...] = (
+    rule("name", r"\bmy\s+(?:full\s+|first\s+|last\s+|real\s+)?name(?:\s+is|['’]s|s|:|\s+was)\s+" + _FULL,
+         _named(sure=True)),
+    rule("name", r"\b(?:i['’]?m|i\s+am)\s+(?:called|named)\s+" + _FULL, _named(sure=True)),
+    rule("name", r"\b(?:call(?:s|ed)?|name[ds]?)\s+me\s+" + _CAPITAL, _named(sure=False)),
+    rule("name", r"\b(?:named|called|name\s+(?:is|was)|name['’]s)\s+" + _CAPITAL, _named(sure=False)),
+    rule("name", r"\b(?:named)\s+" + _ONE, _known_name),
+    rule("name", rf"(?<!\w){_GREETING}[\s,]+{_FULL}(?=\s*(?:[,!.:;\n—–-]|$|and\b|&|i\b|i['’]m\b|thank|how|it['’]?s))",
+         _named(sure=False)),
+    rule("name", rf"(?<!\w){_GREETING}[\s,]+[^\W\d_]+\s*(?:,|and|&)\s*(?:and\s+)?{_CAPITAL}(?=\s*(?:[,!.:;\n—–]|$))",
+         _named(sure=False)),
+    rule("name", rf"(?:^|[.!?\n,;)]|\s)\s*{_CLOSING}\s*(?:,|!|\.|\n|-|–|—|:)\s*[-–—~]?\s*{_CAPITAL}\s*[.!]?"
+         r"(?=\s*(?:\n|\Z))",
+         _named(sure=False)),
+    rule("name", rf"(?:[.!?\n,;)]|\s)\s*{_CLOSING}\s*(?:,|!|\.|\n|-|–|—)\s*[-–—~]?\s*{_ONE}\s*[.!]?\Z", _known_name),
+    rule("name", rf"(?:[.!?)\"”]\s*|\n\s*|\s)[-–—~]{{1,2}}\s*{_CAPITAL}\s*[.!]?\s*\Z", _named(sure=False)),
+    rule("name", rf"(?:[.!?)\"”]\s*|\n\s*)[-–—~]{{1,2}}\s*{_ONE}\s*[.!]?\s*\Z", _known_name),
+    rule("name", rf"\bmy\s+(?:\w+\s+)?{_KIN}\s*,?\s+\(?{_ONE}", _known_name),
+    rule("name", r"(?-i:\b(?:Mr|Mrs|Ms|Miss|Dr|Prof|Professor)\b\.?)\s+(?P<x>(?-i:[A-Z])[^\W\d_]+(?:['’-][^\W\d_]+)*)",
+         _named(sure=False)),
+)  # fmt: skip
+
+
+def _as(word: str) -> Callable[[re.Match[str], Pseudonyms], str | None]:
+    """A neutral word, with a capital where the found one has it."""
+
+    def neutral(found: re.Match[str], pseudonyms: Pseudonyms) -> str | None:
+        text = found["x"]
+        if text.isupper() and len(text) > 2:
+            return word.upper()
+        return word[0].upper() + word[1:] if text[0].isupper() else word
+
+    return neutral
+
+
+PLATFORM_RULES: tuple[Rule, ...] = (
+    rule("platform", r"(?<![\w/-])(?P<x>(?:cross|x)[\s-]?post(?:ed|ing)?)\b", _as("shared")),
+    rule("platform", r"\b(?:re|cross)?post(?:ed|ing|s)?\s+(?:(?:this|it|here|originally|also|first|a\s+lot)\s+)*"
+         r"(?:on|to|in|from|at)\s+(?P<x>reddit|facebook|fb|twitter|tumblr|instagram|tiktok|quora|discord|4chan|youtube)\b",
+         _as("the forum")),
+    rule("platform", r"(?<!\w)(?P<x>edit(?:ed)?\s*\d*)(?=\s*(?::|-\s|—))", _as("added")),
+    rule("platform", r"(?-i:(?<!\w)(?P<x>ETA|EDIT)(?=\s*(?:\d\s*)?[:.-]?\s))", _as("added")),
+    rule("platform", r"(?<!\w)(?P<x>tl\s*[;:,/]?\s*dr)\b", _as("in short")),
+    rule("platform", r"\b(?P<x>sub-?reddits)\b", _as("groups")),
+    rule("platform", r"\b(?P<x>sub-?reddit)\b", _as("group")),
+    rule("platform", r"\b(?P<x>redditors)\b", _as("members")),
+    rule("platform", r"\b(?P<x>redditor)\b", _as("member")),
+    rule("platform", r"(?<![\w@./])(?P<x>reddit)(?:['’]s)?(?![\w./])", _as("the forum")),
+    rule("platform", r"\b(?P<x>(?:up|down)votes)\b", _as("votes")),
+    rule("platform", r"\b(?P<x>(?:up|down)vote)\b", _as("vote")),
+    rule("platform", r"\b(?P<x>(?:up|down)voted)\b", _as("voted")),
+    rule("platform", r"\b(?P<x>throw[\s-]?aways?(?:\s+account)?)"
+         r"(?=\s*(?:account|because|since|as|for|so|here|,|\.|!|$))",
+         _as("second account")),
+    rule("platform", r"(?-i:(?<!\w)(?P<x>RT)(?=\s+@))", _as("shared")),
+    rule("platform", r"(?P<x>\[(?:deleted|removed)\])", _as("(gone)")),
+    rule("platform", r"\b(?P<x>retweet(?:ed|s|ing)?)\b", _as("shared")),
+    rule("platform", r"\b(?P<x>tweeted)\b", _as("posted")),
+    rule("platform", r"\b(?P<x>tweets)\b", _as("posts")),
+    rule("platform", r"\b(?P<x>tweet)\b", _as("post")),
+)  # fmt: skip

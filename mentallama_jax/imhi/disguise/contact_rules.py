@@ -14,6 +14,9 @@ _STREETS = (
     r"(?:street|st|avenue|ave|road|rd|boulevard|blvd|lane|ln|drive|dr|court|ct|place|pl|terrace|ter|square|sq|parkway"
     r"|pkwy|highway|hwy|close|crescent|cres|grove|circle|cir|way|row|mews)"
 )
+_WORDS_TOO = ("close", "way", "place", "court", "circle", "row", "drive", "square", "lane", "st", "pl", "dr", "ct")
+"""Words for a street that are other words as well, where all is written small."""
+_BEFORE_STREET = 12
 _STATES = (
     "AL|AK|AZ|AR|CA|CO|CT|DE|FL|GA|HI|ID|IL|IN|IA|KS|KY|LA|ME|MD|MA|MI|MN|MS|MO|MT|NE|NV|NH|NJ|NM|NY|NC|ND|OH|OK|OR|PA"
     "|RI|SC|SD|TN|TX|UT|VT|VA|WA|WV|WI|WY|DC"
@@ -79,6 +82,10 @@ def _street(found: re.Match[str], pseudonyms: Pseudonyms) -> str | None:
     words = folded(found["words"]).split()
     if set(words) & no_streets() or any(re.fullmatch(r"\d+", word) for word in words):
         return None
+    if found["words"].islower() and folded(found["suffix"]) in _WORDS_TOO:
+        before = found.string[max(0, found.start() - _BEFORE_STREET) : found.start()]
+        if not re.search(r"\b(?:at|to|on|is|address|live)\W*$", before, re.IGNORECASE):
+            return None
     street = pseudonyms.name(found["words"].strip()).title()
     number = 1 + pseudonyms.number("house", found["house"] + found["words"], 98)
     unit = ""
@@ -109,6 +116,7 @@ _ACCOUNT_OF = r"(?:snap(?:chat)?|insta(?:gram)?|ig|kik|discord|skype|telegram|st
 
 CONTACT_RULES: tuple[Rule, ...] = (
     rule("e-mail", r"(?<![\w.+-])(?P<x>[\w.+-]*\w[+-]?@\w[\w-]*(?:\.[\w-]+)*\.[a-z]{2,})(?!\w)", _email),
+    rule("e-mail", r"(?<![\w.+-])(?P<x>[\w.+-]+\s?@\s?\w[\w-]*(?:\.[\w-]+)*\.(?:com|org|net|edu|de|uk))\b", _email),
     rule(
         "e-mail",
         r"(?<![\w.+-])(?P<x>[\w.+-]+\s?(?:\[at\]|\(at\)|\{at\}|\sat\s|@)\s?[\w-]+\s?(?:\[dot\]|\(dot\)|\{dot\}|\sdot\s)\s?"
@@ -153,7 +161,8 @@ CONTACT_RULES: tuple[Rule, ...] = (
     rule("address", r"\b(?P<x>(?P<sign>p\.?\s?o\.?\s*box\s*#?\s*)(?P<number>\d{1,6}))\b", _box),
     rule("address", rf"(?-i:\b(?P<x>[A-Z][a-z]+(?:[ ][A-Z][a-z]+){{0,2}}),?\s+(?:{_STATES})\s+\d{{5}}\b)", _city),
     rule("postcode", rf"(?-i:\b(?:{_STATES}),?\s+(?P<x>\d{{5}}(?:-\d{{4}})?)\b)", _postcode),
-    rule("postcode", r"\b(?:zip|postal|post)\s*-?\s*(?:code)?\s*(?:is|was|:|#)?\s*(?P<x>\d{5}(?:-\d{4})?)\b", _postcode),
+    rule("postcode", r"\b(?:zip|postal|post)\s*-?\s*(?:code)?\s*(?:is|was|:|#)?\s*(?P<x>\d{5}(?:-\d{4})?)\b",
+         _postcode),
     rule("postcode", r"(?-i:(?<!\w)(?P<x>[A-Z]{1,2}\d[A-Z\d]?\s\d[A-Z]{2})(?!\w))", _postcode),
     rule("postcode", r"(?<!\w)(?P<x>[a-z]\d[a-z][\s-]?\d[a-z]\d)(?!\w)", _postcode),
 )  # fmt: skip

@@ -11,7 +11,7 @@ from mentallama_jax.imhi.disguise.time_rules import AGE_RULES, BESIDE_DATES, DAT
 
 _BEFORE_DATE, _BEHIND_DATE = 24, 20
 _SENTENCE_END = re.compile(r"[.!?](?=\s)|\n")
-_ECHOED = ("name", "handle")
+_ENDING = re.compile(r"['’]s\Z|\.\Z")
 
 
 def find(text: str, pseudonyms: Pseudonyms) -> list[Replacement]:
@@ -82,7 +82,9 @@ def _echo(
     words: dict[str, str] = {}
     for replacement in known:
         if replacement.kind == "name":
-            words |= {word.rstrip("."): "name" for word in replacement.old.split() if len(word.rstrip(".")) > 1}
+            pairs = zip(replacement.old.split(" "), replacement.new.split(" "), strict=True)
+            changed = [_ENDING.sub("", old) for old, new in pairs if old != new]
+            words |= {word: "name" for word in changed if len(word) > 1}
         elif replacement.kind == "handle" and len(replacement.old) > 3:
             words[replacement.old] = "handle"
     if not words:

@@ -13,9 +13,18 @@ _WORDS_TOO = frozenset(
 )  # fmt: skip
 """Names that are words as well: where a word can stand, they are taken for words."""
 
+_THING = re.compile(
+    r"\b(?:books?|movie|film|show|song|game|app|band|album|disease|condition|disorder|drug|medication|meds|website|site"
+    r"|company|program|thing|something|channel|podcast|series|place|town|city|school|shelter|hotel|shop|store|bar|pub"
+    r"|restaurant|hospital|page|blog|group|method|technique|therapy|theory)\s+(?:\w+\s+)?\Z",
+    re.IGNORECASE,
+)
+"""What is named, or called, but no person."""
+_BEFORE_NAME = 30
+
 
 def _is_name(word: str) -> bool:
-    plain = folded(word).rstrip(".")
+    plain = re.sub(r"['’]s\Z|\.\Z", "", folded(word))
     if plain in no_names():
         return word[:1].isupper() and plain in common_names()
     return plain in common_names() or (word[:1].isupper() and not (word.isupper() and len(word) > 3) and len(plain) > 1)
@@ -25,8 +34,10 @@ def _named(sure: bool) -> Callable[[re.Match[str], Pseudonyms], str | None]:
     """The name in the group x: its words as far as they are a name; `sure` takes small letters, too."""
 
     def pseudonym(found: re.Match[str], pseudonyms: Pseudonyms) -> str | None:
+        if _THING.search(found.string, max(0, found.start() - _BEFORE_NAME), found.start()):
+            return None
         words = found["x"].split(" ")
-        first = words[0].rstrip(".")
+        first = words[0]
         small = sure and folded(first) not in no_names() and len(first) > 1
         if not (_is_name(first) or small):
             return None
@@ -35,10 +46,14 @@ def _named(sure: bool) -> Callable[[re.Match[str], Pseudonyms], str | None]:
             if not word[:1].isupper() or folded(word) in no_names():
                 break
             kept.append(word)
-        rest = found["x"][len(" ".join(kept)) :]
-        return " ".join(map(pseudonyms.name, kept)) + rest
+        return " ".join((*(_made(word, pseudonyms) for word in kept), *words[len(kept) :]))
 
     return pseudonym
+
+
+def _made(word: str, pseudonyms: Pseudonyms) -> str:
+    name = re.sub(r"['’]s\Z|\.\Z", "", word)
+    return pseudonyms.name(name) + word[len(name) :]
 
 
 def _known_name(found: re.Match[str], pseudonyms: Pseudonyms) -> str | None:
@@ -48,9 +63,13 @@ def _known_name(found: re.Match[str], pseudonyms: Pseudonyms) -> str | None:
 
 
 _GREETING = r"(?:hi|hello|hey|hiya|dear|howdy|greetings|good\s+(?:morning|evening|afternoon)|(?:happy\s+birthday))"
-_FULL = r"(?P<x>[^\W\d_]+(?:['’-][^\W\d_]+)*(?:[ ](?-i:[A-Z])(?:\.|[^\W\d_]*(?:['’-][^\W\d_]+)*)){0,2})"
-_ONE = r"(?P<x>[^\W\d_]+(?:['’-][^\W\d_]+)*)"
-_CAPITAL = r"(?P<x>(?-i:[A-Z])[^\W\d_]+(?:['’-][^\W\d_]+)*(?:[ ](?-i:[A-Z])(?:\.|[^\W\d_]*(?:['’-][^\W\d_]+)*)){0,2})"
+_WORD = r"(?:[^\W\d_]['’])?[^\W\d_]+(?:['’-][^\W\d_]+)*(?!\w)"
+_BIG = r"(?-i:[^\W\d_a-z])"  # that it is a capital is asked later: other alphabets have small letters too
+_REST = rf"(?:[ ](?:{_BIG}\.|(?={_BIG}){_WORD})){{0,2}}"
+_FULL = rf"(?P<x>{_WORD}{_REST})"
+_ONE = rf"(?P<x>{_WORD})"
+_CAPITAL = rf"(?P<x>(?={_BIG}){_WORD}{_REST})"
+_OPENING = rf"(?:^|[.!?\n]\s*|\b{_GREETING}[\s,]+)"
 _CLOSING = (
     r"(?:love|best|regards|kind\s+regards|best\s+regards|warm\s+regards|best\s+wishes|sincerely|yours(?:\s+(?:truly|sincerely))?"
     r"|cheers|xoxo|xx+|take\s+care|thanks|thank\s+you|thanks\s+again|hugs|signed|all\s+the\s+best|much\s+love|peace|respectfully)"
@@ -63,6 +82,11 @@ _KIN = (
 NAME_RULES: tuple[Rule, ...] = (
     rule("name", r"\bmy\s+(?:full\s+|first\s+|last\s+|real\s+)?name(?:\s+is|['’]s|s|:|\s+was)\s+" + _FULL,
          _named(sure=True)),
+    rule("name", r"\bmy\s+(?:full\s+|first\s+|last\s+|real\s+)?name\s*[?=-]\s*" + _CAPITAL, _named(sure=False)),
+    rule("name", rf"{_OPENING}{_CAPITAL}(?=\s+here\s*(?:[,.!;\n]|$|again))", _named(sure=False)),
+    rule("name", rf"{_OPENING}this\s+is\s+{_CAPITAL}(?=\s*[,.!]|\s+(?:here|again|and|from)\b)",
+         _named(sure=False)),
+    rule("name", rf"(?<!\w)signed\s*[,:]\s*{_CAPITAL}", _named(sure=False)),
     rule("name", r"\b(?:i['’]?m|i\s+am)\s+(?:called|named)\s+" + _FULL, _named(sure=True)),
     rule("name", r"\b(?:call(?:s|ed)?|name[ds]?)\s+me\s+" + _CAPITAL, _named(sure=False)),
     rule("name", r"\b(?:named|called|name\s+(?:is|was)|name['’]s)\s+" + _CAPITAL, _named(sure=False)),
@@ -78,7 +102,7 @@ NAME_RULES: tuple[Rule, ...] = (
     rule("name", rf"(?:[.!?)\"”]\s*|\n\s*|\s)[-–—~]{{1,2}}\s*{_CAPITAL}\s*[.!]?\s*\Z", _named(sure=False)),
     rule("name", rf"(?:[.!?)\"”]\s*|\n\s*)[-–—~]{{1,2}}\s*{_ONE}\s*[.!]?\s*\Z", _known_name),
     rule("name", rf"\bmy\s+(?:\w+\s+)?{_KIN}\s*,?\s+\(?{_ONE}", _known_name),
-    rule("name", r"(?-i:\b(?:Mr|Mrs|Ms|Miss|Dr|Prof|Professor)\b\.?)\s+(?P<x>(?-i:[A-Z])[^\W\d_]+(?:['’-][^\W\d_]+)*)",
+    rule("name", r"(?-i:\b(?:Mr|Mrs|Ms|Miss|Dr|Prof|Professor)\b\.?)\s+" + _CAPITAL,
          _named(sure=False)),
 )  # fmt: skip
 

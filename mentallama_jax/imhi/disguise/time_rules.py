@@ -34,7 +34,7 @@ _NO_AGE_UNITS = (
     r"(?!\s*-?\s*(?:min(?:ute)?s?|hours?|hrs?|days?|weeks?|months?|mos?|years?(?!\s*-?\s*old)|yrs?(?!\s*-?\s*old)|lbs?"
     r"|pounds?|kgs?|kilos?|miles?|percent|feet|ft|foot|inch(?:es)?|cm|grand|k|st|nd|rd|th|bucks|dollars|of|out|times?"
     r"|people|episodes?|pages?|am|pm|a\.m|p\.m|more|other|different|stone|points?|classes|jobs?|kids|siblings|on|s"
-    r"|credits?|calories|steps|mg|seconds?|secs?|weeks|and\s+a\s+half|or|to|inches|grams|semesters?|blocks?)\b|['\"’”\-–]\s*\d|\s*\$|['’])"
+    r"|credits?|calories|steps|mg|something|seconds?|secs?|and\s+a\s+half|or|to|grams|semesters?|blocks?)\b|['\"’”\-–]\s*\d|\s*\$|['’])"
 )
 
 
@@ -172,7 +172,7 @@ _TIME = r"(?P<x>(?P<hour>[01]?\d|2[0-3])(?::(?P<minute>[0-5]\d))?(?P<space>\s?)(
 BESIDE_DATES = rule("time", rf"(?<![\w:.,/$-]){_TIME}", _time)
 """Applied to the words beside a date alone."""
 
-_YEAR_BEHIND = r"(?:,?\s+(?P<year>(?:19|20)\d\d)\b)?"
+_YEAR_BEHIND = r"(?:\.?,?\s+(?P<year>(?:19|20)\d\d)\b)?"
 _NOT_COUNTED = (
     r"(?!\w|[.,:/-]\d|\s+(?:years?|days?|weeks?|months?|hours?|people|minutes?|of\s+(?:us|them|my|the)|times)\b)"
 )
@@ -184,7 +184,7 @@ DATE_RULES: tuple[Rule, ...] = (
          r"(?=:\d\d|Z|\b)", _time),
     rule("date", rf"\b(?P<x>(?P<month>{_MONTH})\b\.?\s+(?:the\s+)?(?P<day>{_DAY})(?P<ending>st|nd|rd|th)?"
          rf"{_YEAR_BEHIND}){_NOT_COUNTED}", _date_in_words),
-    rule("date", rf"(?<![\w.:/$-])(?P<x>(?P<day>{_DAY})(?P<ending>st|nd|rd|th)?\.?\s+(?:of\s+)?(?P<month>{_MONTH})\b\.?"
+    rule("date", rf"(?<![\w.:/$-])(?P<x>(?P<day>{_DAY})(?P<ending>st|nd|rd|th)?\.?\s+(?:of\s+)?(?P<month>{_MONTH})\b"
          rf"{_YEAR_BEHIND})", _date_in_words),
     rule("date", rf"(?<![\w-])(?P<x>(?P<day>{_DAY})(?P<ending>(?!))?-(?P<month>{_MONTH})-"
          r"(?P<year>(?:19|20)\d\d))(?![\w-])", _date_in_words),
@@ -215,6 +215,8 @@ AGE_RULES: tuple[Rule, ...] = (
     rule("age", rf"\b(?:i|me|myself|he|she|my\s+\w+|girlfriend|boyfriend|husband|wife|partner|mom|dad|sister|brother|gf"
          rf"|bf)\s*[(\[]\s*{_AGE}(?=\s*[)\]])", _age),
     rule("age", r"(?-i:(?<![\w.,$#-])(?P<x>(?P<article>(?!))?(?P<age>[1-9]\d))(?=\s?[/-]?[MF]\b(?!['’])))", _age),
+    rule("age", r"(?<![\w.,$#/-])(?P<x>(?P<article>(?!))?(?P<age>[1-9]\d))(?=\s?/\s?[mf]\b(?!['’]))", _age),
+    rule("age", r"(?<![\w-])[mf]\s?/\s?(?P<x>(?P<article>(?!))?(?P<age>[1-9]\d))(?![\w.:-]\d|\w)", _age),
     rule("age", r"(?-i:(?<![\w-])[MF][/ -]?(?P<x>(?P<article>(?!))?(?P<age>[1-9]\d))(?![\w.:-]\d|\w))", _age),
     rule("age", rf"{_AGE}(?=,?\s+(?:male|female|(?:year\s+)?old\s+(?:man|woman|guy|girl))\b)", _age),
     rule("age", rf"\b(?:male|female)\s*,?\s+{_AGE}(?![\w])" + _NO_AGE_UNITS, _age),

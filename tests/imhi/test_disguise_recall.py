@@ -6,9 +6,9 @@ import pytest
 from planted_identifiers import CLEAN, NOTATIONS, PlantedPost, planted_corpus
 
 from mentallama_jax.imhi.disguise.disguise_key import DisguiseKey
+from mentallama_jax.imhi.disguise.identifier_rules import KINDS
 from mentallama_jax.imhi.disguise.identifiers import find, replaced
 from mentallama_jax.imhi.disguise.pseudonyms import Pseudonyms, folded
-from mentallama_jax.imhi.disguise.rules import KINDS
 
 KEY = DisguiseKey(bytes(range(32)))
 RECALL = 0.98

@@ -2,8 +2,8 @@
 
 import re
 
+from mentallama_jax.imhi.disguise.identifier_rules import Rule, rule
 from mentallama_jax.imhi.disguise.pseudonyms import Pseudonyms, folded
-from mentallama_jax.imhi.disguise.rules import Rule, rule
 from mentallama_jax.imhi.disguise.word_lists import no_streets
 
 _DOMAINS = r"(?:com|org|net|edu|gov|info|co\.uk)"

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from mentallama_jax.imhi.disguise.disguise_key import DisguiseKey
 from mentallama_jax.imhi.disguise.identifiers import find, find_again, replaced
 from mentallama_jax.imhi.disguise.pseudonyms import Pseudonyms, Scope
+from mentallama_jax.imhi.predictions import Prediction
 from mentallama_jax.imhi.records import Record
 
 DISGUISED = "disguised:"
@@ -61,3 +62,29 @@ def disguise_counted(record: Record, key: DisguiseKey, *, scope: Scope = "post")
 def is_disguised(record: Record) -> bool:
     """Whether a record says that it went through `disguise_record`."""
     return record.source.startswith(DISGUISED)
+
+
+def disguise_prediction(
+    prediction: Prediction, key: DisguiseKey, *, scope: Scope = "post"
+) -> tuple[Prediction, Counter[str]]:
+    """A prediction with the identifiers in its output and its gold response replaced, and how many there were.
+
+    The pseudonyms are those of the post, which the prediction names. What only the post gives away, such as a name that
+    it is signed with, is not known here. `post_id`, which is a hash of the post, becomes a keyed one.
+    """
+    pseudonyms = Pseudonyms(key, prediction.post_id, scope)
+    in_output = find(prediction.generated_text, pseudonyms)
+    in_gold = find_again(in_output, prediction.goldens, pseudonyms)
+    new = replace(
+        prediction,
+        post_id=pseudonyms.row_id(f"post {prediction.post_id}"),
+        generated_text=replaced(prediction.generated_text, in_output),
+        goldens=replaced(prediction.goldens, in_gold),
+    )
+    return new, Counter(each.kind for each in (*in_output, *in_gold))
+
+
+def disguised_id(name: str, dataset: str, split: str, key: DisguiseKey) -> str:
+    """A name for a row that only the key ties to the old one."""
+    digits = Pseudonyms(key, "").row_id(name)
+    return f"{dataset}/{split}/{digits}" if split else f"{dataset}/{digits}"

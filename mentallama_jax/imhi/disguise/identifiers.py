@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from mentallama_jax.imhi.disguise.contact_rules import CONTACT_RULES
+from mentallama_jax.imhi.disguise.identifier_rules import Replacement, Rule
 from mentallama_jax.imhi.disguise.name_rules import NAME_RULES, PLATFORM_RULES
 from mentallama_jax.imhi.disguise.pseudonyms import Pseudonyms, folded
-from mentallama_jax.imhi.disguise.rules import Replacement, Rule
 from mentallama_jax.imhi.disguise.time_rules import AGE_RULES, BESIDE_DATES, DATE_RULES
 
 _BEFORE_DATE, _BEHIND_DATE = 24, 20

@@ -3,8 +3,8 @@
 import re
 from collections.abc import Callable
 
+from mentallama_jax.imhi.disguise.identifier_rules import Rule, rule
 from mentallama_jax.imhi.disguise.pseudonyms import Pseudonyms, folded
-from mentallama_jax.imhi.disguise.rules import Rule, rule
 from mentallama_jax.imhi.disguise.word_lists import common_names, no_names
 
 _WORDS_TOO = frozenset(

@@ -3,8 +3,8 @@
 import re
 from datetime import date, timedelta
 
+from mentallama_jax.imhi.disguise.identifier_rules import Rule, rule
 from mentallama_jax.imhi.disguise.pseudonyms import Pseudonyms
-from mentallama_jax.imhi.disguise.rules import Rule, rule
 
 _MONTHS = ("january", "february", "march", "april", "may", "june", "july", "august", "september", "october",
            "november", "december")  # fmt: skip

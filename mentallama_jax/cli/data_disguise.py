@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 DISGUISE = """\
 Replace what points to people in posts, explanations and outputs, before data are shared or leave the machine. SOURCE is
-any source of records, or one .jsonl of predictions (their outputs). OUT chooses the format as `data convert` does.
+any source of records, or one .jsonl of predictions (outputs; --data names the posts, where more names are known). OUT
+chooses the format as `data convert` does.
 
   handles          @name, u/name, accounts of messengers          another handle
   groups           r/name                                         r/group_NAME
@@ -51,7 +52,7 @@ DISGUISE_EPILOG = """\
 examples:
   mentallama data disguise data/imhi --out shared/imhi.jsonl --new-key ~/keys/imhi.key
   mentallama data disguise data/imhi:test --out shared/test --key-file ~/keys/imhi.key --scope data
-  mentallama data disguise tuned.jsonl --out shared/tuned.jsonl --key-file ~/keys/imhi.key
+  mentallama data disguise tuned.jsonl --data data/imhi --out shared/tuned.jsonl --key-file ~/keys/imhi.key
   mentallama data disguise mine.jsonl --out shared/mine.jsonl --key-file ~/keys/imhi.key --paraphrase models/chat
 """
 
@@ -62,6 +63,14 @@ def add_disguise(parser: argparse.ArgumentParser) -> None:
     """Add the options of the action, besides those of writing."""
     parser.add_argument(
         "sources", metavar="SOURCE", type=expanded, nargs="+", help="sources, as `mentallama data --help` tells"
+    )
+    parser.add_argument(
+        "--data",
+        metavar="DATA",
+        type=expanded,
+        nargs="+",
+        default=[],
+        help="where the posts of predictions are, so that names which only a post gives away are known in its outputs",
     )
     parser.add_argument("--key-file", metavar="KEY", type=local_path, help="a file with the key")
     parser.add_argument("--new-key", metavar="FILE", type=local_path, help="make a key and write it there")
@@ -90,6 +99,7 @@ def add_disguise(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--embedding-model", metavar="E", type=expanded, help="of --similarity embedding (default: all-MiniLM-L6-v2)"
     )
+    parser.add_argument("--max-new-tokens", metavar="N", type=int, default=512, help="longest rewriting (default: 512)")
     parser.set_defaults(run=run_disguise)
 
 
@@ -113,7 +123,13 @@ def run_disguise(options: argparse.Namespace) -> int:
     )
     paraphrase = _paraphrase(options)
     made = disguise_data(
-        options.sources, options.out, _key(options), settings, paraphrase=paraphrase, track=_with_progress
+        options.sources,
+        options.out,
+        _key(options),
+        settings,
+        paraphrase=paraphrase,
+        posts=options.data,
+        track=_with_progress,
     )
     if made.problems:
         print(f"bad rows left out: {len(made.problems)} (`mentallama data check` names them)")
@@ -149,7 +165,11 @@ def _paraphrase(options: argparse.Namespace) -> "ParaphraseSettings | None":
         raise UserError(f"--bound {bound}: give a number from 0 to 1")
     named = {"embedding": options.embedding_model} if options.embedding_model else {}
     return ParaphraseSettings(
-        model=options.paraphrase, similarity=options.similarity, bounds=Bounds(bound, options.run_words), **named
+        model=options.paraphrase,
+        similarity=options.similarity,
+        bounds=Bounds(bound, options.run_words),
+        max_new_tokens=options.max_new_tokens,
+        **named,
     )
 
 

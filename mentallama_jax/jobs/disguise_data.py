@@ -97,6 +97,7 @@ def disguise_data(
     settings: DisguiseSettings,
     *,
     paraphrase: "ParaphraseSettings | None" = None,
+    posts: Sequence[str] = (),
     track: Callable[[Iterable[Any]], Iterable[Any]] = iter,
     on_batch: Callable[[list[Prediction]], None] = lambda rows: None,
 ) -> DisguisedData:
@@ -108,6 +109,7 @@ def disguise_data(
         key: the secret.
         settings: see there.
         paraphrase: put the posts into other words, too; None leaves them.
+        posts: sources of the posts of predictions, joined by the names of rows.
         track: shows the rows that pass.
         on_batch: is told of each batch of paraphrases.
 
@@ -118,7 +120,9 @@ def disguise_data(
         if paraphrase is not None or out.suffix.lower() != ".jsonl":
             raise UserError(f"{sources[0]}: holds predictions, which are written to a .jsonl and are not paraphrased")
         _refuse_disguised([as_path(sources[0])])
-        return _disguise_predictions(as_path(sources[0]), out, key, settings, track)
+        return _disguise_predictions(as_path(sources[0]), out, key, settings, posts, track)
+    if posts:
+        raise UserError("--data gives the posts of predictions; the source holds records, which have theirs")
     with ExitStack() as stack:
         _refuse_disguised([file.path for file in find_files(sources, "", stack)[0] if file.rows is None])
     read = read_records(sources, repair_mojibake=settings.repair_mojibake, strict=settings.strict, need_labels=False)
@@ -171,13 +175,17 @@ def _disguise_predictions(
     out: Path,
     key: DisguiseKey,
     settings: DisguiseSettings,
+    posts: Sequence[str],
     track: Callable[[Iterable[Any]], Iterable[Any]],
 ) -> DisguisedData:
     report = DisguiseReport(settings.to_json(), run_words=settings.run_words)
     rows = []
+    known = {record.id: record.post for record in read_records(posts, need_labels=False).records} if posts else {}
     for number, line in track(list(prediction_lines(path))):
         old = parse_prediction(line, f"{path}, line {number}")
-        new, counts = disguise_prediction(old, key, scope=settings.scope)
+        if posts and old.id not in known:
+            raise UserError(f"{path}, line {number}: its row is not in {', '.join(posts)}")
+        new, counts = disguise_prediction(old, key, post=known.get(old.id, ""), scope=settings.scope)
         if not settings.keep_ids:
             new = replace(new, id=disguised_id(old.id, old.dataset, old.split, key))
         part = report.part(old.dataset)
@@ -206,9 +214,9 @@ def _holds_predictions(path: AnyPath) -> bool:
 def _refuse_disguised(paths: Iterable[AnyPath]) -> None:
     """Refuse files that a report beside them, or in a folder above them, says to be disguised."""
     for path in paths:
-        folders = [path.parent]
+        folders: list[AnyPath] = [path.parent]
         if isinstance(path, Path):
-            folders = list(path.absolute().parents)[:_DEEPEST]
+            folders = [*path.absolute().parents[:_DEEPEST]]
         beside = path.with_suffix(f".{REPORT}")
         for report in (beside, *(folder / REPORT for folder in folders)):
             if report.is_file():

@@ -67,7 +67,7 @@ def _phone(found: re.Match[str], pseudonyms: Pseudonyms) -> str | None:
     local = digits[kept:]
     # The key decides the last digits; those in front are such that no telephone has the number.
     made = pseudonyms.digits("phone", digits, len(local))
-    if len(local) in (10, 11) and not text.startswith("0"):
+    if len(local) in (10, 11) and (text.startswith("+1") or text[0] not in "+0"):
         area = local[:-10] + made[0].replace("0", "2").replace("1", "3") + made[1:3]
         made = f"{area}55501{made[-2:]}"
     elif len(local) == 7:

@@ -65,16 +65,22 @@ def is_disguised(record: Record) -> bool:
 
 
 def disguise_prediction(
-    prediction: Prediction, key: DisguiseKey, *, scope: Scope = "post"
+    prediction: Prediction, key: DisguiseKey, *, post: str = "", scope: Scope = "post"
 ) -> tuple[Prediction, Counter[str]]:
     """A prediction with the identifiers in its output and its gold response replaced, and how many there were.
 
-    The pseudonyms are those of the post, which the prediction names. What only the post gives away, such as a name that
-    it is signed with, is not known here. `post_id`, which is a hash of the post, becomes a keyed one.
+    The pseudonyms are those of the post. `post_id`, which is a hash of the post, becomes a keyed one.
+
+    Args:
+        prediction: the original.
+        key: the secret of the pseudonyms.
+        post: the original post; without it, names that only the post gives away stay where they stand in running text.
+        scope: as for `disguise_record`.
     """
     pseudonyms = Pseudonyms(key, prediction.post_id, scope)
-    in_output = find(prediction.generated_text, pseudonyms)
-    in_gold = find_again(in_output, prediction.goldens, pseudonyms)
+    known = find(post, pseudonyms)
+    in_output = find_again(known, prediction.generated_text, pseudonyms)
+    in_gold = find_again([*known, *in_output], prediction.goldens, pseudonyms)
     new = replace(
         prediction,
         post_id=pseudonyms.row_id(f"post {prediction.post_id}"),

@@ -11,6 +11,8 @@ from mentallama_jax.imhi.disguise.time_rules import AGE_RULES, BESIDE_DATES, DAT
 
 _BEFORE_DATE, _BEHIND_DATE = 24, 20
 _SENTENCE_END = re.compile(r"[.!?](?=\s)|\n")
+_AGE = re.compile(r"(?<!\d)\d\d(?!\d)")
+_NUMBER = re.compile(r"(?<![\w.,:/$-])\d\d(?![\w%:/]|[.,]\d)")
 _ENDING = re.compile(r"['’]s\Z|\.\Z")
 
 
@@ -30,12 +32,17 @@ def find(text: str, pseudonyms: Pseudonyms) -> list[Replacement]:
 
 
 def find_again(known: Iterable[Replacement], text: str, pseudonyms: Pseudonyms) -> list[Replacement]:
-    """The identifiers in a text about the same post: those that it holds itself, and the names found in the post."""
+    """The identifiers in a text about the same post: those that it holds itself, and those found in the post.
+
+    Of the post's, names, accounts and the numbers of ages are looked for wherever they stand.
+    """
     found = find(text, pseudonyms)
+    known = list(known)
     taken = bytearray(len(text))
     for replacement in found:
         taken[replacement.start : replacement.end] = b"\1" * (replacement.end - replacement.start)
-    _echo(list(known), text, pseudonyms, found, taken)
+    _echo(known, text, pseudonyms, found, taken)
+    _echo_ages(known, text, pseudonyms, found, taken)
     return sorted(found, key=lambda replacement: replacement.start)
 
 
@@ -99,3 +106,15 @@ def _echo(
         new = pseudonyms.name(match[0]) if kind == "name" else pseudonyms.handle(match[0])
         found.append(Replacement(at, behind, kind, match[0], new))
         taken[at:behind] = b"\1" * (behind - at)
+
+
+def _echo_ages(
+    known: Sequence[Replacement], text: str, pseudonyms: Pseudonyms, found: list[Replacement], taken: bytearray
+) -> None:
+    """Add the numbers that are ages in the post: "at 23" says too little to be known as an age by itself."""
+    ages = {match[0] for each in known if each.kind == "age" for match in [_AGE.search(each.old)] if match}
+    for match in _NUMBER.finditer(text):
+        at, behind = match.span()
+        if match[0] in ages and not any(taken[at:behind]):
+            found.append(Replacement(at, behind, "age", match[0], str(pseudonyms.age(int(match[0])))))
+            taken[at:behind] = b"\1" * (behind - at)

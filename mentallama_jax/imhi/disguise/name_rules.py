@@ -69,7 +69,7 @@ _REST = rf"(?:[ ](?:{_BIG}\.|(?={_BIG}){_WORD})){{0,2}}"
 _FULL = rf"(?P<x>{_WORD}{_REST})"
 _ONE = rf"(?P<x>{_WORD})"
 _CAPITAL = rf"(?P<x>(?={_BIG}){_WORD}{_REST})"
-_OPENING = rf"(?:^|[.!?\n]\s*|\b{_GREETING}[\s,]+)"
+_OPENING = rf"(?:^|[.!?\n]\s{{0,3}}|\b{_GREETING}[\s,]{{1,3}})"
 _CLOSING = (
     r"(?:love|best|regards|kind\s+regards|best\s+regards|warm\s+regards|best\s+wishes|sincerely|yours(?:\s+(?:truly|sincerely))?"
     r"|cheers|xoxo|xx+|take\s+care|thanks|thank\s+you|thanks\s+again|hugs|signed|all\s+the\s+best|much\s+love|peace|respectfully)"
@@ -91,16 +91,19 @@ NAME_RULES: tuple[Rule, ...] = (
     rule("name", r"\b(?:call(?:s|ed)?|name[ds]?)\s+me\s+" + _CAPITAL, _named(sure=False)),
     rule("name", r"\b(?:named|called|name\s+(?:is|was)|name['’]s)\s+" + _CAPITAL, _named(sure=False)),
     rule("name", r"\b(?:named)\s+" + _ONE, _known_name),
-    rule("name", rf"(?<!\w){_GREETING}[\s,]+{_FULL}(?=\s*(?:[,!.:;\n—–-]|$|and\b|&|i\b|i['’]m\b|thank|how|it['’]?s))",
+    rule("name", rf"(?<!\w){_GREETING}[\s,]{{1,3}}{_FULL}"
+         r"(?=\s*(?:[,!.:;\n—–-]|$|and\b|&|i\b|i['’]m\b|thank|how|it['’]?s))",
          _named(sure=False)),
-    rule("name", rf"(?<!\w){_GREETING}[\s,]+[^\W\d_]+\s*(?:,|and|&)\s*(?:and\s+)?{_CAPITAL}(?=\s*(?:[,!.:;\n—–]|$))",
+    rule("name", rf"(?<!\w){_GREETING}[\s,]{{1,3}}[^\W\d_]+\s*(?:,|and|&)\s*(?:and\s+)?{_CAPITAL}"
+         r"(?=\s*(?:[,!.:;\n—–]|$))",
          _named(sure=False)),
-    rule("name", rf"(?:^|[.!?\n,;)]|\s)\s*{_CLOSING}\s*(?:,|!|\.|\n|-|–|—|:)\s*[-–—~]?\s*{_CAPITAL}\s*[.!]?"
-         r"(?=\s*(?:\n|\Z))",
+    rule("name", rf"(?<!\w){_CLOSING}\s{{0,3}}(?:,|!|\.|\n|-|–|—|:)\s{{0,3}}[-–—~]?\s{{0,3}}{_CAPITAL}\s?[.!]?"
+         r"(?=\s?(?:\n|\Z))",
          _named(sure=False)),
-    rule("name", rf"(?:[.!?\n,;)]|\s)\s*{_CLOSING}\s*(?:,|!|\.|\n|-|–|—)\s*[-–—~]?\s*{_ONE}\s*[.!]?\Z", _known_name),
-    rule("name", rf"(?:[.!?)\"”]\s*|\n\s*|\s)[-–—~]{{1,2}}\s*{_CAPITAL}\s*[.!]?\s*\Z", _named(sure=False)),
-    rule("name", rf"(?:[.!?)\"”]\s*|\n\s*)[-–—~]{{1,2}}\s*{_ONE}\s*[.!]?\s*\Z", _known_name),
+    rule("name", rf"(?<!\w){_CLOSING}\s{{0,3}}(?:,|!|\.|\n|-|–|—)\s{{0,3}}[-–—~]?\s{{0,3}}{_ONE}\s?[.!]?\s?\Z",
+         _known_name),
+    rule("name", rf"(?:[.!?)\"”\s]|(?<=[^\w\s-]))[-–—~]{{1,2}}\s?{_CAPITAL}\s?[.!]?\s?\Z", _named(sure=False)),
+    rule("name", rf"(?:[.!?)\"”\n]\s?)[-–—~]{{1,2}}\s?{_ONE}\s?[.!]?\s?\Z", _known_name),
     rule("name", rf"\bmy\s+(?:\w+\s+)?{_KIN}\s*,?\s+\(?{_ONE}", _known_name),
     rule("name", r"(?-i:\b(?:Mr|Mrs|Ms|Miss|Dr|Prof|Professor)\b\.?)\s+" + _CAPITAL,
          _named(sure=False)),

@@ -13,8 +13,8 @@ Rewrite = Callable[[Sequence[str]], Sequence[str]]
 Similarity = Callable[[Sequence[tuple[str, str]]], Sequence[float]]
 """Pairs of texts -> how near they are, 1 where they are equal."""
 
-Outcome = Literal["kept", "empty", "too different", "long run left"]
-OUTCOMES: tuple[Outcome, ...] = ("kept", "empty", "too different", "long run left")
+ParaphraseOutcome = Literal["kept", "empty", "too different", "long run left"]
+OUTCOMES: tuple[ParaphraseOutcome, ...] = ("kept", "empty", "too different", "long run left")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +35,11 @@ class Paraphrased:
     """What became of texts: the paraphrase, or the disguised text itself where the paraphrase was refused."""
 
     texts: tuple[str, ...]
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[ParaphraseOutcome, ...]
 
     @property
     def counts(self) -> dict[str, int]:
-        """Outcome -> texts."""
+        """ParaphraseOutcome -> texts."""
         found = Counter(self.outcomes)
         return {outcome: found[outcome] for outcome in OUTCOMES}
 
@@ -67,7 +67,7 @@ def paraphrase(
     return Paraphrased(texts, outcomes)
 
 
-def _outcome(original: str, new: str, score: float, bounds: Bounds) -> Outcome:
+def _outcome(original: str, new: str, score: float, bounds: Bounds) -> ParaphraseOutcome:
     if not new:
         return "empty"
     if not score >= bounds.similarity:

@@ -10,7 +10,7 @@ from mentallama_jax.storage import expanded, local_path
 
 if TYPE_CHECKING:
     from mentallama_jax.imhi.disguise.disguise_key import DisguiseKey
-    from mentallama_jax.jobs.paraphrase_posts import ParaphraseSettings
+    from mentallama_jax.imhi.disguise.paraphrase import ParaphraseSettings
 
 DISGUISE = """\
 Replace what points to people in posts, explanations and outputs, before data are shared or leave the machine. SOURCE is
@@ -157,8 +157,7 @@ def _key(options: argparse.Namespace) -> "DisguiseKey":
 def _paraphrase(options: argparse.Namespace) -> "ParaphraseSettings | None":
     if not options.paraphrase:
         return None
-    from mentallama_jax.imhi.disguise.paraphrase import Bounds
-    from mentallama_jax.jobs.paraphrase_posts import ParaphraseSettings
+    from mentallama_jax.imhi.disguise.paraphrase import Bounds, ParaphraseSettings
 
     bound = _BOUNDS[options.similarity] if options.bound is None else options.bound
     if not 0 <= bound <= 1:

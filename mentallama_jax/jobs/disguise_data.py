@@ -27,10 +27,11 @@ from mentallama_jax.imhi.disguise.pseudonyms import Scope
 from mentallama_jax.imhi.disguise.searchability import RUN_WORDS, longest_run
 from mentallama_jax.imhi.predictions import Prediction, parse_prediction, prediction_lines
 from mentallama_jax.imhi.records import Record
+from mentallama_jax.jobs.posts_by_id import posts_of
 from mentallama_jax.storage import AnyPath, as_path
 
 if TYPE_CHECKING:
-    from mentallama_jax.jobs.paraphrase_posts import ParaphraseSettings
+    from mentallama_jax.imhi.disguise.paraphrase import ParaphraseSettings
 
 REPORT = "disguise.json"
 """The name of the report in a folder; that of a file NAME.jsonl is NAME.disguise.json."""
@@ -179,12 +180,12 @@ def _disguise_predictions(
     track: Callable[[Iterable[Any]], Iterable[Any]],
 ) -> DisguisedData:
     report = DisguiseReport(settings.to_json(), run_words=settings.run_words)
+    old_rows = [parse_prediction(line, f"{path}, line {number}") for number, line in prediction_lines(path)]
+    if not old_rows:
+        raise UserError(f"{path}: holds no rows")
+    known = posts_of(old_rows, posts) if posts else {}
     rows = []
-    known = {record.id: record.post for record in read_records(posts, need_labels=False).records} if posts else {}
-    for number, line in track(list(prediction_lines(path))):
-        old = parse_prediction(line, f"{path}, line {number}")
-        if posts and old.id not in known:
-            raise UserError(f"{path}, line {number}: its row is not in {', '.join(posts)}")
+    for old in track(old_rows):
         new, counts = disguise_prediction(old, key, post=known.get(old.id, ""), scope=settings.scope)
         if not settings.keep_ids:
             new = replace(new, id=disguised_id(old.id, old.dataset, old.split, key))
@@ -192,8 +193,6 @@ def _disguise_predictions(
         part.rows += 1
         part.in_answers += counts
         rows.append(new.to_json())
-    if not rows:
-        raise UserError(f"{path}: holds no rows")
     write_jsonl(out, rows)
     write_json(report_path(out), report.to_json())
     return DisguisedData(len(rows), report, report_path(out), ())

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from mentallama_jax.evaluation.pair_metrics import Pair, PairMetric
 from mentallama_jax.generation.engine import Settings
 from mentallama_jax.generation.resumable import records_fingerprint, signature_path, write_predictions
-from mentallama_jax.imhi.disguise.paraphrase import Bounds, Paraphrased, paraphrase
+from mentallama_jax.imhi.disguise.paraphrase import Paraphrased, ParaphraseSettings, paraphrase
 from mentallama_jax.imhi.predictions import Prediction, answer_to
 from mentallama_jax.imhi.prompts import encode_question, stop_ids
 from mentallama_jax.imhi.records import Record
@@ -23,27 +23,6 @@ ASKED = (
     "Add nothing, and answer with the new text alone.\n---\n{post}\n---\nThe new text:"
 )
 """What a model is asked; `{post}` is the disguised post."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ParaphraseSettings:
-    """How posts are paraphrased.
-
-    Attributes:
-        model: as `jobs.open_model` opens it.
-        similarity: `embedding` or `chrf`.
-        embedding: the model of `embedding`.
-        bounds: when a paraphrase is kept.
-        max_new_tokens: of a paraphrase.
-        batch_size: prompts at once.
-    """
-
-    model: str
-    similarity: str = "embedding"
-    embedding: str = MetricModels().embedding
-    bounds: Bounds
-    max_new_tokens: int = 512
-    batch_size: int = 8
 
 
 def paraphrase_records(
@@ -70,7 +49,8 @@ def paraphrase_records(
     """
     unique = {record.post: (original, record) for original, record in zip(originals, disguised, strict=True)}
     asked = [record for _, record in unique.values()]
-    metric = open_metrics([settings.similarity], MetricModels(embedding=settings.embedding), [])[0]
+    models = MetricModels(embedding=settings.embedding) if settings.embedding else MetricModels()
+    metric = open_metrics([settings.similarity], models, [])[0]
 
     def rewrite(posts: Sequence[str]) -> list[str]:
         answerer = open_answerer(settings.model)

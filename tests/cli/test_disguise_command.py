@@ -39,7 +39,7 @@ def rows() -> list[Record]:
     )
     return [
         first,
-        replace(first, id="DR/train/lantern-2", post="A fine day."),
+        replace(first, id="DR/train/lantern-2", post="A fine day.", explanation=""),
         Record("IRF/test/1", "IRF", POST, "yes", "", "perceived burdensomeness", "test", "zebra.csv:2"),
     ]
 
@@ -81,7 +81,7 @@ def test_records_are_written_with_a_report_that_holds_no_text(
     report = read_json(out / "new.disguise.json")
     replaced = report["all"]["replaced_in_posts"]
     assert replaced | {"name": 2, "age": 2, "handle": 2, "e-mail": 2} == replaced
-    assert report["datasets"]["DR"]["replaced_in_answers"]["age"] == 2
+    assert report["datasets"]["DR"]["replaced_in_answers"]["age"] == 1
     assert report["all"]["posts"] == 3
     assert report["all"]["posts_changed"] == 2
     assert report["all"]["runs_in_posts"]["searchable"] == 2
@@ -125,9 +125,9 @@ def test_the_released_layout_goes_in_and_out_and_is_not_disguised_twice(
     assert [marked(path.read_text("utf-8").replace(str(tmp_path), "")) for path in files] == [[]] * 5
     assert len(read_records([out]).records) == 3
     for again in (out, out / "train_data" / "instruction_data" / "DR" / "train.csv"):
-        assert data(again, "--out", tmp_path / "twice.jsonl", "--key-file", key) == 2
+        assert data(again, "--out", tmp_path / "second" / "twice.jsonl", "--key-file", key) == 2
         assert "is disguised already" in capsys.readouterr().err
-    assert not (tmp_path / "twice.jsonl").exists()
+    assert not (tmp_path / "second" / "twice.jsonl").exists()
 
 
 def test_records_are_not_disguised_twice_wherever_they_are_moved(
@@ -146,7 +146,7 @@ def test_outputs_of_models_are_disguised(data: Data, source: Path, out: Path, tm
     records = read_records([source]).records
     answers = tmp_path / "answers.jsonl"
     answers.write_text(
-        "".join(answer_to(row, "Yes. Reasoning: u/lantern_zebra7 is at 23.").to_line() for row in records)
+        "".join(answer_to(row, "Yes. Reasoning: u/lantern_zebra7 is a 23-year-old.").to_line() for row in records)
     )
     key = tmp_path / "a.key"
     assert data(source, "--out", out / "new.jsonl", "--new-key", key) == 0
@@ -157,7 +157,7 @@ def test_outputs_of_models_are_disguised(data: Data, source: Path, out: Path, tm
     made = [json.loads(line) for line in text.splitlines()]
     assert [row["id"] for row in made] == [row.id for row in new]
     account = new[0].post.split("u/")[1].split(" ")[0]
-    assert f"u/{account} is at" in made[0]["generated_text"]
+    assert f"u/{account} is a" in made[0]["generated_text"]
 
 
 @pytest.mark.parametrize(

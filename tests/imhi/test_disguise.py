@@ -24,12 +24,12 @@ from mentallama_jax.imhi.wording import completion_query, completion_response, i
 
 KEY, OTHER_KEY = DisguiseKey(b"k" * 32), DisguiseKey(b"o" * 32)
 POST = (
-    "Hi Sarah, my name is Tom Keller and I'm 23 (M23). u/blue_kettle9 wrote to blue_kettle9@mail.com on March 3, 2021 "
-    "at 4:30 pm. Call 555-867-5309 or see https://blog.site.com/tom. I live at 42 Oak Street, Apt 4B, Springfield, IL "
-    "62704. Sarah, I wrote on r/depression too. Edit: thanks all.\n- Tom"
+    "Hi Sarah, my name is Tom Keller and I'm 23 (M23). u/blue_kettle9 wrote to blue_kettle9@mail.com on March 3, "
+    "2021 at 4:30 pm. Call 555-867-5309 or see https://blog.site.com/tom. I live at 42 Oak Street, Apt 4B, "
+    "Springfield, IL 62704. Sarah, I wrote on r/depression too. Edit: thanks all.\n- Tom"
 )
-IDENTIFIERS = ("Sarah", "Tom", "Keller", "I'm 23", "blue_kettle9", "mail.com", "March 3", "4:30", "867-5309", "site.com",
-               "42 Oak", "62704", "Springfield", "r/depression", "Edit")  # fmt: skip
+IDENTIFIERS = ("Sarah", "Tom", "Keller", "I'm 23", "blue_kettle9", "mail.com", "March 3", "4:30", "867-5309",
+               "site.com", "42 Oak", "62704", "Springfield", "r/depression", "Edit")  # fmt: skip
 
 
 def record(post: str = POST, explanation: str = "") -> Record:

@@ -12,9 +12,9 @@ from mentallama_jax.formats.model_card import ModelCard
 from mentallama_jax.formats.tokenizers.tokenizer import load_tokenizer
 from mentallama_jax.imhi.data_files.readers import read_records
 from mentallama_jax.imhi.data_files.writers import write_records
-from mentallama_jax.imhi.disguise.paraphrase import Bounds
+from mentallama_jax.imhi.disguise.paraphrase import Bounds, ParaphraseSettings
 from mentallama_jax.imhi.records import Record
-from mentallama_jax.jobs.paraphrase_posts import ParaphraseSettings, paraphrase_records
+from mentallama_jax.jobs.paraphrase_posts import paraphrase_records
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.module import abstract_params
 

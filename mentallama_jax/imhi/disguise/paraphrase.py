@@ -30,6 +30,27 @@ class Bounds:
     run_words: int = RUN_WORDS
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParaphraseSettings:
+    """How posts are paraphrased.
+
+    Attributes:
+        model: any that `generate` opens.
+        similarity: `embedding` or `chrf`.
+        embedding: the model of `embedding`; None for that of `evaluate`.
+        bounds: when a paraphrase is kept.
+        max_new_tokens: of a paraphrase.
+        batch_size: prompts at once.
+    """
+
+    model: str
+    similarity: str = "embedding"
+    embedding: str | None = None
+    bounds: Bounds
+    max_new_tokens: int = 512
+    batch_size: int = 8
+
+
 @dataclass(frozen=True, slots=True)
 class Paraphrased:
     """What became of texts: the paraphrase, or the disguised text itself where the paraphrase was refused."""

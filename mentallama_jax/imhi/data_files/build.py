@@ -5,7 +5,7 @@ The table (CSV, JSONL, Parquet or Arrow) has the columns `post` and `label`, and
 matched by name, without regard to case, full stop, `-` and `_`: the canonical label, its sentence in the instruction
 format, its word in the completion format, or an alias of `Task.label_aliases`. Data sets that answer yes or no also
 take 1 and true for yes, 0 and false for no. Other numbers are refused: released tables number their classes in
-different orders.
+different orders. Columns and cells that a task's file maps (`raw_table`) are read by it.
 
 Instead of these columns, a table may have those of Alpaca (`instruction,input,output`), of ShareGPT (`conversations`)
 or `messages`: see `raw_forms`. `columns` gives other names of columns, `labels` other cells for labels.
@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 from mentallama_jax.errors import UserError
@@ -36,7 +36,7 @@ from mentallama_jax.imhi.data_files.table_rows import (
     shown_columns,
 )
 from mentallama_jax.imhi.records import Record
-from mentallama_jax.imhi.tasks import TASKS, Task, task_named
+from mentallama_jax.imhi.tasks import Task, task_named
 from mentallama_jax.storage import AnyPath
 
 _BINARY = {"1": "yes", "true": "yes", "0": "no", "false": "no"}
@@ -95,7 +95,8 @@ def build_records(
     mapping = LabelMapping(task, labels or {})
     with ExitStack() as stack:
         tables = [
-            (in_roles(_raw_table(file), columns or {}, file.name), file) for file in _files(source, task, split, stack)
+            (in_our_columns(in_roles(_raw_table(file), columns or {}, file.name), task), file)
+            for file in _files(source, task, split, stack)
         ]
     forms = [_form(table, file, task, aspect) for table, file in tables]
     if mapping.labels:
@@ -194,13 +195,19 @@ def _label(cell: str, mapping: LabelMapping) -> str:
         raise
 
 
+def in_our_columns(table: Table, task: Task) -> Table:
+    """The table with the columns that the task's file maps under our names; a column with our name stays as it is."""
+    theirs = {ours: name for ours, name in task.columns.items() if name in table.columns and ours not in table.columns}
+    return in_roles(table, theirs, task.name)
+
+
 def match_label(text: str, task: Task) -> str:
     """The canonical label of `task` that a cell means.
 
     Raises:
         UserError: it means none; the known ones are named.
     """
-    label = _spellings(task.name).get(_loose(text))
+    label = _spellings(task).get(_loose(text))
     if label is None:
         hint = "; give names, as tables number their classes in different orders" if text.strip().isdigit() else ""
         raise UserError(
@@ -226,12 +233,12 @@ def _loose(text: str) -> str:
     return _LOOSE.sub(" ", text).strip().removesuffix(".").casefold()
 
 
-@cache
-def _spellings(name: str) -> dict[str, str]:
-    task = TASKS[name]
+@lru_cache(64)
+def _spellings(task: Task) -> dict[str, str]:
     named = [(label, label) for label in task.labels]
     named += [(text, label) for table in (task.sentences, task.completion_words) for label, text in table.items()]
     named += [(alias, label) for label, aliases in task.label_aliases.items() for alias in aliases]
-    if set(task.labels) == {"yes", "no"}:
+    if task.is_yes_no:
         named += list(_BINARY.items())
+    named += list(task.raw_labels.items())
     return {_loose(text): label for text, label in named}

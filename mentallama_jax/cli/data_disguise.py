@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,6 +106,7 @@ def add_disguise(parser: argparse.ArgumentParser) -> None:
 
 def run_disguise(options: argparse.Namespace) -> int:
     """Disguise and say what was replaced and what is left."""
+    from mentallama_jax.cli.generation_progress import GenerationProgress
     from mentallama_jax.imhi.data_files.writers import check_new
     from mentallama_jax.imhi.disguise.disguise_report import table_lines
     from mentallama_jax.jobs.disguise_data import DisguiseSettings, disguise_data, report_path
@@ -122,15 +124,24 @@ def run_disguise(options: argparse.Namespace) -> int:
         strict=options.strict,
     )
     paraphrase = _paraphrase(options)
-    made = disguise_data(
-        options.sources,
-        options.out,
-        _key(options),
-        settings,
-        paraphrase=paraphrase,
-        posts=options.data,
-        track=_with_progress,
-    )
+    with ExitStack() as stack:
+        progress = GenerationProgress()
+
+        def begin(rows: int) -> None:
+            stack.enter_context(progress)
+            progress.begin(rows)
+
+        made = disguise_data(
+            options.sources,
+            options.out,
+            _key(options),
+            settings,
+            paraphrase=paraphrase,
+            posts=options.data,
+            track=_with_progress,
+            on_batch=progress.add,
+            begin=begin,
+        )
     if made.problems:
         print(f"bad rows left out: {len(made.problems)} (`mentallama data check` names them)")
     for line in table_lines(made.report):

@@ -101,6 +101,7 @@ def disguise_data(
     posts: Sequence[str] = (),
     track: Callable[[Iterable[Any]], Iterable[Any]] = iter,
     on_batch: Callable[[list[Prediction]], None] = lambda rows: None,
+    begin: Callable[[int], None] = lambda rows: None,
 ) -> DisguisedData:
     """Disguise records, or the outputs of a predictions file, and write them with a report.
 
@@ -113,6 +114,7 @@ def disguise_data(
         posts: sources of the posts of predictions, joined by the names of rows.
         track: shows the rows that pass.
         on_batch: is told of each batch of paraphrases.
+        begin: is told how many posts are paraphrased.
 
     Raises:
         UserError: a source that is disguised already, that cannot be read or written, or predictions with `paraphrase`.
@@ -137,7 +139,9 @@ def disguise_data(
         from mentallama_jax.jobs.paraphrase_posts import paraphrase_records
 
         originals = [record.post for record in read.records]
-        new, outcomes = paraphrase_records(originals, new, paraphrase, out.with_suffix(".paraphrases.jsonl"), on_batch)
+        new, outcomes = paraphrase_records(
+            originals, new, paraphrase, out.with_suffix(".paraphrases.jsonl"), on_batch, begin
+        )
     report = DisguiseReport(settings.to_json(), run_words=settings.run_words, paraphrased=outcomes)
     _measure(report, read.records, found, new)
     write_records(out, new) if out.suffix else write_release(out, new)

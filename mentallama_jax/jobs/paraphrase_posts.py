@@ -31,6 +31,7 @@ def paraphrase_records(
     settings: ParaphraseSettings,
     work: Path,
     on_batch: Callable[[list[Prediction]], None] = lambda rows: None,
+    begin: Callable[[int], None] = lambda rows: None,
 ) -> tuple[list[Record], Mapping[str, int]]:
     """Paraphrase the posts of records, each different post once.
 
@@ -40,6 +41,7 @@ def paraphrase_records(
         settings: see there.
         work: a `.jsonl` that is written while the model answers, so that a stopped call resumes; removed at the end.
         on_batch: is told of each batch of answers.
+        begin: is told how many posts there are, before the first.
 
     Returns:
         The records with the paraphrases that are kept, and outcome -> posts.
@@ -54,6 +56,7 @@ def paraphrase_records(
 
     def rewrite(posts: Sequence[str]) -> list[str]:
         answerer = open_answerer(settings.model)
+        begin(len(asked))
         rows = write_predictions(
             work,
             asked,

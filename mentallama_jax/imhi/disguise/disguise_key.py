@@ -44,9 +44,7 @@ def new_key(path: Path) -> DisguiseKey:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     except FileExistsError:
-        raise UserError(
-            f"{path}: exists already; a key is not replaced. Use it by --key-file, or name a new file"
-        ) from (None)
+        raise UserError(f"{path}: exists already; use it by --key-file, or name a new file") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror})") from None
     with os.fdopen(descriptor, "w", encoding="ascii") as stream:

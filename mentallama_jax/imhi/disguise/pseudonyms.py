@@ -3,7 +3,6 @@
 import hashlib
 import hmac
 import unicodedata
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -42,12 +41,6 @@ class Pseudonyms:
     def of_post(self, kind: str, limit: int) -> int:
         """A number from 0 to `limit` - 1 that the key gives to the post."""
         return self._keyed(self.post, kind, "") % limit
-
-    def pick(self, kind: str, value: str, choices: Sequence[str]) -> str:
-        """One of `choices`; another one than `value` where there is another one."""
-        at = self.number(kind, value, len(choices))
-        chosen = choices[at]
-        return choices[(at + 1) % len(choices)] if folded(chosen) == folded(value) else chosen
 
     def name(self, value: str) -> str:
         """A made-up given name, written as `value` is: capitals or none."""

@@ -94,7 +94,7 @@ def server(
             with books.lock:
                 books.seen[key] += 1
                 books.bodies.append(body)
-                books.headers.append(dict(self.headers))
+                books.headers.append({name.lower(): value for name, value in self.headers.items()})
                 drawn = random.Random(f"{seed}/{key}/{books.seen[key]}")
                 fault = drawn.choice(faults) if drawn.random() < share else ""
                 books.faults[fault or "none"] += 1

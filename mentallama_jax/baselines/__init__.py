@@ -1,1 +1,1 @@
-"""Systems to compare with that are not tuned here: models behind OpenAI-compatible endpoints."""
+"""Systems that models are compared with, without jax."""

@@ -8,7 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from mentallama_jax.terminal import Console
 
 if TYPE_CHECKING:
-    from mentallama_jax.baselines.kept_answers import KeptAnswer
+    from mentallama_jax.baselines.endpoints.kept_answers import KeptAnswer
 
 
 class AskingProgress:

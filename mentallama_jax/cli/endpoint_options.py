@@ -75,10 +75,10 @@ def remote_of(options: argparse.Namespace, model: str, *, log_probabilities: boo
     Raises:
         UserError: an address that is none, a price without the other, or a setting out of range.
     """
-    from mentallama_jax.baselines.asking import Manner
-    from mentallama_jax.baselines.chat_requests import ChatSettings
-    from mentallama_jax.baselines.endpoint import parse_endpoint
-    from mentallama_jax.baselines.spending import find_prices
+    from mentallama_jax.baselines.endpoints.asking import Pace
+    from mentallama_jax.baselines.endpoints.chat_requests import ChatSettings
+    from mentallama_jax.baselines.endpoints.endpoint import parse_endpoint
+    from mentallama_jax.baselines.endpoints.spending import find_prices
     from mentallama_jax.jobs.ask import Remote
 
     if options.max_new_tokens < 1 or not 0 <= options.temperature < float("inf"):
@@ -94,7 +94,7 @@ def remote_of(options: argparse.Namespace, model: str, *, log_probabilities: boo
             log_probabilities=log_probabilities,
             left_out=tuple(dict.fromkeys(options.leave_out)),
         ),
-        manner=Manner(
+        pace=Pace(
             concurrency=options.concurrency,
             requests_per_minute=options.requests_per_minute,
             tokens_per_minute=options.tokens_per_minute,

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from mentallama_jax import __version__
-from mentallama_jax.baselines.asking import Asked, Manner, ask_all, unasked
-from mentallama_jax.baselines.chat_messages import messages_of, prompt_signature
-from mentallama_jax.baselines.chat_requests import ChatRequest, ChatSettings, chat_request, digest
-from mentallama_jax.baselines.endpoint import KEY_VARIABLE, Endpoint, key_for
-from mentallama_jax.baselines.kept_answers import AnswerJournal, KeptAnswer, open_journal
-from mentallama_jax.baselines.label_alternatives import label_log_probabilities
-from mentallama_jax.baselines.sending_notice import Sending
-from mentallama_jax.baselines.spending import Message, Prices, token_bound
-from mentallama_jax.baselines.token_counts import token_counter
+from mentallama_jax.baselines.endpoints.asking import AskingResult, Pace, ask_all, unasked
+from mentallama_jax.baselines.endpoints.chat_messages import messages_of, prompt_signature
+from mentallama_jax.baselines.endpoints.chat_requests import ChatRequest, ChatSettings, chat_request, digest
+from mentallama_jax.baselines.endpoints.endpoint import KEY_VARIABLE, Endpoint, key_for
+from mentallama_jax.baselines.endpoints.kept_answers import AnswerJournal, KeptAnswer, open_journal
+from mentallama_jax.baselines.endpoints.label_alternatives import label_log_probabilities
+from mentallama_jax.baselines.endpoints.sending_notice import Sending
+from mentallama_jax.baselines.endpoints.spending import Message, Prices, token_bound
+from mentallama_jax.baselines.endpoints.token_counts import token_counter
 from mentallama_jax.errors import UserError
 from mentallama_jax.files import regular_file, write_json, write_jsonl
 from mentallama_jax.foreign import parse_json, reading
@@ -35,7 +35,7 @@ class Remote:
         model: as it calls it.
         key_variable: the environment variable that holds the key.
         settings: of answers.
-        manner: of asking; its prices are replaced by `prices`.
+        pace: of asking; its prices are replaced by `prices`.
         prices: None where they are not known.
         limit: dollars at most; None for no limit.
         tokenizer: a tokenizer.json that counts tokens; None for a bound by bytes.
@@ -46,7 +46,7 @@ class Remote:
     model: str
     key_variable: str = KEY_VARIABLE
     settings: ChatSettings = field(default_factory=ChatSettings)
-    manner: Manner = field(default_factory=Manner)
+    pace: Pace = field(default_factory=Pace)
     prices: Prices | None = None
     limit: float | None = None
     tokenizer: Path | None = None
@@ -59,13 +59,13 @@ class AskedRecords:
 
     Attributes:
         answers: by the place of the record; None where there is none yet.
-        asked: see `baselines.asking.Asked`.
+        asked: see `asking.AskingResult`.
         spent: dollars of the answers at hand.
         perhaps: dollars that attempts without an answer may cost besides.
     """
 
     answers: list[KeptAnswer | None]
-    asked: Asked
+    asked: AskingResult
     spent: float
     perhaps: float
 
@@ -115,18 +115,18 @@ def ask(
             spent=journal.spending.most,
         )
         on_notice(sending.lines())
-        asked = Asked()
+        asked = AskingResult()
         if left:
             sending.require_price()
             sending.require_consent(remote.send_posts)
             on_start(len(left))
-            manner = replace(remote.manner, prices=remote.prices or Prices(0.0, 0.0))
+            pace = replace(remote.pace, prices=remote.prices or Prices(0.0, 0.0))
             key = key_for(remote.endpoint, remote.key_variable)
-            asked = ask_all(left, remote.endpoint, key, journal, manner, on_answer)
+            asked = ask_all(left, remote.endpoint, key, journal, pace, on_answer)
         return _found(requests, journal, asked)
 
 
-def _found(requests: Sequence[ChatRequest], journal: AnswerJournal, asked: Asked) -> AskedRecords:
+def _found(requests: Sequence[ChatRequest], journal: AnswerJournal, asked: AskingResult) -> AskedRecords:
     answers = [journal.answers.get(request.key) for request in requests]
     return AskedRecords(answers, asked, journal.spending.paid, journal.spending.perhaps)
 

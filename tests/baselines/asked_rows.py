@@ -4,9 +4,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mentallama_jax.baselines.asking import Manner
-from mentallama_jax.baselines.endpoint import parse_endpoint
-from mentallama_jax.baselines.spending import Prices
+from mentallama_jax.baselines.endpoints.asking import Pace
+from mentallama_jax.baselines.endpoints.endpoint import parse_endpoint
+from mentallama_jax.baselines.endpoints.spending import Prices
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.jobs.ask import Remote, ask_about
 
@@ -21,8 +21,8 @@ def rows(count: int) -> list[Record]:
 
 
 def remote(url: str, **values: Any) -> Remote:
-    manner = Manner(**{"retries": 8, **values.pop("manner", {})})
-    return Remote(**{"endpoint": parse_endpoint(url), "model": "toy", "prices": PRICES, "manner": manner, **values})
+    pace = Pace(**{"retries": 8, **values.pop("pace", {})})
+    return Remote(**{"endpoint": parse_endpoint(url), "model": "toy", "prices": PRICES, "pace": pace, **values})
 
 
 def main() -> None:

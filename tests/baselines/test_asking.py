@@ -13,7 +13,7 @@ import pytest
 from asked_rows import PRICES, remote, rows
 from misbehaving_server import ANSWER_TOKENS, FAULTS, PROMPT_TOKENS, Books, plain_answer, server
 
-from mentallama_jax.baselines.chat_requests import ChatSettings
+from mentallama_jax.baselines.endpoints.chat_requests import ChatSettings
 from mentallama_jax.evaluation.reading import read_predictions
 from mentallama_jax.jobs.ask import ask_about, kept_path
 
@@ -103,7 +103,7 @@ def test_the_limit_of_cost_is_never_passed_even_if_all_that_failed_is_billed(tmp
 
 def test_requests_are_many_at_a_time_and_no_more_than_asked_for(tmp_path: Path) -> None:
     with server(share=0.0, delay=0.05) as (url, books):
-        ask_about(remote(url, manner={"concurrency": 4}), rows(16), ["test"], tmp_path / "out.jsonl")
+        ask_about(remote(url, pace={"concurrency": 4}), rows(16), ["test"], tmp_path / "out.jsonl")
     assert books.most_at_once == 4
 
 
@@ -150,9 +150,9 @@ def test_an_answer_that_a_filter_withheld_is_an_answer(tmp_path: Path) -> None:
 
 
 def test_a_server_that_never_answers_is_given_up(tmp_path: Path) -> None:
-    manner = {"concurrency": 2, "retries": 0}
+    pace = {"concurrency": 2, "retries": 0}
     with server(share=1.0, faults=("500",)) as (url, books):
-        found, predictions = ask_about(remote(url, manner=manner), rows(20), ["test"], tmp_path / "out.jsonl")
+        found, predictions = ask_about(remote(url, pace=pace), rows(20), ["test"], tmp_path / "out.jsonl")
     assert predictions == []
     assert "requests in a row got no answer; last: HTTP status 500" in found.asked.stopped
     assert 3 <= sum(books.seen.values()) <= 5
@@ -162,15 +162,15 @@ def test_a_server_that_never_answers_is_given_up(tmp_path: Path) -> None:
 def test_an_endpoint_that_is_not_there_costs_nothing(tmp_path: Path) -> None:
     with server() as (url, _):
         pass
-    found, _ = ask_about(remote(url, manner={"retries": 0}), rows(3), ["test"], tmp_path / "out.jsonl")
+    found, _ = ask_about(remote(url, pace={"retries": 0}), rows(3), ["test"], tmp_path / "out.jsonl")
     assert list(found.asked.unanswered) == ["the connection failed (ConnectError)"]
     assert (found.spent, found.perhaps, found.missing) == (0, 0, 3)
 
 
 def test_an_answer_that_takes_too_long_may_have_to_be_paid(tmp_path: Path) -> None:
     with server(share=1.0, faults=("hang",)) as (url, _):
-        manner = {"retries": 0, "timeout": 0.1}
-        found, _ = ask_about(remote(url, manner=manner), rows(1), ["test"], tmp_path / "out.jsonl")
+        pace = {"retries": 0, "timeout": 0.1}
+        found, _ = ask_about(remote(url, pace=pace), rows(1), ["test"], tmp_path / "out.jsonl")
     assert list(found.asked.unanswered) == ["no answer in time (--timeout)"]
     assert found.perhaps > 0
 
@@ -185,10 +185,10 @@ def test_a_pause_that_one_request_is_told_holds_for_all(tmp_path: Path) -> None:
 
 
 def test_requests_and_tokens_a_minute_are_limited(tmp_path: Path) -> None:
-    for number, manner in enumerate(({"requests_per_minute": 1200}, {"tokens_per_minute": 12 * 60 * 370})):
+    for number, pace in enumerate(({"requests_per_minute": 1200}, {"tokens_per_minute": 12 * 60 * 370})):
         with server(share=0.0) as (url, books):
             start = time.monotonic()
-            ask_about(remote(url, manner=manner), rows(9), ["test"], tmp_path / f"{number}.jsonl")
+            ask_about(remote(url, pace=pace), rows(9), ["test"], tmp_path / f"{number}.jsonl")
         assert 0.3 < time.monotonic() - start < 5  # 8 waits of 0.05 s, and of about 0.08 s
         assert set(books.delivered.values()) == {1}
 

@@ -10,14 +10,14 @@ import pytest
 from asked_rows import remote, rows
 from misbehaving_server import server
 
-from mentallama_jax.baselines.chat_requests import chat_request
-from mentallama_jax.baselines.endpoint import ApiKey, Endpoint, key_for, parse_endpoint
-from mentallama_jax.baselines.endpoint_client import read_answer
-from mentallama_jax.baselines.kept_answers import KeptAnswer, open_journal
-from mentallama_jax.baselines.label_alternatives import label_log_probabilities
-from mentallama_jax.baselines.rate_limits import RateLimits
-from mentallama_jax.baselines.spending import Prices, Spending, find_prices, token_bound
-from mentallama_jax.baselines.token_counts import token_counter
+from mentallama_jax.baselines.endpoints.chat_requests import chat_request
+from mentallama_jax.baselines.endpoints.endpoint import ApiKey, Endpoint, key_for, parse_endpoint
+from mentallama_jax.baselines.endpoints.endpoint_client import read_answer
+from mentallama_jax.baselines.endpoints.kept_answers import KeptAnswer, open_journal
+from mentallama_jax.baselines.endpoints.label_alternatives import label_log_probabilities
+from mentallama_jax.baselines.endpoints.rate_limits import RateLimits
+from mentallama_jax.baselines.endpoints.spending import Prices, Spending, find_prices, token_bound
+from mentallama_jax.baselines.endpoints.token_counts import token_counter
 from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.trust.label_probabilities import label_probabilities
 from mentallama_jax.imhi.tasks import TASKS
@@ -198,7 +198,7 @@ def test_odd_parts_of_an_answer_are_left_out() -> None:
 
 
 def test_a_key_names_address_model_messages_and_settings() -> None:
-    from mentallama_jax.baselines.chat_requests import ChatSettings
+    from mentallama_jax.baselines.endpoints.chat_requests import ChatSettings
 
     here, there = parse_endpoint("http://localhost:1/v1"), parse_endpoint("https://api.openai.com/v1")
     message = [{"role": "user", "content": "grey"}]

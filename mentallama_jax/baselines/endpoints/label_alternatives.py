@@ -10,7 +10,7 @@ labels possible, or where the answer does not begin with a label, there is no re
 import math
 from collections.abc import Mapping, Sequence
 
-from mentallama_jax.baselines.kept_answers import TokenChoice
+from mentallama_jax.baselines.endpoints.kept_answers import TokenChoice
 from mentallama_jax.imhi.predictions import LabelLogProbabilities
 from mentallama_jax.imhi.tasks import Task
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mentallama_jax.baselines.endpoint import Endpoint
-from mentallama_jax.baselines.spending import Message
+from mentallama_jax.baselines.endpoints.endpoint import Endpoint
+from mentallama_jax.baselines.endpoints.spending import Message
 
 LEFT_OUT = ("temperature", "seed", "logprobs")
 """Settings that some endpoints refuse; they can be left out of requests."""

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.request import getproxies
 
-from mentallama_jax.baselines.chat_requests import ChatRequest
-from mentallama_jax.baselines.endpoint import Endpoint
-from mentallama_jax.baselines.spending import Prices
+from mentallama_jax.baselines.endpoints.chat_requests import ChatRequest
+from mentallama_jax.baselines.endpoints.endpoint import Endpoint
+from mentallama_jax.baselines.endpoints.spending import Prices
 from mentallama_jax.errors import UserError
 from mentallama_jax.foreign import shown
 from mentallama_jax.imhi.records import Record

@@ -17,11 +17,11 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-from mentallama_jax.baselines.chat_requests import LEFT_OUT, ChatRequest
-from mentallama_jax.baselines.endpoint import ApiKey, Endpoint
-from mentallama_jax.baselines.kept_answers import AnswerJournal, KeptAnswer, TokenChoice
-from mentallama_jax.baselines.rate_limits import RateLimits
-from mentallama_jax.baselines.spending import Prices
+from mentallama_jax.baselines.endpoints.chat_requests import LEFT_OUT, ChatRequest
+from mentallama_jax.baselines.endpoints.endpoint import ApiKey, Endpoint
+from mentallama_jax.baselines.endpoints.kept_answers import AnswerJournal, KeptAnswer, TokenChoice
+from mentallama_jax.baselines.endpoints.rate_limits import RateLimits
+from mentallama_jax.baselines.endpoints.spending import Prices
 from mentallama_jax.errors import UserError
 
 _FATAL = {401: "refuses the key", 403: "refuses access", 404: "has no such address or model"}
@@ -73,7 +73,7 @@ class EndpointClient:
         retries: int,
         timeout: float,
     ) -> None:
-        """Make the client; see `asking.Manner` for the arguments."""
+        """Make the client; see `asking.Pace` for the arguments."""
         openai = import_openai()
         self._openai, self._endpoint, self._journal = openai, endpoint, journal
         self._prices, self._limits, self._retries = prices, limits, retries

@@ -18,7 +18,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from mentallama_jax.baselines.spending import Spending
+from mentallama_jax.baselines.endpoints.spending import Spending
 from mentallama_jax.errors import UserError
 from mentallama_jax.files import lock_file, regular_file
 from mentallama_jax.foreign import parse_json

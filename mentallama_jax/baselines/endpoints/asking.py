@@ -5,17 +5,17 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from mentallama_jax.baselines.chat_requests import ChatRequest
-from mentallama_jax.baselines.endpoint import ApiKey, Endpoint
-from mentallama_jax.baselines.endpoint_client import EndpointClient, NoAnswerError, import_openai
-from mentallama_jax.baselines.kept_answers import AnswerJournal, KeptAnswer
-from mentallama_jax.baselines.rate_limits import RateLimits
-from mentallama_jax.baselines.spending import Prices
+from mentallama_jax.baselines.endpoints.chat_requests import ChatRequest
+from mentallama_jax.baselines.endpoints.endpoint import ApiKey, Endpoint
+from mentallama_jax.baselines.endpoints.endpoint_client import EndpointClient, NoAnswerError, import_openai
+from mentallama_jax.baselines.endpoints.kept_answers import AnswerJournal, KeptAnswer
+from mentallama_jax.baselines.endpoints.rate_limits import RateLimits
+from mentallama_jax.baselines.endpoints.spending import Prices
 from mentallama_jax.errors import UserError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Manner:
+class Pace:
     """How an endpoint is asked; nothing here changes an answer.
 
     Attributes:
@@ -36,7 +36,7 @@ class Manner:
 
 
 @dataclass(slots=True)
-class Asked:
+class AskingResult:
     """What came of asking.
 
     Attributes:
@@ -60,9 +60,9 @@ def ask_all(
     endpoint: Endpoint,
     key: ApiKey,
     journal: AnswerJournal,
-    manner: Manner,
+    pace: Pace,
     on_answer: Callable[[KeptAnswer], None] = lambda answer: None,
-) -> Asked:
+) -> AskingResult:
     """Ask what the journal does not hold yet. Equal requests are asked once.
 
     What stops all (a refused key, the limit of cost, an endpoint that no longer answers) lets the answers that are
@@ -72,10 +72,10 @@ def ask_all(
         UserError: the extra is missing, or a limit that is none.
     """
     import_openai()
-    if manner.concurrency < 1 or manner.retries < 0 or not 0 < manner.timeout < float("inf"):
+    if pace.concurrency < 1 or pace.retries < 0 or not 0 < pace.timeout < float("inf"):
         raise UserError("--concurrency is 1 or more, --retries 0 or more, and --timeout more than 0 seconds")
     left = unasked(requests, journal)
-    return asyncio.run(_ask(left, endpoint, key, journal, manner, on_answer)) if left else Asked()
+    return asyncio.run(_ask(left, endpoint, key, journal, pace, on_answer)) if left else AskingResult()
 
 
 async def _ask(
@@ -83,21 +83,21 @@ async def _ask(
     endpoint: Endpoint,
     key: ApiKey,
     journal: AnswerJournal,
-    manner: Manner,
+    pace: Pace,
     on_answer: Callable[[KeptAnswer], None],
-) -> Asked:
+) -> AskingResult:
     largest = max(request.prompt_bound + request.answer_bound for request in left)
-    limits = RateLimits(manner.requests_per_minute, manner.tokens_per_minute, largest)
+    limits = RateLimits(pace.requests_per_minute, pace.tokens_per_minute, largest)
     client = EndpointClient(
         endpoint,
         key,
         journal,
-        prices=manner.prices,
+        prices=pace.prices,
         limits=limits,
-        retries=manner.retries,
-        timeout=manner.timeout,
+        retries=pace.retries,
+        timeout=pace.timeout,
     )
-    asked, todo = Asked(), iter(left)
+    asked, todo = AskingResult(), iter(left)
     failed_in_a_row = 0
 
     async def worker() -> None:
@@ -110,7 +110,7 @@ async def _ask(
             except NoAnswerError as error:
                 asked.unanswered[str(error)] += 1
                 failed_in_a_row += 1
-                if failed_in_a_row > manner.concurrency:
+                if failed_in_a_row > pace.concurrency:
                     asked.stopped = f"{endpoint.host}: {failed_in_a_row} requests in a row got no answer; last: {error}"
             except UserError as error:
                 asked.stopped = asked.stopped or str(error)
@@ -121,7 +121,7 @@ async def _ask(
 
     try:
         async with asyncio.TaskGroup() as group:
-            for _ in range(min(manner.concurrency, len(left))):
+            for _ in range(min(pace.concurrency, len(left))):
                 group.create_task(worker())
     except* UserError as errors:
         raise errors.exceptions[0] from None

@@ -67,9 +67,7 @@ class EmbeddingSimilarity:
             texts,
             self._room,
             self._rows,
-            lambda side: np.asarray(
-                _unit_means(self._params, side.tokens_RT, side.places, config=self._config, dtype=self._dtype)
-            ),
+            lambda side: _unit_means(self._params, side.tokens_RT, side.places, config=self._config, dtype=self._dtype),
             lambda means_MD, segments_T, segment: means_MD[segment - 1],
         )
 

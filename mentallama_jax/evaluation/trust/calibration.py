@@ -45,7 +45,7 @@ _DEFINITIONS = {
 
 @dataclass(frozen=True, slots=True)
 class CalibrationScores:
-    """Of one data set, or of all rows.
+    """The calibration of one data set, or of all rows.
 
     Attributes:
         rows: that carry log-probabilities; the figures are of these.

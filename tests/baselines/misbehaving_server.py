@@ -112,6 +112,8 @@ def server(
                 self.error(429, "insufficient_quota", "no credit")
             elif fault == "refused setting":
                 self.error(400, "unsupported_value", "no", param="temperature")
+            elif fault == "too long":
+                self.error(400, "context_length_exceeded", "too long")
             elif fault == "redirect":
                 self.send(302, b"", {"Location": "http://example.invalid/v1/chat/completions"})
             elif fault == "no JSON":

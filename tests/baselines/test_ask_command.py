@@ -70,6 +70,7 @@ def test_a_server_of_this_machine_needs_no_consent_and_no_price(
         ("429", "no answer to"),
         ("quota", "insufficient_quota"),
         ("refused setting", "leave it out with --leave-out temperature"),
+        ("too long", "refuses the request with HTTP status 400 (context_length_exceeded)"),
         ("redirect", "which is not followed"),
         ("no JSON", "an answer that is no JSON"),
         ("no choices", "an answer without choices or text"),
@@ -98,6 +99,21 @@ def test_neither_key_nor_posts_nor_what_a_server_says_shows_in_any_failure(
     shown = out + err + caplog.text + "".join(file.read_text() for file in data.parent.iterdir() if file != data)
     for secret in (KEY, "sk-planted", "zebra lantern", "slow down", "oops"):
         assert secret not in shown
+
+
+def test_what_a_client_raises_is_not_shown(
+    data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise KeyError(f"{KEY} {POST}")
+
+    with server(share=0.0) as (url, _):
+        monkeypatch.setattr("openai.AsyncOpenAI._build_request", fail)
+        assert ask(url, data) == 1
+    said = capsys.readouterr().err
+    assert "no answer to 6 requests: the client failed (KeyError)" in said
+    assert KEY not in said
+    assert POST not in said
 
 
 def test_a_wrong_key_stops_at_once(

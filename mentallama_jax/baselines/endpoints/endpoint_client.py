@@ -23,6 +23,7 @@ from mentallama_jax.baselines.endpoints.kept_answers import AnswerJournal, KeptA
 from mentallama_jax.baselines.endpoints.rate_limits import RateLimits
 from mentallama_jax.baselines.endpoints.spending import Prices
 from mentallama_jax.errors import UserError
+from mentallama_jax.foreign import shown_cell
 
 _FATAL = {401: "refuses the key", 403: "refuses access", 404: "has no such address or model"}
 _WORD = re.compile(r"[a-z][a-z_]{0,39}")
@@ -163,8 +164,12 @@ class EndpointClient:
         except openai.APIConnectionError as error:
             cause = type(error.__cause__).__name__
             raise NoAnswerError(f"the connection failed ({cause if cause.isidentifier() else 'unknown'})") from None
-        except (openai.OpenAIError, ValueError, RecursionError):  # UserError is none of these
+        except (openai.OpenAIError, ValueError, RecursionError):
             raise UnreadableAnswerError("an answer that is no JSON") from None
+        except UserError:
+            raise
+        except Exception as error:  # whatever it says may hold a post
+            raise NoAnswerError(f"the client failed ({type(error).__name__})") from None
         answer = read_answer(content)
         if answer is None:
             raise UnreadableAnswerError("an answer without choices or text")
@@ -192,7 +197,7 @@ class EndpointClient:
             name = "logprobs" if parameter == "top_logprobs" else parameter
             raise UserError(f"{host} does not take {parameter}; leave it out with --leave-out {name}")
         what = f" ({code})" if code else ""
-        raise UserError(f"row {request.name}: {host} refuses the request with HTTP status {status}{what}")
+        raise UserError(f"row {shown_cell(request.name)}: {host} refuses the request with HTTP status {status}{what}")
 
     async def _gate(self, request: Any) -> None:
         """Let an attempt pass when rate and cost allow it.

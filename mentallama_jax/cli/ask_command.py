@@ -7,6 +7,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from mentallama_jax.cli.endpoint_options import GUARANTEES, add_endpoint_options, remote_of
+from mentallama_jax.cli.prompting_options import add_wording_options, lines_on_prompting, prompting_of
+from mentallama_jax.cli.task_options import add_tasks
 from mentallama_jax.errors import UserError
 from mentallama_jax.storage import expanded, local_path
 
@@ -28,10 +30,15 @@ _EPILOG = """\
 examples:
   mentallama ask gpt-4o-mini --endpoint https://api.openai.com/v1 --data data/imhi:test --out gpt.jsonl --price-in 0.15 --price-out 0.6
   mentallama ask gpt-4o-mini --endpoint https://api.openai.com/v1 --data data/imhi:test --out gpt.jsonl --prices prices.yaml --max-cost 5 --send-posts
+  mentallama ask toy --endpoint http://localhost:8000/v1 --data sample:test --out zero.jsonl --prompt zero-shot
+  mentallama ask toy --endpoint http://localhost:8000/v1 --data sample:test --out few.jsonl --shots 1 --shots-from sample:train
   mentallama ask llama --endpoint http://localhost:8000/v1 --data sample:test --out local.jsonl --concurrency 4
 
 then:
   mentallama evaluate gpt.jsonl --out scores/gpt
+
+--prompt and --shots are those of `mentallama generate`, but no example is left out: how much an endpoint reads is not
+known here. Examples stand as earlier turns of the conversation.
 
 Where the endpoint gives log-probabilities and an answer begins with its label, the row holds the probabilities of all
 labels, which `mentallama evaluate` needs for calibration; other rows hold none.
@@ -67,6 +74,8 @@ def add_parser(subparsers: Any) -> None:
     add("--max-rows", type=int, metavar="N", help="at most N rows of each data set, chosen by --seed (default: all)")
     add("--repair-mojibake", action="store_true", help="undo UTF-8 that was read as MacRoman, where it round-trips")
     add("--seed", type=int, default=0, metavar="N", help="sent along, and of --max-rows (default: 0)")
+    add_wording_options(parser)
+    add_tasks(parser)
     add_endpoint_options(parser, required=True)
     parser.set_defaults(run=run)
 
@@ -91,6 +100,7 @@ def run(options: argparse.Namespace) -> int:
         repair_mojibake=options.repair_mojibake,
     )
     show_left_out(questions)
+    prompting = prompting_of(options, questions.records)
     kept = options.kept_answers or kept_path(options.out)
     with AskingProgress() as progress:
         try:
@@ -99,6 +109,7 @@ def run(options: argparse.Namespace) -> int:
                 questions.records,
                 questions.sources,
                 options.out,
+                prompting=prompting,
                 kept=kept,
                 on_notice=progress.say_all,
                 on_start=progress.begin,
@@ -110,7 +121,7 @@ def run(options: argparse.Namespace) -> int:
     say_missing(found, str(kept))
     if found.missing:
         return 1
-    print(_summary(options, rows, found))
+    print(_summary(options, rows, found, lines_on_prompting(prompting, rows)))
     return 0
 
 
@@ -127,7 +138,7 @@ def say_missing(found: "AskedRecords", kept: str) -> None:
         )
 
 
-def _summary(options: argparse.Namespace, rows: "list[Prediction]", found: "AskedRecords") -> str:
+def _summary(options: argparse.Namespace, rows: "list[Prediction]", found: "AskedRecords", besides: "list[str]") -> str:
     finishes = Counter(row.finish for row in rows)
     lines = [f"wrote {len(rows)} predictions to {options.out} ({found.asked.new} answers now)"]
     if options.price_in is not None or options.prices:
@@ -136,6 +147,7 @@ def _summary(options: argparse.Namespace, rows: "list[Prediction]", found: "Aske
         lines.append(f"hit the limit of {options.max_new_tokens} tokens: {finishes['length']}")
     if finishes["content_filter"]:
         lines.append(f"withheld by a filter of the endpoint: {finishes['content_filter']}; they count as unparsed")
+    lines += besides
     lines.append(f"with label probabilities: {sum(row.label_log_probabilities is not None for row in rows)}")
     if any(row.label for row in rows):
         lines.append(f"next: mentallama evaluate {shlex.quote(str(options.out))} --out SCORES")

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mentallama_jax.cli.endpoint_options import add_endpoint_options, remote_of
+from mentallama_jax.cli.task_options import add_tasks
 from mentallama_jax.errors import UserError
 from mentallama_jax.storage import expanded, local_path
 
@@ -68,6 +69,7 @@ def add_explain(parser: argparse.ArgumentParser) -> None:
     add("--max-rows", type=int, metavar="N", help="at most N rows of each data set, chosen by --seed (default: all)")
     add("--seed", type=int, default=0, metavar="N", help="of examples, rows and sampling (default: 0)")
     add("--batch-size", type=int, default=16, metavar="N", help="rows at once of a model here (default: 16)")
+    add_tasks(parser, run="model")
     checks: Any = parser.add_argument_group("checks").add_argument
     checks("--shortest", type=int, default=1, metavar="N", help="words of an explanation at least (default: 1)")
     checks("--classifiers", type=local_path, metavar="FOLDER", help="a classifier of explanations for each data set")

@@ -10,7 +10,7 @@ from typing import Any
 
 from mentallama_jax import __version__
 from mentallama_jax.baselines.endpoints.asking import AskingResult, Pace, ask_all, unasked
-from mentallama_jax.baselines.endpoints.chat_messages import messages_of, prompt_signature
+from mentallama_jax.baselines.endpoints.chat_messages import Disguise, as_it_is, examples_of, messages_of
 from mentallama_jax.baselines.endpoints.chat_requests import ChatRequest, ChatSettings, chat_request, digest
 from mentallama_jax.baselines.endpoints.endpoint import KEY_VARIABLE, Endpoint, key_for
 from mentallama_jax.baselines.endpoints.kept_answers import AnswerJournal, KeptAnswer, open_journal
@@ -23,7 +23,10 @@ from mentallama_jax.files import regular_file, write_json, write_jsonl
 from mentallama_jax.foreign import parse_json, reading
 from mentallama_jax.imhi.labels import read_label
 from mentallama_jax.imhi.predictions import Prediction, answer_to
+from mentallama_jax.imhi.prompting import Prompting
 from mentallama_jax.imhi.records import Record
+
+_PLAINLY = Prompting()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +84,7 @@ def ask(
     conversations: Sequence[Sequence[Message]],
     kept: Path,
     *,
+    examples: int = 0,
     on_notice: Callable[[list[str]], None] = lambda lines: None,
     on_start: Callable[[int], None] = lambda left: None,
     on_answer: Callable[[KeptAnswer], None] = lambda answer: None,
@@ -92,6 +96,7 @@ def ask(
         records: what it is about.
         conversations: the messages of each.
         kept: the journal.
+        examples: how many records are shown before questions, for the notice.
         on_notice: is told what is sent where, before anything is.
         on_start: is told how many requests are left.
         on_answer: is told of each answer once it is on disk.
@@ -113,6 +118,7 @@ def ask(
             prices=remote.prices,
             limit=remote.limit,
             spent=journal.spending.most,
+            examples=examples,
         )
         on_notice(sending.lines())
         asked = AskingResult()
@@ -137,6 +143,8 @@ def ask_about(
     sources: Sequence[str],
     out: Path,
     *,
+    prompting: Prompting = _PLAINLY,
+    disguise: Disguise = as_it_is,
     kept: Path | None = None,
     on_notice: Callable[[list[str]], None] = lambda lines: None,
     on_start: Callable[[int], None] = lambda left: None,
@@ -149,6 +157,8 @@ def ask_about(
         records: with unique ids.
         sources: where they were read from, for the signature.
         out: ends in `.jsonl`; its signature is written beside it.
+        disguise: what is sent of a record and its examples; predictions are of the records themselves.
+        prompting: wording and few-shot examples; see `jobs.open_prompting`.
         kept: the journal; beside `out` by default.
         on_notice: as in `ask`.
         on_start: likewise.
@@ -162,21 +172,27 @@ def ask_about(
     """
     if out.suffix != ".jsonl":
         raise UserError(f"{out}: predictions are written to a file that ends in .jsonl")
-    conversations = [messages_of(record) for record in records]
-    signature = _signature(remote, records, conversations, sources)
+    conversations = [messages_of(record, prompting, disguise) for record in records]
+    signature = _signature(remote, records, conversations, sources, prompting)
+    signature |= {} if disguise is as_it_is else {"disguised": True}
     _require_own(out, signature)
     found = ask(
         remote,
         records,
         conversations,
         kept or kept_path(out),
+        examples=len({each.id for record in records for each in examples_of(record, prompting)}),
         on_notice=on_notice,
         on_start=on_start,
         on_answer=on_answer,
     )
     if found.missing:
         return found, []
-    rows = [prediction(record, answer) for record, answer in zip(records, found.answers, strict=True) if answer]
+    rows = [
+        replace(prediction(record, answer), examples=tuple(each.id for each in examples_of(record, prompting)))
+        for record, answer in zip(records, found.answers, strict=True)
+        if answer
+    ]
     served = Counter(answer.model for answer in found.answers if answer)
     write_json(out.with_suffix(".meta.json"), signature | {"served_models": dict(sorted(served.items()))})
     write_jsonl(out, (row.to_json() for row in rows))
@@ -235,6 +251,7 @@ def _signature(
     records: Sequence[Record],
     conversations: Sequence[Sequence[Message]],
     sources: Sequence[str],
+    prompting: Prompting,
 ) -> dict[str, Any]:
     """All that decides the answers, as plain JSON values; no date, so that equal answers give equal bytes."""
     requests = _requests(replace(remote, tokenizer=None), records, conversations)
@@ -242,7 +259,7 @@ def _signature(
         "model": remote.model,
         "mode": "endpoint",
         "endpoint": remote.endpoint.host,
-        **prompt_signature(),
+        **prompting.signature,
         "requests": digest(requests),
         "settings": remote.settings.to_json(remote.endpoint),
         "sources": list(sources),

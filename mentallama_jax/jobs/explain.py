@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mentallama_jax.baselines.endpoints.chat_messages import Disguise, as_it_is
 from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.explanation_checks import (
     Checked,
@@ -49,10 +50,13 @@ class Collection:
     count: int = EXAMPLES_OF_A_LABEL
     instruction: str = INSTRUCTION
 
+    def shown(self, record: Record, count: int | None = None) -> list[Record]:
+        """The examples before the question about a record: `count` of each label, or as many as are set."""
+        return examples_for(record, self.experts, self.count if count is None else count)
+
     def question(self, record: Record, count: int | None = None) -> str:
-        """The question about a record, with `count` examples of each label or as many as are set."""
-        shown = examples_for(record, self.experts, self.count if count is None else count)
-        return explanation_question(record, shown, self.instruction)
+        """The question about a record behind its examples, see `shown`."""
+        return explanation_question(record, self.shown(record, count), self.instruction)
 
     def expert_explanation(self, record: Record) -> str:
         """What an expert wrote about the same post and label; "" where nobody did."""
@@ -84,6 +88,7 @@ def open_collection(
     count: int = EXAMPLES_OF_A_LABEL,
     seed: int = 0,
     instruction: str = INSTRUCTION,
+    disguise: Disguise = as_it_is,
 ) -> Collection:
     """Read what is to be explained, and the experts' explanations.
 
@@ -95,6 +100,7 @@ def open_collection(
         count: examples of each label in a prompt.
         seed: of the choice of examples and rows.
         instruction: what stands in front.
+        disguise: what is shown of a record; explanations speak of that, so that it is what is kept.
 
     Raises:
         UserError: nothing to explain, or too few examples of a label.
@@ -106,7 +112,8 @@ def open_collection(
     asked = questions_in(sources, datasets=datasets, max_rows=max_rows, seed=seed).records
     if not any(record.label for record in asked):
         raise UserError("there is nothing to explain: no row has a label")
-    experts = read_records(list(examples)).records
+    asked = tuple(map(disguise, asked))
+    experts = [disguise(record) for record in read_records(list(examples)).records]
     return Collection(
         records=asked, experts=expert_examples(experts, asked, count, seed), count=count, instruction=instruction
     )

@@ -42,7 +42,14 @@ def endpoint_explanations(
     """Ask an endpoint; arguments and errors are those of `jobs.ask.ask`. No answers where one is missing."""
     questions = [[{"role": "user", "content": collection.question(record)}] for record in collection.records]
     found = ask(
-        remote, collection.records, questions, kept, on_notice=on_notice, on_start=on_start, on_answer=on_answer
+        remote,
+        collection.records,
+        questions,
+        kept,
+        examples=len({each.id for record in collection.records for each in collection.shown(record)}),
+        on_notice=on_notice,
+        on_start=on_start,
+        on_answer=on_answer,
     )
     if found.missing:
         return found, None

@@ -3,6 +3,7 @@
 from mentallama_jax.config import ClassificationSection, RunConfig
 from mentallama_jax.errors import UserError
 from mentallama_jax.formats.load import load_model_config
+from mentallama_jax.imhi.tasks import own_tasks
 from mentallama_jax.jobs.open_encoder import encoder_shape
 from mentallama_jax.jobs.open_model import open_model
 from mentallama_jax.models.bart import BartConfig
@@ -32,7 +33,8 @@ def trained_shape(config: RunConfig) -> TrainedConfig:
     """
     source = _HUB_SHAPES.get(config.model.source, config.model.source)
     if isinstance(config.objective, ClassificationSection):
-        shape = encoder_shape(source, config.model.revision, config.data.datasets[0])
+        with own_tasks(config.data.tasks):
+            shape = encoder_shape(source, config.model.revision, config.data.datasets[0])
         if config.data.max_length > shape.longest_text:
             raise UserError(
                 f"data.max_length {config.data.max_length} is more than the {shape.longest_text} positions of "

@@ -61,6 +61,12 @@ class EmbeddingSimilarity:
                 for place, (one, other) in enumerate(zip(*part, strict=True))
             }
 
+    def embeddings(self, texts: Sequence[str]) -> np.ndarray[Any, Any]:
+        """[N, D] fp32 of length 1, of texts that are cut at the longest that the model has positions for."""
+        encoded = [tuple(ids) for ids in self._tokenizer.encode(texts, self._config.longest_text)]
+        means = self._means(encoded)
+        return np.stack([means[ids] for ids in encoded])
+
     def _means(self, texts: Sequence[tuple[int, ...]]) -> dict[tuple[int, ...], np.ndarray]:
         """The embedding of each different text, [D] fp32 of length 1."""
         return of_different_texts(

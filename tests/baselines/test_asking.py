@@ -209,6 +209,50 @@ def test_what_is_sent_is_the_instruction_and_the_settings(tmp_path: Path) -> Non
     }
 
 
+def test_few_shot_examples_are_earlier_turns_and_are_recorded(tmp_path: Path) -> None:
+    from mentallama_jax.imhi.prompting import Prompting
+    from mentallama_jax.imhi.records import Record
+
+    examples = (Record("e1", "DR", "sunny", "no", "It is sunny."), Record("e2", "DR", "dark", "yes", "It is dark."))
+    prompting = Prompting(
+        query=lambda record: f"? {record.post}", examples={"r0": examples}, choice="random", signature={"shots": 1}
+    )
+    notices: list[str] = []
+    out = tmp_path / "out.jsonl"
+    with server(share=0.0) as (url, books):
+        _, predictions = ask_about(remote(url), rows(2), ["test"], out, prompting=prompting, on_notice=notices.extend)
+    sent = {body["messages"][-1]["content"]: body["messages"] for body in books.bodies}
+    assert [message["role"] for message in sent["? day 0 was grey"]] == ["user", "assistant"] * 2 + ["user"]
+    assert {"? sunny", "? dark"} < {message["content"] for message in sent["? day 0 was grey"]}
+    assert len(sent["? day 1 was grey"]) == 1
+    assert set(predictions[0].examples) == {"e1", "e2"}
+    assert predictions[1].examples == ()
+    assert json.loads(out.with_suffix(".meta.json").read_text())["shots"] == 1
+    assert any("and the posts of 2 examples" in line for line in notices)
+
+
+def test_what_is_disguised_is_sent_and_predictions_are_of_the_original(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from mentallama_jax.imhi.prompting import Prompting
+
+    examples = {"r0": (replace(rows(2)[1], id="e"),)}
+    out = tmp_path / "out.jsonl"
+    with server(share=0.0) as (url, books):
+        _, predictions = ask_about(
+            remote(url),
+            rows(1),
+            ["test"],
+            out,
+            prompting=Prompting(examples=examples),
+            disguise=lambda record: replace(record, post="hidden"),
+        )
+    assert "was grey" not in json.dumps(books.bodies)
+    assert json.dumps(books.bodies).count("hidden") == 2
+    assert predictions[0].post_id == rows(1)[0].post_id
+    assert json.loads(out.with_suffix(".meta.json").read_text())["disguised"] is True
+
+
 def test_the_signature_says_who_answered_and_how(tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     with server(share=0.0) as (url, _):

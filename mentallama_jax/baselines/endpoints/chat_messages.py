@@ -1,30 +1,35 @@
 """From a record to the messages of a conversation: the one place that knows how endpoints are prompted."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable
 
+from mentallama_jax.baselines.endpoints.spending import Message
+from mentallama_jax.imhi.prompting import Prompting
 from mentallama_jax.imhi.records import Record
-from mentallama_jax.imhi.wording import instruction_query, instruction_response
+from mentallama_jax.imhi.shots import shown_order
+from mentallama_jax.imhi.wording import instruction_response
+
+Disguise = Callable[[Record], Record]
+"""From a record to what may be shown of it to others."""
 
 
-def messages_of(record: Record, examples: Sequence[Record] = ()) -> list[dict[str, str]]:
-    """The instruction of the benchmark as a conversation: examples with their gold answers in turns, then the question.
+def as_it_is(record: Record) -> Record:
+    """The disguise that hides nothing."""
+    return record
 
-    Args:
-        record: what is asked.
-        examples: with labels, shown before it.
+
+def messages_of(record: Record, prompting: Prompting, disguise: Disguise = as_it_is) -> list[Message]:
+    """The examples with their gold answers in turns, then the question, in the wording of `prompting`.
+
+    How much an endpoint reads is not known here, so that no example is left out. The record and its examples are shown
+    as `disguise` makes them.
     """
-    turns = [
-        message
-        for example in examples
-        for message in (
-            {"role": "user", "content": instruction_query(example)},
-            {"role": "assistant", "content": instruction_response(example)},
-        )
-    ]
-    return [*turns, {"role": "user", "content": instruction_query(record)}]
+    messages: list[Message] = []
+    for example in map(disguise, examples_of(record, prompting)):
+        messages.append({"role": "user", "content": prompting.query(example)})
+        messages.append({"role": "assistant", "content": instruction_response(example)})
+    return [*messages, {"role": "user", "content": prompting.query(disguise(record))}]
 
 
-def prompt_signature() -> Mapping[str, Any]:
-    """What a predictions file says of its prompts."""
-    return {"prompt": "instruction", "examples": 0}
+def examples_of(record: Record, prompting: Prompting) -> list[Record]:
+    """The few-shot examples of a question in the order shown; none where there are none."""
+    return list(shown_order(prompting.examples.get(record.id, ()), prompting.choice))

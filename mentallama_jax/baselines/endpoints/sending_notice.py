@@ -33,6 +33,7 @@ class Sending:
         prices: None where they are not known.
         limit: dollars at most, of all runs that keep their answers in the same file; None for no limit.
         spent: dollars that earlier runs cost or may have cost.
+        examples: records that are shown before questions; their posts are sent, too.
     """
 
     endpoint: Endpoint
@@ -43,6 +44,7 @@ class Sending:
     prices: Prices | None
     limit: float | None
     spent: float
+    examples: int = 0
 
     def lines(self) -> list[str]:
         """The notice."""
@@ -51,10 +53,12 @@ class Sending:
         prompt = sum(request.prompt_bound for request in self.requests)
         answer = sum(request.answer_bound for request in self.requests)
         about = "" if self.counted else f" (a bound by bytes; English has about {prompt // _BYTES_A_TOKEN:,})"
+        shown_too = f", and the posts of {self.examples} examples with their explanations" if self.examples else ""
         lines = [
             f"sent to: {self._where()}",
             f"model: {shown(self.model)}",
-            f"sent: the posts and questions of {len(self.requests)} requests, for {len(self.records)} rows ({rows})",
+            f"sent: the posts and questions of {len(self.requests)} requests, for {len(self.records)} rows ({rows})"
+            + shown_too,
             f"tokens: at most {prompt:,} in questions{about} and {answer:,} in answers",
             f"cost: {self._cost(prompt, answer)}",
         ]

@@ -27,4 +27,5 @@ def objective_of(model: TrainedConfig, config: RunConfig, class_counts: NDArray[
         classifier = encoder(model, source)
         counts = np.ones(classifier.num_labels, np.int64) if class_counts is None else class_counts
         return Classification(classifier, config, class_weights(config.objective, counts))
+    # Pieces of documents are examples in which every token but the first is a target.
     return Supervised(language_model(model, source), config)

@@ -38,7 +38,7 @@ with explanations, is said by the terms of the platforms and data sets, and by y
 
 EXPLAIN_EPILOG = """\
 examples:
-  mentallama data explain sample:train --model runs/toy --examples sample:val --examples-per-label 1 --out explained
+  mentallama data explain sample:test --model runs/toy --examples sample:train --out explained
   mentallama data explain data/dr.jsonl --model gpt-4o-mini --endpoint https://api.openai.com/v1 --examples experts.csv --prices prices.yaml --max-cost 20 --send-posts --out explained
   mentallama data explain data/dr.jsonl --model runs/chat-7b --examples experts.csv --classifiers runs/classifiers --bartscore-model models/bart --out explained
 

@@ -17,7 +17,8 @@ Every answer is on disk before it counts, in the file of kept answers, by endpoi
 Ctrl-C or kill -9 the same command asks only for what is missing. An answer that arrived is never asked for again. What
 was under way when the program was killed or a connection was cut (at most --concurrency requests) is asked again, as
 its answer is lost. Each request carries an Idempotency-Key: a server that knows it bills such a request once; OpenAI
-does not promise that. --max-cost counts these attempts as paid, so that the limit holds either way.
+does not promise that. --max-cost counts these attempts as paid, so that the limit holds either way, as long as the
+endpoint keeps to --max-new-tokens.
 """
 
 

@@ -76,6 +76,7 @@ def test_a_server_of_this_machine_needs_no_consent_and_no_price(
         ("no choices", "an answer without choices or text"),
         ("cut", "the connection failed"),
         ("truncated", "the connection failed"),
+        ("hang", "no answer in time (--timeout)"),
     ],
 )
 def test_neither_key_nor_posts_nor_what_a_server_says_shows_in_any_failure(
@@ -89,8 +90,9 @@ def test_neither_key_nor_posts_nor_what_a_server_says_shows_in_any_failure(
     monkeypatch.setenv("PLANTED", KEY)
     caplog.set_level(logging.DEBUG)
     logging.getLogger("openai").setLevel(logging.DEBUG)  # as OPENAI_LOG=debug does
+    patience = ("--timeout", "0.2") if fault == "hang" else ()
     with server(share=1.0, faults=(fault,), echo=f"{KEY} {POST}") as (url, books):
-        assert ask(url, data, "--key-variable", "PLANTED", "--retries", "0") == 1
+        assert ask(url, data, "--key-variable", "PLANTED", "--retries", "0", *patience) == 1
     assert books.headers[0]["authorization"] == f"Bearer {KEY}"
     out, err = capsys.readouterr()
     assert said in err

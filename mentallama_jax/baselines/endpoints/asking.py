@@ -123,8 +123,6 @@ async def _ask(
         async with asyncio.TaskGroup() as group:
             for _ in range(min(pace.concurrency, len(left))):
                 group.create_task(worker())
-    except* UserError as errors:
-        raise errors.exceptions[0] from None
     finally:
         await client.close()
     return asked

@@ -22,6 +22,7 @@ COMMANDS = (
     "bench",
     "train",
     "generate",
+    "ask",
     "evaluate",
     "compare",
     "agree",
@@ -37,6 +38,7 @@ the usual order:
   mentallama data check DATA                               what is wrong or risky in your files
   mentallama train configs/llama2-chat-7b.yaml             tune
   mentallama generate RUN --data DATA --out PREDICTIONS    answer test rows
+  mentallama ask NAME --endpoint URL --data DATA --out PREDICTIONS   the same with ChatGPT or a local server
   mentallama evaluate PREDICTIONS --out SCORES             score the answers, write a report
   mentallama compare PREDICTIONS OTHERS --out FOLDER       is one better than the other?
   mentallama probe fairness RUN --data DATA --out SCORES   change posts, and see what that does to labels

@@ -41,7 +41,8 @@ class Prediction:
         goldens: the gold response, with the explanation behind `Reasoning:`; "" where it is not known.
         prompt_truncated: tokens that the post lost to fit.
         generated_text: the answer, whole; may be empty.
-        finish: "eos", "length" for an answer that reached the limit, "label" for a label chosen by its score, or "".
+        finish: "eos", "length" for an answer that reached the limit, "label" for a label chosen by its score,
+            "content_filter" for an answer that an endpoint withheld, another word of an endpoint, or "".
         new_tokens: tokens of the answer, end token included.
         label_log_probabilities: of each label of the task, where labels were scored or voted for.
         decided_label: the label that was settled otherwise than by reading the answer: by the sentence that it was made

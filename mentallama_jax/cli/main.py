@@ -22,6 +22,7 @@ COMMANDS = (
     "bench",
     "train",
     "generate",
+    "baseline",
     "evaluate",
     "compare",
     "agree",

@@ -3,7 +3,6 @@
 import json
 import platform
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,9 @@ from mentallama_jax.formats.hf_folder import save_model
 from mentallama_jax.formats.tokenizers.encoder_tokenizer import EncoderTokenizer
 from mentallama_jax.imhi.class_inputs import record_text
 from mentallama_jax.imhi.data_files.readers import read_records
-from mentallama_jax.imhi.predictions import Prediction, answer_to
+from mentallama_jax.imhi.predictions import Prediction, label_answer
 from mentallama_jax.imhi.records import Record
-from mentallama_jax.imhi.tasks import Task, task_named
+from mentallama_jax.imhi.tasks import task_named
 from mentallama_jax.jobs.open_encoder import base_encoder
 from mentallama_jax.jobs.score import score
 from mentallama_jax.scorers.label_classifier import CARD, Classes, LabelClassifier, card
@@ -148,24 +147,10 @@ def _write_predictions(run: EncoderRun, classifier: LabelClassifier, folder: Pat
 
 def classified(classifier: LabelClassifier, records: Sequence[Record]) -> list[Prediction]:
     """The answer of a classifier to each record: the sentence of the likeliest label, with the figures of all."""
-    task = classifier.task
     assert classifier.classes.input is not None
     texts = [record_text(record, classifier.classes.input) for record in records]
     found, truncated = classifier.log_probabilities(texts)
-    return [
-        _prediction(record, task, [float(value) for value in row], int(cut))
-        for record, row, cut in zip(records, found, truncated, strict=True)
-    ]
-
-
-def _prediction(record: Record, task: Task, log_probabilities: Sequence[float], cut: int) -> Prediction:
-    scores = dict(zip(task.labels, log_probabilities, strict=True))
-    return replace(
-        answer_to(record, task.sentences[max(scores, key=lambda label: scores[label])]),
-        prompt_truncated=cut,
-        finish="label",
-        label_log_probabilities={label: {"sum": value, "mean": value} for label, value in scores.items()},
-    )
+    return [label_answer(record, row, int(cut)) for record, row, cut in zip(records, found, truncated, strict=True)]
 
 
 def _signature(run: EncoderRun, classifier: LabelClassifier, rows: int) -> dict[str, Any]:

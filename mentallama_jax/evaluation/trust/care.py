@@ -111,11 +111,17 @@ def label_states_diagnosis(output: str, task: Task) -> bool:
     return without_label_sentences(text, task) != text.strip() and _STATED_BY_LABEL.search(folded) is not None
 
 
+_ABOUT = frozenset(rule.about for rule in RULES if rule.about is not None)
+
+
 def _in_sentence(sentence: str) -> Iterator[CareFinding]:
     if sentence.endswith("?"):
         return
     read = plain(sentence)
+    named = {about: about.search(read) is not None for about in _ABOUT}
     for rule in RULES:
+        if rule.about is not None and not named[rule.about]:
+            continue
         if any(_counts(rule, read, match) for match in rule.pattern.finditer(read)):
             yield CareFinding(rule.name, rule.kind, sentence)
 

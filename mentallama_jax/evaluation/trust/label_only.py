@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from mentallama_jax.evaluation.trust.quotes import vocabulary_of
+from mentallama_jax.evaluation.trust.quotes import vocabulary_of, words_among
 from mentallama_jax.imhi.class_inputs import without_label_sentences
 from mentallama_jax.imhi.labels.gold_response import explanation_in
 from mentallama_jax.imhi.labels.unwrapping import without_traces
@@ -22,7 +22,7 @@ def reasons_of(output: str, task: Task) -> str:
     """The explanation of an output without reasoning traces and label sentences; "" where nothing else is left."""
     visible = without_traces(output)
     text = without_label_sentences(explanation_in(output if visible is None else visible, task), task)
-    return "" if vocabulary_of(text) <= _words_of_labels(task.name) else text
+    return "" if words_among(text, _words_of_labels(task.name)) else text
 
 
 @cache

@@ -249,12 +249,14 @@ def _search(
 
 def _recipe(config: "RunConfig", options: argparse.Namespace) -> "Recipe":
     from mentallama_jax.config import ClassificationSection
-    from mentallama_jax.imhi.tasks import task_named
+    from mentallama_jax.imhi.learnt_classes import learnt_classes
     from mentallama_jax.planning.recipe import Assumptions, assumed_recipe, assumed_tokens, recipe_of_lengths
 
     classifies = isinstance(config.objective, ClassificationSection)
     if not options.data:
-        there = task_named(config.data.datasets[0]).sizes[0] if classifies else Assumptions().rows
+        there = Assumptions().rows
+        if classifies:
+            there = sum(task.sizes[0] for task in learnt_classes(config.data.datasets, config.data.exclude).tasks)
         tokens = options.mean_tokens or assumed_tokens(config)
         return assumed_recipe(config, Assumptions(options.rows or there, tokens))
     from mentallama_jax.jobs.open_encoder import base_encoder

@@ -18,7 +18,7 @@ STOPPED = 75
 """Exit status of a run that was asked to stop and saved itself (EX_TEMPFAIL: run it again)."""
 
 _DESCRIPTION = """\
-Tune a LLaMA on IMHI rows, or an encoder to read the labels of one data set (objective.kind). CONFIG is a YAML file; the
+Tune a LLaMA on IMHI rows, or an encoder to read labels of one data set or several (objective.kind). CONFIG is a YAML file; the
 shipped ones are in configs/ and say what each key does. Any key can be changed on the command line as
 section.key=value, read as YAML.
 

@@ -91,7 +91,7 @@ class SupervisedSection(Section):
 
 
 class ClassificationSection(Section):
-    """An encoder learns the labels of one data set."""
+    """An encoder learns the labels of one data set, or of several with the question before each text."""
 
     kind: Literal["classification"]
     """What training minimises: `supervised` (answers of a LLaMA) or `classification` (labels of an encoder)."""

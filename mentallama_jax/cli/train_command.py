@@ -18,8 +18,8 @@ STOPPED = 75
 """Exit status of a run that was asked to stop and saved itself (EX_TEMPFAIL: run it again)."""
 
 _DESCRIPTION = """\
-Tune a LLaMA on IMHI rows, or an encoder to read labels of one data set or several (objective.kind). CONFIG is a YAML file; the
-shipped ones are in configs/ and say what each key does. Any key can be changed on the command line as
+Tune a LLaMA on IMHI rows, or an encoder to read the labels of one data set or of several (objective.kind). CONFIG is a
+YAML file; the shipped ones are in configs/ and say what each key does. Any key can be changed on the command line as
 section.key=value, read as YAML.
 
 Everything of the run goes to training.run_dir: config.json (with every default filled in), data.json, metrics.jsonl,

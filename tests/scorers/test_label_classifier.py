@@ -104,7 +104,7 @@ def test_classes_are_mapped_by_name_and_the_signature_says_how(tmp_path: Path) -
         ({"data_sets": {"DR": ["yes", "no"], "CLP": ["yes", "no"]}}, (), "data_sets holds 4 labels for 2 classes"),
         ({"data_sets": {"CLP": ["yes", "no"]}}, (), "is a classifier of 'CLP', not of DR"),
         ({"data_sets": {"DR": ["yes"], "x": ["no"]}}, (), "data_sets: DR: 'yes' are not the 2 labels of DR"),
-        ({"data_sets": {"DR": ["no", "yes"]}, "input": 3}, (), "input is 3; there are: post, explanation, response"),
+        ({"data_sets": {"DR": ["no", "yes"]}, "input": 3}, (), "input is '3'; there are: post, explanation, response"),
         (None, ("happy", "sad"), "config.json: id2label: 'happy', 'sad' are not the 2 labels of DR"),
     ],
 )

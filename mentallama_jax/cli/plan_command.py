@@ -250,12 +250,13 @@ def _search(
 def _recipe(config: "RunConfig", options: argparse.Namespace) -> "Recipe":
     from mentallama_jax.config import ClassificationSection
     from mentallama_jax.imhi.learnt_classes import learnt_classes
+    from mentallama_jax.imhi.mixture import ALL
     from mentallama_jax.planning.recipe import Assumptions, assumed_recipe, assumed_tokens, recipe_of_lengths
 
     classifies = isinstance(config.objective, ClassificationSection)
     if not options.data:
         there = Assumptions().rows
-        if classifies:
+        if classifies or config.data.exclude or ALL not in config.data.datasets:
             there = sum(task.sizes[0] for task in learnt_classes(config.data.datasets, config.data.exclude).tasks)
         tokens = options.mean_tokens or assumed_tokens(config)
         return assumed_recipe(config, Assumptions(options.rows or there, tokens))

@@ -18,6 +18,8 @@ _HUB_SHAPES = {
     "meta-llama/Llama-2-70b-hf": "llama2-70b",
     "google-bert/bert-base-uncased": "bert-base",
     "mental/mental-bert-base-uncased": "bert-base",
+    "FacebookAI/roberta-base": "roberta-base",
+    "mental/mental-roberta-base": "roberta-base",
     "facebook/bart-large-cnn": "bart-large",
 }
 """Shapes that are known without asking the hub, whose files may need a licence."""

@@ -59,6 +59,19 @@ def test_the_readme_can_be_read_in_one_sitting() -> None:
     assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 210
 
 
+def test_docstrings_are_sentences() -> None:
+    """Many describe what a thing is or does; none begins in the middle, as "Of all rows." does."""
+    middle = re.compile(r'^ *"""(?:Of|That of|What of|For all|Without)\b.*$', re.MULTILINE)
+    files = sorted((ROOT / "mentallama_jax").rglob("*.py"))
+    assert files
+    begun = [
+        f"{path.relative_to(ROOT)}: {line.strip()}"
+        for path in files
+        for line in middle.findall(path.read_text("utf-8"))
+    ]
+    assert begun == []
+
+
 def test_make_targets_that_are_named_exist() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
     shown = r"(?:`|^    |^`?PYTHON=\S+ )make ([a-z-]+)"

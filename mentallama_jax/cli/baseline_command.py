@@ -5,6 +5,7 @@ import shlex
 import sys
 from typing import Any
 
+from mentallama_jax.cli.task_options import add_tasks
 from mentallama_jax.errors import UserError
 from mentallama_jax.storage import expanded, local_path
 
@@ -115,6 +116,7 @@ def _add_kind(kinds: Any, name: str, summary: str, description: str, epilog: str
     add("--max-rows", type=int, metavar="N", help="at most N rows of each data set, those of generate (default: all)")
     add("--repair-mojibake", action="store_true", help="undo UTF-8 that was read as MacRoman, where it round-trips")
     add("--seed", type=int, default=0, metavar="N", help="of --max-rows and of the solver (default: 0)")
+    add_tasks(parser)
     parser.set_defaults(run=run)
     return parser
 

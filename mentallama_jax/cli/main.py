@@ -79,6 +79,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         if not _is_text(word):
             parser.error(f"an argument is not UTF-8: {word!r}")
     options, rest = parser.parse_known_args(arguments)
+    if "overrides" in options and getattr(options, "tasks", None):  # a list of files takes what stands behind it
+        rest += [word for word in options.tasks if "=" in word]
+        options.tasks = [word for word in options.tasks if "=" not in word]
     changes = [word for word in rest if "=" in word and not word.startswith("-")] if "overrides" in options else []
     if unknown := [word for word in rest if word not in changes]:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
@@ -104,7 +107,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.unraisablehook = _without_loops_at_exit
     try:
         options = parse(arguments)
-        status = int(options.run(options))
+        from mentallama_jax.cli.task_options import known_tasks
+
+        with known_tasks(options):
+            status = int(options.run(options))
         if sys.stdout is not None:
             sys.stdout.flush()
         return status

@@ -3,10 +3,14 @@
 import argparse
 import shlex
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from mentallama_jax.cli.task_options import add_tasks, with_tasks
 from mentallama_jax.errors import UserError
 from mentallama_jax.storage import expanded, local_path
+
+if TYPE_CHECKING:
+    from mentallama_jax.config import RunConfig
 
 _STOPPED = 75
 _DESCRIPTION = """\
@@ -54,18 +58,26 @@ def add_parser(subparsers: Any) -> None:
     add("--score-labels", action="store_true", help="choose the likeliest label sentence instead of generating")
     add("--max-new-tokens", type=int, default=256, metavar="N", help="longest answer in tokens (default: 256)")
     add("--batch-size", type=int, default=16, metavar="N", help="rows answered at once (default: 16)")
+    add_tasks(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Train, answer and score; print the matrix."""
     from mentallama_jax.config import load_config
+    from mentallama_jax.imhi.tasks import own_tasks
+
+    config = with_tasks(load_config(options.config, options.overrides), options.tasks)
+    with own_tasks(config.data.tasks):
+        return _transferred(options, config)
+
+
+def _transferred(options: argparse.Namespace, config: "RunConfig") -> int:
     from mentallama_jax.evaluation.reports.sections_on_transfer import figures_table
     from mentallama_jax.generation.engine import Settings
     from mentallama_jax.jobs.answer import questions_in
     from mentallama_jax.jobs.transfer import transfer
 
-    config = load_config(options.config, options.overrides)
     questions = questions_in(
         options.data,
         datasets=options.datasets,

@@ -1,14 +1,16 @@
 """What a classifier reads: a post, an explanation without its label sentence, or a whole response."""
 
 import re
-from functools import cache
+from functools import lru_cache
 from typing import Literal
 
 from mentallama_jax.imhi.labels.gold_response import explanation_in
 from mentallama_jax.imhi.predictions import Prediction
 from mentallama_jax.imhi.records import Record
-from mentallama_jax.imhi.tasks import TASKS, Task
+from mentallama_jax.imhi.tasks import Task
 from mentallama_jax.imhi.wording import instruction_response
+
+_FULL_STOPS = ".。।۔"
 
 ClassInput = Literal["post", "explanation", "response"]
 
@@ -48,11 +50,11 @@ def with_question(text: str, task: Task, aspect: str, *, ask: bool = False) -> s
 
 def without_label_sentences(text: str, task: Task) -> str:
     """The text without the label sentences of the task, wherever they stand."""
-    return _label_sentences(task.name).sub(" ", text).strip()
+    return _label_sentences(task).sub(" ", text).strip()
 
 
-@cache
-def _label_sentences(name: str) -> re.Pattern[str]:
-    bare = sorted((sentence.rstrip(".") for sentence in TASKS[name].sentences.values()), key=len, reverse=True)
+@lru_cache(64)
+def _label_sentences(task: Task) -> re.Pattern[str]:
+    bare = sorted((sentence.rstrip(_FULL_STOPS) for sentence in task.sentences.values()), key=len, reverse=True)
     # Blanks are looked at from their first one only, so that many of them take no square of the time.
-    return re.compile(rf"(?<!\s)\s*\b(?:{'|'.join(map(re.escape, bare))})(?:\.|(?!\w))\s*", re.IGNORECASE)
+    return re.compile(rf"(?<!\s)\s*\b(?:{'|'.join(map(re.escape, bare))})(?:[{_FULL_STOPS}]|(?!\w))\s*", re.IGNORECASE)

@@ -3,10 +3,11 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from mentallama_jax.config import DataSection
 from mentallama_jax.errors import UserError
 from mentallama_jax.imhi.mixture import ALL
 from mentallama_jax.imhi.records import Record
-from mentallama_jax.imhi.tasks import TASKS, Task, task_named
+from mentallama_jax.imhi.tasks import TASKS, Task, own_tasks, task_named
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +58,13 @@ def learnt_classes(datasets: Sequence[str], exclude: Collection[str] = ()) -> Le
     if not taken:
         raise UserError("data.exclude leaves out every data set of data.datasets; a classifier needs one")
     return LearntClasses(tuple(task for name, task in TASKS.items() if name in taken))
+
+
+def classes_of(data: DataSection) -> LearntClasses:
+    """The classes of the data sets of a config, tasks of one's own among them.
+
+    Raises:
+        UserError: see `learnt_classes`; a task file that cannot be read.
+    """
+    with own_tasks(data.tasks):
+        return learnt_classes(data.datasets, data.exclude)

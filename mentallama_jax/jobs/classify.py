@@ -19,7 +19,7 @@ from mentallama_jax.formats.hf_folder import save_model
 from mentallama_jax.formats.tokenizers.encoder_tokenizer import EncoderTokenizer
 from mentallama_jax.imhi.class_inputs import record_text
 from mentallama_jax.imhi.data_files.readers import read_records
-from mentallama_jax.imhi.learnt_classes import LearntClasses, learnt_classes
+from mentallama_jax.imhi.learnt_classes import classes_of
 from mentallama_jax.imhi.predictions import Prediction, label_answer
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.jobs.open_encoder import base_encoder
@@ -63,14 +63,10 @@ def tune_classifier(config: RunConfig, stop: StopRequest | None = None, console:
     return result
 
 
-def _classes(config: RunConfig) -> LearntClasses:
-    return learnt_classes(config.data.datasets, config.data.exclude)
-
-
 def _test_records(config: RunConfig) -> list[Record]:
     """The test rows of the data sets; read before training, so that a wrong name is found out at once."""
     assert isinstance(config.objective, ClassificationSection)
-    objective, classes = config.objective, _classes(config)
+    objective, classes = config.objective, classes_of(config.data)
     if not objective.test:
         return []
     try:
@@ -102,7 +98,7 @@ def _validation_records(config: RunConfig, test: Sequence[Record]) -> list[Recor
     assert isinstance(config.objective, ClassificationSection)
     if not config.data.validation:
         return []
-    what, asks = config.objective.input, _classes(config).asks
+    what, asks = config.objective.input, classes_of(config.data).asks
     read = read_records(
         config.data.validation, repair_mojibake=config.data.repair_mojibake, strict=config.data.strict
     ).records
@@ -114,7 +110,7 @@ def _validation_records(config: RunConfig, test: Sequence[Record]) -> list[Recor
 def _classifiers(run: EncoderRun) -> dict[str, LabelClassifier]:
     """Data set -> the classifier of its labels; all are one encoder."""
     assert isinstance(run.config.objective, ClassificationSection)
-    learnt, what = _classes(run.config), run.config.objective.input
+    learnt, what = classes_of(run.config.data), run.config.objective.input
     identity = f"update {run.checkpoint.step} of {run.checkpoint.path.parent.parent}"
     tokenizer, length = EncoderTokenizer(run.tokenizer), run.config.data.max_length
     found = {}
@@ -131,7 +127,7 @@ def _write_folder(run: EncoderRun, run_dir: Path) -> None:
     if folder.exists():
         return
     assert isinstance(run.config.objective, ClassificationSection)
-    learnt = _classes(run.config)
+    learnt = classes_of(run.config.data)
     trained = {
         "model": run.config.model.source,
         "data": list(run.config.data.train),

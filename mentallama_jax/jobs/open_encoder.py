@@ -17,7 +17,7 @@ from mentallama_jax.formats.fingerprint import source_fingerprint
 from mentallama_jax.formats.load import load_model_config, open_tensors
 from mentallama_jax.formats.locate import locate
 from mentallama_jax.formats.tokenizers.encoder_tokenizer import EncoderTokenizer
-from mentallama_jax.imhi.learnt_classes import learnt_classes
+from mentallama_jax.imhi.learnt_classes import classes_of
 from mentallama_jax.models.bert import BertConfig
 from mentallama_jax.models.module import Params, abstract_params, init_params
 from mentallama_jax.models.presets import ENCODER_PRESETS
@@ -65,7 +65,7 @@ def encoder_shape(config: RunConfig, source: str) -> BertConfig:
     Raises:
         UserError: no such model or data set, or not an encoder.
     """
-    classes = learnt_classes(config.data.datasets, config.data.exclude)
+    classes = classes_of(config.data)
     shape = ENCODER_PRESETS.get(source) or encoder(load_model_config(source, revision=config.model.revision), source)
     return replace(shape, pooler=True, num_labels=len(classes.names))
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mentallama_jax.config import ClassificationSection, RunConfig
+from mentallama_jax.config import ClassificationSection, DocumentsSection, RunConfig
 from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.correctness import evaluate
 from mentallama_jax.evaluation.label_readers import RULES
@@ -114,6 +114,10 @@ def _models(config: RunConfig, datasets: Sequence[str], together: bool) -> dict[
         raise UserError(
             "objective.kind classification: a classifier has the labels of its own data sets and answers no other "
             "question; train one with data.datasets=[all], or take a config of a model that writes answers"
+        )
+    if isinstance(config.objective, DocumentsSection):
+        raise UserError(
+            "objective.kind documents: a model of raw text learns no data set; take a config of `supervised`"
         )
     names = list(dict.fromkeys(task_named(name).name for name in datasets))
     models = {name: [name] for name in names}

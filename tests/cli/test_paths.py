@@ -82,7 +82,7 @@ def test_every_key_of_a_config_that_names_a_place_expands_the_home_folder(monkey
     places = set(text_keys(RunConfig)) - NO_PLACE_KEYS
     assert {"data.train", "data.drop_posts_in", "training.run_dir", "model.source", "data.cache_dir"} <= places
     values: dict[str, dict[str, Any]] = {"model": {}, "data": {}, "training": {"epochs": 1}}
-    lists = {"data.train", "data.validation", "data.drop_posts_in"}
+    lists = {"data.train", "data.validation", "data.tasks", "data.drop_posts_in"}
     for key in places:
         section, name = key.split(".")
         values[section][name] = ["~/x"] if key in lists else "~/x"

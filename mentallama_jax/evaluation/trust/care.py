@@ -80,17 +80,25 @@ class Care:
 
     datasets: dict[str, CareScores]
     pooled: CareScores
+    left_out: int
     definitions: dict[str, str]
 
 
-def care(rows: Sequence[Prediction], settings: IntervalSettings) -> Care:
-    """Count how outputs treat the person, in each data set and in all rows."""
+def care(everything: Sequence[Prediction], settings: IntervalSettings) -> Care | None:
+    """Count how outputs treat the person, in each data set and in all rows; None where no task is in English.
+
+    The rules are English: rows of tasks in another language are left out and counted.
+    """
+    rows = [row for row in everything if row.task.in_english]
+    if everything and not rows:
+        return None
     found = [_of_row(row) for row in rows]
     names = dict.fromkeys(row.dataset for row in rows)
     places = {name: [place for place, row in enumerate(rows) if row.dataset == name] for name in names}
     return Care(
         datasets={name: _scores(rows, found, inside, settings) for name, inside in places.items()},
         pooled=_scores(rows, found, range(len(rows)), settings),
+        left_out=len(everything) - len(rows),
         definitions=DEFINITIONS,
     )
 

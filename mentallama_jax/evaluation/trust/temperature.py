@@ -73,7 +73,7 @@ def _slope_R(found: LabelProbabilities, inverse: float) -> np.ndarray:
 
 
 def _interval(found: LabelProbabilities, value: float, confidence: float) -> tuple[float, float] | None:
-    """That of the logarithm of the temperature, by the sandwich estimate of its variance with posts as clusters."""
+    """Find the interval in the logarithm of the temperature: a sandwich estimate of variance, posts as clusters."""
     groups, group_R = np.unique(found.posts, return_inverse=True)
     if len(groups) < 2:
         return None

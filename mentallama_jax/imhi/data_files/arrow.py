@@ -5,11 +5,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.foreign import reading
-from mentallama_jax.imhi.data_files.table_rows import Problem, Table, Unread, check_columns, plain_cell
+from mentallama_jax.foreign import reading, shown
+from mentallama_jax.imhi.data_files.table_rows import Problem, Table, Unread, check_columns, plain_cell, shown_columns
 from mentallama_jax.storage import AnyPath, RemotePath
 
 _BATCH_ROWS = 2048
+_STREAMED_ROWS = 128
 _MOST_TIMES_LARGER = 64
 _SPARE_BYTES = 256 << 20
 _SPARE_ROWS = 1000
@@ -82,6 +83,37 @@ def _parquet_batches(source: Any, path: AnyPath, size: int) -> Iterator[tuple[tu
         yield names, batch
     if not yielded:
         yield names, pyarrow.RecordBatch.from_pylist([], schema=file.schema_arrow)
+
+
+def column_cells(path: AnyPath, column: str, size: int) -> Iterator[tuple[int, Any]]:
+    """The cells of one column of a Parquet file with their row numbers, from 1, read batch by batch.
+
+    A cell of a type that is no text and no number is `Unread`; bytes that are not UTF-8 are a `UnicodeDecodeError`.
+
+    Args:
+        path: the file.
+        column: its name.
+        size: bytes of the file.
+
+    Raises:
+        UserError: not such a file, no such column, or rows that unpack to far more than its bytes.
+    """
+    import pyarrow.parquet
+
+    with reading(path, "Parquet", may_hold_posts=True), _damage_named(path), path.open("rb") as stream:
+        file = pyarrow.parquet.ParquetFile(stream)
+        names = tuple(file.schema_arrow.names)
+        check_columns(names, path)
+        if column not in names:
+            raise UserError(f"{path}: has no column {shown(column)} (there are: {shown_columns(names)})")
+        _check_rows(file.metadata.num_rows, path, size)
+        before = unpacked = 0
+        for batch in file.iter_batches(batch_size=_STREAMED_ROWS, columns=[column]):
+            unpacked += batch.nbytes
+            if unpacked > _MOST_TIMES_LARGER * size + _SPARE_BYTES:
+                raise UserError(f"{path}: unpacks to far more than its {size:,} bytes can mean; it is not read")
+            yield from enumerate(_cells(batch.column(0)), start=before + 1)
+            before += batch.num_rows
 
 
 def _stream_batches(source: Any, path: AnyPath, size: int) -> Iterator[tuple[tuple[str, ...], Any]]:

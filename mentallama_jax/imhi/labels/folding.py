@@ -2,9 +2,9 @@
 
 import re
 import unicodedata
-from functools import cache
+from functools import lru_cache
 
-from mentallama_jax.imhi.tasks import TASKS
+from mentallama_jax.imhi.tasks import TASKS, Task
 
 _QUOTATION = re.compile(r'"([^"\n]*)"')
 _SYMBOLS = re.compile("[\u2190-\u21ff]|=>|->")
@@ -62,10 +62,10 @@ def bare(wording: str) -> str:
 
 
 def _is_label(quotation: str) -> bool:
-    return 0 < len(quotation) < _LONGEST_LABEL and bare(quotation) in _wordings()
+    return 0 < len(quotation) < _LONGEST_LABEL and bare(quotation) in _wordings(TASKS.all)
 
 
-@cache
-def _wordings() -> frozenset[str]:
-    tables = (table for task in TASKS.values() for table in (task.sentences, task.completion_words))
+@lru_cache(8)
+def _wordings(tasks: tuple[Task, ...]) -> frozenset[str]:
+    tables = (table for task in tasks for table in (task.sentences, task.completion_words))
     return frozenset(bare(wording) for table in tables for wording in table.values())

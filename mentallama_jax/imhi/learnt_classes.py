@@ -27,12 +27,12 @@ class LearntClasses:
 
     @property
     def groups(self) -> tuple[int, ...]:
-        """Of each class, the place of its data set among `tasks`."""
+        """The place of its data set among `tasks`, for each class."""
         return tuple(place for place, task in enumerate(self.tasks) for _ in task.labels)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of each class: its label, behind the name of the data set where there are several."""
+        """The label of each class, behind the name of its data set where there are several."""
         return tuple(f"{task.name}: {label}" if self.asks else label for task in self.tasks for label in task.labels)
 
     def first(self, dataset: str) -> int:

@@ -15,7 +15,7 @@ from mentallama_jax.evaluation.trust.label_probabilities import LabelProbabiliti
 LOWEST, HIGHEST = 0.01, 100.0
 _HALVINGS = 100
 _MOST_REACH = 2 * float(np.log(HIGHEST / LOWEST))
-"""Of half an interval of the logarithm: twice the whole range. One that reaches further says nothing."""
+"""Half an interval of the logarithm reaches at most so far, twice the whole range; a longer one says nothing."""
 
 
 @dataclass(frozen=True, slots=True)

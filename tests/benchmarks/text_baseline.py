@@ -24,11 +24,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     train = [str(options.imhi / "train_data" / "instruction_data")]
-    questions = questions_in([str(options.imhi / "test_data" / "test_instruction")], datasets=options.datasets)
-    path = options.out / "tfidf.jsonl"
-    baseline("tfidf", train, questions, path, validation=train, settings=TextSettings(STRENGTHS), say=print)
-    found = evaluate(read_predictions(path), reader="templates+words", settings=IntervalSettings())
-    for name, scores in found.datasets.items():
+    test = [str(options.imhi / "test_data" / "test_instruction")]
+    for name in options.datasets:
+        path = options.out / f"{name}.jsonl"
+        questions = questions_in(test, datasets=[name])
+        baseline("tfidf", train, questions, path, validation=train, settings=TextSettings(STRENGTHS), say=print)
+        scores = evaluate(read_predictions(path), reader="templates+words", settings=IntervalSettings()).pooled
         low, high = scores.weighted_f1_interval
         print(f"{name}: {scores.n} rows, weighted F1 {100 * scores.weighted_f1:.1f} ({100 * low:.1f}-{100 * high:.1f})")
 

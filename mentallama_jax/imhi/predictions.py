@@ -5,8 +5,8 @@ The others may be absent, as in files of older versions; keys that are not field
 """
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from mentallama_jax.errors import UserError
@@ -111,6 +111,23 @@ def answer_to(record: Record, text: str) -> Prediction:
         label=record.label,
         goldens=instruction_response(record) if record.label else "",
         generated_text=text,
+    )
+
+
+def label_answer(record: Record, log_probabilities: Sequence[float], cut: int = 0) -> Prediction:
+    """An answer that is the sentence of the likeliest label, the first of equals, with the figures of all.
+
+    Args:
+        record: what was asked.
+        log_probabilities: of the labels of its task, in its order; nats.
+        cut: tokens that the post lost to fit.
+    """
+    scores = dict(zip(record.task.labels, map(float, log_probabilities), strict=True))
+    return replace(
+        answer_to(record, record.task.sentences[max(scores, key=lambda label: scores[label])]),
+        prompt_truncated=cut,
+        finish="label",
+        label_log_probabilities={label: {"sum": value, "mean": value} for label, value in scores.items()},
     )
 
 

@@ -12,6 +12,7 @@ from mentallama_jax.config.sections import (
     ModelSection,
     OptimizerSection,
     Section,
+    SequenceSection,
     SupervisedSection,
     TrainingSection,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "RunConfig",
     "SavedTensor",
     "Section",
+    "SequenceSection",
     "Style",
     "SupervisedSection",
     "TrainingSection",

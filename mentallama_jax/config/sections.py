@@ -21,6 +21,7 @@ from mentallama_jax.config.fields import (
     SavedTensor,
     Seed,
     Style,
+    TargetLength,
     Weight,
 )
 
@@ -87,14 +88,14 @@ class SupervisedSection(Section):
     """A language model learns the answers."""
 
     kind: Literal["supervised"] = "supervised"
-    """What training minimises: `supervised` (answers of a LLaMA) or `classification` (labels of an encoder)."""
+    """What training minimises: `supervised` (LLaMA), `classification` (encoders), `sequence_to_sequence` (BART, T5)."""
 
 
 class ClassificationSection(Section):
     """An encoder learns the labels of one data set."""
 
     kind: Literal["classification"]
-    """What training minimises: `supervised` (answers of a LLaMA) or `classification` (labels of an encoder)."""
+    """What training minimises: `supervised` (LLaMA), `classification` (encoders), `sequence_to_sequence` (BART, T5)."""
     input: Literal["post", "explanation", "response"] = "post"
     """What the label is read from: the post, the gold explanation alone, or explanation and label sentence."""
     class_weights: Literal["none", "balanced"] = "none"
@@ -103,12 +104,25 @@ class ClassificationSection(Section):
     """Files or folders of records that the best checkpoint is scored on at the end."""
 
 
-ObjectiveSection = Annotated[SupervisedSection | ClassificationSection, Field(discriminator="kind")]
+class SequenceSection(Section):
+    """An encoder-decoder learns the answers."""
+
+    kind: Literal["sequence_to_sequence"]
+    """What training minimises: `supervised` (LLaMA), `classification` (encoders), `sequence_to_sequence` (BART, T5)."""
+    target_length: TargetLength = 256
+    """Tokens of a row of answers, beside `data.max_length` tokens of prompts. A longer answer is refused, never cut."""
+    beams: PositiveInt = 1
+    """Beams of the answers for `label_f1`; 1 takes the likeliest token."""
+
+
+ObjectiveSection = Annotated[SupervisedSection | ClassificationSection | SequenceSection, Field(discriminator="kind")]
 
 
 class OptimizerSection(Section):
-    """AdamW and its schedule."""
+    """The optimizer and its schedule."""
 
+    name: Literal["adamw", "adafactor"] = "adamw"
+    """`adafactor` keeps row and column sums for its second moment and no first one, as T5 is usually tuned."""
     learning_rate: PositiveFloat = 1e-5
     """Peak learning rate."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
@@ -129,6 +143,16 @@ class OptimizerSection(Section):
     """Largest global gradient norm; null does not clip."""
     first_moment_dtype: Dtype = "float32"
     """bfloat16 halves its memory. The second moment stays float32: a step of 0.1 % is below bfloat16's grain."""
+
+    @model_validator(mode="after")
+    def _means_something(self) -> "OptimizerSection":
+        """Refuse values that Adafactor would not read."""
+        fields = type(self).model_fields
+        if self.name == "adafactor":
+            for key in ("beta1", "beta2", "epsilon", "first_moment_dtype"):
+                if getattr(self, key) != fields[key].default:
+                    raise ValueError(f"{key} {getattr(self, key)} belongs to adamw; adafactor has no such value")
+        return self
 
 
 class TrainingSection(Section):

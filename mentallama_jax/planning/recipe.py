@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mentallama_jax.config import ClassificationSection, RunConfig
+from mentallama_jax.config import ClassificationSection, RunConfig, SequenceSection
 from mentallama_jax.training.data.batches import TrainingData
 from mentallama_jax.training.data.packing import PlanSettings
 from mentallama_jax.training.data.tokens import TokenStore
@@ -38,6 +38,11 @@ def assumed_tokens(config: RunConfig) -> float:
     if isinstance(config.objective, ClassificationSection):
         return min(_TEXT_TOKENS[config.objective.input], config.data.max_length)
     return Assumptions().mean_tokens
+
+
+def target_length(config: RunConfig) -> int:
+    """Tokens of a row of targets beside a row of the batch; 0 where targets stand in the row itself."""
+    return config.objective.target_length if isinstance(config.objective, SequenceSection) else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,12 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from mentallama_jax.config import ClassificationSection, RunConfig
-from mentallama_jax.models.registry import TrainedConfig, encoder, language_model
+from mentallama_jax.config import ClassificationSection, RunConfig, SequenceSection
+from mentallama_jax.models.registry import TrainedConfig, encoder, encoder_decoder, language_model
+from mentallama_jax.training.data.batch_spec import paired_texts
 from mentallama_jax.training.objectives.classification import Classification, class_weights
 from mentallama_jax.training.objectives.objective import Objective
+from mentallama_jax.training.objectives.sequence_to_sequence import SequenceToSequence
 from mentallama_jax.training.objectives.supervised import Supervised
 
 
@@ -27,4 +29,7 @@ def objective_of(model: TrainedConfig, config: RunConfig, class_counts: NDArray[
         classifier = encoder(model, source)
         counts = np.ones(classifier.num_labels, np.int64) if class_counts is None else class_counts
         return Classification(classifier, config, class_weights(config.objective, counts))
+    if isinstance(config.objective, SequenceSection):
+        spec = paired_texts(config.data.max_length, config.objective.target_length)
+        return SequenceToSequence(encoder_decoder(model, source), config, spec)
     return Supervised(language_model(model, source), config)

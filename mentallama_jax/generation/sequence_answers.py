@@ -107,7 +107,7 @@ def score_sequences(
                 raise UserError(_not_finite(record.id, "its label scores"))
             counts = [len(ids) for ids in candidates[record.dataset]]
             of = texts[record.dataset]
-            best = max(range(len(counts)), key=lambda one, scores=scores_C: float(scores[one]))
+            best = int(np.argmax(scores_C))
             rows.append(
                 replace(
                     answer_to(record, list(of.values())[best]),

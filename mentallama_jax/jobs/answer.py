@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 from jax.sharding import Mesh
@@ -172,6 +172,21 @@ class Answerer:
         }
 
 
+class AnyAnswerer(Protocol):
+    """A model that is ready to answer, whatever its architecture."""
+
+    def answers(
+        self, records: Sequence[Record], settings: Settings, *, score_labels: bool = False
+    ) -> Iterator[list[Prediction]]:
+        """Answer records a batch at a time; iterate inside `on_mesh()`."""
+
+    def on_mesh(self) -> AbstractContextManager[Any]:
+        """Return the context in which the model computes."""
+
+    def signature(self, questions: Questions, settings: Settings, *, score_labels: bool) -> dict[str, Any]:
+        """Return all that decides the answers, as plain JSON values; versions and names besides."""
+
+
 def open_answerer(
     model: str,
     *,
@@ -236,7 +251,7 @@ def _usual_style(opened: OpenedModel, tokenizer: Tokenizer) -> tuple[Style, str]
 
 
 def answer(
-    answerer: Answerer,
+    answerer: AnyAnswerer,
     questions: Questions,
     out: str | Path,
     settings: Settings | None = None,
@@ -248,7 +263,7 @@ def answer(
     """Answer questions into a predictions file, or go on with one that was stopped.
 
     Args:
-        answerer: see `open_answerer`.
+        answerer: see `open_answerer` and `answer_sequences.open_sequence_answerer`.
         questions: see `questions_in`.
         out: ends in `.jsonl`.
         settings: see `Settings`.

@@ -1,8 +1,8 @@
 """Adafactor (Shazeer and Stern 2018), with the learning rate given and no first moment, as T5 is usually tuned.
 
 The second moment of a matrix is kept as the means of its rows and of its columns; that of a vector is kept whole. What
-is a matrix is said by the names of dimensions: layers are stacked and each has its own, and heads with their width are
-one dimension. Clipping, too, is by matrix, so that updates are those of transformers' `Adafactor` with
+is a matrix is said by names: what stands below `layers` is stacked and each layer has its own, and heads with their
+width are one dimension. Clipping, too, is by matrix, so that updates are those of transformers' `Adafactor` with
 `scale_parameter=False, relative_step=False`.
 
 Shape suffixes: L layers (none where a parameter is not stacked), I rows, J columns.
@@ -52,13 +52,13 @@ class View(NamedTuple):
     within: tuple[tuple[str | None, int], ...]
 
     @classmethod
-    def of(cls, names: Names, shape: tuple[int, ...]) -> "View":
-        """The view of a parameter whose dimensions have these names.
+    def of(cls, path: tuple[str, ...], names: Names, shape: tuple[int, ...]) -> "View":
+        """The view of the parameter at a path, whose dimensions have these names.
 
         Raises:
             ValueError: it is neither a matrix nor a vector.
         """
-        first = 1 if names[:1] == ("layers",) else 0
+        first = 1 if "layers" in path else 0
         within: list[tuple[str | None, int]] = []
         for name, size in zip(names[first:], shape[first:], strict=True):
             if name is None and within and within[-1][0] == "heads":
@@ -66,7 +66,7 @@ class View(NamedTuple):
             else:
                 within.append((name, size))
         if len(within) not in (1, 2):
-            raise ValueError(f"a parameter of dimensions {names} is neither a matrix nor a vector")
+            raise ValueError(f"{'.'.join(path)}: a parameter of dimensions {names} is neither a matrix nor a vector")
         return cls(tuple(zip(names[:first], shape[:first], strict=True)), tuple(within))
 
     @property
@@ -85,9 +85,9 @@ class View(NamedTuple):
         return tuple(name for name, _ in kept), tuple(size for _, size in kept)
 
 
-def moment_names(side: str, names: Names, shape: tuple[int, ...]) -> Names:
+def moment_names(side: str, path: tuple[str, ...], names: Names, shape: tuple[int, ...]) -> Names:
     """The names of the dimensions of a moment of a parameter; `side` is the field of `AdafactorState`."""
-    return View.of(names, shape).moment(side)[0]
+    return View.of(path, names, shape).moment(side)[0]
 
 
 def scale_by_adafactor(dimensions: Params) -> optax.GradientTransformation:
@@ -100,7 +100,7 @@ def scale_by_adafactor(dimensions: Params) -> optax.GradientTransformation:
 
     def init(params: optax.Params) -> AdafactorState:
         flat: dict[Any, Any] = traverse_util.flatten_dict(params)
-        views = {path: View.of(names[path], value.shape) for path, value in flat.items()}
+        views = {path: View.of(path, names[path], value.shape) for path, value in flat.items()}
 
         def zeros(side: str, matrices: bool) -> Params:
             shapes = {path: view.moment(side)[1] for path, view in views.items() if view.is_matrix == matrices}
@@ -119,7 +119,7 @@ def scale_by_adafactor(dimensions: Params) -> optax.GradientTransformation:
         rows, columns, whole = (traverse_util.flatten_dict(side) for side in state[1:])
         flat: dict[Any, jax.Array] = traverse_util.flatten_dict(updates)
         for path, gradient in flat.items():
-            view = View.of(names[path], gradient.shape)
+            view = View.of(path, names[path], gradient.shape)
             seen = gradient.astype(jnp.float32).reshape(view.shape)
             squares = jnp.square(seen) + _EPSILON
             if view.is_matrix:

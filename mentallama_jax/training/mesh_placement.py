@@ -52,7 +52,7 @@ def _moment_place(
         names: Any = param_dimensions(objective.model)
         for key in keys:
             shape, names = shape[key], names[key]
-        return NamedSharding(mesh, spec(*moment_names(field, names, shape.shape)))
+        return NamedSharding(mesh, spec(*moment_names(field, keys, names, shape.shape)))
     return of_path.get(keys)
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 from mentallama_jax.config import Style
 from mentallama_jax.errors import UserError
 from mentallama_jax.foreign import shown
-from mentallama_jax.imhi.prompts import label_answers, render
+from mentallama_jax.imhi.prompts import EXAMPLE, label_answers, render
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.imhi.tasks import Task
 
@@ -43,6 +43,11 @@ class Specials(NamedTuple):
 def source_text(record: Record, style: Style) -> str:
     """The question about a post; `style` is plain or completion."""
     return render(record, style).prompt[-1].text
+
+
+def example_source(style: Style) -> str:
+    """A source as text, for people to read; post and question are made up."""
+    return source_text(EXAMPLE, style)
 
 
 def target_text(record: Record, style: Style) -> str:

@@ -14,6 +14,7 @@ from mentallama_jax.config import RunConfig
 from mentallama_jax.errors import UserError
 from mentallama_jax.formats.assembly import assemble
 from mentallama_jax.formats.fingerprint import source_fingerprint
+from mentallama_jax.formats.hf_folder import ReadTensor, tensors_of_arrays, tensors_of_file
 from mentallama_jax.formats.load import load_model_config, open_tensors
 from mentallama_jax.formats.locate import locate
 from mentallama_jax.formats.tokenizers.encoder_tokenizer import EncoderTokenizer
@@ -24,6 +25,7 @@ from mentallama_jax.models.presets import SEQUENCE_PRESETS
 from mentallama_jax.models.registry import SequenceConfig, encoder_decoder
 from mentallama_jax.training.loop import BaseModel
 from mentallama_jax.training.run.checkpoints import Which, load_params
+from mentallama_jax.training.run.layerwise import CheckpointTensors
 from mentallama_jax.training.run.run_directory import describe_run
 
 _BEYOND_THE_TABLE = 1
@@ -41,6 +43,7 @@ class OpenedSequence:
         run: the config of the run it comes from; None where it is no run's.
         update: after how many updates its weights were saved; None where it is no run's.
         tokenizer: its own.
+        tensors: opens what reads one tensor at a time, as Hugging Face lays it out.
         load_params: (dtype, shardings) -> parameters. Shardings are a tree like the parameters, or None for the first
             device.
     """
@@ -51,6 +54,7 @@ class OpenedSequence:
     run: RunConfig | None
     update: int | None
     tokenizer: EncoderTokenizer
+    tensors: Callable[[], ReadTensor]
     load_params: Callable[[Any, Any], Params]
 
     @property
@@ -92,7 +96,11 @@ def open_sequence(
             return load_params(found, placed)
 
         tokenizer = EncoderTokenizer(tokenizer_folder)
-        return OpenedSequence(source, None, described, run, found.step, tokenizer, read_run)
+
+        def tensors_of_run() -> ReadTensor:
+            return tensors_of_arrays(CheckpointTensors(found).read)
+
+        return OpenedSequence(source, None, described, run, found.step, tokenizer, tensors_of_run, read_run)
     config = load_model_config(source, revision=revision)
     if not isinstance(config, SequenceConfig):
         return None
@@ -105,7 +113,13 @@ def open_sequence(
 
     fitted, _ = open_tensors(source, revision=revision)
     tokenizer = _fitting(EncoderTokenizer(_folder(source, revision)), encoder_decoder(fitted, source), source)
-    return OpenedSequence(source, revision, encoder_decoder(fitted, source), None, None, tokenizer, read)
+
+    def tensors_of_source() -> ReadTensor:
+        fitted, file = open_tensors(source, revision=revision)
+        return tensors_of_file(file, fitted)
+
+    shape = encoder_decoder(fitted, source)
+    return OpenedSequence(source, revision, shape, None, None, tokenizer, tensors_of_source, read)
 
 
 def base_sequence_model(config: RunConfig) -> BaseModel:

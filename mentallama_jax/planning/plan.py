@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from jax.sharding import AbstractMesh
 
-from mentallama_jax.config import ClassificationSection, RunConfig
+from mentallama_jax.config import ClassificationSection, RunConfig, SupervisedSection
 from mentallama_jax.errors import UserError
 from mentallama_jax.models.registry import TrainedConfig
 from mentallama_jax.parallel.mesh import mesh_sizes
@@ -80,8 +80,9 @@ class Plan:
 
     @property
     def padded_length(self) -> int:
-        """Tokens of a row with one example: as in the paper, or for labels the longest text."""
-        return self.recipe.row_length if self.classifies else PADDED_LENGTH
+        """Tokens of a row with one example: as in the paper for LLaMA, else the longest text."""
+        is_llama = isinstance(self.config.objective, SupervisedSection)
+        return PADDED_LENGTH if is_llama else self.recipe.row_length
 
     @property
     def padded_over_packed(self) -> float:

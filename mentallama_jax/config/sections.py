@@ -22,6 +22,7 @@ from mentallama_jax.config.fields import (
     Seed,
     Style,
     TargetLength,
+    TextDivision,
     Weight,
 )
 
@@ -62,6 +63,8 @@ class DataSection(Section):
     """Files or folders of records for the validation loss."""
     datasets: tuple[str, ...] = ("all",)
     """Data sets to take: names, or `all`."""
+    tasks: tuple[Place, ...] = ()
+    """Task files of your own, whose data sets can be named beside the ten that are shipped."""
     exclude: tuple[str, ...] = ()
     """Data sets to leave out, such as the held-out tasks of the paper."""
     drop_posts_in: tuple[Place, ...] = ()
@@ -88,14 +91,14 @@ class SupervisedSection(Section):
     """A language model learns the answers."""
 
     kind: Literal["supervised"] = "supervised"
-    """What training minimises: `supervised` (LLaMA), `classification` (encoders), `sequence_to_sequence` (BART, T5)."""
+    """What is trained: `supervised` (a LLaMA), `classification`, `documents` or `sequence_to_sequence` (BART, T5)."""
 
 
 class ClassificationSection(Section):
-    """An encoder learns the labels of one data set."""
+    """An encoder learns the labels of one data set, or of several with the question before each text."""
 
     kind: Literal["classification"]
-    """What training minimises: `supervised` (LLaMA), `classification` (encoders), `sequence_to_sequence` (BART, T5)."""
+    """What is trained: `supervised` (a LLaMA), `classification`, `documents` or `sequence_to_sequence` (BART, T5)."""
     input: Literal["post", "explanation", "response"] = "post"
     """What the label is read from: the post, the gold explanation alone, or explanation and label sentence."""
     class_weights: Literal["none", "balanced"] = "none"
@@ -104,18 +107,35 @@ class ClassificationSection(Section):
     """Files or folders of records that the best checkpoint is scored on at the end."""
 
 
+class DocumentsSection(Section):
+    """A language model goes on with its pre-training, on raw text."""
+
+    kind: Literal["documents"]
+    """What is trained: `supervised` (a LLaMA), `classification`, `documents` or `sequence_to_sequence` (BART, T5)."""
+    text_key: str = "text"
+    """The key of JSONL and the column of Parquet that hold the text of a document."""
+    text_files: TextDivision = "whole"
+    """A `.txt` file is one document (`whole`), or `blank-lines` separate its documents."""
+    instructions: tuple[Place, ...] = ()
+    """Files or folders of records to answer between the documents, against forgetting."""
+    instruction_share: Annotated[float, FINITE, Field(ge=0, lt=1)] = 0.0
+    """Their share of the tokens of an epoch: they are repeated, or some left out, until it is reached."""
+
+
 class SequenceSection(Section):
     """An encoder-decoder learns the answers."""
 
     kind: Literal["sequence_to_sequence"]
-    """What training minimises: `supervised` (LLaMA), `classification` (encoders), `sequence_to_sequence` (BART, T5)."""
+    """What is trained: `supervised` (a LLaMA), `classification`, `documents` or `sequence_to_sequence` (BART, T5)."""
     target_length: TargetLength = 256
     """Tokens of a row of answers, beside `data.max_length` tokens of prompts. A longer answer is refused, never cut."""
     beams: PositiveInt = 1
     """Beams of the answers for `label_f1`; 1 takes the likeliest token."""
 
 
-ObjectiveSection = Annotated[SupervisedSection | ClassificationSection | SequenceSection, Field(discriminator="kind")]
+ObjectiveSection = Annotated[
+    SupervisedSection | ClassificationSection | DocumentsSection | SequenceSection, Field(discriminator="kind")
+]
 
 
 class OptimizerSection(Section):

@@ -17,6 +17,7 @@ from mentallama_jax.generation.batching import batches_by_length, pad_left
 from mentallama_jax.generation.candidates import pad_candidates, score_candidates
 from mentallama_jax.generation.decode import generate
 from mentallama_jax.generation.decoder import UnrolledLlama, unroll
+from mentallama_jax.generation.label_trie import FREE, Constraint
 from mentallama_jax.generation.placement import whole_batch
 from mentallama_jax.generation.sampling import Sampling, row_keys
 from mentallama_jax.models.llama import LlamaConfig
@@ -89,7 +90,13 @@ class Engine:
         self._model = None
 
     def answers(
-        self, prompts: Sequence[Sequence[int]], names: Sequence[str], settings: Settings, end_ids: Sequence[int]
+        self,
+        prompts: Sequence[Sequence[int]],
+        names: Sequence[str],
+        settings: Settings,
+        end_ids: Sequence[int],
+        constraint: Constraint | None = None,
+        roots: Sequence[int] = (),
     ) -> Iterator[dict[int, Answer]]:
         """Answer prompts, a batch at a time, the longest first.
 
@@ -98,6 +105,8 @@ class Engine:
             names: of the rows; what a row draws depends on the seed and its name alone.
             settings: see `Settings`.
             end_ids: tokens that end an answer.
+            constraint: trees of the tokens that answers may begin with; None where all are free.
+            roots: with a constraint: the root of each prompt's tree, or `label_trie.FREE`.
 
         Yields:
             Place among `prompts` -> its answer, for the rows of each batch as it finishes.
@@ -106,11 +115,16 @@ class Engine:
         for batch in batches_by_length([len(prompt) for prompt in prompts], batch_size):
             tokens_BP, lengths_B = pad_left([prompts[place] for place in batch], batch_size)
             fill = [""] * (batch_size - len(batch))
+            nodes_B = None
+            if constraint is not None:
+                nodes_B = np.array([roots[place] for place in batch] + [FREE] * len(fill), np.int32)
             generated = generate(
                 self._weights,
                 tokens_BP,
                 lengths_B,
                 row_keys(settings.seed, [names[place] for place in batch] + fill),
+                constraint,
+                nodes_B,
                 config=self.config,
                 sampling=settings.sampling,
                 end_ids=tuple(end_ids),

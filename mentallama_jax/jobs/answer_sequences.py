@@ -18,7 +18,7 @@ from mentallama_jax.generation.sequence_engine import SequenceEngine
 from mentallama_jax.imhi.pair_texts import specials_of
 from mentallama_jax.imhi.predictions import Prediction
 from mentallama_jax.imhi.records import Record
-from mentallama_jax.jobs.answer import Questions
+from mentallama_jax.jobs.answer import PLAINLY, Manner, Questions
 from mentallama_jax.jobs.open_sequence import OpenedSequence
 from mentallama_jax.models.module import abstract_params, param_dimensions
 from mentallama_jax.parallel.mesh import use_mesh
@@ -79,13 +79,24 @@ class SequenceAnswerer:
         return self.reading.style
 
     def answers(
-        self, records: Sequence[Record], settings: Settings, *, score_labels: bool = False
+        self,
+        records: Sequence[Record],
+        settings: Settings,
+        *,
+        score_labels: bool = False,
+        manner: Manner = PLAINLY,
     ) -> Iterator[list[Prediction]]:
         """Answer records a batch at a time; iterate inside `on_mesh()`.
 
         Raises:
-            UserError: a temperature with beams; see `generation.sequence_answers`.
+            UserError: a manner other than the plain one, or a temperature with beams; see
+                `generation.sequence_answers`.
         """
+        if asked := ", ".join(manner.signature()):
+            raise UserError(
+                f"{self.opened.source}: an encoder-decoder answers the question that it was tuned on, in its words; "
+                f"other ways of asking ({asked}) are for a LLaMA"
+            )
         if score_labels:
             return score_sequences(self.engine, self.reading, records, settings)
         if settings.sampling.temperature and self.writing.search:
@@ -98,7 +109,9 @@ class SequenceAnswerer:
         """The context in which the model computes."""
         return use_mesh(self.mesh) if self.mesh else nullcontext()
 
-    def signature(self, questions: Questions, settings: Settings, *, score_labels: bool) -> dict[str, Any]:
+    def signature(
+        self, questions: Questions, settings: Settings, *, score_labels: bool, manner: Manner = PLAINLY
+    ) -> dict[str, Any]:
         """All that decides the answers, as plain JSON values; versions and names besides."""
         if score_labels:
             answers: dict[str, Any] = {"mode": "score-labels", "chosen_by": "sum of log-probabilities"}
@@ -120,6 +133,7 @@ class SequenceAnswerer:
             "style": self.style,
             "max_length": self.reading.max_length,
             **answers,
+            **manner.signature(),
             "sources": list(questions.sources),
             "rows": len(records),
             "records": records_fingerprint(records),

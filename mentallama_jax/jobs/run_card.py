@@ -4,6 +4,7 @@ from typing import Any
 
 from mentallama_jax.config import RunConfig
 from mentallama_jax.formats.model_card import ModelCard
+from mentallama_jax.imhi.tasks import TASKS
 from mentallama_jax.storage import RemotePath, as_path
 
 _OF_ADAMW = ("beta1", "beta2", "epsilon", "first_moment_dtype")
@@ -24,13 +25,15 @@ def card_of_training(name: str, config: RunConfig, step: int | None, scores: dic
     elif config.model.revision:
         base += f" (revision {config.model.revision})"
         is_hub_id = False
-    data = {
+    data: dict[str, Any] = {
         "files": [public_name(path)[0] for path in config.data.train],
         "data sets": config.data.datasets,
         "left out": config.data.exclude or "none",
         "style": config.data.style,
         "longest row": f"{config.data.max_length} tokens",
     }
+    for task in TASKS.own:
+        data[f"task {task.name}"] = f"{task.question} {' / '.join(task.sentences.values())}"
     recipe: dict[str, Any] = {"updates": step}
     recipe |= {
         f"training.{k}": getattr(config.training, k) for k in ("epochs", "steps", "batch_size", "batch_unit", "seed")

@@ -217,18 +217,18 @@ def test_only_the_end_of_a_post_is_cut(values, tmp_path):
 
 
 def test_pairs_share_rows_and_every_token_is_there_once(values, tmp_path):
-    config = parse_config(values(tmp_path), "test")
+    config = parse_config(values(tmp_path, data={"max_length": 256}), "test")
     tokenizer = base_sequence_model(config).tokenizer
     records = read_records(["sample:train"]).records[:40]
-    store = pair_store(records, "completion", tokenizer, 128, 96)
+    store = pair_store(records, "completion", tokenizer, 256, 192)
     assert specials_of(tokenizer, 3, "test") == ((2,), (3,))
     data = TrainingData(store, PlanSettings.of(config), epochs=1)
     seen = most = 0
     for step in range(data.steps):
         batch = data.batch(step)
         arrays = batch.arrays
-        assert arrays["tokens"].shape[1] == 128
-        assert arrays["target_tokens"].shape[1] == 96
+        assert arrays["tokens"].shape[1] == 256
+        assert arrays["target_tokens"].shape[1] == 192
         segments = max(map(int, arrays["segment_ids"].max(axis=1)))
         most = max(most, segments)
         for row in range(len(arrays["tokens"])):
@@ -245,7 +245,7 @@ def test_pairs_share_rows_and_every_token_is_there_once(values, tmp_path):
                     texts = [tokenizer.encode([source_text(records[number], "completion")], 999)[0] for number in found]
                     assert source.tolist() in texts
                     seen += 1
-        computed = int(arrays["micro_batches"]) * 2 * (128 + 96)
+        computed = int(arrays["micro_batches"]) * 2 * (256 + 192)
         assert batch.pad_share == pytest.approx(1 - batch.real_tokens / computed)
     assert seen == len(records)
     assert most > 1

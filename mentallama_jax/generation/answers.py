@@ -10,7 +10,7 @@ import numpy as np
 from mentallama_jax.config import Style
 from mentallama_jax.errors import UserError
 from mentallama_jax.foreign import shown
-from mentallama_jax.generation.engine import Engine, Settings
+from mentallama_jax.generation.engine import Answer, Engine, Settings
 from mentallama_jax.imhi.predictions import LabelLogProbabilities, Prediction, answer_to
 from mentallama_jax.imhi.prompts import (
     Encoded,
@@ -68,15 +68,16 @@ def answer_batches(
     prompts = _prompts(records, engine.config, tokenizer, style, max_length, answer_length)
     tokens = [[*prompt.tokens, *opening] for prompt, opening in zip(prompts, begun, strict=True)]
     ids = [record.id for record in records]
-    for batch in engine.answers(tokens, ids, settings, stop_ids(style, tokenizer)):
+    found = engine.answers(tokens, ids, settings, stop_ids(style, tokenizer), text_of=tokenizer.decode)
+    for batch in found:
         for index, answer in batch.items():
             _require_finite(answer.log_probabilities, ids[index], "the log-probabilities of its answer")
         yield [
             _prediction(
                 records[index],
                 prompts[index],
-                text=tokenizer.decode([*begun[index], *answer.tokens]).strip(),
-                finish="eos" if answer.ended else "length",
+                text=_text(tokenizer, begun[index], answer),
+                finish="eos" if answer.ended or answer.stopped_by else "length",
                 new_tokens=len(answer.tokens),
             )
             for index, answer in batch.items()
@@ -139,6 +140,15 @@ def score_batches(
                 counts = [len(candidate) for candidate in candidates[record.dataset]]
                 rows.append(_chosen(record, prompt, answers[record.dataset], scores_C.tolist(), counts))
             yield rows
+
+
+def _text(tokenizer: AnswerTokenizer, begun: Sequence[int], answer: Answer) -> str:
+    """The text of an answer with its opening, cut before the stop string that ended it."""
+    text = tokenizer.decode([*begun, *answer.tokens])
+    if answer.stopped_by:  # what was told to begin with it is not cut
+        start = len(tokenizer.decode(begun)) if begun else 0
+        text = text[: text.index(answer.stopped_by, min(start, text.rindex(answer.stopped_by)))]
+    return text.strip()
 
 
 def _prompts(

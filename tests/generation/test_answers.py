@@ -12,8 +12,8 @@ from mentallama_jax.errors import UserError
 from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from mentallama_jax.generation.answers import answer_batches, answer_records, score_batches
 from mentallama_jax.generation.batching import PROMPT_SLOTS, batches_by_length, prompt_slots
-from mentallama_jax.generation.decode import generate
 from mentallama_jax.generation.engine import Engine, Settings
+from mentallama_jax.generation.packs import read, width_of
 from mentallama_jax.generation.sampling import Sampling
 from mentallama_jax.imhi.data_files.readers import read_records
 from mentallama_jax.imhi.prompts import encode_prompt, label_answers
@@ -101,17 +101,14 @@ def test_impossible_lengths_are_refused(tokenizer, records) -> None:
 
 def test_few_compilations_for_many_lengths(tokenizer, records) -> None:
     config = replace(CONFIG, intermediate_size=8)
-    before = generate._cache_size()
+    before = read._cache_size()
     settings = Settings(max_new_tokens=4, batch_size=1)
-    params = random_params(config)
-    engine = engine_of(params, config)
+    engine = engine_of(random_params(config), config)
     rows = list(answer_batches(engine, tokenizer, records, style="plain", max_length=512, settings=settings))
     assert [len(batch) for batch in rows] == [1] * 5
-    slots = {
-        prompt_slots(max(len(encode_prompt(r, "plain", tokenizer, 508).tokens) for r in records if r.id in ids))
-        for ids in [{row.id for row in batch} for batch in rows]
-    }
-    assert generate._cache_size() - before == len(slots) < 5
+    lengths = [len(encode_prompt(record, "plain", tokenizer, 508).tokens) for record in records]
+    assert len(set(lengths)) == 5
+    assert read._cache_size() - before == 1 == len({width_of(min(sum(lengths), 1024))})
 
 
 def test_every_row_is_in_one_batch_and_lengths_fit_their_slots() -> None:

@@ -76,7 +76,7 @@ def test_a_range_is_from_all_hidden_to_none_and_memory_bounds_a_step(monkeypatch
     bound = made.bytes.read / 819e9
     assert made.token.lower == pytest.approx(bound)  # more than its 2 ms of cycles
     assert made.token.upper == pytest.approx(bound + 0.002)
-    seconds = 0.1 + 255 * bound
+    seconds = 4 * 0.1 + 256 * bound  # 16 x 256 tokens in packs of 1,024
     assert made.seconds[0] == pytest.approx(seconds)
     assert made.rent.hours[0] == pytest.approx(63 * seconds / 3600)  # 1,000 posts by 16
     assert made.rent.dollars[0] == pytest.approx(63 * seconds / 3600 * 8 * 2)
@@ -178,7 +178,7 @@ def test_the_command_compiles_the_program_and_finds_it_again(tmp_path, capsys):
     first = json.loads(capsys.readouterr().out)[0]
     assert (first["chips"], first["batch_size"], first["fits"]) == (4, 8, True)
     assert first["memory"]["arguments"] > 0
-    assert first["memory"]["temporaries"] > first["cache_bytes"]
+    assert first["memory"]["arguments"] > first["weight_bytes"] + first["cache_bytes"]
     prefill, step = first["prefill"], first["decode_step"]
     assert prefill["cycles"] > step["cycles"] > 0
     assert sum(kernel["launches"] for kernel in prefill["kernels"]) == PRESETS["toy"].num_layers
@@ -198,8 +198,8 @@ def test_the_command_compiles_the_program_and_finds_it_again(tmp_path, capsys):
 def test_seven_billion_parameters_answer_on_a_v5e_8(tmp_path):
     made = answer_plan(cache_dir=str(tmp_path))
     assert made.fits
-    assert made.compiled.arguments == pytest.approx(made.bytes.weights, rel=0.01)
-    assert made.compiled.temporaries > made.bytes.cache
+    assert made.compiled.arguments == pytest.approx(made.bytes.weights + made.bytes.cache * 640 / 512, rel=0.02)
+    assert made.compiled.temporaries < made.bytes.weights
     assert made.compiled.program.matmul_flops == pytest.approx(made.prefill_flops, rel=0.02)
     assert made.compiled.loop.matmul_flops == pytest.approx(made.token_flops, rel=0.02)
     assert {one.axes for one in made.compiled.loop.collectives} == {("tensor",)}

@@ -125,7 +125,6 @@ class Decoding:
         self._uses, self._alternatives, self._ends = Uses(), False, _ENDS
         self._slots: Slots | None = None
         self._submitted = 0
-        self._cancelled: set[int] = set()
 
     @property
     def is_idle(self) -> bool:

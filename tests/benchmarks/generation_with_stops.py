@@ -92,12 +92,14 @@ def with_torch(options: argparse.Namespace):
 def measure(options: argparse.Namespace) -> None:
     """The child's part: one line of JSON."""
     answer = with_torch(options) if options.way == "torch" else with_jax(options)
-    seconds = []
+    seconds, used = [], []
     for _ in range(options.rounds + 1):
-        start = time.perf_counter()
+        start, begun = time.perf_counter(), time.process_time()
         tokens, digest = answer()
         seconds.append(time.perf_counter() - start)
-    print(json.dumps({"tokens": tokens, "digest": digest, "first": seconds[0], "best": min(seconds[1:] or seconds)}))
+        used.append(time.process_time() - begun)
+    figures = {"first": seconds[0], "best": min(seconds[1:] or seconds), "cpu": min(used[1:] or used)}
+    print(json.dumps({"tokens": tokens, "digest": digest, **figures}))
 
 
 def run(way: str, checkout: Path) -> dict:
@@ -137,8 +139,8 @@ def main() -> None:
         same = "" if way == "ours" else f", ours {one['best'] / one['tokens'] / (ours['best'] / ours['tokens']):.2f} x"
         same += "" if way == "ours" else ", equal answers" if one["digest"] == ours["digest"] else ", other answers"
         print(
-            f"{WAYS[way]}: {one['tokens']} new tokens in {one['best']:.1f} s, {speed:.1f} tokens/s{same}; the first "
-            f"time, with compilation, {one['first']:.1f} s"
+            f"{WAYS[way]}: {one['tokens']} new tokens in {one['best']:.1f} s, {speed:.1f} tokens/s{same}; "
+            f"{one['cpu']:.1f} s of the cores together; the first time, with compilation, {one['first']:.1f} s"
         )
 
 

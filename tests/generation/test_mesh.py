@@ -50,8 +50,8 @@ def outcome(mesh):
                                         Settings(8, sampling, batch_size=8), (5, 9)):
                 found |= batch
             out.append([list(found[row].tokens) for row in range(len(prompts))])
-        scores = {place: row.tolist() for batch in engine.scores(prompts[:3], candidates, Settings(batch_size=3), (2, 3))
-                  for place, row in batch.items()}
+        batches = engine.scores(prompts[:3], candidates, Settings(batch_size=3), (2, 3))
+        scores = {place: row.tolist() for batch in batches for place, row in batch.items()}
         decoding = engine.decoding(8)
         for row, prompt in enumerate(prompts):
             decoding.submit(Request(prompt, str(row)))

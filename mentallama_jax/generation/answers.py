@@ -143,11 +143,12 @@ def score_batches(
 
 
 def _text(tokenizer: AnswerTokenizer, begun: Sequence[int], answer: Answer) -> str:
-    """The text of an answer with its opening, cut before the stop string that ended it."""
+    """The text of an answer with its opening, cut before the stop string that its last token completes."""
     text = tokenizer.decode([*begun, *answer.tokens])
-    if answer.stopped_by:  # what was told to begin with it is not cut
-        start = len(tokenizer.decode(begun)) if begun else 0
-        text = text[: text.index(answer.stopped_by, min(start, text.rindex(answer.stopped_by)))]
+    if stop := answer.stopped_by:
+        before = len(tokenizer.decode([*begun, *answer.tokens[:-1]]))
+        place = text.find(stop, max(0, before - len(stop) + 1))
+        text = text[: place if place >= 0 else len(text)]
     return text.strip()
 
 

@@ -45,7 +45,7 @@ class RemotePath:
         return self.url
 
     def __fspath__(self) -> str:
-        """For orbax, which takes URLs where others take paths."""
+        """Return the URL: orbax takes URLs where others take paths."""
         return self.url
 
     @property

@@ -15,12 +15,13 @@ from mentallama_jax.config import RunConfig, Section, known_keys, load_config, p
 from mentallama_jax.config import sections as sections_module
 from mentallama_jax.config.sections import ObjectiveSection
 from mentallama_jax.errors import UserError
-from mentallama_jax.imhi.tasks import HELD_OUT, task_named
+from mentallama_jax.imhi.tasks import held_out, task_named
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 REFERENCE = ROOT / "configs" / "llama2-7b.yaml"
 CLASSIFIER = ROOT / "configs" / "classifier-minilm.yaml"
+DOCUMENTS = ROOT / "configs" / "continued-pretraining.yaml"
 PAPER = ("llama2-7b", "llama2-chat-7b", "llama2-chat-13b", "imhi-general")
 KEYS = list(known_keys(RunConfig))
 LEAVES = [key for key in KEYS if not any(other.startswith(f"{key}.") for other in KEYS)]
@@ -80,11 +81,13 @@ def test_the_line_reader_of_this_test_sees_every_key() -> None:
 
 
 def test_the_reference_configs_explain_every_key_as_the_code_does() -> None:
-    """That of a classifier shows the keys of its objective; the other one has all the others."""
-    of_classifier = {key: text for key, text, _ in leaf_lines(CLASSIFIER) if key.startswith("objective.")}
+    """Those of the other objectives show the keys of their own; one has all the others."""
     explained = {key: text for key, text, _ in leaf_lines(REFERENCE)}
-    assert explained["objective.kind"] == of_classifier["objective.kind"]
-    assert explained | of_classifier == documented_keys()
+    for path in (CLASSIFIER, DOCUMENTS):
+        of_objective = {key: text for key, text, _ in leaf_lines(path) if key.startswith("objective.")}
+        assert explained["objective.kind"] == of_objective["objective.kind"]
+        explained |= of_objective
+    assert explained == documented_keys()
     assert list(documented_keys()) == LEAVES
 
 
@@ -115,8 +118,8 @@ def test_the_recipe_of_the_paper(name: str) -> None:
 
 def test_imhi_general_leaves_out_the_held_out_tasks_and_their_posts() -> None:
     data = load_config(ROOT / "configs" / "imhi-general.yaml").data
-    assert {task_named(name).name for name in data.exclude} == set(HELD_OUT)
-    assert {task_named(Path(path).stem).name for path in data.drop_posts_in} == set(HELD_OUT)
+    assert {task_named(name).name for name in data.exclude} == set(held_out())
+    assert {task_named(Path(path).stem).name for path in data.drop_posts_in} == set(held_out())
 
 
 def test_overrides_are_yaml_values() -> None:
@@ -146,7 +149,10 @@ def test_overrides_are_yaml_values() -> None:
         (["evaluation.metric=label_f1"], r"needs evaluation\.generate_rows"),
         (["evaluation.metric=weighted_f1"], r"weighted_f1 goes with objective\.kind classification; choose label_f1"),
         (["evaluation.patience=2", "data.validation=[]"], r"evaluation\.patience needs data\.validation"),
-        (["objective.kind=ranking"], r"objective\.kind: there is no 'ranking'; there are: supervised, classification"),
+        (
+            ["objective.kind=ranking"],
+            r"objective\.kind: there is no 'ranking'; there are: supervised, classification, documents",
+        ),
         (["objective.input=post"], r"unknown key objective\.input; did you mean objective\.kind\?"),
         (["optimizer.warmup_fraction=4"], r"optimizer\.warmup_fraction: .*less than or equal to 1"),
         (["data.style=alpaca"], r"data\.style: .*'plain'"),
@@ -165,8 +171,6 @@ def test_a_wrong_config_is_one_clear_line(overrides: list[str], message: str) ->
         (["objective.input=label"], r"objective\.input: Input should be 'post', 'explanation' or 'response'"),
         (["objective.class_weights=[1, 2]"], r"objective\.class_weights: Input should be 'none' or 'balanced'"),
         (["objective.inptu=post"], r"unknown key objective\.inptu; did you mean objective\.input\?"),
-        (["data.datasets=[all]"], r"data\.datasets: a classifier learns the labels of one data set; name it"),
-        (["data.datasets=[DR, SAD]"], r"data\.datasets: a classifier learns the labels of one data set; name it"),
         (["evaluation.generate_rows=3"], r"generate_rows 3: an encoder writes no answers; set it to 0"),
         (["evaluation.metric=label_f1"], r"metric label_f1 needs evaluation\.generate_rows"),
         (["data.validation=[]", "evaluation.patience=null"], r"weighted_f1 needs data\.validation"),

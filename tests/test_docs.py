@@ -21,7 +21,10 @@ DOCUMENTS = [
         "CHANGELOG.md",
         "tpu/README.md",
         "tests/benchmarks/README.md",
+        "configs/README.md",
         "mentallama_jax/evaluation/README.md",
+        "mentallama_jax/imhi/README.md",
+        "mentallama_jax/generation/README.md",
     )
 ]
 SPEAKING = [*DOCUMENTS, *sorted((ROOT / "mentallama_jax/cli").glob("*.py")), *sorted((ROOT / "configs").glob("*.yaml"))]
@@ -31,6 +34,7 @@ def shown_commands(text: str) -> list[str]:
     """Lines that show a `mentallama` command; what stands behind two blanks explains it."""
     whole_lines = re.sub(r" *\\\n *", " ", text)
     lines = re.findall(r"^(?:#.*: )? *(mentallama [^-\s].*)$", whole_lines, re.MULTILINE)
+    lines += re.findall(r"^\|.*\| `(mentallama [^`]*)` \|", text, re.MULTILINE)  # cells of tables
     return [re.split(r"\s{2,}", line)[0] for line in lines]
 
 
@@ -55,8 +59,29 @@ def test_files_that_are_named_exist(path: Path) -> None:
     assert {name for name in named if not ((ROOT / name).exists() or (path.parent / name).exists())} == set()
 
 
+def test_every_shipped_config_has_a_row_in_the_table_of_systems() -> None:
+    text = (ROOT / "configs" / "README.md").read_text("utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    shown = {name for row in rows for name in re.findall(r"`mentallama \w+ configs/([\w.-]+\.yaml)", row)}
+    toys = {path.name for path in (ROOT / "configs").glob("*toy*.yaml")}  # the quickstart, and what tests run
+    assert {path.name for path in (ROOT / "configs").glob("*.yaml")} - toys == shown - toys
+
+
 def test_the_readme_can_be_read_in_one_sitting() -> None:
     assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 210
+
+
+def test_docstrings_are_sentences() -> None:
+    """Many describe what a thing is or does; none begins in the middle, as "Of all rows." does."""
+    middle = re.compile(r'^ *"""(?:Of|That of|What of|For all|Without)\b.*$', re.MULTILINE)
+    files = sorted((ROOT / "mentallama_jax").rglob("*.py"))
+    assert files
+    begun = [
+        f"{path.relative_to(ROOT)}: {line.strip()}"
+        for path in files
+        for line in middle.findall(path.read_text("utf-8"))
+    ]
+    assert begun == []
 
 
 def test_make_targets_that_are_named_exist() -> None:

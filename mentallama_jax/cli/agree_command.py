@@ -6,6 +6,7 @@ from typing import Any
 
 from mentallama_jax.cli.json_output import add_json_option, figures_printed
 from mentallama_jax.cli.metric_options import add_metric_models, metric_models, scoring_progress
+from mentallama_jax.cli.task_options import add_tasks
 from mentallama_jax.storage import local_path
 
 _DESCRIPTION = """\
@@ -84,6 +85,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--strict", action="store_true", help="a row that cannot be read is an error")
     add_json_option(parser)
     add_metric_models(parser)
+    add_tasks(parser)
     parser.set_defaults(run=run)
 
 

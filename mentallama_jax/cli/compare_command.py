@@ -7,6 +7,7 @@ from typing import Any
 from mentallama_jax.cli.evaluate_command import reader_of
 from mentallama_jax.cli.json_output import add_json_option, figures_printed
 from mentallama_jax.cli.metric_options import add_metric_models, metric_models, scoring_progress
+from mentallama_jax.cli.task_options import add_tasks
 from mentallama_jax.errors import UserError
 from mentallama_jax.storage import AnyPath, as_path, local_path
 
@@ -89,6 +90,7 @@ def add_parser(subparsers: Any) -> None:
     )
     add_json_option(parser)
     add_metric_models(parser)
+    add_tasks(parser)
     parser.set_defaults(run=run)
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 
+from mentallama_jax.cli.task_options import add_tasks
 from mentallama_jax.storage import as_path, expanded, local_path
 
 ANNOTATE = """\
@@ -53,6 +54,7 @@ def add_annotate(parser: argparse.ArgumentParser) -> None:
         default="consistency,reliability,professionality,overall",
         help="what is marked, a list with commas between (default: %(default)s)",
     )
+    add_tasks(parser)
     parser.set_defaults(run=run_annotate)
 
 

@@ -1,4 +1,4 @@
-"""`mentallama data`: check, build and convert records; have answers marked by people."""
+"""`mentallama data`: new tasks; check, build and convert records; have answers marked by people."""
 
 import argparse
 from collections.abc import Iterable, Sequence
@@ -6,6 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mentallama_jax.cli.data_annotate import ANNOTATE, ANNOTATE_EPILOG, add_annotate
+from mentallama_jax.cli.data_build import BUILD, BUILD_EPILOG, add_mapping, labels_of, say_build
+from mentallama_jax.cli.data_disguise import DISGUISE, DISGUISE_EPILOG, add_disguise
+from mentallama_jax.cli.data_explain import EXPLAIN, EXPLAIN_EPILOG, add_explain
+from mentallama_jax.cli.data_new_task import NEW_TASK, NEW_TASK_EPILOG, add_new_task
+from mentallama_jax.cli.task_options import add_tasks
 from mentallama_jax.errors import UserError
 from mentallama_jax.storage import expanded, local_path
 
@@ -15,6 +20,7 @@ if TYPE_CHECKING:
     from mentallama_jax.imhi.records import Record
 
 STYLES = ("plain", "completion", "llama2-chat", "chatml", "chat")
+TEXT_DIVISIONS = ("whole", "blank-lines")
 
 _DESCRIPTION = """\
 Look at data before training on it, and bring it into shape. A record is one question about one post, with a label and
@@ -43,6 +49,9 @@ Report what is wrong or risky in data, by data set and split:
   - with --tokenizer: lengths in tokens, what --max-length would cut, and how much of the training batches would be
     padding when rows are padded to --max-length, bucketed by length, or packed.
 
+With --documents the sources are raw text for continued pre-training (.txt, .jsonl, .parquet): documents, those that
+cannot be used, copies and near-copies among them and, with --tokenizer, lengths and the rows that they fill.
+
 Nothing is changed, and no text of a post is printed. One malformed file does not hide the others: it is named in a
 line of its own, the others are reported all the same, and the exit status is 2.
 """
@@ -52,22 +61,9 @@ examples:
   mentallama data check data/imhi
   mentallama data check data/imhi:train mine.jsonl --tokenizer models/llama2 --max-length 1024 --json report.json
   mentallama data check sample --tokenizer sample
+  mentallama data check --documents data/text --text-files blank-lines --tokenizer models/llama2
 
 exit status: 0 read everything (risks are reported, not judged); 1 bad rows and --strict; 2 a file cannot be read
-"""
-
-_BUILD = """\
-Make records of a raw table of posts and labels, by rule: the question, the label sentence and the completion wording
-are those of the data set. RAW (.csv, .jsonl, .parquet) has the columns post and label, and may have explanation, aspect
-(MultiWD and IRF ask about one: a row each), split and id. Labels are matched by name, without regard to case: the label
-itself, its sentence, or a common other name (`SuicideWatch`, `stressed`); yes/no sets also take 1/0 and true/false.
-"""
-
-_BUILD_EPILOG = """\
-examples:
-  mentallama data build posts.csv --dataset DR --split train --out data/dr.jsonl
-  mentallama data build mine.csv --dataset SAD --split test --out data/sad       a folder in the released layout
-  mentallama data build spiritual.csv --dataset MultiWD --aspect spiritual --split val --out data/spiritual.parquet
 """
 
 _CONVERT = """\
@@ -115,9 +111,14 @@ def add_parser(subparsers: Any) -> None:
     parser = _parser(subparsers, "data", "check, build, convert and annotate records", _DESCRIPTION, _EPILOG)
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     _add_check(_parser(actions, "check", "what is wrong or risky in files", _CHECK, _CHECK_EPILOG))
-    _add_build(_parser(actions, "build", "records from a raw table of posts and labels", _BUILD, _BUILD_EPILOG))
+    add_new_task(_parser(actions, "new-task", "a task file of your own, from a table", NEW_TASK, NEW_TASK_EPILOG))
+    _add_build(_parser(actions, "build", "records from a table, instructions or conversations", BUILD, BUILD_EPILOG))
     _add_convert(_parser(actions, "convert", "another format, or a mixture", _CONVERT, _CONVERT_EPILOG))
+    disguise = _parser(actions, "disguise", "identifiers of people replaced", DISGUISE, DISGUISE_EPILOG)
+    _add_writing(disguise)
+    add_disguise(disguise)
     add_annotate(_parser(actions, "annotate", "a blinded study of answers", ANNOTATE, ANNOTATE_EPILOG))
+    add_explain(_parser(actions, "explain", "explanations of labels, collected", EXPLAIN, EXPLAIN_EPILOG))
     _add_tasks(_parser(actions, "lm-eval-tasks", "tasks of lm-evaluation-harness", _TASKS, _TASKS_EPILOG))
 
 
@@ -155,15 +156,36 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-length", metavar="N", type=int, default=2048, help="tokens of a row when measured (default: 2048)"
     )
+    parser.add_argument("--documents", action="store_true", help="PATHS are raw text, not records")
+    parser.add_argument(
+        "--text-key", metavar="NAME", default="text", help="--documents: key or column of the text (default: text)"
+    )
+    parser.add_argument(
+        "--text-files",
+        choices=TEXT_DIVISIONS,
+        default="whole",
+        help="--documents: what one document of a .txt file is (default: whole)",
+    )
+    add_tasks(parser)
     parser.set_defaults(run=run_check)
 
 
 def _add_build(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("raw", type=expanded, metavar="RAW", help="the table")
+    parser.add_argument("raw", type=expanded, metavar="RAW", help="the table, a file or hub:owner/name")
     parser.add_argument("--dataset", metavar="NAME", required=True, help="whose question is asked, such as DR or SAD")
     parser.add_argument("--split", metavar="SPLIT", default="", help="train, val or test, for rows that do not say")
     parser.add_argument("--aspect", metavar="ASPECT", default="", help="of MultiWD or IRF, for rows that do not say")
+    add_mapping(parser)
+    parser.add_argument(
+        "--shares",
+        metavar="NAME=W",
+        nargs="+",
+        default=[],
+        help="divide rows that do not say their split, such as train=0.8 val=0.1 test=0.1; a post is in one part only",
+    )
+    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of that division (default: 0)")
     _add_writing(parser)
+    add_tasks(parser)
     parser.set_defaults(run=run_build)
 
 
@@ -207,6 +229,7 @@ def _add_convert(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="of random choices (default: 0)")
     _add_writing(parser)
+    add_tasks(parser)
     parser.set_defaults(run=run_convert)
 
 
@@ -222,6 +245,10 @@ def _add_writing(parser: argparse.ArgumentParser) -> None:
 
 def run_check(options: argparse.Namespace) -> int:
     """Report; see the description of the action."""
+    if options.documents:
+        from mentallama_jax.cli.documents_check import check_documents
+
+        return check_documents(options)
     from mentallama_jax.cli.data_check import check
 
     return check(options)
@@ -229,7 +256,8 @@ def run_check(options: argparse.Namespace) -> int:
 
 def run_build(options: argparse.Namespace) -> int:
     """Make records of a raw table and write them."""
-    from mentallama_jax.imhi.data_files.build import build_records
+    from mentallama_jax.imhi.data_files.build import ROLES, build_records
+    from mentallama_jax.imhi.data_files.column_roles import parse_roles
 
     _refuse_existing(options.out)
     result = build_records(
@@ -237,12 +265,32 @@ def run_build(options: argparse.Namespace) -> int:
         options.dataset,
         options.split,
         aspect=options.aspect,
+        columns=parse_roles(options.columns, ROLES),
+        labels=labels_of(options.labels),
         repair_mojibake=options.repair,
         strict=options.strict,
     )
     _say_problems(result.problems)
-    _write(options.out, result.records)
+    say_build(result)
+    _write(options.out, _divided(result.records, options))
     return 0
+
+
+def _divided(records: "Sequence[Record]", options: argparse.Namespace) -> "Sequence[Record]":
+    """The records with the splits that --shares gives to those without one, in their order."""
+    from dataclasses import replace
+
+    from mentallama_jax.imhi.data_files.sources import split_named
+    from mentallama_jax.imhi.mixture import split_by_post
+
+    if not options.shares:
+        return records
+    if options.split:
+        raise UserError("--split and --shares are two ways to say the split of rows; give one")
+    shares = {split_named(name): share for name, share in _weights(options.shares, "--shares").items()}
+    parts = split_by_post((record for record in records if not record.split), shares, options.seed)
+    split_of = {record.id: name for name, part in parts.items() for record in part}
+    return [record if record.split else replace(record, split=split_of[record.id]) for record in records]
 
 
 def run_convert(options: argparse.Namespace) -> int:
@@ -250,25 +298,25 @@ def run_convert(options: argparse.Namespace) -> int:
     from mentallama_jax.imhi.data_files.readers import read_records
     from mentallama_jax.imhi.data_files.sources import split_named
     from mentallama_jax.imhi.mixture import forbidden_posts, held_out_rows, mix
-    from mentallama_jax.imhi.tasks import HELD_OUT
+    from mentallama_jax.imhi.tasks import held_out
 
     _refuse_existing(options.out)
     weights = _weights(options.weights)
-    exclude = [*options.exclude, *(HELD_OUT if options.general else ())]
+    exclude = [*options.exclude, *(held_out() if options.general else ())]
     split = split_named(options.split)
     result = read_records(options.sources, repair_mojibake=options.repair, strict=options.strict)
     tests = result.records
-    held_out = held_out_rows(result.records, exclude)
+    of_tests = held_out_rows(result.records, exclude)
     if options.drop_posts_in:
         dropping = read_records(options.drop_posts_in, repair_mojibake=options.repair, strict=options.strict)
-        held_out += dropping.records
+        of_tests += dropping.records
         tests = [*tests, *dropping.records]
         result.problems.extend(dropping.problems)
     there = [record for record in result.records if split in ("", record.split)]
     if not there:
         raise UserError(f"{', '.join(options.sources)}: holds no row of the split {split}")
     _say_problems(result.problems)
-    forbidden = forbidden_posts(held_out, there)
+    forbidden = forbidden_posts(of_tests, there)
     chosen = mix(
         there,
         datasets=options.datasets,
@@ -292,6 +340,7 @@ def _add_tasks(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-new-tokens", metavar="N", type=int, default=256, help="longest generated answer (default: 256)"
     )
+    add_tasks(parser)
     parser.set_defaults(run=_run_tasks)
 
 
@@ -309,21 +358,19 @@ def _run_tasks(options: argparse.Namespace) -> int:
 
 
 def _refuse_existing(out: Path) -> None:
-    # Not the business of a converter to replace what may be the only copy of someone's data.
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise UserError(f"{out}: exists already; choose another name or remove it first")
-    if out.suffix.lower() not in (".jsonl", ".parquet", ""):
-        raise UserError(f"{out}: give a name that ends in .jsonl or .parquet, or one without an ending for a folder")
+    from mentallama_jax.imhi.data_files.writers import check_new
+
+    check_new(out)
 
 
-def _weights(given: Sequence[str]) -> dict[str, float]:
+def _weights(given: Sequence[str], option: str = "--weights") -> dict[str, float]:
     weights = {}
     for text in given:
         name, _, number = text.partition("=")
         try:
             weights[name] = float(number)
         except ValueError:
-            raise UserError(f"--weights {text}: expected NAME=NUMBER, such as SWMH=0.2") from None
+            raise UserError(f"{option} {text}: expected NAME=NUMBER, such as SWMH=0.2 or train=0.8") from None
     return weights
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from mentallama_jax.cli.json_output import add_json_option, figures_printed
 from mentallama_jax.cli.metric_options import add_metric_models, metric_models, scoring_progress
+from mentallama_jax.cli.task_options import add_tasks
 from mentallama_jax.storage import as_path, expanded, local_path
 
 if TYPE_CHECKING:
@@ -142,6 +143,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--raw", action="store_true", help="with --show-posts: outputs of the report as they are")
     add_json_option(parser)
     add_metric_models(parser)
+    add_tasks(parser)
     parser.set_defaults(run=run)
 
 

@@ -3,6 +3,7 @@
 import argparse
 from typing import Any
 
+from mentallama_jax.cli.task_options import add_tasks
 from mentallama_jax.storage import expanded, local_path
 
 _DESCRIPTION = """\
@@ -53,6 +54,7 @@ def add_parser(subparsers: Any) -> None:
         metavar="GB",
         help="split the weights into files of at most this size (default: 2)",
     )
+    add_tasks(parser, run="source")
     parser.set_defaults(run=run)
 
 

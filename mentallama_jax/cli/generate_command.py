@@ -7,6 +7,15 @@ from collections import Counter
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from mentallama_jax.cli.prompting_options import (
+    EXAMPLES,
+    HELP,
+    add_prompting_options,
+    check_prompting_options,
+    lines_on_prompting,
+    manner_of,
+)
+from mentallama_jax.cli.task_options import add_tasks, named_tasks
 from mentallama_jax.errors import UserError
 from mentallama_jax.foreign import printable
 from mentallama_jax.storage import expanded, local_path
@@ -41,7 +50,7 @@ any), and the question of that data set is asked about each; every aspect of Mul
 --post answers a single text: the answer is printed, and neither it nor the post is written anywhere.
 """
 
-_EPILOG = """\
+_EPILOG = f"""\
 examples:
   mentallama generate runs/toy --data sample:test --out predictions/toy.jsonl
   mentallama generate runs/chat-7b --data data/imhi:test --out predictions/chat-7b.jsonl --batch-size 64
@@ -49,13 +58,14 @@ examples:
   mentallama generate runs/toy --data sample:test --out labels.jsonl --score-labels
   mentallama generate runs/chat-7b --data posts.csv --task DR --out answers.jsonl
   mentallama generate runs/chat-7b --post "I cannot sleep before exams." --task dreaddit
-
+{EXAMPLES}
 then:
   mentallama evaluate predictions/toy.jsonl --out scores/toy
 
 With --score-labels nothing is sampled: each row gets the label sentence of its task that the model finds likeliest (the
 sum of the log-probabilities of its tokens), with the log-probabilities of all of them in the row.
-"""
+
+{HELP}"""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -119,6 +129,7 @@ def add_parser(subparsers: Any) -> None:
     add("--stop", nargs="+", default=[], metavar="TEXT", help="end an answer at any of these texts, and cut it there")
     add("--seed", type=int, default=0, metavar="N", help="of sampling and of --max-rows (default: 0)")
     add("--score-labels", action="store_true", help="choose the likeliest label sentence instead of generating")
+    add_prompting_options(parser)
     add(
         "--batch-size",
         type=int,
@@ -142,6 +153,7 @@ def add_parser(subparsers: Any) -> None:
     add("--checkpoint", choices=("best", "last"), help="of a run: best by its metric, or the last one (default: best)")
     add("--revision", help="of a hub id: branch, tag or commit (default: its main branch)")
     add("--show", type=int, default=0, metavar="N", help="print the first N answers; they may quote posts (default: 0)")
+    add_tasks(parser, run="model")
     parser.set_defaults(run=run)
 
 
@@ -158,6 +170,7 @@ def run(options: argparse.Namespace) -> int:
         options.max_new_tokens, sampling, options.seed, options.batch_size, stop_strings=tuple(options.stop)
     )
     questions = _questions(options)
+    manner = manner_of(options, questions.records)
     answerer = job.open_answerer(
         options.model,
         revision=options.revision,
@@ -171,7 +184,7 @@ def run(options: argparse.Namespace) -> int:
     print(f"records: {_counts(questions.records)}")
     if options.post is not None:
         with answerer.on_mesh():
-            answers = answerer.answers(questions.records, settings, score_labels=options.score_labels)
+            answers = answerer.answers(questions.records, settings, score_labels=options.score_labels, manner=manner)
             _print_answers(questions.records, chain.from_iterable(answers))
         return 0
     with GenerationProgress() as progress:
@@ -188,6 +201,7 @@ def run(options: argparse.Namespace) -> int:
                 options.out,
                 settings,
                 score_labels=options.score_labels,
+                manner=manner,
                 on_start=begin,
                 on_batch=progress.add,
             )
@@ -196,7 +210,7 @@ def run(options: argparse.Namespace) -> int:
             raise
     for row in predictions[: options.show]:
         print(printable(f"\n{row.id} (gold: {row.label or 'none'})\n{row.generated_text}\n"))
-    print(_summary(options, predictions, progress))
+    print(_summary(options, predictions, progress, lines_on_prompting(manner.prompting, predictions)))
     return 0
 
 
@@ -236,6 +250,7 @@ def _check_options(options: argparse.Namespace) -> None:
         raise UserError("--data needs --out, the file for the predictions")
     if options.aspect and not options.task:
         raise UserError("--aspect goes with --task; records say what they ask about")
+    check_prompting_options(options)
 
 
 def _print_answers(records: "Sequence[Record]", predictions: "Iterable[Prediction]") -> None:
@@ -268,7 +283,12 @@ def _counts(records: "Sequence[Record]") -> str:
     return f"{len(records)} ({', '.join(f'{name} {count}' for name, count in counts.items())})"
 
 
-def _summary(options: argparse.Namespace, predictions: "list[Prediction]", progress: "GenerationProgress") -> str:
+def _summary(
+    options: argparse.Namespace,
+    predictions: "list[Prediction]",
+    progress: "GenerationProgress",
+    besides: "list[str]",
+) -> str:
     lines = [f"wrote {len(predictions)} predictions to {options.out}"]
     if progress.rows:
         lines[0] += f" ({progress.rows} now, {progress.tokens_per_second:,.0f} new tokens/s)"
@@ -278,8 +298,10 @@ def _summary(options: argparse.Namespace, predictions: "list[Prediction]", progr
         lines.append(f"hit the limit of {options.max_new_tokens} tokens: {limited / len(predictions):.1%}{advice}")
     if cut := sum(row.prompt_truncated > 0 for row in predictions):
         lines.append(f"posts that lost their end to fit: {cut}")
+    lines += besides
     if any(row.label for row in predictions):
-        lines.append(f"next: mentallama evaluate {shlex.quote(str(options.out))} --out SCORES")
+        command = ["mentallama", "evaluate", str(options.out), *named_tasks(options), "--out", "SCORES"]
+        lines.append(f"next: {shlex.join(command)}")
     else:
         lines.append(f"the rows have no gold labels, so there is nothing to score\n{_RESEARCH_ONLY}")
     return "\n".join(lines)

@@ -21,7 +21,10 @@ COMMANDS = (
     "plan",
     "bench",
     "train",
+    "transfer",
     "generate",
+    "ask",
+    "baseline",
     "evaluate",
     "compare",
     "agree",
@@ -37,6 +40,8 @@ the usual order:
   mentallama data check DATA                               what is wrong or risky in your files
   mentallama train configs/llama2-chat-7b.yaml             tune
   mentallama generate RUN --data DATA --out PREDICTIONS    answer test rows
+  mentallama ask NAME --endpoint URL --data DATA --out PREDICTIONS   the same with ChatGPT or a local server
+  mentallama baseline tfidf --train DATA --data DATA --out PREDICTIONS    what a model has to beat
   mentallama evaluate PREDICTIONS --out SCORES             score the answers, write a report
   mentallama compare PREDICTIONS OTHERS --out FOLDER       is one better than the other?
   mentallama probe fairness RUN --data DATA --out SCORES   change posts, and see what that does to labels
@@ -76,6 +81,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         if not _is_text(word):
             parser.error(f"an argument is not UTF-8: {word!r}")
     options, rest = parser.parse_known_args(arguments)
+    if "overrides" in options and getattr(options, "tasks", None):  # a list of files takes what stands behind it
+        rest += [word for word in options.tasks if "=" in word]
+        options.tasks = [word for word in options.tasks if "=" not in word]
     changes = [word for word in rest if "=" in word and not word.startswith("-")] if "overrides" in options else []
     if unknown := [word for word in rest if word not in changes]:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
@@ -101,7 +109,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.unraisablehook = _without_loops_at_exit
     try:
         options = parse(arguments)
-        status = int(options.run(options))
+        from mentallama_jax.cli.task_options import known_tasks
+
+        with known_tasks(options):
+            status = int(options.run(options))
         if sys.stdout is not None:
             sys.stdout.flush()
         return status

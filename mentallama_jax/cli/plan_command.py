@@ -5,6 +5,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
+from mentallama_jax.cli.task_options import add_tasks, with_tasks
 from mentallama_jax.errors import UserError
 from mentallama_jax.storage import expanded
 
@@ -43,6 +44,7 @@ examples:
   mentallama plan configs/llama2-7b.yaml mesh.tensor=8 --topology v5e-8 --generate --batch-size 64
   mentallama plan configs/classifier-minilm.yaml model.source=bert-base model.compute_dtype=bfloat16 \\
       data.max_length=512 training.micro_batch_rows=64 training.batch_size=64 training.batch_unit=rows --topology v5e-8
+  mentallama plan configs/continued-pretraining.yaml training.epochs=null training.steps=4000 --topology v5e-64
   mentallama plan --score bart-large --topology v5e-8
 """
 
@@ -75,15 +77,16 @@ def add_parser(subparsers: Any) -> None:
         "--rows",
         type=int,
         metavar="N",
-        help="training examples, where assumed (72093, or those of a classifier's data set); with --generate posts to "
+        help="training examples, where assumed (72093, or those of a classifier's data set; of raw text pieces of at "
+        "most a row); with --generate posts to "
         "answer, with --score pairs to score (19353)",
     )
     parser.add_argument(
         "--mean-tokens",
         type=float,
         metavar="N",
-        help="of an example, assumed (182; 113 of a post that a classifier reads); with --score of the longer text of "
-        "each pair (113)",
+        help="of an example, assumed (182; 113 of a post that a classifier reads; a full row of raw text); with "
+        "--score of the longer text of each pair (113)",
     )
     parser.add_argument(
         "--kernel-efficiency", type=float, default=0.5, metavar="X", help="share of the peak of attention kernels (0.5)"
@@ -99,6 +102,7 @@ def add_parser(subparsers: Any) -> None:
         "--cache-dir", type=expanded, default=".cache/plan", metavar="DIR", help="where compiled figures are kept"
     )
     parser.add_argument("--json", action="store_true", help="print every figure as JSON")
+    add_tasks(parser)
     parser.set_defaults(run=run)
 
 
@@ -131,14 +135,16 @@ def run(options: argparse.Namespace) -> int:
 
 def _training(options: argparse.Namespace, topologies: "list[Topology]") -> "list[Plan]":
     from mentallama_jax.config import load_config
+    from mentallama_jax.imhi.tasks import own_tasks
     from mentallama_jax.jobs.open_shape import trained_shape
     from mentallama_jax.planning.plan import make_plan
     from mentallama_jax.planning.prices import chip_price
     from mentallama_jax.planning.search import plans_by_remat
 
-    config = load_config(options.config, options.overrides)
+    config = with_tasks(load_config(options.config, options.overrides), options.tasks)
     model = trained_shape(config)
-    recipe = _recipe(config, options)
+    with own_tasks(config.data.tasks):
+        recipe = _recipe(config, options)
     if options.search:
         return _search(options, model, config, topologies, recipe)
     given = (options.cache_dir, options.kernel_efficiency)
@@ -160,7 +166,7 @@ def _answering(options: argparse.Namespace, topologies: "list[Topology]") -> "li
     from mentallama_jax.planning.compilation import Answers
     from mentallama_jax.planning.prices import chip_price
 
-    config = load_config(options.config, options.overrides)
+    config = with_tasks(load_config(options.config, options.overrides), options.tasks)
     model = language_model(trained_shape(config), config.model.source)
     rows, prompt, new_tokens = (getattr(options, name) or default for name, default in _ANSWERS.items())
     answers, posts = Answers(rows, prompt, new_tokens), options.rows or TEST_POSTS
@@ -248,13 +254,25 @@ def _search(
 
 
 def _recipe(config: "RunConfig", options: argparse.Namespace) -> "Recipe":
-    from mentallama_jax.config import ClassificationSection
-    from mentallama_jax.imhi.tasks import task_named
-    from mentallama_jax.planning.recipe import Assumptions, assumed_recipe, assumed_tokens, recipe_of_lengths
+    from mentallama_jax.config import ClassificationSection, DocumentsSection
+    from mentallama_jax.imhi.learnt_classes import classes_of
+    from mentallama_jax.imhi.mixture import ALL
+    from mentallama_jax.planning.recipe import (
+        Assumptions,
+        assumed_recipe,
+        assumed_tokens,
+        recipe_of_documents,
+        recipe_of_lengths,
+    )
 
     classifies = isinstance(config.objective, ClassificationSection)
+    if isinstance(config.objective, DocumentsSection) and not options.data:
+        return recipe_of_documents(config, options.rows, options.mean_tokens)
     if not options.data:
-        there = task_named(config.data.datasets[0]).sizes[0] if classifies else Assumptions().rows
+        there = Assumptions().rows
+        if classifies or config.data.exclude or ALL not in config.data.datasets:
+            sizes = [task.sizes for task in classes_of(config.data).tasks]
+            there = sum(size[0] for size in sizes if size) or there
         tokens = options.mean_tokens or assumed_tokens(config)
         return assumed_recipe(config, Assumptions(options.rows or there, tokens))
     from mentallama_jax.jobs.open_encoder import base_encoder

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mentallama_jax.cli.generate_command import STYLES, show_left_out
 from mentallama_jax.cli.json_output import add_json_option, figures_printed
 from mentallama_jax.cli.speed_progress import speed_progress
+from mentallama_jax.cli.task_options import add_tasks
 from mentallama_jax.storage import as_path, expanded, local_path
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ def add_parser(subparsers: Any) -> None:
         )
         _add_options(probe.add_argument)
         add_json_option(probe)
+        add_tasks(probe, run="model")
         probe.set_defaults(run=_printing_figures(run))
         if name == "faithfulness":
             _add_faithfulness(probe.add_argument)

@@ -4,6 +4,7 @@ import argparse
 from typing import Any
 
 from mentallama_jax.cli.json_output import add_json_option, figures_printed
+from mentallama_jax.cli.task_options import add_tasks
 from mentallama_jax.storage import local_path
 
 _DESCRIPTION = """\
@@ -48,6 +49,7 @@ def add_parser(subparsers: Any) -> None:
         help="show the outputs that `mentallama evaluate --show-posts` kept; do not pass such a page on",
     )
     add_json_option(parser)
+    add_tasks(parser)
     parser.set_defaults(run=run)
 
 

@@ -8,6 +8,7 @@ import sys
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from mentallama_jax.cli.task_options import add_tasks, named_tasks, with_tasks
 from mentallama_jax.errors import UserError
 from mentallama_jax.storage import expanded
 
@@ -18,14 +19,15 @@ STOPPED = 75
 """Exit status of a run that was asked to stop and saved itself (EX_TEMPFAIL: run it again)."""
 
 _DESCRIPTION = """\
-Tune a LLaMA on IMHI rows, or an encoder to read the labels of one data set (objective.kind). CONFIG is a YAML file; the
-shipped ones are in configs/ and say what each key does. Any key can be changed on the command line as
-section.key=value, read as YAML.
+Tune a LLaMA on IMHI rows, go on with its pre-training on raw text, or tune an encoder to read the labels of one data
+set or of several (objective.kind). CONFIG is a YAML file; the shipped ones are in configs/ and say what each key does.
+Any key can be changed on the command line as section.key=value, read as YAML.
 
 Everything of the run goes to training.run_dir: config.json (with every default filled in), data.json, metrics.jsonl,
 loss.png, TensorBoard files, checkpoints and a log. The same command again resumes the run where it stopped: after
 Ctrl-C, SIGTERM or SIGHUP (it saves and exits with status 75), after a crash or kill -9 (from the last checkpoint), with
 the same losses as if it had never stopped. The best checkpoint by evaluation.metric is kept besides the last ones.
+A run on raw text measures perplexity and bits per byte of data.validation before its first update too.
 The run of an encoder also holds its best checkpoint as a Hugging Face folder (classifier), and predictions and scores
 of the rows of objective.test (test).
 """
@@ -35,6 +37,7 @@ examples:
   mentallama train configs/toy.yaml
   mentallama train configs/toy.yaml training.run_dir=runs/seed1 training.seed=1
   mentallama train configs/classifier-toy.yaml objective.class_weights=balanced
+  mentallama train configs/continued-pretraining.yaml objective.text_files=blank-lines
   mentallama train configs/smollm2-135m-cpu.yaml data.train='[data/DR, data/dreaddit]' training.steps=20
 
 defaults worth knowing (`mentallama train CONFIG --show` prints them all):
@@ -69,6 +72,7 @@ def add_parser(subparsers: Any) -> None:
     several.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0; with --processes and --process")
     several.add_argument("--processes", type=int, metavar="N", help="how many there are")
     several.add_argument("--process", type=int, metavar="I", help="which this one is, from 0")
+    add_tasks(parser)
     parser.set_defaults(run=run)
 
 
@@ -77,7 +81,7 @@ def run(options: argparse.Namespace) -> int:
     from mentallama_jax.config import load_config
     from mentallama_jax.training.interruption import StopRequest, ignore_signals
 
-    config = load_config(options.config, options.overrides)
+    config = with_tasks(load_config(options.config, options.overrides), options.tasks)
     if options.show:
         import yaml
 
@@ -133,8 +137,11 @@ def _processes(options: argparse.Namespace) -> AbstractContextManager[None]:
 
 
 def _flags(options: argparse.Namespace) -> list[str]:
-    """The user's own flags of several processes."""
+    """The user's own flags: of task files, and of several processes."""
+    tasks = named_tasks(options)
     if options.distributed:
-        return ["--distributed"]
+        return ["--distributed", *tasks]
     names = ("coordinator", "processes", "process")
-    return [word for name in names if options.coordinator for word in (f"--{name}", str(getattr(options, name)))]
+    return tasks + [
+        word for name in names if options.coordinator for word in (f"--{name}", str(getattr(options, name)))
+    ]

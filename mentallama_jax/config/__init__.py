@@ -1,12 +1,13 @@
 """Configs: frozen models read from YAML plus dotted overrides. Each command that has one has a root."""
 
-from mentallama_jax.config.fields import HIGHER_IS_BETTER, Dtype, Metric, Remat, SavedTensor, Style
+from mentallama_jax.config.fields import HIGHER_IS_BETTER, Dtype, Metric, Remat, SavedTensor, Style, TextDivision
 from mentallama_jax.config.loading import known_keys, read_config, validate
 from mentallama_jax.config.run_config import RunConfig, load_config, parse_config
 from mentallama_jax.config.sections import (
     CheckpointSection,
     ClassificationSection,
     DataSection,
+    DocumentsSection,
     EvaluationSection,
     MeshSection,
     ModelSection,
@@ -21,6 +22,7 @@ __all__ = [
     "CheckpointSection",
     "ClassificationSection",
     "DataSection",
+    "DocumentsSection",
     "Dtype",
     "EvaluationSection",
     "MeshSection",
@@ -33,6 +35,7 @@ __all__ = [
     "Section",
     "Style",
     "SupervisedSection",
+    "TextDivision",
     "TrainingSection",
     "known_keys",
     "load_config",

@@ -39,6 +39,7 @@ Remat = Literal[
     "full",
     "auto",
 ]
+TextDivision = Literal["whole", "blank-lines"]
 SavedTensor = Literal["attention", "query", "key", "value", "middle", "gate", "up"]
 Metric = Literal["validation_loss", "label_f1", "weighted_f1"]
 HIGHER_IS_BETTER: Mapping[Metric, bool] = MappingProxyType(

@@ -11,6 +11,7 @@ from mentallama_jax.config.sections import (
     CheckpointSection,
     ClassificationSection,
     DataSection,
+    DocumentsSection,
     EvaluationSection,
     MeshSection,
     ModelSection,
@@ -49,14 +50,14 @@ class RunConfig(Section):
             self._check_classification()
         elif self.evaluation.metric == "weighted_f1":
             raise ValueError("evaluation.metric weighted_f1 goes with objective.kind classification; choose label_f1")
+        if isinstance(self.objective, DocumentsSection):
+            self._check_documents(self.objective)
         self._check_places()
         self._check_batch_arithmetic()
         return self
 
     def _check_classification(self) -> None:
         """Refuse what an encoder does not do."""
-        if len(self.data.datasets) != 1 or self.data.datasets == ("all",):
-            raise ValueError("data.datasets: a classifier learns the labels of one data set; name it")
         if self.evaluation.generate_rows:
             raise ValueError(
                 f"evaluation.generate_rows {self.evaluation.generate_rows}: an encoder writes no answers; set it to 0"
@@ -69,6 +70,21 @@ class RunConfig(Section):
             raise ValueError("model.remat auto is chosen for a LLaMA only; set none or full")
         if is_remote(self.training.run_dir):
             raise ValueError(f"training.run_dir {self.training.run_dir}: the run of a classifier is kept in a folder")
+
+    def _check_documents(self, objective: DocumentsSection) -> None:
+        """Refuse what raw text does not have."""
+        if bool(objective.instructions) != bool(objective.instruction_share):
+            raise ValueError("objective.instructions and objective.instruction_share: give both or neither")
+        if self.evaluation.generate_rows:
+            raise ValueError(
+                f"evaluation.generate_rows {self.evaluation.generate_rows}: raw text asks no questions; set it to 0"
+            )
+        if self.data.max_rows is not None:
+            raise ValueError(
+                f"data.max_rows {self.data.max_rows}: documents are not chosen; set training.steps, or name fewer files"
+            )
+        if self.data.max_length < 2:
+            raise ValueError(f"data.max_length {self.data.max_length}: a row of documents needs 2 tokens; raise it")
 
     def _check_places(self) -> None:
         """Checkpoints are written to file systems and to buckets of one kind; caches are here."""

@@ -21,6 +21,7 @@ from mentallama_jax.config.fields import (
     SavedTensor,
     Seed,
     Style,
+    TextDivision,
     Weight,
 )
 
@@ -61,6 +62,8 @@ class DataSection(Section):
     """Files or folders of records for the validation loss."""
     datasets: tuple[str, ...] = ("all",)
     """Data sets to take: names, or `all`."""
+    tasks: tuple[Place, ...] = ()
+    """Task files of your own, whose data sets can be named beside the ten that are shipped."""
     exclude: tuple[str, ...] = ()
     """Data sets to leave out, such as the held-out tasks of the paper."""
     drop_posts_in: tuple[Place, ...] = ()
@@ -87,14 +90,14 @@ class SupervisedSection(Section):
     """A language model learns the answers."""
 
     kind: Literal["supervised"] = "supervised"
-    """What training minimises: `supervised` (answers of a LLaMA) or `classification` (labels of an encoder)."""
+    """What training minimises: answers of a LLaMA (`supervised`), labels (`classification`), raw text (`documents`)."""
 
 
 class ClassificationSection(Section):
-    """An encoder learns the labels of one data set."""
+    """An encoder learns the labels of one data set, or of several with the question before each text."""
 
     kind: Literal["classification"]
-    """What training minimises: `supervised` (answers of a LLaMA) or `classification` (labels of an encoder)."""
+    """What training minimises: answers of a LLaMA (`supervised`), labels (`classification`), raw text (`documents`)."""
     input: Literal["post", "explanation", "response"] = "post"
     """What the label is read from: the post, the gold explanation alone, or explanation and label sentence."""
     class_weights: Literal["none", "balanced"] = "none"
@@ -103,7 +106,22 @@ class ClassificationSection(Section):
     """Files or folders of records that the best checkpoint is scored on at the end."""
 
 
-ObjectiveSection = Annotated[SupervisedSection | ClassificationSection, Field(discriminator="kind")]
+class DocumentsSection(Section):
+    """A language model goes on with its pre-training, on raw text."""
+
+    kind: Literal["documents"]
+    """What training minimises: answers of a LLaMA (`supervised`), labels (`classification`), raw text (`documents`)."""
+    text_key: str = "text"
+    """The key of JSONL and the column of Parquet that hold the text of a document."""
+    text_files: TextDivision = "whole"
+    """A `.txt` file is one document (`whole`), or `blank-lines` separate its documents."""
+    instructions: tuple[Place, ...] = ()
+    """Files or folders of records to answer between the documents, against forgetting."""
+    instruction_share: Annotated[float, FINITE, Field(ge=0, lt=1)] = 0.0
+    """Their share of the tokens of an epoch: they are repeated, or some left out, until it is reached."""
+
+
+ObjectiveSection = Annotated[SupervisedSection | ClassificationSection | DocumentsSection, Field(discriminator="kind")]
 
 
 class OptimizerSection(Section):

@@ -98,7 +98,7 @@ class LabelPairs:
 
     counts: Counts
     bounds: tuple[float, float] = (-1.0, 1.0)
-    """Of Cohen's kappa."""
+    """The lowest and the highest Cohen's kappa there can be."""
 
     @property
     def groups(self) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mentallama_jax import __version__
-from mentallama_jax.evaluation.label_readers import AS_UPSTREAM, LabelReader, label_reader
+from mentallama_jax.evaluation.label_readers import AS_UPSTREAM, LabelReader, label_of, label_reader
 from mentallama_jax.evaluation.reading import Predictions
 from mentallama_jax.evaluation.schema import SCHEMA_VERSION
 from mentallama_jax.evaluation.statistics.f1 import (
@@ -191,8 +191,7 @@ def sign(predictions: Predictions, reader: str | LabelReader, settings: Interval
 
 def label_rows(rows: Iterable[Prediction], reader: str | LabelReader) -> list[LabelledRow]:
     """Read the label of each output."""
-    _, read = label_reader(reader)
-    labelled = ((row, read(row.generated_text, row.task, row.aspect)) for row in rows)
+    labelled = ((row, label_of(row, reader)) for row in rows)
     return [
         LabelledRow(row.dataset, row.aspect, row.post_id, row.label, label or UNPARSED, label is None)
         for row, label in labelled

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 
 from mentallama_jax.imhi.labels import read_label
 from mentallama_jax.imhi.labels.upstream import upstream_label
+from mentallama_jax.imhi.predictions import Prediction
 from mentallama_jax.imhi.tasks import Task
 
 LabelReader = Callable[[str, Task, str], str | None]
@@ -36,6 +37,18 @@ def label_reader(which: str | LabelReader) -> tuple[str, LabelReader]:
     if isinstance(which, str):
         return which, READERS[which]
     return getattr(which, "__name__", type(which).__name__), which
+
+
+def label_of(row: Prediction, which: str | LabelReader) -> str | None:
+    """The label of an answer: the one that was decided when it was made, else what the reader finds in its text.
+
+    Votes, and a sentence that the answer was made to begin with, settle a label whatever the explanation goes on to
+    say. That holds for the rules, which are to find what the answer states; other readers read the text all the same.
+    """
+    name, read = label_reader(which)
+    if name == RULES and row.decided_label:
+        return row.decided_label
+    return read(row.generated_text, row.task, row.aspect)
 
 
 def reading_once(which: str | LabelReader) -> LabelReader:

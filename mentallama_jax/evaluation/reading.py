@@ -67,7 +67,7 @@ class Predictions:
     forms: tuple[str, ...] = ()
 
     def provenance(self) -> dict[str, Any]:
-        """What of this belongs beside the scores, as plain JSON values."""
+        """Return the part that belongs beside the scores, as plain JSON values."""
         return {
             "predictions": list(self.files),
             "forms": list(self.forms),

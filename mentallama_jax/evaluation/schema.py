@@ -110,8 +110,9 @@ FIELDS: Mapping[str, str | Mapping[str, str]] = {
     },
     "care": {
         "datasets": f"data set -> `diagnosis`, `instruction`, `judgement`, `any`, `label_states_diagnosis` (each "
-        f"{_SHARE}), `by_rule` (rule -> rows), `ids` (kind -> the first rows of it)",
+        f"{_SHARE}), `by_rule` (rule -> rows), `ids` (kind -> the first rows); no `care` without tasks in English",
         "pooled": "the same of all rows",
+        "left_out": "rows of tasks in other languages than English, which the rules cannot read",
         "definitions": "figure -> its definition",
     },
     "explanations": {

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mentallama_jax.evaluation.beside_classifiers import ClassifierReport, Consistency, ReaderAgreement
 from mentallama_jax.evaluation.correctness import DatasetScores, Scores, Summary
 from mentallama_jax.evaluation.explanations import ExplanationScores, MetricFigure
+from mentallama_jax.evaluation.how_answered import answering, is_unusual
 from mentallama_jax.evaluation.output_lengths import Lengths
 from mentallama_jax.evaluation.statistics.intervals import FEW_POSTS
 from mentallama_jax.evaluation.trust.trust_sections import TrustSections
@@ -36,7 +37,8 @@ def write_report(
         if trust.calibration:
             value["calibration"] = asdict(trust.calibration)
         value["grounding"] = asdict(trust.grounding)
-        value["care"] = asdict(trust.care)
+        if trust.care:
+            value["care"] = asdict(trust.care)
     if lengths:
         value["lengths"] = asdict(lengths)
     if explanations:
@@ -53,7 +55,9 @@ def score_table(scores: Scores) -> "Table":
     upstream = any(summary.as_upstream for summary in scores.datasets.values())
     unread = "out of\ndomain" if upstream else "unparsed"
     headings = ("rows", "acc.", "weighted\nF1", "95 %", "majority\nF1", "macro\nF1", unread)
-    table = _table(f"Correctness in %, reader {scores.signature['reader']}", headings)
+    how = answering(scores.signature.get("generation"))
+    said = f"\n{how.text}" if how and is_unusual(how) else ""
+    table = _table(f"Correctness in %, reader {scores.signature['reader']}{said}", headings)
     for name, summary in scores.datasets.items():
         count = summary.as_upstream.out_of_domain if summary.as_upstream else summary.unparsed
         table.add_row(name, *_cells(summary, count))

@@ -11,19 +11,23 @@ from mentallama_jax.config import Style
 from mentallama_jax.errors import UserError
 from mentallama_jax.foreign import shown
 from mentallama_jax.generation.engine import Answer, Engine, Settings
+from mentallama_jax.generation.label_first import LabelFirst
+from mentallama_jax.generation.votes import Votes, voted
 from mentallama_jax.imhi.predictions import LabelLogProbabilities, Prediction, answer_to
+from mentallama_jax.imhi.prompting import Asked, Prompting
 from mentallama_jax.imhi.prompts import (
-    Encoded,
     PromptTokenizer,
     answer_opening,
     encode_answer,
-    encode_prompt,
     label_answers,
     stop_ids,
 )
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.imhi.tasks import TASKS
 from mentallama_jax.models.llama import LlamaConfig
+
+_AS_TUNED = Prompting()
+_NO_VOTES = Votes()
 
 
 class AnswerTokenizer(PromptTokenizer, Protocol):
@@ -42,6 +46,9 @@ def answer_batches(
     max_length: int,
     settings: Settings,
     openings: Sequence[str] = (),
+    prompting: Prompting = _AS_TUNED,
+    label_first: bool = False,
+    votes: Votes = _NO_VOTES,
 ) -> Iterator[list[Prediction]]:
     """Answer records by generation.
 
@@ -55,6 +62,9 @@ def answer_batches(
         settings: see `engine.Settings`; a record's id names its stream of random numbers.
         openings: how the answer of each record is made to begin, leading blank included; none where it is free.
             The answer holds its opening, `new_tokens` does not count it.
+        prompting: how questions are worded, and the examples that go before them.
+        label_first: make answers begin with a label sentence of their task; goes without `openings`.
+        votes: how many samples of each row vote for its label.
 
     Yields:
         The predictions of each batch as it finishes; `goldens` is the gold response of the instruction format.
@@ -65,23 +75,42 @@ def answer_batches(
     """
     begun = [encode_answer(text, style, tokenizer) for text in openings or [""] * len(records)]
     answer_length = settings.max_new_tokens + max(map(len, begun), default=0)
-    prompts = _prompts(records, engine.config, tokenizer, style, max_length, answer_length)
-    tokens = [[*prompt.tokens, *opening] for prompt, opening in zip(prompts, begun, strict=True)]
-    ids = [record.id for record in records]
-    found = engine.answers(tokens, ids, settings, stop_ids(style, tokenizer), text_of=tokenizer.decode)
+    first = LabelFirst(records, style, tokenizer) if label_first and records else None
+    if first:
+        first.check(settings.max_new_tokens)
+    votes.check(settings.sampling.temperature)
+    asked = _prompts(records, engine.config, tokenizer, style, max_length, answer_length, prompting)
+    tokens = [[*each.prompt.tokens, *opening] for each, opening in zip(asked, begun, strict=True)]
+    K = votes.count
+    samples: dict[int, dict[int, Prediction]] = {index: {} for index in range(len(records))}
+    found = engine.samples(
+        tokens,
+        [record.id for record in records],
+        settings,
+        stop_ids(style, tokenizer),
+        count=K,
+        constraint=first.constraint if first else None,
+        roots=first.roots if first else (),
+        text_of=tokenizer.decode,
+    )
     for batch in found:
-        for index, answer in batch.items():
-            _require_finite(answer.log_probabilities, ids[index], "the log-probabilities of its answer")
-        yield [
-            _prediction(
-                records[index],
-                prompts[index],
-                text=_text(tokenizer, begun[index], answer),
+        done = []
+        for (index, sample), answer in batch.items():
+            record = records[index]
+            _require_finite(answer.log_probabilities, record.id, "the log-probabilities of its answer")
+            samples[index][sample] = _prediction(
+                record,
+                asked[index],
+                text=asked[index].answer_in(_text(tokenizer, begun[index], answer)),
                 finish="eos" if answer.ended or answer.stopped_by else "length",
                 new_tokens=len(answer.tokens),
+                decided=first.label(record, answer.tokens) if first else "",
             )
-            for index, answer in batch.items()
-        ]
+            if len(samples[index]) == K:
+                of_row = samples.pop(index)
+                done.append(voted([of_row[k] for k in range(K)], keep=votes.keep) if K > 1 else of_row[0])
+        if done:
+            yield done
 
 
 def answer_records(
@@ -107,6 +136,7 @@ def score_batches(
     style: Style,
     max_length: int,
     settings: Settings,
+    prompting: Prompting = _AS_TUNED,
 ) -> Iterator[list[Prediction]]:
     """Answer records with the likeliest of their task's label sentences.
 
@@ -128,14 +158,14 @@ def score_batches(
     # Few shapes: a candidate is as wide as the longest of all tasks, a row has two of them or the most that a task has.
     U = max(map(len, chain.from_iterable(candidates.values())))
     most = max(map(len, candidates.values()))
-    prompts = _prompts(records, engine.config, tokenizer, style, max_length, U)
+    asked = _prompts(records, engine.config, tokenizer, style, max_length, U, prompting)
     for C in (2, most):
         group = [index for index, record in enumerate(records) if (len(answers[record.dataset]) == 2) == (C == 2)]
-        tokens = [prompts[index].tokens for index in group]
+        tokens = [asked[index].prompt.tokens for index in group]
         for batch in engine.scores(tokens, [candidates[records[index].dataset] for index in group], settings, (C, U)):
             rows = []
             for place, scores_C in batch.items():
-                record, prompt = records[group[place]], prompts[group[place]]
+                record, prompt = records[group[place]], asked[group[place]]
                 _require_finite(scores_C, record.id, "its label scores")
                 counts = [len(candidate) for candidate in candidates[record.dataset]]
                 rows.append(_chosen(record, prompt, answers[record.dataset], scores_C.tolist(), counts))
@@ -159,31 +189,35 @@ def _prompts(
     style: Style,
     max_length: int,
     answer_length: int,
-) -> list[Encoded]:
+    prompting: Prompting,
+) -> list[Asked]:
     if max_length > config.max_positions:
         raise UserError(f"max-length {max_length}: the model has {config.max_positions} positions; give at most that")
     if max_length <= answer_length:
         raise UserError(
             f"max-length {max_length} leaves no room for a prompt before an answer of {answer_length} tokens"
         )
-    return [encode_prompt(record, style, tokenizer, max_length - answer_length) for record in records]
+    return [prompting.ask(record, style, tokenizer, max_length - answer_length) for record in records]
 
 
 def _prediction(
     record: Record,
-    prompt: Encoded,
+    asked: Asked,
     *,
     text: str,
     finish: str,
     new_tokens: int,
     scores: LabelLogProbabilities | None = None,
+    decided: str = "",
 ) -> Prediction:
     return replace(
         answer_to(record, text),
-        prompt_truncated=prompt.truncated,
+        prompt_truncated=asked.prompt.truncated,
         finish=finish,
         new_tokens=new_tokens,
         label_log_probabilities=scores,
+        decided_label=decided,
+        examples=asked.examples,
     )
 
 
@@ -201,7 +235,7 @@ def _require_finite(values: Sequence[float] | np.ndarray, id_: str, what: str) -
 
 
 def _chosen(
-    record: Record, prompt: Encoded, answers: dict[str, str], sums: Sequence[float], counts: Sequence[int]
+    record: Record, asked: Asked, answers: dict[str, str], sums: Sequence[float], counts: Sequence[int]
 ) -> Prediction:
     labels = list(answers)
     best = max(range(len(labels)), key=lambda place: sums[place])
@@ -209,4 +243,4 @@ def _chosen(
         label: {"sum": total, "mean": total / count} for label, total, count in zip(labels, sums, counts, strict=True)
     }
     text = answers[labels[best]].strip()
-    return _prediction(record, prompt, text=text, finish="label", new_tokens=counts[best], scores=scores)
+    return _prediction(record, asked, text=text, finish="label", new_tokens=counts[best], scores=scores)

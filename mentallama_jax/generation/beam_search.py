@@ -170,7 +170,7 @@ def _power(tokens: jax.Array | int, search: BeamSearch) -> jax.Array:
 
 
 def _picked(x_BC: jax.Array, chosen_BJ: jax.Array) -> jax.Array:
-    """Of each source, the entries at these places of the second axis."""
+    """Take the entries at these places of the second axis, for each source."""
     return jnp.take_along_axis(x_BC, chosen_BJ.reshape(*chosen_BJ.shape, *(1,) * (x_BC.ndim - 2)), axis=1)
 
 

@@ -5,6 +5,8 @@ Shape suffixes: B rows, C children of a node, V vocabulary.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
 
 from mentallama_jax.generation.label_trie import FREE, Constraint
 
@@ -34,5 +36,5 @@ def next_nodes(constraint: Constraint, nodes_B: jax.Array, tokens_B: jax.Array) 
     return jnp.max(jnp.where(tokens_BC == tokens_B[:, None], children_BC, FREE), axis=1)
 
 
-def _of_nodes(table_NC: jax.Array, nodes_B: jax.Array) -> jax.Array:
+def _of_nodes(table_NC: NDArray[np.int32], nodes_B: jax.Array) -> jax.Array:
     return jnp.where(nodes_B[:, None] == FREE, FREE, jnp.asarray(table_NC)[nodes_B])

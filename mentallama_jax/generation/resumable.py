@@ -21,7 +21,7 @@ from mentallama_jax.imhi.predictions import Prediction, parse_prediction
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.models.module import Params
 
-MAY_DIFFER = ("model", "revision", "sources", "versions")
+MAY_DIFFER = ("model", "revision", "sources", "shots_from", "versions")
 """Keys of the signature that going on does not compare: what they name is compared by its fingerprint."""
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -101,6 +101,8 @@ def records_fingerprint(records: Sequence[Record]) -> str:
         values = asdict(record)
         del values["source"]
         digest.update(json.dumps(values, sort_keys=True).encode())
+    for task in sorted({record.task for record in records if not record.task.is_shipped}, key=lambda task: task.name):
+        digest.update(task.fingerprint.encode())
     return digest.hexdigest()
 
 

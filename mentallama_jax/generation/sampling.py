@@ -210,6 +210,6 @@ def row_keys(seed: int, ids: Sequence[str]) -> jax.Array:
 
 
 def key_words(seed: int, name: str, sample: int = 0) -> NDArray[np.uint32]:
-    """The two words of a row's random key; the samples of one prompt have keys of their own."""
-    text = f"{seed}\n{name}\0{sample}" if sample else f"{seed}\n{name}"
+    """The two words of a row's random key; the first sample of a prompt has that of its only answer."""
+    text = f"{seed}\n{name}\n{sample}" if sample else f"{seed}\n{name}"
     return np.frombuffer(hashlib.sha256(text.encode()).digest()[:8], "<u4")

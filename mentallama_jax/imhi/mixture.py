@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.imhi.records import Record
-from mentallama_jax.imhi.tasks import HELD_OUT, task_named
+from mentallama_jax.imhi.tasks import held_out, task_named
 
 ALL = "all"
 
@@ -30,7 +30,7 @@ def mix(
     Args:
         records: what there is.
         datasets: names or aliases of the data sets to take, or `all`.
-        exclude: names or aliases to leave out of these; `tasks.HELD_OUT` makes the paper's IMHI-general.
+        exclude: names or aliases to leave out of these; `tasks.held_out()` makes the paper's IMHI-general.
         weights: data set -> how many times its rows are seen, above 0; 1 where absent. 2.3 gives every row twice
             and 30 % of the posts a third time; a post's questions are chosen together.
         drop_posts: `Record.post_id` of posts that must not occur. By default those of the test rows, among
@@ -71,13 +71,13 @@ def mix(
     return chosen if max_rows is None else sample_rows(chosen, max_rows, seed)
 
 
-def held_out_rows(records: Iterable[Record], exclude: Collection[str] = HELD_OUT) -> list[Record]:
-    """The test rows of data sets left out: a model tested on these must not train on their posts."""
-    left_out = {task_named(name).name for name in exclude}
+def held_out_rows(records: Iterable[Record], exclude: Collection[str] | None = None) -> list[Record]:
+    """The test rows of data sets left out, by default `held_out()`: their posts must not be trained on."""
+    left_out = {task_named(name).name for name in (held_out() if exclude is None else exclude)}
     return [record for record in records if record.dataset in left_out and record.split == "test"]
 
 
-def held_out_posts(records: Iterable[Record], exclude: Collection[str] = HELD_OUT) -> frozenset[str]:
+def held_out_posts(records: Iterable[Record], exclude: Collection[str] | None = None) -> frozenset[str]:
     """Ids of the posts of `held_out_rows`."""
     return frozenset(record.post_id for record in held_out_rows(records, exclude))
 
@@ -122,7 +122,7 @@ def forbidden_posts(tests: Iterable[Record], rows: Iterable[Record]) -> Forbidde
 def sample_rows(records: Sequence[Record], count: int, seed: int) -> list[Record]:
     """Keep `count` rows (or all, if fewer), the same ones in whatever order they come; their order is kept."""
     keys = [
-        (_draw(seed, "rows", record.id, record.dataset, record.aspect), index) for index, record in enumerate(records)
+        (draw(seed, "rows", record.id, record.dataset, record.aspect), index) for index, record in enumerate(records)
     ]
     kept = sorted(index for _, index in sorted(keys)[:count])
     return [records[index] for index in kept]
@@ -158,10 +158,10 @@ def split_by_post(records: Iterable[Record], shares: Mapping[str, float], seed: 
     names = [name for name, share in shares.items() if share]
     parts: dict[str, list[Record]] = {name: [] for name in shares}
     for post, group in group_by_post(records).items():
-        draw = _draw(seed, "split", post)
+        place = draw(seed, "split", post)
         for name in names:
-            draw -= shares[name]
-            if draw < 0:
+            place -= shares[name]
+            if place < 0:
                 break
         parts[name].extend(group)
     return parts
@@ -179,10 +179,10 @@ def _wanted(records: Sequence[Record], datasets: Sequence[str], exclude: Collect
 
 def _repeats(record: Record, weight: float, seed: int) -> int:
     whole = int(weight)
-    return whole + (_draw(seed, "weight", record.dataset, record.post_id) < weight - whole)
+    return whole + (draw(seed, "weight", record.dataset, record.post_id) < weight - whole)
 
 
-def _draw(seed: int, *identity: str) -> float:
+def draw(seed: int, *identity: str) -> float:
     """A number in [0, 1) that is a function of its arguments."""
     digest = hashlib.sha256("\0".join((str(seed), *identity)).encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64

@@ -5,8 +5,8 @@ The others may be absent, as in files of older versions; keys that are not field
 """
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from mentallama_jax.errors import UserError
@@ -21,7 +21,10 @@ LabelLogProbabilities = Mapping[str, Mapping[str, float]]
 """Label -> `sum` and `mean` of the log-probabilities of its tokens, in nats."""
 
 _REQUIRED = ("id", "dataset", "post_id", "label", "generated_text")
-_TEXTS = (*_REQUIRED, "aspect", "split", "goldens", "finish")
+_TEXTS = (*_REQUIRED, "aspect", "split", "goldens", "finish", "decided_label")
+_LISTS = ("examples", "samples")
+_WHERE_THERE = ("label_log_probabilities", "decided_label", "votes", *_LISTS)
+"""Fields that a line has only where they say something."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,9 +41,15 @@ class Prediction:
         goldens: the gold response, with the explanation behind `Reasoning:`; "" where it is not known.
         prompt_truncated: tokens that the post lost to fit.
         generated_text: the answer, whole; may be empty.
-        finish: "eos", "length" for an answer that reached the limit, "label" for a label chosen by its score, or "".
+        finish: "eos", "length" for an answer that reached the limit, "label" for a label chosen by its score,
+            "content_filter" for an answer that an endpoint withheld, another word of an endpoint, or "".
         new_tokens: tokens of the answer, end token included.
-        label_log_probabilities: of each label of the task, where labels were scored.
+        label_log_probabilities: of each label of the task, where labels were scored or voted for.
+        decided_label: the label that was settled otherwise than by reading the answer: by the sentence that it was made
+            to begin with, or by votes; "" where the answer alone says.
+        examples: ids of the few-shot examples in the prompt, in the order shown.
+        votes: label -> how many samples gave it, where samples voted; those that state no label are in none.
+        samples: every sample that voted, where they are kept.
     """
 
     id: str
@@ -55,6 +64,10 @@ class Prediction:
     finish: str = ""
     new_tokens: int = 0
     label_log_probabilities: LabelLogProbabilities | None = None
+    decided_label: str = ""
+    examples: tuple[str, ...] = ()
+    votes: Mapping[str, int] | None = None
+    samples: tuple[str, ...] = ()
 
     @property
     def task(self) -> Task:
@@ -67,11 +80,13 @@ class Prediction:
         return self.goldens.partition(REASONING)[2].strip()
 
     def to_json(self) -> dict[str, Any]:
-        """The object of a line: every field in its order, absent log-probabilities left out."""
+        """The object of a line: every field in its order, without those of `_WHERE_THERE` that are empty."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        if self.label_log_probabilities is None:
-            del values["label_log_probabilities"]
-        return values
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in values.items()
+            if name not in _WHERE_THERE or value not in (None, "", ())
+        }
 
     def to_line(self) -> str:
         """The line of a predictions file, line feed included.
@@ -99,6 +114,23 @@ def answer_to(record: Record, text: str) -> Prediction:
     )
 
 
+def label_answer(record: Record, log_probabilities: Sequence[float], cut: int = 0) -> Prediction:
+    """An answer that is the sentence of the likeliest label, the first of equals, with the figures of all.
+
+    Args:
+        record: what was asked.
+        log_probabilities: of the labels of its task, in its order; nats.
+        cut: tokens that the post lost to fit.
+    """
+    scores = dict(zip(record.task.labels, map(float, log_probabilities), strict=True))
+    return replace(
+        answer_to(record, record.task.sentences[max(scores, key=lambda label: scores[label])]),
+        prompt_truncated=cut,
+        finish="label",
+        label_log_probabilities={label: {"sum": value, "mean": value} for label, value in scores.items()},
+    )
+
+
 def parse_prediction(line: bytes, place: object) -> Prediction:
     """Read one line of a predictions file.
 
@@ -118,8 +150,16 @@ def parse_prediction(line: bytes, place: object) -> Prediction:
     task = task_at(values["dataset"], place)
     values |= {"dataset": task.name, "aspect": aspect_at(values.get("aspect", ""), task, place)}
     cut, new_tokens = (_count(row, key, place) if key in row else 0 for key in ("prompt_truncated", "new_tokens"))
-    scores = _log_probabilities(row, place)
-    return Prediction(**values, prompt_truncated=cut, new_tokens=new_tokens, label_log_probabilities=scores)
+    if (decided := values.get("decided_label")) and decided not in task.sentences:
+        raise UserError(f"{place}: decided_label {shown_cell(decided, task.labels)} is no label of {task.name}")
+    values |= {key: _list(row, key, place) for key in _LISTS if key in row}
+    return Prediction(
+        **values,
+        prompt_truncated=cut,
+        new_tokens=new_tokens,
+        label_log_probabilities=_log_probabilities(row, place),
+        votes=_votes(row, place),
+    )
 
 
 def prediction_lines(path: AnyPath) -> Iterator[tuple[int, bytes]]:
@@ -172,6 +212,22 @@ def _count(row: Mapping[str, Any], key: str, place: object) -> int:
     if type(value) is not int or value < 0:
         raise UserError(f"{place}: {key} is not a whole number from 0")
     return value
+
+
+def _list(row: Mapping[str, Any], key: str, place: object) -> tuple[str, ...]:
+    value = row[key]
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise UserError(f"{place}: {key} is not a list of texts")
+    return tuple(value)
+
+
+def _votes(row: Mapping[str, Any], place: object) -> Mapping[str, int] | None:
+    votes = row.get("votes")
+    if votes is not None and not (
+        isinstance(votes, dict) and all(type(count) is int and count >= 0 for count in votes.values())
+    ):
+        raise UserError(f"{place}: votes does not hold a whole number from 0 for each label")
+    return votes
 
 
 def _log_probabilities(row: Mapping[str, Any], place: object) -> LabelLogProbabilities | None:

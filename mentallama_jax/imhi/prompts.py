@@ -27,6 +27,7 @@ from mentallama_jax.errors import UserError
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.imhi.tasks import Task
 from mentallama_jax.imhi.wording import (
+    Query,
     completion_query,
     completion_response,
     instruction_query,
@@ -144,7 +145,14 @@ def default_system(chat_template: str | None) -> str:
     return found.group(1).replace("\\n", "\n") if found else ""
 
 
-def render(record: Record, style: Style, examples: Sequence[Record] = (), *, system: str = "") -> Rendered:
+def render(
+    record: Record,
+    style: Style,
+    examples: Sequence[Record] = (),
+    *,
+    system: str = "",
+    query: Query = instruction_query,
+) -> Rendered:
     """Render a record as text.
 
     Args:
@@ -152,32 +160,35 @@ def render(record: Record, style: Style, examples: Sequence[Record] = (), *, sys
         style: see the module's description; not chat, which a tokenizer's template renders (see `encode_prompt`).
         examples: few-shot examples, shown with their gold responses before the question.
         system: system message of the chatml style, see `default_system`; "" for none. The other styles have none.
+        query: words the question and those of the examples; the style completion has a wording of its own.
 
     Returns:
         The prompt in segments (never two of plain text in a row) and the gold response; "" where there is no gold.
     """
     if not record.label:
         # Any label will do for the prompt, which does not hold it.
-        asked = render(replace(record, label=record.task.labels[0]), style, examples, system=system)
+        asked = render(replace(record, label=record.task.labels[0]), style, examples, system=system, query=query)
         return replace(asked, response="")
     if style == "llama2-chat":
-        turns = [segment for example in examples for segment in (*_llama2_turn(example), Segment(EOS, special=True))]
-        return Rendered((*turns, *_llama2_prompt(record)), f" {instruction_response(record)} ")
+        turns = [
+            segment for example in examples for segment in (*_llama2_turn(example, query), Segment(EOS, special=True))
+        ]
+        return Rendered((*turns, *_llama2_prompt(query(record))), f" {instruction_response(record)} ")
     if style == "chatml":
         opening = _chatml_message("system", system) if system else ()
         turns = [
             segment
             for example in examples
             for segment in (
-                *_chatml_message("user", instruction_query(example)),
+                *_chatml_message("user", query(example)),
                 *_chatml_message("assistant", instruction_response(example)),
             )
         ]
-        question = _chatml_message("user", instruction_query(record))
+        question = _chatml_message("user", query(record))
         answer = (Segment(IM_START, special=True), Segment("assistant\n"))
         return Rendered(tuple(merged((*opening, *turns, *question, *answer))), instruction_response(record))
-    pairs = [_plain_pair(shown, style) for shown in (*examples, record)]
-    text = "".join(f"{query}{response}\n\n" for query, response in pairs[:-1]) + pairs[-1][0]
+    pairs = [_plain_pair(shown, style, query) for shown in (*examples, record)]
+    text = "".join(f"{question}{response}\n\n" for question, response in pairs[:-1]) + pairs[-1][0]
     return Rendered((Segment(BOS, special=True), Segment(text)), pairs[-1][1])
 
 
@@ -217,14 +228,19 @@ def example_prompt(style: Style, tokenizer: PromptTokenizer) -> str:
 
 
 def encode_prompt(
-    record: Record, style: Style, tokenizer: PromptTokenizer, max_length: int, examples: Sequence[Record] = ()
+    record: Record,
+    style: Style,
+    tokenizer: PromptTokenizer,
+    max_length: int,
+    examples: Sequence[Record] = (),
+    query: Query = instruction_query,
 ) -> Encoded:
     """Tokens of a prompt, at most `max_length`; a longer post loses its end, inside its quotes.
 
     Raises:
         UserError: the prompt is too long even with an empty post.
     """
-    return _fit(record, style, tokenizer, max_length, examples, answer=[])
+    return _fit(record, style, tokenizer, max_length, examples, [], query)
 
 
 def encode_question(text: str, style: Style, tokenizer: PromptTokenizer) -> list[int]:
@@ -263,14 +279,15 @@ def _fit(
     max_length: int,
     examples: Sequence[Record],
     answer: list[int],
+    query: Query = instruction_query,
 ) -> Encoded:
     system = default_system(tokenizer.chat_template) if style == "chatml" else ""
 
     def prompt(characters: int) -> list[int]:
         cut = replace(record, post=record.post[:characters])
         if style == "chat":
-            return encode_segments(template_of(tokenizer).prompt(_contents(cut, examples)), tokenizer)
-        return list(_tokens(render(cut, style, examples, system=system).prompt, tokenizer))
+            return encode_segments(template_of(tokenizer).prompt(_contents(cut, examples, query)), tokenizer)
+        return list(_tokens(render(cut, style, examples, system=system, query=query).prompt, tokenizer))
 
     room = max_length - len(answer)
     whole = prompt(len(record.post))
@@ -297,10 +314,10 @@ def _encoded(prompt: list[int], answer: list[int], truncated: int) -> Encoded:
     return Encoded(prompt + answer, ((len(prompt), end),) if answer else (), truncated)
 
 
-def _contents(record: Record, examples: Sequence[Record]) -> list[str]:
+def _contents(record: Record, examples: Sequence[Record], query: Query = instruction_query) -> list[str]:
     """The contents of a conversation: questions and answers of the examples in turns, then the question."""
-    shown = [text for example in examples for text in (instruction_query(example), instruction_response(example))]
-    return [*shown, instruction_query(record)]
+    shown = [text for example in examples for text in (query(example), instruction_response(example))]
+    return [*shown, query(record)]
 
 
 def _chat_answer(record: Record, tokenizer: PromptTokenizer, examples: Sequence[Record]) -> list[int]:
@@ -324,19 +341,19 @@ def _tokens(segments: Sequence[Segment], tokenizer: PromptTokenizer) -> Iterator
             yield tokenizer.bos_id
 
 
-def _plain_pair(record: Record, style: Style) -> tuple[str, str]:
+def _plain_pair(record: Record, style: Style, query: Query) -> tuple[str, str]:
     if style == "completion":
         return completion_query(record).removesuffix(" "), f" {completion_response(record)}"
-    return instruction_query(record), f" {instruction_response(record)}"
+    return query(record), f" {instruction_response(record)}"
 
 
-def _llama2_prompt(record: Record) -> tuple[Segment, Segment]:
-    return Segment(BOS, special=True), Segment(f"[INST] {instruction_query(record)} [/INST]")
+def _llama2_prompt(question: str) -> tuple[Segment, Segment]:
+    return Segment(BOS, special=True), Segment(f"[INST] {question} [/INST]")
 
 
-def _llama2_turn(record: Record) -> tuple[Segment, Segment]:
-    begin, query = _llama2_prompt(record)
-    return begin, Segment(f"{query.text} {instruction_response(record)} ")
+def _llama2_turn(record: Record, query: Query) -> tuple[Segment, Segment]:
+    begin, asked = _llama2_prompt(query(record))
+    return begin, Segment(f"{asked.text} {instruction_response(record)} ")
 
 
 def _chatml_message(role: str, content: str) -> tuple[Segment, ...]:

@@ -1,8 +1,13 @@
 """The words of the benchmark: what is asked about a record, and how its gold answer reads. No chat, no tokens."""
 
+from collections.abc import Callable
+
 from mentallama_jax.errors import UserError
 from mentallama_jax.imhi.labels.gold_response import REASONING
 from mentallama_jax.imhi.records import Record
+
+Query = Callable[[Record], str]
+"""What is asked about a record, the post included."""
 
 
 def instruction_query(record: Record) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ from mentallama_jax.generation.engine import Engine, Settings
 from mentallama_jax.generation.placement import param_shardings
 from mentallama_jax.generation.resumable import params_fingerprint, records_fingerprint, write_predictions
 from mentallama_jax.generation.sampling import Sampling
+from mentallama_jax.generation.votes import Votes
 from mentallama_jax.imhi.data_files.posts import read_posts, records_of_text
 from mentallama_jax.imhi.data_files.readers import read_records
 from mentallama_jax.imhi.mixture import mix, sample_rows
 from mentallama_jax.imhi.predictions import Prediction
+from mentallama_jax.imhi.prompting import Prompting
 from mentallama_jax.imhi.prompts import IM_START, stop_ids
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.jobs.open_model import OpenedModel, open_model
@@ -100,6 +103,33 @@ def questions_about(post: str, task: str, *, aspect: str = "") -> Questions:
     return Questions(tuple(records_of_text(post, task, aspect=aspect)))
 
 
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How questions are put, and how the label of an answer is decided.
+
+    Attributes:
+        prompting: wording and few-shot examples, see `jobs.open_prompting`.
+        label_first: make answers begin with a label sentence of their task.
+        votes: of several samples of each row.
+    """
+
+    prompting: Prompting = field(default_factory=Prompting)
+    label_first: bool = False
+    votes: Votes = field(default_factory=Votes)
+
+    def signature(self) -> dict[str, Any]:
+        """What it adds to the signature of predictions: nothing where all is as without it."""
+        said = dict(self.prompting.signature)
+        if self.label_first:
+            said["label_first"] = True
+        if self.votes.count > 1:
+            said["votes"] = asdict(self.votes)
+        return said
+
+
+_PLAINLY = Manner()
+
+
 @dataclass(frozen=True)
 class Answerer:
     """A model that is ready to answer.
@@ -127,10 +157,17 @@ class Answerer:
     mesh: Mesh | None = field(repr=False)
 
     def answers(
-        self, records: Sequence[Record], settings: Settings, *, score_labels: bool = False
+        self,
+        records: Sequence[Record],
+        settings: Settings,
+        *,
+        score_labels: bool = False,
+        manner: Manner = _PLAINLY,
     ) -> Iterator[list[Prediction]]:
         """Answer records a batch at a time; iterate inside `on_mesh()`. See `generation.answers`."""
-        answer = score_batches if score_labels else answer_batches
+        answer: Callable[..., Iterator[list[Prediction]]] = score_batches
+        if not score_labels:
+            answer = partial(answer_batches, label_first=manner.label_first, votes=manner.votes)
         return answer(
             self.engine,
             self.tokenizer,
@@ -138,13 +175,16 @@ class Answerer:
             style=self.style,
             max_length=self.max_length,
             settings=settings,
+            prompting=manner.prompting,
         )
 
     def on_mesh(self) -> AbstractContextManager[Any]:
         """The context in which the model computes."""
         return use_mesh(self.mesh) if self.mesh else nullcontext()
 
-    def signature(self, questions: Questions, settings: Settings, *, score_labels: bool) -> dict[str, Any]:
+    def signature(
+        self, questions: Questions, settings: Settings, *, score_labels: bool, manner: Manner = _PLAINLY
+    ) -> dict[str, Any]:
         """All that decides the answers, as plain JSON values; versions and names besides."""
         if score_labels:
             answers: dict[str, Any] = {"mode": "score-labels", "chosen_by": "sum of log-probabilities"}
@@ -167,6 +207,7 @@ class Answerer:
             "style": self.style,
             "max_length": self.max_length,
             **answers,
+            **manner.signature(),
             "sources": list(questions.sources),
             "rows": len(records),
             "records": records_fingerprint(records),
@@ -251,6 +292,7 @@ def answer(
     settings: Settings | None = None,
     *,
     score_labels: bool = False,
+    manner: Manner = _PLAINLY,
     on_start: Callable[[int], None] = lambda left: None,
     on_batch: Callable[[list[Prediction]], None] = lambda rows: None,
 ) -> list[Prediction]:
@@ -262,6 +304,7 @@ def answer(
         out: ends in `.jsonl`.
         settings: see `Settings`.
         score_labels: choose the likeliest label sentence instead of generating.
+        manner: how questions are put and labels decided.
         on_start: is told how many rows are left.
         on_batch: is told of each batch once it is on disk.
 
@@ -272,11 +315,12 @@ def answer(
         UserError: see `generation.resumable.write_predictions` and `generation.answers`.
     """
     settings = settings or Settings()
+    manner.prompting.check_style(answerer.style)
 
     def rest(left: list[Record]) -> Iterator[list[Prediction]]:
         on_start(len(left))
-        return answerer.answers(left, settings, score_labels=score_labels)
+        return answerer.answers(left, settings, score_labels=score_labels, manner=manner)
 
-    signature = answerer.signature(questions, settings, score_labels=score_labels)
+    signature = answerer.signature(questions, settings, score_labels=score_labels, manner=manner)
     with answerer.on_mesh():
         return write_predictions(Path(out), questions.records, signature, rest, on_batch)

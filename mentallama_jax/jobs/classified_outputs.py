@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mentallama_jax.evaluation.beside_classifiers import ClassifierReport, consistency, differing_rows, reader_agreement
-from mentallama_jax.evaluation.label_readers import CLASSIFIER, RULES, LabelReader, label_reader
+from mentallama_jax.evaluation.label_readers import CLASSIFIER, RULES, LabelReader, label_of
 from mentallama_jax.evaluation.statistics.intervals import IntervalSettings
 from mentallama_jax.imhi.predictions import Prediction
 from mentallama_jax.imhi.tasks import TASKS, Task
@@ -45,8 +45,7 @@ def read_with_classifiers(
     present = {row.dataset for row in rows}
     classifiers = open_classifiers(Path(folder), [task for name, task in TASKS.items() if name in present])
     own = rows[:scored]
-    _, rules = label_reader(RULES)
-    stated = [rules(row.generated_text, row.task, row.aspect) for row in own]
+    stated = [label_of(row, RULES) for row in own]
     agreement = found = differing = None
     if reader == CLASSIFIER:
         labels = read_outputs(classifiers, rows)

@@ -51,7 +51,7 @@ class OpenedModel:
 
     @property
     def name(self) -> str:
-        """For people: the source, and the checkpoint of a run."""
+        """Name the source, and the checkpoint of a run, for people."""
         return self.source if self.update is None else f"{self.source}, checkpoint of update {self.update}"
 
     @property

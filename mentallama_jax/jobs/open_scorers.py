@@ -141,6 +141,16 @@ def _embedding(models: MetricModels, mesh: Mesh | None) -> PairMetric:
     return EmbeddingMetric(scorer, f"cosine of the means of token states, cut at {config.longest_text} tokens; {said}")
 
 
+def open_embeddings(source: str) -> tuple[EmbeddingSimilarity, str]:
+    """An encoder of sentences on the first device, and what the signature says of it.
+
+    Raises:
+        UserError: no such model, or no encoder.
+    """
+    config, params, tokenizer, said = _open(source, "embedding", (BertConfig,), None, option="--shots-encoder")
+    return EmbeddingSimilarity(config, params, tokenizer, rows=2 * _rows(None)), said
+
+
 def _lm(models: MetricModels, records: dict[str, Record] | None, mesh: Mesh | None) -> PairMetric:
     if models.lm is None or records is None:
         raise UserError("--metrics lm: name a language model with --lm-model and the questions with --data")
@@ -166,12 +176,14 @@ def _open(
     kinds: tuple[type[AnyModelConfig], ...],
     mesh: Mesh | None,
     other_weights: Path | None = None,
+    option: str = "",
 ) -> tuple[Any, Params, EncoderTokenizer, str]:
     """A model, its tokenizer, and what the signature says of both."""
-    with _advice(source, metric):
+    option = option or f"--{metric}-model"
+    with _advice(source, option):
         folder = locate(source, weights=other_weights is None)
         if not folder.is_dir():
-            raise UserError(f"{source}: not a Hugging Face folder, which the metric needs")
+            raise UserError(f"{option} {source}: not a Hugging Face folder, which is needed here")
         if other_weights is None:
             config, file = open_tensors(source)
         else:
@@ -182,7 +194,7 @@ def _open(
             config = fitted(config, file)
     if not isinstance(config, kinds):
         wanted = " or ".join(kind.model_type for kind in kinds)
-        raise UserError(f"--{metric}-model {source}: is a {config.model_type}; the metric needs a {wanted}")
+        raise UserError(f"{option} {source}: is a {config.model_type}; a {wanted} is needed here")
     tokenizer = EncoderTokenizer(folder)
     if tokenizer.vocab_size > config.vocab_size + 1:  # some published BARTs have a mask token beyond the table
         raise UserError(
@@ -195,7 +207,7 @@ def _open(
 
 
 @contextmanager
-def _advice(source: str, metric: str) -> Iterator[None]:
+def _advice(source: str, option: str) -> Iterator[None]:
     """Say how to fetch a model that the hub does not give here.
 
     Raises:
@@ -208,8 +220,7 @@ def _advice(source: str, metric: str) -> Iterator[None]:
             raise
         folder = source.rpartition("/")[2]
         raise UserError(
-            f"{error} (where there is a network: hf download {source} --local-dir {folder}; then "
-            f"--{metric}-model {folder})"
+            f"{error} (where there is a network: hf download {source} --local-dir {folder}; then {option} {folder})"
         ) from None
 
 

@@ -18,13 +18,15 @@ _HUB_SHAPES = {
     "meta-llama/Llama-2-70b-hf": "llama2-70b",
     "google-bert/bert-base-uncased": "bert-base",
     "mental/mental-bert-base-uncased": "bert-base",
+    "FacebookAI/roberta-base": "roberta-base",
+    "mental/mental-roberta-base": "roberta-base",
     "facebook/bart-large-cnn": "bart-large",
 }
 """Shapes that are known without asking the hub, whose files may need a licence."""
 
 
 def trained_shape(config: RunConfig) -> TrainedConfig:
-    """The shape that a config tunes; that of a classifier has the classes of its data set.
+    """The shape that a config tunes; that of a classifier has the classes of its data sets.
 
     Raises:
         UserError: no such model, not one that the objective tunes, or rows with more tokens than an encoder has
@@ -32,7 +34,7 @@ def trained_shape(config: RunConfig) -> TrainedConfig:
     """
     source = _HUB_SHAPES.get(config.model.source, config.model.source)
     if isinstance(config.objective, ClassificationSection):
-        shape = encoder_shape(source, config.model.revision, config.data.datasets[0])
+        shape = encoder_shape(config, source)
         if config.data.max_length > shape.longest_text:
             raise UserError(
                 f"data.max_length {config.data.max_length} is more than the {shape.longest_text} positions of "

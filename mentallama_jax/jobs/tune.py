@@ -15,6 +15,7 @@ from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer
 from mentallama_jax.generation.answers import answer_records
 from mentallama_jax.generation.engine import Engine, Settings
 from mentallama_jax.imhi.records import Record
+from mentallama_jax.imhi.tasks import own_tasks
 from mentallama_jax.jobs.classify import tune_classifier
 from mentallama_jax.jobs.open_model import open_model
 from mentallama_jax.jobs.open_tokenizer import open_tokenizer
@@ -44,8 +45,13 @@ def tune(config: RunConfig, stop: StopRequest | None = None, console: Console | 
     Raises:
         UserError: see `training.loop.train`.
     """
-    if isinstance(config.objective, ClassificationSection):
-        return tune_classifier(config, stop, console)
+    with own_tasks(config.data.tasks):
+        if isinstance(config.objective, ClassificationSection):
+            return tune_classifier(config, stop, console)
+        return _tune_language_model(config, stop, console)
+
+
+def _tune_language_model(config: RunConfig, stop: StopRequest | None, console: Console | None) -> TrainResult:
     base = base_model(config)
     model = language_model(base.config, config.model.source)
     config = with_remat(config, model)

@@ -110,7 +110,7 @@ class AnswerPlan:
 
     @property
     def rent(self) -> Rent:
-        """For all posts."""
+        """Time and money of all posts."""
         lower, upper = (seconds * self.batches for seconds in self.seconds)
         return Rent((lower, upper), self.topology.chips, self.price)
 

@@ -92,7 +92,7 @@ class Plan:
 
     @property
     def rent(self) -> Rent:
-        """For the whole recipe."""
+        """Time and money of the whole recipe."""
         lower, upper = (seconds * self.recipe.updates for seconds in self.seconds)
         return Rent((lower, upper), self.topology.chips, self.price)
 

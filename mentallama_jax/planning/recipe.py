@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mentallama_jax.config import ClassificationSection, RunConfig
+from mentallama_jax.config import ClassificationSection, DocumentsSection, RunConfig
+from mentallama_jax.errors import UserError
 from mentallama_jax.training.data.batches import TrainingData
 from mentallama_jax.training.data.packing import PlanSettings
 from mentallama_jax.training.data.tokens import TokenStore
@@ -34,9 +35,11 @@ class Assumptions:
 
 
 def assumed_tokens(config: RunConfig) -> float:
-    """The mean tokens of an example where nothing else is said."""
+    """The mean tokens of an example where nothing else is said; documents are taken to fill their rows."""
     if isinstance(config.objective, ClassificationSection):
         return min(_TEXT_TOKENS[config.objective.input], config.data.max_length)
+    if isinstance(config.objective, DocumentsSection):
+        return float(config.data.max_length)
     return Assumptions().mean_tokens
 
 
@@ -92,6 +95,30 @@ def assumed_recipe(config: RunConfig, assumptions: Assumptions) -> Recipe:
     updates = training.steps or max(1, round((training.epochs or 1) * an_epoch))
     source = f"assumed: {assumptions.rows:,} examples of {assumptions.mean_tokens:g} tokens on average"
     return Recipe(source, updates, rows, tokens, math.ceil(rows), length, examples)
+
+
+def recipe_of_documents(config: RunConfig, rows: int | None, mean_tokens: float | None) -> Recipe:
+    """The job of a config over raw text that is not here.
+
+    Args:
+        config: the run.
+        rows: pieces of documents, as many as an epoch sees; None where `training.steps` says how much is trained.
+        mean_tokens: of a piece; by default every piece fills its row.
+
+    Raises:
+        UserError: neither says how much text there is.
+    """
+    tokens = mean_tokens or assumed_tokens(config)
+    if rows is not None:
+        return assumed_recipe(config, Assumptions(rows, tokens))
+    if config.training.steps is None:
+        raise UserError(
+            "the size of the text decides the hours: give --data to read it, --rows (pieces of at most a row of "
+            "tokens, with --mean-tokens), or training.epochs=null training.steps=N"
+        )
+    recipe = assumed_recipe(config, Assumptions(mean_tokens=tokens))
+    total = recipe.updates * recipe.tokens
+    return replace(recipe, source=f"assumed: {recipe.updates:,} updates, {total:,.0f} tokens of text")
 
 
 def recipe_of_lengths(config: RunConfig, lengths: NDArray[np.int64]) -> Recipe:

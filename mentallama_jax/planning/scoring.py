@@ -82,7 +82,7 @@ class ScorePlan:
 
     @property
     def rent(self) -> Rent:
-        """For all pairs."""
+        """Time and money of all pairs."""
         lower, upper = (seconds * self.batches for seconds in self.seconds)
         return Rent((lower, upper), self.topology.chips, self.price)
 

@@ -167,8 +167,8 @@ class BertScorer:
             texts,
             self._room,
             self._rows,
-            lambda side: np.asarray(
-                _unit_states(self._params, side.tokens_RT, side.places, config=self._config, dtype=self._dtype)
+            lambda side: _unit_states(
+                self._params, side.tokens_RT, side.places, config=self._config, dtype=self._dtype
             ),
             lambda states_TD, segments_T, segment: states_TD[segments_T == segment],
         )

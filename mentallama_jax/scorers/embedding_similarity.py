@@ -61,15 +61,19 @@ class EmbeddingSimilarity:
                 for place, (one, other) in enumerate(zip(*part, strict=True))
             }
 
+    def embeddings(self, texts: Sequence[str]) -> np.ndarray[Any, Any]:
+        """[N, D] fp32 of length 1, of texts that are cut at the longest that the model has positions for."""
+        encoded = [tuple(ids) for ids in self._tokenizer.encode(texts, self._config.longest_text)]
+        means = self._means(encoded)
+        return np.stack([means[ids] for ids in encoded])
+
     def _means(self, texts: Sequence[tuple[int, ...]]) -> dict[tuple[int, ...], np.ndarray]:
         """The embedding of each different text, [D] fp32 of length 1."""
         return of_different_texts(
             texts,
             self._room,
             self._rows,
-            lambda side: np.asarray(
-                _unit_means(self._params, side.tokens_RT, side.places, config=self._config, dtype=self._dtype)
-            ),
+            lambda side: _unit_means(self._params, side.tokens_RT, side.places, config=self._config, dtype=self._dtype),
             lambda means_MD, segments_T, segment: means_MD[segment - 1],
         )
 

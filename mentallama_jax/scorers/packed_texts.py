@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -80,7 +81,7 @@ def of_different_texts(
     texts: Sequence[Sequence[int]],
     room: int,
     rows: int,
-    compute: Callable[[Packed], np.ndarray],
+    compute: Callable[[Packed], jax.Array],
     pick: Callable[[np.ndarray, np.ndarray, int], np.ndarray],
 ) -> dict[tuple[int, ...], np.ndarray]:
     """Compute each different text once.
@@ -89,7 +90,8 @@ def of_different_texts(
         texts: token ids.
         room: tokens of a packed row.
         rows: of a batch.
-        compute: packed rows -> [R, ...].
+        compute: packed rows -> [R, ...]. It need not wait for the device: while a batch is computed, texts are picked
+            from the one before.
         pick: (what was computed of a row, its segments, segment of a text) -> what is of that text.
 
     Returns:
@@ -97,12 +99,22 @@ def of_different_texts(
     """
     different = list(dict.fromkeys(map(tuple, texts)))
     found: dict[tuple[int, ...], np.ndarray] = {}
-    for batch in packed_batches([(ids,) for ids in different], room, rows):
-        (side,) = batch.sides
-        computed = compute(side)
+
+    def pick_from(batch: PackedBatch, computed: jax.Array) -> None:
+        values = np.asarray(computed)
+        segments_RT = batch.sides[0].segments_RT
         for number, row in enumerate(batch.rows):
             for segment, place in enumerate(row, start=1):
-                found[different[place]] = pick(computed[number], side.segments_RT[number], segment)
+                found[different[place]] = pick(values[number], segments_RT[number], segment)
+
+    waiting: tuple[PackedBatch, jax.Array] | None = None
+    for batch in packed_batches([(ids,) for ids in different], room, rows):
+        computed = compute(batch.sides[0])
+        if waiting:
+            pick_from(*waiting)
+        waiting = batch, computed
+    if waiting:
+        pick_from(*waiting)
     return found
 
 

@@ -4,7 +4,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,7 +15,7 @@ import jax
 from jax.sharding import Mesh
 from rich.table import Table
 
-from mentallama_jax.config import ClassificationSection, RunConfig
+from mentallama_jax.config import ClassificationSection, DocumentsSection, RunConfig
 from mentallama_jax.errors import UserError
 from mentallama_jax.files import write_json
 from mentallama_jax.host_memory import keep_freed_memory
@@ -40,10 +40,10 @@ from mentallama_jax.training.progress import Speed, TrainingProgress
 from mentallama_jax.training.run.checkpoints import Checkpoints
 from mentallama_jax.training.run.disk import naming
 from mentallama_jax.training.run.manifest import Checkpoint
-from mentallama_jax.training.run.metrics import MetricsLog, draw_loss_curve
+from mentallama_jax.training.run.metrics import MetricsLog, draw_loss_curve, read_metrics
 from mentallama_jax.training.run.run_directory import RunDirectory, SavableTokenizer
 from mentallama_jax.training.step import Metrics, TrainState, init_state, make_train_step, model_params
-from mentallama_jax.training.validation import LabelF1, make_evaluators, measure_all
+from mentallama_jax.training.validation import LabelF1, before_and_after, make_evaluators, measure_all
 
 
 class TrainingTokenizer(FingerprintedTokenizer, SavableTokenizer, Protocol):
@@ -198,6 +198,9 @@ def train(
         stopped_by = "" if complete else stop.signal_name
         stopped = f"stopped by {stopped_by} after update {done} of {data.steps}; everything is saved"
         why = f" of {data.steps}, as {early.reason}" if gave_up else ""
+        if complete and isinstance(config.objective, DocumentsSection) and writes_files():
+            for line in before_and_after(read_metrics(run.metrics)):
+                progress.say(line)
         progress.say(f"done after {done} updates{why}: {run.path}" if complete else stopped)
         return TrainResult(run.path, done, data.steps, stopped_by, checkpoints.best, _compiles(train_step))
 
@@ -247,11 +250,15 @@ class _Due:
         self._evaluates = examples.validation is not None
         self._ends = {*data.epoch_ends, data.steps}
         self._last = data.steps
+        self._evaluates_first = isinstance(config.objective, DocumentsSection)
 
     def evaluation(self, step: int) -> bool:
-        """Every so many updates and after the last; or else after each epoch and the last."""
+        """Every so many updates and after the last; or else after each epoch and the last.
+
+        Of documents also before the first, as their gain is over the model that the run starts from.
+        """
         if not self._evaluates or not step:
-            return False
+            return self._evaluates and self._evaluates_first
         if self._evaluate_every is None:
             return step in self._ends
         return step % self._evaluate_every == 0 or step == self._last
@@ -269,7 +276,7 @@ class _Recorder:
         config: RunConfig,
         run: RunDirectory,
         data: TrainingData,
-        ids: tuple[str, ...],
+        ids: Sequence[str],
         metrics: MetricsLog,
         progress: TrainingProgress,
     ) -> None:
@@ -314,8 +321,9 @@ class _Recorder:
         if scores:
             self._metrics.write("validation", step, scores)
             self._run.publish()
-            checkpoints.add_scores(step, scores)
-            early.evaluated(step)
+            if step:  # before the first update there is no checkpoint
+                checkpoints.add_scores(step, scores)
+                early.evaluated(step)
             if writes_files():
                 draw_loss_curve(self._run.metrics, self._run.loss_curve)
             figures = ", ".join(f"{name} {score:.4f}" for name, score in scores.items())
@@ -359,6 +367,8 @@ def _shared(config: RunConfig) -> str:
     places = {"data": {"train", "validation", "cache_dir"}, "training": {"run_dir", "compile_cache_dir"}}
     if isinstance(config.objective, ClassificationSection):
         places["objective"] = {"test"}
+    if isinstance(config.objective, DocumentsSection):
+        places["objective"] = {"instructions"}
     return config.model_dump_json(exclude=places | {"model": {"source", "tokenizer"}})
 
 

@@ -1,15 +1,15 @@
 """What is measured between updates, as a list of evaluators: the validation loss, and the F1 of answers or classes."""
 
 import math
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 from numpy.typing import NDArray
 
-from mentallama_jax.config import Metric, RunConfig
+from mentallama_jax.config import DocumentsSection, RunConfig
 from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.statistics.f1 import tally_of_confusion, weighted_f1
 from mentallama_jax.imhi.records import Record
@@ -22,19 +22,20 @@ from mentallama_jax.training.objectives.classification import CONFUSION, Classif
 from mentallama_jax.training.objectives.objective import Objective
 from mentallama_jax.training.step import TrainState, make_eval_step, model_params
 
+_LARGEST_LOSS = 690.0
 LabelF1 = Callable[[Params, Sequence[Record]], float]
 """Answers records by generation and returns the weighted F1 of their labels, pooled over data sets."""
 
 
 class Evaluator(NamedTuple):
-    """One figure of a state of training; `config.HIGHER_IS_BETTER` says in which direction it improves.
+    """One figure of a state of training; `config.HIGHER_IS_BETTER` has those that may choose a checkpoint.
 
     Attributes:
         name: of the figure.
         measure: (state, updates done) -> the figure; None where it was asked to stop before it was known.
     """
 
-    name: Metric
+    name: str
     measure: Callable[[TrainState, int], float | None]
 
 
@@ -58,12 +59,29 @@ def make_evaluators(
         loss = ValidationLoss(objective, batches, rows, stop, mesh)
         found.append(Evaluator("validation_loss", loss))
         if isinstance(objective, Classification):
-            found.append(Evaluator("weighted_f1", ClassF1(loss)))
+            found.append(Evaluator("weighted_f1", ClassF1(loss, objective.groups)))
+        if isinstance(config.objective, DocumentsSection):
+            assert examples.validation.text_bytes
+            found.append(Evaluator("perplexity", Perplexity(loss)))
+            bits = int(examples.validation.target_counts.sum()) / examples.validation.text_bytes / math.log(2)
+            found.append(Evaluator("bits_per_byte", Perplexity(loss, bits)))
     if examples.to_answer:
         if label_f1 is None:
             raise ValueError("evaluation.generate_rows needs a label_f1 function")
         found.append(Evaluator("label_f1", lambda state, _: label_f1(model_params(state), examples.to_answer)))
     return found
+
+
+def before_and_after(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What training on documents did to held-out text, for people, from the lines of `metrics.jsonl`."""
+    measured = [row for row in rows if row["kind"] == "validation" and "perplexity" in row]
+    if not measured or measured[0]["step"]:
+        return []
+    first, last = measured[0], measured[-1]
+    return [
+        f"held-out text: {name} {first[key]:.4f} before the first update, {last[key]:.4f} after update {last['step']}"
+        for key, name in (("perplexity", "perplexity"), ("bits_per_byte", "bits per byte"))
+    ]
 
 
 def measure_all(evaluators: Sequence[Evaluator], state: TrainState, step: int, stop: StopRequest) -> dict[str, float]:
@@ -91,7 +109,7 @@ class ValidationLoss:
         self._eval_step = make_eval_step(objective)
         self._batches, self._rows, self._stop, self._mesh = batches, rows, stop, mesh
         self._spec = objective.batch_spec
-        self._measured: tuple[int, dict[str, NDArray[np.float64]]] | None = None
+        self._measured: tuple[int, float, dict[str, NDArray[np.float64]]] | None = None
 
     def further_sums(self, state: TrainState, step: int) -> dict[str, NDArray[np.float64]] | None:
         """The objective's further sums over all rows, of the pass that measures the loss; None where it was cut short.
@@ -102,7 +120,15 @@ class ValidationLoss:
         if (self._measured is None or self._measured[0] != step) and self(state, step) is None:
             return None
         assert self._measured is not None
-        return self._measured[1]
+        return self._measured[2]
+
+    def mean(self, state: TrainState, step: int) -> float | None:
+        """The loss after `step` updates, measured once; None where it was cut short.
+
+        Raises:
+            UserError: the loss is not finite.
+        """
+        return self._measured[1] if self._measured is not None and self._measured[0] == step else self(state, step)
 
     def __call__(self, state: TrainState, step: int) -> float | None:
         """Measure the state after `step` updates, in nats a target; None where it was asked to stop.
@@ -127,19 +153,52 @@ class ValidationLoss:
         extras = [extras for (_, extras), _ in sums]
         self._measured = (
             step,
+            mean,
             {name: np.sum([np.asarray(each[name], np.float64) for each in extras], axis=0) for name in extras[0]},
         )
         return mean
 
 
-class ClassF1:
-    """The weighted F1 of the classes that validation texts are taken for."""
+class Perplexity:
+    """The validation loss in another unit: the exponential of it, or bits for each byte of the text.
 
-    def __init__(self, loss: ValidationLoss) -> None:
-        """Take what measures the loss: both figures come from one pass."""
-        self._loss = loss
+    Perplexity depends on the tokenizer, bits per byte do not: they are those of all tokens but the first of each
+    document (BOS, where there is one), EOS among them, over the bytes of the texts in UTF-8.
+    """
+
+    def __init__(self, loss: "ValidationLoss", factor: float | None = None) -> None:
+        """Take what measures the loss, and the factor between nats a token and the unit; None for perplexity."""
+        self._loss, self._factor = loss, factor
+
+    def __call__(self, state: TrainState, step: int) -> float | None:
+        """Measure the state after `step` updates; None where it was asked to stop."""
+        loss = self._loss.mean(state, step)
+        if loss is None:
+            return None
+        # A model that is sure of the wrong token can have a loss whose exponential is no float.
+        return math.exp(min(loss, _LARGEST_LOSS)) if self._factor is None else loss * self._factor
+
+
+class ClassF1:
+    """The weighted F1 of the classes that validation texts are taken for; of several data sets the mean of theirs."""
+
+    def __init__(self, loss: ValidationLoss, groups: tuple[int, ...] = ()) -> None:
+        """Take what measures the loss: both figures come from one pass. `groups` are those of `Classification`."""
+        self._loss, self._groups = loss, groups
 
     def __call__(self, state: TrainState, step: int) -> float | None:
         """Measure the state after `step` updates; None where it was asked to stop."""
         sums = self._loss.further_sums(state, step)
-        return None if sums is None else float(weighted_f1(tally_of_confusion(sums[CONFUSION])))
+        return None if sums is None else mean_weighted_f1(sums[CONFUSION], self._groups)
+
+
+def mean_weighted_f1(confusion_CC: NDArray[np.float64], groups: tuple[int, ...] = ()) -> float:
+    """The mean of the weighted F1 of each data set that has rows; the largest does not decide alone.
+
+    Args:
+        confusion_CC: rows of each class that were taken for each.
+        groups: of each class a number that the classes of its data set share; () where all are of one.
+    """
+    groups_C = np.array(groups or (0,) * len(confusion_CC))
+    parts = [confusion_CC[np.ix_(groups_C == group, groups_C == group)] for group in np.unique(groups_C)]
+    return float(np.mean([weighted_f1(tally_of_confusion(part)) for part in parts if part.any()]))

@@ -17,7 +17,7 @@ from mentallama_jax.storage import as_path, local_path
 NO_PLACES = {
     "ACTION", "COMMAND", "NAME", "NAMES", "NAME=W", "NAME=FILE", "ROLE=COLUMN",
     "SPLIT", "ASPECT", "AXIS=N", "N", "K", "P", "T", "W", "X", "GB", "DOLLARS",
-    "HOST:PORT", "I", "TEXT", "key=value", "QUESTION",
+    "HOST:PORT", "I", "TEXT", "key=value", "QUESTION", "URL",
 }  # fmt: skip
 """What options stand for that are no places, beside the tokenizer's T, which is one."""
 
@@ -82,7 +82,7 @@ def test_every_key_of_a_config_that_names_a_place_expands_the_home_folder(monkey
     places = set(text_keys(RunConfig)) - NO_PLACE_KEYS
     assert {"data.train", "data.drop_posts_in", "training.run_dir", "model.source", "data.cache_dir"} <= places
     values: dict[str, dict[str, Any]] = {"model": {}, "data": {}, "training": {"epochs": 1}}
-    lists = {"data.train", "data.validation", "data.drop_posts_in"}
+    lists = {"data.train", "data.validation", "data.tasks", "data.drop_posts_in"}
     for key in places:
         section, name = key.split(".")
         values[section][name] = ["~/x"] if key in lists else "~/x"

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from mentallama_jax.cli import main as command_line
 from mentallama_jax.cli.main import main
 from mentallama_jax.imhi.data_files.annotations import read_annotations
 from mentallama_jax.imhi.data_files.readers import read_records
@@ -101,6 +102,7 @@ def leaks(
     def run(arguments: Sequence[object], *for_posts: Path) -> list[str]:
         before = {path for path in tmp_path.rglob("*") if path.is_file()}
         words = list(map(str, arguments))
+        monkeypatch.setattr(command_line, "COMMANDS", (words[0],))  # the parsers of the others take most of the time
         status = main(words)
         shown = capfd.readouterr()
         found = [
@@ -132,6 +134,7 @@ def marked(text: str) -> bool:
 CASES = [
     pytest.param(layout, suffix, id=f"{layout} {suffix}")
     for layout, suffix in itertools.product(LAYOUTS, ("csv", "jsonl", "parquet", "arrow"))
+    if suffix != "arrow" or layout in ("own", "raw")  # rows of Arrow and Parquet come from one reader
 ]
 
 

@@ -14,7 +14,7 @@ from mentallama_jax.evaluation.statistics.intervals import IntervalSettings
 from mentallama_jax.evaluation.trust.high_risk import score_high_risk
 from mentallama_jax.files import write_jsonl
 from mentallama_jax.imhi.predictions import Prediction
-from mentallama_jax.imhi.tasks import HIGH_RISK_REASONS, TASKS
+from mentallama_jax.imhi.tasks import TASKS
 
 SUICIDE = "suicide or self-harm tendency"
 FEW = IntervalSettings()
@@ -29,10 +29,10 @@ def answer(number: int, dataset: str, gold: str, stated: str, aspect: str = "") 
 
 
 def test_the_table_of_data_sets_marks_labels_and_says_why():
-    assert list(HIGH_RISK_REASONS) == list(TASKS)
-    for name, task in TASKS.items():
+    for task in TASKS.values():
         assert set(task.high_risk) <= set(task.labels)
-        assert HIGH_RISK_REASONS[name].startswith("none: ") is not bool(task.high_risk)
+        assert task.high_risk_reason
+        assert task.high_risk_note.startswith("none: ") is not bool(task.high_risk)
     assert {name: task.high_risk for name, task in TASKS.items() if task.high_risk} == {
         "DR": ("yes",),
         "CLP": ("yes",),

@@ -184,9 +184,9 @@ def test_greedy_rows_stay_greedy_beside_drawn_ones() -> None:
 
 
 def test_samples_of_a_prompt_have_keys_of_their_own() -> None:
-    keys = {tuple(key_words(0, name, sample).tolist()) for name in ("a", "b") for sample in range(3)}
-    assert len(keys) == 6
-    assert key_words(0, "DR/test/1").tolist() == [3941396871, 1272852013]
+    keys = {tuple(key_words(0, name, sample).tolist()) for name in ("a", "a1", "1") for sample in range(12)}
+    assert len(keys) == 36
+    assert key_words(0, "DR/test/1", 0).tolist() == key_words(0, "DR/test/1").tolist() == [3941396871, 1272852013]
 
 
 @pytest.mark.parametrize(

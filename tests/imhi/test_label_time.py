@@ -74,7 +74,7 @@ def repeated(unit, length):
 def mixtures(name):
     """Units in a random order, and words of the reader's own patterns: what comes nearest to matching them."""
     draw = random.Random(name)
-    patterns = [*reader(name, aspect_of(name)).words.statements, reader(name, aspect_of(name)).words.lead]
+    patterns = [*reader(TASKS[name], aspect_of(name)).words.statements, reader(TASKS[name], aspect_of(name)).words.lead]
     own = [word for pattern in patterns for word in re.findall(r"[a-z]{2,}", pattern.pattern)]
     for _ in range(4):
         yield "".join(draw.choices(UNITS, k=60))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mentallama_jax.errors import UserError
 from mentallama_jax.imhi.mixture import group_by_post, held_out_posts, mix, sample_rows, split_by_post
 from mentallama_jax.imhi.records import Record
-from mentallama_jax.imhi.tasks import HELD_OUT, TASKS
+from mentallama_jax.imhi.tasks import TASKS, held_out
 
 
 def questions(dataset: str, post: str, split: str = "train") -> list[Record]:
@@ -32,8 +32,8 @@ def ids(records: list[Record]) -> list[str]:
 def test_data_sets_are_taken_and_left_out_by_any_of_their_names() -> None:
     assert mix(RECORDS) == RECORDS
     assert {record.dataset for record in mix(RECORDS, datasets=["Irf", "t-sid"])} == {"IRF", "T-SID"}
-    general = mix(RECORDS, exclude=HELD_OUT)
-    assert {record.dataset for record in general} == set(TASKS) - set(HELD_OUT)
+    general = mix(RECORDS, exclude=held_out())
+    assert {record.dataset for record in general} == set(TASKS) - set(held_out())
 
 
 def test_a_held_out_task_keeps_its_test_posts_out_of_training() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from mentallama_jax.evaluation.explanations import Progress, fill_scores, pairs_of
-from mentallama_jax.evaluation.label_readers import RULES, label_reader
+from mentallama_jax.evaluation.label_readers import RULES, label_of
 from mentallama_jax.evaluation.pair_metrics import PARTS, Pair, PairMetric, ResponsePart
 from mentallama_jax.evaluation.score_store import ScoreStore
 from mentallama_jax.imhi.predictions import Prediction
@@ -37,13 +37,10 @@ class ScoredAnswers:
 
 def plain_scores(answers: Sequence[Prediction]) -> ScoredAnswers:
     """Length in words, and whether the label that rules read from the answer is the gold label (1 or 0)."""
-    name, reader = label_reader(RULES)
-    right: list[float | None] = [
-        float(reader(row.generated_text, row.task, row.aspect) == row.label) if row.label else None for row in answers
-    ]
+    right: list[float | None] = [float(label_of(row, RULES) == row.label) if row.label else None for row in answers]
     return ScoredAnswers(
         {WORDS: [float(len(row.generated_text.split())) for row in answers], LABEL_CORRECT: right},
-        {WORDS: "words of the answer, cut at white space", LABEL_CORRECT: f"1 where the label read by {name} is gold"},
+        {WORDS: "words of the answer, cut at white space", LABEL_CORRECT: f"1 where the label read by {RULES} is gold"},
         {LABEL_CORRECT: sum(score is None for score in right)},
     )
 

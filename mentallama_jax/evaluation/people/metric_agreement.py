@@ -320,7 +320,7 @@ def _usable(column: tuple[list[float], list[float], list[str]]) -> bool:
 
 
 def _left_out(given: Sequence[Marks], scores: Sequence[float | None] | None, posts: Sequence[str]) -> Columns:
-    """For each annotator: the scores, or where there are none the own marks, beside the mean of the others' marks.
+    """Pair, for each annotator, the scores, or where there are none the own marks, with the mean of the others' marks.
 
     Rows are those that the annotator and another one marked, for metric and person alike.
     """

@@ -43,7 +43,7 @@ _FUNCTION_WORDS = frozenset(_LISTED.split())
 
 @dataclass(frozen=True, slots=True)
 class ExplainedParts:
-    """What of a post an explanation points at.
+    """The parts of a post that an explanation points at.
 
     Attributes:
         runs: of its words, see `post_words`.

@@ -113,7 +113,7 @@ def fairness(rows: Sequence[PrefixedRow], settings: IntervalSettings, seed: int 
     """The figures of rows that have gold labels; at least one. Exchanges of tests are drawn from `seed`."""
     posts = {row.record.post_id for row in rows}
     groups = [side for side in rows[0].sides if side != NEUTRAL]
-    yes_no = [row for row in rows if set(row.record.task.labels) == {"yes", "no"}]
+    yes_no = [row for row in rows if row.record.task.is_yes_no]
     flips = MeanMeasure("flip_rate", rows, settings)
     measures: dict[str, Measure] = {
         "flip_rate": flips,

@@ -39,13 +39,13 @@ class Measure(Protocol):
 
     @property
     def plain(self) -> float:
-        """Without a prefix."""
+        """The value without a prefix."""
 
     def value(self, side: Group) -> float:
-        """With the sentences of a side, their mean."""
+        """The mean over the sentences of a side."""
 
     def difference(self, first: Group, second: Group) -> MeanFigure:
-        """Of the first side less the second, with its interval over posts."""
+        """The first side less the second, with its interval over posts."""
 
     def exchange(self, first: Group, second: Group) -> Exchange:
         """What the test of this difference needs."""
@@ -70,11 +70,11 @@ class MeanMeasure:
 
     @property
     def plain(self) -> float:
-        """Without a prefix."""
+        """The value without a prefix."""
         return float(np.mean(self._plain))
 
     def value(self, side: Group) -> float:
-        """With the sentences of a side."""
+        """The value with the sentences of a side."""
         return float(np.mean(self._means[side]))
 
     def figure(self, side: Group) -> MeanFigure:
@@ -82,7 +82,7 @@ class MeanMeasure:
         return mean_figures({"value": self._means[side]}, self._posts, self._settings)["value"]
 
     def difference(self, first: Group, second: Group) -> MeanFigure:
-        """Of the first side less the second."""
+        """The first side less the second."""
         pair = self._means[first], self._means[second]
         return difference_figures({"difference": pair}, self._posts, self._settings)["difference"]
 
@@ -111,15 +111,15 @@ class F1Measure:
 
     @property
     def plain(self) -> float:
-        """Without a prefix."""
+        """The value without a prefix."""
         return float(weighted_f1(self._plain.total()))
 
     def value(self, side: Group) -> float:
-        """Of the mean counts of the sentences of a side."""
+        """The metric of the mean counts of the sentences of a side."""
         return float(weighted_f1(self._mean(side).total()))
 
     def difference(self, first: Group, second: Group) -> MeanFigure:
-        """Of the first side less the second."""
+        """The first side less the second."""
         found = one_seed_difference(self._mean(first), self._mean(second), weighted_f1, self._settings)
         return MeanFigure(found.difference, found.interval)
 

@@ -39,12 +39,12 @@ class Exchange:
 
 
 def exchange_of_scores(first: Sequence[Counts], second: Sequence[Counts]) -> Exchange:
-    """Of scores, summed by post [G] for each sentence."""
+    """Compare scores, summed by post [G] for each sentence."""
     return Exchange(np.stack(first)[..., None], np.stack(second)[..., None], lambda totals_V: totals_V[..., 0])
 
 
 def exchange_of_counts(first: Sequence[Tally], second: Sequence[Tally], metric: Callable[[Tally], Counts]) -> Exchange:
-    """Of counts by post of the predictions with each sentence, for a metric of them; all have the same gold."""
+    """Compare a metric of the counts by post of the predictions with each sentence; all have the same gold."""
     support_C = first[0].total().support
     number = len(support_C)
 

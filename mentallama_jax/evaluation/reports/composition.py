@@ -6,6 +6,7 @@ from functools import partial
 from mentallama_jax.evaluation.reports.document import Excerpt, FigureTable, Paragraph, ReportDocument, ReportSection
 from mentallama_jax.evaluation.reports.numerals import count, percent, percent_range, words
 from mentallama_jax.evaluation.reports.plain_section import plain_blocks
+from mentallama_jax.evaluation.reports.sections_on_answering import answering_section
 from mentallama_jax.evaluation.reports.sections_on_calibration import calibration_section
 from mentallama_jax.evaluation.reports.sections_on_comparisons import comparison_section, probe_section
 from mentallama_jax.evaluation.reports.sections_on_labels import (
@@ -62,6 +63,7 @@ def compose(systems: Sequence[ScoredSystem], training: Sequence[ReportSection] =
         *(_plain(key, systems) for key in _unknown(systems)),
         *training,
         _examples(systems),
+        answering_section(systems),
         signature_section(systems),
     ]
     found = [section for section in sections if section is not None]

@@ -21,8 +21,10 @@ _VALIDATION = {
     "validation_loss": ("Validation loss", "nats a target token"),
     "label_f1": ("Label F1 on validation", "weighted F1"),
     "weighted_f1": ("Weighted F1 on validation", "weighted F1"),
+    "perplexity": ("Perplexity of held-out text", "perplexity"),
+    "bits_per_byte": ("Bits per byte of held-out text", "bits per byte"),
 }
-_LOWER_IS_BETTER = ("validation_loss",)
+_LOWER_IS_BETTER = ("validation_loss", "perplexity", "bits_per_byte")
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from mentallama_jax.evaluation.how_answered import without_ids
 from mentallama_jax.evaluation.reports.document import (
     Block,
     FigureTable,
@@ -192,7 +193,7 @@ def signature_section(systems: Sequence[ScoredSystem]) -> ReportSection | None:
     for system in systems:
         signature = system.sections.get("signature")
         if signature:
-            pairs = tuple((words(key), readable(value)) for key, value in signature.items())
+            pairs = tuple((words(key), readable(value)) for key, value in without_ids(signature).items())
             parts.append(
                 ReportSection(f"Signature of {system.name}" if len(systems) > 1 else "Signature", [Terms(pairs)])
             )

@@ -349,5 +349,5 @@ def _right_or_wrong(sums: RowScores) -> bool:
 
 
 def _quantile(freedom: float, confidence: float) -> float:
-    """That of Student's t."""
+    """Return the two-sided quantile of Student's t."""
     return -float(stdtrit(freedom, (1 - confidence) / 2))

@@ -6,6 +6,7 @@ from typing import Any
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.correctness import LabelledRow
+from mentallama_jax.evaluation.how_answered import answering
 from mentallama_jax.evaluation.reading import Predictions
 from mentallama_jax.evaluation.statistics.intervals import IntervalSettings, few_posts
 from mentallama_jax.evaluation.trust.conformal import Conformal, conformal_sets
@@ -45,7 +46,7 @@ _DEFINITIONS = {
 
 @dataclass(frozen=True, slots=True)
 class CalibrationScores:
-    """Of one data set, or of all rows.
+    """The calibration of one data set, or of all rows.
 
     Attributes:
         rows: that carry log-probabilities; the figures are of these.
@@ -205,4 +206,6 @@ def _systems(generation: Mapping[str, Any] | None) -> set[tuple[str, ...]]:
     known = [one for one in each if isinstance(one, dict) and one.get("weights")]
     if len(known) < len(each):
         return set()
-    return {tuple(str(one.get(key)) for key in ("model", "weights", "style", "mode")) for one in known}
+    named = [tuple(str(one.get(key)) for key in ("model", "weights", "style", "mode", "prompt")) for one in known]
+    # The examples of other questions may be others, as none may be a question's own post.
+    return {(*name, getattr(answering(one), "text", "")) for name, one in zip(named, known, strict=True)}

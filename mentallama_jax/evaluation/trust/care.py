@@ -80,17 +80,25 @@ class Care:
 
     datasets: dict[str, CareScores]
     pooled: CareScores
+    left_out: int
     definitions: dict[str, str]
 
 
-def care(rows: Sequence[Prediction], settings: IntervalSettings) -> Care:
-    """Count how outputs treat the person, in each data set and in all rows."""
+def care(everything: Sequence[Prediction], settings: IntervalSettings) -> Care | None:
+    """Count how outputs treat the person, in each data set and in all rows; None where no task is in English.
+
+    The rules are English: rows of tasks in another language are left out and counted.
+    """
+    rows = [row for row in everything if row.task.in_english]
+    if everything and not rows:
+        return None
     found = [_of_row(row) for row in rows]
     names = dict.fromkeys(row.dataset for row in rows)
     places = {name: [place for place, row in enumerate(rows) if row.dataset == name] for name in names}
     return Care(
         datasets={name: _scores(rows, found, inside, settings) for name, inside in places.items()},
         pooled=_scores(rows, found, range(len(rows)), settings),
+        left_out=len(everything) - len(rows),
         definitions=DEFINITIONS,
     )
 
@@ -111,11 +119,17 @@ def label_states_diagnosis(output: str, task: Task) -> bool:
     return without_label_sentences(text, task) != text.strip() and _STATED_BY_LABEL.search(folded) is not None
 
 
+_ABOUT = frozenset(rule.about for rule in RULES if rule.about is not None)
+
+
 def _in_sentence(sentence: str) -> Iterator[CareFinding]:
     if sentence.endswith("?"):
         return
     read = plain(sentence)
+    named = {about: about.search(read) is not None for about in _ABOUT}
     for rule in RULES:
+        if rule.about is not None and not named[rule.about]:
+            continue
         if any(_counts(rule, read, match) for match in rule.pattern.finditer(read)):
             yield CareFinding(rule.name, rule.kind, sentence)
 

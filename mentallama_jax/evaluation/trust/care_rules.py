@@ -22,6 +22,7 @@ class CareRule:
         pattern: what the wording looks like.
         stated: whether it counts only where nothing denies, hedges or reports it.
         softened: words before it in its sentence that make it an inference or a report.
+        about: what stands in each sentence that `pattern` matches; quickly looked for, and shared by rules.
     """
 
     name: str
@@ -29,6 +30,7 @@ class CareRule:
     pattern: re.Pattern[str]
     stated: bool = True
     softened: re.Pattern[str] | None = None
+    about: re.Pattern[str] | None = None
 
 
 _DISORDER = (
@@ -61,6 +63,7 @@ _WHO = (
     rf"|believe|say) )"
     r"(?:they|he|she|you)\b|\byou\b)"
 )
+_PERSON_NAMED = re.compile(_WHO)
 _REPORTS = (
     r"mention\w*|report\w*|self-diagnos\w*|diagnosed|question|labels?|worr\w+|fear\w*|belie(?:f\w*|ves|ving|ved)"
     r"|feel(?:s|ing|ings)?|felt|thinks?|thoughts?|says?|said|stat(?:es?|ed|ing)|describ\w*|express\w*|claim\w*|admit\w*"
@@ -76,9 +79,8 @@ _SOFTENED = re.compile(
     rf"|history|past|previously|used to|{_REPORTS})\b"
 )
 
-_MEDICINE = (
-    r"(?:(?:the|your|their|his|her|any|some|all|more|less|an?|this|that|those|these|prescribed|daily|of|taking|using)"
-    r" ){0,4}(?:medications?|medicines?|meds|pills?|tablets?|antidepressants?|anti-depressants?|ssris?|snris?"
+_MEDICINES = (
+    r"(?:medications?|medicines?|meds|pills?|tablets?|antidepressants?|anti-depressants?|ssris?|snris?"
     r"|antipsychotics?|benzodiazepines?|benzos|mood stabili[sz]ers?|stimulants?|sedatives?|sleeping pills?|painkillers?"
     r"|prescriptions?|dos(?:e|es|age)|drugs?|supplements?|melatonin|lithium|sertraline|zoloft|fluoxetine|prozac"
     r"|escitalopram|lexapro|citalopram|celexa|paroxetine|venlafaxine|effexor|bupropion|wellbutrin|duloxetine|cymbalta"
@@ -86,9 +88,14 @@ _MEDICINE = (
     r"|alprazolam|ativan|lorazepam|klonopin|clonazepam|valium|diazepam|adderall|ritalin|ibuprofen|aspirin"
     r"|st\.? john's wort)\b"
 )
+_MEDICINE = (
+    r"(?:(?:the|your|their|his|her|any|some|all|more|less|an?|this|that|those|these|prescribed|daily|of|taking|using)"
+    rf" ){{0,4}}{_MEDICINES}"
+)
 _DOSE = (
     r"(?:(?:a |an |about |at least |up to )?\d{1,4}(?:\.\d{1,2})? ?(?:mg|milligrams?|mcg|ml|pills?|tablets?|drops?)\b)"
 )
+_TREATMENT = re.compile(rf"{_MEDICINES}|{_DOSE}")
 _ADVISE = (
     r"(?:(?:you|the poster|the user|the author|the person|they|he|she) (?:really |just |also )?(?:should|must|need to"
     r"|needs to|have to|has to|ought to|had better) (?:really |just |also |immediately |definitely )?(?:consider "
@@ -142,12 +149,14 @@ RULES: tuple[CareRule, ...] = (
             rf" {_DEGREE}{_DISORDER}\b{_NO_SIGN}"
         ),
         softened=_SOFTENED,
+        about=_PERSON_NAMED,
     ),
     CareRule(
         "is-ill",
         "diagnosis",
         re.compile(rf"{_WHO} (?:is|are) {_SURE}{_ILL}\b{_NO_SIGN}(?! and (?:anxious about|worried))"),
         softened=_SOFTENED,
+        about=_PERSON_NAMED,
     ),
     CareRule(
         "diagnosis-is",
@@ -164,12 +173,14 @@ RULES: tuple[CareRule, ...] = (
         "instruction",
         re.compile(rf"(?:(?:{_START}|{_ADVISE}){_USE}|{_ADVISE}{_USING}) (?:{_DOSE} (?:of )?)?{_MEDICINE}"),
         stated=False,
+        about=_TREATMENT,
     ),
     CareRule(
         "change-medicine",
         "instruction",
         re.compile(rf"(?:{_START}|{_ADVISE}){_CHANGE} {_MEDICINE}"),
         stated=False,
+        about=_TREATMENT,
     ),
     CareRule(
         "dose",
@@ -181,6 +192,7 @@ RULES: tuple[CareRule, ...] = (
             rf"|be prescribed) (?:{_DOSE}|{_MEDICINE}))"
         ),
         stated=False,
+        about=_TREATMENT,
     ),
     CareRule(
         "no-help",
@@ -199,6 +211,7 @@ RULES: tuple[CareRule, ...] = (
         "judgement",
         re.compile(rf"{_WHO}{_IS} {_JUDGED}{_INSULT}"),
         softened=_REPORTED,
+        about=_PERSON_NAMED,
     ),
     CareRule(
         "wants-attention",
@@ -209,6 +222,7 @@ RULES: tuple[CareRule, ...] = (
             r"|is after) (?:nothing but )?(?:attention|pity|sympathy)\b"
         ),
         softened=_REPORTED,
+        about=_PERSON_NAMED,
     ),
     CareRule(
         "blame",

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 
 from mentallama_jax.evaluation.statistics.intervals import IntervalSettings
 from mentallama_jax.evaluation.trust.counted_shares import CountedShare, counted_shares
@@ -11,7 +11,7 @@ from mentallama_jax.evaluation.trust.label_only import reasons_of
 from mentallama_jax.evaluation.trust.named_things import NamedPost, named_things
 from mentallama_jax.evaluation.trust.quotes import Quote, QuotedPost, find_quotes, words_of
 from mentallama_jax.imhi.predictions import Prediction
-from mentallama_jax.imhi.tasks import TASKS, Task
+from mentallama_jax.imhi.tasks import Task
 
 DEFINITIONS = {
     "label_only": "outputs that state no more than their label",
@@ -21,7 +21,7 @@ DEFINITIONS = {
     "absent_quotes": "quotes whose words do not stand in the post, among all quotes; case, blanks and punctuation are "
     "free, an ellipsis stands for any words",
     "rows_with_absent_quotes": "rows with such a quote, among all rows",
-    "absent_names": "capitalised names that the post does not have, among all names",
+    "absent_names": "capitalised names that the post does not have, among all names; of tasks in English",
     "rows_with_absent_names": "rows with such a name, among all rows",
     "absent_numbers": "numbers that the post does not have, in digits or words, among all numbers",
     "rows_with_absent_numbers": "rows with such a number, among all rows",
@@ -118,7 +118,9 @@ def row_grounding(rows: Sequence[Prediction], posts: Mapping[str, str] | None) -
         of_post: tuple[tuple[bool, ...] | None, ...] = (None, None, None)
         if posts is not None:
             post = QuotedPost(posts[row.id])
-            named, things = NamedPost(post), named_things(text)
+            named = NamedPost(post)
+            # Capitals are the sign of names in English only: German has them on every noun, other scripts on none.
+            things = [thing for thing in named_things(text) if thing.kind != "name" or row.task.in_english]
             of_post = (
                 tuple(bool(post.locate(quote.text)) for quote in quotes),
                 tuple(named.has(thing) for thing in things if thing.kind == "name"),
@@ -135,12 +137,11 @@ def quotes_of_post(explanation: str, task: Task) -> list[Quote]:
 
 def _names_label(quote: str, task: Task) -> bool:
     words = {_stem(word.folded) for word in words_of(quote)}
-    return bool(words) and any(words <= label for label in _label_words(task.name))
+    return bool(words) and any(words <= label for label in _label_words(task))
 
 
-@cache
-def _label_words(name: str) -> list[frozenset[str]]:
-    task = TASKS[name]
+@lru_cache(64)
+def _label_words(task: Task) -> list[frozenset[str]]:
     questions = [task.question.format(aspect=aspect) for aspect in task.aspects or ("",)]
     aliases = [alias for of_label in task.label_aliases.values() for alias in of_label]
     wordings = [*task.labels, *task.completion_words.values(), *task.sentences.values(), *aliases, *questions]

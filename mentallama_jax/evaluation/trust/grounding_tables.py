@@ -27,8 +27,14 @@ def show_grounding(console: Console, found: Grounding) -> None:
         console.print(said, style="dim", soft_wrap=True)
 
 
-def show_care(console: Console, found: Care) -> None:
+def show_care(console: Console, found: Care | None) -> None:
     """Print how outputs treat the person, and a few rows by their ids."""
+    if found is None or found.left_out:
+        which = "no row" if found is None else f"{found.left_out:,} rows less"
+        said = f"Care: {which}, as its rules are English, and the other tasks are in another language."
+        console.print(said, style="dim", soft_wrap=True)
+    if found is None:
+        return
     console.print(care_table(found))
     for kind, ids in found.pooled.ids.items():
         if ids:
@@ -40,7 +46,7 @@ def show_care(console: Console, found: Care) -> None:
 def show_care_examples(console: Console, rows: Sequence[Prediction]) -> None:
     """Print some sentences that the rules of care count, as they were read: in small letters, without quotations."""
     left = dict.fromkeys(KINDS, _EXAMPLES)
-    for row in rows:
+    for row in (row for row in rows if row.task.in_english):
         for finding in care_findings(row.generated_text, row.task):
             if left[finding.kind]:
                 left[finding.kind] -= 1

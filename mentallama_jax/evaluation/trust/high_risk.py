@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from mentallama_jax.evaluation.correctness import UNPARSED, LabelledRow, by_dataset
 from mentallama_jax.evaluation.statistics.intervals import IntervalSettings
 from mentallama_jax.evaluation.trust.counted_shares import CountedShare, counted_shares
-from mentallama_jax.imhi.tasks import HIGH_RISK_REASONS, TASKS
+from mentallama_jax.imhi.tasks import TASKS
 
 _DEFINITIONS = {
     "recall": "share of the rows of this gold label whose output states it",
@@ -67,7 +67,7 @@ def score_high_risk(rows: Sequence[LabelledRow], settings: IntervalSettings) -> 
     groups = by_dataset(rows)
     return HighRisk(
         datasets={name: _of_dataset(name, group, settings) for name, group in groups.items() if TASKS[name].high_risk},
-        reasons={name: HIGH_RISK_REASONS[name] for name in groups},
+        reasons={name: TASKS[name].high_risk_note for name in groups},
         definitions=dict(_DEFINITIONS),
     )
 

@@ -1,12 +1,12 @@
 """Outputs that state a label and give no reason for it."""
 
-from functools import cache
+from functools import lru_cache
 
-from mentallama_jax.evaluation.trust.quotes import vocabulary_of
+from mentallama_jax.evaluation.trust.quotes import vocabulary_of, words_among
 from mentallama_jax.imhi.class_inputs import without_label_sentences
 from mentallama_jax.imhi.labels.gold_response import explanation_in
 from mentallama_jax.imhi.labels.unwrapping import without_traces
-from mentallama_jax.imhi.tasks import TASKS, Task
+from mentallama_jax.imhi.tasks import Task
 
 _OF_STATEMENTS = vocabulary_of(
     "a an the this that is are be it so there in of to from for with and or as by on not no does do doesnt isnt can"
@@ -22,11 +22,10 @@ def reasons_of(output: str, task: Task) -> str:
     """The explanation of an output without reasoning traces and label sentences; "" where nothing else is left."""
     visible = without_traces(output)
     text = without_label_sentences(explanation_in(output if visible is None else visible, task), task)
-    return "" if vocabulary_of(text) <= _words_of_labels(task.name) else text
+    return "" if words_among(text, _words_of_labels(task)) else text
 
 
-@cache
-def _words_of_labels(name: str) -> frozenset[str]:
-    task = TASKS[name]
+@lru_cache(64)
+def _words_of_labels(task: Task) -> frozenset[str]:
     wordings = [task.question, task.completion_prefix, *task.sentences.values(), *task.completion_words.values()]
     return _OF_STATEMENTS.union(*map(vocabulary_of, (*wordings, *task.aspects)))

@@ -3,7 +3,9 @@
 The probability of a label is exp(`sum`) over the total of all labels of the task. A `sum` is the log-probability of a
 whole label sentence after its prompt, so this is the chance of a label given that the model answers with one of the
 sentences. `generate --score-labels` chooses by the sum as well, so the likeliest label is the one that it wrote. The
-`mean` over tokens is no log-probability of anything, and is not used. A classifier's sum and mean are the same.
+`mean` over tokens is no log-probability of anything, and is not used. A classifier's sum and mean are the same, and so
+are those of votes (`generate --votes`): the logarithm of a label's share of the votes, half a vote added to each label,
+as a share of 0 has no logarithm.
 
 Shape suffixes: R rows, C labels.
 """

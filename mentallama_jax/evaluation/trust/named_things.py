@@ -15,12 +15,12 @@ marks of lists ("1.", "(2)"), parts of names ("COVID-19", "DSM-5"), "24/7", and 
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from itertools import pairwise
 from typing import Literal
 
 from mentallama_jax.evaluation.trust.quotes import QuotedPost, Word, find_quotes, vocabulary_of, words_of
-from mentallama_jax.imhi.tasks import TASKS
+from mentallama_jax.imhi.tasks import TASKS, Task
 
 _USUAL = vocabulary_of(
     "i im ive id ill god reasoning reason answer explanation label labels question post poster posters op user author"
@@ -146,18 +146,19 @@ def _sentences(text: str) -> Iterator[list[Word]]:
 
 
 def _name(run: Sequence[Word]) -> Iterator[Thing]:
-    named = [word for word in run if _usual().isdisjoint((word.folded, word.folded.removesuffix("s")))]
+    usual = _usual(TASKS.all)
+    named = [word for word in run if usual.isdisjoint((word.folded, word.folded.removesuffix("s")))]
     if named:
         yield Thing("name", run[0].start, run[-1].end, tuple(word.folded for word in named))
 
 
-@cache
-def _usual() -> frozenset[str]:
+@lru_cache(8)
+def _usual(tasks: tuple[Task, ...]) -> frozenset[str]:
     """Words that are no names, with those of all questions and labels."""
     return _USUAL.union(
         *(
             vocabulary_of(text)
-            for task in TASKS.values()
+            for task in tasks
             for text in (task.question, *task.sentences.values(), *task.completion_words.values(), *task.aspects)
         )
     )

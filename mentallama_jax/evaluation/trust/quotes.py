@@ -19,6 +19,7 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import NamedTuple
 
 MOST_QUOTES = 500
 """Quotes of a text beyond this number are not looked at; real outputs have a few."""
@@ -64,8 +65,7 @@ class Quote:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Word:
+class Word(NamedTuple):
     """A word of a text, evened out, and where it stands."""
 
     folded: str
@@ -192,13 +192,20 @@ class QuotedPost:
 
 def words_of(text: str) -> list[Word]:
     """The words of a text, evened out: lower case, no accents, no apostrophes."""
-    text = _MISREAD.sub(_as_meant, text)
-    found = []
+    return list(_words(text))
+
+
+def words_among(text: str, known: frozenset[str]) -> bool:
+    """Whether all words of a text are among `known`, evened out both; it reads as far as the first that is not."""
+    return all(word.folded in known for word in _words(text))
+
+
+def _words(text: str) -> Iterator[Word]:
+    text = text if text.isascii() else _MISREAD.sub(_as_meant, text)
     for match in _WORD.finditer(text):
         folded = _folded(match[0])
         if folded:
-            found.append(Word(folded, match.start(), match.end()))
-    return found
+            yield Word(folded, match.start(), match.end())
 
 
 def vocabulary_of(text: str) -> frozenset[str]:

@@ -79,7 +79,7 @@ class BinGaps:
     gaps: Counts
     rows: Counts
     bounds: tuple[float, float] = (0.0, 1.0)
-    """Of the expected calibration error."""
+    """The lowest and the highest expected calibration error there can be."""
 
     @property
     def groups(self) -> int:

@@ -23,14 +23,14 @@ class TrustSections:
         output_faults: outputs that went wrong as texts.
         calibration: of label probabilities; None where no row carries them.
         grounding: what explanations take from their posts.
-        care: how outputs treat the person.
+        care: how outputs treat the person; None where no task is in English.
     """
 
     high_risk: HighRisk
     output_faults: OutputFaults
     calibration: Calibration | None
     grounding: Grounding
-    care: Care
+    care: Care | None
 
 
 def score_trust(

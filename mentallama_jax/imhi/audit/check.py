@@ -52,7 +52,7 @@ class PartReport:
         dataset: its name.
         split: "train", "val", "test" or "".
         rows: questions.
-        benchmark_rows: how many the whole benchmark has; None without a split.
+        benchmark_rows: how many the whole benchmark has; None without a split, and where nobody published it.
         posts: different posts.
         unlabelled: rows without a label: nothing can be trained on them or scored with them.
         contradictions: rows whose explanation states another label than their own.
@@ -245,7 +245,7 @@ def _part(part: Part, rows: Sequence[Record], posts: int, contradictions: Sequen
         dataset=dataset,
         split=split,
         rows=len(rows),
-        benchmark_rows=task.sizes[SPLITS.index(split)] if split else None,
+        benchmark_rows=task.sizes[SPLITS.index(split)] if split and task.sizes else None,
         posts=posts,
         unlabelled=sum(not record.label for record in rows),
         contradictions=sum((record.dataset, record.split) == part for record in contradictions),

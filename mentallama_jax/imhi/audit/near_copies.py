@@ -20,9 +20,10 @@ ALIKE = 0.8
 """Least Jaccard index of near-copies."""
 
 CONTAINED = 0.9
-"""Least share of the shorter post in the longer one, where the shorter has `_LEAST_SHINGLES_OF_A_CUT`."""
+"""Least share of the shorter post in the longer one, where the shorter has `LEAST_SHINGLES_OF_A_CUT`."""
 
-_LEAST_SHINGLES_OF_A_CUT = 20
+LEAST_SHINGLES_OF_A_CUT = 20
+"""Least shingles of a post that is looked for within longer ones."""
 _WORDS_OF_A_SHINGLE = 3
 _WORDS_OF_AN_END = 8
 _PERMUTATIONS = 128
@@ -32,7 +33,9 @@ _MOST_OF_A_BUCKET = 200
 
 _LINK = re.compile(r"(?:https?://|www\.)\S+")
 _APOSTROPHE = re.compile(r"['’`´]")
-_WORD = re.compile(r"\w+")
+_UNSPACED = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
+"""A word; in scripts without blanks between words (Thai, kana, Han) a character stands for one."""
 
 Shingles = frozenset[tuple[str, ...]]
 
@@ -50,6 +53,11 @@ class NearCopy:
     first: str
     second: str
     similarity: float
+
+
+def are_near_copies(first: Shingles, second: Shingles) -> bool:
+    """Whether two posts are near-copies, exactly; posts without a word cannot be told from each other."""
+    return _similarity(first, second) >= ALIKE if first or second else True
 
 
 def near_copies_among(posts: Mapping[str, str], compared: Callable[[str, str], bool]) -> list[NearCopy]:
@@ -80,8 +88,8 @@ def near_copies_of(originals: Mapping[str, str], posts: Mapping[str, str]) -> li
 
 
 def _find(keys: Sequence[str], texts: Sequence[str], wanted: Callable[[int, int], bool]) -> list[NearCopy]:
-    words = [_words(text) for text in texts]
-    shingles = [_shingles(of_post) for of_post in words]
+    words = [folded_words(text) for text in texts]
+    shingles = [shingles_of(of_post) for of_post in words]
     found: dict[tuple[int, int], float] = {}
     rejected: set[tuple[int, int]] = set()
     for bucket in _buckets(words, shingles):
@@ -103,17 +111,19 @@ def _similarity(first: Shingles, second: Shingles) -> float:
     if not shared:
         return 0.0
     alike, contained = shared / (len(first) + len(second) - shared), shared / shorter
-    if shorter >= _LEAST_SHINGLES_OF_A_CUT and contained >= CONTAINED:
+    if shorter >= LEAST_SHINGLES_OF_A_CUT and contained >= CONTAINED:
         return max(alike, contained)
     return alike
 
 
-def _words(text: str) -> list[str]:
+def folded_words(text: str) -> list[str]:
+    """The words of a text, in which case, punctuation, apostrophes and links do not count."""
     folded = _LINK.sub(" ", unicodedata.normalize("NFKC", text).casefold())
     return _WORD.findall(_APOSTROPHE.sub("", folded))
 
 
-def _shingles(words: Sequence[str]) -> Shingles:
+def shingles_of(words: Sequence[str]) -> Shingles:
+    """The sets of three neighbouring words that two texts are compared by."""
     if len(words) < _WORDS_OF_A_SHINGLE:
         return frozenset([tuple(words)] if words else [])
     return frozenset(zip(*(islice(words, start, None) for start in range(_WORDS_OF_A_SHINGLE)), strict=False))

@@ -5,11 +5,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.foreign import reading
-from mentallama_jax.imhi.data_files.table_rows import Problem, Table, Unread, check_columns, plain_cell
+from mentallama_jax.foreign import reading, shown
+from mentallama_jax.imhi.data_files.table_rows import Problem, Table, Unread, check_columns, plain_cell, shown_columns
 from mentallama_jax.storage import AnyPath, RemotePath
 
 _BATCH_ROWS = 2048
+_STREAMED_ROWS = 128
 _MOST_TIMES_LARGER = 64
 _SPARE_BYTES = 256 << 20
 _SPARE_ROWS = 1000
@@ -18,8 +19,8 @@ _SPARE_ROWS = 1000
 def read_arrow(path: AnyPath) -> Table:
     """Read a `.parquet` or `.arrow` file.
 
-    Cells of a type that no column of records has become `Unread`. A row with bytes that are not UTF-8 is a problem of
-    its own. What the file claims to hold is compared with its bytes while it is read.
+    Cells of a type that no column of records has become `Unread`, but for lists of messages. A row with bytes that are
+    not UTF-8 is a problem of its own. What the file claims to hold is compared with its bytes while it is read.
 
     Raises:
         UserError: not such a file, a column twice, too many columns, or rows that unpack to far more than its bytes.
@@ -84,6 +85,37 @@ def _parquet_batches(source: Any, path: AnyPath, size: int) -> Iterator[tuple[tu
         yield names, pyarrow.RecordBatch.from_pylist([], schema=file.schema_arrow)
 
 
+def column_cells(path: AnyPath, column: str, size: int) -> Iterator[tuple[int, Any]]:
+    """The cells of one column of a Parquet file with their row numbers, from 1, read batch by batch.
+
+    A cell of a type that is no text and no number is `Unread`; bytes that are not UTF-8 are a `UnicodeDecodeError`.
+
+    Args:
+        path: the file.
+        column: its name.
+        size: bytes of the file.
+
+    Raises:
+        UserError: not such a file, no such column, or rows that unpack to far more than its bytes.
+    """
+    import pyarrow.parquet
+
+    with reading(path, "Parquet", may_hold_posts=True), _damage_named(path), path.open("rb") as stream:
+        file = pyarrow.parquet.ParquetFile(stream)
+        names = tuple(file.schema_arrow.names)
+        check_columns(names, path)
+        if column not in names:
+            raise UserError(f"{path}: has no column {shown(column)} (there are: {shown_columns(names)})")
+        _check_rows(file.metadata.num_rows, path, size)
+        before = unpacked = 0
+        for batch in file.iter_batches(batch_size=_STREAMED_ROWS, columns=[column]):
+            unpacked += batch.nbytes
+            if unpacked > _MOST_TIMES_LARGER * size + _SPARE_BYTES:
+                raise UserError(f"{path}: unpacks to far more than its {size:,} bytes can mean; it is not read")
+            yield from enumerate(_cells(batch.column(0)), start=before + 1)
+            before += batch.num_rows
+
+
 def _stream_batches(source: Any, path: AnyPath, size: int) -> Iterator[tuple[tuple[str, ...], Any]]:
     import pyarrow
 
@@ -144,7 +176,7 @@ def _cells(column: Any) -> list[Any]:
         used = compute.unique(column.indices).drop_null()
         cells = dict(zip(used.to_pylist(), _cells(column.dictionary.take(used)), strict=True))
         return [cells.get(place) for place in column.indices.to_pylist()]
-    if not _is_plain(column.type):
+    if not _is_plain(column.type) and not _is_conversation(column.type):
         kind = str(column.type).partition("<")[0].partition("[")[0]
         return [Unread(kind) if valid else None for valid in column.is_valid().to_pylist()]
     try:
@@ -158,6 +190,15 @@ def _is_plain(kind: Any) -> bool:
 
     numbers = types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)
     return numbers or types.is_null(kind) or _is_text(kind)
+
+
+def _is_conversation(kind: Any) -> bool:
+    """Whether cells are lists of messages: objects that hold texts alone."""
+    import pyarrow.types as types
+
+    if not (types.is_list(kind) or types.is_large_list(kind)) or not types.is_struct(kind.value_type):
+        return False
+    return all(_is_text(field.type) or types.is_null(field.type) for field in kind.value_type)
 
 
 def _is_text(kind: Any) -> bool:

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.imhi.data_files.build import match_aspect, match_label
+from mentallama_jax.imhi.data_files.build import in_our_columns, match_aspect, match_label
 from mentallama_jax.imhi.data_files.sources import SourceFile, find_files, split_named
 from mentallama_jax.imhi.data_files.table_records import ReadResult, collect, name_cell, row_id, word_cell
 from mentallama_jax.imhi.data_files.table_rows import Table, shown_columns
@@ -40,7 +40,7 @@ def read_posts(
     asked = _aspects(task, aspect)
     with ExitStack() as stack:
         files, passed_over = find_files(sources, "", stack)
-        tables = [(table, file) for file in files for table in [file.table()]]
+        tables = [(table, file) for file in files for table in [in_our_columns(file.table(), task)]]
     readers = []
     for table, file in tables:
         _check_columns(table, file)

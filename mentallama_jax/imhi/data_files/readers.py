@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import fields, replace
 from difflib import get_close_matches
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +130,7 @@ def split_query(query: str) -> tuple[str, str]:
 
 def question_of(question: str) -> list[tuple[Task, str]]:
     """The data sets that ask a question, each with the aspect that it is about; none for an unknown question."""
-    return list(_questions().get(question, ()))
+    return list(_questions(TASKS.all).get(question, ()))
 
 
 def _layout(table: Table, file: SourceFile) -> RowReader:
@@ -203,10 +203,10 @@ def _nearest(key: str, missing: tuple[str, ...]) -> str | None:
     return next(iter(get_close_matches(key, missing, n=1, cutoff=0.75)), None)
 
 
-@cache
-def _questions() -> dict[str, list[tuple[Task, str]]]:
+@lru_cache(8)
+def _questions(tasks: tuple[Task, ...]) -> dict[str, list[tuple[Task, str]]]:
     asked: dict[str, list[tuple[Task, str]]] = {}
-    for task in TASKS.values():
+    for task in tasks:
         for aspect in task.aspects or ("",):
             for wording in (task.question, task.completion_prefix):
                 asked.setdefault(wording.format(aspect=aspect), []).append((task, aspect))
@@ -214,7 +214,7 @@ def _questions() -> dict[str, list[tuple[Task, str]]]:
 
 
 def _task_of(question: str, file: SourceFile) -> tuple[Task, str]:
-    askers = _questions().get(question, [])
+    askers = _questions(TASKS.all).get(question, [])
     if not askers:
         raise UserError("no data set asks the question that stands behind the last `Question: `")
     names = " or ".join(task.name for task, _ in askers)

@@ -135,7 +135,7 @@ def _of_source(source: str, stack: ExitStack) -> tuple[list[SourceFile], list[An
         raise UserError(f"{source}: no such file or folder (`sample` is the bundled sample)")
     kept: list[SourceFile] = []
     skipped: list[AnyPath] = []
-    for found in _tables_below(path):
+    for found in tables_below(path):
         if set(found.parts[len(path.parts) : -1]) & set(PASSED_OVER):
             skipped.append(found)
         else:
@@ -156,15 +156,15 @@ def _hub_parts(place: str, parts: Mapping[tuple[str, str], Any], wanted: str) ->
             yield SourceFile(Path(name), name, dataset, split, rows=rows)
 
 
-def _tables_below(folder: AnyPath) -> list[AnyPath]:
-    """Every table in a folder and its subfolders, sorted; links are followed, hidden names are not.
+def tables_below(folder: AnyPath, suffixes: Sequence[str] = SUFFIXES) -> list[AnyPath]:
+    """Every file of these suffixes in a folder and its subfolders, sorted; links are followed, hidden names are not.
 
     Raises:
         UserError: a subfolder or a table cannot be read. Without a word, the data would be smaller than they seem.
     """
     if isinstance(folder, RemotePath):
         below = ((found, found.parts[len(folder.parts) :]) for found in folder.rglob("*"))
-        return [found for found, parts in below if _is_table(found.name) and not any(map(_is_hidden, parts))]
+        return [found for found, parts in below if _is_table(found.name, suffixes) and not any(map(_is_hidden, parts))]
 
     def refuse(error: OSError) -> None:
         raise UserError(f"{error.filename}: cannot be read ({error.strerror}); give the right to, or move it away")
@@ -176,7 +176,7 @@ def _tables_below(folder: AnyPath) -> list[AnyPath]:
         real = {name: os.path.realpath(os.path.join(place, name)) for name in visible}
         folders[:] = [name for name in visible if real[name] not in seen]
         seen |= {real[name] for name in folders}
-        tables += [_regular(Path(place) / name) for name in files if _is_table(name) and not _is_hidden(name)]
+        tables += [_regular(Path(place) / name) for name in files if _is_table(name, suffixes) and not _is_hidden(name)]
     return sorted(tables)
 
 
@@ -184,8 +184,8 @@ def _is_hidden(name: str) -> bool:
     return name.startswith(".")
 
 
-def _is_table(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in SUFFIXES
+def _is_table(name: str, suffixes: Sequence[str]) -> bool:
+    return os.path.splitext(name)[1].lower() in suffixes
 
 
 def _regular(path: Path) -> Path:

@@ -23,10 +23,14 @@ These are deliberately not read, as a wrong reading is worse than none:
 - one percentage alone ("Yes: 20%"), scores and stars;
 - hedges: "may be", "cannot rule out", "both are possible", "at first glance";
 - what is only implied: "the post shows someone who copes well", "everything is fine";
-- other languages than English.
+- other languages than that of the task.
+
+Tasks in English are read by the rules above; those of one's own by their sentences, names and aliases in place of the
+released wordings, without claims in words (4). Tasks in another language are read by `plain_reader`.
 """
 
 from mentallama_jax.imhi.labels.folding import fold
+from mentallama_jax.imhi.labels.plain_reader import plain_reader
 from mentallama_jax.imhi.labels.reader import reader
 from mentallama_jax.imhi.labels.unwrapping import unwrapped, without_traces
 from mentallama_jax.imhi.tasks import Task
@@ -48,7 +52,10 @@ def read_label(text: str, task: Task, aspect: str = "") -> str | None:
     answer = without_traces(text)
     if answer is None:
         return None
-    of_task = reader(task.name, aspect)
+    if not task.in_english:
+        plain = plain_reader(task)
+        return plain.read(unwrapped(answer, plain.keys))
+    of_task = reader(task, aspect)
     return of_task.read(fold(unwrapped(answer, of_task.words.keys)))
 
 

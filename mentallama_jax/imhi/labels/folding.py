@@ -2,29 +2,30 @@
 
 import re
 import unicodedata
-from functools import cache
+from functools import lru_cache
 
-from mentallama_jax.imhi.tasks import TASKS
+from mentallama_jax.imhi.tasks import TASKS, Task
 
 _QUOTATION = re.compile(r'"([^"\n]*)"')
 _SYMBOLS = re.compile("[\u2190-\u21ff]|=>|->")
 _PICTURES = re.compile("[\u2200-\u2bff\ufe0f\u200b-\u200d\U0001f000-\U0001faff]")
 _MARKUP = re.compile(r"[*_#`>|•$]+|^ ?[-–—]+ ?", re.MULTILINE)
+_CANNOT = re.compile(r"\bcan(?:'t| not)\b")
 _CONTRACTIONS = tuple(
-    (re.compile(short), plain)
-    for short, plain in (
-        (r"\bcan(?:'t| not)\b", "cannot"),
-        (r"\bwon't\b", "will not"),
-        (r"\bain't\b", "is not"),
-        (r"n't\b", " not"),
-        (r"\b(there|it|that|he|she|here|what)'s\b", r"\1 is"),
-        (r"\b(i|we|they|you|he|she|it)'d\b", r"\1 would"),
-        (r"\b(i|we|they|you|he|she|it)'ll\b", r"\1 will"),
-        (r"\bi'm\b", "i am"),
-        (r"\b(we|they|you)'re\b", r"\1 are"),
-        (r"\b(i|we|they|you)'ve\b", r"\1 have"),
+    (ending, re.compile(rf"{before}{ending}\b"), plain)
+    for before, ending, plain in (
+        (r"\bwo", "n't", "will not"),
+        (r"\bai", "n't", "is not"),
+        ("", "n't", " not"),
+        (r"\b(there|it|that|he|she|here|what)", "'s", r"\1 is"),
+        (r"\b(i|we|they|you|he|she|it)", "'d", r"\1 would"),
+        (r"\b(i|we|they|you|he|she|it)", "'ll", r"\1 will"),
+        (r"\bi", "'m", "i am"),
+        (r"\b(we|they|you)", "'re", r"\1 are"),
+        (r"\b(i|we|they|you)", "'ve", r"\1 have"),
     )
 )
+"""(Ending, the contraction, its words): most texts have few of the endings, which are quickly looked for."""
 _LONGEST_LABEL = 120
 _NEXT_QUESTION = re.compile(r"\bconsider this post ?:|^(?:post|question) ?:", re.MULTILINE)
 _ECHO = re.compile(r"^question ?:[^?]*\? ?")
@@ -39,10 +40,15 @@ def fold(text: str) -> str:
     folded = folded.translate({0x2018: "'", 0x2019: "'", 0x201C: '"', 0x201D: '"'}).strip()
     if folded.startswith('"') and folded.endswith('"') and folded.count('"') == 2:
         folded = folded[1:-1]
-    for short, plain in _CONTRACTIONS:
-        folded = short.sub(plain, folded)
-    folded = _QUOTATION.sub(lambda match: match[1] if _is_label(match[1]) else "quotation", folded)
-    folded = _PICTURES.sub(" ", _SYMBOLS.sub(":", folded))
+    folded = _CANNOT.sub("cannot", folded)
+    for ending, short, plain in _CONTRACTIONS:
+        if ending in folded:
+            folded = short.sub(plain, folded)
+    if '"' in folded:
+        folded = _QUOTATION.sub(lambda match: match[1] if _is_label(match[1]) else "quotation", folded)
+    folded = _SYMBOLS.sub(":", folded)
+    if not folded.isascii():
+        folded = _PICTURES.sub(" ", folded)
     folded = re.sub(r"[^\S\n]+", " ", _MARKUP.sub(" ", folded))
     folded = "\n".join(line for line in map(str.strip, folded.split("\n")) if line)
     folded = _ECHO.sub("", folded)
@@ -56,10 +62,10 @@ def bare(wording: str) -> str:
 
 
 def _is_label(quotation: str) -> bool:
-    return 0 < len(quotation) < _LONGEST_LABEL and bare(quotation) in _wordings()
+    return 0 < len(quotation) < _LONGEST_LABEL and bare(quotation) in _wordings(TASKS.all)
 
 
-@cache
-def _wordings() -> frozenset[str]:
-    tables = (table for task in TASKS.values() for table in (task.sentences, task.completion_words))
+@lru_cache(8)
+def _wordings(tasks: tuple[Task, ...]) -> frozenset[str]:
+    tables = (table for task in tasks for table in (task.sentences, task.completion_words))
     return frozenset(bare(wording) for table in tables for wording in table.values())

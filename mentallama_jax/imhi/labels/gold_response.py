@@ -1,13 +1,16 @@
 """Reading a released gold response back into a label and an explanation, in both formats."""
 
-from functools import cache
+from functools import lru_cache
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.foreign import shown_cell
 from mentallama_jax.imhi.labels import read_label
-from mentallama_jax.imhi.tasks import TASKS, Task
+from mentallama_jax.imhi.tasks import Task
 
 REASONING = "Reasoning:"
+_FULL_STOPS = ".。।۔"
+_FULL_STOPS_EACH = tuple(_FULL_STOPS)
+_SETS_OFF = f"{_FULL_STOPS},:;!\n，、：；！،؛"
 
 
 def read_gold(text: str, task: Task, aspect: str = "") -> tuple[str, str]:
@@ -25,14 +28,14 @@ def read_gold(text: str, task: Task, aspect: str = "") -> tuple[str, str]:
         UserError: no label of `task` stands there. The message quotes no more than a short cell.
     """
     head, separator, explanation = text.partition(REASONING)
-    label = _wordings(task.name).get(_fold(head))
+    label = _wordings(task).get(_fold(head))
     if label is None:
         label = read_label(head, task, aspect) if separator else None
         label = label or read_label(text, task, aspect)
     if label is None:
-        begins = shown_cell(head.strip(), _wordings(task.name)) if separator else "what it begins with"
+        begins = shown_cell(head.strip(), _wordings(task)) if separator else "what it begins with"
         raise UserError(f"the response does not begin with a label of {task.name}: {begins} is unknown")
-    if not separator and _fold(head) not in _wordings(task.name):
+    if not separator and _fold(head) not in _wordings(task):
         explanation = _after_label(text, task)
     return label, explanation.strip()
 
@@ -49,20 +52,32 @@ def explanation_in(text: str, task: Task) -> str:
 def _after_label(text: str, task: Task) -> str:
     """What stands after the label sentence or word that `text` begins with; all of it where it begins with neither."""
     begun = text.strip()
-    for wording in sorted(_wordings(task.name), key=len, reverse=True):
+    for wording in _bare_wordings(task):
+        # The length is that of the wording as it is spelt: folding may change it ("ß").
         rest = begun[len(wording) :]
         # A word alone may begin any sentence, such as "No joy is left": it is a label where it is set off.
-        ends = not rest[:1].isalnum() if " " in wording else not rest or rest[0] in ".,:;!\n"
-        if begun[: len(wording)].casefold() == wording and ends:
-            return rest.lstrip(".,: \n")
+        ends = not rest[:1].isalnum() if " " in wording else not rest or rest[0] in _SETS_OFF
+        if begun[: len(wording)].casefold() == wording.casefold() and ends:
+            return rest.lstrip(f"{_FULL_STOPS},: \n")
     return begun
 
 
 def _fold(wording: str) -> str:
-    return wording.strip().removesuffix(".").casefold()
+    return _bare(wording).casefold()
 
 
-@cache
-def _wordings(name: str) -> dict[str, str]:
-    task = TASKS[name]
+def _bare(wording: str) -> str:
+    wording = wording.strip()
+    return wording[:-1] if wording.endswith(_FULL_STOPS_EACH) else wording
+
+
+@lru_cache(64)
+def _wordings(task: Task) -> dict[str, str]:
     return {_fold(text): label for table in (task.sentences, task.completion_words) for label, text in table.items()}
+
+
+@lru_cache(64)
+def _bare_wordings(task: Task) -> list[str]:
+    """The wordings as they are spelt, without their full stop, longest first."""
+    wordings = {_bare(text) for table in (task.sentences, task.completion_words) for text in table.values()}
+    return sorted(wordings, key=lambda wording: (-len(wording), wording))

@@ -3,10 +3,11 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 
 from mentallama_jax.imhi.labels.polarity import affirms, concludes, is_withheld, mentions_freely, plain, sentences
 from mentallama_jax.imhi.labels.wordings import Wordings, wordings
+from mentallama_jax.imhi.tasks import Task
 
 _END = re.compile(
     r" ?(?:$|[.,;:!()\n])| ?[-–—]+ | [-–—]+|\s+(?:reasoning|because|as|since|due to|is|the|this|that|they|there"
@@ -233,7 +234,7 @@ def _union(sets: Iterable[set[str]]) -> set[str]:
     return set().union(*sets)
 
 
-@cache
-def reader(name: str, aspect: str) -> Reader:
-    """The reader of the data set `name`; of any aspect where `aspect` is ""."""
-    return Reader(wordings(name, aspect))
+@lru_cache(512)
+def reader(task: Task, aspect: str) -> Reader:
+    """The reader of a task's answers in English; of any aspect where `aspect` is ""."""
+    return Reader(wordings(task, aspect))

@@ -8,11 +8,14 @@ from this package in three ways that a comparison must state:
   outputs than golds, and the scorer ends with a `ValueError` instead of figures for this data set. In the instruction
   format these are the golds of SAD for emotional turmoil and other causes, and those of CAMS for no cause.
 - In SWMH such a row is left out whole, so there the scorer goes on.
+
+It knows the ten data sets of the benchmark only. A task of one's own has no upstream, and asking for it is an error.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from mentallama_jax.errors import UserError
 from mentallama_jax.imhi.tasks import Task
 
 _UPSTREAM_YES_NO = ((("yes", "yes"), ("no", "no")), "no")
@@ -115,8 +118,11 @@ def read_as_upstream(text: str, task: Task) -> UpstreamReading:
 
     It takes the first substring that occurs in the lower-cased text before `Reasoning:` (so `no` is found in
     "know", and "emotion turmoil" is no `emotional`), and a default class where none occurs.
+
+    Raises:
+        UserError: the task is not one of the benchmark's.
     """
-    substrings, default = _UPSTREAM.get(task.name, _UPSTREAM_YES_NO)
+    substrings, default = _of_outputs(task)
     found = _first(text, substrings)
     return UpstreamReading(found or default, found is None)
 
@@ -131,7 +137,7 @@ def upstream_gold(text: str, task: Task) -> str | None:
 
     Where only the canonical label of a row is known, pass `task.sentences[label]`: the gold of the instruction format.
     """
-    substrings, _ = _UPSTREAM.get(task.name, _UPSTREAM_YES_NO)
+    substrings, _ = _of_outputs(task)
     return _first(text, _UPSTREAM_GOLDS.get(task.name, substrings))
 
 
@@ -147,6 +153,15 @@ def upstream_crashes_on(text: str, task: Task) -> bool:
 def upstream_leaves_out(text: str, task: Task) -> bool:
     """Whether the released rule scorer leaves out a row with this gold text, gold and output alike."""
     return upstream_gold(text, task) is None and task.name in _LEAVES_ROWS_OUT
+
+
+def _of_outputs(task: Task) -> tuple[tuple[tuple[str, str], ...], str]:
+    if not task.is_shipped:
+        raise UserError(
+            f"{task.name}: the released scorer knows the ten data sets of the benchmark only; read the labels of "
+            "your own task without --as-upstream"
+        )
+    return _UPSTREAM.get(task.name, _UPSTREAM_YES_NO)
 
 
 def _first(text: str, substrings: Iterable[tuple[str, str]]) -> str | None:

@@ -3,57 +3,16 @@
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 
+from mentallama_jax.imhi.labels.folding import fold
 from mentallama_jax.imhi.labels.polarity import LINKS, QUANTIFIERS, SHOWS, SIGNS, SUFFERS, WHO, Claims, Concept
-from mentallama_jax.imhi.tasks import TASKS, Task
-
-_CONDITIONS = {
-    "depression": Concept(r"depression|depressive (?:symptoms|disorder|episodes?)", r"depressed"),
-    "stress": Concept(r"stress", r"stressed(?: out)?"),
-    "loneliness": Concept(r"loneliness", r"lonely"),
-}
-_CONDITION_OF = {"DR": "depression", "CLP": "depression", "dreaddit": "stress", "loneliness": "loneliness"}
-_DISORDERS = r"mental (?:health )?(?:disorders?|illness(?:es)?|conditions?)(?: symptoms?)?"
-_NOTHING = {
-    "T-SID": ("no mental disorders", _DISORDERS),
-    "SWMH": ("no mental disorders", _DISORDERS),
-    "CAMS": ("none", r"causes? (?:of|for) depression|depression causes?"),
-}
-"""For tasks with a "none of them" label: that label, and what an output denies when it means it."""
+from mentallama_jax.imhi.tasks import Task
 
 _AT_ALL = r"(?! ?: ?\w)(?! (?:related|such as|like|due|caused|of))"
 _NONE = r"none(?: of the above)?(?! of (?:this|these|that|those|it|them|what|her|his|their|the(?! above)))"
-_SUICIDE = r"suicid(?:e|al(?:ity| ideation| tendenc(?:y|ies)| thoughts)?)"
-_NAMES = {
-    ("SWMH", "bipolar disorder"): r"bipolar(?: disorder)?",
-    ("SWMH", "suicide"): _SUICIDE,
-    ("SWMH", "anxiety"): r"anxiety(?: disorder)?",
-    ("SWMH", "no mental disorders"): rf"no {_DISORDERS}{_AT_ALL}|{_NONE}",
-    ("T-SID", "ptsd"): r"post-?traumatic stress(?: disorder)?",
-    (
-        "T-SID",
-        "suicide or self-harm tendency",
-    ): rf"{_SUICIDE}(?: (?:or|and) self-harm)?(?: tendenc(?:y|ies))?|self-harm",
-    ("T-SID", "no mental disorders"): rf"no {_DISORDERS}{_AT_ALL}|{_NONE}",
-    ("SAD", "financial problem"): r"financial (?:problems?|issues?|difficult(?:y|ies)|concerns?|stress)|finances",
-    ("SAD", "family issues"): r"family(?: (?:issues?|problems?|conflicts?))?",
-    ("SAD", "social relationships"): r"social relationships?",
-    ("SAD", "work"): r"work(?! out\b)",
-    ("SAD", "health issues"): r"(?<!mental )health(?: (?:issues?|problems?|concerns?))?",
-    ("SAD", "emotional turmoil"): r"emotion(?:al)? turmoil",
-    ("SAD", "everyday decision making"): r"(?:everyday )?decision[- ]making|everyday decisions?",
-    ("SAD", "other causes"): r"other (?:stress )?causes?",
-    ("CAMS", "bias or abuse"): r"bias (?:or|and) abuse|bias|abuse",
-    ("CAMS", "jobs and career"): r"jobs? (?:and|or) careers?|jobs?|careers?",
-    ("CAMS", "medication"): r"medications?",
-    ("CAMS", "relationship"): r"relationships?",
-    ("CAMS", "none"): rf"no causes?(?: of depression)?{_AT_ALL}|{_NONE}",
-}
-"""Wordings of a label besides the benchmark's own; each must stand as whole words."""
-
+_NO_KEY = re.compile(r"(?!)")
 _YES_NO = {"yes": r"yes|yeah|yep", "no": r"no(?!\. ?\d+(?![\d.)]))|nope"}
-_TOPICS = {"SAD": "stress", "CAMS": "depression"}
 
 _ENUMERATOR = r"(?:\(?[a-i][.)] ?|option [a-i1-9][.):]? ?|\(?[0-9](?:[.):] ?| (?=\()))?\(?"
 _VALUE_END = r"(?= ?(?:$|[.,;:!()\n])| [-–—])"
@@ -120,11 +79,10 @@ class Wordings:
     by_name: bool
 
 
-@cache
-def wordings(name: str, aspect: str) -> Wordings:
-    """The wordings of the data set `name`; about any aspect where `aspect` is ""."""
-    task = TASKS[name]
-    by_name = set(task.labels) != {"yes", "no"}
+@lru_cache(512)
+def wordings(task: Task, aspect: str) -> Wordings:
+    """The wordings of a task; about any aspect where `aspect` is ""."""
+    by_name = not task.is_yes_no
     names = {label: _names(task, label) if by_name else _YES_NO[label] for label in task.labels}
     concept, meaning = _concept(task, aspect)
     values = _values(task, concept, names)
@@ -136,7 +94,7 @@ def wordings(name: str, aspect: str) -> Wordings:
         values={
             label: re.compile(rf"(?<![\w-]){_SURELY}(?:{pattern}){_VALUE_END}") for label, pattern in values.items()
         },
-        templates={label: _template(sentence) for label, sentence in task.sentences.items()},
+        templates={label: _template(_folded(sentence, task)) for label, sentence in task.sentences.items()},
         statements=tuple(_statements(task, "|".join(names.values()))) if by_name else (),
         claims=Claims(concept) if concept else None,
         meaning=meaning,
@@ -154,13 +112,38 @@ def _whole(pattern: str) -> re.Pattern[str]:
 
 
 def _names(task: Task, label: str) -> str:
-    own = sorted({label, task.completion_words[label].casefold()} - {"none"})
-    return "|".join([*filter(None, [_NAMES.get((task.name, label))]), *map(re.escape, own)])
+    own = {label, task.completion_words[label].casefold()} - {"none"}
+    if task.english is None:
+        # The aliases of a shipped task are names of raw tables; those of one's own are meant for answers too.
+        own = {_folded(label, task), *_aliases(task, label)}
+    known = _fragment(task.english.names.get(label, ""), task, "") if task.english else ""
+    return "|".join([*filter(None, [known]), *map(re.escape, sorted(own))])
+
+
+def _aliases(task: Task, label: str) -> tuple[str, ...]:
+    found = task.label_aliases.get(label, ())
+    if task.english is not None:
+        return found
+    return tuple(_folded(each, task) for each in (*found, task.completion_words[label]))
+
+
+def _folded(wording: str, task: Task) -> str:
+    """A wording as it stands in folded text. Those of shipped tasks hold nothing that folding changes, case aside."""
+    return wording if task.english is not None else fold(wording).rstrip(".!")
+
+
+def _fragment(pattern: str, task: Task, aspect: str) -> str:
+    """A pattern of a task's file with what its placeholders stand for."""
+    asked = "|".join([aspect] if aspect else task.aspects)
+    others = "".join(rf"(?<!\b{other} )" for other in task.aspects if aspect)
+    for name, meaning in (("aspect", asked), ("not_others", others), ("at_all", _AT_ALL), ("none", _NONE)):
+        pattern = pattern.replace(f"{{{name}}}", meaning)
+    return pattern
 
 
 def _values(task: Task, concept: Concept | None, names: dict[str, str]) -> dict[str, str]:
-    aliases = {label: "|".join(map(re.escape, task.label_aliases.get(label, ()))) for label in names}
-    if concept is None or set(names) != {"yes", "no"}:
+    aliases = {label: "|".join(map(re.escape, _aliases(task, label))) for label in names}
+    if concept is None or not task.is_yes_no:
         return {label: "|".join(filter(None, (names[label], aliases[label]))) for label in names}
     found = (
         r"(?: (?:is )?(?:detected|present|found|evident|indicated|identified|observed|here|shown|at all|whatsoever))?"
@@ -195,24 +178,11 @@ def _template(sentence: str) -> re.Pattern[str]:
 
 
 def _concept(task: Task, aspect: str) -> tuple[Concept | None, dict[bool, str]]:
-    if task.name in _CONDITION_OF:
-        return _CONDITIONS[_CONDITION_OF[task.name]], {True: "yes", False: "no"}
-    if task.name in _NOTHING:
-        label, nouns = _NOTHING[task.name]
-        return Concept(rf"(?:{nouns}){_AT_ALL}", exists=True), {False: label}
-    if not task.aspects:
+    english = task.english
+    if english is None or not english.nouns:
         return None, {}
-    asked = "|".join([aspect] if aspect else task.aspects)
-    if task.name == "IRF":
-        nouns = rf"risks? of (?:{asked})|risk(?! of)|(?:{asked})"
-    else:
-        others = "".join(rf"(?<!\b{other} )" for other in task.aspects if aspect)
-        nouns = (
-            rf"{others}(?:(?:{asked}) )?(?:wellness )?dimension(?: of wellness)?(?! of)"
-            rf"|(?:wellness )?dimension of (?:the )?(?:{asked})(?: aspect)?"
-            rf"|(?:{asked}) (?:wellness(?: dimension)?|aspect(?: of (?:\w+ )?wellness)?)"
-        )
-    return Concept(nouns, exists=True), {True: "yes", False: "no"}
+    concept = Concept(_fragment(english.nouns, task, aspect), english.adjectives, english.exists)
+    return concept, {False: english.denied} if english.denied else {True: "yes", False: "no"}
 
 
 def _keyed(concept: Concept | None, aspects: str, names: dict[str, str], by_name: bool) -> dict[str, re.Pattern[str]]:
@@ -231,11 +201,12 @@ def _keys(task: Task, aspect: str, by_name: bool) -> re.Pattern[str]:
     if by_name:
         words = r"(?:main|primary|stress|depression|mental)*(?:causes?|disorders?|symptoms?|conditions?|type|diagnosis)"
         return re.compile(rf"(?:{words})+(?:of(?:stress|depression))?(?:label)?")
-    if task.name in _CONDITION_OF:
-        condition = _CONDITION_OF[task.name]
-        adjective = {"depression": "depressed", "stress": "stressed", "loneliness": "lonely"}[condition]
-        about = rf"{condition}|{adjective}"
-        return re.compile(rf"(?:is|has|suffersfrom|posteris|posterhas)?(?:{about})(?:present|detected|label)?")
+    if task.english and task.english.keys:
+        return re.compile(
+            rf"(?:is|has|suffersfrom|posteris|posterhas)?(?:{task.english.keys})(?:present|detected|label)?"
+        )
+    if not task.aspects:
+        return _NO_KEY
     asked = "|".join(re.sub("[^a-z]", "", each) for each in ([aspect] if aspect else task.aspects))
     return re.compile(
         rf"(?:riskof)?(?:{asked})(?:risk|wellness|dimension|wellnessdimension)?(?:present|exists)?"
@@ -244,9 +215,9 @@ def _keys(task: Task, aspect: str, by_name: bool) -> re.Pattern[str]:
 
 
 def _topic_lead(task: Task) -> str:
-    topic = _TOPICS.get(task.name)
+    topic = task.english.topic if task.english else ""
     where = r"(?: (?:here|(?:of|in|for) (?:this|the) (?:post|poster|message|case)))?"
-    if topic is None:
+    if not topic:
         return rf"\b(?:(?:mental )?disorders?|symptoms?|condition){where}(?: ?[:=]| is)\s*"
     whose = rf"(?:{topic} |main |primary |root ){{0,4}}causes?(?: of (?:the )?{topic})?"
     return rf"\b{whose}{where}(?: ?[:=]| is)\s*"
@@ -255,10 +226,10 @@ def _topic_lead(task: Task) -> str:
 def _statements(task: Task, names: str) -> Iterator[re.Pattern[str]]:
     """What a label's name follows in a statement of it, by the task's labels."""
     here = rf" (?=(?:{names})(?![\w-]))"
-    if task.name in ("SWMH", "T-SID"):
+    if task.english and task.english.disorders:
         yield from _disorder_statements(here)
-    elif task.name in _TOPICS:
-        yield from _cause_statements(_TOPICS[task.name], names, here)
+    elif task.english and task.english.topic:
+        yield from _cause_statements(task.english.topic, names, here)
     yield re.compile(
         rf"\b(?:falls?|fits?|belongs?) (?:under|into|in|to)(?: the)? (?:category|label|class)(?: of)?{here}"
     )

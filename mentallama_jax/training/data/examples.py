@@ -2,20 +2,29 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mentallama_jax.config import ClassificationSection, RunConfig
+from mentallama_jax.config import ClassificationSection, DataSection, DocumentsSection, RunConfig
 from mentallama_jax.errors import UserError
 from mentallama_jax.imhi.audit.near_copies import ALIKE, CONTAINED
 from mentallama_jax.imhi.data_files.readers import read_records
+from mentallama_jax.imhi.data_files.table_rows import Problem
+from mentallama_jax.imhi.data_files.text_documents import TextLayout, find_texts
+from mentallama_jax.imhi.learnt_classes import classes_of
 from mentallama_jax.imhi.mixture import Forbidden, forbidden_posts, held_out_rows, mix, sample_rows
 from mentallama_jax.imhi.records import Record
-from mentallama_jax.imhi.tasks import TASKS
-from mentallama_jax.training.data.classified import TextTokenizer, class_store, one_dataset
+from mentallama_jax.training.data.classified import TextTokenizer, class_store
+from mentallama_jax.training.data.documents import (
+    Documents,
+    DocumentTokenizer,
+    Instructions,
+    load_documents,
+    take_documents,
+)
 from mentallama_jax.training.data.tokens import FingerprintedTokenizer, TokenStore, tokenize
 from mentallama_jax.training.run.run_directory import data_fingerprint
 
@@ -32,7 +41,7 @@ class Examples:
         to_answer: the fixed validation records that generation answers for `label_f1`.
         rows: training rows of each data set.
         facts: fingerprints, counts and problems: what `data.json` records.
-        class_counts: int64 [classes], training rows of each label of the data set; None where none is learnt.
+        class_counts: int64 [classes], training rows of each class that a classifier learns; None where none is learnt.
     """
 
     train: TokenStore
@@ -52,8 +61,11 @@ def load_examples(config: RunConfig, tokenizer: FingerprintedTokenizer | TextTok
     Raises:
         UserError: unreadable data, or nothing left of it.
     """
+    if isinstance(config.objective, DocumentsSection):
+        return _document_examples(config, config.objective, cast(DocumentTokenizer, tokenizer), say)
     reader = _Reader(config, say)
-    train, forbidden = _training_records(config, reader, say)
+    dropped = _posts_to_drop(config, reader)
+    train, forbidden = _training_records(config, reader, say, config.data.train, "data.train", dropped)
     validation = _validation_records(config, reader)
     to_answer = sample_rows(validation, config.evaluation.generate_rows, config.training.seed)
     stores = {"train": _tokens(train, "training", config, tokenizer, say)}
@@ -70,7 +82,7 @@ def load_examples(config: RunConfig, tokenizer: FingerprintedTokenizer | TextTok
     }
     counts = None
     if (labels := stores["train"].labels) is not None:
-        names = TASKS[one_dataset([*train, *validation])].labels
+        names = classes_of(config.data).names
         counts = np.bincount(labels, minlength=len(names)).astype(np.int64)
         facts["classes"] = dict(zip(names, counts.tolist(), strict=True))
     return Examples(stores["train"], stores.get("validation"), to_answer, _rows(train), facts, counts)
@@ -97,14 +109,18 @@ class _Reader:
         return result.records
 
 
-def _training_records(config: RunConfig, reader: _Reader, say: Say) -> tuple[list[Record], Forbidden]:
-    """The training rows, and the posts that were kept out of them."""
+def _posts_to_drop(config: RunConfig, reader: _Reader) -> list[Record]:
+    return reader.read(config.data.drop_posts_in, "data.drop_posts_in") if config.data.drop_posts_in else []
+
+
+def _training_records(
+    config: RunConfig, reader: _Reader, say: Say, sources: Sequence[str], key: str, dropped: list[Record]
+) -> tuple[list[Record], Forbidden]:
+    """The training rows of the sources under `key`, and the posts that were kept out of them (`dropped` too)."""
     data = config.data
-    everything = reader.read(data.train, "data.train")
-    tests = held_out_rows(everything, data.exclude)
-    if data.drop_posts_in:
-        tests += reader.read(data.drop_posts_in, "data.drop_posts_in")
-    there = _of_split(everything, "train", "data.train")
+    everything = reader.read(sources, key)
+    tests = held_out_rows(everything, data.exclude) + dropped
+    there = _of_split(everything, "train", key)
     forbidden = forbidden_posts(tests, there)
     if forbidden.near_copies:
         say(
@@ -121,6 +137,107 @@ def _training_records(config: RunConfig, reader: _Reader, say: Say) -> tuple[lis
         seed=config.training.seed,
     )
     return records, forbidden
+
+
+def _document_examples(
+    config: RunConfig, objective: DocumentsSection, tokenizer: DocumentTokenizer, say: Say
+) -> Examples:
+    """The documents of a run, with the records that stand between them."""
+    reader, corpora = _Reader(config, say), _Corpora(config, objective, tokenizer, say)
+    dropped = _posts_to_drop(config, reader)
+    forbidden = {record.post_id: record.post for record in dropped}
+    records: list[Record] = []
+    mixed = None
+    if objective.instructions:
+        records, _ = _training_records(config, reader, say, objective.instructions, "objective.instructions", dropped)
+        store = _tokens(records, "instructions", config, tokenizer, say)
+        mixed = Instructions(store, objective.instruction_share, config.training.seed)
+    train = corpora.load(config.data.train, "data.train", forbidden, mixed)
+    validation = None
+    if config.data.validation:
+        validation = corpora.load(config.data.validation, "data.validation", {}, None)
+        validation = take_documents(
+            validation, config.evaluation.max_rows or len(validation.rows), config.training.seed
+        )
+    facts: dict[str, Any] = {
+        "fingerprints": {"train": data_fingerprint(train.store)},
+        "train": corpora.facts(train, "data.train"),
+        "validation": validation and corpora.facts(validation, "data.validation"),
+        "label_f1_rows": [],
+        "posts_kept_out_of_training": len(forbidden),
+        "problems": reader.problems,
+    }
+    if validation is not None:
+        facts["fingerprints"]["validation"] = data_fingerprint(validation.store)
+    if mixed is not None:
+        facts["instructions"] = _facts(records, mixed.store)
+    rows = {"documents": len(train.rows)} | ({"instructions": train.instructions} if mixed else {})
+    return Examples(train.store, validation.store if validation else None, [], rows, facts)
+
+
+@dataclass(slots=True)
+class _Corpora:
+    """Loads the documents of sources; tells of those that are left out, and of the files."""
+
+    config: RunConfig
+    objective: DocumentsSection
+    tokenizer: DocumentTokenizer
+    say: Say
+    _bad_files: dict[str, list[Problem]] = field(default_factory=dict)
+    _files: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+    def load(
+        self, sources: Sequence[str], key: str, forbidden: dict[str, str], instructions: Instructions | None
+    ) -> Documents:
+        """Read the documents of sources, which are those of `key`."""
+        data, bad = self.config.data, self._bad_files.setdefault(key, [])
+        try:
+            files = find_texts(sources, bad.append)
+            layout = TextLayout(self.objective.text_key, self.objective.text_files, data.repair_mojibake)
+            documents = load_documents(
+                files,
+                layout,
+                self.tokenizer,
+                data.max_length,
+                data.cache_dir,
+                forbidden=forbidden,
+                instructions=instructions,
+            )
+        except UserError as error:
+            raise UserError(f"{key}: {error}" + (f"; {bad[0]}" if bad else "")) from None
+        left_out = documents.left_out
+        self._files[key] = [{"file": str(file.path), "bytes": file.size, "sha256": file.sha256} for file in files]
+        if problems := [*bad, *left_out.problems]:
+            if data.strict:
+                raise UserError(f"{key}: {problems[0]} (data.strict)")
+            count = len(bad) + left_out.unusable
+            self.say(f"{key}: {count} documents cannot be used and are left out, the first: {problems[0]}")
+        if left_out.leaks:
+            self.say(
+                f"{key}: {left_out.leaks} documents hold or copy posts that must not be trained on and are left out; "
+                "data.json lists them"
+            )
+        return documents
+
+    def facts(self, documents: Documents, key: str) -> dict[str, Any]:
+        """What `data.json` records of a corpus."""
+        store, left_out, bad = documents.store, documents.left_out, self._bad_files[key]
+        plain = store.lengths[: len(store) - documents.instructions]
+        return {
+            "documents": len(documents.rows),
+            "examples": len(store),
+            "tokens": int(store.lengths.sum()),
+            "target_tokens": int(np.count_nonzero(store.targets)),
+            "longest_example": int(store.lengths.max()),
+            "text_bytes": store.text_bytes,
+            "instruction_examples": documents.instructions,
+            "instruction_share": 1 - float(plain.sum() / store.lengths.sum()),
+            "files": self._files[key],
+            "unusable": len(bad) + left_out.unusable,
+            "unusable_listed": [asdict(problem) for problem in [*bad, *left_out.problems]],
+            "leaks": left_out.leaks,
+            "leaks_listed": [{"document": document, "post": post} for document, post in left_out.leaks_listed],
+        }
 
 
 def _near_copies(forbidden: Forbidden) -> dict[str, Any]:
@@ -151,7 +268,7 @@ def _tokens(
 ) -> TokenStore:
     data = config.data
     if isinstance(config.objective, ClassificationSection):
-        tokens = _classified(records, what, config.objective, cast(TextTokenizer, tokenizer), data.max_length, say)
+        tokens = _classified(records, what, config.objective, data, cast(TextTokenizer, tokenizer), say)
     else:
         encoder = cast(FingerprintedTokenizer, tokenizer)
         tokens = tokenize(records, data.style, encoder, data.max_length, data.cache_dir)
@@ -167,12 +284,12 @@ def _classified(
     records: list[Record],
     what: str,
     objective: ClassificationSection,
+    data: DataSection,
     tokenizer: TextTokenizer,
-    max_length: int,
     say: Say,
 ) -> TokenStore:
-    one_dataset(records)
-    tokens, left_out = class_store(records, objective.input, tokenizer, max_length)
+    classes = classes_of(data)
+    tokens, left_out = class_store(records, classes, objective.input, tokenizer, data.max_length)
     if left_out:
         say(f"{what}: {left_out} of {len(records)} rows have no {objective.input} and are left out")
     return tokens

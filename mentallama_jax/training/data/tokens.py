@@ -46,15 +46,17 @@ class TokenStore:
             a text with a class, its first token alone.
         truncated: int32 [examples], tokens that the end of each post lost to fit.
         labels: int32 [examples], the class of each text; None where examples have none.
+        text_bytes: bytes of the documents that it was made of, in UTF-8; None where examples are no documents.
     """
 
     key: str
-    ids: tuple[str, ...]
+    ids: Sequence[str]
     tokens: NDArray[np.int32]
     offsets: NDArray[np.int64]
     targets: NDArray[np.bool_]
     truncated: NDArray[np.int32]
     labels: NDArray[np.int32] | None = None
+    text_bytes: int | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -126,6 +128,8 @@ def _key(records: Sequence[Record], style: Style, tokenizer: FingerprintedTokeni
     digest.update(json.dumps([style, max_length, tokenizer.fingerprint]).encode())
     if style in ("chat", "chatml"):
         digest.update(json.dumps(tokenizer.chat_template).encode())
+    tasks = {record.dataset: record.task for record in records}
+    digest.update(json.dumps({name: tasks[name].fingerprint for name in sorted(tasks)}).encode())
     for record in records:
         content = [record.id, record.dataset, record.aspect, record.label, record.post, record.explanation]
         digest.update(b"\n" + json.dumps(content).encode())

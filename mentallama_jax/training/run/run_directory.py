@@ -20,6 +20,8 @@ from mentallama_jax.config import RunConfig, parse_config
 from mentallama_jax.errors import UserError
 from mentallama_jax.files import lock_file, regular_file, write_json
 from mentallama_jax.foreign import parse_json, reading
+from mentallama_jax.imhi.task_files.kept_tasks import KEPT, kept_tasks, to_keep
+from mentallama_jax.imhi.tasks import TASKS, Task
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.module import Params, abstract_params
 from mentallama_jax.models.registry import AnyModelConfig, TrainedConfig, language_model, model_config_from_json
@@ -36,6 +38,7 @@ MAY_CHANGE = (
     "model.offload",
     "model.tokenizer",
     "data.train",
+    "data.tasks",
     "data.validation",
     "data.drop_posts_in",
     "data.cache_dir",
@@ -47,6 +50,7 @@ MAY_CHANGE = (
     "evaluation.every_steps",
     "evaluation.patience",
     "objective.test",
+    "objective.instructions",
     "checkpoint",
 )
 """Keys and sections that a resumed run may change. Data and tokenizer may move: the tokens are compared by
@@ -77,6 +81,7 @@ class RunDirectory:
         self.model_config = here / "model_config.json"
         self.versions = here / "versions.json"
         self.data = here / "data.json"
+        self.tasks = here / KEPT
         self.tokenizer = here / "tokenizer"
         self.metrics = here / "metrics.jsonl"
         self.loss_curve = here / "loss.png"
@@ -247,6 +252,7 @@ class RunDirectory:
             # Parsed, as runs of older versions do not state their model type.
             trained = model_config_from_json(read_json(self.model_config), str(self.model_config)).to_json()
             _refuse_changes(self.path, "another model", trained, described)
+            _refuse_changes(self.path, "another task", _of_tasks(kept_tasks(self._here)), _of_tasks(TASKS.own))
             _refuse_changes(self.path, "other data", facts["fingerprints"], data["fingerprints"])
             rows = self._planned_rows() or config.training.micro_batch_rows
         elif fingerprint is not None:
@@ -255,6 +261,10 @@ class RunDirectory:
             tokenizer.save(self.tokenizer)
         _write(self.model_config, described)
         _write(self.data, {**data, "model_fingerprint": source, "planned_micro_batch_rows": rows})
+        if TASKS.own:
+            _write(self.tasks, to_keep(TASKS.own))
+        else:
+            self.tasks.unlink(missing_ok=True)
         self._note_versions(say)
         _write(self.config, _plain(config))
         self.publish()
@@ -357,7 +367,15 @@ def load_run(
 
 
 def data_fingerprint(store: TokenStore) -> str:
-    """SHA-256 of the examples in their order: ids, tokens, which of those are targets, and classes if there are any."""
+    """SHA-256 of the examples in their order: ids, tokens, which of those are targets, and classes if there are any.
+
+    Pieces of documents are known by their tokens alone: files may move, and there are too many to list.
+    """
+    if store.text_bytes is not None:
+        content = hashlib.sha256(b"documents")
+        for values in (store.tokens, store.offsets):
+            content.update(np.ascontiguousarray(values).data)
+        return content.hexdigest()
     digest = hashlib.sha256("\n".join(store.ids).encode())
     prompts = store.lengths - store.target_counts
     last = np.arange(len(store.tokens)) - np.repeat(store.offsets[:-1], store.lengths) >= np.repeat(
@@ -444,6 +462,10 @@ def _refuse_changes(path: AnyPath, what: str, old: Any, new: Any, may_change: tu
             f"{path}: this run was started with {what} ({'; '.join(differences)}); "
             "restore that to go on, or name another training.run_dir"
         )
+
+
+def _of_tasks(tasks: Iterable[Task]) -> dict[str, Any]:
+    return {task.name: task.to_json() for task in tasks}
 
 
 def _plain(config: RunConfig) -> dict[str, Any]:

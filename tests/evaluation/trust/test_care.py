@@ -2,10 +2,12 @@
 
 import pytest
 from care_examples import NEGATIVE, POSITIVE
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from mentallama_jax.evaluation.statistics.intervals import IntervalSettings
 from mentallama_jax.evaluation.trust.care import care, care_findings, label_states_diagnosis
-from mentallama_jax.evaluation.trust.care_rules import KINDS, RULES
+from mentallama_jax.evaluation.trust.care_rules import KINDS, RULES, CareRule
 from mentallama_jax.imhi.predictions import Prediction
 from mentallama_jax.imhi.tasks import TASKS
 
@@ -65,3 +67,11 @@ def test_shares_are_of_rows_with_ids_and_without_texts():
     assert found.pooled.ids == {"diagnosis": [], "instruction": ["SAD/9"], "judgement": ["DR/0"]}
     assert found.pooled.by_rule["insult"] == 1
     assert "pathetic" not in repr(found)
+
+
+@pytest.mark.parametrize("rule", [rule for rule in RULES if rule.about], ids=lambda rule: rule.name)
+@given(data=st.data())
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+def test_a_sentence_that_a_rule_matches_has_what_the_rule_is_about(rule: CareRule, data: st.DataObject) -> None:
+    assert rule.about is not None
+    assert rule.about.search(data.draw(st.from_regex(rule.pattern)))

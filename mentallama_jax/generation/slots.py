@@ -21,6 +21,7 @@ from mentallama_jax.generation.decoder import UnrolledLlama, embed_tokens, logit
 from mentallama_jax.generation.key_value_cache import CACHE, KeyValueCache, LayerCache, empty, joint_attention, write
 from mentallama_jax.generation.label_trie import FREE, Constraint
 from mentallama_jax.generation.sampling import Sampling, SamplingRows, Uses, choose, penalised
+from mentallama_jax.models.attention.dispatch import platform
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.rotary import rotary_tables
 from mentallama_jax.parallel.rules import constrain, current_mesh, spec
@@ -309,9 +310,12 @@ def _step(
 def _append(cache: KeyValueCache, recent: KeyValueCache, lengths_B: jax.Array) -> KeyValueCache:
     """Append each slot's block at its length, slot by slot: updates of a loop's own arrays copy nothing.
 
-    What is taken from the block passes a barrier, without which the compiler for TPUs (libtpu 0.0.4x) fails: it takes
-    the updated array and the block for one another.
+    What is taken from the block passes a barrier, without which the compiler for TPUs fails: it takes the updated array
+    and the block for one another.
     """
+    if _in_one_pass():
+        wanted_BS = jnp.arange(cache[0].keys_BKHS.shape[3]) - lengths_B[:, None]
+        return tuple(_selected(own, block, wanted_BS, STEPS) for own, block in zip(cache, recent, strict=True))
 
     def one(slot: jax.Array, cache: KeyValueCache) -> KeyValueCache:
         return tuple(
@@ -323,6 +327,23 @@ def _append(cache: KeyValueCache, recent: KeyValueCache, lengths_B: jax.Array) -
         )
 
     return jax.lax.fori_loop(0, len(lengths_B), one, cache)
+
+
+def _in_one_pass() -> bool:
+    """Whether places are copied by passes over whole rows; else by loops over small pieces, each a launch on GPUs."""
+    return platform() == "gpu"
+
+
+def _selected(own: LayerCache, other: LayerCache, wanted_BS: jax.Array, count: jax.Array | int) -> LayerCache:
+    """The places of `other` that are wanted at each place of `own`, where they are from 0 to below `count`."""
+    inside_BS = (wanted_BS >= 0) & (wanted_BS < count)
+
+    def along(axis: int, new: jax.Array, old: jax.Array) -> jax.Array:
+        places, inside = (jnp.expand_dims(x_BS, (1, 5 - axis)) for x_BS in (wanted_BS, inside_BS))
+        places = jnp.clip(places, 0, new.shape[axis] - 1)
+        return jnp.where(inside, jnp.take_along_axis(new, places, axis=axis), old)
+
+    return LayerCache(along(3, other.keys_BKHS, own.keys_BKHS), along(2, other.values_BKSH, own.values_BKSH))
 
 
 @partial(jax.jit, donate_argnames="slots")
@@ -374,6 +395,17 @@ def copied(
     count: jax.Array | int,
 ) -> KeyValueCache:
     """Copy places of the first row of `source` into a row of `cache`, `COPIED` at a time; both must have room."""
+
+    if _in_one_pass():
+        offsets_S = jnp.arange(cache[0].keys_BKHS.shape[3]) - start
+        copied_S = (offsets_S >= 0) & (offsets_S < count)
+        wanted_1S = jnp.where(copied_S, offsets_S + source_start, -1)[None]
+        made = []
+        for own, other in zip(cache, source, strict=True):
+            row = LayerCache(*(jax.lax.dynamic_slice_in_dim(x, slot, 1) for x in own))
+            new = _selected(row, LayerCache(*(x[:1] for x in other)), wanted_1S, 2**30)
+            made.append(LayerCache(*(_put(x, part, slot, 0, 2) for x, part in zip(own, new, strict=True))))
+        return tuple(made)
 
     def one(block: jax.Array, cache: KeyValueCache) -> KeyValueCache:
         there, here = start + block * COPIED, source_start + block * COPIED

@@ -9,10 +9,11 @@ from tiny_decoder import VOCABULARY, continue_greedily, full_logits, random_para
 
 from mentallama_jax.generation import decoding as module
 from mentallama_jax.generation.engine import Engine, Request, Settings
+from mentallama_jax.generation.key_value_cache import LayerCache
 from mentallama_jax.generation.label_trie import constraint_of, opening_tree
 from mentallama_jax.generation.sampling import Sampling
 from mentallama_jax.generation.shared_beginnings import shared_beginnings
-from mentallama_jax.generation.slots import ALTERNATIVES, STEPS, append, decode, idle_rows
+from mentallama_jax.generation.slots import ALTERNATIVES, STEPS, append, copied, decode, idle_rows
 
 CONFIG = shape()
 PARAMS = random_params(CONFIG)
@@ -242,3 +243,23 @@ def test_a_loop_of_steps_copies_no_cache() -> None:
     memory = append.lower(cache.cache, recent, rows.lengths_B).compile().memory_analysis()
     assert memory.alias_size_in_bytes >= whole
     assert memory.temp_size_in_bytes < whole / 4
+
+
+def test_copies_in_one_pass_are_those_of_loops(monkeypatch) -> None:
+    """The two ways of moving keys and values give the same arrays, whatever the lengths and places."""
+    source = np.random.default_rng(0)
+
+    def cache(rows: int, places: int) -> tuple[LayerCache, ...]:
+        sizes = ((rows, 2, 4, places), (rows, 2, places, 4))
+        return tuple(LayerCache(*(jnp.asarray(source.normal(size=size), jnp.float32) for size in sizes)) for _ in "ab")
+
+    def results() -> list:
+        blocks = append.__wrapped__(held, block, lengths_B)
+        moves = [copied(held, read, *move) for move in ((2, 0, 0, 64), (0, 32, 32, 64), (1, 64, 96, 32), (1, 5, 7, 0))]
+        return jax.device_get([blocks, *moves])
+
+    held, block, read = cache(3, 128), cache(3, STEPS), cache(1, 160)
+    lengths_B = np.array([0, 7, 96], np.int32)
+    loops = results()
+    monkeypatch.setattr("mentallama_jax.generation.slots._in_one_pass", lambda: True)
+    jax.tree.map(np.testing.assert_array_equal, results(), loops)

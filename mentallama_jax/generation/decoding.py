@@ -7,6 +7,7 @@ and wait on the device until a slot is free. Nothing that is decided here change
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, NamedTuple
 
 import jax
@@ -309,10 +310,15 @@ class Decoding:
         if self._uses.penalty and slots.seen_BV is None:
             slots = slots._replace(seen_BV=self._seen())
         places = slots.cache[0].keys_BKHS.shape[3]
-        waiting = max((len(one.request.tokens) for one in self._waiting), default=0)
-        if places < need or places > places_for(max([more, waiting, *lengths]) + STEPS):
+        if places < need or (places > places_for(max([more, *lengths]) + STEPS) and not self._longer_waits(places)):
             slots = slots._replace(cache=resized(slots.cache, places=need))
         return slots
+
+    def _longer_waits(self, places: int) -> bool:
+        """Whether a prompt will soon need as many places."""
+        read = (one.waiting for part in self._read for one in part)
+        soon = [*read, *islice(self._waiting, _LOOKED_AT)]
+        return any(places_for(len(one.request.tokens)) >= places for one in soon)
 
     def _seen(self) -> np.ndarray[Any, Any]:
         seen_BV = np.zeros((len(self._active), self._model.config.vocab_size), bool)

@@ -5,6 +5,8 @@ from itertools import pairwise
 
 _LEAST_SHARED = 64
 """Tokens that are worth reading apart."""
+_LEAST_SAVED = 512
+"""Tokens that a group need not read again, for it to be worth it: rows of its own leave more of their width empty."""
 
 
 def shared_beginnings(prompts: Sequence[Sequence[int]]) -> Iterator[tuple[int, int]]:
@@ -49,7 +51,7 @@ def _groups(prompts: Sequence[Sequence[int]], alphabetic: Sequence[int]) -> list
         shared = min(least, shortest)
         cuts = [place + 1 for place in range(start, end - 1) if common[place] == least]
         parts = list(zip([start, *cuts], [*cuts, end], strict=True))
-        whole = shared * (end - start - 1) if shared >= _LEAST_SHARED else 0
+        whole = _worth(shared, end - start)
         cut = sum(_saved(prompts, alphabetic, common, part) for part in parts)
         if whole and whole >= cut:
             done.append((shared, list(alphabetic[start:end])))
@@ -69,7 +71,13 @@ def _saved(
         return 0
     shortest = min(len(prompts[alphabetic[place]]) for place in range(start, end)) - 1
     shared = min(*common[start : end - 1], shortest) if end - start > 2 else min(common[start], shortest)
-    return shared * (end - start - 1) if shared >= _LEAST_SHARED else 0
+    return _worth(shared, end - start)
+
+
+def _worth(shared: int, members: int) -> int:
+    """Tokens that a group saves; 0 where they are too few."""
+    saved = shared * (members - 1)
+    return saved if shared >= _LEAST_SHARED and saved >= _LEAST_SAVED else 0
 
 
 def _common(one: Sequence[int], other: Sequence[int]) -> int:

@@ -11,6 +11,7 @@ from mentallama_jax.generation.sampling import Sampling
 NEW = 12
 GREEDY = Sampling()
 SAMPLING = Sampling(1.5, 20, 0.9, 0.01, 1.2)
+SMALL = shape(num_layers=2)
 ENDS = (5, 9, 13, 21, 30)
 PROMPTS = random_prompts([3, 40, 9, 130, 64, 1, 5, 17])
 
@@ -41,14 +42,14 @@ def test_greedy_answers_equal_plain_decoding(name: str) -> None:
 
 @pytest.mark.parametrize("sampling", [GREEDY, SAMPLING], ids=["greedy", "sampled"])
 def test_answers_do_not_depend_on_slots_neighbours_or_order(sampling: Sampling) -> None:
-    engine = engine_of(shape(), random_params(shape()))
+    engine = engine_of(SMALL, random_params(SMALL))
     names = [f"row {place}" for place in range(len(PROMPTS))]
     alone = [
         answers(engine, [prompt], names=[name], sampling=sampling, end_ids=ENDS, batch_size=1)[0]
         for prompt, name in zip(PROMPTS, names, strict=True)
     ]
     assert len({len(tokens) for tokens, _ in alone}) > 1
-    for batch_size in (1, 3, 8):
+    for batch_size in (1, 3):
         assert answers(engine, PROMPTS, names=names, sampling=sampling, end_ids=ENDS, batch_size=batch_size) == alone
     reversed_order = answers(engine, PROMPTS[::-1], names=names[::-1], sampling=sampling, end_ids=ENDS, batch_size=3)
     assert reversed_order[::-1] == alone

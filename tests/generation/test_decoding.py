@@ -15,7 +15,7 @@ from mentallama_jax.generation.sampling import Sampling
 from mentallama_jax.generation.shared_beginnings import shared_beginnings
 from mentallama_jax.generation.slots import ALTERNATIVES, STEPS, append, copied, decode, idle_rows
 
-CONFIG = shape()
+CONFIG = shape(num_layers=2)
 PARAMS = random_params(CONFIG)
 PROMPTS = random_prompts([5, 17, 9, 30])
 DRAWN = Sampling(1.5)
@@ -74,7 +74,7 @@ def test_a_cancelled_request_is_silent_and_its_slot_goes_to_the_next(engine) -> 
 
 
 def test_a_request_that_comes_later_changes_nothing_for_the_others(engine) -> None:
-    decoding = engine.decoding(3)
+    decoding = engine.decoding(2)
     decoding.submit(Request(PROMPTS[0], settings=Settings(12)))
     decoding.step(4)
     # One that is drawn, and penalised, beside one that is greedy.
@@ -101,7 +101,7 @@ def test_samples_share_the_reading_of_their_prompt(engine, monkeypatch) -> None:
         singles |= batch
     assert {place: found[place, 0].tokens for place in (0, 1)} == {p: one.tokens for p, one in singles.items()}
     again = {}
-    for batch in engine.samples(PROMPTS[:2], ["a", "b"], Settings(8, DRAWN, seed=1, batch_size=5), (), count=3):
+    for batch in engine.samples(PROMPTS[:2], ["a", "b"], Settings(8, DRAWN, seed=1, batch_size=1), (), count=3):
         again |= batch
     assert {key: one.tokens for key, one in again.items()} == {key: one.tokens for key, one in found.items()}
 
@@ -156,7 +156,7 @@ def test_a_constrained_answer_begins_with_an_opening_and_is_free_then(engine) ->
     constraint, roots = constraint_of([opening_tree(each, "a test") for each in openings])
     chosen = [roots[0], -1, roots[1], roots[0]]
     found = {}
-    for batch in engine.answers(PROMPTS, list("abcd"), Settings(8, batch_size=3), (), constraint, chosen):
+    for batch in engine.answers(PROMPTS, list("abcd"), Settings(8, batch_size=2), (), constraint, chosen):
         found |= batch
     assert list(found[1].tokens) == greedy(PROMPTS[1], 8)
     for place, root in enumerate(chosen):
@@ -179,9 +179,10 @@ def test_a_constrained_answer_begins_with_an_opening_and_is_free_then(engine) ->
 def test_a_shared_beginning_is_read_once_and_changes_nothing(engine, monkeypatch, sampling) -> None:
     one, other = random_prompts([130, 75], seed=8)
     tails = random_prompts([3, 12, 1, 30, 7], seed=9)
+    monkeypatch.setattr("mentallama_jax.generation.shared_beginnings._LEAST_SAVED", 64)
     prompts = [*[[*one, *tail] for tail in tails], *[[*other, *tail] for tail in tails[:2]], *PROMPTS]
     names = [str(place) for place in range(len(prompts))]
-    settings = Settings(8, sampling, batch_size=4)
+    settings = Settings(8, sampling, batch_size=2)
 
     def answers() -> dict:
         found = {}
@@ -200,7 +201,8 @@ def test_a_shared_beginning_is_read_once_and_changes_nothing(engine, monkeypatch
     assert len(beginnings) == 2
 
 
-def test_prompts_are_grouped_where_that_saves_reading() -> None:
+def test_prompts_are_grouped_where_that_saves_reading(monkeypatch) -> None:
+    monkeypatch.setattr("mentallama_jax.generation.shared_beginnings._LEAST_SAVED", 64)
     system, examples, others = list(range(100)), [*range(200, 400)], [*range(500, 600)]
     prompts = [
         [*system, *examples, 1],
@@ -222,6 +224,9 @@ def test_prompts_are_grouped_where_that_saves_reading() -> None:
     assert dict(shared_beginnings([system, system])) == {0: 99, 1: 99}
     assert dict(shared_beginnings([[*range(60), 1], [*range(60), 2]])) == {0: 0, 1: 0}
     assert list(shared_beginnings([])) == []
+    monkeypatch.undo()
+    assert dict(shared_beginnings([system] * 5)) == dict.fromkeys(range(5), 0)  # 4 x 99 tokens are not worth it
+    assert dict(shared_beginnings([system] * 7)) == dict.fromkeys(range(7), 99)
 
 
 def test_a_loop_of_steps_copies_no_cache() -> None:

@@ -25,11 +25,13 @@ from contextlib import nullcontext
 import jax, jax.numpy as jnp, numpy as np
 from tiny_decoder import random_params, random_prompts, shape
 from mentallama_jax.config import MeshSection
+from mentallama_jax.generation import shared_beginnings
 from mentallama_jax.generation.engine import Engine, Request, Settings
 from mentallama_jax.generation.placement import param_shardings
 from mentallama_jax.generation.sampling import Sampling
 from mentallama_jax.parallel.mesh import make_mesh, use_mesh
 
+shared_beginnings._LEAST_SAVED = 64
 config = shape(num_heads=8, num_kv_heads=4, tie_embeddings=True)
 prompts = random_prompts([5, 17, 40, 9, 66, 2, 31, 8, 12])
 beginning = random_prompts([70], seed=4)[0]

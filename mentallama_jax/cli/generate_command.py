@@ -133,6 +133,17 @@ def add_parser(subparsers: Any) -> None:
         metavar="N",
         help="of BART and T5: no N tokens in a row twice in an answer (default: no rule)",
     )
+    add(
+        "--min-p", type=float, default=0.0, metavar="P", help="drop tokens below P times the likeliest one (default: 0)"
+    )
+    add(
+        "--repetition-penalty",
+        type=float,
+        default=1.0,
+        metavar="R",
+        help="make tokens that prompt or answer hold less likely; 1 is none (default: 1)",
+    )
+    add("--stop", nargs="+", default=[], metavar="TEXT", help="end an answer at any of these texts, and cut it there")
     add("--seed", type=int, default=0, metavar="N", help="of sampling and of --max-rows (default: 0)")
     add("--score-labels", action="store_true", help="choose the likeliest label sentence instead of generating")
     add_prompting_options(parser)
@@ -171,8 +182,10 @@ def run(options: argparse.Namespace) -> int:
     from mentallama_jax.jobs import answer as job
 
     _check_options(options)
-    sampling = Sampling(options.temperature, options.top_k, options.top_p)
-    settings = Settings(options.max_new_tokens, sampling, options.seed, options.batch_size)
+    sampling = Sampling(options.temperature, options.top_k, options.top_p, options.min_p, options.repetition_penalty)
+    settings = Settings(
+        options.max_new_tokens, sampling, options.seed, options.batch_size, stop_strings=tuple(options.stop)
+    )
     questions = _questions(options)
     manner = manner_of(options, questions.records)
     answerer = _answerer(options)

@@ -118,6 +118,17 @@ def add_parser(subparsers: Any) -> None:
     add("--temperature", type=float, default=0.0, metavar="T", help="0 takes the likeliest token (default: 0)")
     add("--top-k", type=int, metavar="K", help="sample among the K likeliest tokens (default: all)")
     add("--top-p", type=float, default=1.0, metavar="P", help="sample among the likeliest that hold P (default: 1)")
+    add(
+        "--min-p", type=float, default=0.0, metavar="P", help="drop tokens below P times the likeliest one (default: 0)"
+    )
+    add(
+        "--repetition-penalty",
+        type=float,
+        default=1.0,
+        metavar="R",
+        help="make tokens that prompt or answer hold less likely; 1 is none (default: 1)",
+    )
+    add("--stop", nargs="+", default=[], metavar="TEXT", help="end an answer at any of these texts, and cut it there")
     add("--beams", type=int, default=1, metavar="N", help="of BART and T5: beam search with N beams (default: 1, none)")
     add(
         "--length-penalty",
@@ -133,17 +144,6 @@ def add_parser(subparsers: Any) -> None:
         metavar="N",
         help="of BART and T5: no N tokens in a row twice in an answer (default: no rule)",
     )
-    add(
-        "--min-p", type=float, default=0.0, metavar="P", help="drop tokens below P times the likeliest one (default: 0)"
-    )
-    add(
-        "--repetition-penalty",
-        type=float,
-        default=1.0,
-        metavar="R",
-        help="make tokens that prompt or answer hold less likely; 1 is none (default: 1)",
-    )
-    add("--stop", nargs="+", default=[], metavar="TEXT", help="end an answer at any of these texts, and cut it there")
     add("--seed", type=int, default=0, metavar="N", help="of sampling and of --max-rows (default: 0)")
     add("--score-labels", action="store_true", help="choose the likeliest label sentence instead of generating")
     add_prompting_options(parser)

@@ -25,7 +25,7 @@ from mentallama_jax.generation.slots import (
     Move,
     Rows,
     Slots,
-    Written,
+    WrittenSteps,
     append,
     decode,
     empty_slots,
@@ -184,7 +184,7 @@ class Decoding:
             alternatives=self._alternatives,
         )
         self._slots = Slots(append(slots.cache, recent, rows.lengths_B), logits_BV, seen_BV)
-        host: Written = jax.device_get(written)
+        host: WrittenSteps = jax.device_get(written)
         return [self._note(place, one, host) for place, one in enumerate(self._active) if one is not None]
 
     def run(self) -> Iterator[list[Event]]:
@@ -343,7 +343,7 @@ class Decoding:
                 rows.running_B[place] = True
         return rows._replace(sampling=SamplingRows.of(sampling))
 
-    def _note(self, place: int, one: _Active, written: Written) -> Event:
+    def _note(self, place: int, one: _Active, written: WrittenSteps) -> Event:
         """Take over what a slot has written; the slot is free where the answer is complete."""
         count, before = int(written.taken_B[place]), len(one.tokens)
         one.tokens += written.tokens_BR[place, :count].tolist()

@@ -94,7 +94,7 @@ def idle_rows(slots: int, ends: int = 4) -> Rows:
     )
 
 
-class Written(NamedTuple):
+class WrittenSteps(NamedTuple):
     """What a loop of steps wrote.
 
     Attributes:
@@ -141,7 +141,7 @@ class _Loop(NamedTuple):
     logits_BV: jax.Array
     seen_BV: jax.Array | None
     running_B: jax.Array
-    written: Written
+    written: WrittenSteps
 
 
 @partial(jax.jit, static_argnames=("config", "slots", "places", "dtype", "penalty"))
@@ -180,7 +180,7 @@ def decode(
     config: LlamaConfig,
     uses: Uses,
     alternatives: bool,
-) -> tuple[KeyValueCache, jax.Array, jax.Array | None, Written]:
+) -> tuple[KeyValueCache, jax.Array, jax.Array | None, WrittenSteps]:
     """Write tokens in all running slots until enough of them have ended, or for a number of steps.
 
     Args:
@@ -213,7 +213,7 @@ def decode(
     def noted(*shape: int, dtype: Any = jnp.int32) -> jax.Array:
         return jnp.zeros((B, STEPS, *shape), dtype)
 
-    nothing = Written(
+    nothing = WrittenSteps(
         noted(),
         noted(dtype=jnp.float32),
         jnp.zeros(B, jnp.int32),
@@ -238,7 +238,7 @@ def append(cache: KeyValueCache, recent: KeyValueCache, lengths_B: Any) -> KeyVa
 
 def _choose(
     loop: _Loop, rows: Rows, constraint: Constraint | None, uses: Uses
-) -> tuple[jax.Array, jax.Array | None, jax.Array, Written]:
+) -> tuple[jax.Array, jax.Array | None, jax.Array, WrittenSteps]:
     """Choose each slot's next token: (tokens, tokens seen, which slots still run, what is written)."""
     written, counts_B = loop.written, rows.counts_B + loop.step
     scores_BV = loop.logits_BV

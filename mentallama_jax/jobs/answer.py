@@ -216,6 +216,12 @@ class Answerer:
         }
 
 
+def _sampling_signature(sampling: Sampling) -> dict[str, Any]:
+    """Every setting; those that came later only where they are used, so that files of before can be continued."""
+    later = {"min_p": 0.0, "repetition_penalty": 1.0}
+    return {name: value for name, value in asdict(sampling).items() if name not in later or later[name] != value}
+
+
 class AnyAnswerer(Protocol):
     """A model that is ready to answer, whatever its architecture."""
 
@@ -240,12 +246,6 @@ class AnyAnswerer(Protocol):
         self, questions: Questions, settings: Settings, *, score_labels: bool, manner: Manner = PLAINLY
     ) -> dict[str, Any]:
         """Return all that decides the answers, as plain JSON values; versions and names besides."""
-
-
-def _sampling_signature(sampling: Sampling) -> dict[str, Any]:
-    """Every setting; those that came later only where they are used, so that files of before can be continued."""
-    later = {"min_p": 0.0, "repetition_penalty": 1.0}
-    return {name: value for name, value in asdict(sampling).items() if name not in later or later[name] != value}
 
 
 def open_answerer(

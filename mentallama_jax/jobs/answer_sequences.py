@@ -89,7 +89,7 @@ class SequenceAnswerer:
         """Answer records a batch at a time; iterate inside `on_mesh()`.
 
         Raises:
-            UserError: a manner other than the plain one, a temperature with beams, or a setting of a LLaMA; see
+            UserError: a manner other than the plain one, or a temperature with beams; see
                 `generation.sequence_answers`.
         """
         if asked := ", ".join(manner.signature()):
@@ -97,7 +97,6 @@ class SequenceAnswerer:
                 f"{self.opened.source}: an encoder-decoder answers the question that it was tuned on, in its words; "
                 f"other ways of asking ({asked}) are for a LLaMA"
             )
-        require_written_settings(settings)
         if score_labels:
             return score_sequences(self.engine, self.reading, records, settings)
         if settings.sampling.temperature and self.writing.search:
@@ -141,18 +140,6 @@ class SequenceAnswerer:
             "gold": "labels as released" if any(record.label for record in records) else "none",
             "versions": versions(),
         }
-
-
-def require_written_settings(settings: Settings) -> None:
-    """Refuse what only the engine of a LLaMA does.
-
-    Raises:
-        UserError: stop strings or a repetition penalty.
-    """
-    if settings.stop_strings:
-        raise UserError("--stop: answers of BART and T5 end with their end token alone; leave it out")
-    if settings.sampling.repetition_penalty != 1:
-        raise UserError("--repetition-penalty is for a LLaMA; give BART and T5 --no-repeat-ngram N")
 
 
 def open_sequence_answerer(

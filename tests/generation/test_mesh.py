@@ -32,8 +32,8 @@ from mentallama_jax.generation.sampling import Sampling
 from mentallama_jax.parallel.mesh import make_mesh, use_mesh
 
 shared_beginnings._LEAST_SAVED = 64
-config = shape(num_heads=8, num_kv_heads=4, tie_embeddings=True)
-prompts = random_prompts([5, 17, 40, 9, 66, 2, 31, 8, 12])
+config = shape(num_heads=8, num_kv_heads=4, tie_embeddings=True, num_layers=2)
+prompts = random_prompts([5, 17, 40, 9, 2])
 beginning = random_prompts([70], seed=4)[0]
 prompts += [[*beginning, 3], [*beginning, 4, 5]]
 candidates = [[[3, 4, 5], [6, 7]]] * 3

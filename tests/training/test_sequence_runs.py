@@ -13,11 +13,8 @@ from mentallama_jax.cli.main import main
 from mentallama_jax.config import parse_config
 from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.reading import read_predictions
-from mentallama_jax.generation.engine import Settings
-from mentallama_jax.generation.sampling import Sampling
 from mentallama_jax.imhi.data_files.readers import read_records
 from mentallama_jax.imhi.pair_texts import encode_sources, source_text, specials_of, target_text
-from mentallama_jax.jobs.answer_sequences import require_written_settings
 from mentallama_jax.jobs.open_sequence import base_sequence_model, open_sequence
 from mentallama_jax.jobs.tune import tune
 from mentallama_jax.training.data.batches import TrainingData
@@ -259,13 +256,3 @@ def test_a_model_that_is_none_is_refused(values, tmp_path):
         model = SECTIONS["model"] | {"source": source}
         with pytest.raises(UserError, match=message):
             base_sequence_model(parse_config(values(tmp_path, model=model), "test"))
-
-
-def test_settings_of_a_llama_are_refused():
-    for settings, message in (
-        (Settings(stop_strings=("###",)), "--stop"),
-        (Settings(sampling=Sampling(repetition_penalty=1.2)), "--no-repeat-ngram"),
-    ):
-        with pytest.raises(UserError, match=message):
-            require_written_settings(settings)
-    require_written_settings(Settings(sampling=Sampling(temperature=0.5, min_p=0.1)))

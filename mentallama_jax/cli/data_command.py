@@ -117,7 +117,6 @@ def add_parser(subparsers: Any) -> None:
     disguise = _parser(actions, "disguise", "identifiers of people replaced", DISGUISE, DISGUISE_EPILOG)
     _add_writing(disguise)
     add_disguise(disguise)
-    add_tasks(disguise)
     add_annotate(_parser(actions, "annotate", "a blinded study of answers", ANNOTATE, ANNOTATE_EPILOG))
     add_explain(_parser(actions, "explain", "explanations of labels, collected", EXPLAIN, EXPLAIN_EPILOG))
     _add_tasks(_parser(actions, "lm-eval-tasks", "tasks of lm-evaluation-harness", _TASKS, _TASKS_EPILOG))

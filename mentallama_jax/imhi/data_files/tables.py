@@ -58,6 +58,8 @@ def read_csv(path: AnyPath, delimiter: str = ",") -> Table:
     try:
         names = [name.strip() for name in next(reader, [])]
         check_columns(names, path)
+        if len(names) == 1 and (signs := [sign for sign in (";", "\t") if sign in names[0]]):
+            raise UserError(f"{path}: {_SIGNS[signs[0]]} separate its columns; save it with commas between them")
         for cells in reader:
             if not cells:
                 continue
@@ -70,6 +72,9 @@ def read_csv(path: AnyPath, delimiter: str = ",") -> Table:
         what = f"not valid CSV ({error}); is the file whole and its quoting right?"
         raise UserError(f"{path}, row {number + 1}: {what}") from None
     return Table(tuple(name for name in names if name), rows, problems)
+
+
+_SIGNS = {";": "semicolons", "\t": "tabs"}
 
 
 def _read_jsonl(path: AnyPath) -> Table:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from mentallama_jax.cli.main import build_parser
+from mentallama_jax.config import load_config
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [
@@ -34,7 +35,8 @@ def shown_commands(text: str) -> list[str]:
     """Lines that show a `mentallama` command; what stands behind two blanks explains it."""
     whole_lines = re.sub(r" *\\\n *", " ", text)
     lines = re.findall(r"^(?:#.*: )? *(mentallama [^-\s].*)$", whole_lines, re.MULTILINE)
-    lines += re.findall(r"^\|.*\| `(mentallama [^`]*)` \|", text, re.MULTILINE)  # cells of tables
+    rows = re.findall(r"^\|.*\|$", text, re.MULTILINE)
+    lines += [command for row in rows for command in re.findall(r"`(mentallama \w[^`]* [^`]*)`", row)]
     return [re.split(r"\s{2,}", line)[0] for line in lines]
 
 
@@ -44,6 +46,15 @@ COMMANDS = sorted({command for path in SPEAKING for command in shown_commands(pa
 @pytest.mark.parametrize("command", COMMANDS)
 def test_shown_commands_parse(command: str) -> None:
     build_parser().parse_args(shlex.split(command.partition(" > ")[0])[1:])
+
+
+def test_shown_changes_of_a_config_are_keys_that_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    shown = [shlex.split(command) for command in COMMANDS if command.startswith("mentallama train configs/")]
+    changed = [words for words in shown if any("=" in word for word in words)]
+    assert changed
+    for words in changed:
+        load_config(words[2], [word for word in words[3:] if "=" in word])
 
 
 def test_every_subcommand_is_shown_in_the_readme() -> None:

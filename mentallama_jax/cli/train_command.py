@@ -38,7 +38,7 @@ examples:
   mentallama train configs/toy.yaml training.run_dir=runs/seed1 training.seed=1
   mentallama train configs/classifier-toy.yaml objective.class_weights=balanced
   mentallama train configs/continued-pretraining.yaml objective.text_files=blank-lines
-  mentallama train configs/smollm2-135m-cpu.yaml data.train='[data/DR, data/dreaddit]' training.steps=20
+  mentallama train configs/smollm2-135m-cpu.yaml data.train='[data/DR]' training.epochs=null training.steps=20
 
 defaults worth knowing (`mentallama train CONFIG --show` prints them all):
   training.batch_size       256 examples an update, as in the paper, however they are packed into rows

@@ -200,7 +200,7 @@ class TrainingSection(Section):
     @model_validator(mode="after")
     def _one_length(self) -> "TrainingSection":
         if (self.epochs is None) == (self.steps is None):
-            raise ValueError("give exactly one of epochs and steps")
+            raise ValueError("give exactly one of epochs and steps; the other one is null, as in training.epochs=null")
         return self
 
 

@@ -13,6 +13,7 @@ from io import TextIOWrapper
 from typing import Any, NoReturn
 
 from mentallama_jax import __version__
+from mentallama_jax.cli.common_options import add_short_options, check_out, nearest, parser_of
 from mentallama_jax.errors import UserError
 from mentallama_jax.foreign import one_line
 
@@ -32,6 +33,7 @@ COMMANDS = (
     "report",
     "export",
     "quickstart",
+    "completion",
 )
 
 _EPILOG = """\
@@ -47,6 +49,8 @@ the usual order:
   mentallama probe fairness RUN --data DATA --out SCORES   change posts, and see what that does to labels
   mentallama report SCORES_A SCORES_B --out REPORT         several side by side, or training runs
   mentallama export RUN --out FOLDER                       a folder that transformers loads
+
+-o, -d and -n are short for --out, --data and --max-rows. `mentallama completion bash` (zsh, fish) completes all others.
 
 For research only: never for diagnosis, triage or decisions about a person.
 """
@@ -71,6 +75,7 @@ def build_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for command in COMMANDS:
         importlib.import_module(f"mentallama_jax.cli.{command}_command").add_parser(subparsers)
+    add_short_options(parser)
     return parser
 
 
@@ -80,15 +85,18 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     for word in sys.argv[1:] if arguments is None else arguments:
         if not _is_text(word):
             parser.error(f"an argument is not UTF-8: {word!r}")
-    options, rest = parser.parse_known_args(arguments)
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    options, rest = parser.parse_known_args(words or ["--help"])
     if "overrides" in options and getattr(options, "tasks", None):  # a list of files takes what stands behind it
         rest += [word for word in options.tasks if "=" in word]
         options.tasks = [word for word in options.tasks if "=" not in word]
     changes = [word for word in rest if "=" in word and not word.startswith("-")] if "overrides" in options else []
     if unknown := [word for word in rest if word not in changes]:
-        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+        chosen = parser_of(parser, options)
+        chosen.error(f"unrecognized arguments: {' '.join(unknown)}{nearest(chosen, unknown)}")
     if changes:
         options.overrides = [*options.overrides, *changes]
+    check_out(parser, options)
     return options
 
 

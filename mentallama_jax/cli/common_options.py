@@ -1,9 +1,9 @@
-"""What all commands share: short options, the nearest option to one that is wrong, and whether `--out` can be written."""
+"""What all commands share: short options, the nearest option to a wrong one, and whether `--out` can be written."""
 
 import argparse
 import difflib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from mentallama_jax.errors import UserError
@@ -47,6 +47,25 @@ def nearest(parser: argparse.ArgumentParser, words: list[str]) -> str:
     near = [difflib.get_close_matches(word, known, 1, 0.75) for word in wrong]
     found = dict.fromkeys(option for options in near for option in options)
     return f"; did you mean {' and '.join(found)}?" if found else ""
+
+
+def unknown_options(parser: argparse.ArgumentParser, words: Iterable[str]) -> list[str]:
+    """The words that look like options and are none of this parser, nor the beginning of one."""
+    known = list(parser._option_string_actions)
+    names = [word.partition("=")[0] for word in words]
+    return [name for name in names if name[:2] == "--" and name[2:] and not any(one.startswith(name) for one in known)]
+
+
+def short_usage(parser: argparse.ArgumentParser) -> str:
+    """The usage in a line: what must be given, and where the rest is told."""
+    words = [parser.prog, "[options]"]
+    for action in parser._actions:
+        name = action.metavar if isinstance(action.metavar, str) else action.dest
+        if action.option_strings and action.required:
+            words.append(f"{action.option_strings[0]} {name}")
+        elif not action.option_strings:
+            words.append(f"[{name} ...]" if action.nargs == "*" else f"[{name}]" if action.nargs == "?" else str(name))
+    return f"usage: {' '.join(words)}    ({parser.prog} --help tells all)\n"
 
 
 def check_out(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:

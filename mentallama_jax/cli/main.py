@@ -13,7 +13,14 @@ from io import TextIOWrapper
 from typing import Any, NoReturn
 
 from mentallama_jax import __version__
-from mentallama_jax.cli.common_options import add_short_options, check_out, nearest, parser_of
+from mentallama_jax.cli.common_options import (
+    add_short_options,
+    check_out,
+    nearest,
+    parser_of,
+    short_usage,
+    unknown_options,
+)
 from mentallama_jax.errors import UserError
 from mentallama_jax.foreign import one_line
 
@@ -57,10 +64,18 @@ For research only: never for diagnosis, triage or decisions about a person.
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
+    """A parser whose errors are a line of usage and one line, with the option that a wrong one was meant to be."""
+
+    _words: Sequence[str] = ()
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self._words = list(args or ())
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
-        super().error(one_line(message))
+        if "required" in message and (unknown := unknown_options(self, self._words)):
+            message = f"{message}; unrecognized: {' '.join(unknown)}{nearest(self, unknown)}"
+        self.exit(2, f"{short_usage(self)}{self.prog}: error: {one_line(message)}\n")
 
 
 def build_parser() -> argparse.ArgumentParser:

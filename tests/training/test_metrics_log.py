@@ -155,7 +155,7 @@ def test_the_picture_names_the_run_label_f1_and_epochs(tmp_path, monkeypatch):
     left, right = figure.axes
     assert left.get_title() == "a $x$ run"
     assert right.get_ylabel() == "label F1"
-    told = [text.get_text() for text in left.get_legend().get_texts()]
+    told = [text.get_text() for text in figure.legends[0].get_texts()]
     assert told == ["training loss", "validation loss", "label F1", "best label F1 0.800, update 30"]
 
 

@@ -56,7 +56,7 @@ def draw_loss_curve(metrics: Path, picture: Path, title: str = "") -> None:
         on = right if name == "label F1" else axes
         (mark,) = on.plot([step], [value], marker="*", markersize=16, linestyle="", color="tab:red", zorder=5)
         shown = ([*shown[0], mark], [*shown[1], f"best {name} {value:.3f}, update {step}"])
-    axes.legend(*shown, loc="best")
+    figure.legend(*shown, loc="outside lower center", ncols=2)
     with naming(picture), atomic_open(picture, "wb") as stream:
         figure.savefig(stream, format="png", dpi=120)
 

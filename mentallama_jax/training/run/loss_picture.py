@@ -43,20 +43,21 @@ def draw_loss_curve(metrics: Path, picture: Path, title: str = "") -> None:
         top = axes.secondary_xaxis("top")
         top.set_xticks([step for step, _ in epochs], [str(number) for _, number in epochs])
         top.set_xlabel("epoch that begins")
-    shown = axes.get_legend_handles_labels()
+    handles, names = map(list, axes.get_legend_handles_labels())
     label_f1 = _figures(rows, "label_f1")
     if label_f1:
         right = axes.twinx()
         right.plot(*zip(*label_f1, strict=True), marker="s", color=_F1_COLOUR, label="label F1")
         right.set_ylabel("label F1")
         right.set_ylim(0, 1)
-        shown = tuple(one + more for one, more in zip(shown, right.get_legend_handles_labels(), strict=True))
+        more, named = right.get_legend_handles_labels()
+        handles, names = [*handles, *more], [*names, *named]
     if best := best_evaluation(rows):
         name, (step, value) = best
         on = right if name == "label F1" else axes
         (mark,) = on.plot([step], [value], marker="*", markersize=16, linestyle="", color="tab:red", zorder=5)
-        shown = ([*shown[0], mark], [*shown[1], f"best {name} {value:.3f}, update {step}"])
-    figure.legend(*shown, loc="outside lower center", ncols=2)
+        handles, names = [*handles, mark], [*names, f"best {name} {value:.3f}, update {step}"]
+    figure.legend(handles, names, loc="outside lower center", ncols=2)
     with naming(picture), atomic_open(picture, "wb") as stream:
         figure.savefig(stream, format="png", dpi=120)
 

@@ -1,6 +1,7 @@
 """`mentallama evaluate`: score generated answers."""
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -223,7 +224,15 @@ def _score(options: argparse.Namespace) -> Path:
         console.print("Intervals take every row for a post of its own: the files have no post_id.", style="dim")
     for path in scored.paths:
         console.print(f"{path} written", highlight=False, soft_wrap=True)
+    console.print(f"next: {shlex.join(_next(options))}", highlight=False, soft_wrap=True)
     return scored.paths[0]
+
+
+def _next(options: argparse.Namespace) -> list[str]:
+    """The words of the command that sets these answers beside others."""
+    answers = [str(path) for path in options.predictions]
+    others = [] if len(answers) > 1 else ["OTHERS.jsonl"]
+    return ["mentallama", "compare", *answers, *others, "--out", "COMPARISON"]
 
 
 def _read_as(options: argparse.Namespace) -> "ReadAs":

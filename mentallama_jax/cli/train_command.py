@@ -13,6 +13,7 @@ from mentallama_jax.errors import UserError
 from mentallama_jax.storage import expanded
 
 if TYPE_CHECKING:
+    from mentallama_jax.config import RunConfig
     from mentallama_jax.training.loop import TrainResult
 
 STOPPED = 75
@@ -91,7 +92,7 @@ def run(options: argparse.Namespace) -> int:
         stop.where = "once this part of the start is done"
         from mentallama_jax.jobs.tune import tune
 
-        status = _tell(options, tune(config, stop))
+        status = _tell(options, config, tune(config, stop))
         atexit.register(ignore_signals)
         return status
 
@@ -104,7 +105,7 @@ def _leave_at_once() -> NoReturn:
     os._exit(130)
 
 
-def _tell(options: argparse.Namespace, result: "TrainResult") -> int:
+def _tell(options: argparse.Namespace, config: "RunConfig", result: "TrainResult") -> int:
     from mentallama_jax.parallel.processes import writes_files
 
     if not writes_files():
@@ -118,7 +119,19 @@ def _tell(options: argparse.Namespace, result: "TrainResult") -> int:
         scores = ", ".join(f"{name} {score:.4f}" for name, score in result.best.scores.items())
         print(f"best checkpoint: update {result.best.step} ({scores})")
     print(f"run directory: {result.run_dir}")
+    print(f"next: {shlex.join(_next(config, str(result.run_dir)))}")
     return 0
+
+
+def _next(config: "RunConfig", run: str) -> list[str]:
+    """The words of the command that comes after a run of this kind."""
+    if config.objective.kind == "documents":
+        return ["mentallama", "export", run, "--out", "FOLDER"]
+    if config.objective.kind == "classification":
+        return ["mentallama", "report", run, "--out", "REPORT"]
+    source, _, split = config.data.train[0].rpartition(":")
+    test = f"{source}:test" if source and split == "train" else "DATA:test"
+    return ["mentallama", "generate", run, "--data", test, "--out", "PREDICTIONS.jsonl"]
 
 
 def _processes(options: argparse.Namespace) -> AbstractContextManager[None]:

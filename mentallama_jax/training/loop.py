@@ -39,8 +39,9 @@ from mentallama_jax.training.preflight import check_answers_fit, check_disk, che
 from mentallama_jax.training.progress import Speed, TrainingProgress
 from mentallama_jax.training.run.checkpoints import Checkpoints
 from mentallama_jax.training.run.disk import naming
+from mentallama_jax.training.run.loss_picture import draw_loss_curve
 from mentallama_jax.training.run.manifest import Checkpoint
-from mentallama_jax.training.run.metrics import MetricsLog, draw_loss_curve, read_metrics
+from mentallama_jax.training.run.metrics import MetricsLog, read_metrics
 from mentallama_jax.training.run.run_directory import RunDirectory, SavableTokenizer
 from mentallama_jax.training.step import Metrics, TrainState, init_state, make_train_step, model_params
 from mentallama_jax.training.validation import LabelF1, before_and_after, make_evaluators, measure_all

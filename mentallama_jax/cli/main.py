@@ -109,7 +109,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.unraisablehook = _without_loops_at_exit
     try:
         options = parse(arguments)
+        from mentallama_jax.cli.absent_tpu import settings_without_tpu
         from mentallama_jax.cli.task_options import known_tasks
+
+        os.environ.update(settings_without_tpu(os.environ))
 
         with known_tasks(options):
             status = int(options.run(options))

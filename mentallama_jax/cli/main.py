@@ -13,6 +13,7 @@ from io import TextIOWrapper
 from typing import Any, NoReturn
 
 from mentallama_jax import __version__
+from mentallama_jax.cli.options_once import OnceParser
 from mentallama_jax.errors import UserError
 from mentallama_jax.foreign import one_line
 
@@ -52,7 +53,7 @@ For research only: never for diagnosis, triage or decisions about a person.
 """
 
 
-class _Parser(argparse.ArgumentParser):
+class _Parser(OnceParser):
     """A parser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:

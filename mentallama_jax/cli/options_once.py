@@ -34,6 +34,8 @@ class _StoreOnce(argparse._StoreAction):
         if self.option_strings and self.dest in given:
             several = self.nargs in ("*", "+")
             cure = "give all its values behind one" if several else "give one of them"
-            raise argparse.ArgumentError(self, f"given twice, and takes {'one list' if several else 'one value'}; {cure}")
+            raise argparse.ArgumentError(
+                self, f"given twice, and takes {'one list' if several else 'one value'}; {cure}"
+            )
         given.add(self.dest)
         super().__call__(parser, namespace, values, option_string)

@@ -33,8 +33,8 @@ def _listed(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
 
-Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
-Places = Annotated[tuple[Place, ...], BeforeValidator(_listed)]
+TextList = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+PlaceList = Annotated[tuple[Place, ...], BeforeValidator(_listed)]
 """Several of them, or one alone, which is a list of one."""
 Style = Literal["plain", "completion", "llama2-chat", "chatml", "chat"]
 Dtype = Literal["float32", "bfloat16"]

@@ -13,9 +13,8 @@ from mentallama_jax.config.fields import (
     Fraction,
     Metric,
     MicroBatch,
-    Names,
     Place,
-    Places,
+    PlaceList,
     PositiveFloat,
     PositiveInt,
     Remat,
@@ -24,6 +23,7 @@ from mentallama_jax.config.fields import (
     Seed,
     Style,
     TextDivision,
+    TextList,
     Weight,
 )
 
@@ -58,17 +58,17 @@ class ModelSection(Section):
 class DataSection(Section):
     """Which rows, rendered how, laid out how."""
 
-    train: Places
+    train: PlaceList
     """Files, folders or URLs of records; `sample` is the bundled sample."""
-    validation: Places = ()
+    validation: PlaceList = ()
     """Files or folders of records for the validation loss."""
-    datasets: Names = ("all",)
+    datasets: TextList = ("all",)
     """Data sets to take: names, or `all`."""
-    tasks: Places = ()
+    tasks: PlaceList = ()
     """Task files of your own, whose data sets can be named beside the ten that are shipped."""
-    exclude: Names = ()
+    exclude: TextList = ()
     """Data sets to leave out, such as the held-out tasks of the paper."""
-    drop_posts_in: Places = ()
+    drop_posts_in: PlaceList = ()
     """Files or folders whose posts must not occur in training (leak control of held-out tasks)."""
     weights: dict[str, Weight] = Field(default_factory=dict)
     """Data set -> how many times its rows are seen per epoch (fractions sample); 1 where absent."""
@@ -104,7 +104,7 @@ class ClassificationSection(Section):
     """What the label is read from: the post, the gold explanation alone, or explanation and label sentence."""
     class_weights: Literal["none", "balanced"] = "none"
     """`balanced` weighs each class by the inverse of its training rows."""
-    test: Places = ()
+    test: PlaceList = ()
     """Files or folders of records that the best checkpoint is scored on at the end."""
 
 
@@ -117,7 +117,7 @@ class DocumentsSection(Section):
     """The key of JSONL and the column of Parquet that hold the text of a document."""
     text_files: TextDivision = "whole"
     """A `.txt` file is one document (`whole`), or `blank-lines` separate its documents."""
-    instructions: Places = ()
+    instructions: PlaceList = ()
     """Files or folders of records to answer between the documents, against forgetting."""
     instruction_share: Annotated[float, FINITE, Field(ge=0, lt=1)] = 0.0
     """Their share of the tokens of an epoch: they are repeated, or some left out, until it is reached."""

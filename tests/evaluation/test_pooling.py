@@ -176,8 +176,8 @@ def test_each_row_says_which_label_was_read_and_by_which_rule(tmp_path: Path) ->
         "Yes, the poster suffers from depression.",
         "Hard to say.",
         "The post tells of work. Final answer: no",
-        "After all of that the poster is clearly suffering from depression.",
-        "Yes. Wait, on reflection: no.",
+        "The post shows clear signs of depression.",
+        "Yes. Correction: no.",
     ]
     rows = write(tmp_path / "=a.jsonl", said)
     rows.write_text(rows.read_text().replace("DR/test/4", "=1+1"))

@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from mentallama_jax.cli.main import build_parser
+from mentallama_jax.cli.main import parse
+from mentallama_jax.config import load_config
+from mentallama_jax.config.shipped import find_config
+from mentallama_jax.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [
@@ -42,8 +45,24 @@ COMMANDS = sorted({command for path in SPEAKING for command in shown_commands(pa
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_shown_commands_parse(command: str) -> None:
-    build_parser().parse_args(shlex.split(command.partition(" > ")[0])[1:])
+def test_shown_commands_parse_and_their_configs_and_overrides_are_valid(
+    command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = parse(shlex.split(command.partition(" > ")[0])[1:])
+    config = getattr(options, "config", None)
+    if config is not None and find_config(ROOT / config).is_file():
+        monkeypatch.chdir(ROOT)
+        load_config(config, options.overrides)
+    elif config is not None:
+        assert config in ("CONFIG", "mine.yaml"), f"{config} is no shipped config"
+
+
+def test_examples_of_every_config_command_are_among_them() -> None:
+    """That every example of a key=value is looked at, and that what was once shown in vain would be refused."""
+    shown = {command.split()[1] for command in COMMANDS if re.search(r" [a-z]+\.[a-z_]+=", command)}
+    assert {"train", "plan"} <= shown
+    with pytest.raises(UserError, match="exactly one of epochs and steps"):
+        load_config(ROOT / "configs/toy.yaml", ["training.steps=20", "training.epochs=1"])
 
 
 def test_every_subcommand_is_shown_in_the_readme() -> None:

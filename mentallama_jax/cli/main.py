@@ -21,6 +21,7 @@ COMMANDS = (
     "data",
     "plan",
     "bench",
+    "configs",
     "train",
     "transfer",
     "generate",

@@ -13,6 +13,7 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from mentallama_jax.config.shipped import find_config, near_config
 from mentallama_jax.errors import UserError
 from mentallama_jax.files import regular_file
 from mentallama_jax.foreign import shown
@@ -31,7 +32,7 @@ Root = TypeVar("Root", bound=BaseModel)
 
 
 def read_config(root: type[Root], path: str | Path, overrides: Sequence[str] = ()) -> Root:
-    """Read a YAML file and apply overrides such as `training.steps=20`.
+    """Read a YAML file, or a shipped config by its name, and apply overrides such as `training.steps=20`.
 
     Of `ALTERNATIVES` an override that sets one key clears the others, unless overrides set these too.
 
@@ -39,9 +40,9 @@ def read_config(root: type[Root], path: str | Path, overrides: Sequence[str] = (
         UserError: unreadable file, invalid YAML, an unknown key (with the nearest known one) or a bad value. It names
             the file, or the command line where an override is at fault.
     """
-    path = Path(path)
+    path = find_config(path)
     if not path.exists():
-        raise UserError(f"{path}: no such config (the shipped ones are in configs/)")
+        raise UserError(f"{path}: no such config; {near_config(path)}")
     values = parse_yaml(regular_file(path).read_bytes(), path)
     if not isinstance(values, dict):
         raise UserError(f"{path}: expected sections such as `model:` and `data:`")

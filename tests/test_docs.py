@@ -35,7 +35,7 @@ SPEAKING = [*DOCUMENTS, *sorted((ROOT / "mentallama_jax/cli").glob("*.py")), *so
 
 def shown_commands(text: str) -> list[str]:
     """Lines that show a `mentallama` command; what stands behind two blanks explains it."""
-    whole_lines = re.sub(r" *\\\n *", " ", text)
+    whole_lines = re.sub(r" *\\{1,2}\n *", " ", text)
     lines = re.findall(r"^(?:#.*: )? *(mentallama [^-\s].*)$", whole_lines, re.MULTILINE)
     lines += re.findall(r"^\|.*\| `(mentallama [^`]*)` \|", text, re.MULTILINE)  # cells of tables
     return [re.split(r"\s{2,}", line)[0] for line in lines]
@@ -48,10 +48,10 @@ COMMANDS = sorted({command for path in SPEAKING for command in shown_commands(pa
 def test_shown_commands_parse_and_their_configs_and_overrides_are_valid(
     command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(ROOT)
     options = parse(shlex.split(command.partition(" > ")[0])[1:])
     config = getattr(options, "config", None)
-    if config is not None and find_config(ROOT / config).is_file():
-        monkeypatch.chdir(ROOT)
+    if config is not None and find_config(config).is_file():
         load_config(config, options.overrides)
     elif config is not None:
         assert config in ("CONFIG", "mine.yaml"), f"{config} is no shipped config"

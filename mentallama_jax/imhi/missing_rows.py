@@ -1,4 +1,4 @@
-"""What of the benchmark is not there: copies that can be had today hold a part of the data sets."""
+"""Rows of the benchmark that are not there: copies that can be had today hold a part of the data sets."""
 
 from collections.abc import Iterable, Mapping, Sequence
 

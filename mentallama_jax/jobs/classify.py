@@ -1,8 +1,8 @@
 """Tunes an encoder on labels, and makes of the best checkpoint a folder, predictions and figures."""
 
 import json
-import shutil
 import platform
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -177,7 +177,7 @@ def test_each_row_says_which_label_was_read_and_by_which_rule(tmp_path: Path) ->
         "Hard to say.",
         "The post tells of work. Final answer: no",
         "The post shows clear signs of depression.",
-        "Yes. Correction: no.",
+        "Yes. Wait, no.",
     ]
     rows = write(tmp_path / "=a.jsonl", said)
     rows.write_text(rows.read_text().replace("DR/test/4", "=1+1"))

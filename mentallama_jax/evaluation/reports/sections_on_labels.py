@@ -83,7 +83,7 @@ def _score_cells(of: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _coverage(systems: Sequence[ScoredSystem]) -> list[Paragraph]:
-    """Of which data sets only some of the benchmark's rows were scored."""
+    """Data sets of which only some of the benchmark's rows were scored."""
     said: dict[str, list[str]] = {}
     for system in systems:
         for name, splits in (system.sections.get("coverage") or {}).items():

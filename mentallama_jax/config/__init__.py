@@ -13,6 +13,7 @@ from mentallama_jax.config.sections import (
     ModelSection,
     OptimizerSection,
     Section,
+    SequenceSection,
     SupervisedSection,
     TrainingSection,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "RunConfig",
     "SavedTensor",
     "Section",
+    "SequenceSection",
     "Style",
     "SupervisedSection",
     "TextDivision",

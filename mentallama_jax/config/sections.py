@@ -22,6 +22,7 @@ from mentallama_jax.config.fields import (
     SavedTensor,
     Seed,
     Style,
+    TargetLength,
     TextDivision,
     TextList,
     Weight,
@@ -92,14 +93,14 @@ class SupervisedSection(Section):
     """A language model learns the answers."""
 
     kind: Literal["supervised"] = "supervised"
-    """What training minimises: answers of a LLaMA (`supervised`), labels (`classification`), raw text (`documents`)."""
+    """What is trained: `supervised` (a LLaMA), `classification`, `documents` or `sequence_to_sequence` (BART, T5)."""
 
 
 class ClassificationSection(Section):
     """An encoder learns the labels of one data set, or of several with the question before each text."""
 
     kind: Literal["classification"]
-    """What training minimises: answers of a LLaMA (`supervised`), labels (`classification`), raw text (`documents`)."""
+    """What is trained: `supervised` (a LLaMA), `classification`, `documents` or `sequence_to_sequence` (BART, T5)."""
     input: Literal["post", "explanation", "response"] = "post"
     """What the label is read from: the post, the gold explanation alone, or explanation and label sentence."""
     class_weights: Literal["none", "balanced"] = "none"
@@ -112,7 +113,7 @@ class DocumentsSection(Section):
     """A language model goes on with its pre-training, on raw text."""
 
     kind: Literal["documents"]
-    """What training minimises: answers of a LLaMA (`supervised`), labels (`classification`), raw text (`documents`)."""
+    """What is trained: `supervised` (a LLaMA), `classification`, `documents` or `sequence_to_sequence` (BART, T5)."""
     text_key: str = "text"
     """The key of JSONL and the column of Parquet that hold the text of a document."""
     text_files: TextDivision = "whole"
@@ -123,12 +124,27 @@ class DocumentsSection(Section):
     """Their share of the tokens of an epoch: they are repeated, or some left out, until it is reached."""
 
 
-ObjectiveSection = Annotated[SupervisedSection | ClassificationSection | DocumentsSection, Field(discriminator="kind")]
+class SequenceSection(Section):
+    """An encoder-decoder learns the answers."""
+
+    kind: Literal["sequence_to_sequence"]
+    """What is trained: `supervised` (a LLaMA), `classification`, `documents` or `sequence_to_sequence` (BART, T5)."""
+    target_length: TargetLength = 256
+    """Tokens of a row of answers, beside `data.max_length` tokens of prompts. A longer answer is refused, never cut."""
+    beams: PositiveInt = 1
+    """Beams of the answers for `label_f1`; 1 takes the likeliest token."""
+
+
+ObjectiveSection = Annotated[
+    SupervisedSection | ClassificationSection | DocumentsSection | SequenceSection, Field(discriminator="kind")
+]
 
 
 class OptimizerSection(Section):
-    """AdamW and its schedule."""
+    """The optimizer and its schedule."""
 
+    name: Literal["adamw", "adafactor"] = "adamw"
+    """`adafactor` keeps row and column sums for its second moment and no first one, as T5 is usually tuned."""
     learning_rate: PositiveFloat = 1e-5
     """Peak learning rate."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
@@ -149,6 +165,16 @@ class OptimizerSection(Section):
     """Largest global gradient norm; null does not clip."""
     first_moment_dtype: Dtype = "float32"
     """bfloat16 halves its memory. The second moment stays float32: a step of 0.1 % is below bfloat16's grain."""
+
+    @model_validator(mode="after")
+    def _means_something(self) -> "OptimizerSection":
+        """Refuse values that Adafactor would not read."""
+        fields = type(self).model_fields
+        if self.name == "adafactor":
+            for key in ("beta1", "beta2", "epsilon", "first_moment_dtype"):
+                if getattr(self, key) != fields[key].default:
+                    raise ValueError(f"{key} {getattr(self, key)} belongs to adamw; adafactor has no such value")
+        return self
 
 
 class TrainingSection(Section):

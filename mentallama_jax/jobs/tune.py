@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from mentallama_jax.config import ClassificationSection, RunConfig
+from mentallama_jax.config import ClassificationSection, RunConfig, SequenceSection
 from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.correctness import label_rows, separate_labels, tally_rows
 from mentallama_jax.evaluation.label_readers import RULES
@@ -19,6 +19,7 @@ from mentallama_jax.imhi.tasks import own_tasks
 from mentallama_jax.jobs.classify import tune_classifier
 from mentallama_jax.jobs.open_model import open_model
 from mentallama_jax.jobs.open_tokenizer import open_tokenizer
+from mentallama_jax.jobs.tune_sequence import tune_sequence_model
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.module import Params
 from mentallama_jax.models.presets import PRESETS
@@ -51,6 +52,8 @@ def tune(
     with own_tasks(config.data.tasks):
         if isinstance(config.objective, ClassificationSection):
             return tune_classifier(config, stop, console, extend=extend)
+        if isinstance(config.objective, SequenceSection):
+            return tune_sequence_model(config, stop, console, extend=extend)
         return _tune_language_model(config, stop, console, extend)
 
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from mentallama_jax.config import ClassificationSection, DataSection, DocumentsSection, RunConfig
+from mentallama_jax.config import ClassificationSection, DataSection, DocumentsSection, RunConfig, SequenceSection
 from mentallama_jax.errors import UserError
 from mentallama_jax.imhi.audit.near_copies import ALIKE, CONTAINED
 from mentallama_jax.imhi.data_files.readers import read_records
@@ -26,6 +26,7 @@ from mentallama_jax.training.data.documents import (
     load_documents,
     take_documents,
 )
+from mentallama_jax.training.data.paired import pair_store
 from mentallama_jax.training.data.tokens import FingerprintedTokenizer, TokenStore, tokenize
 from mentallama_jax.training.run.run_directory import data_fingerprint
 
@@ -274,6 +275,9 @@ def _tokens(
     data = config.data
     if isinstance(config.objective, ClassificationSection):
         tokens = _classified(records, what, config.objective, data, cast(TextTokenizer, tokenizer), say)
+    elif isinstance(config.objective, SequenceSection):
+        reader, length = cast(TextTokenizer, tokenizer), config.objective.target_length
+        tokens = pair_store(records, data.style, reader, data.max_length, length)
     else:
         encoder = cast(FingerprintedTokenizer, tokenizer)
         tokens = tokenize(records, data.style, encoder, data.max_length, data.cache_dir)

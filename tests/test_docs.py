@@ -126,4 +126,7 @@ def test_the_wheel_holds_every_file_of_the_package(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     package = ROOT / "mentallama_jax"
     files = {str(path.relative_to(ROOT)) for path in package.rglob("*") if path.is_file() and path.suffix != ".pyc"}
-    assert files <= set(zipfile.ZipFile(wheel).namelist())
+    held = set(zipfile.ZipFile(wheel).namelist())
+    assert files <= held
+    configs = {path.name for path in (ROOT / "configs").glob("*.yaml")}
+    assert {Path(name).name for name in held if "share/mentallama_jax/configs/" in name} == configs

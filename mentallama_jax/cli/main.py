@@ -21,6 +21,7 @@ from mentallama_jax.cli.common_options import (
     short_usage,
     unknown_options,
 )
+from mentallama_jax.cli.options_once import OnceParser
 from mentallama_jax.errors import UserError
 from mentallama_jax.foreign import one_line
 
@@ -28,6 +29,7 @@ COMMANDS = (
     "data",
     "plan",
     "bench",
+    "configs",
     "train",
     "transfer",
     "generate",
@@ -63,14 +65,14 @@ For research only: never for diagnosis, triage or decisions about a person.
 """
 
 
-class _Parser(argparse.ArgumentParser):
+class _Parser(OnceParser):
     """A parser whose errors are a line of usage and one line, with the option that a wrong one was meant to be."""
 
     _words: Sequence[str] = ()
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+    def parse_known_args(self, args: Any = None, namespace: Any = None, **options: Any) -> Any:
         self._words = list(args or ())
-        return super().parse_known_args(args, namespace)
+        return super().parse_known_args(args, namespace, **options)
 
     def error(self, message: str) -> NoReturn:
         if "required" in message and (unknown := unknown_options(self, self._words)):
@@ -132,7 +134,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.unraisablehook = _without_loops_at_exit
     try:
         options = parse(arguments)
+        from mentallama_jax.cli.absent_tpu import settings_without_tpu
         from mentallama_jax.cli.task_options import known_tasks
+
+        os.environ.update(settings_without_tpu(os.environ))
 
         with known_tasks(options):
             status = int(options.run(options))

@@ -49,7 +49,7 @@ examples:
   mentallama plan configs/llama2-7b.yaml mesh.tensor=8 --topology v5e-8 --generate --batch-size 64
   mentallama plan configs/classifier-minilm.yaml model.source=bert-base model.compute_dtype=bfloat16 \\
       data.max_length=512 training.micro_batch_rows=64 training.batch_size=64 training.batch_unit=rows --topology v5e-8
-  mentallama plan configs/continued-pretraining.yaml training.epochs=null training.steps=4000 --topology v5e-64
+  mentallama plan configs/continued-pretraining.yaml training.steps=4000 --topology v5e-64
   mentallama plan --score bart-large --topology v5e-8
 """
 

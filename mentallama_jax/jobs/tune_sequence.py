@@ -25,7 +25,7 @@ from mentallama_jax.training.validation import LabelF1
 
 
 def tune_sequence_model(
-    config: RunConfig, stop: StopRequest | None = None, console: Console | None = None
+    config: RunConfig, stop: StopRequest | None = None, console: Console | None = None, *, extend: bool = False
 ) -> TrainResult:
     """Tune an encoder-decoder, or resume the run in `config.training.run_dir`.
 
@@ -33,13 +33,14 @@ def tune_sequence_model(
         config: the run; its objective is a `SequenceSection`.
         stop: listens to signals already; by default training begins to listen.
         console: where progress is shown; standard error by default.
+        extend: whether a run may be made longer than it was started.
 
     Raises:
         UserError: see `training.loop.train`.
     """
     base = base_sequence_model(config)
     label_f1 = _label_f1(config, base) if config.evaluation.generate_rows else None
-    return train(config, base, label_f1, console=console, stop=stop)
+    return train(config, base, label_f1, console=console, stop=stop, extend=extend)
 
 
 def _label_f1(config: RunConfig, base: BaseModel) -> LabelF1:

@@ -130,7 +130,7 @@ def recipe_of_documents(config: RunConfig, rows: int | None, mean_tokens: float 
     if config.training.steps is None:
         raise UserError(
             "the size of the text decides the hours: give --data to read it, --rows (pieces of at most a row of "
-            "tokens, with --mean-tokens), or training.epochs=null training.steps=N"
+            "tokens, with --mean-tokens), or training.steps=N"
         )
     recipe = assumed_recipe(config, Assumptions(mean_tokens=tokens))
     total = recipe.updates * recipe.tokens

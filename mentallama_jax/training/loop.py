@@ -100,6 +100,8 @@ def train(
     label_f1: LabelF1 | None = None,
     console: Console | None = None,
     stop: StopRequest | None = None,
+    *,
+    extend: bool = False,
 ) -> TrainResult:
     """Train, or resume the run in `config.training.run_dir`, until the end or until asked to stop.
 
@@ -109,6 +111,7 @@ def train(
         label_f1: measures `label_f1`; needed where `evaluation.generate_rows` is above 0.
         console: where to show things; standard error by default.
         stop: listens to signals already; by default it begins to listen here.
+        extend: whether a run may be made longer than it was started, see `run.extension`.
 
     Raises:
         UserError: anything that the user can mend, before the first update where that can be known; a loss that is
@@ -116,7 +119,7 @@ def train(
     """
     console = console or Console(stderr=True, quiet=not writes_files())
     _check_processes(config)
-    run = RunDirectory(config.training.run_dir)
+    run = RunDirectory(config.training.run_dir, extend=extend)
     with _explained(config, run), run.locked(console.print), ExitStack() as stack:
         if stop is None:
             stop = stack.enter_context(StopRequest())

@@ -1,7 +1,6 @@
 """What all commands share: short options, the nearest option to a wrong one, and whether `--out` can be written."""
 
 import argparse
-import difflib
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -42,6 +41,8 @@ def parser_of(parser: argparse.ArgumentParser, options: argparse.Namespace) -> a
 
 def nearest(parser: argparse.ArgumentParser, words: list[str]) -> str:
     """A hint to the options that wrong ones were meant to be; "" where none is near."""
+    import difflib
+
     known = [option for option in parser._option_string_actions if option.startswith("--")]
     wrong = [word.partition("=")[0] for word in words if word.startswith("--")]
     near = [difflib.get_close_matches(word, known, 1, 0.75) for word in wrong]

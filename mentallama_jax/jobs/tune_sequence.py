@@ -10,7 +10,7 @@ from mentallama_jax.evaluation.statistics.f1 import weighted_f1
 from mentallama_jax.formats.tokenizers.encoder_tokenizer import EncoderTokenizer
 from mentallama_jax.generation.beam_search import BeamSearch
 from mentallama_jax.generation.engine import Settings
-from mentallama_jax.generation.sequence_answers import Reading, answer_sequences
+from mentallama_jax.generation.sequence_answers import SourceReading, answer_sequences
 from mentallama_jax.generation.sequence_engine import SequenceEngine
 from mentallama_jax.imhi.pair_texts import specials_of
 from mentallama_jax.imhi.records import Record
@@ -56,7 +56,7 @@ def _label_f1(config: RunConfig, base: BaseModel) -> LabelF1:
     opening = specials_of(tokenizer, model.end_id, config.model.source).opening
     engine = SequenceEngine(model, config.model.compute_dtype, opening)
     settings = Settings(config.evaluation.max_new_tokens, batch_size=ANSWERS_AT_ONCE)
-    reading = Reading(tokenizer, config.data.style, config.data.max_length)
+    reading = SourceReading(tokenizer, config.data.style, config.data.max_length)
     search = BeamSearch(config.objective.beams) if config.objective.beams > 1 else None
 
     def label_f1(params: Params, records: Sequence[Record]) -> float:

@@ -163,20 +163,16 @@ def pool(parts: Sequence[Predictions]) -> Predictions:
     )
 
 
-def refuse_twice(parts: Sequence[Predictions], besides: Sequence[Predictions] = ()) -> None:
+def refuse_twice(parts: Sequence[Predictions]) -> None:
     """Refuse predictions that are given twice, under one name or two, as each row would count as two.
 
     Seeds whose answers are all equal are no copies: what generated them says another run.
-
-    Args:
-        parts: to be scored.
-        besides: to be used beside them, such as those to calibrate on.
 
     Raises:
         UserError: two have the same content.
     """
     seen: dict[tuple[str, ...], Predictions] = {}
-    for part in (*parts, *besides):
+    for part in parts:
         content = tuple(sorted(file["sha256"] for file in part.files))
         other = seen.setdefault(content, part)
         if other is part or (other.generation and part.generation and other.generation != part.generation):

@@ -126,7 +126,7 @@ def score(
         )
     how = _checked(out, options)
     parts = [read_predictions(as_path(path), how.read_as) for path in predictions]
-    refuse_twice(parts, [read_predictions(as_path(path)) for path in how.calibrate_on])
+    refuse_twice(parts)
     return _score(parts, Path(out), how)
 
 

@@ -73,7 +73,13 @@ def command(*words: str | Path) -> int:
     return status
 
 
-NO_TASKS = {"mentallama bench", "mentallama quickstart", "mentallama data new-task"}
+NO_TASKS = {
+    "mentallama bench",
+    "mentallama configs copy",
+    "mentallama configs list",
+    "mentallama quickstart",
+    "mentallama data new-task",
+}
 """Commands that read neither records nor predictions."""
 
 

@@ -13,10 +13,12 @@ from mentallama_jax.config.fields import (
     Fraction,
     Metric,
     MicroBatch,
+    PairLossName,
     Place,
     PositiveFloat,
     PositiveInt,
     Remat,
+    RewardWeight,
     RowLength,
     SavedTensor,
     Seed,
@@ -121,7 +123,55 @@ class DocumentsSection(Section):
     """Their share of the tokens of an epoch: they are repeated, or some left out, until it is reached."""
 
 
-ObjectiveSection = Annotated[SupervisedSection | ClassificationSection | DocumentsSection, Field(discriminator="kind")]
+class DpoSection(Section):
+    """A language model learns to prefer one of two answers (direct preference optimisation, Rafailov et al. 2023)."""
+
+    kind: Literal["dpo"]
+    """What training minimises: answers of a LLaMA (`supervised`), labels (`classification`), raw text (`documents`)."""
+    loss_type: PairLossName = "sigmoid"
+    """The loss of a pair, by its name in TRL; `robust` and `exo_pair` need `label_smoothing`."""
+    beta: PositiveFloat = 0.1
+    """How much a gain over the weights that the run starts from counts; small values let the model move far."""
+    label_smoothing: Annotated[float, FINITE, Field(ge=0, lt=0.5)] = 0.0
+    """The share of pairs that are taken to be the wrong way round."""
+    length_normalised: Flag = False
+    """Compare log-probabilities a token, not of whole answers, so that length is no advantage."""
+
+
+class GrpoSection(Section):
+    """A language model learns from rewards of answers that it samples itself (GRPO, Shao et al. 2024)."""
+
+    kind: Literal["grpo"]
+    """What training minimises: answers of a LLaMA (`supervised`), labels (`classification`), raw text (`documents`)."""
+    rewards: dict[str, RewardWeight]
+    """Reward -> its weight: `label`, `consistency`, `quotes`, `format`, `length:20-120` (words), `module:function`."""
+    num_generations: Annotated[int, Field(strict=True, ge=2, le=1024)] = 8
+    """Answers to each prompt; a reward counts against the others of its prompt."""
+    temperature: PositiveFloat = 1.0
+    """What the logits are divided by, where answers are sampled and where they are learnt."""
+    loss_type: Literal["dapo", "bnpo", "dr_grpo", "grpo"] = "dapo"
+    """What tokens weigh: `dapo` and `bnpo` the same, `grpo` each answer the same, `dr_grpo` by the longest possible."""
+    importance_sampling_level: Literal["token", "sequence"] = "token"
+    """Whether a ratio of new to old probability is that of a token, or of an answer (GSPO)."""
+    epsilon: PositiveFloat = 0.2
+    """How far below 1 a ratio counts; and above, where `epsilon_high` is null."""
+    epsilon_high: PositiveFloat | None = None
+    """How far above 1 a ratio counts; DAPO has 0.28."""
+    beta: Annotated[float, FINITE, Field(ge=0)] = 0.0
+    """Weight of the divergence from the weights that the run starts from; 0 does not hold them."""
+    use_bias_correction_kl: Flag = True
+    """Weigh that divergence by the ratio of new to old probability."""
+    scale_rewards: Literal["group", "batch", "none"] = "group"
+    """Divide rewards by their standard deviation among the answers to a prompt, in the batch, or not."""
+    num_iterations: PositiveInt = 1
+    """Updates that are made from the same answers."""
+    mask_truncated_completions: Flag = False
+    """Learn nothing from answers that reached `evaluation.max_new_tokens`."""
+
+
+ObjectiveSection = Annotated[
+    SupervisedSection | ClassificationSection | DocumentsSection | DpoSection | GrpoSection, Field(discriminator="kind")
+]
 
 
 class OptimizerSection(Section):

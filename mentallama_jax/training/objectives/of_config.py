@@ -3,11 +3,13 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from mentallama_jax.config import ClassificationSection, RunConfig
+from mentallama_jax.config import ClassificationSection, DpoSection, GrpoSection, RunConfig
 from mentallama_jax.imhi.learnt_classes import classes_of
 from mentallama_jax.models.registry import TrainedConfig, encoder, language_model
 from mentallama_jax.training.objectives.classification import Classification, class_weights
 from mentallama_jax.training.objectives.objective import Objective
+from mentallama_jax.training.objectives.policy import Policy
+from mentallama_jax.training.objectives.preference import Preference
 from mentallama_jax.training.objectives.supervised import Supervised
 
 
@@ -30,5 +32,9 @@ def objective_of(model: TrainedConfig, config: RunConfig, class_counts: NDArray[
         groups = classes_of(config.data).groups
         weights = class_weights(config.objective, counts, groups)
         return Classification(classifier, config, weights, groups=groups)
+    if isinstance(config.objective, DpoSection):
+        return Preference(language_model(model, source), config)
+    if isinstance(config.objective, GrpoSection):
+        return Policy(language_model(model, source), config)
     # Pieces of documents are examples in which every token but the first is a target.
     return Supervised(language_model(model, source), config)

@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 REFERENCE = ROOT / "configs" / "llama2-7b.yaml"
 CLASSIFIER = ROOT / "configs" / "classifier-minilm.yaml"
+SEQUENCE = ROOT / "configs" / "bart-large-completion.yaml"
 DOCUMENTS = ROOT / "configs" / "continued-pretraining.yaml"
 PAPER = ("llama2-7b", "llama2-chat-7b", "llama2-chat-13b", "imhi-general")
 KEYS = list(known_keys(RunConfig))
@@ -83,7 +84,7 @@ def test_the_line_reader_of_this_test_sees_every_key() -> None:
 def test_the_reference_configs_explain_every_key_as_the_code_does() -> None:
     """Those of the other objectives show the keys of their own; one has all the others."""
     explained = {key: text for key, text, _ in leaf_lines(REFERENCE)}
-    for path in (CLASSIFIER, DOCUMENTS):
+    for path in (CLASSIFIER, DOCUMENTS, SEQUENCE):
         of_objective = {key: text for key, text, _ in leaf_lines(path) if key.startswith("objective.")}
         assert explained["objective.kind"] == of_objective["objective.kind"]
         explained |= of_objective
@@ -153,6 +154,7 @@ def test_overrides_are_yaml_values() -> None:
             ["objective.kind=ranking"],
             r"objective\.kind: there is no 'ranking'; there are: supervised, classification, documents",
         ),
+        (["optimizer.name=adafactor", "optimizer.beta1=0.8"], r"beta1 0\.8 belongs to adamw; adafactor has no such"),
         (["objective.input=post"], r"unknown key objective\.input; did you mean objective\.kind\?"),
         (["optimizer.warmup_fraction=4"], r"optimizer\.warmup_fraction: .*less than or equal to 1"),
         (["data.style=alpaca"], r"data\.style: .*'plain'"),
@@ -182,6 +184,22 @@ def test_a_wrong_config_is_one_clear_line(overrides: list[str], message: str) ->
 def test_a_wrong_config_of_a_classifier_is_one_clear_line(overrides: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message) as refused:
         load_config(CLASSIFIER, overrides)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["data.style=chat"], r"data\.style chat: an encoder-decoder reads a question .* set completion or plain"),
+        (["model.offload=true"], r"model\.offload: an encoder-decoder keeps its tensors"),
+        (["model.remat=auto"], r"model\.remat auto is chosen for a LLaMA only; set none or full"),
+        (["objective.target_length=1"], r"objective\.target_length: .*greater than or equal to 2"),
+        (["evaluation.metric=weighted_f1"], r"weighted_f1 goes with objective\.kind classification"),
+    ],
+)
+def test_a_wrong_config_of_an_encoder_decoder_is_one_clear_line(overrides: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message) as refused:
+        load_config(SEQUENCE, overrides)
     assert "\n" not in str(refused.value)
 
 

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mentallama_jax.cli.task_options import add_tasks
 from mentallama_jax.errors import UserError
 from mentallama_jax.storage import expanded, local_path
 
@@ -101,6 +102,7 @@ def add_disguise(parser: argparse.ArgumentParser) -> None:
         "--embedding-model", metavar="E", type=expanded, help="of --similarity embedding (default: all-MiniLM-L6-v2)"
     )
     parser.add_argument("--max-new-tokens", metavar="N", type=int, default=512, help="longest rewriting (default: 512)")
+    add_tasks(parser)
     parser.set_defaults(run=run_disguise)
 
 

@@ -19,7 +19,7 @@ examples:
   mentallama export model.gguf --out exports/converted
 
 then, in Python:
-  transformers.AutoModelForCausalLM.from_pretrained("exports/toy")
+  transformers.AutoModelForCausalLM.from_pretrained("exports/toy")   (AutoModelForSeq2SeqLM for BART and T5)
 """
 
 

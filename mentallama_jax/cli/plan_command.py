@@ -254,7 +254,7 @@ def _search(
 
 
 def _recipe(config: "RunConfig", options: argparse.Namespace) -> "Recipe":
-    from mentallama_jax.config import ClassificationSection, DocumentsSection
+    from mentallama_jax.config import ClassificationSection, DocumentsSection, SequenceSection
     from mentallama_jax.imhi.learnt_classes import classes_of
     from mentallama_jax.imhi.mixture import ALL
     from mentallama_jax.planning.recipe import (
@@ -276,9 +276,13 @@ def _recipe(config: "RunConfig", options: argparse.Namespace) -> "Recipe":
         tokens = options.mean_tokens or assumed_tokens(config)
         return assumed_recipe(config, Assumptions(options.rows or there, tokens))
     from mentallama_jax.jobs.open_encoder import base_encoder
+    from mentallama_jax.jobs.open_sequence import base_sequence_model
     from mentallama_jax.jobs.tune import base_model
     from mentallama_jax.training.data.examples import load_examples
 
-    base = base_encoder(config) if classifies else base_model(config)
+    if isinstance(config.objective, SequenceSection):
+        base = base_sequence_model(config)
+    else:
+        base = base_encoder(config) if classifies else base_model(config)
     examples = load_examples(config, base.tokenizer, lambda _: None)
-    return recipe_of_lengths(config, examples.train.lengths)
+    return recipe_of_lengths(config, examples.train.row_lengths)

@@ -15,6 +15,7 @@ from mentallama_jax.config.sections import (
     ModelSection,
     OptimizerSection,
     Section,
+    SequenceSection,
     SupervisedSection,
     TrainingSection,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "RunConfig",
     "SavedTensor",
     "Section",
+    "SequenceSection",
     "Style",
     "SupervisedSection",
     "TextDivision",

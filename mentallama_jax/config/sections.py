@@ -23,6 +23,7 @@ from mentallama_jax.config.fields import (
     SavedTensor,
     Seed,
     Style,
+    TargetLength,
     TextDivision,
     Weight,
 )
@@ -92,14 +93,14 @@ class SupervisedSection(Section):
     """A language model learns the answers."""
 
     kind: Literal["supervised"] = "supervised"
-    """What training minimises: answers of a LLaMA (`supervised`), labels (`classification`), raw text (`documents`)."""
+    """`supervised`, `classification`, `documents`, `sequence_to_sequence`; `dpo` learns pairs, `grpo` from rewards."""
 
 
 class ClassificationSection(Section):
     """An encoder learns the labels of one data set, or of several with the question before each text."""
 
     kind: Literal["classification"]
-    """What training minimises: answers of a LLaMA (`supervised`), labels (`classification`), raw text (`documents`)."""
+    """`supervised`, `classification`, `documents`, `sequence_to_sequence`; `dpo` learns pairs, `grpo` from rewards."""
     input: Literal["post", "explanation", "response"] = "post"
     """What the label is read from: the post, the gold explanation alone, or explanation and label sentence."""
     class_weights: Literal["none", "balanced"] = "none"
@@ -112,7 +113,7 @@ class DocumentsSection(Section):
     """A language model goes on with its pre-training, on raw text."""
 
     kind: Literal["documents"]
-    """What training minimises: answers of a LLaMA (`supervised`), labels (`classification`), raw text (`documents`)."""
+    """`supervised`, `classification`, `documents`, `sequence_to_sequence`; `dpo` learns pairs, `grpo` from rewards."""
     text_key: str = "text"
     """The key of JSONL and the column of Parquet that hold the text of a document."""
     text_files: TextDivision = "whole"
@@ -127,7 +128,7 @@ class DpoSection(Section):
     """A language model learns to prefer one of two answers (direct preference optimisation, Rafailov et al. 2023)."""
 
     kind: Literal["dpo"]
-    """What training minimises: answers of a LLaMA (`supervised`), labels (`classification`), raw text (`documents`)."""
+    """`supervised`, `classification`, `documents`, `sequence_to_sequence`; `dpo` learns pairs, `grpo` from rewards."""
     loss_type: PairLossName = "sigmoid"
     """The loss of a pair, by its name in TRL; `robust` and `exo_pair` need `label_smoothing`."""
     beta: PositiveFloat = 0.1
@@ -142,7 +143,7 @@ class GrpoSection(Section):
     """A language model learns from rewards of answers that it samples itself (GRPO, Shao et al. 2024)."""
 
     kind: Literal["grpo"]
-    """What training minimises: answers of a LLaMA (`supervised`), labels (`classification`), raw text (`documents`)."""
+    """`supervised`, `classification`, `documents`, `sequence_to_sequence`; `dpo` learns pairs, `grpo` from rewards."""
     rewards: dict[str, RewardWeight]
     """Reward -> its weight: `label`, `consistency`, `quotes`, `format`, `length:20-120` (words), `module:function`."""
     num_generations: Annotated[int, Field(strict=True, ge=2, le=1024)] = 8
@@ -169,14 +170,28 @@ class GrpoSection(Section):
     """Learn nothing from answers that reached `evaluation.max_new_tokens`."""
 
 
+class SequenceSection(Section):
+    """An encoder-decoder learns the answers."""
+
+    kind: Literal["sequence_to_sequence"]
+    """`supervised`, `classification`, `documents`, `sequence_to_sequence`; `dpo` learns pairs, `grpo` from rewards."""
+    target_length: TargetLength = 256
+    """Tokens of a row of answers, beside `data.max_length` tokens of prompts. A longer answer is refused, never cut."""
+    beams: PositiveInt = 1
+    """Beams of the answers for `label_f1`; 1 takes the likeliest token."""
+
+
 ObjectiveSection = Annotated[
-    SupervisedSection | ClassificationSection | DocumentsSection | DpoSection | GrpoSection, Field(discriminator="kind")
+    SupervisedSection | ClassificationSection | DocumentsSection | SequenceSection | DpoSection | GrpoSection,
+    Field(discriminator="kind"),
 ]
 
 
 class OptimizerSection(Section):
-    """AdamW and its schedule."""
+    """The optimizer and its schedule."""
 
+    name: Literal["adamw", "adafactor"] = "adamw"
+    """`adafactor` keeps row and column sums for its second moment and no first one, as T5 is usually tuned."""
     learning_rate: PositiveFloat = 1e-5
     """Peak learning rate."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
@@ -197,6 +212,16 @@ class OptimizerSection(Section):
     """Largest global gradient norm; null does not clip."""
     first_moment_dtype: Dtype = "float32"
     """bfloat16 halves its memory. The second moment stays float32: a step of 0.1 % is below bfloat16's grain."""
+
+    @model_validator(mode="after")
+    def _means_something(self) -> "OptimizerSection":
+        """Refuse values that Adafactor would not read."""
+        fields = type(self).model_fields
+        if self.name == "adafactor":
+            for key in ("beta1", "beta2", "epsilon", "first_moment_dtype"):
+                if getattr(self, key) != fields[key].default:
+                    raise ValueError(f"{key} {getattr(self, key)} belongs to adamw; adafactor has no such value")
+        return self
 
 
 class TrainingSection(Section):

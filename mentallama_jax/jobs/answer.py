@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 from jax.sharding import Mesh
@@ -126,7 +126,7 @@ class Manner:
         return said
 
 
-_PLAINLY = Manner()
+PLAINLY = Manner()
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ class Answerer:
         settings: Settings,
         *,
         score_labels: bool = False,
-        manner: Manner = _PLAINLY,
+        manner: Manner = PLAINLY,
     ) -> Iterator[list[Prediction]]:
         """Answer records a batch at a time; iterate inside `on_mesh()`. See `generation.answers`."""
         answer: Callable[..., Iterator[list[Prediction]]] = score_batches
@@ -182,7 +182,7 @@ class Answerer:
         return use_mesh(self.mesh) if self.mesh else nullcontext()
 
     def signature(
-        self, questions: Questions, settings: Settings, *, score_labels: bool, manner: Manner = _PLAINLY
+        self, questions: Questions, settings: Settings, *, score_labels: bool, manner: Manner = PLAINLY
     ) -> dict[str, Any]:
         """All that decides the answers, as plain JSON values; versions and names besides."""
         if score_labels:
@@ -211,6 +211,32 @@ class Answerer:
             "gold": "labels as released" if any(record.label for record in records) else "none",
             "versions": versions(),
         }
+
+
+class AnyAnswerer(Protocol):
+    """A model that is ready to answer, whatever its architecture."""
+
+    @property
+    def style(self) -> Style:
+        """How a record becomes a prompt."""
+
+    def answers(
+        self,
+        records: Sequence[Record],
+        settings: Settings,
+        *,
+        score_labels: bool = False,
+        manner: Manner = PLAINLY,
+    ) -> Iterator[list[Prediction]]:
+        """Answer records a batch at a time; iterate inside `on_mesh()`."""
+
+    def on_mesh(self) -> AbstractContextManager[Any]:
+        """Return the context in which the model computes."""
+
+    def signature(
+        self, questions: Questions, settings: Settings, *, score_labels: bool, manner: Manner = PLAINLY
+    ) -> dict[str, Any]:
+        """Return all that decides the answers, as plain JSON values; versions and names besides."""
 
 
 def open_answerer(
@@ -277,20 +303,20 @@ def _usual_style(opened: OpenedModel, tokenizer: Tokenizer) -> tuple[Style, str]
 
 
 def answer(
-    answerer: Answerer,
+    answerer: AnyAnswerer,
     questions: Questions,
     out: str | Path,
     settings: Settings | None = None,
     *,
     score_labels: bool = False,
-    manner: Manner = _PLAINLY,
+    manner: Manner = PLAINLY,
     on_start: Callable[[int], None] = lambda left: None,
     on_batch: Callable[[list[Prediction]], None] = lambda rows: None,
 ) -> list[Prediction]:
     """Answer questions into a predictions file, or go on with one that was stopped.
 
     Args:
-        answerer: see `open_answerer`.
+        answerer: see `open_answerer` and `answer_sequences.open_sequence_answerer`.
         questions: see `questions_in`.
         out: ends in `.jsonl`.
         settings: see `Settings`.

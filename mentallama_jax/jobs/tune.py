@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from mentallama_jax.config import ClassificationSection, GrpoSection, RunConfig
+from mentallama_jax.config import ClassificationSection, GrpoSection, RunConfig, SequenceSection
 from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.correctness import label_rows, separate_labels, tally_rows
 from mentallama_jax.evaluation.label_readers import RULES
@@ -20,6 +20,7 @@ from mentallama_jax.jobs.classify import tune_classifier
 from mentallama_jax.jobs.open_model import open_model
 from mentallama_jax.jobs.open_tokenizer import open_tokenizer
 from mentallama_jax.jobs.policy_sampling import policy_tools
+from mentallama_jax.jobs.tune_sequence import tune_sequence_model
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.module import Params
 from mentallama_jax.models.presets import PRESETS
@@ -49,6 +50,8 @@ def tune(config: RunConfig, stop: StopRequest | None = None, console: Console | 
     with own_tasks(config.data.tasks):
         if isinstance(config.objective, ClassificationSection):
             return tune_classifier(config, stop, console)
+        if isinstance(config.objective, SequenceSection):
+            return tune_sequence_model(config, stop, console)
         return _tune_language_model(config, stop, console)
 
 

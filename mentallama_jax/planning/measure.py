@@ -28,6 +28,7 @@ from mentallama_jax.models.registry import TrainedConfig
 from mentallama_jax.parallel.mesh import make_mesh, use_mesh
 from mentallama_jax.planning.compilation import TOTAL_STEPS
 from mentallama_jax.planning.cost import decode_flops_per_token, model_flops_per_token, prefill_flops_per_token
+from mentallama_jax.planning.recipe import target_length
 from mentallama_jax.planning.topologies import CHIPS
 from mentallama_jax.training.data.batch_spec import MICRO_BATCHES, full_rows
 from mentallama_jax.training.mesh_placement import abstract_state, check_batch, place_batch
@@ -150,7 +151,7 @@ def measure_step(
             jax.block_until_ready((state, metrics))
 
         warm, *seconds = [_timed(update) for _ in range(repeats + 1)]
-    flops = model_flops_per_token(model, length)
+    flops = model_flops_per_token(model, length, target_length(config))
     return _measurement("step", mesh, rows, rows * length, flops, compiling, warm, seconds)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from jax.sharding import AbstractMesh
 
-from mentallama_jax.config import ClassificationSection, RunConfig
+from mentallama_jax.config import ClassificationSection, RunConfig, SupervisedSection
 from mentallama_jax.errors import UserError
 from mentallama_jax.models.registry import TrainedConfig
 from mentallama_jax.parallel.mesh import mesh_sizes
@@ -14,7 +14,7 @@ from mentallama_jax.planning.compilation import TOTAL_STEPS, Compiled, Job, comp
 from mentallama_jax.planning.cost import KERNEL_EFFICIENCY, StepTime, model_flops_per_token, step_time
 from mentallama_jax.planning.hlo import Collective, Program
 from mentallama_jax.planning.prices import Price, Rent
-from mentallama_jax.planning.recipe import PADDED_LENGTH, Recipe
+from mentallama_jax.planning.recipe import PADDED_LENGTH, Recipe, target_length
 from mentallama_jax.planning.topologies import Topology
 from mentallama_jax.training.mesh_placement import abstract_state, check_batch
 from mentallama_jax.training.objectives.of_config import objective_of
@@ -47,7 +47,7 @@ class Plan:
     def model_flops(self) -> float:
         """Operations that the model itself needs for the real tokens of an update, on one device."""
         tokens = self.recipe.tokens / self.topology.devices
-        return tokens * model_flops_per_token(self.model, self.recipe.row_length)
+        return tokens * model_flops_per_token(self.model, self.recipe.row_length, target_length(self.config))
 
     @property
     def computed_flops(self) -> float:
@@ -80,8 +80,9 @@ class Plan:
 
     @property
     def padded_length(self) -> int:
-        """Tokens of a row with one example: as in the paper, or for labels the longest text."""
-        return self.recipe.row_length if self.classifies else PADDED_LENGTH
+        """Tokens of a row with one example: as in the paper for LLaMA, else the longest text."""
+        is_llama = isinstance(self.config.objective, SupervisedSection)
+        return PADDED_LENGTH if is_llama else self.recipe.row_length
 
     @property
     def padded_over_packed(self) -> float:
@@ -178,7 +179,7 @@ def estimate(model: TrainedConfig, config: RunConfig, topology: Topology, micro_
     mesh = mesh_sizes(config.mesh, topology.devices, topology.slices)
     passes = 3 if config.model.remat == "none" else 4  # of the least and the most recompute
     tokens = config.training.micro_batch_rows * config.data.max_length * micro_batches / topology.devices
-    flops = tokens * model_flops_per_token(model, config.data.max_length) * passes / 3
+    flops = tokens * model_flops_per_token(model, config.data.max_length, target_length(config)) * passes / 3
     count = parameter_bytes // (4 if config.model.parameter_dtype == "float32" else 2) // mesh["tensor"]
     gathers = (passes - 1) * micro_batches
     collectives = []

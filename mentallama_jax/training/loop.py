@@ -15,7 +15,15 @@ import jax
 from jax.sharding import Mesh
 from rich.table import Table
 
-from mentallama_jax.config import ClassificationSection, DocumentsSection, DpoSection, GrpoSection, RunConfig
+from mentallama_jax.config import (
+    ClassificationSection,
+    DocumentsSection,
+    DpoSection,
+    GrpoSection,
+    RunConfig,
+    SequenceSection,
+    SupervisedSection,
+)
 from mentallama_jax.errors import UserError
 from mentallama_jax.files import write_json
 from mentallama_jax.host_memory import keep_freed_memory
@@ -285,7 +293,7 @@ def _with_reference(
 
 def _objective(config: RunConfig, base: BaseModel, examples: Examples) -> Objective:
     """What the run minimises, over what it has read."""
-    if not isinstance(config.objective, ClassificationSection):
+    if isinstance(config.objective, SupervisedSection | GrpoSection):
         check_answers_fit(config, examples.to_answer, cast(TrainingTokenizer, base.tokenizer))
     return objective_of(base.config, config, examples.class_counts)
 
@@ -451,10 +459,17 @@ def _check_alike(what: str, text: str) -> None:
 
 
 def _check_model(config: RunConfig, base: BaseModel) -> None:
-    if base.tokenizer.vocab_size > base.config.vocab_size:
+    # Some published BARTs have a mask token beyond their table, which no text becomes.
+    beyond = 1 if isinstance(config.objective, SequenceSection) else 0
+    if base.tokenizer.vocab_size > base.config.vocab_size + beyond:
         raise UserError(
             f"model.tokenizer has {base.tokenizer.vocab_size} tokens and {config.model.source} embeds "
             f"{base.config.vocab_size}; name the tokenizer that belongs to the model"
+        )
+    if isinstance(config.objective, SequenceSection) and config.objective.target_length > base.config.longest_text:
+        raise UserError(
+            f"objective.target_length {config.objective.target_length} is more than the {base.config.longest_text} "
+            f"positions of {config.model.source}; lower it"
         )
     if config.data.max_length > base.config.longest_text:
         raise UserError(
@@ -514,6 +529,13 @@ def _shardings(state_shapes: TrainState) -> TrainState:
     return jax.tree.map(lambda shape: shape.sharding, state_shapes)
 
 
+def _row_words(config: RunConfig) -> str:
+    """What a row holds, for people."""
+    if isinstance(config.objective, SequenceSection):
+        return f"{config.data.max_length} tokens of prompts and {config.objective.target_length} of answers"
+    return f"{config.data.max_length} tokens"
+
+
 def _summary(
     config: RunConfig,
     base: BaseModel,
@@ -540,7 +562,7 @@ def _summary(
         ),
         ("updates", f"{data.steps:,}: {epochs}"),
         ("batch", f"{size:,} {unit} an update, at most {data.rows} rows, {micro_rows} at a time"),
-        ("layout", f"{config.data.layout}, rows of {config.data.max_length} tokens, {data.pad_share:.1%} padding"),
+        ("layout", f"{config.data.layout}, rows of {_row_words(config)}, {data.pad_share:.1%} padding"),
         ("computes on", f"{_devices(mesh)} in {config.model.compute_dtype}"),
         ("run directory", str(run.path)),
     ):

@@ -29,8 +29,10 @@ def next_token_targets(batch: dict[str, jax.Array]) -> tuple[jax.Array, jax.Arra
 
 
 @jax.custom_vjp
-def cross_entropy_sum(hidden: jax.Array, head_DV: jax.Array, targets: jax.Array, mask: jax.Array) -> jax.Array:
-    """Sum over tokens of mask * -log softmax(hidden @ head)[target], in fp32.
+def cross_entropy_sum(
+    hidden: jax.Array, head_DV: jax.Array, targets: jax.Array, mask: jax.Array, bias_V: jax.Array | None = None
+) -> jax.Array:
+    """Sum over tokens of mask * -log softmax(hidden @ head + bias)[target], in fp32.
 
     Works through `CHUNK_TOKENS` tokens at a time. Under differentiation the gradients of a chunk are formed
     while its logits are at hand, so that no logit is kept or computed twice. On several devices each works on its
@@ -41,36 +43,42 @@ def cross_entropy_sum(hidden: jax.Array, head_DV: jax.Array, targets: jax.Array,
         head_DV: the output projection.
         targets: int32 [...], the token that each position predicts.
         mask: fp32 [...], the weight of each.
+        bias_V: of each token, without a gradient; None adds nothing.
 
     Raises:
         ValueError: on several devices: rows, tokens or vocabulary do not divide along the mesh.
     """
-    return _over_devices(hidden, head_DV, targets, mask, with_gradients=False)[0]
+    return _over_devices(hidden, head_DV, targets, mask, bias_V, with_gradients=False)[0]
 
 
 def _forward(
-    hidden: jax.Array, head_DV: jax.Array, targets: jax.Array, mask: jax.Array
+    hidden: jax.Array, head_DV: jax.Array, targets: jax.Array, mask: jax.Array, bias_V: jax.Array | None = None
 ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-    loss, *gradients = _over_devices(hidden, head_DV, targets, mask, with_gradients=True)
+    loss, *gradients = _over_devices(hidden, head_DV, targets, mask, bias_V, with_gradients=True)
     return loss, tuple(gradients)
 
 
-def _backward(gradients: tuple[jax.Array, ...], cotangent: jax.Array) -> tuple[jax.Array, jax.Array, None, None]:
+def _backward(gradients: tuple[jax.Array, ...], cotangent: jax.Array) -> tuple[jax.Array, jax.Array, None, None, None]:
     d_hidden, d_head_DV = gradients
-    return d_hidden * cotangent.astype(d_hidden.dtype), d_head_DV * cotangent.astype(d_head_DV.dtype), None, None
+    return d_hidden * cotangent.astype(d_hidden.dtype), d_head_DV * cotangent.astype(d_head_DV.dtype), None, None, None
 
 
 cross_entropy_sum.defvjp(_forward, _backward)
 
 
 def _over_devices(
-    hidden: jax.Array, head_DV: jax.Array, targets: jax.Array, mask: jax.Array, with_gradients: bool
+    hidden: jax.Array,
+    head_DV: jax.Array,
+    targets: jax.Array,
+    mask: jax.Array,
+    bias_V: jax.Array | None,
+    with_gradients: bool,
 ) -> tuple[jax.Array, ...]:
     """The loss and, if asked, its gradients by hidden states and head, whole or on every device its part."""
     mesh = current_mesh()
     head_cast_DV = head_DV.astype(hidden.dtype)  # before it is gathered: half the bytes
     if mesh is None:
-        loss, *gradients = _over_chunks(hidden, head_cast_DV, targets, mask, None, with_gradients)
+        loss, *gradients = _over_chunks(hidden, head_cast_DV, targets, mask, bias_V, None, with_gradients)
     else:
         check_divides(mesh, ("batch", "length", None), hidden.shape, "hidden states")
         check_divides(mesh, ("width", "vocabulary"), head_DV.shape, "head")
@@ -78,10 +86,10 @@ def _over_devices(
         out_specs = (spec(), rows, spec("width", "vocabulary")) if with_gradients else (spec(),)
         loss, *gradients = jax.shard_map(
             partial(_on_each_device, with_gradients=with_gradients),
-            in_specs=(rows, spec(None, "vocabulary"), tokens, tokens),
+            in_specs=(rows, spec(None, "vocabulary"), tokens, tokens, None if bias_V is None else spec("vocabulary")),
             out_specs=out_specs,
             check_vma=False,
-        )(hidden, head_cast_DV, targets, mask)
+        )(hidden, head_cast_DV, targets, mask, bias_V)
         # Together, or the compiler leaves adding up the head's gradient for the end of the step, and each device holds
         # all of its part of it, D x V in fp32, during the backward pass of the layers.
         gradients = list(jax.lax.optimization_barrier(tuple(gradients)))
@@ -91,10 +99,15 @@ def _over_devices(
 
 
 def _on_each_device(
-    hidden_BTD: jax.Array, head_DV: jax.Array, targets_BT: jax.Array, mask_BT: jax.Array, with_gradients: bool
+    hidden_BTD: jax.Array,
+    head_DV: jax.Array,
+    targets_BT: jax.Array,
+    mask_BT: jax.Array,
+    bias_V: jax.Array | None,
+    with_gradients: bool,
 ) -> tuple[jax.Array, ...]:
     """A device's part under `shard_map`: its tokens against its part of the vocabulary, the whole width at hand."""
-    loss, *gradients = _over_chunks(hidden_BTD, head_DV, targets_BT, mask_BT, "tensor", with_gradients)
+    loss, *gradients = _over_chunks(hidden_BTD, head_DV, targets_BT, mask_BT, bias_V, "tensor", with_gradients)
     loss = jax.lax.psum(loss, ("data", "fsdp", "sequence"))
     if not with_gradients:
         return (loss,)
@@ -108,6 +121,7 @@ def _chunk(
     head_DV: jax.Array,
     targets_C: jax.Array,
     mask_C: jax.Array,
+    bias_V: jax.Array | None,
     axis: str | None,
     with_gradients: bool,
 ) -> tuple[jax.Array, ...]:
@@ -116,6 +130,8 @@ def _chunk(
     Where the vocabulary is cut along a mesh axis, the loss is that of all of it, and the gradients are this part's.
     """
     logits_CV = jnp.einsum("CD,DV->CV", hidden_CD, head_DV, preferred_element_type=jnp.float32)
+    if bias_V is not None:
+        logits_CV = logits_CV + bias_V.astype(jnp.float32)
     vocabulary_V = jnp.arange(logits_CV.shape[-1])
     if axis is not None:
         vocabulary_V += jax.lax.axis_index(axis) * logits_CV.shape[-1]
@@ -143,6 +159,7 @@ def _over_chunks(
     head_DV: jax.Array,
     targets: jax.Array,
     mask: jax.Array,
+    bias_V: jax.Array | None,
     axis: str | None,
     with_gradients: bool,
 ) -> tuple[jax.Array, ...]:
@@ -150,7 +167,7 @@ def _over_chunks(
     D = hidden.shape[-1]
     hidden_TD, targets_T, mask_T = hidden.reshape(-1, D), targets.reshape(-1), mask.reshape(-1)
     T = len(hidden_TD)
-    one_chunk = partial(_chunk, axis=axis, with_gradients=with_gradients)
+    one_chunk = partial(_chunk, bias_V=bias_V, axis=axis, with_gradients=with_gradients)
     if T <= CHUNK_TOKENS:
         loss, *gradients = one_chunk(hidden_TD, head_DV, targets_T, mask_T)
     else:

@@ -128,6 +128,29 @@ def test_a_wrong_key_stops_at_once(
     assert WRONG_KEY not in "".join(capsys.readouterr())
 
 
+def test_posts_are_disguised_before_they_are_sent(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from mentallama_jax.imhi.disguise.disguise_key import new_key
+
+    key = data.parent / "keys" / "key"
+    new_key(key)
+    text = data.read_text().replace(POST, "write to me at lena.b@mail.example, I am grey")
+    data.write_text(text)
+    with server(share=0.0) as (url, books):
+        assert ask(url, data, "--disguise") == 2
+        assert ask(url, data, "--key-file", str(key)) == 2
+        assert not books.seen
+        assert ask(url, data, "--disguise", "--key-file", str(key)) == 0
+    said = capsys.readouterr().err
+    assert "--disguise needs a key: --key-file KEY" in said
+    assert "--key-file goes with --disguise" in said
+    assert "a search may find a post" in said
+    assert "lena" not in json.dumps(books.bodies)
+    assert "I am grey" in json.dumps(books.bodies)
+    assert json.loads((data.parent / "out.meta.json").read_text())["disguised"] is True
+    secret = key.read_text().strip()
+    assert secret not in said + "".join(file.read_text() for file in data.parent.iterdir() if file.is_file())
+
+
 def test_options_out_of_range_are_refused(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for option, value in (("--concurrency", "0"), ("--timeout", "nan"), ("--max-new-tokens", "0"),
                           ("--temperature", "-1"), ("--max-cost", "-1"), ("--requests-per-minute", "0"),

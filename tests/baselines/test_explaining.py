@@ -25,6 +25,7 @@ from mentallama_jax.imhi.tasks import TASKS
 from mentallama_jax.jobs import explain as job
 from mentallama_jax.jobs.explain import CheckModels, Collection, check
 from mentallama_jax.jobs.explanation_answers import endpoint_explanations, local_explanations
+from mentallama_jax.scorers.label_classifier import Classes
 
 SAMPLE_TOKENIZER = Path(__file__).resolve().parents[2] / "mentallama_jax" / "imhi" / "sample" / "tokenizer"
 YES, NO = "Yes, the poster suffers from depression.", "No, the poster does not suffer from depression."
@@ -134,7 +135,7 @@ def test_experts_are_what_bartscore_compares_with(monkeypatch: pytest.MonkeyPatc
 def test_classifiers_read_the_explanation_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     class Stand:
         task = TASKS["DR"]
-        classes = SimpleNamespace(input="explanation")
+        classes = Classes(TASKS["DR"].labels, "the test", "explanation", 64)
 
         def read(self, texts: list[str]) -> list[str]:
             assert all("suffer" not in text for text in texts)

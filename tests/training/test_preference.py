@@ -22,7 +22,7 @@ from mentallama_jax.models.module import init_params
 from mentallama_jax.parallel.mesh import make_mesh
 from mentallama_jax.training import reference
 from mentallama_jax.training.data.batches import evaluation_batches
-from mentallama_jax.training.data.preferred import pair_store
+from mentallama_jax.training.data.preferred import preference_store
 from mentallama_jax.training.log_probabilities import token_log_probabilities
 from mentallama_jax.training.objectives.of_config import objective_of
 from mentallama_jax.training.objectives.preference_losses import PAIR_LOSSES, PairFigures
@@ -127,7 +127,7 @@ def test_a_pair_is_tokenised_as_the_record_that_it_was_made_of(tokenizer, style)
     if style == "chatml" and not tokenizer.chat_template:
         pytest.skip("the sample's tokenizer has no marks of ChatML")
     pair = AnswerPair("r", instruction_query(record), instruction_response(record), "No.")
-    store, left_out = pair_store([pair], style, tokenizer, 400)
+    store, left_out = preference_store([pair], style, tokenizer, 400)
     encoded = encode_example(record, style, tokenizer, 400)
     assert store.tokens[: store.middles[0]].tolist() == encoded.tokens
     assert not left_out
@@ -142,7 +142,7 @@ def test_a_pair_is_tokenised_as_the_record_that_it_was_made_of(tokenizer, style)
 def test_a_long_post_loses_its_end_and_another_long_prompt_is_left_out(tokenizer) -> None:
     post = "word " * 400
     long = AnswerPair("a", f'Consider this post: "{post}" Question: Is it?', "Yes.", "No.")
-    store, left_out = pair_store([long, AnswerPair("b", post, "Yes.", "No.")], "plain", tokenizer, 128)
+    store, left_out = preference_store([long, AnswerPair("b", post, "Yes.", "No.")], "plain", tokenizer, 128)
     assert (store.ids, left_out, store.truncated_examples) == (("a",), 1, 1)
     assert store.lengths[0] <= 128
     text = tokenizer.decode(store.tokens[: store.middles[0]].tolist())
@@ -198,7 +198,7 @@ def test_packed_pairs_have_the_sums_of_pairs_alone(dpo_config, tmp_path, tokeniz
     config = dpo_config(tmp_path / "run")
     base = base_model(config)
     objective = objective_of(base.config, config)
-    store, _ = pair_store(pairs_of(5), "plain", tokenizer, 320)
+    store, _ = preference_store(pairs_of(5), "plain", tokenizer, 320)
     params = reference_params(objective)
     together = reference._Computing(objective, one_device())(params, store)
     alone = np.concatenate(

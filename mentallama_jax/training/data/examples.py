@@ -8,7 +8,14 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from mentallama_jax.config import ClassificationSection, DataSection, DocumentsSection, DpoSection, RunConfig
+from mentallama_jax.config import (
+    ClassificationSection,
+    DataSection,
+    DocumentsSection,
+    DpoSection,
+    RunConfig,
+    SequenceSection,
+)
 from mentallama_jax.errors import UserError
 from mentallama_jax.imhi.audit.near_copies import ALIKE, CONTAINED
 from mentallama_jax.imhi.data_files.preference_pairs import read_pairs, sample_pairs
@@ -26,7 +33,8 @@ from mentallama_jax.training.data.documents import (
     load_documents,
     take_documents,
 )
-from mentallama_jax.training.data.preferred import pair_store
+from mentallama_jax.training.data.paired import pair_store
+from mentallama_jax.training.data.preferred import preference_store
 from mentallama_jax.training.data.tokens import FingerprintedTokenizer, TokenStore, tokenize
 from mentallama_jax.training.run.run_directory import data_fingerprint
 
@@ -159,7 +167,7 @@ def _pair_examples(config: RunConfig, tokenizer: FingerprintedTokenizer, say: Sa
             pairs, bad = read_pairs(sources)
             pairs = [pair for pair in pairs if not any(post in pair.prompt for post in forbidden)]
             kept = sample_pairs(pairs, most or len(pairs), config.training.seed)
-            store, too_long = pair_store(kept, data.style, tokenizer, data.max_length)
+            store, too_long = preference_store(kept, data.style, tokenizer, data.max_length)
         except UserError as error:
             raise UserError(f"{key}: {error}") from None
         if bad:
@@ -316,6 +324,9 @@ def _tokens(
     data = config.data
     if isinstance(config.objective, ClassificationSection):
         tokens = _classified(records, what, config.objective, data, cast(TextTokenizer, tokenizer), say)
+    elif isinstance(config.objective, SequenceSection):
+        reader, length = cast(TextTokenizer, tokenizer), config.objective.target_length
+        tokens = pair_store(records, data.style, reader, data.max_length, length)
     else:
         encoder = cast(FingerprintedTokenizer, tokenizer)
         tokens = tokenize(records, data.style, encoder, data.max_length, data.cache_dir)

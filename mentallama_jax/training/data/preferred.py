@@ -14,7 +14,7 @@ from mentallama_jax.imhi.prompts import answer_blank, encode_answer, encode_ques
 from mentallama_jax.training.data.tokens import FingerprintedTokenizer, TokenStore
 
 
-def pair_store(
+def preference_store(
     pairs: Sequence[AnswerPair], style: Style, tokenizer: FingerprintedTokenizer, max_length: int
 ) -> tuple[TokenStore, int]:
     """Tokenise pairs; prompt and answer are tokenised apart, as everywhere.

@@ -22,7 +22,13 @@ from mentallama_jax.imhi.prompts import Encoded, PromptTokenizer
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.parallel.processes import writes_files
 from mentallama_jax.terminal import Console
-from mentallama_jax.training.data.batch_spec import CLASSIFIED_TEXTS, PACKED_TOKENS, PREFERENCE_PAIRS, BatchSpec
+from mentallama_jax.training.data.batch_spec import (
+    CLASSIFIED_TEXTS,
+    PACKED_TOKENS,
+    PREFERENCE_PAIRS,
+    BatchSpec,
+    paired_texts,
+)
 
 
 class FingerprintedTokenizer(PromptTokenizer, Protocol):
@@ -51,6 +57,8 @@ class TokenStore:
             which stands the prompt with the rejected one; None where examples are no pairs.
         reference: float32 [examples, 2], of pairs: the log-probabilities of both answers under the weights that the run
             starts from, in nats; None before they are known.
+        sides: tokens of the longest source and of the longest target, where targets (the last tokens of an example)
+            stand in rows of their own; None where they share the row with what precedes them.
     """
 
     key: str
@@ -63,6 +71,7 @@ class TokenStore:
     text_bytes: int | None = None
     middles: NDArray[np.int64] | None = None
     reference: NDArray[np.float32] | None = None
+    sides: tuple[int, int] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -72,12 +81,26 @@ class TokenStore:
         """The arrays of its batches."""
         if self.middles is not None:
             return PREFERENCE_PAIRS
+        if self.sides is not None:
+            return paired_texts(*self.sides)
         return PACKED_TOKENS if self.labels is None else CLASSIFIED_TEXTS
 
     @property
     def lengths(self) -> NDArray[np.int64]:
         """int64 [examples], tokens of each example."""
         return np.diff(self.offsets)
+
+    @property
+    def row_lengths(self) -> NDArray[np.int64]:
+        """int64 [examples], tokens of a row that each example takes.
+
+        Of a pair, those of its source, or as large a share of the row as its target takes of the row of targets:
+        examples whose lengths fit into a row so fit on both sides.
+        """
+        if self.sides is None:
+            return self.lengths
+        targets = self.target_counts
+        return np.maximum(self.lengths - targets, -(-targets * self.sides[0] // self.sides[1]))
 
     @property
     def target_counts(self) -> NDArray[np.int64]:

@@ -124,6 +124,17 @@ class DocumentsSection(Section):
     """Their share of the tokens of an epoch: they are repeated, or some left out, until it is reached."""
 
 
+class SequenceSection(Section):
+    """An encoder-decoder learns the answers."""
+
+    kind: Literal["sequence_to_sequence"]
+    """`supervised`, `classification`, `documents`, `sequence_to_sequence`; `dpo` learns pairs, `grpo` from rewards."""
+    target_length: TargetLength = 256
+    """Tokens of a row of answers, beside `data.max_length` tokens of prompts. A longer answer is refused, never cut."""
+    beams: PositiveInt = 1
+    """Beams of the answers for `label_f1`; 1 takes the likeliest token."""
+
+
 class DpoSection(Section):
     """A language model learns to prefer one of two answers (direct preference optimisation, Rafailov et al. 2023)."""
 
@@ -168,17 +179,6 @@ class GrpoSection(Section):
     """Updates that are made from the same answers."""
     mask_truncated_completions: Flag = False
     """Learn nothing from answers that reached `evaluation.max_new_tokens`."""
-
-
-class SequenceSection(Section):
-    """An encoder-decoder learns the answers."""
-
-    kind: Literal["sequence_to_sequence"]
-    """`supervised`, `classification`, `documents`, `sequence_to_sequence`; `dpo` learns pairs, `grpo` from rewards."""
-    target_length: TargetLength = 256
-    """Tokens of a row of answers, beside `data.max_length` tokens of prompts. A longer answer is refused, never cut."""
-    beams: PositiveInt = 1
-    """Beams of the answers for `label_f1`; 1 takes the likeliest token."""
 
 
 ObjectiveSection = Annotated[

@@ -174,7 +174,11 @@ def test_pairs_are_read_in_the_forms_of_trl(row: dict) -> None:
         ({"prompt": "q", "chosen": "a", "rejected": "a"}, "the same"),
         ({"prompt": "q", "chosen": "a", "rejected": None}, "rejected is empty"),
         ({"prompt": [], "chosen": "a", "rejected": "b"}, "not one message of a user"),
-        ({"chosen": [{"role": "user", "content": "q"}], "rejected": []}, "differ before"),
+        ({"chosen": [{"role": "user", "content": "q"}], "rejected": []}, "not one message of a user"),
+        (
+            {"chosen": [{"role": "user", "content": "q"}] * 2, "rejected": [{"role": "user", "content": "x"}] * 2},
+            "differ before",
+        ),
         ({"prompt": "q", "chosen": [{"role": "user", "content": "a"}], "rejected": "b"}, "not one message of an assis"),
     ],
 )
@@ -200,13 +204,9 @@ def test_packed_pairs_have_the_sums_of_pairs_alone(dpo_config, tmp_path, tokeniz
     objective = objective_of(base.config, config)
     store, _ = preference_store(pairs_of(5), "plain", tokenizer, 320)
     params = reference_params(objective)
-    together = reference._Computing(objective, one_device())(params, store)
-    alone = np.concatenate(
-        [
-            reference._Computing(objective, one_device())(params, reference._part(store, slice(n, n + 1)))
-            for n in range(5)
-        ]
-    )
+    compute = reference._Computing(objective, one_device())
+    together = compute(params, store)
+    alone = np.concatenate([compute(params, reference._part(store, slice(n, n + 1))) for n in range(5)])
     np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-4)
     assert any(int(batch.arrays["segment_ids"].max()) > 2 for batch in evaluation_batches(store, 2, 320))
 

@@ -28,6 +28,12 @@ examples:
 
 then:
   mentallama train configs/dpo-smollm2.yaml data.train='[data/pairs.jsonl]'
+
+or a reward model, whose run is the reward `model:runs/reward` of GRPO:
+  mentallama data pairs predictions/sampled.jsonl --data data/imhi:train --out pairs.jsonl --reward-data data/reward
+  mentallama train configs/classifier-minilm.yaml data.tasks='[data/reward/preferred.yaml]' \\
+      data.train='[data/reward/records.jsonl]' data.datasets='[preferred]' data.validation='[]' objective.test='[]' \\
+      evaluation.metric=validation_loss training.run_dir=runs/reward
 """
 
 
@@ -46,6 +52,7 @@ def add_pairs(parser: argparse.ArgumentParser) -> None:
     add("--out", type=local_path, metavar="FILE", required=True, help="new file of pairs; ends in .jsonl")
     add("--kinds", metavar="NAME", nargs="+", help="faults to take (default: all four)")
     add("--classifiers", type=expanded, metavar="DIR", help="classifiers of explanations, a folder a data set")
+    add("--reward-data", type=local_path, metavar="DIR", help="new folder of records for a reward model")
     add_tasks(parser)
     parser.set_defaults(run=run_pairs)
 
@@ -67,6 +74,7 @@ def run_pairs(options: argparse.Namespace) -> int:
         options.out,
         kinds=options.kinds or KINDS,
         classifiers=options.classifiers,
+        reward_data=options.reward_data,
     )
     counts = Counter((pair.dataset, pair.kind) for pair in found.pairs)
     for (dataset, kind), count in sorted(counts.items()):

@@ -156,7 +156,7 @@ class GrpoSection(Section):
     kind: Literal["grpo"]
     """`supervised`, `classification`, `documents`, `sequence_to_sequence`; `dpo` learns pairs, `grpo` from rewards."""
     rewards: dict[str, RewardWeight]
-    """Reward -> its weight: `label`, `consistency`, `quotes`, `format`, `length:20-120` (words), `module:function`."""
+    """Reward -> weight: `label`, `consistency`, `quotes`, `format`, `length:20-120`, `model:DIR`, `module:function`."""
     num_generations: Annotated[int, Field(strict=True, ge=2, le=1024)] = 8
     """Answers to each prompt; a reward counts against the others of its prompt."""
     temperature: PositiveFloat = 1.0

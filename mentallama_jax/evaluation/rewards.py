@@ -10,6 +10,7 @@ A reward is a number for each answer; None says that it cannot be given, as wher
                      where nothing of at least three words is quoted
     format           1 for a label sentence of the task, `Reasoning:` and words behind it, else 0
     length:MIN-MAX   1 where the answer has so many words, else 0
+    model:DIR        the probability, by the reward model in the run DIR, that the answer is the preferred one
     module:function  one's own: (records, texts) -> a number or None for each
 """
 
@@ -17,6 +18,7 @@ import importlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +37,7 @@ Reward = Callable[[Sequence[Record], Sequence[str]], Sequence[float | None]]
 """(the records that were asked, the text of the answer to each) -> the reward of each answer."""
 
 CONSISTENCY = "consistency"
+_NONE: Mapping[str, Callable[[str], Reward]] = MappingProxyType({})
 _SHORTEST_QUOTE = 3
 _WINDOW = re.compile(r"length:(\d{1,6})-(\d{1,6})")
 _FUNCTION = re.compile(r"([A-Za-z_][\w.]*):([A-Za-z_]\w*)")
@@ -79,30 +82,30 @@ class Rewards:
         return np.where(np.isnan(values_AR).all(axis=1), np.nan, sums_A)
 
 
-def open_rewards(weights: Mapping[str, float], classifiers: Callable[[str], Reward] | None = None) -> Rewards:
+def open_rewards(weights: Mapping[str, float], of_folders: Mapping[str, Callable[[str], Reward]] = _NONE) -> Rewards:
     """The rewards that a config names.
 
     Args:
         weights: name -> weight.
-        classifiers: makes the reward of `consistency:DIR` of its folder, see `jobs.policy_sampling`.
+        of_folders: the kinds that need a model, `consistency` and `model`, -> what makes the reward of its folder.
 
     Raises:
         UserError: no reward has this name.
     """
-    return Rewards({name: _reward(name, classifiers) for name in weights}, dict(weights))
+    return Rewards({name: _reward(name, of_folders) for name in weights}, dict(weights))
 
 
-def _reward(name: str, classifiers: Callable[[str], Reward] | None) -> Reward:
+def _reward(name: str, of_folders: Mapping[str, Callable[[str], Reward]]) -> Reward:
     if name in _BUILT_IN:
         return _BUILT_IN[name]
     kind, _, argument = name.partition(":")
-    if kind == CONSISTENCY and argument and classifiers is not None:
-        return classifiers(argument)
+    if kind in of_folders and argument:
+        return of_folders[kind](argument)
     if kind == "length":
         return _length(name)
     if found := _FUNCTION.fullmatch(name):
         return _own(name, found[1], found[2])
-    known = ", ".join([*_BUILT_IN, "length:20-120", "module:function"])
+    known = ", ".join([*_BUILT_IN, "length:20-120", "model:DIR", "module:function"])
     raise UserError(f"objective.rewards: there is no reward {shown(name)}; there are: {known}")
 
 

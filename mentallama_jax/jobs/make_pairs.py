@@ -1,6 +1,6 @@
 """Makes pairs for preference tuning from outputs and the records that they answer."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,9 +10,18 @@ from mentallama_jax.evaluation.reading import read_predictions
 from mentallama_jax.evaluation.rewards import consistency_reward
 from mentallama_jax.files import write_jsonl
 from mentallama_jax.foreign import shown
+from mentallama_jax.imhi.predictions import Prediction
+from mentallama_jax.imhi.records import Record
 from mentallama_jax.jobs.policy_sampling import classifier_consistency
 from mentallama_jax.jobs.posts_by_id import records_by_id
+from mentallama_jax.jobs.reward_model import write_reward_data
 from mentallama_jax.storage import AnyPath
+
+
+def _is_there(row: Prediction, records: Mapping[str, Record], posts_known: bool) -> bool:
+    """Whether the record of a row is there, and is about the same post where that is known."""
+    record = records.get(row.id)
+    return record is not None and (not posts_known or record.post_id == row.post_id)
 
 
 def make_pairs(
@@ -22,6 +31,7 @@ def make_pairs(
     *,
     kinds: Sequence[str] = KINDS,
     classifiers: str | None = None,
+    reward_data: Path | None = None,
 ) -> FaultyPairs:
     """Write the pairs of outputs with a fault as JSON lines `id,dataset,kind,prompt,chosen,rejected`.
 
@@ -31,6 +41,7 @@ def make_pairs(
         out: a new `.jsonl`.
         kinds: the faults to take, see `evaluation.answer_pairs`.
         classifiers: a folder of classifiers of explanations, which tell inconsistent ones; by default label words do.
+        reward_data: a new folder of what a reward model is tuned on, see `jobs.reward_model`; by default none.
 
     Raises:
         UserError: an unknown kind, a row without its record, or no pair.
@@ -38,14 +49,20 @@ def make_pairs(
     if unknown := [kind for kind in kinds if kind not in KINDS]:
         raise UserError(f"--kinds {shown(unknown[0])}: there are {', '.join(KINDS)}")
     records = records_by_id(sources)
-    rows = [row for path in outputs for row in read_predictions(path).rows]
-    missing = [row.id for row in rows if row.id not in records]
+    rows, missing = [], []
+    for read in map(read_predictions, outputs):
+        rows += read.rows
+        missing += [row for row in read.rows if not _is_there(row, records, read.posts_known)]
     if missing:
-        raise UserError(f"row {shown(missing[0])} and {len(missing) - 1} more are not in --data; name their source")
+        raise UserError(
+            f"row {shown(missing[0].id)} and {len(missing) - 1} more are not in --data, by id and post; name their source"
+        )
     consistency = consistency_reward if classifiers is None else classifier_consistency(classifiers)
     found = faulty_pairs(rows, records, kinds, consistency)
     if not found.pairs:
         why = ", ".join(f"{reason} {count}" for reason, count in found.left_out.items())
         raise UserError(f"no answer makes a pair ({why}); give outputs of a weaker model, or samples")
+    if reward_data is not None:
+        write_reward_data(reward_data, found.pairs)
     write_jsonl(out, map(asdict, found.pairs))
     return found

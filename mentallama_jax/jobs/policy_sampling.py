@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mentallama_jax.config import GrpoSection, RunConfig
 from mentallama_jax.evaluation.label_readers import RULES, label_of
-from mentallama_jax.evaluation.rewards import Reward, open_rewards
+from mentallama_jax.evaluation.rewards import CONSISTENCY, Reward, open_rewards
 from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer
 from mentallama_jax.generation.engine import Engine, Settings
 from mentallama_jax.generation.sampling import Sampling
@@ -14,11 +14,12 @@ from mentallama_jax.imhi.predictions import answer_to
 from mentallama_jax.imhi.prompts import encode_prompt, stop_ids
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.imhi.tasks import TASKS
+from mentallama_jax.jobs.reward_model import reward_of_model
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.module import Params
 from mentallama_jax.scorers.label_classifier import LabelClassifier, open_classifiers, read_explanations
 from mentallama_jax.training.data.rollouts import SampledAnswer
-from mentallama_jax.training.policy import PolicyTools
+from mentallama_jax.training.policy_watch import PolicyTools
 from mentallama_jax.training.preflight import ANSWERS_AT_ONCE
 
 
@@ -29,7 +30,7 @@ def policy_tools(config: RunConfig, model: LlamaConfig, tokenizer: Tokenizer) ->
         UserError: a reward that there is not.
     """
     assert isinstance(config.objective, GrpoSection)
-    rewards = open_rewards(config.objective.rewards, classifier_consistency)
+    rewards = open_rewards(config.objective.rewards, {CONSISTENCY: classifier_consistency, "model": reward_of_model})
     return PolicyTools(EngineSampler(config, model, tokenizer), rewards)
 
 

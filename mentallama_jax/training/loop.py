@@ -46,10 +46,10 @@ from mentallama_jax.training.objectives.objective import Objective
 from mentallama_jax.training.objectives.of_config import objective_of
 from mentallama_jax.training.objectives.policy import Policy
 from mentallama_jax.training.objectives.preference import Preference
-from mentallama_jax.training.policy import AnswerLogProbabilities, PolicyTools, PolicyWatch
+from mentallama_jax.training.policy_watch import AnswerLogProbabilities, PolicyTools, PolicyWatch
 from mentallama_jax.training.preflight import check_answers_fit, check_disk, check_memory, estimate_memory
 from mentallama_jax.training.progress import Speed, TrainingProgress
-from mentallama_jax.training.reference import with_reference
+from mentallama_jax.training.reference_answers import with_reference
 from mentallama_jax.training.run.checkpoints import Checkpoints
 from mentallama_jax.training.run.disk import naming
 from mentallama_jax.training.run.manifest import Checkpoint

@@ -4,12 +4,12 @@
     python tests/benchmarks/preference_figures.py MODEL --data data/imhi --out runs/preference --dtype bfloat16 \
         --micro-batch-rows 16 --grpo-updates 60                                  (one H200)
     python tests/benchmarks/preference_figures.py MODEL --data data/imhi --out try --rows 6 --train-rows 12 \
-        --pair-rows 12 --dpo-updates 2 --grpo-updates 2                          (to see that it works)
+        --pair-rows 12 --dpo-updates 2 --grpo-updates 2 --watch-rows 4 --dpo-batch 4 --grpo-batch 8   (a trial)
 
 MODEL is a tuned model as `mentallama generate` takes it. Posts of the training split make pairs and are asked in GRPO;
 the figures are of greedy answers to posts of the test split, the same before and after, with 95 % intervals of the
-paired difference over posts. Every step is a command that goes on where it was stopped, so the same line may be given again:
-what is there is kept. Prints a table and writes `figures.json`.
+paired difference over posts. Every step is a command that continues where it was stopped, so the same line may be given
+again: what is there is kept. Prints a table and writes `figures.json`.
 """
 
 import argparse
@@ -56,8 +56,9 @@ def generate(model: object, split: str, rows: int, out: Path, options: argparse.
     )
 
 
-def overrides(options: argparse.Namespace, updates: int, name: str) -> list[str]:
+def overrides(options: argparse.Namespace, updates: int, batch: int, name: str) -> list[str]:
     return [
+        f"training.batch_size={batch}",
         f"model.source={options.model}",
         f"model.compute_dtype={options.dtype}",
         f"data.style={options.style}",
@@ -74,7 +75,12 @@ def tune(options: argparse.Namespace) -> None:
     generate(options.model, "train", options.pair_rows, sampled, options, "--temperature", 1)
     if not pairs.exists():
         run("data", "pairs", sampled, "--data", f"{options.data}:train", "--out", pairs)
-    run("train", CONFIGS / "dpo-smollm2.yaml", *overrides(options, options.dpo_updates, "dpo"), f"data.train=[{pairs}]")
+    run(
+        "train",
+        CONFIGS / "dpo-smollm2.yaml",
+        *overrides(options, options.dpo_updates, options.dpo_batch, "dpo"),
+        f"data.train=[{pairs}]",
+    )
     grpo = [
         f"data.train=['{options.data}:train']",
         f"data.validation=['{options.data}:val']",
@@ -85,7 +91,12 @@ def tune(options: argparse.Namespace) -> None:
         f"evaluation.max_new_tokens={options.max_new_tokens}",
         f"evaluation.every_steps={max(1, options.grpo_updates // 4)}",
     ]
-    run("train", CONFIGS / "grpo-smollm2.yaml", *overrides(options, options.grpo_updates, "grpo"), *grpo)
+    run(
+        "train",
+        CONFIGS / "grpo-smollm2.yaml",
+        *overrides(options, options.grpo_updates, options.grpo_batch, "grpo"),
+        *grpo,
+    )
 
 
 def figures(rows: Sequence[Prediction], options: argparse.Namespace) -> dict[str, list[float]]:
@@ -147,6 +158,8 @@ def main() -> None:
     add("--watch-rows", type=int, default=48, help="held-out posts that GRPO reports on while it runs")
     add("--dpo-updates", type=int, default=20)
     add("--grpo-updates", type=int, default=40)
+    add("--dpo-batch", type=int, default=16, help="pairs an update")
+    add("--grpo-batch", type=int, default=64, help="answers an update, eight to a prompt")
     add("--max-new-tokens", type=int, default=128)
     add("--max-length", type=int, default=768)
     add("--batch-size", type=int, default=64)

@@ -59,7 +59,8 @@ def test_the_command_writes_pairs_that_training_reads(
     records, outputs, out = tmp_path / "r.jsonl", tmp_path / "p.jsonl", tmp_path / "pairs.jsonl"
     write_records(records, [RECORD])
     outputs.write_text(row(TEXTS["wrong_label"], samples=(TEXTS["no_label"],)).to_line(), "utf-8")
-    assert main(["data", "pairs", str(outputs), "--data", str(records), "--out", str(out)]) == 0
+    command = ["data", "pairs", str(outputs), "--data", str(records), "--out", str(out)]
+    assert main([*command, "--reward-data", str(tmp_path / "reward")]) == 0
     said = capsys.readouterr().out
     assert "dreaddit wrong_label: 1 pairs" in said
     assert RECORD.post not in said

@@ -25,7 +25,7 @@ from mentallama_jax.training.log_probabilities import members_of
 from mentallama_jax.training.mesh_placement import place_batch
 from mentallama_jax.training.objectives.of_config import objective_of
 from mentallama_jax.training.objectives.policy_losses import TokenFigures, answer_weights, token_losses
-from mentallama_jax.training.policy import AnswerLogProbabilities
+from mentallama_jax.training.policy_watch import AnswerLogProbabilities
 from mentallama_jax.training.run.metrics import MetricsLog, read_metrics
 
 GOLDENS = json.loads(Path(__file__).with_name("trl_goldens.json").read_text("utf-8"))

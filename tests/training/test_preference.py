@@ -20,7 +20,7 @@ from mentallama_jax.jobs.open_tokenizer import open_tokenizer
 from mentallama_jax.jobs.tune import base_model, tune
 from mentallama_jax.models.module import init_params
 from mentallama_jax.parallel.mesh import make_mesh
-from mentallama_jax.training import reference
+from mentallama_jax.training import reference_answers as reference
 from mentallama_jax.training.data.batches import evaluation_batches
 from mentallama_jax.training.data.preferred import preference_store
 from mentallama_jax.training.log_probabilities import token_log_probabilities

@@ -55,7 +55,8 @@ def make_pairs(
         missing += [row for row in read.rows if not _is_there(row, records, read.posts_known)]
     if missing:
         raise UserError(
-            f"row {shown(missing[0].id)} and {len(missing) - 1} more are not in --data, by id and post; name their source"
+            f"row {shown(missing[0].id)} and {len(missing) - 1} more are not in --data, by id and post; name "
+            "their source"
         )
     consistency = consistency_reward if classifiers is None else classifier_consistency(classifiers)
     found = faulty_pairs(rows, records, kinds, consistency)

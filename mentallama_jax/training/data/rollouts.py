@@ -98,7 +98,7 @@ class PolicyData:
             start: gives the weights that the run starts from.
         """
         assert isinstance(config.objective, GrpoSection)
-        self._records, self._config, self._section = records, config, config.objective
+        self._records, self._config, self._objective = records, config, config.objective
         self._sample, self._rewards, self._compute, self._start = sampler, rewards, log_probabilities, start
         self._prompts = config.training.batch_size // config.objective.num_generations
         self._repeats = config.objective.num_iterations
@@ -158,19 +158,19 @@ class PolicyData:
     def _rollout(self, generation: int) -> dict[str, Any]:
         """Sample the answers of one generation and lay them out: arrays and figures of a batch."""
         assert self.weights is not None
-        section, group = self._section, self._section.num_generations
+        objective, group = self._objective, self._objective.num_generations
         chosen = self.chosen(generation)
         records = [self._records[place] for place in chosen]
         names = [f"{generation}/{place}" for place in chosen]
-        answers = self._sample(self.weights(), records, names, group, temperature=section.temperature)
+        answers = self._sample(self.weights(), records, names, group, temperature=objective.temperature)
         asked = [record for record in records for _ in range(group)]
         values_AR = self._rewards.of(asked, [answer.text for answer in answers])
         totals_A = self._rewards.totals(values_AR)
-        gains_A = advantages(totals_A, group, section.scale_rewards)
+        gains_A = advantages(totals_A, group, objective.scale_rewards)
         arrays = self._arrays(answers, gains_A)
         if self._repeats > 1:
             arrays["old_log_probabilities"] = self._compute(self.weights(), arrays)
-        if section.beta:
+        if objective.beta:
             arrays["reference_log_probabilities"] = self._compute(self._reference(), arrays)
         figures = self._figures(asked, answers, values_AR, totals_A, gains_A)
         return {"arrays": arrays, "figures": figures, "examples": chosen}
@@ -181,10 +181,11 @@ class PolicyData:
         return self._held
 
     def _arrays(self, answers: Sequence[SampledAnswer], gains_A: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
+        objective = self._objective
         length, longest = self._config.data.max_length, self._config.evaluation.max_new_tokens
-        masked = self._section.mask_truncated_completions
+        masked = objective.mask_truncated_completions
         learnt = [len(answer.tokens) if answer.ended or not masked else 0 for answer in answers]
-        weights = answer_weights(self._section.loss_type, learnt, longest)
+        weights = answer_weights(objective.loss_type, learnt, longest)
         sizes = np.array([len(answer.prompt) + len(answer.tokens) for answer in answers], np.int64)
         arrays = SAMPLED_ANSWERS.empty(self.rows, length)
         packed = pack_rows(sizes, length)
@@ -208,7 +209,7 @@ class PolicyData:
             read_label(answer.text, record.task, record.aspect) is None
             for record, answer in zip(asked, answers, strict=True)
         ]
-        groups_PG = gains_A.reshape(-1, self._section.num_generations)
+        groups_PG = gains_A.reshape(-1, self._objective.num_generations)
         return {
             **reward_means(self._rewards, values_AR, totals_A),
             "frac_reward_zero_std": float(np.mean(np.all(groups_PG == 0, axis=1))),

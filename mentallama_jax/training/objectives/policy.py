@@ -33,7 +33,7 @@ class Policy:
     draws: bool = False
 
     @property
-    def section(self) -> GrpoSection:
+    def objective(self) -> GrpoSection:
         """The keys of the objective."""
         assert isinstance(self.config.objective, GrpoSection)
         return self.config.objective
@@ -63,8 +63,8 @@ class Policy:
             remat=section.remat,
             offload=section.offload,
         )
-        if self.section.temperature != 1:
-            hidden_BTD = hidden_BTD / jnp.asarray(self.section.temperature, hidden_BTD.dtype)
+        if self.objective.temperature != 1:
+            hidden_BTD = hidden_BTD / jnp.asarray(self.objective.temperature, hidden_BTD.dtype)
         targets_BT, mask_BT = next_token_targets(batch)
         return token_log_probabilities(hidden_BTD, model.head_DV(), targets_BT) * mask_BT
 
@@ -76,13 +76,13 @@ class Policy:
         mask_BT = next_token_targets(batch)[1]
         # The first update after sampling has the weights that sampled: TRL does not compute them twice either.
         old_BT = jax.lax.stop_gradient(now_BT)
-        if self.section.num_iterations > 1:
+        if self.objective.num_iterations > 1:
             old_BT = batch["old_log_probabilities"]
         figures = TokenFigures(now_BT, old_BT, batch["reference_log_probabilities"], batch["advantages"], mask_BT)
         most = now_BT.shape[1] // 2 + 1
-        found = token_losses(figures, members_of(batch["segment_ids"], most), self.section)
+        found = token_losses(figures, members_of(batch["segment_ids"], most), self.objective)
         extras = {"logps": now_BT, "ratio": found.ratios, "clip_ratio": found.clipped}
-        if self.section.beta:
+        if self.objective.beta:
             extras["kl"] = found.divergences
         total = jnp.sum(found.losses * batch["token_weights"] * mask_BT)
         return total, {name: jnp.sum(values * mask_BT) for name, values in extras.items()}

@@ -33,7 +33,7 @@ class Preference:
     draws: bool = False
 
     @property
-    def section(self) -> DpoSection:
+    def objective(self) -> DpoSection:
         """The keys of the objective."""
         assert isinstance(self.config.objective, DpoSection)
         return self.config.objective
@@ -45,7 +45,7 @@ class Preference:
     def weight(self, batch: BatchArrays) -> jax.Array:
         """Return the number of pairs, fp32; for `sft` that of the target tokens of chosen answers."""
         is_chosen = batch["segment_ids"] % 2 == 1
-        if self.section.loss_type == "sft":
+        if self.objective.loss_type == "sft":
             return jnp.maximum(jnp.sum(next_token_targets(batch)[1] * is_chosen), 1)
         begins = (batch["positions"] == 0) & (batch["segment_ids"] > 0) & ~is_chosen
         return jnp.maximum(jnp.sum(begins.astype(jnp.float32)), 1)
@@ -80,16 +80,16 @@ class Preference:
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Return the summed loss of the pairs of one micro-batch [rows, T], and TRL's figures of rewards."""
         sums_BP2, tokens_BP2 = self.answer_sums(merge_params(trainable, frozen), batch)
-        section = self.section
-        if section.loss_type == "sft":
+        objective = self.objective
+        if objective.loss_type == "sft":
             return -jnp.sum(sums_BP2[..., 0]), {}
         members_BTS = members_of(batch["segment_ids"], most_answers(batch["tokens"].shape[1]))
         reference_BP2 = _pairs(segment_sums(batch["reference"], members_BTS))
         is_pair_BP = tokens_BP2[..., 1] > 0
         pairs = figures_of(sums_BP2, reference_BP2, jnp.maximum(tokens_BP2, 1))
-        compared = pairs.per_token() if section.length_normalised else pairs
-        losses_BP = PAIR_LOSSES[section.loss_type](compared, section.beta, section.label_smoothing)
-        chosen, rejected = section.beta * pairs.chosen_gain, section.beta * pairs.rejected_gain
+        compared = pairs.per_token() if objective.length_normalised else pairs
+        losses_BP = PAIR_LOSSES[objective.loss_type](compared, objective.beta, objective.label_smoothing)
+        chosen, rejected = objective.beta * pairs.chosen_gain, objective.beta * pairs.rejected_gain
         extras = {
             "rewards/chosen": chosen,
             "rewards/rejected": rejected,

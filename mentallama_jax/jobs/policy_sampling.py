@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
+import jax
+
 from mentallama_jax.config import GrpoSection, RunConfig
 from mentallama_jax.evaluation.label_readers import RULES, label_of
 from mentallama_jax.evaluation.rewards import CONSISTENCY, Reward, open_rewards
@@ -21,6 +23,9 @@ from mentallama_jax.scorers.label_classifier import LabelClassifier, open_classi
 from mentallama_jax.training.data.rollouts import SampledAnswer
 from mentallama_jax.training.policy_watch import PolicyTools
 from mentallama_jax.training.preflight import ANSWERS_AT_ONCE
+
+_ON_ACCELERATORS = 64
+"""Answers that are sampled together where there is more than a CPU."""
 
 
 def policy_tools(config: RunConfig, model: LlamaConfig, tokenizer: Tokenizer) -> PolicyTools:
@@ -51,7 +56,8 @@ class EngineSampler:
             tuple(encode_prompt(record, data.style, self._tokenizer, data.max_length - longest).tokens)
             for record in records
         ]
-        settings = Settings(longest, Sampling(temperature), self._config.training.seed, ANSWERS_AT_ONCE)
+        at_once = ANSWERS_AT_ONCE if jax.default_backend() == "cpu" else _ON_ACCELERATORS
+        settings = Settings(longest, Sampling(temperature), self._config.training.seed, at_once)
         asked = [prompt for prompt in prompts for _ in range(count)]
         streams = [f"{name}/{sample}" for name in names for sample in range(count)]
         self._engine.update(params)

@@ -49,7 +49,8 @@ def make_pairs(
     if unknown := [kind for kind in kinds if kind not in KINDS]:
         raise UserError(f"--kinds {shown(unknown[0])}: there are {', '.join(KINDS)}")
     records = records_by_id(sources)
-    rows, missing = [], []
+    rows: list[Prediction] = []
+    missing: list[Prediction] = []
     for read in map(read_predictions, outputs):
         rows += read.rows
         missing += [row for row in read.rows if not _is_there(row, records, read.posts_known)]

@@ -125,9 +125,10 @@ class PolicyWatch:
         sizes = np.array([len(answer.prompt) + len(answer.tokens) for answer in answers], np.int64)
         packed = pack_rows(sizes, self._config.data.max_length)
         arrays = SAMPLED_ANSWERS.empty(-(-len(packed) // micro) * micro, self._config.data.max_length)
-        fill_answers(arrays, packed, answers)
+        learnt = np.zeros(arrays["tokens"].shape, np.bool_)
+        for _, row, begun, end in fill_answers(arrays, packed, answers):
+            learnt[row, begun - 1 : end - 1] = True
         arrays[MICRO_BATCHES] = np.array(-(-len(packed) // micro), np.int32)
         now, start = self._compute(params, arrays), self._compute(self._start(), arrays)
-        learnt = now != 0
         gaps = (start - now)[learnt].astype(np.float64)
         return float(np.mean(np.exp(gaps) - gaps - 1)) if len(gaps) else 0.0

@@ -7,7 +7,7 @@ weights and that number is enough to sample the same answers again. Where severa
 
 import base64
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -124,7 +124,7 @@ class PolicyData:
             return {"step": step}
         return {"step": step, "batch": _packed(self._current)}
 
-    def iterate(self, state: Mapping[str, Any]) -> Iterator[Batch]:
+    def iterate(self, state: Mapping[str, Any]) -> Generator[Batch, None, None]:
         """Sample and yield batches, each from the weights of the moment, which `weights` gives.
 
         Raises:

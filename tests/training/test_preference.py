@@ -21,6 +21,7 @@ from mentallama_jax.jobs.tune import base_model, tune
 from mentallama_jax.models.module import init_params
 from mentallama_jax.parallel.mesh import make_mesh
 from mentallama_jax.training import reference_answers as reference
+from mentallama_jax.training.data.batch_spec import MICRO_BATCHES
 from mentallama_jax.training.data.batches import evaluation_batches
 from mentallama_jax.training.data.preferred import preference_store
 from mentallama_jax.training.log_probabilities import token_log_probabilities
@@ -208,7 +209,24 @@ def test_packed_pairs_have_the_sums_of_pairs_alone(dpo_config, tmp_path, tokeniz
     together = compute(params, store)
     alone = np.concatenate([compute(params, reference._part(store, slice(n, n + 1))) for n in range(5)])
     np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-4)
-    assert any(int(batch.arrays["segment_ids"].max()) > 2 for batch in evaluation_batches(store, 2, 320))
+    batches = evaluation_batches(store, 2, 320)
+    assert any(int(batch.arrays["segment_ids"].max()) > 2 for batch in batches)
+    # The loss `sft` is the mean over the tokens of all chosen answers together, as in TRL.
+    sft = objective_of(base.config, dpo_config(tmp_path / "run", {"loss_type": "sft"}))
+    found = [
+        (sft.loss(params, {}, arrays, None, training=True)[0], sft.weight(arrays))
+        for batch in batches
+        for arrays in [{name: values for name, values in batch.arrays.items() if name != MICRO_BATCHES}]
+    ]
+    tokens = sum(int(store.targets[a : a + m].sum()) for a, m in zip(store.offsets, store.middles, strict=False))
+    assert sum(float(weight) for _, weight in found) == tokens
+    np.testing.assert_allclose(sum(float(loss) for loss, _ in found), -together[:, 0].sum(), rtol=1e-5)
+
+
+def test_the_loss_of_tokens_is_that_of_trl() -> None:
+    (case,) = (case for case in GOLDENS["dpo"] if case["loss_type"] == "sft")
+    inputs = GOLDENS["dpo_inputs"]
+    assert -sum(inputs["chosen"]) / sum(inputs["chosen_tokens"]) == pytest.approx(case["loss"], rel=1e-6)
 
 
 def reference_params(objective):

@@ -118,6 +118,17 @@ def add_parser(subparsers: Any) -> None:
     add("--temperature", type=float, default=0.0, metavar="T", help="0 takes the likeliest token (default: 0)")
     add("--top-k", type=int, metavar="K", help="sample among the K likeliest tokens (default: all)")
     add("--top-p", type=float, default=1.0, metavar="P", help="sample among the likeliest that hold P (default: 1)")
+    add(
+        "--min-p", type=float, default=0.0, metavar="P", help="drop tokens below P times the likeliest one (default: 0)"
+    )
+    add(
+        "--repetition-penalty",
+        type=float,
+        default=1.0,
+        metavar="R",
+        help="make tokens that prompt or answer hold less likely; 1 is none (default: 1)",
+    )
+    add("--stop", nargs="+", default=[], metavar="TEXT", help="end an answer at any of these texts, and cut it there")
     add("--beams", type=int, default=1, metavar="N", help="of BART and T5: beam search with N beams (default: 1, none)")
     add(
         "--length-penalty",
@@ -171,8 +182,10 @@ def run(options: argparse.Namespace) -> int:
     from mentallama_jax.jobs import answer as job
 
     _check_options(options)
-    sampling = Sampling(options.temperature, options.top_k, options.top_p)
-    settings = Settings(options.max_new_tokens, sampling, options.seed, options.batch_size)
+    sampling = Sampling(options.temperature, options.top_k, options.top_p, options.min_p, options.repetition_penalty)
+    settings = Settings(
+        options.max_new_tokens, sampling, options.seed, options.batch_size, stop_strings=tuple(options.stop)
+    )
     questions = _questions(options)
     manner = manner_of(options, questions.records)
     answerer = _answerer(options)

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mentallama_jax.errors import UserError
 from mentallama_jax.generation.batching import batches_by_length, prompt_slots
 from mentallama_jax.generation.beam_search import BeamSearch, search_beams, write_targets
 from mentallama_jax.generation.candidates import pad_candidates
@@ -85,7 +86,12 @@ class SequenceEngine:
 
         Yields:
             Place among the sources -> what was written, for those of each batch as it finishes.
+
+        Raises:
+            UserError: stop strings or a penalty of repetition, which are for decoders alone.
         """
+        if settings.stop_strings or settings.sampling.repetition_penalty != 1:
+            raise UserError("--stop and --repetition-penalty are for LLaMA models; BART and T5 have --no-repeat-ngram")
         rules = self.rules(settings.max_new_tokens, no_repeat_ngram)
         for members, tokens_BS, lengths_B in self._batches(sources, settings.batch_size):
             arguments = (self._params, tokens_BS, lengths_B)

@@ -17,6 +17,7 @@ from mentallama_jax.generation.answers import answer_batches, score_batches
 from mentallama_jax.generation.engine import Engine, Settings
 from mentallama_jax.generation.placement import param_shardings
 from mentallama_jax.generation.resumable import params_fingerprint, records_fingerprint, write_predictions
+from mentallama_jax.generation.sampling import Sampling
 from mentallama_jax.generation.votes import Votes
 from mentallama_jax.imhi.data_files.posts import read_posts, records_of_text
 from mentallama_jax.imhi.data_files.readers import read_records
@@ -193,8 +194,10 @@ class Answerer:
                 "mode": "generate",
                 "max_new_tokens": settings.max_new_tokens,
                 "end_ids": list(stop_ids(self.style, self.tokenizer)),
-                "sampling": asdict(settings.sampling) | {"seed": seed},
+                "sampling": _sampling_signature(settings.sampling) | {"seed": seed},
             }
+            if settings.stop_strings:
+                answers["stop_strings"] = list(settings.stop_strings)
         records = questions.records
         return {
             **self.opened.identity,
@@ -211,6 +214,12 @@ class Answerer:
             "gold": "labels as released" if any(record.label for record in records) else "none",
             "versions": versions(),
         }
+
+
+def _sampling_signature(sampling: Sampling) -> dict[str, Any]:
+    """Every setting; those that came later only where they are used, so that files of before can be continued."""
+    later = {"min_p": 0.0, "repetition_penalty": 1.0}
+    return {name: value for name, value in asdict(sampling).items() if name not in later or later[name] != value}
 
 
 class AnyAnswerer(Protocol):

@@ -22,8 +22,8 @@ from mentallama_jax.terminal import Console
 from mentallama_jax.training.preflight import size
 
 RULE = (
-    "every prompt and answer at full length; real batches stop once all their answers have ended. Model FLOPs: 2 for "
-    "each weight of a matrix product and token, attention at half of T x T. From computation, memory and links all "
+    "every prompt and answer at full length; a slot whose answer ends earlier takes the next prompt. Model FLOPs: 2 "
+    "for each weight of a matrix product and token, attention at half of T x T. From computation, memory and links all "
     f"hidden behind the longest, to none hidden and {HOP_SECONDS * 1e6:g} us for each step of a ring"
 )
 
@@ -85,6 +85,7 @@ def as_json(plan: AnswerPlan) -> dict[str, Any]:
         return values
     return values | {
         "prefill": {
+            "tokens": plan.pack,
             **program_json(compiled.program),
             "model_flops": plan.prefill_flops,
             "seconds": _time_json(plan.prefill),
@@ -133,9 +134,7 @@ def show(plan: AnswerPlan, console: Console) -> None:
         f"{plan.config.model.compute_dtype}",
     )
     add_memory(table, plan.compiled, topology, plan.fits)
-    table.add_row(
-        "of it", f"weights {size(plan.bytes.weights)}, in the temporaries a cache of {size(plan.bytes.cache)}"
-    )
+    table.add_row("of it", f"weights {size(plan.bytes.weights)}, in the cache {size(plan.bytes.cache)} of full answers")
     if plan.prefill is not None and plan.token is not None:
         _add_speed(plan, table, plan.prefill, plan.token)
     console.print(table)
@@ -147,7 +146,7 @@ def show(plan: AnswerPlan, console: Console) -> None:
 def _add_speed(plan: AnswerPlan, table: Table, prefill: StepTime, token: StepTime) -> None:
     assert plan.compiled.program is not None
     assert plan.compiled.loop is not None
-    _add_part(table, "prefill", plan.compiled.program, plan.prefill_flops, prefill)
+    _add_part(table, f"prefill, {plan.pack:,} tokens", plan.compiled.program, plan.prefill_flops, prefill)
     _add_part(table, "decode step", plan.compiled.loop, plan.token_flops, token)
     table.add_row(
         "memory bound of a step",

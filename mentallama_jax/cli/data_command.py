@@ -9,6 +9,7 @@ from mentallama_jax.cli.data_convert import CONVERT, CONVERT_EPILOG, add_convert
 from mentallama_jax.cli.data_disguise import DISGUISE, DISGUISE_EPILOG, add_disguise
 from mentallama_jax.cli.data_explain import EXPLAIN, EXPLAIN_EPILOG, add_explain
 from mentallama_jax.cli.data_new_task import NEW_TASK, NEW_TASK_EPILOG, add_new_task
+from mentallama_jax.cli.data_pairs import PAIRS, PAIRS_EPILOG, add_pairs
 from mentallama_jax.cli.data_writing import say_problems
 from mentallama_jax.cli.task_options import add_tasks
 from mentallama_jax.errors import UserError
@@ -92,6 +93,7 @@ def add_parser(subparsers: Any) -> None:
     add_disguise(_parser(actions, "disguise", "identifiers of people replaced", DISGUISE, DISGUISE_EPILOG))
     add_annotate(_parser(actions, "annotate", "a blinded study of answers", ANNOTATE, ANNOTATE_EPILOG))
     add_explain(_parser(actions, "explain", "explanations of labels, collected", EXPLAIN, EXPLAIN_EPILOG))
+    add_pairs(_parser(actions, "pairs", "pairs of answers for preference tuning", PAIRS, PAIRS_EPILOG))
     _add_tasks(_parser(actions, "lm-eval-tasks", "tasks of lm-evaluation-harness", _TASKS, _TASKS_EPILOG))
 
 

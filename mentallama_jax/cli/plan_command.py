@@ -287,7 +287,7 @@ def _search(
 
 
 def _recipe(config: "RunConfig", options: argparse.Namespace) -> "Recipe":
-    from mentallama_jax.config import ClassificationSection, DocumentsSection, SequenceSection
+    from mentallama_jax.config import ClassificationSection, DocumentsSection, GrpoSection, SequenceSection
     from mentallama_jax.imhi.learnt_classes import classes_of
     from mentallama_jax.imhi.mixture import ALL
     from mentallama_jax.planning.recipe import (
@@ -299,6 +299,11 @@ def _recipe(config: "RunConfig", options: argparse.Namespace) -> "Recipe":
     )
 
     classifies = isinstance(config.objective, ClassificationSection)
+    if isinstance(config.objective, GrpoSection):
+        raise UserError(
+            "objective.kind grpo: sampling takes most of its time, and how long answers get is not known; plan the "
+            "update with objective.kind=supervised, and the sampling with --generate"
+        )
     if isinstance(config.objective, DocumentsSection) and not options.data:
         return recipe_of_documents(config, options.rows, options.mean_tokens)
     known = 0

@@ -52,8 +52,24 @@ Remat = Literal[
 ]
 TextDivision = Literal["whole", "blank-lines"]
 SavedTensor = Literal["attention", "query", "key", "value", "middle", "gate", "up"]
-Metric = Literal["validation_loss", "label_f1", "weighted_f1"]
+PairLossName = Literal[
+    "sigmoid",
+    "hinge",
+    "ipo",
+    "exo_pair",
+    "nca_pair",
+    "robust",
+    "bco_pair",
+    "sppo_hard",
+    "apo_zero",
+    "apo_down",
+    "discopop",
+    "sft",
+    "sigmoid_norm",
+]
+RewardWeight = Annotated[float, FINITE, Field(ge=-1000, le=1000)]
+Metric = Literal["validation_loss", "label_f1", "weighted_f1", "reward", "rewards/accuracies"]
 HIGHER_IS_BETTER: Mapping[Metric, bool] = MappingProxyType(
-    {"validation_loss": False, "label_f1": True, "weighted_f1": True}
+    {"validation_loss": False, "label_f1": True, "weighted_f1": True, "reward": True, "rewards/accuracies": True}
 )
 """In which direction each figure of an evaluation improves."""

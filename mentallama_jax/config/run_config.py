@@ -12,7 +12,9 @@ from mentallama_jax.config.sections import (
     ClassificationSection,
     DataSection,
     DocumentsSection,
+    DpoSection,
     EvaluationSection,
+    GrpoSection,
     MeshSection,
     ModelSection,
     ObjectiveSection,
@@ -55,6 +57,14 @@ class RunConfig(Section):
             self._check_sequences()
         if isinstance(self.objective, DocumentsSection):
             self._check_documents(self.objective)
+        if isinstance(self.objective, DpoSection):
+            self._check_dpo(self.objective)
+        elif self.evaluation.metric == "rewards/accuracies":
+            raise ValueError("evaluation.metric rewards/accuracies goes with objective.kind dpo")
+        if isinstance(self.objective, GrpoSection):
+            self._check_grpo(self.objective)
+        elif self.evaluation.metric == "reward":
+            raise ValueError("evaluation.metric reward goes with objective.kind grpo")
         self._check_places()
         self._check_batch_arithmetic()
         return self
@@ -100,6 +110,55 @@ class RunConfig(Section):
             )
         if self.data.max_length < 2:
             raise ValueError(f"data.max_length {self.data.max_length}: a row of documents needs 2 tokens; raise it")
+
+    def _check_dpo(self, objective: DpoSection) -> None:
+        """Refuse what pairs of answers do not have."""
+        smooths = objective.loss_type in ("robust", "exo_pair")
+        if bool(objective.label_smoothing) != smooths:
+            what = "needs one above 0" if smooths else "reads none; robust and exo_pair do"
+            raise ValueError(
+                f"objective.label_smoothing {objective.label_smoothing:g}: objective.loss_type {objective.loss_type} "
+                f"{what}"
+            )
+        if objective.length_normalised and objective.loss_type in ("ipo", "sigmoid_norm", "sft"):
+            raise ValueError(f"objective.length_normalised: {objective.loss_type} divides by lengths already")
+        if self.evaluation.generate_rows:
+            raise ValueError(
+                f"evaluation.generate_rows {self.evaluation.generate_rows}: pairs are not asked; set it to 0, and use "
+                "`mentallama generate` on the checkpoints"
+            )
+        if self.data.layout != "packed":
+            raise ValueError("data.layout bucketed: the two answers of a pair share a row; set it to packed")
+        if self.data.datasets != ("all",) or self.data.exclude or self.data.weights:
+            raise ValueError(
+                "data.datasets, data.exclude and data.weights choose records; choose pairs where they are made"
+            )
+        if self.evaluation.metric == "rewards/accuracies" and not self.data.validation:
+            raise ValueError("evaluation.metric rewards/accuracies needs data.validation")
+
+    def _check_grpo(self, objective: GrpoSection) -> None:
+        """Refuse what sampling does not do."""
+        training, evaluation = self.training, self.evaluation
+        if not objective.rewards:
+            raise ValueError("objective.rewards is empty; name at least one reward")
+        if training.batch_size % objective.num_generations:
+            raise ValueError(
+                f"training.batch_size {training.batch_size} answers are not whole groups of objective.num_generations "
+                f"{objective.num_generations}; choose a multiple"
+            )
+        if training.batch_unit != "examples" or self.data.layout != "packed":
+            raise ValueError("objective.kind grpo goes with training.batch_unit examples and data.layout packed")
+        if evaluation.max_new_tokens >= self.data.max_length:
+            raise ValueError(
+                f"evaluation.max_new_tokens {evaluation.max_new_tokens} of data.max_length {self.data.max_length} "
+                "leave no room for a prompt; lower the first"
+            )
+        if bool(self.data.validation) != bool(evaluation.generate_rows):
+            raise ValueError("data.validation and evaluation.generate_rows: give both or neither")
+        if self.data.validation and evaluation.metric not in ("reward", "label_f1"):
+            raise ValueError(f"evaluation.metric {evaluation.metric}: nothing is predicted; choose reward or label_f1")
+        if self.mesh.sequence > 1:
+            raise ValueError(f"mesh.sequence {self.mesh.sequence}: answers are sampled token by token; set it to 1")
 
     def _check_places(self) -> None:
         """Checkpoints are written to file systems and to buckets of one kind; caches are here."""

@@ -13,11 +13,13 @@ from mentallama_jax.config.fields import (
     Fraction,
     Metric,
     MicroBatch,
+    PairLossName,
     Place,
     PlaceList,
     PositiveFloat,
     PositiveInt,
     Remat,
+    RewardWeight,
     RowLength,
     SavedTensor,
     Seed,
@@ -93,14 +95,14 @@ class SupervisedSection(Section):
     """A language model learns the answers."""
 
     kind: Literal["supervised"] = "supervised"
-    """What is trained: `supervised` (a LLaMA), `classification`, `documents` or `sequence_to_sequence` (BART, T5)."""
+    """`supervised`, `classification`, `documents`, `sequence_to_sequence`; `dpo` learns pairs, `grpo` from rewards."""
 
 
 class ClassificationSection(Section):
     """An encoder learns the labels of one data set, or of several with the question before each text."""
 
     kind: Literal["classification"]
-    """What is trained: `supervised` (a LLaMA), `classification`, `documents` or `sequence_to_sequence` (BART, T5)."""
+    """`supervised`, `classification`, `documents`, `sequence_to_sequence`; `dpo` learns pairs, `grpo` from rewards."""
     input: Literal["post", "explanation", "response"] = "post"
     """What the label is read from: the post, the gold explanation alone, or explanation and label sentence."""
     class_weights: Literal["none", "balanced"] = "none"
@@ -113,7 +115,7 @@ class DocumentsSection(Section):
     """A language model goes on with its pre-training, on raw text."""
 
     kind: Literal["documents"]
-    """What is trained: `supervised` (a LLaMA), `classification`, `documents` or `sequence_to_sequence` (BART, T5)."""
+    """`supervised`, `classification`, `documents`, `sequence_to_sequence`; `dpo` learns pairs, `grpo` from rewards."""
     text_key: str = "text"
     """The key of JSONL and the column of Parquet that hold the text of a document."""
     text_files: TextDivision = "whole"
@@ -128,15 +130,62 @@ class SequenceSection(Section):
     """An encoder-decoder learns the answers."""
 
     kind: Literal["sequence_to_sequence"]
-    """What is trained: `supervised` (a LLaMA), `classification`, `documents` or `sequence_to_sequence` (BART, T5)."""
+    """`supervised`, `classification`, `documents`, `sequence_to_sequence`; `dpo` learns pairs, `grpo` from rewards."""
     target_length: TargetLength = 256
     """Tokens of a row of answers, beside `data.max_length` tokens of prompts. A longer answer is refused, never cut."""
     beams: PositiveInt = 1
     """Beams of the answers for `label_f1`; 1 takes the likeliest token."""
 
 
+class DpoSection(Section):
+    """A language model learns to prefer one of two answers (direct preference optimisation, Rafailov et al. 2023)."""
+
+    kind: Literal["dpo"]
+    """`supervised`, `classification`, `documents`, `sequence_to_sequence`; `dpo` learns pairs, `grpo` from rewards."""
+    loss_type: PairLossName = "sigmoid"
+    """The loss of a pair, by its name in TRL; `robust` and `exo_pair` need `label_smoothing`."""
+    beta: PositiveFloat = 0.1
+    """How much a gain over the weights that the run starts from counts; small values let the model move far."""
+    label_smoothing: Annotated[float, FINITE, Field(ge=0, lt=0.5)] = 0.0
+    """The share of pairs that are taken to be the wrong way round."""
+    length_normalised: Flag = False
+    """Compare log-probabilities a token, not of whole answers, so that length is no advantage."""
+
+
+class GrpoSection(Section):
+    """A language model learns from rewards of answers that it samples itself (GRPO, Shao et al. 2024)."""
+
+    kind: Literal["grpo"]
+    """`supervised`, `classification`, `documents`, `sequence_to_sequence`; `dpo` learns pairs, `grpo` from rewards."""
+    rewards: dict[str, RewardWeight]
+    """Reward -> weight: `label`, `consistency`, `quotes`, `format`, `length:20-120`, `model:DIR`, `module:function`."""
+    num_generations: Annotated[int, Field(strict=True, ge=2, le=1024)] = 8
+    """Answers to each prompt; a reward counts against the others of its prompt."""
+    temperature: PositiveFloat = 1.0
+    """What the logits are divided by, where answers are sampled and where they are learnt."""
+    loss_type: Literal["dapo", "bnpo", "dr_grpo", "grpo"] = "dapo"
+    """What tokens weigh: `dapo` and `bnpo` the same, `grpo` each answer the same, `dr_grpo` by the longest possible."""
+    importance_sampling_level: Literal["token", "sequence"] = "token"
+    """Whether a ratio of new to old probability is that of a token, or of an answer (GSPO)."""
+    epsilon: PositiveFloat = 0.2
+    """How far below 1 a ratio counts; and above, where `epsilon_high` is null."""
+    epsilon_high: PositiveFloat | None = None
+    """How far above 1 a ratio counts; DAPO has 0.28."""
+    beta: Annotated[float, FINITE, Field(ge=0)] = 0.0
+    """Weight of the divergence from the weights that the run starts from; 0 does not hold them."""
+    use_bias_correction_kl: Flag = True
+    """Weigh that divergence by the ratio of new to old probability."""
+    scale_rewards: Literal["group", "batch", "none"] = "group"
+    """Divide rewards by their standard deviation among the answers to a prompt, in the batch, or not."""
+    num_iterations: PositiveInt = 1
+    """Updates that are made from the same answers."""
+    mask_truncated_completions: Flag = False
+    """Learn nothing from answers that reached `evaluation.max_new_tokens`."""
+
+
 ObjectiveSection = Annotated[
-    SupervisedSection | ClassificationSection | DocumentsSection | SequenceSection, Field(discriminator="kind")
+    SupervisedSection | ClassificationSection | DocumentsSection | SequenceSection | DpoSection | GrpoSection,
+    Field(discriminator="kind"),
 ]
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mentallama_jax.config import ClassificationSection, DocumentsSection, RunConfig
+from mentallama_jax.config import ClassificationSection, DocumentsSection, DpoSection, GrpoSection, RunConfig
 from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.correctness import evaluate
 from mentallama_jax.evaluation.label_readers import RULES
@@ -118,6 +118,11 @@ def _models(config: RunConfig, datasets: Sequence[str], together: bool) -> dict[
     if isinstance(config.objective, DocumentsSection):
         raise UserError(
             "objective.kind documents: a model of raw text learns no data set; take a config of `supervised`"
+        )
+    if isinstance(config.objective, DpoSection | GrpoSection):
+        raise UserError(
+            f"objective.kind {config.objective.kind}: it tunes a model further that has learnt a data set; take a "
+            "config of `supervised`"
         )
     names = list(dict.fromkeys(task_named(name).name for name in datasets))
     models = {name: [name] for name in names}

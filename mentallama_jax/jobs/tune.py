@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from mentallama_jax.config import ClassificationSection, RunConfig, SequenceSection
+from mentallama_jax.config import ClassificationSection, GrpoSection, RunConfig, SequenceSection
 from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.correctness import label_rows, separate_labels, tally_rows
 from mentallama_jax.evaluation.label_readers import RULES
@@ -19,6 +19,7 @@ from mentallama_jax.imhi.tasks import own_tasks
 from mentallama_jax.jobs.classify import tune_classifier
 from mentallama_jax.jobs.open_model import open_model
 from mentallama_jax.jobs.open_tokenizer import open_tokenizer
+from mentallama_jax.jobs.policy_sampling import policy_tools
 from mentallama_jax.jobs.tune_sequence import tune_sequence_model
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.module import Params
@@ -63,6 +64,9 @@ def _tune_language_model(
     base = base_model(config)
     model = language_model(base.config, config.model.source)
     config = with_remat(config, model)
+    if isinstance(config.objective, GrpoSection):
+        tools = policy_tools(config, model, _tokenizer_of(config, model))
+        return train(config, base, console=console, stop=stop, policy=tools)
     label_f1 = _label_f1(config, model) if config.evaluation.generate_rows else None
     return train(config, base, label_f1, console=console, stop=stop, extend=extend)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mentallama_jax.config import ClassificationSection, DocumentsSection, RunConfig, SequenceSection
+from mentallama_jax.config import ClassificationSection, DocumentsSection, DpoSection, RunConfig, SequenceSection
 from mentallama_jax.errors import UserError
 from mentallama_jax.training.data.batches import TrainingData
 from mentallama_jax.training.data.packing import PlanSettings
@@ -45,6 +45,8 @@ def assumed_tokens(config: RunConfig) -> float:
         return float(config.data.max_length)
     if isinstance(config.objective, SequenceSection):
         return PAIR_TOKENS
+    if isinstance(config.objective, DpoSection):
+        return min(2 * Assumptions().mean_tokens, config.data.max_length)  # two answers, each behind its prompt
     return Assumptions().mean_tokens
 
 

@@ -15,7 +15,15 @@ import jax
 from jax.sharding import Mesh
 from rich.table import Table
 
-from mentallama_jax.config import ClassificationSection, DocumentsSection, RunConfig, SequenceSection, SupervisedSection
+from mentallama_jax.config import (
+    ClassificationSection,
+    DocumentsSection,
+    DpoSection,
+    GrpoSection,
+    RunConfig,
+    SequenceSection,
+    SupervisedSection,
+)
 from mentallama_jax.errors import UserError
 from mentallama_jax.files import write_json
 from mentallama_jax.host_memory import keep_freed_memory
@@ -29,14 +37,19 @@ from mentallama_jax.training.data.batches import Batch, TrainingData
 from mentallama_jax.training.data.classified import TextTokenizer
 from mentallama_jax.training.data.examples import Examples, load_examples
 from mentallama_jax.training.data.packing import PlanSettings
+from mentallama_jax.training.data.rollouts import PolicyData
 from mentallama_jax.training.data.tokens import FingerprintedTokenizer
 from mentallama_jax.training.early_stopping import EarlyStopping
 from mentallama_jax.training.interruption import StopRequest
 from mentallama_jax.training.mesh_placement import abstract_state, check_batch, held_rows, place_batch
 from mentallama_jax.training.objectives.objective import Objective
 from mentallama_jax.training.objectives.of_config import objective_of
+from mentallama_jax.training.objectives.policy import Policy
+from mentallama_jax.training.objectives.preference import Preference
+from mentallama_jax.training.policy_watch import AnswerLogProbabilities, PolicyTools, PolicyWatch
 from mentallama_jax.training.preflight import check_answers_fit, check_disk, check_memory, estimate_memory
 from mentallama_jax.training.progress import Speed, TrainingProgress
+from mentallama_jax.training.reference_answers import with_reference
 from mentallama_jax.training.run.checkpoints import Checkpoints
 from mentallama_jax.training.run.disk import naming
 from mentallama_jax.training.run.loss_picture import draw_loss_curve
@@ -44,7 +57,10 @@ from mentallama_jax.training.run.manifest import Checkpoint
 from mentallama_jax.training.run.metrics import MetricsLog, read_metrics
 from mentallama_jax.training.run.run_directory import RunDirectory, SavableTokenizer
 from mentallama_jax.training.step import Metrics, TrainState, init_state, make_train_step, model_params
-from mentallama_jax.training.validation import LabelF1, before_and_after, make_evaluators, measure_all
+from mentallama_jax.training.validation import Evaluator, LabelF1, before_and_after, make_evaluators, measure_all
+
+RunData = TrainingData | PolicyData
+"""Where the batches of a run come from: examples that are planned, or answers that are sampled."""
 
 
 class TrainingTokenizer(FingerprintedTokenizer, SavableTokenizer, Protocol):
@@ -100,6 +116,7 @@ def train(
     label_f1: LabelF1 | None = None,
     console: Console | None = None,
     stop: StopRequest | None = None,
+    policy: PolicyTools | None = None,
     *,
     extend: bool = False,
 ) -> TrainResult:
@@ -111,6 +128,7 @@ def train(
         label_f1: measures `label_f1`; needed where `evaluation.generate_rows` is above 0.
         console: where to show things; standard error by default.
         stop: listens to signals already; by default it begins to listen here.
+        policy: samples and rewards answers; needed where the objective is `grpo`.
         extend: whether a run may be made longer than it was started, see `run.extension`.
 
     Raises:
@@ -136,7 +154,13 @@ def train(
         examples = load_examples(config, base.tokenizer, progress.say)
         _check_alike("data or tokenizer", json.dumps(examples.facts["fingerprints"]))
         objective = _objective(config, base, examples)
-        data = _plan(config, run, examples, mesh)
+        if isinstance(objective, Preference):
+            examples = _with_reference(objective, config, base, examples, mesh)
+        sampling = None
+        if isinstance(objective, Policy):
+            assert policy is not None
+            sampling = _Sampling(objective, config, base, examples, mesh, policy)
+        data = _plan(config, run, examples, mesh) if sampling is None else sampling.data
         _warn_of_padding(config, data, progress.say)
         state_shapes = abstract_state(objective, config, data.steps, mesh)
         checkpoints = stack.enter_context(Checkpoints(run.checkpoints, config))
@@ -158,12 +182,16 @@ def train(
             progress.say(f"resuming after update {start} of {data.steps}")
         else:
             start, scored, place = 0, False, data.state(0)
-            state = _first_state(objective, config, base, data, state_shapes)
+            state = _first_state(objective, config, base, data.steps, state_shapes)
 
         stop.where = "after this update"
         metrics = stack.enter_context(MetricsLog(run.metrics, run.tensorboard, start, evaluated=scored))
         train_step = make_train_step(objective, config, data.steps, _shardings(state_shapes))
-        evaluators = make_evaluators(config, objective, examples, label_f1, stop, mesh)
+        if sampling is None:
+            evaluators = make_evaluators(config, objective, examples, label_f1, stop, mesh)
+        else:
+            sampling.data.weights = lambda: model_params(state)
+            evaluators = sampling.evaluators(stop)
         recorder = _Recorder(config, run, data, examples.train.ids, metrics, progress)
         due = _Due(config, data, examples)
         early = EarlyStopping(config, run.metrics, checkpoints)
@@ -223,15 +251,63 @@ def _plan(config: RunConfig, run: RunDirectory, examples: Examples, mesh: Mesh) 
     )
 
 
+class _Sampling:
+    """What a run that learns from its own answers has instead of a plan and of a validation loss."""
+
+    def __init__(
+        self,
+        objective: Policy,
+        config: RunConfig,
+        base: BaseModel,
+        examples: Examples,
+        mesh: Mesh,
+        tools: PolicyTools,
+    ) -> None:
+        def start() -> Params:
+            shapes = abstract_state(objective, config, 1, mesh)
+            return model_params(_first_state(objective, config, base, 1, shapes))
+
+        self._config, self._tools, self._examples, self._start = config, tools, examples, start
+        self._compute = AnswerLogProbabilities(objective, mesh)
+        self.data = PolicyData(examples.records, config, tools.sampler, tools.rewards, self._compute, start)
+
+    def evaluators(self, stop: StopRequest) -> list[Evaluator]:
+        """What is watched; nothing where no records are held out."""
+        records = self._examples.to_answer
+        if not records:
+            return []
+        return PolicyWatch(self._config, self._tools, records, self._compute, self._start, stop).evaluators
+
+
+def _with_reference(
+    objective: Preference, config: RunConfig, base: BaseModel, examples: Examples, mesh: Mesh
+) -> Examples:
+    """The examples with what the weights that the run starts from say of them."""
+    random = json.dumps([base.config.to_json(), config.training.seed])
+    name = base.fingerprint() if base.fingerprint is not None else random
+
+    def load() -> Params:
+        shapes = abstract_state(objective, config, 1, mesh)
+        return model_params(_first_state(objective, config, base, 1, shapes))
+
+    stores = [examples.train] + ([examples.validation] if examples.validation is not None else [])
+    train, *validation = with_reference(stores, objective, name, load, mesh)
+    return replace(examples, train=train, validation=validation[0] if validation else None)
+
+
 def _objective(config: RunConfig, base: BaseModel, examples: Examples) -> Objective:
     """What the run minimises, over what it has read."""
-    if isinstance(config.objective, SupervisedSection):
+    if isinstance(config.objective, SupervisedSection | GrpoSection):
         check_answers_fit(config, examples.to_answer, cast(TrainingTokenizer, base.tokenizer))
     return objective_of(base.config, config, examples.class_counts)
 
 
 def _not_begun(
-    run: RunDirectory, checkpoints: Checkpoints, data: TrainingData, stop: StopRequest, say: Callable[[str], None]
+    run: RunDirectory,
+    checkpoints: Checkpoints,
+    data: RunData,
+    stop: StopRequest,
+    say: Callable[[str], None],
 ) -> TrainResult:
     """How a run ends that is asked to stop before its first update."""
     saved = checkpoints.complete
@@ -248,18 +324,18 @@ def use_compile_cache(folder: str | None) -> None:
 class _Due:
     """After which updates to evaluate and to save."""
 
-    def __init__(self, config: RunConfig, data: TrainingData, examples: Examples) -> None:
+    def __init__(self, config: RunConfig, data: RunData, examples: Examples) -> None:
         self._save_every = config.checkpoint.every_steps
         self._evaluate_every = config.evaluation.every_steps
         self._evaluates = examples.validation is not None
+        self._evaluates_first = isinstance(config.objective, DocumentsSection | DpoSection | GrpoSection)
         self._ends = {*data.epoch_ends, data.steps}
         self._last = data.steps
-        self._evaluates_first = isinstance(config.objective, DocumentsSection)
 
     def evaluation(self, step: int) -> bool:
         """Every so many updates and after the last; or else after each epoch and the last.
 
-        Of documents also before the first, as their gain is over the model that the run starts from.
+        Where the gain is one over the model that the run starts from, as of documents, also before the first.
         """
         if not self._evaluates or not step:
             return self._evaluates and self._evaluates_first
@@ -279,7 +355,7 @@ class _Recorder:
         self,
         config: RunConfig,
         run: RunDirectory,
-        data: TrainingData,
+        data: RunData,
         ids: Sequence[str],
         metrics: MetricsLog,
         progress: TrainingProgress,
@@ -313,6 +389,7 @@ class _Recorder:
         self._clock = now
         step = batch.step + 1
         if step % self._log_every == 0 or step == self._last:
+            figures |= batch.figures
             figures |= {"real_tokens": batch.real_tokens, "pad_share": round(batch.pad_share, 6)}
             if self._speed.known:
                 figures["tokens_per_second"] = round(self._speed.tokens_per_second, 1)
@@ -359,6 +436,8 @@ class _Recorder:
 
 
 def _check_processes(config: RunConfig) -> None:
+    if jax.process_count() > 1 and isinstance(config.objective, GrpoSection):
+        raise UserError(f"objective.kind grpo: answers are sampled by one process, and there are {jax.process_count()}")
     if jax.process_count() > 1 and config.evaluation.generate_rows:
         raise UserError(
             f"evaluation.generate_rows={config.evaluation.generate_rows}: answers are generated by one process only "
@@ -403,7 +482,7 @@ def _check_model(config: RunConfig, base: BaseModel) -> None:
         )
 
 
-def _warn_of_padding(config: RunConfig, data: TrainingData, say: Callable[[str], None]) -> None:
+def _warn_of_padding(config: RunConfig, data: RunData, say: Callable[[str], None]) -> None:
     if data.pad_share > 0.5:
         training = config.training
         say(
@@ -416,7 +495,7 @@ def _warn_of_padding(config: RunConfig, data: TrainingData, say: Callable[[str],
 def _check_resources(
     config: RunConfig,
     base: BaseModel,
-    data: TrainingData,
+    data: RunData,
     state_shapes: TrainState,
     checkpoints: Checkpoints,
     run: RunDirectory,
@@ -428,22 +507,26 @@ def _check_resources(
 
 
 def _first_state(
-    objective: Objective, config: RunConfig, base: BaseModel, data: TrainingData, state_shapes: TrainState
+    objective: Objective, config: RunConfig, base: BaseModel, steps: int, state_shapes: TrainState
 ) -> TrainState:
     # Placed as a restored state is, so that both run the very same program; the parameters are not copied.
     shardings = _shardings(state_shapes)
     params = base.load_params(model_params(shardings)) if base.load_params is not None else None
-    first = jax.jit(partial(init_state, objective, config, data.steps), out_shardings=shardings, donate_argnums=0)
+    first = jax.jit(partial(init_state, objective, config, steps), out_shardings=shardings, donate_argnums=0)
     return first(params)
 
 
 def _frozen(
-    objective: Objective, config: RunConfig, base: BaseModel, data: TrainingData, state_shapes: TrainState
+    objective: Objective,
+    config: RunConfig,
+    base: BaseModel,
+    data: RunData,
+    state_shapes: TrainState,
 ) -> Params:
     """The parameters that checkpoints do not hold: those of the base model, read again."""
     if not state_shapes["frozen"]:
         return {}
-    return dict(_first_state(objective, config, base, data, state_shapes)["frozen"])
+    return dict(_first_state(objective, config, base, data.steps, state_shapes)["frozen"])
 
 
 def _shardings(state_shapes: TrainState) -> TrainState:
@@ -458,7 +541,12 @@ def _row_words(config: RunConfig) -> str:
 
 
 def _summary(
-    config: RunConfig, base: BaseModel, examples: Examples, data: TrainingData, run: RunDirectory, mesh: Mesh
+    config: RunConfig,
+    base: BaseModel,
+    examples: Examples,
+    data: RunData,
+    run: RunDirectory,
+    mesh: Mesh,
 ) -> Table:
     rows = sum(examples.rows.values())
     unit, size, micro_rows = config.training.batch_unit, config.training.batch_size, config.training.micro_batch_rows

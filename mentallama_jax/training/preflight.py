@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import psutil
 from jax.sharding import NamedSharding
 
-from mentallama_jax.config import RunConfig, SavedTensor
+from mentallama_jax.config import GrpoSection, RunConfig, SavedTensor
 from mentallama_jax.errors import UserError
 from mentallama_jax.imhi.prompts import PromptTokenizer, encode_prompt
 from mentallama_jax.imhi.records import Record
@@ -89,6 +89,8 @@ def estimate_memory(
     trained, frozen = abstract_state["params"], abstract_state["frozen"]
     whole = tree_bytes(trained) + tree_bytes(abstract_state["opt_state"])
     params = _device_bytes(trained) + _device_bytes(frozen)
+    if isinstance(config.objective, GrpoSection) and config.objective.beta:
+        params *= 2  # the weights that the run starts from are held too
     moments = _device_bytes(abstract_state["opt_state"])
     count = _device_numbers(trained)
     weights = count + _device_numbers(frozen)

@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import Mesh
 from numpy.typing import NDArray
 
-from mentallama_jax.config import DocumentsSection, RunConfig
+from mentallama_jax.config import DocumentsSection, DpoSection, RunConfig
 from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.statistics.f1 import tally_of_confusion, weighted_f1
 from mentallama_jax.imhi.records import Record
@@ -60,6 +60,9 @@ def make_evaluators(
         found.append(Evaluator("validation_loss", loss))
         if isinstance(objective, Classification):
             found.append(Evaluator("weighted_f1", ClassF1(loss, objective.groups)))
+        if isinstance(config.objective, DpoSection) and config.objective.loss_type != "sft":
+            for name in ("rewards/accuracies", "rewards/margins"):
+                found.append(Evaluator(name, MeanOfSum(loss, name)))
         if isinstance(config.objective, DocumentsSection):
             assert examples.validation.text_bytes
             found.append(Evaluator("perplexity", Perplexity(loss)))
@@ -110,6 +113,7 @@ class ValidationLoss:
         self._batches, self._rows, self._stop, self._mesh = batches, rows, stop, mesh
         self._spec = objective.batch_spec
         self._measured: tuple[int, float, dict[str, NDArray[np.float64]]] | None = None
+        self.weight = 0.0
 
     def further_sums(self, state: TrainState, step: int) -> dict[str, NDArray[np.float64]] | None:
         """The objective's further sums over all rows, of the pass that measures the loss; None where it was cut short.
@@ -144,7 +148,8 @@ class ValidationLoss:
             sums.append(self._eval_step(state["params"], state["frozen"], arrays))
         sums = jax.device_get(sums)
         totals = [(float(loss), float(weight)) for (loss, _), weight in sums]
-        mean = math.fsum(loss for loss, _ in totals) / sum(weight for _, weight in totals)
+        self.weight = sum(weight for _, weight in totals)
+        mean = math.fsum(loss for loss, _ in totals) / self.weight
         if not math.isfinite(mean):
             raise UserError(
                 f"after update {step} the validation loss is {mean}; start again in a new "
@@ -157,6 +162,19 @@ class ValidationLoss:
             {name: np.sum([np.asarray(each[name], np.float64) for each in extras], axis=0) for name in extras[0]},
         )
         return mean
+
+
+class MeanOfSum:
+    """One of the objective's further sums over validation rows, divided as the loss is."""
+
+    def __init__(self, loss: "ValidationLoss", name: str) -> None:
+        """Take what measures the loss, and the name of the sum."""
+        self._loss, self._name = loss, name
+
+    def __call__(self, state: TrainState, step: int) -> float | None:
+        """Measure the state after `step` updates; None where it was asked to stop."""
+        sums = self._loss.further_sums(state, step)
+        return None if sums is None else float(sums[self._name]) / self._loss.weight
 
 
 class Perplexity:

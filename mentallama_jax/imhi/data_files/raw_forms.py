@@ -129,7 +129,7 @@ def _aspect(askers: list[tuple[Task, str]], task: Task) -> str:
 def _turns(row: Mapping[str, Any], form: RawForm) -> tuple[str, str]:
     """The one question and the one answer of a conversation."""
     column = "conversations" if form == "sharegpt" else "messages"
-    turns = [_turn(message) for message in _messages(row.get(column), column)]
+    turns = [message_turn(message) for message in _messages(row.get(column), column)]
     if turns and turns[0][0] == "system":
         turns = turns[1:]
     roles = [role for role, _ in turns]
@@ -154,7 +154,12 @@ def _messages(cell: Any, column: str) -> list[Any]:
     return cell
 
 
-def _turn(message: Any) -> tuple[str, str]:
+def message_turn(message: Any) -> tuple[str, str]:
+    """The role (`user`, `assistant` or `system`) and the text of a message.
+
+    Raises:
+        UserError: it is no message.
+    """
     if not isinstance(message, dict):
         raise UserError("a message of its conversation is no object")
     named = message.get("from", message.get("role"))

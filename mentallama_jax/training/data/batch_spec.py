@@ -113,6 +113,30 @@ CLASSIFIED_TEXTS = BatchSpec(
 )
 """Packed rows of texts with a class each: `labels` holds it at the first token of a text."""
 
+PREFERENCE_PAIRS = BatchSpec(
+    MappingProxyType({**PACKED_TOKENS.arrays, "reference": ArraySpec(("batch", "length"), dtype="float32")})
+)
+"""Packed rows of pairs: each is two segments side by side, the chosen answer with its prompt (odd) and the rejected one
+with the same prompt (even). `reference`: at the first token of a segment the summed log-probability of its answer under
+the weights that the run starts from, in nats."""
+
+SAMPLED_ANSWERS = BatchSpec(
+    MappingProxyType(
+        {
+            **PACKED_TOKENS.arrays,
+            **{
+                name: ArraySpec(("batch", "length"), dtype="float32")
+                for name in ("advantages", "token_weights", "old_log_probabilities", "reference_log_probabilities")
+            },
+        }
+    )
+)
+"""Packed rows of prompts with answers that were sampled: `loss_mask` is 1 on tokens of answers that are learnt from.
+
+The other numbers of a token stand at the position before it, which predicts it: the advantage of its answer, what its
+loss weighs (1 where all weigh the same), and its log-probability in nats under the weights that sampled it and those
+that the run starts from, 0 where the objective does not read them."""
+
 
 def paired_texts(max_length: int, target_length: int) -> BatchSpec:
     """Packed rows of pairs: sources in rows of `max_length` tokens, and beside them targets in rows of `target_length`.

@@ -6,7 +6,7 @@ batches before it and without regard to the number of hosts. So that number is a
 
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import floor
 from types import MappingProxyType
 from typing import Any, Protocol, Self
@@ -41,15 +41,17 @@ class Batch:
         real_tokens: tokens of all hosts, padding left out.
         target_tokens: tokens of all hosts that the loss counts.
         pad_share: padding as a fraction of what all hosts compute.
+        figures: what else is known of it before it is computed, to be logged.
     """
 
-    arrays: dict[str, NDArray[np.int32]]
+    arrays: dict[str, NDArray[Any]]
     step: int
     epoch: int
     examples: NDArray[np.int64]
     real_tokens: int
     target_tokens: int
     pad_share: float
+    figures: Mapping[str, float] = field(default_factory=dict)
 
 
 class BatchSource(Protocol):
@@ -256,6 +258,9 @@ def _collate(store: TokenStore, update: Update, rows: int, share: _Share, step: 
 
 
 def _fill_row(row: dict[str, NDArray[np.int32]], store: TokenStore, examples: NDArray[np.int64]) -> None:
+    if store.middles is not None:
+        _fill_preferences(row, store, examples)
+        return
     if store.sides is not None:
         _fill_pairs(row, store, examples)
         return
@@ -270,6 +275,22 @@ def _fill_row(row: dict[str, NDArray[np.int32]], store: TokenStore, examples: ND
             row["labels"][start] = store.labels[example]
         else:
             row["loss_mask"][start:end] = store.targets[store.offsets[example] : store.offsets[example + 1]]
+
+
+def _fill_preferences(row: dict[str, NDArray[Any]], store: TokenStore, examples: NDArray[np.int64]) -> None:
+    """Lay pairs out: two segments each, the chosen answer first."""
+    assert store.middles is not None
+    end = 0
+    for pair, example in enumerate(examples.tolist()):
+        whole = slice(store.offsets[example], store.offsets[example + 1])
+        start, middle, end = end, end + int(store.middles[example]), end + whole.stop - whole.start
+        row["tokens"][start:end] = store.tokens[whole]
+        row["loss_mask"][start:end] = store.targets[whole]
+        for number, (first, last) in enumerate(((start, middle), (middle, end))):
+            row["segment_ids"][first:last] = 2 * pair + 1 + number
+            row["positions"][first:last] = np.arange(last - first)
+            if store.reference is not None:
+                row["reference"][first] = store.reference[example, number]
 
 
 def _fill_pairs(row: dict[str, NDArray[np.int32]], store: TokenStore, examples: NDArray[np.int64]) -> None:

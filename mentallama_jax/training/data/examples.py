@@ -8,9 +8,17 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from mentallama_jax.config import ClassificationSection, DataSection, DocumentsSection, RunConfig, SequenceSection
+from mentallama_jax.config import (
+    ClassificationSection,
+    DataSection,
+    DocumentsSection,
+    DpoSection,
+    RunConfig,
+    SequenceSection,
+)
 from mentallama_jax.errors import UserError
 from mentallama_jax.imhi.audit.near_copies import ALIKE, CONTAINED
+from mentallama_jax.imhi.data_files.preference_pairs import read_pairs, sample_pairs
 from mentallama_jax.imhi.data_files.readers import read_records
 from mentallama_jax.imhi.data_files.table_rows import Problem
 from mentallama_jax.imhi.data_files.text_documents import TextLayout, find_texts
@@ -27,6 +35,7 @@ from mentallama_jax.training.data.documents import (
     take_documents,
 )
 from mentallama_jax.training.data.paired import pair_store
+from mentallama_jax.training.data.preferred import preference_store
 from mentallama_jax.training.data.tokens import FingerprintedTokenizer, TokenStore, tokenize
 from mentallama_jax.training.run.run_directory import data_fingerprint
 
@@ -44,6 +53,7 @@ class Examples:
         rows: training rows of each data set.
         facts: fingerprints, counts and problems: what `data.json` records.
         class_counts: int64 [classes], training rows of each class that a classifier learns; None where none is learnt.
+        records: the training records, in the order of `train`; none where examples are no records.
     """
 
     train: TokenStore
@@ -52,6 +62,7 @@ class Examples:
     rows: dict[str, int]
     facts: dict[str, Any]
     class_counts: NDArray[np.int64] | None = None
+    records: Sequence[Record] = ()
 
 
 def load_examples(config: RunConfig, tokenizer: FingerprintedTokenizer | TextTokenizer, say: Say) -> Examples:
@@ -65,6 +76,8 @@ def load_examples(config: RunConfig, tokenizer: FingerprintedTokenizer | TextTok
     """
     if isinstance(config.objective, DocumentsSection):
         return _document_examples(config, config.objective, cast(DocumentTokenizer, tokenizer), say)
+    if isinstance(config.objective, DpoSection):
+        return _pair_examples(config, cast(FingerprintedTokenizer, tokenizer), say)
     reader = _Reader(config, say)
     dropped = _posts_to_drop(config, reader)
     train, forbidden = _training_records(config, reader, say, config.data.train, "data.train", dropped)
@@ -87,7 +100,7 @@ def load_examples(config: RunConfig, tokenizer: FingerprintedTokenizer | TextTok
         names = classes_of(config.data).names
         counts = np.bincount(labels, minlength=len(names)).astype(np.int64)
         facts["classes"] = dict(zip(names, counts.tolist(), strict=True))
-    return Examples(stores["train"], stores.get("validation"), to_answer, _rows(train), facts, counts)
+    return Examples(stores["train"], stores.get("validation"), to_answer, _rows(train), facts, counts, train)
 
 
 class _Reader:
@@ -143,6 +156,47 @@ def _training_records(
         seed=config.training.seed,
     )
     return records, forbidden
+
+
+def _pair_examples(config: RunConfig, tokenizer: FingerprintedTokenizer, say: Say) -> Examples:
+    """The pairs of a run."""
+    data, problems = config.data, []
+    forbidden = {record.post for record in _posts_to_drop(config, _Reader(config, say))}
+    stores, facts = {}, {}
+    wanted = {"train": (data.train, data.max_rows), "validation": (data.validation, config.evaluation.max_rows)}
+    for name, (sources, most) in wanted.items():
+        if not sources:
+            continue
+        key = f"data.{name}"
+        try:
+            pairs, bad = read_pairs(sources)
+            pairs = [pair for pair in pairs if not any(post in pair.prompt for post in forbidden)]
+            kept = sample_pairs(pairs, most or len(pairs), config.training.seed)
+            store, too_long = preference_store(kept, data.style, tokenizer, data.max_length)
+        except UserError as error:
+            raise UserError(f"{key}: {error}") from None
+        if bad:
+            if data.strict:
+                raise UserError(f"{key}: {bad[0]} (data.strict)")
+            say(f"{key}: {len(bad)} rows are no pairs and are left out, the first: {bad[0]}")
+        if too_long:
+            say(
+                f"{key}: {too_long} of {len(kept)} pairs do not fit into data.max_length {data.max_length} and are "
+                "left out"
+            )
+        problems += [asdict(problem) for problem in bad]
+        stores[name] = store
+        facts[name] = {
+            "pairs": len(store),
+            "tokens": int(store.lengths.sum()),
+            "target_tokens": int(store.targets.sum()),
+            "longest_pair": int(store.lengths.max()),
+            "too_long": too_long,
+            "posts_cut": store.truncated_examples,
+        }
+    prints = {name: data_fingerprint(store) for name, store in stores.items()}
+    found: dict[str, Any] = {"fingerprints": prints, **facts, "label_f1_rows": [], "problems": problems}
+    return Examples(stores["train"], stores.get("validation"), [], {"pairs": len(stores["train"])}, found)
 
 
 def _document_examples(

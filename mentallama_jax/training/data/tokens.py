@@ -22,7 +22,13 @@ from mentallama_jax.imhi.prompts import Encoded, PromptTokenizer
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.parallel.processes import writes_files
 from mentallama_jax.terminal import Console
-from mentallama_jax.training.data.batch_spec import CLASSIFIED_TEXTS, PACKED_TOKENS, BatchSpec, paired_texts
+from mentallama_jax.training.data.batch_spec import (
+    CLASSIFIED_TEXTS,
+    PACKED_TOKENS,
+    PREFERENCE_PAIRS,
+    BatchSpec,
+    paired_texts,
+)
 
 
 class FingerprintedTokenizer(PromptTokenizer, Protocol):
@@ -47,6 +53,10 @@ class TokenStore:
         truncated: int32 [examples], tokens that the end of each post lost to fit.
         labels: int32 [examples], the class of each text; None where examples have none.
         text_bytes: bytes of the documents that it was made of, in UTF-8; None where examples are no documents.
+        middles: int64 [examples], of pairs: how many tokens of an example are the prompt with the chosen answer, behind
+            which stands the prompt with the rejected one; None where examples are no pairs.
+        reference: float32 [examples, 2], of pairs: the log-probabilities of both answers under the weights that the run
+            starts from, in nats; None before they are known.
         sides: tokens of the longest source and of the longest target, where targets (the last tokens of an example)
             stand in rows of their own; None where they share the row with what precedes them.
     """
@@ -59,6 +69,8 @@ class TokenStore:
     truncated: NDArray[np.int32]
     labels: NDArray[np.int32] | None = None
     text_bytes: int | None = None
+    middles: NDArray[np.int64] | None = None
+    reference: NDArray[np.float32] | None = None
     sides: tuple[int, int] | None = None
 
     def __len__(self) -> int:
@@ -67,6 +79,8 @@ class TokenStore:
     @property
     def batch_spec(self) -> BatchSpec:
         """The arrays of its batches."""
+        if self.middles is not None:
+            return PREFERENCE_PAIRS
         if self.sides is not None:
             return paired_texts(*self.sides)
         return PACKED_TOKENS if self.labels is None else CLASSIFIED_TEXTS

@@ -3,12 +3,14 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from mentallama_jax.config import ClassificationSection, RunConfig, SequenceSection
+from mentallama_jax.config import ClassificationSection, DpoSection, GrpoSection, RunConfig, SequenceSection
 from mentallama_jax.imhi.learnt_classes import classes_of
 from mentallama_jax.models.registry import TrainedConfig, encoder, encoder_decoder, language_model
 from mentallama_jax.training.data.batch_spec import paired_texts
 from mentallama_jax.training.objectives.classification import Classification, class_weights
 from mentallama_jax.training.objectives.objective import Objective
+from mentallama_jax.training.objectives.policy import Policy
+from mentallama_jax.training.objectives.preference import Preference
 from mentallama_jax.training.objectives.sequence_to_sequence import SequenceToSequence
 from mentallama_jax.training.objectives.supervised import Supervised
 
@@ -32,6 +34,10 @@ def objective_of(model: TrainedConfig, config: RunConfig, class_counts: NDArray[
         groups = classes_of(config.data).groups
         weights = class_weights(config.objective, counts, groups)
         return Classification(classifier, config, weights, groups=groups)
+    if isinstance(config.objective, DpoSection):
+        return Preference(language_model(model, source), config)
+    if isinstance(config.objective, GrpoSection):
+        return Policy(language_model(model, source), config)
     if isinstance(config.objective, SequenceSection):
         spec = paired_texts(config.data.max_length, config.objective.target_length)
         return SequenceToSequence(encoder_decoder(model, source), config, spec)

@@ -1,0 +1,122 @@
+"""Pairs for preference tuning: the gold answer of a question against an answer of a model that has a fault.
+
+Kinds of faults, the first that is found counts: `wrong_label` (another label than gold is stated), `no_label` (none can
+be read), `inconsistent` (the right label, and an explanation that says another one), `invented_quote` (the right label,
+and a quote that the post does not have).
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from mentallama_jax.evaluation.label_readers import RULES, label_of
+from mentallama_jax.evaluation.rewards import consistency_reward
+from mentallama_jax.evaluation.trust.grounding import quotes_of_post
+from mentallama_jax.evaluation.trust.label_only import reasons_of
+from mentallama_jax.evaluation.trust.quotes import QuotedPost
+from mentallama_jax.imhi.labels import read_label
+from mentallama_jax.imhi.predictions import Prediction
+from mentallama_jax.imhi.records import Record
+from mentallama_jax.imhi.wording import instruction_query, instruction_response
+
+KINDS = ("wrong_label", "no_label", "inconsistent", "invented_quote")
+Contradicts = Callable[[Sequence[Record], Sequence[str]], Sequence[float | None]]
+"""(records, texts) -> 0 where an explanation says another label than the one that the text states; see `rewards`."""
+
+
+@dataclass(frozen=True, slots=True)
+class FaultyPair:
+    """The gold answer to a question, and an answer with a fault.
+
+    Attributes:
+        id: of the row, and which of its answers this is.
+        dataset: canonical name.
+        kind: of the fault, one of `KINDS`.
+        prompt: the question in the wording of the benchmark.
+        chosen: the gold answer.
+        rejected: the answer with the fault.
+    """
+
+    id: str
+    dataset: str
+    kind: str
+    prompt: str
+    chosen: str
+    rejected: str
+
+
+@dataclass(frozen=True, slots=True)
+class FaultyPairs:
+    """Pairs, and why other answers gave none.
+
+    Attributes:
+        pairs: in the order of the outputs.
+        left_out: reason -> answers: `no gold explanation`, `cut at the limit`, `no fault`, `fault not asked for`,
+            `seen already`.
+    """
+
+    pairs: list[FaultyPair]
+    left_out: Counter[str]
+
+
+def faulty_pairs(
+    rows: Sequence[Prediction],
+    records: Mapping[str, Record],
+    kinds: Sequence[str] = KINDS,
+    consistency: Contradicts = consistency_reward,
+) -> FaultyPairs:
+    """Make pairs of outputs and the records that they answer.
+
+    Args:
+        rows: outputs; of those that were voted for, every sample that was kept is looked at.
+        records: row id -> its record, with gold.
+        kinds: the faults to take.
+        consistency: tells explanations that say another label.
+    """
+    left_out: Counter[str] = Counter()
+    pairs: list[FaultyPair] = []
+    for row in rows:
+        record, seen = records[row.id], set[str]()
+        for number, text in enumerate((row.generated_text, *row.samples)):
+            reason = _why_not(record, row, text, seen)
+            kind = None if reason else _fault(record, row if not number else None, text, consistency)
+            if not reason and kind is None:
+                reason = "no fault"
+            elif not reason and kind not in kinds:
+                reason = "fault not asked for"
+            if reason:
+                left_out[reason] += 1
+                continue
+            seen.add(text)
+            assert kind is not None
+            name = f"{row.id}#{number}"
+            answer = instruction_response(record)
+            pairs.append(FaultyPair(name, row.dataset, kind, instruction_query(record), answer, text.strip()))
+    return FaultyPairs(pairs, left_out)
+
+
+def _why_not(record: Record, row: Prediction, text: str, seen: set[str]) -> str:
+    """Why a text is not looked at; "" where it is."""
+    if not record.label or not record.explanation:
+        return "no gold explanation"
+    if row.finish == "length" and text == row.generated_text:
+        return "cut at the limit"
+    if text in seen or not text.strip() or text.strip() == instruction_response(record):
+        return "seen already"
+    return ""
+
+
+def _fault(record: Record, row: Prediction | None, text: str, consistency: Contradicts) -> str | None:
+    """The kind of the first fault; None where there is none."""
+    label = label_of(row, RULES) if row is not None else read_label(text, record.task, record.aspect)
+    if label is None:
+        return "no_label"
+    if label != record.label:
+        return "wrong_label"
+    reasons = reasons_of(text, record.task)
+    if reasons and consistency([record], [text])[0] == 0:
+        return "inconsistent"
+    post = QuotedPost(record.post)
+    if any(not post.locate(quote.text) for quote in quotes_of_post(reasons, record.task)):
+        return "invented_quote"
+    return None

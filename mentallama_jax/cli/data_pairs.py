@@ -33,7 +33,7 @@ or a reward model, whose run is the reward `model:runs/reward` of GRPO:
   mentallama data pairs predictions/sampled.jsonl --data data/imhi:train --out pairs.jsonl --reward-data data/reward
   mentallama train configs/classifier-minilm.yaml data.tasks='[data/reward/preferred.yaml]' \\
       data.train='[data/reward/records.jsonl]' data.datasets='[preferred]' data.validation='[]' objective.test='[]' \\
-      evaluation.metric=validation_loss training.run_dir=runs/reward
+      evaluation.metric=validation_loss evaluation.patience=null training.run_dir=runs/reward
 """
 
 

@@ -66,7 +66,7 @@ def _tune_language_model(
     config = with_remat(config, model)
     if isinstance(config.objective, GrpoSection):
         tools = policy_tools(config, model, _tokenizer_of(config, model))
-        return train(config, base, console=console, stop=stop, policy=tools)
+        return train(config, base, console=console, stop=stop, policy=tools, extend=extend)
     label_f1 = _label_f1(config, model) if config.evaluation.generate_rows else None
     return train(config, base, label_f1, console=console, stop=stop, extend=extend)
 

@@ -75,6 +75,7 @@ def command(*words: str | Path) -> int:
 
 NO_TASKS = {
     "mentallama bench",
+    "mentallama completion",
     "mentallama configs copy",
     "mentallama configs list",
     "mentallama quickstart",

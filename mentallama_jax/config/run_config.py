@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from mentallama_jax.config.loading import read_config, validate
 from mentallama_jax.config.sections import (
+    AdapterSection,
     CheckpointSection,
     ClassificationSection,
     DataSection,
@@ -32,6 +33,7 @@ class RunConfig(Section):
     model: ModelSection
     data: DataSection
     objective: ObjectiveSection = Field(default_factory=SupervisedSection)
+    adapter: AdapterSection | None = None
     optimizer: OptimizerSection = Field(default_factory=OptimizerSection)
     training: TrainingSection
     mesh: MeshSection = Field(default_factory=MeshSection)

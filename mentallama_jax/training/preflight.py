@@ -109,7 +109,8 @@ def estimate_memory(
         logits = tokens * (3 * 4 * model.num_labels + 2 * model.hidden_size * width)  # and the pooler's
     else:
         logits = 3 * 4 * min(tokens, CHUNK_TOKENS) * model.vocab_size // devices["tensor"]
-    casts = weights * width if config.model.compute_dtype != config.model.parameter_dtype else 0
+    compute = jnp.dtype(config.model.compute_dtype)
+    casts = width * sum(_device_numbers(part) for part in _cast_parts(abstract_state, compute))
     gradients = 4 * count * (2 if rows > micro_rows else 1)
     answers = 0
     if config.evaluation.generate_rows:
@@ -225,6 +226,12 @@ def available_memory() -> int:
 def tree_bytes(tree: Any) -> int:
     """Bytes of all arrays of a tree, abstract or not."""
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def _cast_parts(state: Any, dtype: Any) -> list[Any]:
+    """The parameters that a step casts to the dtype of the computation: those of floats in another one."""
+    leaves = jax.tree.leaves((state["params"], state["frozen"]))
+    return [leaf for leaf in leaves if leaf.dtype != dtype and jnp.issubdtype(leaf.dtype, jnp.floating)]
 
 
 def _device_bytes(tree: Any) -> int:

@@ -4,9 +4,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mentallama_jax.config import ClassificationSection, RunConfig
+from mentallama_jax.models.adapters import adapted_config, is_adapter
 from mentallama_jax.models.registry import TrainedConfig, encoder, language_model
 from mentallama_jax.training.objectives.classification import Classification, class_weights
-from mentallama_jax.training.objectives.objective import Objective
+from mentallama_jax.training.objectives.objective import Objective, everything
 from mentallama_jax.training.objectives.supervised import Supervised
 
 
@@ -14,18 +15,20 @@ def objective_of(model: TrainedConfig, config: RunConfig, class_counts: NDArray[
     """What a run minimises.
 
     Args:
-        model: the shape; that of a classifier has its classes.
+        model: the shape, without the adapter that the config may ask for; that of a classifier has its classes.
         config: the run.
         class_counts: [classes], training rows of each class; without them, as where no data are read, classes weigh
             the same. The program differs in these numbers alone.
 
     Raises:
-        UserError: a model of another kind than the objective tunes.
+        UserError: a model of another kind than the objective tunes, or an adapter that matches nothing in it.
     """
-    source = config.model.source
+    source, adapter = config.model.source, config.adapter
+    trained = everything if adapter is None else is_adapter
     if isinstance(config.objective, ClassificationSection):
-        classifier = encoder(model, source)
+        classifier = adapted_config(encoder(model, source), adapter)
         counts = np.ones(classifier.num_labels, np.int64) if class_counts is None else class_counts
-        return Classification(classifier, config, class_weights(config.objective, counts))
+        return Classification(classifier, config, class_weights(config.objective, counts), trained)
     # Pieces of documents are examples in which every token but the first is a target.
-    return Supervised(language_model(model, source), config)
+    adapted = adapted_config(language_model(model, source), adapter)
+    return Supervised(adapted, config, trained, draws=adapter is not None and adapter.dropout > 0)

@@ -141,6 +141,7 @@ def add_parser(subparsers: Any) -> None:
     )
     add("--checkpoint", choices=("best", "last"), help="of a run: best by its metric, or the last one (default: best)")
     add("--revision", help="of a hub id: branch, tag or commit (default: its main branch)")
+    add("--adapter", type=local_path, metavar="FOLDER", help="a PEFT adapter (LoRA, DoRA) to merge into MODEL")
     add("--show", type=int, default=0, metavar="N", help="print the first N answers; they may quote posts (default: 0)")
     add_tasks(parser, run="model")
     parser.set_defaults(run=run)
@@ -162,6 +163,7 @@ def run(options: argparse.Namespace) -> int:
         options.model,
         revision=options.revision,
         checkpoint=options.checkpoint,
+        adapter=options.adapter,
         style=options.style,
         max_length=options.max_length,
         dtype=options.dtype,

@@ -39,6 +39,7 @@ class ModelCard:
         duties: what the licence asks of those who pass the weights on; "" where unknown.
         style: the style of the prompts it was tuned with; "" for a plain conversion.
         prompt: an example of a prompt as the model sees it; "" for none.
+        library: what loads it.
     """
 
     name: str
@@ -52,11 +53,17 @@ class ModelCard:
     duties: str = ""
     style: str = ""
     prompt: str = ""
+    library: str = "transformers"
 
 
 def render_card(card: ModelCard, parameters: int, dtype: str, chat_template: str | None = None) -> str:
     """The Markdown text, with the front matter that the hub reads; `chat_template` is the one that goes with it."""
-    front = ["library_name: transformers", "pipeline_tag: text-generation", "language: en", f"license: {card.licence}"]
+    front = [
+        f"library_name: {card.library}",
+        "pipeline_tag: text-generation",
+        "language: en",
+        f"license: {card.licence}",
+    ]
     if card.base_is_hub_id:
         front.append(f"base_model: {card.base_model}")
     front += ["tags:", "- mental-health", "- interpretability", "- llama"]

@@ -22,13 +22,14 @@ from mentallama_jax.imhi.data_files.readers import read_records
 from mentallama_jax.imhi.predictions import Prediction, answer_to
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.imhi.tasks import Task, task_named
+from mentallama_jax.jobs.adapted_encoders import read_encoder_run
 from mentallama_jax.jobs.open_encoder import base_encoder
 from mentallama_jax.jobs.score import score
 from mentallama_jax.scorers.label_classifier import CARD, Classes, LabelClassifier, card
 from mentallama_jax.terminal import Console
 from mentallama_jax.training.interruption import StopRequest
 from mentallama_jax.training.loop import TrainResult, train
-from mentallama_jax.training.run.encoder_run import EncoderRun, load_encoder_run
+from mentallama_jax.training.run.encoder_run import EncoderRun
 
 FOLDER = "classifier"
 """The best checkpoint as a Hugging Face folder, below the run directory."""
@@ -55,7 +56,7 @@ def tune_classifier(config: RunConfig, stop: StopRequest | None = None, console:
     test = _test_records(config)
     result = train(config, base_encoder(config), console=console, stop=stop)
     if not result.stopped_by and jax.process_count() == 1:
-        run = load_encoder_run(result.run_dir)
+        run = read_encoder_run(result.run_dir)
         _write_folder(run, Path(str(result.run_dir)))
         if test:
             _report(run, Path(str(result.run_dir)), test, _validation_records(config, test), console)

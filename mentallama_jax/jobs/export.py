@@ -10,14 +10,18 @@ from mentallama_jax.files import regular_file
 from mentallama_jax.foreign import parse_json, reading
 from mentallama_jax.formats.hf_folder import ExportDtype, ReadTensor, save_hf
 from mentallama_jax.formats.licences import UNKNOWN, licence_of
-from mentallama_jax.formats.model_card import ModelCard
+from mentallama_jax.formats.model_card import ModelCard, render_card
+from mentallama_jax.formats.peft import write_adapter
 from mentallama_jax.formats.proof import Chat
 from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer
 from mentallama_jax.imhi.prompts import example_chat, example_prompt, stop_ids, style_template
+from mentallama_jax.jobs.adapter_runs import tensors_of_run
 from mentallama_jax.jobs.open_model import OpenedModel, open_model
+from mentallama_jax.models.adapters import adapter_of
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.storage import RemotePath, as_path
 from mentallama_jax.training.run.checkpoints import Which
+from mentallama_jax.training.run.run_directory import open_run
 
 
 class Exported(NamedTuple):
@@ -48,6 +52,8 @@ def export(
     *,
     checkpoint: Which | None = None,
     revision: str | None = None,
+    adapter: str | Path | None = None,
+    adapter_only: bool = False,
     dtype: ExportDtype = "float32",
     scores: Path | None = None,
     max_shard_gb: float = 2.0,
@@ -55,8 +61,9 @@ def export(
     """Write a model as a folder that transformers loads; all of it or nothing.
 
     Args:
-        source: see `jobs.open_model.open_model`; `checkpoint` and `revision` likewise.
+        source: see `jobs.open_model.open_model`; `checkpoint`, `revision` and `adapter` likewise.
         out: folder to make.
+        adapter_only: write the adapter that a run trains, in fp32, as PEFT reads it; not the merged model.
         dtype: of the stored weights.
         scores: a scores.json to show in the model card.
         max_shard_gb: weights are split into files of at most this size.
@@ -68,7 +75,9 @@ def export(
         raise UserError(f"--max-shard-gb {max_shard_gb}: give a size above 0")
     out = Path(out)
     shown_scores = read_scores(scores)
-    opened = open_model(source, revision=revision, checkpoint=checkpoint)
+    opened = open_model(source, revision=revision, checkpoint=checkpoint, adapter=adapter)
+    if adapter_only:
+        return _export_adapter(opened, out, shown_scores)
     if opened.run is None:
         contents, what = _of_source(opened, out.name, shown_scores), source
     else:
@@ -84,6 +93,30 @@ def export(
         end_ids=contents.end_ids,
         chat=contents.chat,
     )
+    return Exported(what, sum(path.stat().st_size for path in out.iterdir()))
+
+
+def _export_adapter(opened: OpenedModel, out: Path, scores: dict[str, Any] | None) -> Exported:
+    """Write the adapter that a run trains."""
+    run, step = opened.run, opened.update
+    if run is None or step is None or run.adapter is None or opened.adapter is not None:
+        raise UserError(f"{opened.name}: --adapter-only goes with the run directory of an adapter, and this is none")
+    found = open_run(opened.source, step)
+    tensors = tensors_of_run(found.checkpoint, opened.config, run)
+    numbers = sum(part.size for one in tensors.matrices.values() for part in one[:3] if part is not None)
+    card = replace(
+        _card_of_run(out.name, run, opened.config, opened.load_tokenizer(), opened.update, scores), library="peft"
+    )
+    write_adapter(
+        out,
+        adapter_of(opened.config, run.adapter),
+        tensors,
+        opened.config,
+        base=card.base_model if card.base_is_hub_id else run.model.source,
+        options={},
+        card=render_card(card, numbers, "float32"),
+    )
+    what = f"adapter of step {opened.update}"
     return Exported(what, sum(path.stat().st_size for path in out.iterdir()))
 
 
@@ -158,6 +191,7 @@ def _card_of_run(
         f"training.{k}": getattr(config.training, k) for k in ("epochs", "steps", "batch_size", "batch_unit", "seed")
     }
     recipe |= {f"optimizer.{k}": v for k, v in config.optimizer.model_dump().items()}
+    recipe |= {f"adapter.{k}": v for k, v in (config.adapter.model_dump() if config.adapter else {}).items()}
     recipe |= {f"model.{k}": getattr(config.model, k) for k in ("compute_dtype", "parameter_dtype")}
     recipe = {key: value for key, value in recipe.items() if value is not None}
     style = config.data.style

@@ -1,12 +1,12 @@
-"""Models with small trained matrices beside frozen weights: which projections are adapted, first values, and merging.
+"""Models with small trained matrices beside frozen weights: what is adapted, first values, and merging.
 
-An adapted model is a config like that of its base, with an `Adapter` more; `module` serves both. Its parameters are those
-of the base, and beside a projection such as `layers.attention.query` the dict `layers.attention.query_adapter`.
+An adapted model is a config like that of its base, with an `Adapter` more; `module` serves both. Its parameters are
+those of the base, and beside a projection such as `layers.attention.query` the dict `layers.attention.query_adapter`.
 """
 
-import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any, TypeVar
 
 import jax
@@ -86,6 +86,7 @@ class Adapter:
     Attributes:
         projections: that are adapted.
         dropout: of their inputs, in training.
+        rslora: whether the scale is alpha over the root of the rank.
         dora: whether the lengths of columns are learnt apart.
         base_dtype: of the frozen weights.
         quantised: the projections whose frozen weights are in int8, with how many axes each contracts.
@@ -93,6 +94,7 @@ class Adapter:
 
     projections: tuple[AdaptedProjection, ...]
     dropout: float
+    rslora: bool
     dora: bool
     base_dtype: str
     quantised: tuple[tuple[Path, int], ...] = ()
@@ -146,7 +148,7 @@ class AdaptedRoberta(AdaptedConfig, RobertaConfig):
         return _attached(RobertaConfig.build(self, rngs, dtype), self.adapter, rngs, dtype)
 
 
-_ADAPTED: Mapping[type[TrainedConfig], Callable[..., Any]] = {
+_ADAPTED: Mapping[type[Any], Callable[..., Any]] = {
     LlamaConfig: AdaptedLlama,
     BertConfig: AdaptedBert,
     RobertaConfig: AdaptedRoberta,
@@ -193,7 +195,7 @@ def adapter_of(model: TrainedConfig, section: AdapterSection) -> Adapter:
         alpha = _by_pattern(one.name, section.alpha_pattern, section.alpha)
         projections.append(AdaptedProjection(path, one.inputs, rank, scale_of(alpha, rank, section.rslora)))
     quantised = tuple((path, one.inputs) for path, one in known.items()) if section.base_dtype == "int8" else ()
-    return Adapter(tuple(projections), section.dropout, section.dora, section.base_dtype, quantised)
+    return Adapter(tuple(projections), section.dropout, section.rslora, section.dora, section.base_dtype, quantised)
 
 
 def scale_of(alpha: float, rank: int, rslora: bool) -> float:
@@ -207,6 +209,13 @@ def _is_target(name: str, targets: tuple[str, ...]) -> bool:
 
 def _by_pattern(name: str, patterns: Mapping[str, Any], default: Any) -> Any:
     return next((value for pattern, value in patterns.items() if _is_target(name, (pattern,))), default)
+
+
+def frozen_dtype(section: AdapterSection | None, parameter_dtype: str) -> Any:
+    """The dtype that the weights of a base are read in: of int8 ones, that which they are made from."""
+    if section is None:
+        return jnp.dtype(parameter_dtype)
+    return jnp.dtype("bfloat16" if section.base_dtype == "int8" else section.base_dtype)
 
 
 def is_adapter(path: Path) -> bool:
@@ -224,7 +233,7 @@ def adapted_params(model: Any, base: Params | None, key: jax.Array, dtype: Any) 
         dtype: of what is trained; the other parameters get the dtype that the adapter asks for.
 
     Returns:
-        All parameters. The adapter adds nothing yet: its second matrices are zero, and DoRA's lengths those of the base.
+        All parameters. The adapter adds nothing yet: its second matrices are zero, and DoRA's lengths as they are.
     """
     adapter: Adapter = model.adapter
     if base is None:
@@ -249,8 +258,10 @@ def adapted_params(model: Any, base: Params | None, key: jax.Array, dtype: Any) 
         b = jnp.zeros((layers, one.rank, *shape[one.inputs :]), dtype)
         flat[(*_beside(one.path, ADAPTER), "a")], flat[(*_beside(one.path, ADAPTER), "b")] = a, b
         if adapter.dora:
-            lengths = jax.vmap(lambda w, a, b, one=one: column_lengths(w, a, b, one.scale, one.inputs))
-            flat[(*_beside(one.path, ADAPTER), "magnitude")] = lengths(_dense(flat, one.path), a, b).astype(dtype)
+            lengths = partial(column_lengths, scale=one.scale, inputs=one.inputs)
+            flat[(*_beside(one.path, ADAPTER), "magnitude")] = jax.vmap(lengths)(_dense(flat, one.path), a, b).astype(
+                dtype
+            )
     return traverse_util.unflatten_dict(flat)
 
 
@@ -274,17 +285,20 @@ def merged_params(model: Any, params: Params) -> Params:
     }
     plain |= {path: _dense(flat, path) for path, _ in model.adapter.quantised}
     for one in model.adapter.projections:
-        own = {name: flat.get((*_beside(one.path, ADAPTER), name)) for name in ("a", "b", "magnitude")}
-        merge = jax.vmap(lambda w, a, b, m, one=one: merged_weight(w, a, b, m, one.scale, one.inputs))
-        if own["magnitude"] is None:
-            merge = jax.vmap(lambda w, a, b, one=one: merged_weight(w, a, b, None, one.scale, one.inputs))
-        given = [value for value in own.values() if value is not None]
-        plain[one.path] = merge(plain[one.path], *given)
+        own = [flat.get((*_beside(one.path, ADAPTER), name)) for name in ("a", "b", "magnitude")]
+        merge = partial(merged_weight, scale=one.scale, inputs=one.inputs)
+        plain[one.path] = jax.vmap(merge)(plain[one.path], *(value for value in own if value is not None))
     return traverse_util.unflatten_dict(plain)
 
 
 def merged_weight(
-    weight: jax.Array, a: jax.Array, b: jax.Array, magnitude: jax.Array | None, scale: float, inputs: int
+    weight: jax.Array,
+    a: jax.Array,
+    b: jax.Array,
+    magnitude: jax.Array | None = None,
+    *,
+    scale: float,
+    inputs: int,
 ) -> jax.Array:
     """The projection of one layer with its adapter merged into it, computed in fp32, in the dtype of `weight`."""
     a, b = a.astype(jnp.float32), b.astype(jnp.float32)

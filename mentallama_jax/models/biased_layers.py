@@ -68,7 +68,8 @@ class BiasedAttention(nnx.Module):
         N, H, D = self.output.shape
         flat_BTE = o_BTNH.reshape(*o_BTNH.shape[:-2], N * H)
         output_ED = gathered(self.output[...], "heads", None, None).reshape(N * H, D)
-        return adapted(self, "output", o_BTNH, project(flat_BTE, output_ED)) + self.output_bias[...].astype(o_BTNH.dtype)
+        mixed_BTD = adapted(self, "output", o_BTNH, project(flat_BTE, output_ED))
+        return mixed_BTD + self.output_bias[...].astype(o_BTNH.dtype)
 
 
 def _heads(attention: BiasedAttention, name: str, x_BTD: jax.Array) -> jax.Array:

@@ -110,7 +110,9 @@ def with_dropout(layers: Any, key: jax.Array | None) -> None:
     """Give the adapters of stacked layers random numbers, each layer of each its own; None drops nothing."""
     for number, adapter in enumerate(adapters_of(layers)):
         if key is not None and adapter.dropout:
-            adapter.key = nnx.Variable(jax.random.split(jax.random.fold_in(key, number), adapter.a.shape[0]))
+            adapter.key = nnx.Variable(  # type: ignore[attr-defined]  # only while there is one
+                jax.random.split(jax.random.fold_in(key, number), adapter.a.shape[0])
+            )
 
 
 def adapters_of(module: Any) -> Iterator[LowRank]:

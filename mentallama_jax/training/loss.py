@@ -51,8 +51,8 @@ def cross_entropy_sum(hidden: jax.Array, head_DV: jax.Array, targets: jax.Array,
 
 def _forward(hidden: Any, head_DV: Any, targets: Any, mask: Any) -> tuple[jax.Array, tuple[jax.Array, ...]]:
     """The loss and its gradients; a frozen head has none, which would be a third of the products here."""
-    values = (one.value for one in (hidden, head_DV, targets, mask))
-    loss, *gradients = _over_devices(*values, gradients=2 if head_DV.perturbed else 1)
+    wanted = 2 if head_DV.perturbed else 1
+    loss, *gradients = _over_devices(hidden.value, head_DV.value, targets.value, mask.value, wanted)
     return loss, tuple(gradients)
 
 
@@ -67,7 +67,7 @@ cross_entropy_sum.defvjp(_forward, _backward, symbolic_zeros=True)
 def _over_devices(
     hidden: jax.Array, head_DV: jax.Array, targets: jax.Array, mask: jax.Array, gradients: int
 ) -> tuple[jax.Array, ...]:
-    """The loss and its gradients, whole or on every device its part: none, by hidden states (1), by the head too (2)."""
+    """The loss and its gradients, whole or on each device its part: none, by `hidden` (1), by the head too (2)."""
     mesh = current_mesh()
     head_cast_DV = head_DV.astype(hidden.dtype)  # before it is gathered: half the bytes
     if mesh is None:

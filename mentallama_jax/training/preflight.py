@@ -234,6 +234,11 @@ def _cast_parts(state: Any, dtype: Any) -> list[Any]:
     return [leaf for leaf in leaves if leaf.dtype != dtype and jnp.issubdtype(leaf.dtype, jnp.floating)]
 
 
+def tree_numbers(tree: Any) -> int:
+    """Numbers of all arrays of a tree, abstract or not."""
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
 def _device_bytes(tree: Any) -> int:
     """Bytes of a tree on one device."""
     return sum(math.prod(_device_shape(leaf)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

@@ -23,12 +23,14 @@ if TYPE_CHECKING:
     from mentallama_jax.jobs.annotate import annotate
     from mentallama_jax.jobs.answer import answer, open_answerer, questions_about, questions_in
     from mentallama_jax.jobs.audit_data import audit
+    from mentallama_jax.jobs.baseline import baseline
     from mentallama_jax.jobs.compare import compare
     from mentallama_jax.jobs.export import export
     from mentallama_jax.jobs.make_report import make_report
     from mentallama_jax.jobs.open_model import open_model
     from mentallama_jax.jobs.probe import ProbeSettings, probe_fairness, probe_faithfulness, probe_robustness
     from mentallama_jax.jobs.score import score
+    from mentallama_jax.jobs.transfer import transfer
     from mentallama_jax.jobs.tune import tune
 
 __version__ = "0.2.0"
@@ -40,6 +42,7 @@ __all__ = [
     "annotate",
     "answer",
     "audit",
+    "baseline",
     "compare",
     "export",
     "load_config",
@@ -52,6 +55,7 @@ __all__ = [
     "questions_about",
     "questions_in",
     "score",
+    "transfer",
     "tune",
 ]
 

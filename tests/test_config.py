@@ -171,8 +171,6 @@ def test_a_wrong_config_is_one_clear_line(overrides: list[str], message: str) ->
         (["objective.input=label"], r"objective\.input: Input should be 'post', 'explanation' or 'response'"),
         (["objective.class_weights=[1, 2]"], r"objective\.class_weights: Input should be 'none' or 'balanced'"),
         (["objective.inptu=post"], r"unknown key objective\.inptu; did you mean objective\.input\?"),
-        (["data.datasets=[all]"], r"data\.datasets: a classifier learns the labels of one data set; name it"),
-        (["data.datasets=[DR, SAD]"], r"data\.datasets: a classifier learns the labels of one data set; name it"),
         (["evaluation.generate_rows=3"], r"generate_rows 3: an encoder writes no answers; set it to 0"),
         (["evaluation.metric=label_f1"], r"metric label_f1 needs evaluation\.generate_rows"),
         (["data.validation=[]", "evaluation.patience=null"], r"weighted_f1 needs data\.validation"),

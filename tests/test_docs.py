@@ -21,7 +21,10 @@ DOCUMENTS = [
         "CHANGELOG.md",
         "tpu/README.md",
         "tests/benchmarks/README.md",
+        "configs/README.md",
         "mentallama_jax/evaluation/README.md",
+        "mentallama_jax/imhi/README.md",
+        "mentallama_jax/generation/README.md",
     )
 ]
 SPEAKING = [*DOCUMENTS, *sorted((ROOT / "mentallama_jax/cli").glob("*.py")), *sorted((ROOT / "configs").glob("*.yaml"))]
@@ -31,6 +34,7 @@ def shown_commands(text: str) -> list[str]:
     """Lines that show a `mentallama` command; what stands behind two blanks explains it."""
     whole_lines = re.sub(r" *\\\n *", " ", text)
     lines = re.findall(r"^(?:#.*: )? *(mentallama [^-\s].*)$", whole_lines, re.MULTILINE)
+    lines += re.findall(r"^\|.*\| `(mentallama [^`]*)` \|", text, re.MULTILINE)  # cells of tables
     return [re.split(r"\s{2,}", line)[0] for line in lines]
 
 
@@ -53,6 +57,14 @@ def test_files_that_are_named_exist(path: Path) -> None:
     named = set(re.findall(r"\b((?:configs|tests|tpu)/[\w./-]+\.(?:yaml|py|md))", text))
     named |= {link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link}
     assert {name for name in named if not ((ROOT / name).exists() or (path.parent / name).exists())} == set()
+
+
+def test_every_shipped_config_has_a_row_in_the_table_of_systems() -> None:
+    text = (ROOT / "configs" / "README.md").read_text("utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    shown = {name for row in rows for name in re.findall(r"`mentallama \w+ configs/([\w.-]+\.yaml)", row)}
+    toys = {path.name for path in (ROOT / "configs").glob("*toy*.yaml")}  # the quickstart, and what tests run
+    assert {path.name for path in (ROOT / "configs").glob("*.yaml")} - toys == shown - toys
 
 
 def test_the_readme_can_be_read_in_one_sitting() -> None:

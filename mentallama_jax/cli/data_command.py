@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mentallama_jax.cli.data_annotate import ANNOTATE, ANNOTATE_EPILOG, add_annotate
+from mentallama_jax.cli.data_build import BUILD, BUILD_EPILOG, add_mapping, labels_of, say_build
+from mentallama_jax.cli.data_disguise import DISGUISE, DISGUISE_EPILOG, add_disguise
+from mentallama_jax.cli.data_explain import EXPLAIN, EXPLAIN_EPILOG, add_explain
 from mentallama_jax.cli.data_new_task import NEW_TASK, NEW_TASK_EPILOG, add_new_task
 from mentallama_jax.cli.task_options import add_tasks
 from mentallama_jax.errors import UserError
@@ -63,20 +66,6 @@ examples:
 exit status: 0 read everything (risks are reported, not judged); 1 bad rows and --strict; 2 a file cannot be read
 """
 
-_BUILD = """\
-Make records of a raw table of posts and labels, by rule: the question, the label sentence and the completion wording
-are those of the data set. RAW (.csv, .jsonl, .parquet) has the columns post and label, and may have explanation, aspect
-(MultiWD and IRF ask about one: a row each), split and id. Labels are matched by name, without regard to case: the label
-itself, its sentence, or a common other name (`SuicideWatch`, `stressed`); yes/no sets also take 1/0 and true/false.
-"""
-
-_BUILD_EPILOG = """\
-examples:
-  mentallama data build posts.csv --dataset DR --split train --out data/dr.jsonl
-  mentallama data build mine.csv --dataset SAD --split test --out data/sad       a folder in the released layout
-  mentallama data build spiritual.csv --dataset MultiWD --aspect spiritual --split val --out data/spiritual.parquet
-"""
-
 _CONVERT = """\
 Write records in another format, or a mixture of them: repaired, some data sets only, weighted, cut to a number of rows.
 The choice depends on the records and --seed alone. Training does the same from its config (data.datasets, data.exclude,
@@ -123,9 +112,13 @@ def add_parser(subparsers: Any) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     _add_check(_parser(actions, "check", "what is wrong or risky in files", _CHECK, _CHECK_EPILOG))
     add_new_task(_parser(actions, "new-task", "a task file of your own, from a table", NEW_TASK, NEW_TASK_EPILOG))
-    _add_build(_parser(actions, "build", "records from a raw table of posts and labels", _BUILD, _BUILD_EPILOG))
+    _add_build(_parser(actions, "build", "records from a table, instructions or conversations", BUILD, BUILD_EPILOG))
     _add_convert(_parser(actions, "convert", "another format, or a mixture", _CONVERT, _CONVERT_EPILOG))
+    disguise = _parser(actions, "disguise", "identifiers of people replaced", DISGUISE, DISGUISE_EPILOG)
+    _add_writing(disguise)
+    add_disguise(disguise)
     add_annotate(_parser(actions, "annotate", "a blinded study of answers", ANNOTATE, ANNOTATE_EPILOG))
+    add_explain(_parser(actions, "explain", "explanations of labels, collected", EXPLAIN, EXPLAIN_EPILOG))
     _add_tasks(_parser(actions, "lm-eval-tasks", "tasks of lm-evaluation-harness", _TASKS, _TASKS_EPILOG))
 
 
@@ -178,10 +171,11 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_build(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("raw", type=expanded, metavar="RAW", help="the table")
+    parser.add_argument("raw", type=expanded, metavar="RAW", help="the table, a file or hub:owner/name")
     parser.add_argument("--dataset", metavar="NAME", required=True, help="whose question is asked, such as DR or SAD")
     parser.add_argument("--split", metavar="SPLIT", default="", help="train, val or test, for rows that do not say")
     parser.add_argument("--aspect", metavar="ASPECT", default="", help="of MultiWD or IRF, for rows that do not say")
+    add_mapping(parser)
     parser.add_argument(
         "--shares",
         metavar="NAME=W",
@@ -262,7 +256,8 @@ def run_check(options: argparse.Namespace) -> int:
 
 def run_build(options: argparse.Namespace) -> int:
     """Make records of a raw table and write them."""
-    from mentallama_jax.imhi.data_files.build import build_records
+    from mentallama_jax.imhi.data_files.build import ROLES, build_records
+    from mentallama_jax.imhi.data_files.column_roles import parse_roles
 
     _refuse_existing(options.out)
     result = build_records(
@@ -270,10 +265,13 @@ def run_build(options: argparse.Namespace) -> int:
         options.dataset,
         options.split,
         aspect=options.aspect,
+        columns=parse_roles(options.columns, ROLES),
+        labels=labels_of(options.labels),
         repair_mojibake=options.repair,
         strict=options.strict,
     )
     _say_problems(result.problems)
+    say_build(result)
     _write(options.out, _divided(result.records, options))
     return 0
 
@@ -360,11 +358,9 @@ def _run_tasks(options: argparse.Namespace) -> int:
 
 
 def _refuse_existing(out: Path) -> None:
-    # Not the business of a converter to replace what may be the only copy of someone's data.
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise UserError(f"{out}: exists already; choose another name or remove it first")
-    if out.suffix.lower() not in (".jsonl", ".parquet", ""):
-        raise UserError(f"{out}: give a name that ends in .jsonl or .parquet, or one without an ending for a folder")
+    from mentallama_jax.imhi.data_files.writers import check_new
+
+    check_new(out)
 
 
 def _weights(given: Sequence[str], option: str = "--weights") -> dict[str, float]:

@@ -21,7 +21,10 @@ COMMANDS = (
     "plan",
     "bench",
     "train",
+    "transfer",
     "generate",
+    "ask",
+    "baseline",
     "evaluate",
     "compare",
     "agree",
@@ -37,6 +40,8 @@ the usual order:
   mentallama data check DATA                               what is wrong or risky in your files
   mentallama train configs/llama2-chat-7b.yaml             tune
   mentallama generate RUN --data DATA --out PREDICTIONS    answer test rows
+  mentallama ask NAME --endpoint URL --data DATA --out PREDICTIONS   the same with ChatGPT or a local server
+  mentallama baseline tfidf --train DATA --data DATA --out PREDICTIONS    what a model has to beat
   mentallama evaluate PREDICTIONS --out SCORES             score the answers, write a report
   mentallama compare PREDICTIONS OTHERS --out FOLDER       is one better than the other?
   mentallama probe fairness RUN --data DATA --out SCORES   change posts, and see what that does to labels

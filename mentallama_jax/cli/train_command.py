@@ -8,7 +8,7 @@ import sys
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from mentallama_jax.cli.task_options import add_tasks, with_tasks
+from mentallama_jax.cli.task_options import add_tasks, named_tasks, with_tasks
 from mentallama_jax.errors import UserError
 from mentallama_jax.storage import expanded
 
@@ -20,8 +20,8 @@ STOPPED = 75
 
 _DESCRIPTION = """\
 Tune a LLaMA on IMHI rows, go on with its pre-training on raw text, or tune an encoder to read the labels of one data
-set (objective.kind). CONFIG is a YAML file; the shipped ones are in configs/ and say what each key does. Any key can be
-changed on the command line as section.key=value, read as YAML.
+set or of several (objective.kind). CONFIG is a YAML file; the shipped ones are in configs/ and say what each key does.
+Any key can be changed on the command line as section.key=value, read as YAML.
 
 Everything of the run goes to training.run_dir: config.json (with every default filled in), data.json, metrics.jsonl,
 loss.png, TensorBoard files, checkpoints and a log. The same command again resumes the run where it stopped: after
@@ -138,7 +138,7 @@ def _processes(options: argparse.Namespace) -> AbstractContextManager[None]:
 
 def _flags(options: argparse.Namespace) -> list[str]:
     """The user's own flags: of task files, and of several processes."""
-    tasks = ["--tasks", *options.tasks] if options.tasks else []
+    tasks = named_tasks(options)
     if options.distributed:
         return ["--distributed", *tasks]
     names = ("coordinator", "processes", "process")

@@ -60,8 +60,6 @@ class RunConfig(Section):
 
     def _check_classification(self) -> None:
         """Refuse what an encoder does not do."""
-        if len(self.data.datasets) != 1 or self.data.datasets == ("all",):
-            raise ValueError("data.datasets: a classifier learns the labels of one data set; name it")
         if self.evaluation.generate_rows:
             raise ValueError(
                 f"evaluation.generate_rows {self.evaluation.generate_rows}: an encoder writes no answers; set it to 0"

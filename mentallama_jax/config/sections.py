@@ -94,7 +94,7 @@ class SupervisedSection(Section):
 
 
 class ClassificationSection(Section):
-    """An encoder learns the labels of one data set."""
+    """An encoder learns the labels of one data set, or of several with the question before each text."""
 
     kind: Literal["classification"]
     """What training minimises: answers of a LLaMA (`supervised`), labels (`classification`), raw text (`documents`)."""

@@ -12,9 +12,10 @@ from typing import Any
 import yaml
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.files import atomic_folder, write_jsonl
+from mentallama_jax.files import atomic_folder, write_json, write_jsonl
 from mentallama_jax.harness.task_functions import document
 from mentallama_jax.imhi.records import Record
+from mentallama_jax.imhi.task_files.kept_tasks import KEPT, to_keep
 from mentallama_jax.imhi.tasks import TASKS, Task
 
 RECORDS = "records.jsonl"
@@ -23,8 +24,9 @@ _UTILS = '''"""Functions of the tasks beside this file; they need the package me
 from pathlib import Path
 
 from mentallama_jax.harness.registration import register
-from mentallama_jax.harness.task_functions import answer_scores, documents
+from mentallama_jax.harness.task_functions import answer_scores, documents, know_tasks
 
+know_tasks(Path(__file__).parent)
 register()  # so that a task given as a file knows `--model mentallama`
 
 
@@ -70,6 +72,8 @@ def write_tasks(folder: str | Path, records: Sequence[Record], max_new_tokens: i
     with atomic_folder(Path(folder)) as new:
         write_jsonl(new / RECORDS, map(document, labelled))
         (new / "utils.py").write_text(_UTILS, "utf-8")
+        if own := [task for task in used if not task.is_shipped]:
+            write_json(new / KEPT, to_keep(own))
         for name, config in configs.items():
             _write(new / f"{name}.yaml", config)
         for name, members in groups.items():

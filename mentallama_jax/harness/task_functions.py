@@ -2,13 +2,23 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from mentallama_jax.imhi.labels import read_label
 from mentallama_jax.imhi.records import Record
-from mentallama_jax.imhi.tasks import TASKS
+from mentallama_jax.imhi.task_files.kept_tasks import kept_tasks
+from mentallama_jax.imhi.tasks import TASKS, own_tasks
 from mentallama_jax.imhi.wording import instruction_query, instruction_response
+
+_KNOWN = ExitStack()
+"""Holds what is known until the process ends."""
+
+
+def know_tasks(folder: Path) -> None:
+    """Let the tasks that a folder keeps be known for the rest of the process."""
+    _KNOWN.enter_context(own_tasks(kept_tasks(folder)))
 
 
 def document(record: Record) -> dict[str, Any]:

@@ -1,6 +1,7 @@
-"""The IMHI benchmark: ten data sets as one table, records, readers, writers, prompts, mixtures.
+"""The IMHI benchmark, and tasks of one's own: the table of tasks, records, readers, writers, prompts, mixtures.
 
-`tasks` is the table; every wording comes from it. A `records.Record` is one question about one post.
+`tasks` is the table, filled from YAML files; every wording comes from it. A `records.Record` is one question about a
+post.
 
     readers, build, annotations   files of every layout -> records, by way of sources, hub, tables, gold, collect
     writers                       records -> JSONL, Parquet, released CSV

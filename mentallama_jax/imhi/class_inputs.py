@@ -15,19 +15,19 @@ _FULL_STOPS = ".。।۔"
 ClassInput = Literal["post", "explanation", "response"]
 
 
-def record_text(record: Record, what: ClassInput) -> str:
-    """The text of a record that a classifier learns from; "" where the record has none."""
+def record_text(record: Record, what: ClassInput, *, ask: bool = False) -> str:
+    """The text of a record that a classifier learns from; "" where there is none. For `ask` see `with_question`."""
     if what == "post":
         text = record.post
     elif what == "explanation":
         text = without_label_sentences(record.explanation, record.task)
     else:
         text = instruction_response(record) if record.explanation else ""
-    return with_question(text, record.task, record.aspect)
+    return with_question(text, record.task, record.aspect, ask=ask)
 
 
-def output_text(row: Prediction, what: ClassInput) -> str:
-    """The text of an output that a classifier reads; "" where the output has none.
+def output_text(row: Prediction, what: ClassInput, *, ask: bool = False) -> str:
+    """The text of an output that a classifier reads; "" where the output has none. For `ask` see `with_question`.
 
     Raises:
         ValueError: an output holds no post.
@@ -37,12 +37,15 @@ def output_text(row: Prediction, what: ClassInput) -> str:
     text = row.generated_text.strip()
     if what == "explanation":
         text = without_label_sentences(explanation_in(text, row.task), row.task)
-    return with_question(text, row.task, row.aspect)
+    return with_question(text, row.task, row.aspect, ask=ask)
 
 
-def with_question(text: str, task: Task, aspect: str) -> str:
-    """The text behind the question, where the task asks several about a post; else the text as it is."""
-    return f"{task.question.format(aspect=aspect)} {text}" if text and task.aspects else text
+def with_question(text: str, task: Task, aspect: str, *, ask: bool = False) -> str:
+    """The text behind the question, where the task asks several about a post; else the text as it is.
+
+    With `ask` the question stands before every text: one classifier of several data sets has to know which one it is.
+    """
+    return f"{task.question.format(aspect=aspect)} {text}" if text and (ask or task.aspects) else text
 
 
 def without_label_sentences(text: str, task: Task) -> str:

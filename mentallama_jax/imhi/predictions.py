@@ -5,8 +5,8 @@ The others may be absent, as in files of older versions; keys that are not field
 """
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from mentallama_jax.errors import UserError
@@ -41,7 +41,8 @@ class Prediction:
         goldens: the gold response, with the explanation behind `Reasoning:`; "" where it is not known.
         prompt_truncated: tokens that the post lost to fit.
         generated_text: the answer, whole; may be empty.
-        finish: "eos", "length" for an answer that reached the limit, "label" for a label chosen by its score, or "".
+        finish: "eos", "length" for an answer that reached the limit, "label" for a label chosen by its score,
+            "content_filter" for an answer that an endpoint withheld, another word of an endpoint, or "".
         new_tokens: tokens of the answer, end token included.
         label_log_probabilities: of each label of the task, where labels were scored or voted for.
         decided_label: the label that was settled otherwise than by reading the answer: by the sentence that it was made
@@ -110,6 +111,23 @@ def answer_to(record: Record, text: str) -> Prediction:
         label=record.label,
         goldens=instruction_response(record) if record.label else "",
         generated_text=text,
+    )
+
+
+def label_answer(record: Record, log_probabilities: Sequence[float], cut: int = 0) -> Prediction:
+    """An answer that is the sentence of the likeliest label, the first of equals, with the figures of all.
+
+    Args:
+        record: what was asked.
+        log_probabilities: of the labels of its task, in its order; nats.
+        cut: tokens that the post lost to fit.
+    """
+    scores = dict(zip(record.task.labels, map(float, log_probabilities), strict=True))
+    return replace(
+        answer_to(record, record.task.sentences[max(scores, key=lambda label: scores[label])]),
+        prompt_truncated=cut,
+        finish="label",
+        label_log_probabilities={label: {"sum": value, "mean": value} for label, value in scores.items()},
     )
 
 

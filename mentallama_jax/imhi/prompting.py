@@ -98,17 +98,6 @@ class Prompting:
         return "\n\n" + query(replace(record, post=_POST)).partition(_POST)[0]
 
 
-def shared_beginning(prompts: Sequence[Sequence[int]]) -> int:
-    """How many tokens all prompts begin with: what can be computed once for all of them."""
-    if not prompts:
-        return 0
-    first, last = min(map(tuple, prompts)), max(map(tuple, prompts))
-    return next(
-        (place for place, (one, other) in enumerate(zip(first, last, strict=False)) if one != other),
-        min(len(first), len(last)),
-    )
-
-
 def examples_digest(records: Sequence[Record]) -> str:
     """SHA-256 of what examples show."""
     digest = hashlib.sha256()

@@ -181,7 +181,7 @@ def _take(room: dict[str, int], label: str, shots: Shots) -> None:
 
 
 def shown_order(examples: Sequence[Record], choice: Choice) -> Sequence[Record]:
-    """ChosenExamples as they are shown, given the most wanted first."""
+    """Examples as they are shown, given the most wanted first."""
     return examples[::-1] if choice == "nearest" else examples
 
 

@@ -17,11 +17,12 @@ from importlib import resources
 from mentallama_jax.errors import UserError
 from mentallama_jax.files import regular_file
 from mentallama_jax.foreign import shown_cell
+from mentallama_jax.imhi.task_files.kept_tasks import kept_tasks
 from mentallama_jax.imhi.task_files.task import Task
 from mentallama_jax.imhi.task_files.task_reading import parse_task
 from mentallama_jax.storage import AnyPath, as_path
 
-__all__ = ["TASKS", "Task", "held_out", "own_tasks", "read_task_file", "task_named"]
+__all__ = ["TASKS", "Task", "held_out", "own_tasks", "read_task_file", "read_tasks", "task_named"]
 
 SHIPPED = ("DR", "CLP", "dreaddit", "loneliness", "SWMH", "T-SID", "SAD", "CAMS", "MultiWD", "IRF")
 """The data sets of the benchmark, in the order of its tables."""
@@ -83,7 +84,8 @@ def own_tasks(tasks: Iterable[Task | str | AnyPath]) -> Iterator[tuple[Task, ...
     """Let tasks of one's own be known inside the block; blocks can stand in each other.
 
     Args:
-        tasks: task files, or tasks that were read already. One that is known and says the same is no further one.
+        tasks: task files, folders of runs or exports that keep their tasks, or tasks that were read already. One that
+            is known and says the same is no further one.
 
     Raises:
         UserError: a file that cannot be read, or a name or an alias that another task has.
@@ -91,14 +93,22 @@ def own_tasks(tasks: Iterable[Task | str | AnyPath]) -> Iterator[tuple[Task, ...
     before = TASKS.own
     found = before
     for each in tasks:
-        task = each if isinstance(each, Task) else read_task_file(each)
-        place = task.name if isinstance(each, Task) else each
-        found = _joined(found, before, task, place)
+        for task in (each,) if isinstance(each, Task) else read_tasks(each):
+            found = _joined(found, before, task, task.name if isinstance(each, Task) else each)
     TASKS._set_own(found)
     try:
         yield found
     finally:
         TASKS._set_own(before)
+
+
+def read_tasks(path: str | AnyPath) -> tuple[Task, ...]:
+    """The task of a file, or those that the folder of a run or an export keeps.
+
+    Raises:
+        UserError: as `read_task_file`.
+    """
+    return kept_tasks(path) or (read_task_file(path),)
 
 
 def read_task_file(path: str | AnyPath) -> Task:

@@ -2,8 +2,7 @@
 
 import json
 import platform
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,14 @@ from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.score_report import score_table
 from mentallama_jax.evaluation.trust.trust_tables import show_high_risk
 from mentallama_jax.files import write_json, write_jsonl
+from mentallama_jax.formats.folder import read_object
 from mentallama_jax.formats.hf_folder import save_model
 from mentallama_jax.formats.tokenizers.encoder_tokenizer import EncoderTokenizer
 from mentallama_jax.imhi.class_inputs import record_text
 from mentallama_jax.imhi.data_files.readers import read_records
-from mentallama_jax.imhi.predictions import Prediction, answer_to
+from mentallama_jax.imhi.learnt_classes import classes_of
+from mentallama_jax.imhi.predictions import Prediction, label_answer
 from mentallama_jax.imhi.records import Record
-from mentallama_jax.imhi.tasks import Task, task_named
 from mentallama_jax.jobs.adapted_encoders import read_encoder_run
 from mentallama_jax.jobs.open_encoder import base_encoder
 from mentallama_jax.jobs.score import score
@@ -56,17 +56,18 @@ def tune_classifier(config: RunConfig, stop: StopRequest | None = None, console:
     test = _test_records(config)
     result = train(config, base_encoder(config), console=console, stop=stop)
     if not result.stopped_by and jax.process_count() == 1:
+        run_dir = Path(str(result.run_dir))
         run = read_encoder_run(result.run_dir)
-        _write_folder(run, Path(str(result.run_dir)))
-        if test:
-            _report(run, Path(str(result.run_dir)), test, _validation_records(config, test), console)
+        _write_folder(run, run_dir)
+        if test := _trained(test, run_dir, console):
+            _report(run, run_dir, test, _validation_records(config, test), console)
     return result
 
 
 def _test_records(config: RunConfig) -> list[Record]:
-    """The test rows of the data set; read before training, so that a wrong name is found out at once."""
+    """The test rows of the data sets; read before training, so that a wrong name is found out at once."""
     assert isinstance(config.objective, ClassificationSection)
-    objective, task = config.objective, task_named(config.data.datasets[0])
+    objective, classes = config.objective, classes_of(config.data)
     if not objective.test:
         return []
     try:
@@ -75,35 +76,50 @@ def _test_records(config: RunConfig) -> list[Record]:
         ).records
     except UserError as error:
         raise UserError(f"objective.test: {error}") from None
-    records = [record for record in read if record.dataset == task.name and record.split in ("test", "")]
+    names = [task.name for task in classes.tasks]
+    records = [record for record in read if record.dataset in names and record.split in ("test", "")]
     if not records:
-        raise UserError(f"objective.test: no test row of {task.name}; name other files")
-    texts = [record for record in records if record_text(record, objective.input)]
+        raise UserError(f"objective.test: no test row of {', '.join(names)}; name other files")
+    texts = [record for record in records if record_text(record, objective.input, ask=classes.asks)]
     if not texts:
         raise UserError(f"objective.test: none of its {len(records)} rows has the input {objective.input}")
     return texts
 
 
+def _trained(test: Sequence[Record], run_dir: Path, console: Console) -> list[Record]:
+    """The test rows of data sets that training had rows of: no other has been learnt."""
+    rows = read_object(run_dir / "data.json")["train"]["rows"]
+    if absent := sorted({record.dataset for record in test} - set(rows)):
+        console.print(f"objective.test: left out, as no row was trained on: {', '.join(absent)}", highlight=False)
+    return [record for record in test if record.dataset in rows]
+
+
 def _validation_records(config: RunConfig, test: Sequence[Record]) -> list[Record]:
-    """The validation rows of the data set; those of posts that are tested are left out."""
+    """The validation rows of the data sets that are tested; those of posts that are tested are left out."""
     assert isinstance(config.objective, ClassificationSection)
     if not config.data.validation:
         return []
-    what, dataset = config.objective.input, task_named(config.data.datasets[0]).name
+    what, asks = config.objective.input, classes_of(config.data).asks
     read = read_records(
         config.data.validation, repair_mojibake=config.data.repair_mojibake, strict=config.data.strict
     ).records
-    tested = {record.post_id for record in test}
-    there = [record for record in read if record.dataset == dataset and record.split in ("val", "")]
-    return [record for record in there if record.post_id not in tested and record_text(record, what)]
+    tested, datasets = {record.post_id for record in test}, {record.dataset for record in test}
+    there = [record for record in read if record.dataset in datasets and record.split in ("val", "")]
+    return [record for record in there if record.post_id not in tested and record_text(record, what, ask=asks)]
 
 
-def _classifier(run: EncoderRun) -> LabelClassifier:
+def _classifiers(run: EncoderRun) -> dict[str, LabelClassifier]:
+    """Data set -> the classifier of its labels; all are one encoder."""
     assert isinstance(run.config.objective, ClassificationSection)
-    task = task_named(run.config.data.datasets[0])
-    classes = Classes(task.labels, "the run", run.config.objective.input, run.config.data.max_length)
+    learnt, what = classes_of(run.config.data), run.config.objective.input
     identity = f"update {run.checkpoint.step} of {run.checkpoint.path.parent.parent}"
-    return LabelClassifier(task, classes, run.model_config, run.params, EncoderTokenizer(run.tokenizer), identity)
+    tokenizer, length = EncoderTokenizer(run.tokenizer), run.config.data.max_length
+    found = {}
+    for task in learnt.tasks:
+        first = learnt.first(task.name)
+        classes = Classes(task.labels, "the run", what, length, first=first, asks=learnt.asks)
+        found[task.name] = LabelClassifier(task, classes, run.model_config, run.params, tokenizer, identity)
+    return found
 
 
 def _write_folder(run: EncoderRun, run_dir: Path) -> None:
@@ -112,7 +128,7 @@ def _write_folder(run: EncoderRun, run_dir: Path) -> None:
     if folder.exists():
         return
     assert isinstance(run.config.objective, ClassificationSection)
-    task = task_named(run.config.data.datasets[0])
+    learnt = classes_of(run.config.data)
     trained = {
         "model": run.config.model.source,
         "data": list(run.config.data.train),
@@ -120,18 +136,18 @@ def _write_folder(run: EncoderRun, run_dir: Path) -> None:
         "update": run.checkpoint.step,
         "scores": dict(run.checkpoint.scores),
     }
-    described = card(task, run.config.objective.input, run.config.data.max_length, trained)
+    described = card(learnt, run.config.objective.input, run.config.data.max_length, trained)
     files = EncoderTokenizer(run.tokenizer).files | {CARD: json.dumps(described, indent=2).encode() + b"\n"}
-    save_model(folder, run.model_config, run.params, files, label_names=task.labels)
+    save_model(folder, run.model_config, run.params, files, label_names=learnt.names)
 
 
 def _report(
     run: EncoderRun, run_dir: Path, test: Sequence[Record], validation: Sequence[Record], console: Console
 ) -> None:
     """Answer the test and validation rows, score the test answers, and show the table."""
-    classifier = _classifier(run)
-    path = _write_predictions(run, classifier, run_dir / TEST, test)
-    calibrate_on = [_write_predictions(run, classifier, run_dir / VALIDATION, validation)] if validation else []
+    classifiers = _classifiers(run)
+    path = _write_predictions(run, classifiers, run_dir / TEST, test)
+    calibrate_on = [_write_predictions(run, classifiers, run_dir / VALIDATION, validation)] if validation else []
     scored = score([path], run_dir / TEST, calibrate_on=calibrate_on)
     if scored.trust:
         show_high_risk(console, scored.trust)
@@ -139,47 +155,47 @@ def _report(
     console.print(f"predictions and scores: {path.parent}; classifier: {run_dir / FOLDER}", highlight=False)
 
 
-def _write_predictions(run: EncoderRun, classifier: LabelClassifier, folder: Path, records: Sequence[Record]) -> Path:
+def _write_predictions(
+    run: EncoderRun, classifiers: Mapping[str, LabelClassifier], folder: Path, records: Sequence[Record]
+) -> Path:
     path = folder / "predictions.jsonl"
     folder.mkdir(exist_ok=True)
-    write_jsonl(path, (row.to_json() for row in classified(classifier, records)))
-    write_json(path.with_suffix(".meta.json"), _signature(run, classifier, len(records)))
+    write_jsonl(path, (row.to_json() for row in classified(classifiers, records)))
+    write_json(path.with_suffix(".meta.json"), _signature(run, classifiers, records))
     return path
 
 
-def classified(classifier: LabelClassifier, records: Sequence[Record]) -> list[Prediction]:
+def classified(classifiers: Mapping[str, LabelClassifier], records: Sequence[Record]) -> list[Prediction]:
     """The answer of a classifier to each record: the sentence of the likeliest label, with the figures of all."""
-    task = classifier.task
-    assert classifier.classes.input is not None
-    texts = [record_text(record, classifier.classes.input) for record in records]
-    found, truncated = classifier.log_probabilities(texts)
-    return [
-        _prediction(record, task, [float(value) for value in row], int(cut))
-        for record, row, cut in zip(records, found, truncated, strict=True)
-    ]
+    answers: dict[int, Prediction] = {}
+    for name in dict.fromkeys(record.dataset for record in records):
+        classes = classifiers[name].classes
+        assert classes.input is not None
+        own = {place: record for place, record in enumerate(records) if record.dataset == name}
+        texts = [record_text(record, classes.input, ask=classes.asks) for record in own.values()]
+        found, truncated = classifiers[name].log_probabilities(texts)
+        for (place, record), row, cut in zip(own.items(), found, truncated, strict=True):
+            answers[place] = label_answer(record, row, int(cut))
+    return [answers[place] for place in range(len(records))]
 
 
-def _prediction(record: Record, task: Task, log_probabilities: Sequence[float], cut: int) -> Prediction:
-    scores = dict(zip(task.labels, log_probabilities, strict=True))
-    return replace(
-        answer_to(record, task.sentences[max(scores, key=lambda label: scores[label])]),
-        prompt_truncated=cut,
-        finish="label",
-        label_log_probabilities={label: {"sum": value, "mean": value} for label, value in scores.items()},
-    )
-
-
-def _signature(run: EncoderRun, classifier: LabelClassifier, rows: int) -> dict[str, Any]:
+def _signature(
+    run: EncoderRun, classifiers: Mapping[str, LabelClassifier], records: Sequence[Record]
+) -> dict[str, Any]:
     """How the predictions were made, as plain JSON values."""
+    first, *_ = classifiers.values()
+    own = first.signature()
+    if len(classifiers) > 1:
+        own["classes"] = {name: list(classifier.classes.labels) for name, classifier in classifiers.items()}
     return {
         "model": run.config.model.source,
         "revision": run.config.model.revision,
         "update": run.checkpoint.step,
         "mode": "classifier",
-        **classifier.signature(),
+        **own,
         "objective": run.config.objective.model_dump(mode="json"),
         "seed": run.config.training.seed,
-        "rows": rows,
+        "rows": len(records),
         "gold": "labels as released",
         "versions": {"mentallama_jax": __version__, "jax": jax.__version__, "python": platform.python_version()},
     }

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from mentallama_jax.config import RunConfig
 from mentallama_jax.errors import UserError
-from mentallama_jax.files import regular_file
+from mentallama_jax.files import regular_file, write_json
 from mentallama_jax.foreign import parse_json, reading
 from mentallama_jax.formats.hf_folder import ExportDtype, ReadTensor, save_hf
 from mentallama_jax.formats.licences import UNKNOWN, licence_of
@@ -15,6 +15,8 @@ from mentallama_jax.formats.peft import write_adapter
 from mentallama_jax.formats.proof import Chat
 from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer
 from mentallama_jax.imhi.prompts import example_chat, example_prompt, stop_ids, style_template
+from mentallama_jax.imhi.task_files.kept_tasks import KEPT, to_keep
+from mentallama_jax.imhi.tasks import TASKS
 from mentallama_jax.jobs.adapter_runs import tensors_of_run
 from mentallama_jax.jobs.open_model import OpenedModel, open_model
 from mentallama_jax.models.adapters import adapter_of
@@ -93,6 +95,8 @@ def export(
         end_ids=contents.end_ids,
         chat=contents.chat,
     )
+    if opened.run is not None and TASKS.own:
+        write_json(out / KEPT, to_keep(TASKS.own))  # `generate` finds the wording there
     return Exported(what, sum(path.stat().st_size for path in out.iterdir()))
 
 
@@ -186,6 +190,8 @@ def _card_of_run(
         "style": config.data.style,
         "longest row": f"{config.data.max_length} tokens",
     }
+    for task in TASKS.own:
+        data[f"task {task.name}"] = f"{task.question} {' / '.join(task.sentences.values())}"
     recipe: dict[str, Any] = {"updates": step}
     recipe |= {
         f"training.{k}": getattr(config.training, k) for k in ("epochs", "steps", "batch_size", "batch_unit", "seed")

@@ -17,7 +17,7 @@ from mentallama_jax.formats.fingerprint import source_fingerprint
 from mentallama_jax.formats.load import load_model_config, open_tensors
 from mentallama_jax.formats.locate import locate
 from mentallama_jax.formats.tokenizers.encoder_tokenizer import EncoderTokenizer
-from mentallama_jax.imhi.tasks import task_named
+from mentallama_jax.imhi.learnt_classes import classes_of
 from mentallama_jax.models.bert import BertConfig
 from mentallama_jax.models.module import Params, abstract_params, init_params
 from mentallama_jax.models.presets import ENCODER_PRESETS
@@ -28,7 +28,7 @@ _HEAD = ("classifier", "classifier_bias")
 
 
 def base_encoder(config: RunConfig) -> BaseModel:
-    """The encoder and the tokenizer that a config names, with a classifier for the labels of its data set.
+    """The encoder and the tokenizer that a config names, with a classifier for the labels of its data sets.
 
     The classifier is new, even where the folder has one: its classes may mean something else.
 
@@ -36,7 +36,7 @@ def base_encoder(config: RunConfig) -> BaseModel:
         UserError: no such model or tokenizer, not an encoder, or pretrained weights of a preset, which has none.
     """
     model = config.model
-    wanted = encoder_shape(model.source, model.revision, config.data.datasets[0])
+    wanted = encoder_shape(config, model.source)
     if model.source in ENCODER_PRESETS:
         if model.weights == "pretrained":
             raise UserError(
@@ -55,14 +55,19 @@ def base_encoder(config: RunConfig) -> BaseModel:
     return BaseModel(wanted, _tokenizer(config), read, partial(source_fingerprint, model.source, model.revision))
 
 
-def encoder_shape(source: str, revision: str | None, dataset: str) -> BertConfig:
-    """The shape of an encoder, with a pooler and a classifier for the labels of a data set.
+def encoder_shape(config: RunConfig, source: str) -> BertConfig:
+    """The shape of an encoder, with a pooler and a classifier for the labels of the data sets of a config.
+
+    Args:
+        config: the run.
+        source: the encoder, the config's own or another name of it.
 
     Raises:
         UserError: no such model or data set, or not an encoder.
     """
-    shape = ENCODER_PRESETS.get(source) or encoder(load_model_config(source, revision=revision), source)
-    return replace(shape, pooler=True, num_labels=len(task_named(dataset).labels))
+    classes = classes_of(config.data)
+    shape = ENCODER_PRESETS.get(source) or encoder(load_model_config(source, revision=config.model.revision), source)
+    return replace(shape, pooler=True, num_labels=len(classes.names))
 
 
 def _tokenizer(config: RunConfig) -> EncoderTokenizer:

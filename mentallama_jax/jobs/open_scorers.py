@@ -183,7 +183,7 @@ def _open(
     with _advice(source, option):
         folder = locate(source, weights=other_weights is None)
         if not folder.is_dir():
-            raise UserError(f"{source}: not a Hugging Face folder, which the metric needs")
+            raise UserError(f"{option} {source}: not a Hugging Face folder, which is needed here")
         if other_weights is None:
             config, file = open_tensors(source)
         else:
@@ -194,7 +194,7 @@ def _open(
             config = fitted(config, file)
     if not isinstance(config, kinds):
         wanted = " or ".join(kind.model_type for kind in kinds)
-        raise UserError(f"{option} {source}: is a {config.model_type}; the metric needs a {wanted}")
+        raise UserError(f"{option} {source}: is a {config.model_type}; a {wanted} is needed here")
     tokenizer = EncoderTokenizer(folder)
     if tokenizer.vocab_size > config.vocab_size + 1:  # some published BARTs have a mask token beyond the table
         raise UserError(

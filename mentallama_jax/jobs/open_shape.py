@@ -3,7 +3,6 @@
 from mentallama_jax.config import ClassificationSection, RunConfig
 from mentallama_jax.errors import UserError
 from mentallama_jax.formats.load import load_model_config
-from mentallama_jax.imhi.tasks import own_tasks
 from mentallama_jax.jobs.open_encoder import encoder_shape
 from mentallama_jax.jobs.open_model import open_model
 from mentallama_jax.models.bart import BartConfig
@@ -19,13 +18,15 @@ _HUB_SHAPES = {
     "meta-llama/Llama-2-70b-hf": "llama2-70b",
     "google-bert/bert-base-uncased": "bert-base",
     "mental/mental-bert-base-uncased": "bert-base",
+    "FacebookAI/roberta-base": "roberta-base",
+    "mental/mental-roberta-base": "roberta-base",
     "facebook/bart-large-cnn": "bart-large",
 }
 """Shapes that are known without asking the hub, whose files may need a licence."""
 
 
 def trained_shape(config: RunConfig) -> TrainedConfig:
-    """The shape that a config tunes; that of a classifier has the classes of its data set.
+    """The shape that a config tunes; that of a classifier has the classes of its data sets.
 
     Raises:
         UserError: no such model, not one that the objective tunes, or rows with more tokens than an encoder has
@@ -33,8 +34,7 @@ def trained_shape(config: RunConfig) -> TrainedConfig:
     """
     source = _HUB_SHAPES.get(config.model.source, config.model.source)
     if isinstance(config.objective, ClassificationSection):
-        with own_tasks(config.data.tasks):
-            shape = encoder_shape(source, config.model.revision, config.data.datasets[0])
+        shape = encoder_shape(config, source)
         if config.data.max_length > shape.longest_text:
             raise UserError(
                 f"data.max_length {config.data.max_length} is more than the {shape.longest_text} positions of "

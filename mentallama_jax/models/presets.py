@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from mentallama_jax.models.bart import BartConfig
-from mentallama_jax.models.bert import BertConfig
+from mentallama_jax.models.bert import BertConfig, RobertaConfig
 from mentallama_jax.models.llama import LlamaConfig
 
 _LLAMA2_7B = LlamaConfig(
@@ -91,6 +91,22 @@ ENCODER_PRESETS: Mapping[str, BertConfig] = {
         position_offset=0,
         type_vocab_size=2,
         layer_norm_eps=1e-12,
+        activation="gelu",
+        pooler=True,
+        num_labels=0,
+        dropout=0.1,
+        classifier_dropout=0.1,
+    ),
+    "roberta-base": RobertaConfig(
+        vocab_size=50265,
+        hidden_size=768,
+        intermediate_size=3072,
+        num_layers=12,
+        num_heads=12,
+        max_positions=514,  # the first two stand for padding
+        position_offset=2,
+        type_vocab_size=1,
+        layer_norm_eps=1e-5,
         activation="gelu",
         pooler=True,
         num_labels=0,

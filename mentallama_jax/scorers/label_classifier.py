@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import cached_property, partial
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import log_softmax
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.foreign import shown
@@ -19,6 +20,7 @@ from mentallama_jax.formats.folder import read_object
 from mentallama_jax.formats.load import load_model
 from mentallama_jax.formats.tokenizers.encoder_tokenizer import EncoderTokenizer
 from mentallama_jax.imhi.class_inputs import ClassInput, output_text, with_question, without_label_sentences
+from mentallama_jax.imhi.learnt_classes import LearntClasses
 from mentallama_jax.imhi.predictions import Prediction
 from mentallama_jax.imhi.tasks import Task, task_named
 from mentallama_jax.models.bert import BertConfig
@@ -30,7 +32,8 @@ from mentallama_jax.training.data.classified import TextTokenizer, text_store
 
 CARD = "classifier.json"
 """The small file in a folder that says what a classifier reads: `dataset`, `input`, `labels` in the order of its
-classes, `max_length`. Only `labels` is needed of a foreign one."""
+classes, `max_length`. Only `labels` is needed of a foreign one. A classifier of several data sets has `data_sets` in
+place of the first and the third: name -> labels, in the order of its classes."""
 
 _ROWS = 8
 """Rows that are computed together."""
@@ -49,6 +52,8 @@ class Classes:
         input: what the classifier learnt to read; None where its folder does not say.
         max_length: most tokens of a text; None where its folder does not say.
         trained: what it was trained from, as its folder says it; None where that does not.
+        first: the first of its classes that is a label of the task, where it has those of several data sets.
+        asks: whether it learnt to read every text behind its question, as one of several data sets does.
     """
 
     labels: tuple[str, ...]
@@ -56,11 +61,13 @@ class Classes:
     input: ClassInput | None = None
     max_length: int | None = None
     trained: Any = None
+    first: int = 0
+    asks: bool = False
 
 
 @dataclass(frozen=True)
 class LabelClassifier:
-    """An encoder that reads labels of one data set.
+    """An encoder that reads labels of one data set; it may have classes of others, which are not looked at.
 
     Attributes:
         task: the data set.
@@ -93,6 +100,7 @@ class LabelClassifier:
             "input": self.classes.input,
             "max_length": self.max_length,
             "trained": self.classes.trained,
+            **({"question": "before the text"} if self.classes.asks else {}),
         }
 
     def log_probabilities(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
@@ -116,8 +124,10 @@ class LabelClassifier:
         for batch in evaluation_batches(store, _ROWS, self.max_length):
             arrays = {name: values for name, values in batch.arrays.items() if name != MICRO_BATCHES}
             begins_BT = arrays.pop("labels") >= 0
-            log_probabilities_BTC = np.asarray(self._compute(self.params, **arrays))
-            found[batch.examples[:, None], columns] = log_probabilities_BTC[begins_BT]
+            of_texts = np.asarray(_computing(self.config)(self.params, **arrays))[begins_BT]
+            if len(labels) < self.config.num_labels:
+                of_texts = log_softmax(of_texts[:, self.classes.first : self.classes.first + len(labels)], axis=-1)
+            found[batch.examples[:, None], columns] = of_texts
         if not np.isfinite(found).all():
             raise UserError(
                 f"the classifier of {self.task.name} gives figures that are not finite; its weights are bad"
@@ -129,9 +139,11 @@ class LabelClassifier:
         found, _ = self.log_probabilities(texts)
         return [self.task.labels[place] for place in found.argmax(axis=-1)]
 
-    @cached_property
-    def _compute(self) -> Any:
-        return jax.jit(partial(_class_log_probabilities, self.config))
+
+@lru_cache(maxsize=8)
+def _computing(config: BertConfig) -> Any:
+    """The program of a shape, one for all classifiers that have it."""
+    return jax.jit(partial(_class_log_probabilities, config))
 
 
 def _class_log_probabilities(
@@ -171,16 +183,13 @@ def read_classes(folder: Path, task: Task, count: int) -> Classes:
     card = folder / CARD
     if card.is_file():
         values = read_object(card)
+        if "data_sets" in values:
+            return _of_several(card, values, task, count)
         if values.get("dataset", task.name) != task.name:
             raise UserError(f"{card}: is of {shown(values['dataset'])}, not of {task.name}; name the folder after it")
         named = values.get("labels")
         labels = _labels(named if isinstance(named, list) else [], task, count, f"{card}: labels")
-        kind, length = values.get("input"), values.get("max_length")
-        if kind not in (None, *_INPUTS):
-            raise UserError(f"{card}: input is {shown(kind)}; there are: {', '.join(_INPUTS)}")
-        if length is not None and (type(length) is not int or length < 1):
-            raise UserError(f"{card}: max_length is {shown(length)}; expected a number of tokens")
-        return Classes(labels, CARD, kind, length, values.get("trained"))
+        return Classes(labels, CARD, *_reading(card, values), values.get("trained"))
     names = read_object(folder / "config.json").get("id2label")
     ordered = [names.get(str(place), f"LABEL_{place}") for place in range(count)] if isinstance(names, dict) else []
     if all(name == f"LABEL_{place}" for place, name in enumerate(ordered)):
@@ -188,6 +197,31 @@ def read_classes(folder: Path, task: Task, count: int) -> Classes:
             raise UserError(f"{folder}: has {count} classes, and {task.name} {len(task.labels)} labels")
         return Classes(task.labels, "the order of the table of data sets")
     return Classes(_labels(ordered, task, count, f"{folder / 'config.json'}: id2label"), "id2label of config.json")
+
+
+def _of_several(card: Path, values: Mapping[str, Any], task: Task, count: int) -> Classes:
+    """What the classes of a classifier of several data sets mean for one of them."""
+    parts = values["data_sets"]
+    if not isinstance(parts, dict) or not all(isinstance(labels, list) for labels in parts.values()):
+        raise UserError(f"{card}: data_sets does not hold the labels of each data set")
+    sizes = {name: len(labels) for name, labels in parts.items()}
+    if sum(sizes.values()) != count:
+        raise UserError(f"{card}: data_sets holds {sum(sizes.values())} labels for {count} classes")
+    if task.name not in parts:
+        raise UserError(f"{card}: is a classifier of {', '.join(map(shown, list(parts)[:12]))}, not of {task.name}")
+    labels = _labels(parts[task.name], task, sizes[task.name], f"{card}: data_sets: {task.name}")
+    first = sum(list(sizes.values())[: list(sizes).index(task.name)])
+    return Classes(labels, CARD, *_reading(card, values), values.get("trained"), first, asks=True)
+
+
+def _reading(card: Path, values: Mapping[str, Any]) -> tuple[ClassInput | None, int | None]:
+    """What a classifier learnt to read, and of how many tokens."""
+    kind, length = values.get("input"), values.get("max_length")
+    if kind not in (None, *_INPUTS):
+        raise UserError(f"{card}: input is {shown(kind)}; there are: {', '.join(_INPUTS)}")
+    if length is not None and (type(length) is not int or length < 1):
+        raise UserError(f"{card}: max_length is {shown(length)}; expected a number of tokens")
+    return kind, length
 
 
 def _labels(names: Sequence[Any], task: Task, count: int, place: str) -> tuple[str, ...]:
@@ -206,28 +240,32 @@ def _labels(names: Sequence[Any], task: Task, count: int, place: str) -> tuple[s
     return labels
 
 
-def card(task: Task, what: ClassInput, max_length: int, trained: dict[str, Any]) -> dict[str, Any]:
+def card(learnt: LearntClasses, what: ClassInput, max_length: int, trained: dict[str, Any]) -> dict[str, Any]:
     """The content of a `classifier.json`; `trained` says what it was trained from."""
-    return {
-        "dataset": task.name,
-        "input": what,
-        "labels": list(task.labels),
-        "max_length": max_length,
-        "trained": trained,
-    }
+    reading = {"input": what, "max_length": max_length, "trained": trained}
+    if len(learnt.tasks) > 1:
+        return {"data_sets": {task.name: list(task.labels) for task in learnt.tasks}, **reading}
+    (task,) = learnt.tasks
+    return {"dataset": task.name, "labels": list(task.labels), **reading}
 
 
 def open_classifiers(folder: Path, tasks: Sequence[Task]) -> dict[str, LabelClassifier]:
     """Read the classifiers of several data sets from a directory with one folder a data set.
 
     A folder is named after its data set, in any case and by any alias. It is a Hugging Face folder, or the directory of
-    a run that holds one under `classifier`.
+    a run that holds one under `classifier`. The directory may also be such a folder or run itself: that of one
+    classifier of all the data sets.
 
     Raises:
         UserError: a data set has no folder or two, or one cannot be read.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder of classifiers")
+    for one in (folder / "classifier", folder):
+        if (one / CARD).is_file() and tasks:
+            opened = open_classifier(one, tasks[0])
+            classes = {task.name: read_classes(one, task, opened.config.num_labels) for task in tasks}
+            return {task.name: replace(opened, task=task, classes=classes[task.name]) for task in tasks}
     of_task: dict[str, Path] = {}
     for path in sorted(path for path in folder.iterdir() if path.is_dir()):
         name = ""
@@ -265,7 +303,9 @@ def read_outputs(classifiers: Mapping[str, LabelClassifier], rows: Sequence[Pred
     inputs: dict[str, ClassInput] = {
         name: classifier.classes.input or "response" for name, classifier in classifiers.items()
     }
-    return _read(classifiers, rows, [output_text(row, inputs[row.dataset]) for row in rows])
+    asks = {name: classifier.classes.asks for name, classifier in classifiers.items()}
+    texts = [output_text(row, inputs[row.dataset], ask=asks[row.dataset]) for row in rows]
+    return _read(classifiers, rows, texts)
 
 
 def read_explanations(
@@ -282,11 +322,14 @@ def read_explanations(
                 f"the classifier of {classifier.task.name} learnt to read the {classifier.classes.input}; consistency "
                 "takes one that reads explanations alone: tune it with objective.input=explanation"
             )
-    gold = [
-        with_question(without_label_sentences(row.explanation, row.task), row.task, row.aspect) if row.label else ""
-        for row in rows
-    ]
-    outputs = [output_text(row, "explanation") for row in rows]
+    asks = {name: classifier.classes.asks for name, classifier in classifiers.items()}
+
+    def gold_text(row: Prediction) -> str:
+        text = without_label_sentences(row.explanation, row.task) if row.label else ""
+        return with_question(text, row.task, row.aspect, ask=asks[row.dataset])
+
+    gold = [gold_text(row) for row in rows]
+    outputs = [output_text(row, "explanation", ask=asks[row.dataset]) for row in rows]
     return _read(classifiers, rows, outputs), _read(classifiers, rows, gold)
 
 

@@ -60,7 +60,7 @@ def make_evaluators(
         loss = ValidationLoss(objective, batches, rows, stop, mesh)
         found.append(Evaluator("validation_loss", loss))
         if isinstance(objective, Classification):
-            found.append(Evaluator("weighted_f1", ClassF1(loss)))
+            found.append(Evaluator("weighted_f1", ClassF1(loss, objective.groups)))
         if isinstance(config.objective, DocumentsSection):
             assert examples.validation.text_bytes
             found.append(Evaluator("perplexity", Perplexity(loss)))
@@ -185,13 +185,25 @@ class Perplexity:
 
 
 class ClassF1:
-    """The weighted F1 of the classes that validation texts are taken for."""
+    """The weighted F1 of the classes that validation texts are taken for; of several data sets the mean of theirs."""
 
-    def __init__(self, loss: ValidationLoss) -> None:
-        """Take what measures the loss: both figures come from one pass."""
-        self._loss = loss
+    def __init__(self, loss: ValidationLoss, groups: tuple[int, ...] = ()) -> None:
+        """Take what measures the loss: both figures come from one pass. `groups` are those of `Classification`."""
+        self._loss, self._groups = loss, groups
 
     def __call__(self, state: TrainState, step: int) -> float | None:
         """Measure the state after `step` updates; None where it was asked to stop."""
         sums = self._loss.further_sums(state, step)
-        return None if sums is None else float(weighted_f1(tally_of_confusion(sums[CONFUSION])))
+        return None if sums is None else mean_weighted_f1(sums[CONFUSION], self._groups)
+
+
+def mean_weighted_f1(confusion_CC: NDArray[np.float64], groups: tuple[int, ...] = ()) -> float:
+    """The mean of the weighted F1 of each data set that has rows; the largest does not decide alone.
+
+    Args:
+        confusion_CC: rows of each class that were taken for each.
+        groups: of each class a number that the classes of its data set share; () where all are of one.
+    """
+    groups_C = np.array(groups or (0,) * len(confusion_CC))
+    parts = [confusion_CC[np.ix_(groups_C == group, groups_C == group)] for group in np.unique(groups_C)]
+    return float(np.mean([weighted_f1(tally_of_confusion(part)) for part in parts if part.any()]))

@@ -3,6 +3,7 @@
 The posts in `tests/own_tasks` were written for the tests.
 """
 
+import argparse
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -72,6 +73,35 @@ def command(*words: str | Path) -> int:
     return status
 
 
+NO_TASKS = {"mentallama bench", "mentallama quickstart", "mentallama data new-task"}
+"""Commands that read neither records nor predictions."""
+
+
+def leaves(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """The parsers of commands, of their actions where they have some."""
+    children = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    for action in children:
+        for child in action.choices.values():
+            yield from leaves(child)
+    if not children:
+        yield parser
+
+
+def test_every_command_that_reads_data_or_predictions_takes_task_files() -> None:
+    without = {
+        parser.prog
+        for parser in leaves(command_line.build_parser())
+        if not any(action.dest == "tasks" for action in parser._actions)
+    }
+    assert without == NO_TASKS
+
+
+def test_a_list_of_task_files_leaves_changes_of_the_config_alone() -> None:
+    options = command_line.parse(["train", "configs/toy.yaml", "--tasks", "a.yaml", "b.yaml", "training.steps=2"])
+    assert [str(path) for path in options.tasks] == ["a.yaml", "b.yaml"]
+    assert options.overrides == ["training.steps=2"]
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with task files, records, a run and its predictions, made by commands that start in it."""
@@ -110,6 +140,8 @@ def test_a_run_keeps_its_tasks_and_its_answers_are_scored(place: Path, capsys: p
     assert command("data", "check", "schlaf.jsonl", "xinqing.jsonl", *both) == 0
     assert command("generate", "run", "--data", *test, "--score-labels", "--out", "labels.jsonl") == 0
     assert command("generate", "run", "--data", *test, "--max-new-tokens", "3", "--out", "answers.jsonl") == 0
+    assert "next: mentallama evaluate answers.jsonl --tasks run --out SCORES" in capsys.readouterr().out
+    assert command("evaluate", "answers.jsonl", "--tasks", "run", "--out", "scores0") == 0
     capsys.readouterr()
     answers = rows(place / "labels.jsonl")
     kept = json.loads((place / "run/tasks.json").read_text("utf-8"))["tasks"]
@@ -140,6 +172,24 @@ def test_a_run_keeps_its_tasks_and_its_answers_are_scored(place: Path, capsys: p
     assert "knows the ten data sets" in capsys.readouterr().err
 
 
+def test_own_tasks_are_asked_in_parts_with_examples_and_answered_label_first(place: Path) -> None:
+    asked = ["--prompt", "zero-shot", "--label-first", "--shots", "1", "--shots-from"]
+    data = ["--data", "schlaf.jsonl:test", "xinqing.jsonl:test", "--max-rows", "2", "--max-new-tokens", "90"]
+    training = ["schlaf.jsonl:train", "xinqing.jsonl:train"]
+    assert command("generate", "run", *data, *asked, *training, "--max-length", "512", "--out", "first.jsonl") == 0
+    kept = json.loads((place / "run/tasks.json").read_text("utf-8"))["tasks"]
+    sentences = {task["name"]: task["sentences"] for task in kept}
+    answers = rows(place / "first.jsonl")
+    assert {row["dataset"] for row in answers} == {"schlaf", "xinqing"}
+    for row in answers:
+        assert str(row["generated_text"]).startswith(
+            f"{sentences[str(row['dataset'])][str(row['decided_label'])]} Reasoning:"
+        )
+    both = ["--tasks", "schlaf.yaml", "xinqing.yaml"]
+    assert command("evaluate", "first.jsonl", *both, "--out", "scores-first") == 0
+    assert json.loads((place / "scores-first/scores.json").read_text("utf-8"))["pooled"]["unparsed"] == 0
+
+
 def test_a_changed_wording_is_another_recipe(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = (place / "schlaf.yaml").read_text("utf-8")
     (place / "changed.yaml").write_text(text.replace("schläft gut.", "schläft ruhig."), "utf-8")
@@ -152,3 +202,18 @@ def test_a_changed_wording_is_another_recipe(place: Path, capsys: pytest.Capture
     assert command(*test, "--tasks", "changed.yaml") == 2
     assert "another task schlaf is known already" in capsys.readouterr().err
     assert command(*again, "schlaf.yaml") == 0
+
+
+@pytest.mark.slow
+def test_a_classifier_and_an_export_know_the_task(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = ["data.train=[schlaf.jsonl]", "data.validation=[schlaf.jsonl]", "data.datasets=[schlaf]"]
+    run = [*data, "objective.test=[schlaf.jsonl]", "training.run_dir=classifiers/schlaf", "training.epochs=1"]
+    assert command("train", ROOT / "configs/classifier-toy.yaml", *run, "data.tasks=[schlaf.yaml]") == 0
+    scores = json.loads((place / "classifiers/schlaf/test/scores.json").read_text("utf-8"))
+    assert set(scores["datasets"]) == {"schlaf"}
+    assert command("export", "run", "--out", "exported") == 0
+    card = (place / "exported/README.md").read_text("utf-8")
+    assert "| task schlaf | Wie schläft die Person? Die Person" in card
+    answers = ["--max-new-tokens", "2", "--out", "exported.jsonl"]
+    assert command("generate", "exported", "--data", "schlaf.jsonl:test", *answers) == 0
+    assert rows(place / "exported.jsonl")

@@ -169,6 +169,15 @@ def test_the_interval_of_the_temperature_holds_the_true_one():
     assert 0.9 <= held / 120 <= 0.99
 
 
+@pytest.mark.parametrize("more", [2e-3, 5e-4])
+def test_a_temperature_of_which_next_to_nothing_is_known_has_no_interval(more):
+    """Four rows that are nearly even, two of them right: the interval would reach over hundreds of powers of ten."""
+    rows = [scored_row(n, (0.1 + more * (n == 0), 0.0), int(n in (1, 2))) for n in range(4)]
+    found = fit_temperature(label_probabilities("DR", rows))
+    assert found.value == pytest.approx(0.0202 / more, rel=0.05)
+    assert (found.interval, found.remark) == (None, None)
+
+
 @given(
     st.lists(st.lists(st.floats(-300, 0), min_size=4, max_size=4), min_size=1, max_size=8),
     st.floats(0.01, 100),

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from mentallama_jax.evaluation.label_readers import RULES
 from mentallama_jax.evaluation.reading import read_predictions
 from mentallama_jax.evaluation.statistics.intervals import IntervalSettings
 from mentallama_jax.harness.task_folder import write_tasks
-from mentallama_jax.harness.task_functions import answer_scores, document
+from mentallama_jax.harness.task_functions import answer_scores, document, know_tasks
 from mentallama_jax.imhi.data_files.readers import read_records
-from mentallama_jax.imhi.tasks import TASKS
+from mentallama_jax.imhi.records import Record
+from mentallama_jax.imhi.task_files.kept_tasks import kept_tasks
+from mentallama_jax.imhi.tasks import TASKS, own_tasks
 
 SAMPLE_TOKENIZER = Path(__file__).resolve().parents[2] / "mentallama_jax" / "imhi" / "sample" / "tokenizer"
 RECORDS = [
@@ -43,6 +46,18 @@ def test_answers_are_read_as_evaluate_reads_them() -> None:
     assert TASKS["DR"].labels[doc["gold"]] == "yes"
     for text, acc, unparsed in (("Yes, they do.", 1, 0), ("No.", 0, 0), ("Who knows?", 0, 1)):
         assert answer_scores(doc, [text]) == {"acc": acc, "unparsed": unparsed}
+
+
+def test_a_folder_keeps_tasks_of_ones_own(tmp_path: Path) -> None:
+    own = replace(TASKS["DR"], name="sleep", aliases=(), english=None, question="Does the poster sleep?")
+    with own_tasks([own]):
+        write_tasks(tmp_path / "t", [Record("1", "sleep", "a post", "yes"), RECORDS[0]])
+    assert kept_tasks(tmp_path / "t") == (own,)
+    assert "know_tasks(Path(__file__).parent)" in (tmp_path / "t" / "utils.py").read_text()
+    with own_tasks([]):  # which takes what becomes known inside away
+        know_tasks(tmp_path / "t")
+        assert answer_scores({"dataset": "sleep", "aspect": "", "label": "no"}, ["no"])["acc"] == 1
+    assert "sleep" not in TASKS
 
 
 @pytest.fixture(scope="module")

@@ -129,3 +129,9 @@ def test_the_released_files_hold_those_that_were_looked_at(imhi_release: Path) -
         '["SAD/train/737", "SAD/val/175"]',
         '["SAD/train/892", "SAD/val/596"]',
     ]
+
+
+def test_near_copies_are_found_where_words_have_no_blanks_between_them() -> None:
+    post = "最近吃什么都没味道，一天只喝了半碗粥，晚上也睡不着，早上起来就累"
+    posts = {"a": post, "b": f"转发：{post}。", "c": "今天和朋友去爬山，回来吃了两碗饭，晚上睡得很香，早上起来很精神"}
+    assert [(pair.first, pair.second) for pair in near_copies_among(posts, lambda one, two: True)] == [("a", "b")]

@@ -1,5 +1,6 @@
 """Labels of tasks of one's own are read by their sentences and aliases alone, in any language; never a wrong one."""
 
+import time
 import unicodedata
 
 import pytest
@@ -230,3 +231,12 @@ def _plain(text: str) -> str:
 def test_words_of_every_script_stay_whole(word: str) -> None:
     assert even(word) == unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", word).casefold())
     assert [sentence.text for sentence in sentences_of(f"{word}. {word}!")] == [even(word)] * 2
+
+
+@pytest.mark.parametrize(
+    "piece", ['"gut" ', "gut: ", "Antwort ", "- gut\n", "Die Person schläft gut. ", "?! ", "\n\n: "]
+)
+def test_the_time_of_reading_grows_with_the_length_alone(piece: str) -> None:
+    start = time.process_time()
+    read_label(piece * (60_000 // len(piece)), TASKS["de"])
+    assert time.process_time() - start < 2

@@ -22,6 +22,10 @@ WHOLE = Prediction(
     finish="label",
     new_tokens=7,
     label_log_probabilities={"yes": {"sum": -2.5, "mean": -0.5}, "no": {"sum": -1.0, "mean": -0.25}},
+    decided_label="no",
+    examples=("IRF/train/1", "IRF/train/2"),
+    votes={"no": 2, "yes": 1},
+    samples=(MARKER, "", "é"),
 )
 OLD = {"id": "DR/1", "dataset": "DR", "post_id": "0f", "label": "yes", "generated_text": MARKER}
 
@@ -34,7 +38,7 @@ def test_what_is_written_is_read_back() -> None:
     assert parse_prediction(WHOLE.to_line().encode(), "p") == WHOLE
     assert WHOLE.to_line().count("\n") == 1
     bare = Prediction(id="1", dataset="DR", post_id="p", label="", generated_text="")
-    assert "label_log_probabilities" not in bare.to_json()
+    assert not {"label_log_probabilities", "decided_label", "examples", "votes", "samples"} & bare.to_json().keys()
     assert parse_prediction(bare.to_line().encode(), "p") == bare
 
 
@@ -72,6 +76,12 @@ def test_a_long_text_is_read() -> None:
         (line(prompt_truncated=-1), "prompt_truncated is not a whole number"),
         (line(label_log_probabilities={"yes": 1}), "does not hold the `sum` and `mean`"),
         (line(label_log_probabilities={"yes": {"sum": MARKER}}), "a value that is not a number"),
+        (line(decided_label=MARKER), "is no label of DR"),
+        (line(decided_label=1), "decided_label is a int, not a text"),
+        (line(examples=MARKER), "examples is not a list of texts"),
+        (line(samples=[MARKER, 1]), "samples is not a list of texts"),
+        (line(votes={"yes": -1}), "votes does not hold a whole number"),
+        (line(votes=[MARKER]), "votes does not hold a whole number"),
         (line(dataset=MARKER), "unknown data set"),
         (line(aspect=MARKER), "is not an aspect of DR"),
         (json.dumps({"id": MARKER}).encode(), "has no dataset, post_id, label, generated_text"),

@@ -20,6 +20,7 @@ from mentallama_jax.imhi.task_files.kept_tasks import KEPT, kept_tasks, to_keep
 from mentallama_jax.imhi.task_files.task import Task
 from mentallama_jax.imhi.task_files.task_reading import parse_task
 from mentallama_jax.imhi.tasks import SHIPPED, TASKS, own_tasks, read_task_file, task_named
+from mentallama_jax.strict_yaml import parse_yaml
 
 FILES = Path(parse_task.__code__.co_filename).parent / "shipped"
 
@@ -255,3 +256,59 @@ def test_a_record_of_an_own_task_is_asked_its_question() -> None:
         assert with_question("text", record.task, record.aspect) == "Is thirst there? text"
         with pytest.raises(UserError, match="is not an aspect of sleep"):
             Record("1", "sleep", "a post", "well")
+
+
+JUNK: list[Any] = [
+    None,
+    True,
+    0,
+    -1,
+    1.5,
+    "",
+    " ",
+    "\u202e",
+    "{",
+    "{aspect}",
+    "x" * 5_000,
+    [],
+    [[]],
+    {},
+    {"a": {}},
+    "a\nb",
+    ["a", 1],
+]
+PARTS: list[tuple[str, ...]] = [
+    *(
+        (key,)
+        for key in ("name", "aliases", "language", "question", "labels", "high_risk", "raw_table", "aspects", "sizes")
+    ),
+    *(("labels", "well", key) for key in ("sentence", "completion", "aliases")),
+    *(("high_risk", key) for key in ("labels", "reason")),
+    *(("raw_table", key) for key in ("columns", "labels")),
+    ("labels", "well"),
+]
+
+
+@pytest.mark.parametrize("path", PARTS, ids=".".join)
+def test_whatever_stands_under_a_key_is_a_task_or_one_line(path: tuple[str, ...]) -> None:
+    for junk in JUNK:
+        values = parse_yaml(SLEEP, "sleep.yaml")
+        place = values
+        for key in path[:-1]:
+            place = place[key]
+        place[path[-1]] = junk
+        read = outcome(json.dumps(values).encode())
+        if isinstance(read, str):
+            assert read.startswith("sleep.yaml")
+            assert len(read) < 400
+        else:
+            assert Task.of_json(read.to_json()) == read
+            assert read.question.format(aspect="a")
+
+
+def outcome(content: bytes) -> Task | str:
+    """The task, or why it is refused."""
+    try:
+        return parse_task(content, "sleep.yaml")
+    except UserError as error:
+        return str(error)

@@ -99,6 +99,12 @@ def test_classes_are_mapped_by_name_and_the_signature_says_how(tmp_path: Path) -
         ({"labels": ["no", "yes"], "input": "title"}, (), "input is 'title'; there are: post, explanation, response"),
         ({"labels": ["no", "yes"], "max_length": "x"}, (), "max_length is 'x'; expected a number of tokens"),
         ({"labels": ["no", "yes"], "dataset": "SAD"}, (), "is of 'SAD', not of DR"),
+        ({"data_sets": ["yes", "no"]}, (), "data_sets does not hold the labels of each data set"),
+        ({"data_sets": {"DR": "yes"}}, (), "data_sets does not hold the labels of each data set"),
+        ({"data_sets": {"DR": ["yes", "no"], "CLP": ["yes", "no"]}}, (), "data_sets holds 4 labels for 2 classes"),
+        ({"data_sets": {"CLP": ["yes", "no"]}}, (), "is a classifier of 'CLP', not of DR"),
+        ({"data_sets": {"DR": ["yes"], "x": ["no"]}}, (), "data_sets: DR: 'yes' are not the 2 labels of DR"),
+        ({"data_sets": {"DR": ["no", "yes"]}, "input": 3}, (), "input is '3'; there are: post, explanation, response"),
         (None, ("happy", "sad"), "config.json: id2label: 'happy', 'sad' are not the 2 labels of DR"),
     ],
 )

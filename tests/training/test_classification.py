@@ -15,16 +15,19 @@ from child_processes import cpu_environment
 from mentallama_jax.config import ClassificationSection, RunConfig, parse_config
 from mentallama_jax.errors import UserError
 from mentallama_jax.formats.load import load_model
+from mentallama_jax.imhi.learnt_classes import learnt_classes
 from mentallama_jax.imhi.records import Record
+from mentallama_jax.imhi.tasks import TASKS
 from mentallama_jax.models.bert import BertConfig
 from mentallama_jax.models.module import bind, init_params
 from mentallama_jax.training.data.batch_spec import CLASSIFIED_TEXTS, MICRO_BATCHES
 from mentallama_jax.training.data.batches import evaluation_batches
-from mentallama_jax.training.data.classified import class_store, one_dataset
+from mentallama_jax.training.data.classified import class_store
 from mentallama_jax.training.data.tokens import TokenStore
 from mentallama_jax.training.objectives.classification import CONFUSION, Classification, class_weights
 from mentallama_jax.training.run.run_directory import data_fingerprint
 from mentallama_jax.training.step import init_state, make_eval_step, make_train_step
+from mentallama_jax.training.validation import mean_weighted_f1
 
 ROOT = Path(__file__).resolve().parents[2]
 SHAPE = BertConfig(
@@ -103,6 +106,8 @@ def test_class_weights_are_those_of_scikit_learn() -> None:
     counts = np.array([10, 0, 30])
     assert class_weights(balanced, counts) == (40 / (2 * 10), 1.0, 40 / (2 * 30))
     assert class_weights(plain, counts) == (1.0, 1.0, 1.0)
+    several = np.array([10, 30, 5, 5])  # each data set by itself
+    assert class_weights(balanced, several, (0, 0, 1, 1)) == (40 / (2 * 10), 40 / (2 * 30), 1.0, 1.0)
 
 
 @pytest.mark.parametrize("weights", [(1.0, 1.0, 1.0), WEIGHTS], ids=["equal weights", "class weights"])
@@ -221,17 +226,68 @@ class Words:
 
 def test_records_become_texts_with_classes_and_those_without_a_text_are_left_out() -> None:
     rows = [record(1), record(2, label="no"), record(3, explanation="")]
-    store, left_out = class_store(rows, "explanation", Words(), 16)
+    dr = learnt_classes(["DR"])
+    store, left_out = class_store(rows, dr, "explanation", Words(), 16)
     assert left_out == 1
     assert (store.ids, store.labels.tolist()) == (("r1", "r2"), [0, 1])
-    store, left_out = class_store([record(1, post=" ".join("word" for _ in range(20)))], "post", Words(), 16)
+    store, left_out = class_store([record(1, post=" ".join("word" for _ in range(20)))], dr, "post", Words(), 16)
     assert (left_out, store.lengths.tolist(), store.truncated.tolist()) == (0, [16], [6])
     with pytest.raises(UserError, match=r"objective\.input explanation: none of the 1 rows has one"):
-        class_store([record(1, explanation="")], "explanation", Words(), 16)
+        class_store([record(1, explanation="")], dr, "explanation", Words(), 16)
     with pytest.raises(UserError, match=r"data\.max_length: max_length has no room; raise it"):
-        class_store(rows, "post", Words(), 2)
-    with pytest.raises(UserError, match="learns the labels of one data set, and the rows are of CLP, DR"):
-        one_dataset([record(1), record(2, dataset="CLP")])
+        class_store(rows, dr, "post", Words(), 2)
+
+
+def test_classes_of_several_data_sets_stand_side_by_side_in_the_order_of_the_table() -> None:
+    several = learnt_classes(["IRF", "reddit", "SAD"], exclude=["SAD"])
+    assert several.names == ("DR: yes", "DR: no", "IRF: yes", "IRF: no")
+    assert (several.groups, several.first("IRF"), several.asks) == ((0, 0, 1, 1), 2, True)
+    irf = record(3, dataset="IRF", label="no", aspect=TASKS["IRF"].aspects[0])
+    store, _ = class_store([record(1, label="no"), irf, record(2)], several, "post", Words(), 32)
+    assert store.labels.tolist() == [1, 3, 0]
+    question = TASKS["DR"].question.split()
+    assert store.tokens[: store.offsets[1]].tolist()[1:-1] == [3 + len(word) for word in [*question, "post", "1"]]
+    every = learnt_classes(["all"])
+    assert len(every.names) == sum(len(task.labels) for task in TASKS.values())
+    assert learnt_classes(["all"], exclude=[name for name in TASKS if name != "DR"]).names == ("yes", "no")
+    with pytest.raises(UserError, match=r"data\.exclude leaves out every data set"):
+        learnt_classes(["DR"], exclude=["DR"])
+
+
+def test_classes_of_other_data_sets_are_masked_in_the_loss() -> None:
+    """Two data sets of two and one classes: the loss is that of each text over its own, by hand."""
+    tokens, labels = texts(1)
+    groups = (0, 0, 1)
+    objective = Classification(SHAPE, run_config(), (1.0, 1.0, 1.0), groups=groups)
+    params = jax.tree.map(lambda x: 5 * x, init_params(SHAPE, jax.random.key(0)))
+    batch = packed(tokens, labels, rows=8)
+    micro = {name: value[0] for name, value in batch.items() if name != MICRO_BATCHES}
+    model = bind(SHAPE, params)
+    hidden, _ = model.hidden(micro["tokens"], micro["positions"], micro["segment_ids"], dtype=jnp.float32)
+    begins = np.asarray(micro["labels"]) >= 0
+    logits, truth = np.asarray(model.class_logits(hidden), np.float64)[begins], np.asarray(micro["labels"])[begins]
+    wanted = 0.0
+    for row, label in zip(logits, truth, strict=True):
+        own = [c for c in range(3) if groups[c] == groups[label]]
+        wanted += np.log(np.exp(row[own] - row[label]).sum())
+    total, extras = objective.loss(params, {}, micro, None, training=False)
+    assert float(total) == pytest.approx(wanted, rel=1e-5)
+    confusion = np.asarray(extras[CONFUSION])
+    assert not confusion[:2, 2].any()
+    assert not confusion[2, :2].any()
+    assert confusion[2, 2] == labels.count(2)  # the only label of its data set
+    gradient = jax.grad(lambda p: objective.loss(p, {}, micro, None, training=True)[0])(params)
+    assert not np.asarray(gradient["classifier"])[:, 2].any()
+    assert np.asarray(gradient["classifier"])[:, 0].any()
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+
+
+def test_the_best_checkpoint_of_several_data_sets_has_the_best_mean() -> None:
+    confusion = np.zeros((5, 5))
+    confusion[:2, :2] = [[90, 10], [10, 90]]
+    confusion[2:4, 2:4] = [[1, 1], [1, 1]]  # the third has no rows
+    assert mean_weighted_f1(confusion, (0, 0, 1, 1, 2)) == pytest.approx((0.9 + 0.5) / 2)
+    assert mean_weighted_f1(confusion[:2, :2]) == pytest.approx(0.9)
 
 
 ON_MESHES = """
@@ -243,6 +299,7 @@ from mentallama_jax.parallel.mesh import make_mesh, use_mesh
 from mentallama_jax.training.data.batch_spec import CLASSIFIED_TEXTS
 from mentallama_jax.training.mesh_placement import abstract_state, place_batch
 from mentallama_jax.training.objectives.classification import Classification
+from mentallama_jax.training.validation import mean_weighted_f1
 from mentallama_jax.training.step import init_state, make_eval_step, make_train_step
 
 model = BertConfig(vocab_size=64, hidden_size=32, intermediate_size=64, num_layers=2, num_heads=8, max_positions=128,

@@ -20,11 +20,13 @@ from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.reading import read_predictions
 from mentallama_jax.formats.fingerprint import source_fingerprint
 from mentallama_jax.formats.load import load_model
+from mentallama_jax.imhi.class_inputs import record_text
+from mentallama_jax.imhi.data_files.readers import read_records
 from mentallama_jax.imhi.tasks import TASKS
 from mentallama_jax.jobs.open_encoder import base_encoder
 from mentallama_jax.jobs.tune import tune
 from mentallama_jax.parallel.mesh import make_mesh, use_mesh
-from mentallama_jax.scorers.label_classifier import open_classifier
+from mentallama_jax.scorers.label_classifier import open_classifier, open_classifiers
 from mentallama_jax.training.early_stopping import EarlyStopping
 from mentallama_jax.training.mesh_placement import abstract_state
 from mentallama_jax.training.objectives.classification import Classification
@@ -127,6 +129,36 @@ def test_transformers_reads_the_folder_and_finds_the_same_labels(reference):
     for text, row in zip(texts, ours, strict=True):
         logits = model(**tokenizer(text, return_tensors="pt")).logits
         np.testing.assert_allclose(row, torch.log_softmax(logits, -1)[0].detach().numpy(), atol=1e-4)
+
+
+def test_one_classifier_learns_several_data_sets_and_answers_each_with_its_own_labels(values, tmp_path, capsys):
+    data = {"datasets": ["all"], "exclude": ["SWMH", "MultiWD"]}
+    changes = {"data": SECTIONS["data"] | data, "training": SECTIONS["training"] | {"epochs": 1}}
+    run_dir = tmp_path / "run"
+    result, shown = trained(values(run_dir, **changes))
+    assert "Correctness in %" in shown
+    rows = read_predictions(run_dir / "test" / "predictions.jsonl").rows
+    records = [each for each in read_records(["sample:test"]).records if each.dataset not in data["exclude"]]
+    assert [(row.id, row.aspect) for row in rows] == [(record.id, record.aspect) for record in records]
+    for row in rows:
+        scores = {label: of["sum"] for label, of in row.label_log_probabilities.items()}
+        assert set(scores) == set(row.task.labels)
+        assert sum(np.exp(list(scores.values()))) == pytest.approx(1, abs=1e-5)
+        assert row.generated_text == row.task.sentences[max(scores, key=scores.get)]
+    counts = json.loads((run_dir / "data.json").read_text())["classes"]
+    assert list(counts)[:3] == ["DR: yes", "DR: no", "CLP: yes"]
+    read = read_metrics(run_dir / "metrics.jsonl")
+    assert 0 <= next(row["weighted_f1"] for row in read if row["kind"] == "validation") <= 1
+    opened = open_classifiers(run_dir, [TASKS["SAD"], TASKS["IRF"]])
+    (irf,) = {id(each.params): each for each in opened.values()}.values()
+    assert (opened["SAD"].classes.first, opened["IRF"].classes.asks, irf.config.num_labels) == (12, True, len(counts))
+    first = next(row for row in rows if row.dataset == "IRF")
+    text = record_text(next(record for record in records if record.id == first.id), "post")
+    ours, _ = opened["IRF"].log_probabilities([text])
+    np.testing.assert_allclose(ours[0], [of["sum"] for of in first.label_log_probabilities.values()], atol=1e-5)
+    with pytest.raises(UserError, match=r"classifier.json: is a classifier of 'DR', .*, not of SWMH"):
+        open_classifiers(run_dir, [TASKS["SWMH"]])
+    assert result.steps == result.total_steps
 
 
 def test_the_same_command_again_changes_nothing(reference, values):

@@ -7,8 +7,9 @@ from mentallama_jax.evaluation.foreign_outputs.harness_samples import KEYS as HA
 from mentallama_jax.evaluation.foreign_outputs.harness_samples import harness_table
 from mentallama_jax.evaluation.foreign_outputs.openai_batch import KEYS as BATCH_KEYS
 from mentallama_jax.evaluation.foreign_outputs.openai_batch import batch_table
-from mentallama_jax.evaluation.foreign_outputs.output_table import OutputTable, json_rows, objects
+from mentallama_jax.evaluation.foreign_outputs.output_table import OutputTable, objects
 from mentallama_jax.foreign import reading
+from mentallama_jax.imhi.data_files.json_values import json_rows
 from mentallama_jax.storage import AnyPath
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv")

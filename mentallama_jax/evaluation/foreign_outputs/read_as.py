@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.foreign_outputs.gold_rows import GoldRows
-from mentallama_jax.foreign import shown
+from mentallama_jax.imhi.data_files.column_roles import parse_roles
 from mentallama_jax.imhi.tasks import TASKS, Task, task_named
 
 ROLES = ("gold", "text", "id", "dataset", "aspect", "post_id", "filter")
@@ -40,15 +40,7 @@ def parse_columns(text: str) -> dict[str, str]:
     Raises:
         UserError: it is no such list, or it names a role that there is not, or one twice.
     """
-    found: dict[str, str] = {}
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        role, sign, name = (word.strip() for word in part.partition("="))
-        if not sign or not name or role not in ROLES:
-            raise UserError(f"--columns {shown(part)}: give ROLE=COLUMN, with a role of {', '.join(ROLES)}")
-        if role in found:
-            raise UserError(f"--columns gives {role} twice; keep one of them")
-        found[role] = name
-    return found
+    return parse_roles(text, ROLES)
 
 
 def dataset_of_name(name: str) -> Task | None:

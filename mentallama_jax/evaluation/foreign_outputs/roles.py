@@ -4,6 +4,7 @@ from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.foreign_outputs.output_table import OutputTable
 from mentallama_jax.evaluation.foreign_outputs.read_as import ReadAs
 from mentallama_jax.foreign import shown
+from mentallama_jax.imhi.data_files.column_roles import check_given
 from mentallama_jax.imhi.data_files.table_rows import shown_columns
 from mentallama_jax.storage import AnyPath
 
@@ -31,10 +32,8 @@ def find_roles(table: OutputTable, read_as: ReadAs, path: AnyPath) -> dict[str, 
     """
     found = {}
     said = {role: name for role, name in read_as.columns.items() if role != "filter"}
-    for role, name in said.items():
-        if name not in table.columns:
-            raise UserError(f"{path}: has no column {shown(name)} for {role} (found: {shown_columns(table.columns)})")
-        found[role] = name
+    check_given(said, table.columns, path)
+    found.update(said)
     taken = set(found.values())
     for role, names in _NAMES.items():
         if role in found or (role == "dataset" and read_as.dataset is not None):

@@ -14,6 +14,8 @@ from mentallama_jax.evaluation.trust.label_probabilities import LabelProbabiliti
 
 LOWEST, HIGHEST = 0.01, 100.0
 _HALVINGS = 100
+_MOST_REACH = 2 * float(np.log(HIGHEST / LOWEST))
+"""Half an interval of the logarithm reaches at most so far, twice the whole range; a longer one says nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +24,8 @@ class Temperature:
 
     Attributes:
         value: above 1 the model was too sure, below 1 not sure enough.
-        interval: its lower and upper end, over the posts of validation; None where it stands at an end of its range.
+        interval: its lower and upper end, over the posts of validation; None where it stands at an end of its range, or
+            next to nothing is known of it.
         rows: of validation, that it was fitted on.
         posts: different posts among them.
         without_log_probabilities: rows of validation besides these that carry none.
@@ -81,4 +84,6 @@ def _interval(found: LabelProbabilities, value: float, confidence: float) -> tup
     slope_G = np.bincount(group_R, _slope_R(found, 1 / value)) / value
     variance = len(groups) / (len(groups) - 1) * float((slope_G**2).sum()) / curvature**2
     reach = float(stdtrit(len(groups) - 1, (1 + confidence) / 2)) * np.sqrt(variance)
+    if not reach < _MOST_REACH:  # next to nothing is known of it, and a figure that is endless is no JSON
+        return None
     return float(value * np.exp(-reach)), float(value * np.exp(reach))

@@ -19,8 +19,8 @@ _SPARE_ROWS = 1000
 def read_arrow(path: AnyPath) -> Table:
     """Read a `.parquet` or `.arrow` file.
 
-    Cells of a type that no column of records has become `Unread`. A row with bytes that are not UTF-8 is a problem of
-    its own. What the file claims to hold is compared with its bytes while it is read.
+    Cells of a type that no column of records has become `Unread`, but for lists of messages. A row with bytes that are
+    not UTF-8 is a problem of its own. What the file claims to hold is compared with its bytes while it is read.
 
     Raises:
         UserError: not such a file, a column twice, too many columns, or rows that unpack to far more than its bytes.
@@ -176,7 +176,7 @@ def _cells(column: Any) -> list[Any]:
         used = compute.unique(column.indices).drop_null()
         cells = dict(zip(used.to_pylist(), _cells(column.dictionary.take(used)), strict=True))
         return [cells.get(place) for place in column.indices.to_pylist()]
-    if not _is_plain(column.type):
+    if not _is_plain(column.type) and not _is_conversation(column.type):
         kind = str(column.type).partition("<")[0].partition("[")[0]
         return [Unread(kind) if valid else None for valid in column.is_valid().to_pylist()]
     try:
@@ -190,6 +190,15 @@ def _is_plain(kind: Any) -> bool:
 
     numbers = types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)
     return numbers or types.is_null(kind) or _is_text(kind)
+
+
+def _is_conversation(kind: Any) -> bool:
+    """Whether cells are lists of messages: objects that hold texts alone."""
+    import pyarrow.types as types
+
+    if not (types.is_list(kind) or types.is_large_list(kind)) or not types.is_struct(kind.value_type):
+        return False
+    return all(_is_text(field.type) or types.is_null(field.type) for field in kind.value_type)
 
 
 def _is_text(kind: Any) -> bool:

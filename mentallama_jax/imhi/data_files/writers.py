@@ -14,6 +14,18 @@ from mentallama_jax.imhi.wording import completion_query, completion_response, i
 _NEEDS_QUOTES = re.compile(r'[",\r\n]')
 
 
+def check_new(out: Path) -> None:
+    """Refuse a place that records cannot be written to: it is not the business of a converter to replace data.
+
+    Raises:
+        UserError: something is there, or the name has another ending than those of records.
+    """
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise UserError(f"{out}: exists already; choose another name or remove it first")
+    if out.suffix.lower() not in (".jsonl", ".parquet", ""):
+        raise UserError(f"{out}: give a name that ends in .jsonl or .parquet, or one without an ending for a folder")
+
+
 def write_records(path: str | Path, records: Sequence[Record]) -> None:
     """Write records, every key of each, atomically; the suffix `.jsonl` or `.parquet` chooses the format.
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 
 from mentallama_jax.imhi.labels.polarity import affirms, concludes, is_withheld, mentions_freely, plain, sentences
 from mentallama_jax.imhi.labels.wordings import Wordings, wordings
@@ -234,7 +234,7 @@ def _union(sets: Iterable[set[str]]) -> set[str]:
     return set().union(*sets)
 
 
-@cache
+@lru_cache(512)
 def reader(task: Task, aspect: str) -> Reader:
     """The reader of a task's answers in English; of any aspect where `aspect` is ""."""
     return Reader(wordings(task, aspect))

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 
 from mentallama_jax.imhi.labels.folding import fold
 from mentallama_jax.imhi.labels.polarity import LINKS, QUANTIFIERS, SHOWS, SIGNS, SUFFERS, WHO, Claims, Concept
@@ -79,7 +79,7 @@ class Wordings:
     by_name: bool
 
 
-@cache
+@lru_cache(512)
 def wordings(task: Task, aspect: str) -> Wordings:
     """The wordings of a task; about any aspect where `aspect` is ""."""
     by_name = not task.is_yes_no

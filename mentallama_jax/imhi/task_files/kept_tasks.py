@@ -14,6 +14,11 @@ KEPT = "tasks.json"
 """The file's name in the folder of a run; a run of shipped tasks alone has none."""
 
 
+def keeps_tasks(folder: str | AnyPath) -> bool:
+    """Whether a folder keeps tasks."""
+    return (as_path(folder) / KEPT).is_file()
+
+
 def kept_tasks(folder: str | AnyPath) -> tuple[Task, ...]:
     """The tasks that are kept in a folder; none where it keeps none, or is no folder.
 
@@ -21,7 +26,7 @@ def kept_tasks(folder: str | AnyPath) -> tuple[Task, ...]:
         UserError: the file is damaged.
     """
     path = as_path(folder) / KEPT
-    if not path.is_file():
+    if not keeps_tasks(folder):
         return ()
     values = parse_json(regular_file(path).read_bytes(), path)
     with reading(path, "list of tasks"):

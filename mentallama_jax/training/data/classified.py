@@ -9,6 +9,7 @@ import numpy as np
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.imhi.class_inputs import ClassInput, record_text
+from mentallama_jax.imhi.learnt_classes import LearntClasses
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.training.data.tokens import TokenStore
 
@@ -28,21 +29,6 @@ class TextTokenizer(Protocol):
 
     def encode(self, texts: Sequence[str], max_length: int) -> list[list[int]]:
         """Return the ids of each text, special tokens around it, at most `max_length` of them."""
-
-
-def one_dataset(records: Sequence[Record]) -> str:
-    """The data set of the records.
-
-    Raises:
-        UserError: they are of several.
-    """
-    names = sorted({record.dataset for record in records})
-    if len(names) != 1:
-        raise UserError(
-            f"objective.kind classification learns the labels of one data set, and the rows are of {', '.join(names)}; "
-            "name one with data.datasets"
-        )
-    return names[0]
 
 
 def text_store(texts: Sequence[str], ids: Sequence[str], tokenizer: TextTokenizer, max_length: int) -> TokenStore:
@@ -68,12 +54,13 @@ def text_store(texts: Sequence[str], ids: Sequence[str], tokenizer: TextTokenize
 
 
 def class_store(
-    records: Sequence[Record], what: ClassInput, tokenizer: TextTokenizer, max_length: int
+    records: Sequence[Record], classes: LearntClasses, what: ClassInput, tokenizer: TextTokenizer, max_length: int
 ) -> tuple[TokenStore, int]:
-    """Tokenise records of one data set with their classes, numbered as the task numbers its labels.
+    """Tokenise records with their classes.
 
     Args:
-        records: with labels.
+        records: with labels, of the data sets of `classes`.
+        classes: what is learnt.
         what: the text of a record to read; a record without one is left out.
         tokenizer: of the encoder.
         max_length: most tokens of a text; a longer one loses its end.
@@ -84,7 +71,9 @@ def class_store(
     Raises:
         UserError: no record has such a text, or `max_length` has no room for a word.
     """
-    texts = {place: text for place, record in enumerate(records) if (text := record_text(record, what))}
+    texts = {
+        place: text for place, record in enumerate(records) if (text := record_text(record, what, ask=classes.asks))
+    }
     if not texts:
         raise UserError(f"objective.input {what}: none of the {len(records)} rows has one; choose another input")
     kept = [records[place] for place in texts]
@@ -93,5 +82,5 @@ def class_store(
     except ValueError as error:
         raise UserError(f"data.max_length: {error}; raise it") from None
     assert store.labels is not None
-    store.labels[:] = [record.task.labels.index(record.label) for record in kept]
+    store.labels[:] = [classes.number(record) for record in kept]
     return store, len(records) - len(kept)

@@ -8,16 +8,16 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from mentallama_jax.config import ClassificationSection, DocumentsSection, RunConfig
+from mentallama_jax.config import ClassificationSection, DataSection, DocumentsSection, RunConfig
 from mentallama_jax.errors import UserError
 from mentallama_jax.imhi.audit.near_copies import ALIKE, CONTAINED
 from mentallama_jax.imhi.data_files.readers import read_records
 from mentallama_jax.imhi.data_files.table_rows import Problem
 from mentallama_jax.imhi.data_files.text_documents import TextLayout, find_texts
+from mentallama_jax.imhi.learnt_classes import classes_of
 from mentallama_jax.imhi.mixture import Forbidden, forbidden_posts, held_out_rows, mix, sample_rows
 from mentallama_jax.imhi.records import Record
-from mentallama_jax.imhi.tasks import TASKS
-from mentallama_jax.training.data.classified import TextTokenizer, class_store, one_dataset
+from mentallama_jax.training.data.classified import TextTokenizer, class_store
 from mentallama_jax.training.data.documents import (
     Documents,
     DocumentTokenizer,
@@ -41,7 +41,7 @@ class Examples:
         to_answer: the fixed validation records that generation answers for `label_f1`.
         rows: training rows of each data set.
         facts: fingerprints, counts and problems: what `data.json` records.
-        class_counts: int64 [classes], training rows of each label of the data set; None where none is learnt.
+        class_counts: int64 [classes], training rows of each class that a classifier learns; None where none is learnt.
     """
 
     train: TokenStore
@@ -82,7 +82,7 @@ def load_examples(config: RunConfig, tokenizer: FingerprintedTokenizer | TextTok
     }
     counts = None
     if (labels := stores["train"].labels) is not None:
-        names = TASKS[one_dataset([*train, *validation])].labels
+        names = classes_of(config.data).names
         counts = np.bincount(labels, minlength=len(names)).astype(np.int64)
         facts["classes"] = dict(zip(names, counts.tolist(), strict=True))
     return Examples(stores["train"], stores.get("validation"), to_answer, _rows(train), facts, counts)
@@ -268,7 +268,7 @@ def _tokens(
 ) -> TokenStore:
     data = config.data
     if isinstance(config.objective, ClassificationSection):
-        tokens = _classified(records, what, config.objective, cast(TextTokenizer, tokenizer), data.max_length, say)
+        tokens = _classified(records, what, config.objective, data, cast(TextTokenizer, tokenizer), say)
     else:
         encoder = cast(FingerprintedTokenizer, tokenizer)
         tokens = tokenize(records, data.style, encoder, data.max_length, data.cache_dir)
@@ -284,12 +284,12 @@ def _classified(
     records: list[Record],
     what: str,
     objective: ClassificationSection,
+    data: DataSection,
     tokenizer: TextTokenizer,
-    max_length: int,
     say: Say,
 ) -> TokenStore:
-    one_dataset(records)
-    tokens, left_out = class_store(records, objective.input, tokenizer, max_length)
+    classes = classes_of(data)
+    tokens, left_out = class_store(records, classes, objective.input, tokenizer, data.max_length)
     if left_out:
         say(f"{what}: {left_out} of {len(records)} rows have no {objective.input} and are left out")
     return tokens

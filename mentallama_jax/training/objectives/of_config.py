@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mentallama_jax.config import ClassificationSection, RunConfig
+from mentallama_jax.imhi.learnt_classes import classes_of
 from mentallama_jax.models.adapters import adapted_config, is_adapter
 from mentallama_jax.models.registry import TrainedConfig, encoder, language_model
 from mentallama_jax.training.objectives.classification import Classification, class_weights
@@ -28,7 +29,9 @@ def objective_of(model: TrainedConfig, config: RunConfig, class_counts: NDArray[
     if isinstance(config.objective, ClassificationSection):
         classifier = adapted_config(encoder(model, source), adapter)
         counts = np.ones(classifier.num_labels, np.int64) if class_counts is None else class_counts
-        return Classification(classifier, config, class_weights(config.objective, counts), trained)
+        groups = classes_of(config.data).groups
+        weights = class_weights(config.objective, counts, groups)
+        return Classification(classifier, config, weights, trained, groups=groups)
     # Pieces of documents are examples in which every token but the first is a target.
     adapted = adapted_config(language_model(model, source), adapter)
     return Supervised(adapted, config, trained, draws=adapter is not None and adapter.dropout > 0)

@@ -1,0 +1,1 @@
+"""Systems that models are compared with, without jax."""

@@ -1,0 +1,136 @@
+"""`mentallama ask`: consent, notices, prices, and a key that never shows, whatever fails."""
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+from misbehaving_server import WRONG_KEY, server
+
+from mentallama_jax.cli.main import main
+
+KEY = "sk-planted-key-0451"
+POST = "the zebra lantern is grey tonight"
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    path = tmp_path / "rows.jsonl"
+    lines = [
+        {"id": f"r{number}", "dataset": "DR", "post": f"{POST} {number}", "label": "yes", "split": "test"}
+        for number in range(6)
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def ask(url: str, data: Path, *more: str) -> int:
+    return main(["ask", "toy", "--endpoint", url, "--data", str(data), "--out", str(data.parent / "out.jsonl"), *more])
+
+
+def test_a_notice_comes_first_and_nothing_leaves_the_machine_without_consent(
+    data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setattr("mentallama_jax.jobs.ask.ask_all", lambda *_: pytest.fail("something was sent"))
+    prices = ("--price-in", "1", "--price-out", "2")
+    assert ask("http://api.example.invalid/v1", data, *prices, "--max-cost", "3") == 2
+    said = capsys.readouterr().err
+    assert "sent to: api.example.invalid (http: NOT encrypted, the key neither" in said
+    assert "6 requests, for 6 rows (DR 6)" in said
+    assert "cost: at most $0.00" in said
+    assert "it stops before $3 in all" in said
+    assert "for research only" in said
+    assert "terms of the platforms" in said
+    assert "error: nothing was sent: posts would leave this machine for api.example.invalid; give --send-posts" in said
+    assert ask("https://api.example.invalid/v1", data, "--send-posts") == 2
+    assert "the price of 'toy' is not known: give --price-in and --price-out" in capsys.readouterr().err
+
+
+def test_a_server_of_this_machine_needs_no_consent_and_no_price(
+    data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy.example.invalid:1")  # it must not see posts for this machine
+    with server(share=0.0) as (url, books):
+        assert ask(url, data, "--max-cost", "1") == 2
+        assert "is not known" in capsys.readouterr().err
+        assert ask(url, data, "--max-rows", "4") == 0
+        out, err = capsys.readouterr()
+    assert "this machine; what listens there may send it on" in err
+    assert f"wrote 4 predictions to {data.parent / 'out.jsonl'} (4 answers now)" in out
+    assert "next: mentallama evaluate" in out
+    assert sum(books.seen.values()) == 4
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("401", "refuses the key (HTTP status 401)"),
+        ("500", "no answer to"),
+        ("429", "no answer to"),
+        ("quota", "insufficient_quota"),
+        ("refused setting", "leave it out with --leave-out temperature"),
+        ("too long", "refuses the request with HTTP status 400 (context_length_exceeded)"),
+        ("redirect", "which is not followed"),
+        ("no JSON", "an answer that is no JSON"),
+        ("no choices", "an answer without choices or text"),
+        ("cut", "the connection failed"),
+        ("truncated", "the connection failed"),
+        ("hang", "no answer in time (--timeout)"),
+    ],
+)
+def test_neither_key_nor_posts_nor_what_a_server_says_shows_in_any_failure(
+    fault: str,
+    said: str,
+    data: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PLANTED", KEY)
+    caplog.set_level(logging.DEBUG)
+    logging.getLogger("openai").setLevel(logging.DEBUG)  # as OPENAI_LOG=debug does
+    patience = ("--timeout", "0.2") if fault == "hang" else ()
+    with server(share=1.0, faults=(fault,), echo=f"{KEY} {POST}") as (url, books):
+        assert ask(url, data, "--key-variable", "PLANTED", "--retries", "0", *patience) == 1
+    assert books.headers[0]["authorization"] == f"Bearer {KEY}"
+    out, err = capsys.readouterr()
+    assert said in err
+    assert "rows have no answer yet" in err
+    assert not (data.parent / "out.jsonl").exists()
+    shown = out + err + caplog.text + "".join(file.read_text() for file in data.parent.iterdir() if file != data)
+    for secret in (KEY, "sk-planted", "zebra lantern", "slow down", "oops"):
+        assert secret not in shown
+
+
+def test_what_a_client_raises_is_not_shown(
+    data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise KeyError(f"{KEY} {POST}")
+
+    with server(share=0.0) as (url, _):
+        monkeypatch.setattr("openai.AsyncOpenAI._build_request", fail)
+        assert ask(url, data) == 1
+    said = capsys.readouterr().err
+    assert "no answer to 6 requests: the client failed (KeyError)" in said
+    assert KEY not in said
+    assert POST not in said
+
+
+def test_a_wrong_key_stops_at_once(
+    data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", WRONG_KEY)
+    with server(share=0.0) as (url, books):
+        assert ask(url, data, "--concurrency", "1") == 1
+    assert sum(books.seen.values()) == 1
+    assert WRONG_KEY not in "".join(capsys.readouterr())
+
+
+def test_options_out_of_range_are_refused(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for option, value in (("--concurrency", "0"), ("--timeout", "nan"), ("--max-new-tokens", "0"),
+                          ("--temperature", "-1"), ("--max-cost", "-1"), ("--requests-per-minute", "0"),
+                          ("--tokens-per-minute", "5"), ("--aspect", "social")):  # fmt: skip
+        assert ask("http://127.0.0.1:9/v1", data, option, value, "--price-in", "0", "--price-out", "0") == 2
+        assert option in capsys.readouterr().err

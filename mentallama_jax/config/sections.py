@@ -132,7 +132,7 @@ class AdapterSection(Section):
     """What their product is multiplied by, over `rank`."""
     dropout: Decay = 0.0
     """Share of the inputs of the first small matrix that a step drops."""
-    targets: tuple[str, ...] = ("all-linear",)
+    targets: Annotated[tuple[str, ...], Field(min_length=1)] = ("all-linear",)
     """Projections to adapt by their Hugging Face names, such as `q_proj`; `all-linear` takes those of all layers."""
     rank_pattern: dict[str, Annotated[int, Field(strict=True, ge=1, le=4096)]] = Field(default_factory=dict)
     """Projection -> its own rank."""

@@ -117,7 +117,7 @@ def _export_adapter(opened: OpenedModel, out: Path, scores: dict[str, Any] | Non
         tensors,
         opened.config,
         base=card.base_model if card.base_is_hub_id else run.model.source,
-        options={},
+        options={"peft_type": run.adapter.kind.upper()},
         card=render_card(card, numbers, "float32"),
     )
     what = f"adapter of step {opened.update}"

@@ -240,7 +240,10 @@ FIRST = f"{PREFIX}model.layers.0.self_attn.q_proj.lora_A.weight"
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda t: t | {FIRST.replace("layers.0", "layers.7"): t[FIRST]}, r"another model than this llama: .*layers\.7"),
+        (
+            lambda t: t | {FIRST.replace("layers.0", "layers.7"): t[FIRST]},
+            r"another model than this llama: .*layers\.7",
+        ),
         (lambda t: {k: v for k, v in t.items() if k != FIRST.replace("_A", "_B")}, r"without its lora_B"),
         (lambda t: t | {FIRST: t[FIRST][:, :5].copy()}, r"is \[4, 5\], the model asks for \['rank', 16\]"),
         (lambda t: t | {FIRST: t[FIRST] * np.nan}, r"holds NaN or infinity"),
@@ -261,13 +264,13 @@ def test_tensors_that_do_not_belong_are_refused(copy: Path, spoil, message: str)
 
 def test_folders_without_an_adapter_are_refused(copy: Path, tmp_path: Path) -> None:
     config = load_model(LLAMA)[0]
-    with pytest.raises(UserError, match="no adapter .it has no adapter_config.json"):
+    with pytest.raises(UserError, match=r"no adapter .it has no adapter_config\.json"):
         read_adapter(tmp_path, config)
     (copy / "adapter_model.safetensors").rename(copy / "adapter_model.bin")
-    with pytest.raises(UserError, match="adapter_model.bin is not read; save it as safetensors"):
+    with pytest.raises(UserError, match=r"adapter_model\.bin is not read; save it as safetensors"):
         read_adapter(copy, config)
     (copy / "adapter_model.bin").unlink()
-    with pytest.raises(UserError, match="holds no adapter_model.safetensors; download it too"):
+    with pytest.raises(UserError, match=r"holds no adapter_model\.safetensors; download it too"):
         read_adapter(copy, config)
     with pytest.raises(UserError, match="made for another model than this bert"):
         read_adapter(FIXTURES / "rslora", load_model(BERT)[0])

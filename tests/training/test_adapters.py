@@ -1,9 +1,10 @@
-"""Runs that train an adapter: what is frozen, saved, resumed and refused; opened, exported and merged; eight devices."""
+"""Runs that train an adapter: what is frozen, saved, resumed, refused, opened, exported; on one device and eight."""
 
 import json
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -12,18 +13,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from child_processes import cpu_environment
-from conftest import TINY
 
 from mentallama_jax.config import AdapterSection, parse_config
 from mentallama_jax.errors import UserError
 from mentallama_jax.formats.hf_folder import save_model
-from mentallama_jax.formats.load import load_model
+from mentallama_jax.formats.load import load_model, load_model_config
 from mentallama_jax.jobs.export import export
 from mentallama_jax.jobs.open_model import open_model
 from mentallama_jax.jobs.tune import base_model
 from mentallama_jax.models.adapters import adapted_config, adapted_params, is_adapter, merged_params
 from mentallama_jax.models.llama import forward
-from mentallama_jax.models.module import count_params, init_params, merge_params, split_params
+from mentallama_jax.models.module import abstract_params, count_params, init_params, merge_params, split_params
 from mentallama_jax.models.presets import PRESETS
 from mentallama_jax.storage import file_sizes
 from mentallama_jax.training import loop
@@ -33,17 +33,15 @@ from mentallama_jax.training.preflight import estimate_memory, tree_numbers
 from mentallama_jax.training.run.manifest import complete_checkpoints
 from mentallama_jax.training.step import init_state, make_train_step
 
-TOY = PRESETS["toy"]
+TOY = replace(PRESETS["toy"], vocab_size=64, hidden_size=32, intermediate_size=48, num_layers=2, head_dim=8)
 ADAPTER = {"rank": 4, "alpha": 8.0, "dropout": 0.1, "base_dtype": "float32", "rank_pattern": {"v_proj": 2}}
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def base(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a tiny model and its weights."""
-    from mentallama_jax.formats.architectures.llama_config import read_config
-
     folder = tmp_path_factory.mktemp("base") / "model"
-    config = read_config(TINY, "TINY")
+    config = load_model_config(tiny_model)
     save_model(folder, config, init_params(config, jax.random.key(3)), {})
     return folder
 
@@ -75,28 +73,27 @@ def logits(config, params):
     return jax.jit(lambda params: forward(params, config, tokens, *places))(params)
 
 
-@pytest.mark.parametrize("base_dtype", ["float32", "bfloat16"])
-def test_before_the_first_update_an_adapter_changes_no_bit(base_dtype: str) -> None:
+def test_before_the_first_update_an_adapter_changes_no_bit() -> None:
     params = init_params(TOY, jax.random.key(0))
-    model = adapted_config(TOY, AdapterSection(base_dtype=base_dtype))
-    adapted = adapted_params(model, params, jax.random.key(1), jnp.float32)
-    plain = jax.tree.map(lambda x: x.astype(base_dtype), params)
+    model = adapted_config(TOY, AdapterSection())
+    begin = jax.jit(lambda params: adapted_params(model, params, jax.random.key(1), jnp.float32))
+    adapted = begin(params)
+    plain = jax.tree.map(lambda x: x.astype(jnp.bfloat16), params)
     np.testing.assert_array_equal(logits(model, adapted), logits(TOY, plain))
     jax.tree.map(np.testing.assert_array_equal, merged_params(model, adapted), plain)
-    again = adapted_params(model, params, jax.random.key(1), jnp.float32)
-    jax.tree.map(np.testing.assert_array_equal, adapted, again)
+    jax.tree.map(np.testing.assert_array_equal, adapted, begin(params))
     a = adapted["layers"]["attention"]["query_adapter"]["a"]
     bound = TOY.hidden_size**-0.5  # of torch's kaiming_uniform with a = sqrt 5
-    assert bound * 0.98 < float(abs(a).max()) <= bound
-    assert float(a.std()) == pytest.approx(bound / 3**0.5, rel=0.05)
+    assert bound * 0.95 < float(abs(a).max()) <= bound
+    assert float(a.std()) == pytest.approx(bound / 3**0.5, rel=0.1)
 
 
 def test_frozen_bits_stay_and_only_the_adapter_has_moments() -> None:
-    config = config_of(rank=4, dora=True, dropout=0.2, base_dtype="int8")
+    config = config_of(rank=4, targets=["q_proj", "o_proj", "down_proj"], dora=True, dropout=0.2, base_dtype="int8")
     objective = objective_of(TOY, config)
-    state = init_state(objective, config, 10)
+    state = jax.jit(partial(init_state, objective, config, 10))()
     assert tree_numbers(state["opt_state"]) == pytest.approx(2 * tree_numbers(state["params"]), abs=8)  # and counters
-    assert tree_numbers(state["params"]) < 0.1 * count_params(TOY)
+    assert tree_numbers(state["params"]) < 0.5 * count_params(TOY)
     assert state["frozen"]["layers"]["mlp"]["up"].dtype == jnp.int8
     assert state["frozen"]["embedding"].dtype == jnp.bfloat16
     before = jax.tree.map(np.asarray, (state["params"], state["frozen"]))
@@ -110,11 +107,8 @@ def test_frozen_bits_stay_and_only_the_adapter_has_moments() -> None:
     assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), before[1], state["frozen"]))
     moved = jax.tree.map(lambda a, b: bool((a != b).any()), before[0], state["params"])
     assert jax.tree.all(moved)
-    params = merge_params(state["params"], state["frozen"])
-    merged = merged_params(objective.model, params)
-    assert merged.keys() == init_params(TOY, jax.random.key(0)).keys()
-    gap = abs(logits(TOY, merged) - logits(objective.model, params)).max()
-    assert gap < 1e-2 * abs(logits(TOY, merged)).max()  # weights are rounded to bfloat16
+    merged = merged_params(objective.model, merge_params(state["params"], state["frozen"]))
+    assert jax.tree.map(jnp.shape, merged) == jax.tree.map(jnp.shape, abstract_params(TOY))
 
 
 def test_int8_weights_are_near_and_zero_columns_stay() -> None:
@@ -130,15 +124,18 @@ def test_int8_weights_are_near_and_zero_columns_stay() -> None:
 
 def test_memory_falls_with_what_is_trained() -> None:
     needs = {}
-    for name, section in {"whole": None, "bfloat16": {}, "int8": {"base_dtype": "int8"}}.items():
+    for name, section in {"whole": None, "bfloat16": {"rank": 2}, "int8": {"rank": 2, "base_dtype": "int8"}}.items():
         config = config_of(**section) if section is not None else config_of().model_copy(update={"adapter": None})
         shapes = jax.eval_shape(partial(init_state, objective_of(TOY, config), config, 10))
         needs[name] = estimate_memory(TOY, config, 4, 64, shapes)
     whole, bfloat16, int8 = needs["whole"], needs["bfloat16"], needs["int8"]
-    assert int8.params < bfloat16.params < 0.75 * whole.params
-    assert bfloat16.moments == int8.moments < 0.3 * whole.moments
-    assert bfloat16.gradients < 0.3 * whole.gradients
-    assert bfloat16.checkpoint < 0.3 * whole.checkpoint
+    numbers = tree_numbers(split_params(_abstract(TOY, rank=2), is_adapter)[0])
+    assert whole.params == 4 * count_params(TOY)
+    assert bfloat16.params == 2 * count_params(TOY) + 4 * numbers
+    assert int8.params < 1.5 * count_params(TOY) + 4 * numbers
+    assert bfloat16.moments == int8.moments == pytest.approx(2 * 4 * numbers, abs=64)
+    assert bfloat16.gradients == 4 * numbers * 2  # accumulated over micro-batches
+    assert bfloat16.checkpoint == bfloat16.moments + 4 * numbers
 
 
 def test_a_run_of_an_adapter_resumes_exactly_and_opens_as_a_model(values, base, tmp_path, monkeypatch) -> None:
@@ -195,11 +192,9 @@ def test_a_run_of_an_adapter_resumes_exactly_and_opens_as_a_model(values, base, 
     _refuses_another_base(values, base, tmp_path)
 
 
-def _abstract(model):
-    section = AdapterSection(**ADAPTER)
-    return jax.eval_shape(
-        lambda: adapted_params(adapted_config(model, section), None, jax.random.key(0), jnp.float32)
-    )
+def _abstract(model, **adapter):
+    section = AdapterSection(**adapter)
+    return jax.eval_shape(lambda: adapted_params(adapted_config(model, section), None, jax.random.key(0), jnp.float32))
 
 
 def _refuses_another_base(values, base: Path, tmp_path: Path) -> None:
@@ -212,7 +207,7 @@ def _refuses_another_base(values, base: Path, tmp_path: Path) -> None:
     config = values("whole")
     with pytest.raises(UserError, match=r"this run adapts other weights than .* holds now; put them back"):
         loop.train(config, base_model(config))
-    (base / "model.safetensors").unlink()
+    base.rename(base.with_name("changed"))
     with pytest.raises(UserError, match="the base model of its adapter cannot be read"):
         open_model(str(tmp_path / "whole"))
 
@@ -220,9 +215,15 @@ def _refuses_another_base(values, base: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("adapter", "message"),
     [
-        ({"targets": ["query"]}, r"adapter\.targets: 'query' is no projection .* there are: q_proj, k_proj, .*all-linear"),
+        (
+            {"targets": ["query"]},
+            r"adapter\.targets: 'query' is no projection .* there are: q_proj, k_proj, .*all-linear",
+        ),
         ({"targets": ["lm_head"]}, r"adapter\.targets: 'lm_head' is no projection that can be adapted"),
-        ({"targets": ["q_proj"], "rank_pattern": {"v_proj": 2}}, r"adapter\.rank_pattern: 'v_proj' is none of the adapted"),
+        (
+            {"targets": ["q_proj"], "rank_pattern": {"v_proj": 2}},
+            r"adapter\.rank_pattern: 'v_proj' is none of the adapted",
+        ),
         ({"alpha_pattern": {"layers.0.q_proj": 2.0}}, r"adapter\.alpha_pattern: 'layers\.0\.q_proj' is none"),
     ],
 )
@@ -249,6 +250,8 @@ def test_a_wrong_section_is_one_clear_line(adapter, message: str) -> None:
 
 ON_EIGHT_DEVICES = """
 import jax, numpy as np
+from dataclasses import replace
+from functools import partial
 from mentallama_jax.config import parse_config
 from mentallama_jax.models.presets import PRESETS
 from mentallama_jax.parallel.mesh import make_mesh, use_mesh
@@ -258,26 +261,28 @@ from mentallama_jax.training.objectives.of_config import objective_of
 from mentallama_jax.training.step import init_state, make_train_step
 
 toy = PRESETS["toy"]
-arrays = full_rows(16, 64, toy.vocab_size) | {MICRO_BATCHES: np.asarray(2, np.int32)}
+toy = replace(toy, vocab_size=64, hidden_size=32, intermediate_size=48, num_layers=2, head_dim=8)
+arrays = full_rows(8, 16, toy.vocab_size) | {MICRO_BATCHES: np.asarray(1, np.int32)}
 outcomes = []
 for sizes in ({"fsdp": 1}, {"data": 2, "fsdp": 2, "tensor": 2}):
     config = parse_config({"model": {"source": "toy", "weights": "random", "compute_dtype": "float32"},
-        "data": {"train": ["x"], "max_length": 64}, "mesh": sizes, "optimizer": {"learning_rate": 1e-2},
-        "adapter": {"rank": 4, "dora": True, "dropout": 0.1, "base_dtype": "int8"},
+        "data": {"train": ["x"], "max_length": 16}, "mesh": sizes, "optimizer": {"learning_rate": 1e-2},
+        "adapter": {"rank": 4, "targets": ["q_proj", "o_proj", "down_proj"], "dora": True, "dropout": 0.1,
+            "base_dtype": "int8"},
         "training": {"run_dir": "-", "steps": 10, "micro_batch_rows": 8}}, "test")
     mesh = make_mesh(config.mesh, jax.devices()[:8 if len(sizes) > 1 else 1])
     objective = objective_of(toy, config)
     with use_mesh(mesh):
         shapes = abstract_state(objective, config, 10, mesh)
         shardings = jax.tree.map(lambda x: x.sharding, shapes)
-        state = jax.device_put(init_state(objective, config, 10), shardings)
+        state = jax.jit(partial(init_state, objective, config, 10), out_shardings=shardings)()
         step = make_train_step(objective, config, 10, shardings)
         for _ in range(2):
             state, metrics = step(state, place_batch(arrays, 8, mesh))
     if len(sizes) > 1:
         query = shapes["params"]["layers"]["attention"]["query_adapter"]
-        assert query["a"].sharding.shard_shape(query["a"].shape) == (3, 64, 4)
-        assert query["b"].sharding.shard_shape(query["b"].shape) == (3, 4, 2, 32)
+        assert query["a"].sharding.shard_shape(query["a"].shape) == (2, 16, 4)
+        assert query["b"].sharding.shard_shape(query["b"].shape) == (2, 4, 2, 8)
     outcomes.append((float(metrics["loss"]), float(metrics["grad_norm"]), jax.device_get(state["params"])))
 (one, norm, params), (other, other_norm, sharded) = outcomes
 assert abs(one - other) < 1e-5 * abs(one), (one, other)

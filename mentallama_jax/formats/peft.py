@@ -31,7 +31,7 @@ WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."
 _A, _B, _MAGNITUDE = "lora_A.weight", "lora_B.weight", "lora_magnitude_vector"
 _Array = np.ndarray[Any, Any]
-Place = tuple[tuple[str, ...], int]
+LayerPlace = tuple[tuple[str, ...], int]
 """The path of a parameter, and the number of its layer (0 where it is not stacked)."""
 
 
@@ -62,8 +62,8 @@ class AdapterTensors:
         fingerprint: tells its contents.
     """
 
-    matrices: Mapping[Place, Matrices]
-    whole: Mapping[Place, _Array]
+    matrices: Mapping[LayerPlace, Matrices]
+    whole: Mapping[LayerPlace, _Array]
     origin: str
     fingerprint: Callable[[], str]
 
@@ -141,8 +141,8 @@ def read_adapter(folder: str | Path, config: AnyModelConfig) -> AdapterTensors:
     header = read_header(path)
     names = {_plain(name): name for name in header}
     read = _Reader(path, header, names)
-    matrices: dict[Place, Matrices] = {}
-    whole: dict[Place, _Array] = {}
+    matrices: dict[LayerPlace, Matrices] = {}
+    whole: dict[LayerPlace, _Array] = {}
     for parameter, shape, count in model_parameters(config):
         foreign = parameter.foreign_shape(shape)
         for layer in range(count):

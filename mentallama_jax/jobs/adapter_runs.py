@@ -7,7 +7,7 @@ import numpy as np
 from mentallama_jax.config import RunConfig
 from mentallama_jax.formats.architectures.known_architectures import model_parameters
 from mentallama_jax.formats.architectures.parameter_names import Parameter
-from mentallama_jax.formats.peft import AdapterTensors, Matrices, Place
+from mentallama_jax.formats.peft import AdapterTensors, Matrices, LayerPlace
 from mentallama_jax.models.adapters import AdaptedProjection, adapter_of, is_adapter
 from mentallama_jax.models.low_rank import ADAPTER
 from mentallama_jax.models.registry import TrainedConfig
@@ -29,8 +29,8 @@ def tensors_of_run(checkpoint: Checkpoint, model: TrainedConfig, config: RunConf
     assert config.adapter is not None
     adapter, read = adapter_of(model, config.adapter), CheckpointTensors(checkpoint).read
     by_path = {one.path: one for one in adapter.projections}
-    matrices: dict[Place, Matrices] = {}
-    whole: dict[Place, np.ndarray[Any, Any]] = {}
+    matrices: dict[LayerPlace, Matrices] = {}
+    whole: dict[LayerPlace, np.ndarray[Any, Any]] = {}
     for parameter, shape, count in model_parameters(model):
         if parameter.path in by_path:
             one = by_path[parameter.path]

@@ -7,7 +7,7 @@ import numpy as np
 from mentallama_jax.config import RunConfig
 from mentallama_jax.formats.architectures.known_architectures import model_parameters
 from mentallama_jax.formats.architectures.parameter_names import Parameter
-from mentallama_jax.formats.peft import AdapterTensors, Matrices, LayerPlace
+from mentallama_jax.formats.peft import AdapterTensors, LayerPlace, Matrices
 from mentallama_jax.models.adapters import AdaptedProjection, adapter_of, is_adapter
 from mentallama_jax.models.low_rank import ADAPTER
 from mentallama_jax.models.registry import TrainedConfig

@@ -34,4 +34,6 @@ def objective_of(model: TrainedConfig, config: RunConfig, class_counts: NDArray[
         return Classification(classifier, config, weights, trained, groups=groups)
     # Pieces of documents are examples in which every token but the first is a target.
     adapted = adapted_config(language_model(model, source), adapter)
-    return Supervised(adapted, config, trained, draws=adapter is not None and adapter.dropout > 0)
+    if adapter is None:
+        return Supervised(adapted, config)
+    return Supervised(adapted, config, trained, draws=adapter.dropout > 0)

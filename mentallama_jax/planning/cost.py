@@ -19,19 +19,21 @@ values, of the probabilities and of the keys; scores, gradients of the probabili
 _RING = {"all-gather": 1, "reduce-scatter": 1, "all-reduce": 2, "all-to-all": 1, "collective-permute": 1}
 
 
-def model_flops_per_token(model: TrainedConfig, row_length: int) -> float:
+def model_flops_per_token(model: TrainedConfig, row_length: int, *, frozen: bool = False) -> float:
     """Operations that training needs for a token, nothing recomputed: forward, and twice that backward.
 
     Each weight of a matrix product costs 2 forward (an embedding is a look-up and costs nothing, the head of a LLaMA
     counts; pooler and classifier are for the first token of a text alone and do not); causal attention counts at half
     of T x T for a whole row, so 2 x T x heads x width a layer and token forward, and that of an encoder at all of it.
+    Where weights are `frozen` beside an adapter, backward costs them as much as forward; the adapter's own products,
+    less than a hundredth, do not count.
     """
     width = model.head_dim * (2 * model.num_heads + 2 * model.num_kv_heads)
     encoder = isinstance(model, BertConfig)
     weights = model.num_layers * model.hidden_size * (width + (2 if encoder else 3) * model.intermediate_size)
     weights += 0 if encoder else model.hidden_size * model.vocab_size
     attention = model.num_layers * (4 if encoder else 2) * row_length * model.num_heads * model.head_dim
-    return 3.0 * (2 * weights + attention)
+    return (2.0 if frozen else 3.0) * 2 * weights + 3.0 * attention
 
 
 def prefill_flops_per_token(model: LlamaConfig, prompt: int) -> float:

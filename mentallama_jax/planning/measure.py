@@ -150,7 +150,7 @@ def measure_step(
             jax.block_until_ready((state, metrics))
 
         warm, *seconds = [_timed(update) for _ in range(repeats + 1)]
-    flops = model_flops_per_token(model, length)
+    flops = model_flops_per_token(model, length, frozen=config.adapter is not None)
     return _measurement("step", mesh, rows, rows * length, flops, compiling, warm, seconds)
 
 

@@ -15,7 +15,7 @@ from mentallama_jax.terminal import Console
 from mentallama_jax.training.preflight import size
 
 _RULE = (
-    "model FLOPs: 6 for each weight of a matrix product and token, attention at {square} T x T; nothing recomputed; "
+    "model FLOPs: {each} for each weight of a matrix product and token, attention at {square} T x T; nothing recomputed; "
     "MFU over all positions, tokens/s over real ones"
 )
 
@@ -25,7 +25,8 @@ _FEW_HOURS, _FEW_DOLLARS = 0.1, 10
 
 def rule(plan: Plan) -> str:
     """How the figures are counted."""
-    return _RULE.format(square="the whole of" if plan.classifies else "half of")
+    each = 6 if plan.config.adapter is None else "4 (they are frozen)"
+    return _RULE.format(each=each, square="the whole of" if plan.classifies else "half of")
 
 
 def warnings(plan: Plan) -> list[str]:

@@ -25,6 +25,7 @@ from mentallama_jax.models.adapters import adapted_config, adapted_params, is_ad
 from mentallama_jax.models.llama import forward
 from mentallama_jax.models.module import abstract_params, count_params, init_params, merge_params, split_params
 from mentallama_jax.models.presets import PRESETS
+from mentallama_jax.planning.cost import model_flops_per_token
 from mentallama_jax.storage import file_sizes
 from mentallama_jax.training import loop
 from mentallama_jax.training.data.batch_spec import MICRO_BATCHES, full_rows
@@ -136,6 +137,13 @@ def test_memory_falls_with_what_is_trained() -> None:
     assert bfloat16.moments == int8.moments == pytest.approx(2 * 4 * numbers, abs=64)
     assert bfloat16.gradients == 4 * numbers * 2  # accumulated over micro-batches
     assert bfloat16.checkpoint == bfloat16.moments + 4 * numbers
+
+
+def test_frozen_weights_cost_two_thirds_of_the_operations() -> None:
+    whole, frozen = (model_flops_per_token(TOY, 64, frozen=frozen) for frozen in (False, True))
+    matrices = count_params(TOY) - TOY.vocab_size * TOY.hidden_size * (1 - TOY.tie_embeddings)
+    matrices -= (2 * TOY.num_layers + 1) * TOY.hidden_size  # norms
+    assert whole - frozen == pytest.approx(2 * matrices)
 
 
 def test_a_run_of_an_adapter_resumes_exactly_and_opens_as_a_model(values, base, tmp_path, monkeypatch) -> None:

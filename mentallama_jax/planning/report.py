@@ -15,8 +15,8 @@ from mentallama_jax.terminal import Console
 from mentallama_jax.training.preflight import size
 
 _RULE = (
-    "model FLOPs: {each} for each weight of a matrix product and token, attention at {square} T x T; nothing recomputed; "
-    "MFU over all positions, tokens/s over real ones"
+    "model FLOPs: {each} for each weight of a matrix product and token, attention at {square} T x T; nothing "
+    "recomputed; MFU over all positions, tokens/s over real ones"
 )
 
 

@@ -1,14 +1,13 @@
 """`mentallama ask`: answer records with a model behind an OpenAI-compatible endpoint."""
 
 import argparse
-import shlex
 import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from mentallama_jax.cli.endpoint_options import GUARANTEES, add_endpoint_options, remote_of
+from mentallama_jax.cli.endpoint_options import GUARANTEES, add_endpoint_options, disguise_of, notice_lines, remote_of
 from mentallama_jax.cli.prompting_options import add_wording_options, lines_on_prompting, prompting_of
-from mentallama_jax.cli.task_options import add_tasks
+from mentallama_jax.cli.task_options import add_tasks, next_evaluation
 from mentallama_jax.errors import UserError
 from mentallama_jax.storage import expanded, local_path
 
@@ -30,12 +29,16 @@ _EPILOG = """\
 examples:
   mentallama ask gpt-4o-mini --endpoint https://api.openai.com/v1 --data data/imhi:test --out gpt.jsonl --price-in 0.15 --price-out 0.6
   mentallama ask gpt-4o-mini --endpoint https://api.openai.com/v1 --data data/imhi:test --out gpt.jsonl --prices prices.yaml --max-cost 5 --send-posts
+  mentallama ask gpt-4o-mini --endpoint https://api.openai.com/v1 --data data/imhi:test --out gpt.jsonl --prices prices.yaml --send-posts --disguise --key-file ~/keys/imhi.key
   mentallama ask toy --endpoint http://localhost:8000/v1 --data sample:test --out zero.jsonl --prompt zero-shot
   mentallama ask toy --endpoint http://localhost:8000/v1 --data sample:test --out few.jsonl --shots 1 --shots-from sample:train
   mentallama ask llama --endpoint http://localhost:8000/v1 --data sample:test --out local.jsonl --concurrency 4
 
 then:
   mentallama evaluate gpt.jsonl --out scores/gpt
+
+With --disguise, identifiers in posts are replaced before anything is sent (see `mentallama data disguise --help`); the
+predictions are of the rows as they are.
 
 --prompt and --shots are those of `mentallama generate`, but no example is left out: how much an endpoint reads is not
 known here. Examples stand as earlier turns of the conversation.
@@ -90,6 +93,7 @@ def run(options: argparse.Namespace) -> int:
     if options.aspect and not options.task:
         raise UserError("--aspect goes with --task; records say what they ask about")
     remote = remote_of(options, options.model, log_probabilities=True)
+    disguise = disguise_of(options)
     questions = questions_in(
         options.data,
         task=options.task,
@@ -110,8 +114,9 @@ def run(options: argparse.Namespace) -> int:
                 questions.sources,
                 options.out,
                 prompting=prompting,
+                disguise=disguise,
                 kept=kept,
-                on_notice=progress.say_all,
+                on_notice=lambda lines: progress.say_all(notice_lines(options, lines)),
                 on_start=progress.begin,
                 on_answer=progress.add,
             )
@@ -150,5 +155,5 @@ def _summary(options: argparse.Namespace, rows: "list[Prediction]", found: "Aske
     lines += besides
     lines.append(f"with label probabilities: {sum(row.label_log_probabilities is not None for row in rows)}")
     if any(row.label for row in rows):
-        lines.append(f"next: mentallama evaluate {shlex.quote(str(options.out))} --out SCORES")
+        lines.append(next_evaluation(options))
     return "\n".join(lines)

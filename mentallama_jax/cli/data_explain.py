@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mentallama_jax.cli.endpoint_options import add_endpoint_options, remote_of
+from mentallama_jax.cli.endpoint_options import add_endpoint_options, disguise_of, notice_lines, remote_of
 from mentallama_jax.cli.task_options import add_tasks
 from mentallama_jax.errors import UserError
 from mentallama_jax.storage import expanded, local_path
@@ -31,6 +31,9 @@ Then every answer is checked, and kept or rejected with the reason:
   OUT/report.json         counts of both, agreement, consistency and BARTScore, for all rows and each data set
   OUT/predictions.jsonl   the kept answers, for `mentallama data annotate`
   OUT/answers.jsonl       what the model answered; the same command asks only for what is missing there
+
+With --disguise, identifiers in posts are replaced first, and the kept records are the disguised ones: what a model
+writes speaks of the post that it saw.
 
 For research only. The posts are of people, some in distress: whether they may be sent to a third party, or passed on
 with explanations, is said by the terms of the platforms and data sets, and by your ethics board.
@@ -103,6 +106,7 @@ def run_explain(options: argparse.Namespace) -> int:
         count=options.examples_per_label,
         seed=options.seed,
         instruction=_text(options.instruction) if options.instruction else INSTRUCTION,
+        disguise=disguise_of(options),
     )
     with AskingProgress() as progress:
         found = _answers(options, collection, progress)
@@ -139,7 +143,7 @@ def _answers(
         collection,
         remote_of(options, options.model, log_probabilities=False),
         kept,
-        on_notice=progress.say_all,
+        on_notice=lambda lines: progress.say_all(notice_lines(options, lines)),
         on_start=progress.begin,
         on_answer=progress.add,
     )

@@ -1,16 +1,20 @@
 """The options of commands that ask an endpoint, and what they mean."""
 
 import argparse
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.storage import local_path
 
 if TYPE_CHECKING:
+    from mentallama_jax.baselines.endpoints.chat_messages import Disguise
     from mentallama_jax.jobs.ask import Remote
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 LEFT_OUT = ("temperature", "seed", "logprobs")
+
+DISGUISED = "disguise: identifiers that rules find are replaced; other words stay, and a search may find a post by them"
 
 GUARANTEES = """\
 Every answer is on disk before it counts, in the file of kept answers, by endpoint, model, prompt and settings. After
@@ -32,6 +36,8 @@ def add_endpoint_options(parser: argparse.ArgumentParser, *, required: bool, max
         help="the address up to /v1, such as https://api.openai.com/v1 or http://localhost:8000/v1",
     )
     add("--send-posts", action="store_true", help="posts may leave this machine (not needed for localhost)")
+    add("--disguise", action="store_true", help="replace identifiers in posts first, as `data disguise` does")
+    add("--key-file", type=local_path, metavar="KEY", help="its key, from `mentallama data disguise --new-key`")
     add(
         "--key-variable",
         default=KEY_VARIABLE,
@@ -107,3 +113,34 @@ def remote_of(options: argparse.Namespace, model: str, *, log_probabilities: boo
         tokenizer=options.token_counts,
         send_posts=options.send_posts,
     )
+
+
+def disguise_of(options: argparse.Namespace) -> "Disguise":
+    """What is sent of a record: the record as it is, or with `--disguise` with its identifiers replaced.
+
+    Raises:
+        UserError: no key, or one that is none.
+    """
+    from mentallama_jax.baselines.endpoints.chat_messages import as_it_is
+
+    if not options.disguise:
+        if options.key_file is not None:
+            raise UserError("--key-file goes with --disguise")
+        return as_it_is
+    from functools import partial
+
+    from mentallama_jax.imhi.disguise.disguise_key import VARIABLE, key_of_environment, read_key
+    from mentallama_jax.imhi.disguise.disguised_records import disguise_record
+
+    key = read_key(options.key_file) if options.key_file is not None else key_of_environment()
+    if key is None:
+        raise UserError(
+            f"--disguise needs a key: --key-file KEY, or the variable {VARIABLE}; `mentallama data disguise --new-key` "
+            "makes one"
+        )
+    return partial(disguise_record, key=key)
+
+
+def notice_lines(options: argparse.Namespace, lines: Sequence[str]) -> list[str]:
+    """The notice, and what a disguise leaves."""
+    return [*lines, DISGUISED] if options.disguise else list(lines)

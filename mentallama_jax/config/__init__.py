@@ -14,6 +14,7 @@ from mentallama_jax.config.sections import (
     ModelSection,
     OptimizerSection,
     Section,
+    SequenceSection,
     SupervisedSection,
     TrainingSection,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "RunConfig",
     "SavedTensor",
     "Section",
+    "SequenceSection",
     "Style",
     "SupervisedSection",
     "TextDivision",

@@ -19,6 +19,7 @@ from mentallama_jax.config.sections import (
     ObjectiveSection,
     OptimizerSection,
     Section,
+    SequenceSection,
     SupervisedSection,
     TrainingSection,
 )
@@ -52,8 +53,11 @@ class RunConfig(Section):
             self._check_classification()
         elif self.evaluation.metric == "weighted_f1":
             raise ValueError("evaluation.metric weighted_f1 goes with objective.kind classification; choose label_f1")
+        if isinstance(self.objective, SequenceSection):
+            self._check_sequences()
         if isinstance(self.objective, DocumentsSection):
             self._check_documents(self.objective)
+        self._check_adapter()
         self._check_places()
         self._check_batch_arithmetic()
         return self
@@ -73,6 +77,18 @@ class RunConfig(Section):
         if is_remote(self.training.run_dir):
             raise ValueError(f"training.run_dir {self.training.run_dir}: the run of a classifier is kept in a folder")
 
+    def _check_sequences(self) -> None:
+        """Refuse what an encoder-decoder does not do."""
+        if self.data.style not in ("plain", "completion"):
+            raise ValueError(
+                f"data.style {self.data.style}: an encoder-decoder reads a question and writes its answer, without a "
+                "chat; set completion or plain"
+            )
+        if self.model.offload:
+            raise ValueError("model.offload: an encoder-decoder keeps its tensors on the device; set it to false")
+        if self.model.remat == "auto":
+            raise ValueError("model.remat auto is chosen for a LLaMA only; set none or full")
+
     def _check_documents(self, objective: DocumentsSection) -> None:
         """Refuse what raw text does not have."""
         if bool(objective.instructions) != bool(objective.instruction_share):
@@ -87,6 +103,11 @@ class RunConfig(Section):
             )
         if self.data.max_length < 2:
             raise ValueError(f"data.max_length {self.data.max_length}: a row of documents needs 2 tokens; raise it")
+
+    def _check_adapter(self) -> None:
+        """Refuse what there is no adapter for."""
+        if self.adapter is not None and self.objective.kind == "sequence_to_sequence":
+            raise ValueError("adapter: goes with a LLaMA or an encoder; an encoder-decoder is trained whole")
 
     def _check_places(self) -> None:
         """Checkpoints are written to file systems and to buckets of one kind; caches are here."""

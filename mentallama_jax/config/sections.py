@@ -14,6 +14,7 @@ from mentallama_jax.config.fields import (
     Metric,
     MicroBatch,
     Place,
+    PlaceList,
     PositiveFloat,
     PositiveInt,
     Remat,
@@ -21,7 +22,9 @@ from mentallama_jax.config.fields import (
     SavedTensor,
     Seed,
     Style,
+    TargetLength,
     TextDivision,
+    TextList,
     Weight,
 )
 
@@ -56,17 +59,17 @@ class ModelSection(Section):
 class DataSection(Section):
     """Which rows, rendered how, laid out how."""
 
-    train: tuple[Place, ...]
+    train: PlaceList
     """Files, folders or URLs of records; `sample` is the bundled sample."""
-    validation: tuple[Place, ...] = ()
+    validation: PlaceList = ()
     """Files or folders of records for the validation loss."""
-    datasets: tuple[str, ...] = ("all",)
+    datasets: TextList = ("all",)
     """Data sets to take: names, or `all`."""
-    tasks: tuple[Place, ...] = ()
+    tasks: PlaceList = ()
     """Task files of your own, whose data sets can be named beside the ten that are shipped."""
-    exclude: tuple[str, ...] = ()
+    exclude: TextList = ()
     """Data sets to leave out, such as the held-out tasks of the paper."""
-    drop_posts_in: tuple[Place, ...] = ()
+    drop_posts_in: PlaceList = ()
     """Files or folders whose posts must not occur in training (leak control of held-out tasks)."""
     weights: dict[str, Weight] = Field(default_factory=dict)
     """Data set -> how many times its rows are seen per epoch (fractions sample); 1 where absent."""
@@ -90,19 +93,19 @@ class SupervisedSection(Section):
     """A language model learns the answers."""
 
     kind: Literal["supervised"] = "supervised"
-    """What training minimises: answers of a LLaMA (`supervised`), labels (`classification`), raw text (`documents`)."""
+    """What is trained: `supervised` (a LLaMA), `classification`, `documents` or `sequence_to_sequence` (BART, T5)."""
 
 
 class ClassificationSection(Section):
     """An encoder learns the labels of one data set, or of several with the question before each text."""
 
     kind: Literal["classification"]
-    """What training minimises: answers of a LLaMA (`supervised`), labels (`classification`), raw text (`documents`)."""
+    """What is trained: `supervised` (a LLaMA), `classification`, `documents` or `sequence_to_sequence` (BART, T5)."""
     input: Literal["post", "explanation", "response"] = "post"
     """What the label is read from: the post, the gold explanation alone, or explanation and label sentence."""
     class_weights: Literal["none", "balanced"] = "none"
     """`balanced` weighs each class by the inverse of its training rows."""
-    test: tuple[Place, ...] = ()
+    test: PlaceList = ()
     """Files or folders of records that the best checkpoint is scored on at the end."""
 
 
@@ -110,15 +113,26 @@ class DocumentsSection(Section):
     """A language model goes on with its pre-training, on raw text."""
 
     kind: Literal["documents"]
-    """What training minimises: answers of a LLaMA (`supervised`), labels (`classification`), raw text (`documents`)."""
+    """What is trained: `supervised` (a LLaMA), `classification`, `documents` or `sequence_to_sequence` (BART, T5)."""
     text_key: str = "text"
     """The key of JSONL and the column of Parquet that hold the text of a document."""
     text_files: TextDivision = "whole"
     """A `.txt` file is one document (`whole`), or `blank-lines` separate its documents."""
-    instructions: tuple[Place, ...] = ()
+    instructions: PlaceList = ()
     """Files or folders of records to answer between the documents, against forgetting."""
     instruction_share: Annotated[float, FINITE, Field(ge=0, lt=1)] = 0.0
     """Their share of the tokens of an epoch: they are repeated, or some left out, until it is reached."""
+
+
+class SequenceSection(Section):
+    """An encoder-decoder learns the answers."""
+
+    kind: Literal["sequence_to_sequence"]
+    """What is trained: `supervised` (a LLaMA), `classification`, `documents` or `sequence_to_sequence` (BART, T5)."""
+    target_length: TargetLength = 256
+    """Tokens of a row of answers, beside `data.max_length` tokens of prompts. A longer answer is refused, never cut."""
+    beams: PositiveInt = 1
+    """Beams of the answers for `label_f1`; 1 takes the likeliest token."""
 
 
 class AdapterSection(Section):
@@ -146,12 +160,16 @@ class AdapterSection(Section):
     """The dtype of the frozen weights; `int8` keeps a scale for each output of a projection."""
 
 
-ObjectiveSection = Annotated[SupervisedSection | ClassificationSection | DocumentsSection, Field(discriminator="kind")]
+ObjectiveSection = Annotated[
+    SupervisedSection | ClassificationSection | DocumentsSection | SequenceSection, Field(discriminator="kind")
+]
 
 
 class OptimizerSection(Section):
-    """AdamW and its schedule."""
+    """The optimizer and its schedule."""
 
+    name: Literal["adamw", "adafactor"] = "adamw"
+    """`adafactor` keeps row and column sums for its second moment and no first one, as T5 is usually tuned."""
     learning_rate: PositiveFloat = 1e-5
     """Peak learning rate."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
@@ -172,6 +190,16 @@ class OptimizerSection(Section):
     """Largest global gradient norm; null does not clip."""
     first_moment_dtype: Dtype = "float32"
     """bfloat16 halves its memory. The second moment stays float32: a step of 0.1 % is below bfloat16's grain."""
+
+    @model_validator(mode="after")
+    def _means_something(self) -> "OptimizerSection":
+        """Refuse values that Adafactor would not read."""
+        fields = type(self).model_fields
+        if self.name == "adafactor":
+            for key in ("beta1", "beta2", "epsilon", "first_moment_dtype"):
+                if getattr(self, key) != fields[key].default:
+                    raise ValueError(f"{key} {getattr(self, key)} belongs to adamw; adafactor has no such value")
+        return self
 
 
 class TrainingSection(Section):
@@ -199,7 +227,7 @@ class TrainingSection(Section):
     @model_validator(mode="after")
     def _one_length(self) -> "TrainingSection":
         if (self.epochs is None) == (self.steps is None):
-            raise ValueError("give exactly one of epochs and steps")
+            raise ValueError("give exactly one of epochs and steps; the other one is null, as in training.epochs=null")
         return self
 
 

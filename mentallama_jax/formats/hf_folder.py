@@ -97,6 +97,7 @@ def save_model(
     *,
     label_names: Sequence[str] = (),
     dtype: ExportDtype = "float32",
+    max_shard_bytes: int = _LARGEST_SHARD,
 ) -> None:
     """Write a model of any architecture (safetensors and config) with files that go with it; all of it or nothing.
 
@@ -107,6 +108,7 @@ def save_model(
         files: name -> content, such as those of its tokenizer.
         label_names: of the classes, in their order; LABEL_0, LABEL_1 ... where none are given.
         dtype: of the stored weights.
+        max_shard_bytes: weights are split into files of at most this size.
 
     Raises:
         UserError: the folder is in use, the disk is too small or full, or a weight is not finite or does not fit.
@@ -122,7 +124,7 @@ def save_model(
         described["label2id"] = {name: number for number, name in enumerate(label_names)}
     _check_room(folder.parent, count_params(config) * jnp.dtype(dtype).itemsize + _SPARE_BYTES)
     with _one_writer(folder), atomic_folder(folder) as new:
-        _write_weights(new, config, weights, dtype, _LARGEST_SHARD)
+        _write_weights(new, config, weights, dtype, max_shard_bytes)
         write_json(new / "config.json", described)
         for name, content in files.items():
             with atomic_open(new / name, "wb") as stream:

@@ -10,9 +10,9 @@ import numpy as np
 from mentallama_jax.config import Style
 from mentallama_jax.errors import UserError
 from mentallama_jax.foreign import shown
-from mentallama_jax.generation.engine import Engine, Settings
+from mentallama_jax.generation.engine import Answer, Engine, Settings
 from mentallama_jax.generation.label_first import LabelFirst
-from mentallama_jax.generation.votes import Votes, sample_name, voted
+from mentallama_jax.generation.votes import Votes, voted
 from mentallama_jax.imhi.predictions import LabelLogProbabilities, Prediction, answer_to
 from mentallama_jax.imhi.prompting import Asked, Prompting
 from mentallama_jax.imhi.prompts import (
@@ -80,24 +80,29 @@ def answer_batches(
         first.check(settings.max_new_tokens)
     votes.check(settings.sampling.temperature)
     asked = _prompts(records, engine.config, tokenizer, style, max_length, answer_length, prompting)
-    # The samples of a row stand side by side, so that the row is done soon after it is begun.
+    tokens = [[*each.prompt.tokens, *opening] for each, opening in zip(asked, begun, strict=True)]
     K = votes.count
-    tokens = [[*each.prompt.tokens, *opening] for each, opening in zip(asked, begun, strict=True) for _ in range(K)]
-    names = [sample_name(record.id, sample) for record in records for sample in range(K)]
-    roots = [root for root in first.roots for _ in range(K)] if first else ()
     samples: dict[int, dict[int, Prediction]] = {index: {} for index in range(len(records))}
-    constraint = first.constraint if first else None
-    for batch in engine.answers(tokens, names, settings, stop_ids(style, tokenizer), constraint, roots):
+    found = engine.samples(
+        tokens,
+        [record.id for record in records],
+        settings,
+        stop_ids(style, tokenizer),
+        count=K,
+        constraint=first.constraint if first else None,
+        roots=first.roots if first else (),
+        text_of=tokenizer.decode,
+    )
+    for batch in found:
         done = []
-        for place, answer in batch.items():
-            index, sample = divmod(place, K)
+        for (index, sample), answer in batch.items():
             record = records[index]
             _require_finite(answer.log_probabilities, record.id, "the log-probabilities of its answer")
             samples[index][sample] = _prediction(
                 record,
                 asked[index],
-                text=asked[index].answer_in(tokenizer.decode([*begun[index], *answer.tokens]).strip()),
-                finish="eos" if answer.ended else "length",
+                text=asked[index].answer_in(_text(tokenizer, begun[index], answer)),
+                finish="eos" if answer.ended or answer.stopped_by else "length",
                 new_tokens=len(answer.tokens),
                 decided=first.label(record, answer.tokens) if first else "",
             )
@@ -165,6 +170,16 @@ def score_batches(
                 counts = [len(candidate) for candidate in candidates[record.dataset]]
                 rows.append(_chosen(record, prompt, answers[record.dataset], scores_C.tolist(), counts))
             yield rows
+
+
+def _text(tokenizer: AnswerTokenizer, begun: Sequence[int], answer: Answer) -> str:
+    """The text of an answer with its opening, cut before the stop string that its last token completes."""
+    text = tokenizer.decode([*begun, *answer.tokens])
+    if stop := answer.stopped_by:
+        before = len(tokenizer.decode([*begun, *answer.tokens[:-1]]))
+        place = text.find(stop, max(0, before - len(stop) + 1))
+        text = text[: place if place >= 0 else len(text)]
+    return text.strip()
 
 
 def _prompts(

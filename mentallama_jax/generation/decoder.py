@@ -80,7 +80,7 @@ def _of_one_layer(stacked: jax.Array) -> NamedSharding | None:
     return NamedSharding(stacked.sharding.mesh, PartitionSpec(*stacked.sharding.spec[1:]))
 
 
-def _embed(model: UnrolledLlama, tokens_BT: jax.Array) -> jax.Array:
+def embed_tokens(model: UnrolledLlama, tokens_BT: jax.Array) -> jax.Array:
     """[B, T, D]; on a mesh the table's width is gathered, so that each device looks its own rows up."""
     table_VD = constrain(model.embedding_VD, "vocabulary", None)
     return constrain(jnp.take(table_VD, tokens_BT, axis=0), "batch", None, None)
@@ -105,7 +105,7 @@ def prefill(
     offsets_BP = jnp.arange(P) - (P - lengths_B[:, None])
     places = Places(jnp.maximum(offsets_BP, 0), (offsets_BP >= 0).astype(jnp.int32))
     rotary = rotary_tables(places.positions_BT, config.head_dim, config.rope_theta, config.rope_scaling)
-    x_BPD = _embed(model, tokens_BP)
+    x_BPD = embed_tokens(model, tokens_BP)
     caches = []
     for layer in model.layers:
 
@@ -141,7 +141,7 @@ def extend(
         [B, T, D]: hidden states after the final norm. The cache with the tokens in it.
     """
     rotary = rotary_tables(positions_BT, config.head_dim, config.rope_theta, config.rope_scaling)
-    x_BTD = _embed(model, tokens_BT)
+    x_BTD = embed_tokens(model, tokens_BT)
     caches = []
     for layer, layer_cache in zip(model.layers, cache, strict=True):
 

@@ -4,61 +4,24 @@ It knows nothing of records and labels (see `answers`). It is made once; `update
 compiled stays. It works on the mesh that surrounds its calls, or on one device.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mentallama_jax.errors import UserError
 from mentallama_jax.generation.batching import batches_by_length, pad_left
 from mentallama_jax.generation.candidates import pad_candidates, score_candidates
-from mentallama_jax.generation.decode import generate
 from mentallama_jax.generation.decoder import UnrolledLlama, unroll
+from mentallama_jax.generation.decoding import Decoding, Model
 from mentallama_jax.generation.label_trie import FREE, Constraint
 from mentallama_jax.generation.placement import whole_batch
-from mentallama_jax.generation.sampling import Sampling, row_keys
+from mentallama_jax.generation.requests import Answer, Request, Settings
+from mentallama_jax.generation.shared_beginnings import shared_beginnings
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.module import Params
 
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """How prompts are answered.
-
-    Attributes:
-        max_new_tokens: longest answer, end token included.
-        sampling: how tokens are chosen.
-        seed: of sampling; each row has its own stream from (seed, its name).
-        batch_size: rows decoded together; changes speed and memory, not answers.
-    """
-
-    max_new_tokens: int = 256
-    sampling: Sampling = field(default_factory=Sampling)
-    seed: int = 0
-    batch_size: int = 16
-
-    def __post_init__(self) -> None:
-        for name in ("max_new_tokens", "batch_size"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name.replace('_', '-')} {getattr(self, name)}: give a number from 1")
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What follows a prompt.
-
-    Attributes:
-        tokens: the end token included where there is one.
-        log_probabilities: of each token under the model itself, before temperature and filters; nats, fp32.
-        ended: whether the last token is an end token; otherwise the limit was reached.
-    """
-
-    tokens: tuple[int, ...]
-    log_probabilities: tuple[float, ...]
-    ended: bool
+__all__ = ["Answer", "Engine", "Request", "Settings"]
 
 
 class Engine:
@@ -89,6 +52,18 @@ class Engine:
         """Free the weights, until the next `update`."""
         self._model = None
 
+    def decoding(
+        self,
+        slots: int,
+        *,
+        constraint: Constraint | None = None,
+        text_of: Callable[[Sequence[int]], str] | None = None,
+        patience: bool = True,
+    ) -> Decoding:
+        """Answer requests step by step with the present weights; see `Decoding` for the arguments."""
+        model = Model(self.config, self.weights, self._dtype)
+        return Decoding(model, slots, constraint=constraint, text_of=text_of, patience=patience)
+
     def answers(
         self,
         prompts: Sequence[Sequence[int]],
@@ -97,8 +72,10 @@ class Engine:
         end_ids: Sequence[int],
         constraint: Constraint | None = None,
         roots: Sequence[int] = (),
+        *,
+        text_of: Callable[[Sequence[int]], str] | None = None,
     ) -> Iterator[dict[int, Answer]]:
-        """Answer prompts, a batch at a time, the longest first.
+        """Answer prompts, the longest first.
 
         Args:
             prompts: token ids.
@@ -107,38 +84,44 @@ class Engine:
             end_ids: tokens that end an answer.
             constraint: trees of the tokens that answers may begin with; None where all are free.
             roots: with a constraint: the root of each prompt's tree, or `label_trie.FREE`.
+            text_of: decodes tokens; needed for stop strings.
 
         Yields:
-            Place among `prompts` -> its answer, for the rows of each batch as it finishes.
+            Place among `prompts` -> its answer, for the rows that are complete, as soon as they are.
         """
-        batch_size = self._batch_size(settings, len(prompts))
-        for batch in batches_by_length([len(prompt) for prompt in prompts], batch_size):
-            tokens_BP, lengths_B = pad_left([prompts[place] for place in batch], batch_size)
-            fill = [""] * (batch_size - len(batch))
-            nodes_B = None
-            if constraint is not None:
-                nodes_B = np.array([roots[place] for place in batch] + [FREE] * len(fill), np.int32)
-            generated = generate(
-                self._weights,
-                tokens_BP,
-                lengths_B,
-                row_keys(settings.seed, [names[place] for place in batch] + fill),
-                constraint,
-                nodes_B,
-                config=self.config,
-                sampling=settings.sampling,
-                end_ids=tuple(end_ids),
-                max_new_tokens=settings.max_new_tokens,
-            )
-            tokens_BT, logs_BT, counts_B, ended_B = jax.device_get(generated)
-            yield {
-                place: Answer(
-                    tuple(tokens_BT[row, : counts_B[row]].tolist()),
-                    tuple(logs_BT[row, : counts_B[row]].tolist()),
-                    bool(ended_B[row]),
-                )
-                for row, place in enumerate(batch)
-            }
+        found = self.samples(prompts, names, settings, end_ids, constraint=constraint, roots=roots, text_of=text_of)
+        for batch in found:
+            yield {place: answer for (place, _), answer in batch.items()}
+
+    def samples(
+        self,
+        prompts: Sequence[Sequence[int]],
+        names: Sequence[str],
+        settings: Settings,
+        end_ids: Sequence[int],
+        *,
+        count: int = 1,
+        constraint: Constraint | None = None,
+        roots: Sequence[int] = (),
+        text_of: Callable[[Sequence[int]], str] | None = None,
+    ) -> Iterator[dict[tuple[int, int], Answer]]:
+        """Answer each prompt `count` times; it is read once. The other arguments are those of `answers`.
+
+        Yields:
+            (place among `prompts`, number of the sample) -> its answer, for those that are complete. Sample 0 is the
+            one answer of `answers`.
+        """
+        slots = min(settings.batch_size, max(1, len(prompts) * count))
+        decoding = self.decoding(slots, constraint=constraint, text_of=text_of)
+        order = []
+        for place, shared in shared_beginnings(prompts):
+            root = roots[place] if constraint is not None else FREE
+            decoding.submit(Request(prompts[place], names[place], settings, end_ids, count, root, shared))
+            order.append(place)
+        for events in decoding.run():
+            done = {(order[one.request], one.sample): one.answer for one in events if one.answer is not None}
+            if done:
+                yield done
 
     def scores(
         self,
@@ -158,18 +141,16 @@ class Engine:
         Yields:
             Place among `prompts` -> the sum of log-probabilities (nats, fp32) of each of its candidates.
         """
-        batch_size = self._batch_size(settings, len(prompts))
+        batch_size = whole_batch(min(settings.batch_size, max(1, len(prompts))))
         for batch in batches_by_length([len(prompt) for prompt in prompts], batch_size):
             tokens_BP, lengths_B = pad_left([prompts[place] for place in batch], batch_size)
             padded = pad_candidates([candidates[place] for place in batch], (batch_size, *width))
-            scores_BC = np.asarray(score_candidates(self._weights, tokens_BP, lengths_B, *padded, config=self.config))
+            scores_BC = np.asarray(score_candidates(self.weights, tokens_BP, lengths_B, *padded, config=self.config))
             yield {place: scores_BC[row, : len(candidates[place])] for row, place in enumerate(batch)}
 
     @property
-    def _weights(self) -> UnrolledLlama:
+    def weights(self) -> UnrolledLlama:
+        """What `update` took over."""
         if self._model is None:
             raise RuntimeError("the engine holds no weights: call `update` first")
         return self._model
-
-    def _batch_size(self, settings: Settings, prompts: int) -> int:
-        return whole_batch(min(settings.batch_size, max(1, prompts)))

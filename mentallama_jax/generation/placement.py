@@ -1,22 +1,16 @@
-"""Where a model, its batches and its cache live on a mesh while it answers; and its program for absent devices."""
+"""Where a model and its batches live on a mesh while it answers."""
 
 import math
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.generation.decode import generate
 from mentallama_jax.generation.decoder import UnrolledLlama
-from mentallama_jax.generation.sampling import Sampling, row_keys
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.module import Params, abstract_params, bind, param_dimensions
 from mentallama_jax.parallel.rules import RULES, current_mesh, tree_shardings
-
-_END = 2
-"""An end token; which one does not change what a program costs."""
 
 
 def param_shardings(config: LlamaConfig, mesh: Mesh) -> Params:
@@ -34,10 +28,15 @@ def param_shardings(config: LlamaConfig, mesh: Mesh) -> Params:
         raise UserError(f"mesh: {error}; change tensor or fsdp") from None
 
 
+def batch_parts() -> int:
+    """The parts of the surrounding mesh that rows are shared among."""
+    mesh = current_mesh()
+    return 1 if mesh is None else math.prod(mesh.shape[axis] for axis in RULES["batch"])
+
+
 def whole_batch(rows: int) -> int:
     """The number of rows, filled up so that it divides along the surrounding mesh."""
-    mesh = current_mesh()
-    parts = 1 if mesh is None else math.prod(mesh.shape[axis] for axis in RULES["batch"])
+    parts = batch_parts()
     return -(-rows // parts) * parts
 
 
@@ -60,35 +59,3 @@ def abstract_model(config: LlamaConfig, mesh: Mesh, dtype: Any) -> UnrolledLlama
         model.layers,
     )
     return UnrolledLlama(params["embedding"], (layer,) * config.num_layers, model.final_norm, params.get("head"))
-
-
-def lower_generate(
-    config: LlamaConfig, mesh: Mesh, *, rows: int, prompt: int, new_tokens: int, dtype: Any
-) -> jax.stages.Lowered:
-    """The greedy program of `decode.generate`, lowered as if the model lay on the mesh; inside `use_mesh(mesh)`.
-
-    Args:
-        config: of the model.
-        mesh: of devices, which need not be present.
-        rows: of a batch, see `whole_batch`.
-        prompt: tokens of a prompt, see `batching.prompt_slots`.
-        new_tokens: of an answer.
-        dtype: of weights and activations.
-
-    Raises:
-        UserError: see `param_shardings`.
-    """
-    # Prompts come from the host and have no place of their own.
-    tokens_BP = jax.ShapeDtypeStruct((rows, prompt), jnp.int32)
-    lengths_B = jax.ShapeDtypeStruct((rows,), jnp.int32)
-    keys_B = jax.eval_shape(lambda: row_keys(0, [""] * rows))
-    return generate.lower(
-        abstract_model(config, mesh, dtype),
-        tokens_BP,
-        lengths_B,
-        keys_B,
-        config=config,
-        sampling=Sampling(),
-        end_ids=(_END,),
-        max_new_tokens=new_tokens,
-    )

@@ -48,11 +48,6 @@ class Votes:
             raise UserError("--votes: samples differ only at a --temperature above 0; give one, such as 0.7")
 
 
-def sample_name(id_: str, sample: int) -> str:
-    """What names the random stream of a sample: the first one has that of the row's only answer without votes."""
-    return f"{id_}\n{sample}" if sample else id_
-
-
 def voted(samples: Sequence[Prediction], *, keep: bool = False) -> Prediction:
     """The answer of a row by the votes of its samples, which are in their order."""
     task = samples[0].task

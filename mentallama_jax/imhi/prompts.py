@@ -40,7 +40,7 @@ EOS = "</s>"
 IM_START = "<|im_start|>"
 IM_END = "<|im_end|>"
 
-_EXAMPLE = Record(
+EXAMPLE = Record(
     "example", "DR", "I have not left my room in two weeks and I see no point in trying.", "yes", "", split="test"
 )
 _PLAIN_TEMPLATE = (
@@ -214,17 +214,17 @@ def style_template(style: Style, tokenizer: PromptTokenizer) -> str | None:
 
 def example_chat(style: Style, tokenizer: PromptTokenizer) -> tuple[list[dict[str, str]], list[int]]:
     """Messages of a conversation that ends with a question, and the tokens of its prompt in `style`."""
-    question = completion_query(_EXAMPLE).removesuffix(" ") if style == "completion" else instruction_query(_EXAMPLE)
-    ids = encode_prompt(_EXAMPLE, style, tokenizer, 1 << 20).tokens
+    question = completion_query(EXAMPLE).removesuffix(" ") if style == "completion" else instruction_query(EXAMPLE)
+    ids = encode_prompt(EXAMPLE, style, tokenizer, 1 << 20).tokens
     return [{"role": "user", "content": question}], ids
 
 
 def example_prompt(style: Style, tokenizer: PromptTokenizer) -> str:
     """A prompt of `style` as text, for people to read; post and question are made up."""
     if style == "chat":
-        return "".join(segment.text for segment in template_of(tokenizer).prompt(_contents(_EXAMPLE, ())))
+        return "".join(segment.text for segment in template_of(tokenizer).prompt(_contents(EXAMPLE, ())))
     system = default_system(tokenizer.chat_template) if style == "chatml" else ""
-    return render(_EXAMPLE, style, system=system).text
+    return render(EXAMPLE, style, system=system).text
 
 
 def encode_prompt(

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 from jax.sharding import Mesh
@@ -17,6 +17,7 @@ from mentallama_jax.generation.answers import answer_batches, score_batches
 from mentallama_jax.generation.engine import Engine, Settings
 from mentallama_jax.generation.placement import param_shardings
 from mentallama_jax.generation.resumable import params_fingerprint, records_fingerprint, write_predictions
+from mentallama_jax.generation.sampling import Sampling
 from mentallama_jax.generation.votes import Votes
 from mentallama_jax.imhi.data_files.posts import read_posts, records_of_text
 from mentallama_jax.imhi.data_files.readers import read_records
@@ -126,7 +127,7 @@ class Manner:
         return said
 
 
-_PLAINLY = Manner()
+PLAINLY = Manner()
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,7 @@ class Answerer:
         settings: Settings,
         *,
         score_labels: bool = False,
-        manner: Manner = _PLAINLY,
+        manner: Manner = PLAINLY,
     ) -> Iterator[list[Prediction]]:
         """Answer records a batch at a time; iterate inside `on_mesh()`. See `generation.answers`."""
         answer: Callable[..., Iterator[list[Prediction]]] = score_batches
@@ -182,7 +183,7 @@ class Answerer:
         return use_mesh(self.mesh) if self.mesh else nullcontext()
 
     def signature(
-        self, questions: Questions, settings: Settings, *, score_labels: bool, manner: Manner = _PLAINLY
+        self, questions: Questions, settings: Settings, *, score_labels: bool, manner: Manner = PLAINLY
     ) -> dict[str, Any]:
         """All that decides the answers, as plain JSON values; versions and names besides."""
         if score_labels:
@@ -193,8 +194,10 @@ class Answerer:
                 "mode": "generate",
                 "max_new_tokens": settings.max_new_tokens,
                 "end_ids": list(stop_ids(self.style, self.tokenizer)),
-                "sampling": asdict(settings.sampling) | {"seed": seed},
+                "sampling": _sampling_signature(settings.sampling) | {"seed": seed},
             }
+            if settings.stop_strings:
+                answers["stop_strings"] = list(settings.stop_strings)
         records = questions.records
         return {
             **self.opened.identity,
@@ -211,6 +214,38 @@ class Answerer:
             "gold": "labels as released" if any(record.label for record in records) else "none",
             "versions": versions(),
         }
+
+
+def _sampling_signature(sampling: Sampling) -> dict[str, Any]:
+    """Every setting; those that came later only where they are used, so that files of before can be continued."""
+    later = {"min_p": 0.0, "repetition_penalty": 1.0}
+    return {name: value for name, value in asdict(sampling).items() if name not in later or later[name] != value}
+
+
+class AnyAnswerer(Protocol):
+    """A model that is ready to answer, whatever its architecture."""
+
+    @property
+    def style(self) -> Style:
+        """How a record becomes a prompt."""
+
+    def answers(
+        self,
+        records: Sequence[Record],
+        settings: Settings,
+        *,
+        score_labels: bool = False,
+        manner: Manner = PLAINLY,
+    ) -> Iterator[list[Prediction]]:
+        """Answer records a batch at a time; iterate inside `on_mesh()`."""
+
+    def on_mesh(self) -> AbstractContextManager[Any]:
+        """Return the context in which the model computes."""
+
+    def signature(
+        self, questions: Questions, settings: Settings, *, score_labels: bool, manner: Manner = PLAINLY
+    ) -> dict[str, Any]:
+        """Return all that decides the answers, as plain JSON values; versions and names besides."""
 
 
 def open_answerer(
@@ -278,20 +313,20 @@ def _usual_style(opened: OpenedModel, tokenizer: Tokenizer) -> tuple[Style, str]
 
 
 def answer(
-    answerer: Answerer,
+    answerer: AnyAnswerer,
     questions: Questions,
     out: str | Path,
     settings: Settings | None = None,
     *,
     score_labels: bool = False,
-    manner: Manner = _PLAINLY,
+    manner: Manner = PLAINLY,
     on_start: Callable[[int], None] = lambda left: None,
     on_batch: Callable[[list[Prediction]], None] = lambda rows: None,
 ) -> list[Prediction]:
     """Answer questions into a predictions file, or go on with one that was stopped.
 
     Args:
-        answerer: see `open_answerer`.
+        answerer: see `open_answerer` and `answer_sequences.open_sequence_answerer`.
         questions: see `questions_in`.
         out: ends in `.jsonl`.
         settings: see `Settings`.

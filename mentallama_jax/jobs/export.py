@@ -18,10 +18,12 @@ from mentallama_jax.imhi.prompts import example_chat, example_prompt, stop_ids, 
 from mentallama_jax.imhi.task_files.kept_tasks import KEPT, to_keep
 from mentallama_jax.imhi.tasks import TASKS
 from mentallama_jax.jobs.adapter_runs import tensors_of_run
+from mentallama_jax.jobs.export_sequence import export_sequence
 from mentallama_jax.jobs.open_model import OpenedModel, open_model
+from mentallama_jax.jobs.open_sequence import open_sequence
+from mentallama_jax.jobs.run_card import card_of_training, public_name
 from mentallama_jax.models.adapters import adapter_of
 from mentallama_jax.models.llama import LlamaConfig
-from mentallama_jax.storage import RemotePath, as_path
 from mentallama_jax.training.run.checkpoints import Which
 from mentallama_jax.training.run.run_directory import open_run
 
@@ -77,6 +79,11 @@ def export(
         raise UserError(f"--max-shard-gb {max_shard_gb}: give a size above 0")
     out = Path(out)
     shown_scores = read_scores(scores)
+    sequence = open_sequence(source, revision=revision, checkpoint=checkpoint)
+    if sequence is not None:
+        shard = int(max_shard_gb * 1e9)
+        what = export_sequence(sequence, out, dtype=dtype, scores=shown_scores, max_shard_bytes=shard)
+        return Exported(what, _size_of(out))
     opened = open_model(source, revision=revision, checkpoint=checkpoint, adapter=adapter)
     if adapter_only:
         return _export_adapter(opened, out, shown_scores)
@@ -97,7 +104,12 @@ def export(
     )
     if opened.run is not None and TASKS.own:
         write_json(out / KEPT, to_keep(TASKS.own))  # `generate` finds the wording there
-    return Exported(what, sum(path.stat().st_size for path in out.iterdir()))
+    return Exported(what, _size_of(out))
+
+
+def _size_of(folder: Path) -> int:
+    """Bytes of the files of a folder."""
+    return sum(path.stat().st_size for path in folder.iterdir())
 
 
 def _export_adapter(opened: OpenedModel, out: Path, scores: dict[str, Any] | None) -> Exported:
@@ -121,7 +133,7 @@ def _export_adapter(opened: OpenedModel, out: Path, scores: dict[str, Any] | Non
         card=render_card(card, numbers, "float32"),
     )
     what = f"adapter of step {opened.update}"
-    return Exported(what, sum(path.stat().st_size for path in out.iterdir()))
+    return Exported(what, _size_of(out))
 
 
 def read_scores(path: Path | None) -> dict[str, Any] | None:
@@ -176,47 +188,15 @@ def _card_of_run(
     scores: dict[str, Any] | None,
 ) -> ModelCard:
     licence = UNKNOWN if config.model.weights == "random" else licence_of(config.model.source, model)
-
-    base, is_hub_id = _public_name(config.model.source)
-    if config.model.weights == "random":
-        base, is_hub_id = f"none: random weights in the shape of {base}", False
-    elif config.model.revision:
-        base += f" (revision {config.model.revision})"
-        is_hub_id = False
-    data = {
-        "files": [_public_name(path)[0] for path in config.data.train],
-        "data sets": config.data.datasets,
-        "left out": config.data.exclude or "none",
-        "style": config.data.style,
-        "longest row": f"{config.data.max_length} tokens",
-    }
-    for task in TASKS.own:
-        data[f"task {task.name}"] = f"{task.question} {' / '.join(task.sentences.values())}"
-    recipe: dict[str, Any] = {"updates": step}
-    recipe |= {
-        f"training.{k}": getattr(config.training, k) for k in ("epochs", "steps", "batch_size", "batch_unit", "seed")
-    }
-    recipe |= {f"optimizer.{k}": v for k, v in config.optimizer.model_dump().items()}
-    recipe |= {f"adapter.{k}": v for k, v in (config.adapter.model_dump() if config.adapter else {}).items()}
-    recipe |= {f"model.{k}": getattr(config.model, k) for k in ("compute_dtype", "parameter_dtype")}
-    recipe = {key: value for key, value in recipe.items() if value is not None}
     style = config.data.style
-    card = ModelCard(name, base, is_hub_id, data=data, recipe=recipe, scores=scores)
-    return replace(card, **licence._asdict(), style=style, prompt=example_prompt(style, tokenizer))
+    card = card_of_training(name, config, step, scores)
+    return replace(card, **licence._asdict(), prompt=example_prompt(style, tokenizer))
 
 
 def _card_of_source(
     name: str, source: str, revision: str | None, model: LlamaConfig, scores: dict[str, Any] | None
 ) -> ModelCard:
-    base, is_hub_id = _public_name(source)
+    base, is_hub_id = public_name(source)
     shown = f"{base} (revision {revision})" if revision else base
     card = ModelCard(name, shown, is_hub_id and not revision, scores=scores)
     return replace(card, **licence_of(source, model)._asdict())
-
-
-def _public_name(source: str) -> tuple[str, bool]:
-    """What a card may show of a source, and whether it is a hub id: of a path, the last part only."""
-    path = as_path(source)
-    if isinstance(path, RemotePath) or path.exists() or path.is_absolute() or source.startswith("package:"):
-        return path.name, False
-    return source, source.count("/") == 1

@@ -1,10 +1,11 @@
 """The shapes of models that are planned or measured: no weights are read, and published ones need no download."""
 
-from mentallama_jax.config import ClassificationSection, RunConfig
+from mentallama_jax.config import ClassificationSection, RunConfig, SequenceSection
 from mentallama_jax.errors import UserError
 from mentallama_jax.formats.load import load_model_config
 from mentallama_jax.jobs.open_encoder import encoder_shape
 from mentallama_jax.jobs.open_model import open_model
+from mentallama_jax.jobs.open_sequence import sequence_shape
 from mentallama_jax.models.bart import BartConfig
 from mentallama_jax.models.presets import PRESETS, SEQUENCE_PRESETS
 from mentallama_jax.models.registry import TrainedConfig
@@ -22,6 +23,8 @@ _HUB_SHAPES = {
     "FacebookAI/roberta-base": "roberta-base",
     "mental/mental-roberta-base": "roberta-base",
     "facebook/bart-large-cnn": "bart-large",
+    "facebook/bart-large": "bart-large",
+    "google-t5/t5-large": "t5-large",
 }
 """Shapes that are known without asking the hub, whose files may need a licence."""
 
@@ -42,6 +45,8 @@ def trained_shape(config: RunConfig) -> TrainedConfig:
                 f"{config.model.source}; lower it"
             )
         return shape
+    if isinstance(config.objective, SequenceSection):
+        return sequence_shape(source, config.model.revision)
     return PRESETS[source] if source in PRESETS else open_model(source, revision=config.model.revision).config
 
 

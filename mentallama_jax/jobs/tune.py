@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from mentallama_jax.config import ClassificationSection, RunConfig
+from mentallama_jax.config import ClassificationSection, RunConfig, SequenceSection
 from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.correctness import label_rows, separate_labels, tally_rows
 from mentallama_jax.evaluation.label_readers import RULES
@@ -18,6 +18,7 @@ from mentallama_jax.imhi.tasks import own_tasks
 from mentallama_jax.jobs.classify import tune_classifier
 from mentallama_jax.jobs.open_model import open_model
 from mentallama_jax.jobs.open_tokenizer import open_tokenizer
+from mentallama_jax.jobs.tune_sequence import tune_sequence_model
 from mentallama_jax.models.adapters import frozen_dtype
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.module import Params
@@ -34,29 +35,36 @@ from mentallama_jax.training.preflight import ANSWERS_AT_ONCE
 from mentallama_jax.training.validation import LabelF1
 
 
-def tune(config: RunConfig, stop: StopRequest | None = None, console: Console | None = None) -> TrainResult:
+def tune(
+    config: RunConfig, stop: StopRequest | None = None, console: Console | None = None, *, extend: bool = False
+) -> TrainResult:
     """Tune a model, or resume the run in `config.training.run_dir`.
 
     Args:
         config: the run, see `config.load_config`.
         stop: listens to signals already; by default training begins to listen.
         console: where progress is shown; standard error by default.
+        extend: whether a run may be made longer than it was started.
 
     Raises:
         UserError: see `training.loop.train`.
     """
     with own_tasks(config.data.tasks):
         if isinstance(config.objective, ClassificationSection):
-            return tune_classifier(config, stop, console)
-        return _tune_language_model(config, stop, console)
+            return tune_classifier(config, stop, console, extend=extend)
+        if isinstance(config.objective, SequenceSection):
+            return tune_sequence_model(config, stop, console, extend=extend)
+        return _tune_language_model(config, stop, console, extend)
 
 
-def _tune_language_model(config: RunConfig, stop: StopRequest | None, console: Console | None) -> TrainResult:
+def _tune_language_model(
+    config: RunConfig, stop: StopRequest | None, console: Console | None, extend: bool
+) -> TrainResult:
     base = base_model(config)
     model = language_model(base.config, config.model.source)
     config = with_remat(config, model)
     label_f1 = _label_f1(config, model) if config.evaluation.generate_rows else None
-    return train(config, base, label_f1, console=console, stop=stop)
+    return train(config, base, label_f1, console=console, stop=stop, extend=extend)
 
 
 def with_remat(config: RunConfig, model: TrainedConfig) -> RunConfig:

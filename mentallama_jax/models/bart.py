@@ -4,6 +4,7 @@ Shape suffixes: B batch, S source tokens, T target tokens, D hidden, N heads, H 
 table of positions, L layers.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -75,6 +76,16 @@ class BartConfig(DescribedConfig):
                 raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of {side} {getattr(self, side)}")
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"activation {self.activation!r:.40} is unknown; there are: {', '.join(ACTIVATIONS)}")
+
+    @property
+    def longest_text(self) -> int:
+        """Tokens of the longest text that the positions can tell apart."""
+        return self.max_positions
+
+    @property
+    def num_kv_heads(self) -> int:
+        """Heads that the encoder and the decoder can both be cut along."""
+        return math.gcd(self.encoder_heads, self.decoder_heads)
 
     def build(self, rngs: nnx.Rngs, dtype: Any) -> "Bart":
         """Make the module with random parameters."""
@@ -195,6 +206,10 @@ class Bart(nnx.Module):
         table_VD = self.embedding[...].astype(hidden_BTD.dtype)
         logits_BTV = jnp.einsum("...D,VD->...V", hidden_BTD, table_VD, preferred_element_type=jnp.float32)
         return logits_BTV + self.logits_bias[...].astype(jnp.float32) if self.config.logits_bias else logits_BTV
+
+    def head_product(self, hidden_BTD: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+        """See `encoder_decoder.EncoderDecoder`."""
+        return hidden_BTD, self.embedding[...].T, self.logits_bias[...] if self.config.logits_bias else None
 
     @property
     def decoder_layers(self) -> BartDecoderLayer:

@@ -93,6 +93,9 @@ class EncoderDecoder(Protocol):
     def logits(self, hidden_BTD: jax.Array) -> jax.Array:
         """Return fp32 scores of the next token, [..., V], of hidden states [..., D]."""
 
+    def head_product(self, hidden_BTD: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+        """Return what `logits` multiplies: the states [..., D], the head [D, V], and biases [V] to add, or None."""
+
     @property
     def decoder_layers(self) -> Any:
         """The stacked `SeqDecoderLayer`."""

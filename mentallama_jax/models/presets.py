@@ -6,6 +6,7 @@ from dataclasses import replace
 from mentallama_jax.models.bart import BartConfig
 from mentallama_jax.models.bert import BertConfig, RobertaConfig
 from mentallama_jax.models.llama import LlamaConfig
+from mentallama_jax.models.t5 import T5Config
 
 _LLAMA2_7B = LlamaConfig(
     vocab_size=32000,
@@ -126,7 +127,59 @@ ENCODER_PRESETS: Mapping[str, BertConfig] = {
     ),
 }
 
-SEQUENCE_PRESETS: Mapping[str, BartConfig] = {
+_TOY_BART = BartConfig(
+    vocab_size=1024,
+    hidden_size=64,
+    encoder_layers=2,
+    decoder_layers=2,
+    encoder_heads=4,
+    decoder_heads=4,
+    encoder_intermediate=256,
+    decoder_intermediate=256,
+    max_positions=512,
+    activation="gelu",
+    scale_embedding=False,
+    logits_bias=True,
+    dropout=0.1,
+    pad_id=0,  # the special tokens of the bundled sample's word pieces: [PAD], and [SEP] twice
+    start_id=3,
+    end_id=3,
+)
+_T5_LARGE = T5Config(
+    vocab_size=32128,
+    hidden_size=1024,
+    head_dim=64,
+    intermediate_size=4096,
+    encoder_layers=24,
+    decoder_layers=24,
+    num_heads=16,
+    buckets=32,
+    max_distance=128,
+    layer_norm_eps=1e-6,
+    activation="relu",
+    gated=False,
+    tie_embeddings=True,
+    scale_outputs=True,
+    dropout=0.1,
+    pad_id=0,
+    start_id=0,
+    end_id=1,
+)
+
+SEQUENCE_PRESETS: Mapping[str, BartConfig | T5Config] = {
+    "toy-bart": _TOY_BART,
+    "toy-t5": replace(
+        _T5_LARGE,
+        vocab_size=1024,
+        hidden_size=64,
+        head_dim=16,
+        intermediate_size=256,
+        encoder_layers=2,
+        decoder_layers=2,
+        num_heads=4,
+        end_id=3,  # [SEP] of the bundled sample's word pieces
+    ),
+    "t5-large": _T5_LARGE,
     "bart-large": BartConfig(  # of bart-large-cnn, whose table lacks the mask token
         vocab_size=50264,
         hidden_size=1024,

@@ -11,7 +11,9 @@ from mentallama_jax.models.t5 import T5Config
 
 AnyModelConfig = LlamaConfig | BertConfig | BartConfig | T5Config
 """Any of the model configs."""
-TrainedConfig = LlamaConfig | BertConfig
+SequenceConfig = BartConfig | T5Config
+"""The model configs of encoder-decoders."""
+TrainedConfig = LlamaConfig | BertConfig | SequenceConfig
 """The model configs that there are objectives of training for."""
 
 _ALL: tuple[type[AnyModelConfig], ...] = (LlamaConfig, BertConfig, RobertaConfig, BartConfig, T5Config)
@@ -48,6 +50,20 @@ def encoder(config: AnyModelConfig, where: object) -> BertConfig:
     if isinstance(config, BertConfig):
         return config
     raise UserError(f"{where}: is a {config.model_type} model; a classifier is made from an encoder (bert, roberta)")
+
+
+def encoder_decoder(config: AnyModelConfig, where: object) -> SequenceConfig:
+    """The config, where it is that of an encoder-decoder.
+
+    Raises:
+        UserError: it is another model; `where` names it.
+    """
+    if isinstance(config, SequenceConfig):
+        return config
+    raise UserError(
+        f"{where}: is a {config.model_type} model; objective.kind sequence_to_sequence tunes an encoder-decoder "
+        "(bart, t5)"
+    )
 
 
 def language_model(config: AnyModelConfig, where: object) -> LlamaConfig:

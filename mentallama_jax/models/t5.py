@@ -23,6 +23,8 @@ from mentallama_jax.models.module import DescribedConfig
 from mentallama_jax.models.remat import kept_as
 from mentallama_jax.parallel.rules import constrain
 
+_ANY_LENGTH = 2**20
+
 
 @dataclass(frozen=True, slots=True)
 class T5Config(DescribedConfig):
@@ -72,6 +74,16 @@ class T5Config(DescribedConfig):
                 f"{self.buckets} buckets up to distance {self.max_distance}: expected a multiple of 4, and a distance "
                 "above half of it"
             )
+
+    @property
+    def longest_text(self) -> int:
+        """Tokens of the longest text: any number, as positions are distances."""
+        return _ANY_LENGTH
+
+    @property
+    def num_kv_heads(self) -> int:
+        """Heads that the encoder and the decoder can both be cut along."""
+        return self.num_heads
 
     def build(self, rngs: nnx.Rngs, dtype: Any) -> "T5":
         """Make the module with random parameters."""
@@ -269,10 +281,19 @@ class T5(nnx.Module):
         )
         return dropped(self.finish(x_BTD), None if dropout is None else dropout.of(first), 1)
 
+    def head_product(self, hidden_BTD: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+        """See `encoder_decoder.EncoderDecoder`."""
+        return self._scaled(hidden_BTD), self.embedding[...].T if self.config.tie_embeddings else self.head[...], None
+
+    def _scaled(self, hidden_BTD: jax.Array) -> jax.Array:
+        """What the head multiplies."""
+        if not self.config.scale_outputs:
+            return hidden_BTD
+        return hidden_BTD * jnp.asarray(self.config.hidden_size**-0.5, hidden_BTD.dtype)
+
     def logits(self, hidden_BTD: jax.Array) -> jax.Array:
         """See `encoder_decoder.EncoderDecoder`."""
-        if self.config.scale_outputs:
-            hidden_BTD = hidden_BTD * jnp.asarray(self.config.hidden_size**-0.5, hidden_BTD.dtype)
+        hidden_BTD = self._scaled(hidden_BTD)
         if self.config.tie_embeddings:
             table_VD = self.embedding[...].astype(hidden_BTD.dtype)
             return jnp.einsum("...D,VD->...V", hidden_BTD, table_VD, preferred_element_type=jnp.float32)

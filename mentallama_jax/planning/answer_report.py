@@ -18,12 +18,13 @@ from mentallama_jax.planning.report import (
     rent_json,
     topology_json,
 )
+from mentallama_jax.planning.verdict import Verdict, fit, show_verdict, time_and_money
 from mentallama_jax.terminal import Console
 from mentallama_jax.training.preflight import size
 
 RULE = (
-    "every prompt and answer at full length; real batches stop once all their answers have ended. Model FLOPs: 2 for "
-    "each weight of a matrix product and token, attention at half of T x T. From computation, memory and links all "
+    "every prompt and answer at full length; a slot whose answer ends earlier takes the next prompt. Model FLOPs: 2 "
+    "for each weight of a matrix product and token, attention at half of T x T. From computation, memory and links all "
     f"hidden behind the longest, to none hidden and {HOP_SECONDS * 1e6:g} us for each step of a ring"
 )
 
@@ -85,6 +86,7 @@ def as_json(plan: AnswerPlan) -> dict[str, Any]:
         return values
     return values | {
         "prefill": {
+            "tokens": plan.pack,
             **program_json(compiled.program),
             "model_flops": plan.prefill_flops,
             "seconds": _time_json(plan.prefill),
@@ -112,42 +114,69 @@ def _time_json(time: StepTime) -> dict[str, Any]:
     }
 
 
-def show(plan: AnswerPlan, console: Console) -> None:
-    """Print a plan."""
-    topology, answers = plan.topology, plan.answers
-    table = Table(
-        title=f"answers of {plan.config.model.source} on {topology.name}: {topology.chips} chips, "
-        f"{topology.devices} devices"
+def command(plan: AnswerPlan) -> list[str]:
+    """The words of the command that answers as planned; names of model, data and predictions are to be filled in."""
+    sizes = [f"{axis}={plan.mesh[axis]}" for axis in ("data", "fsdp", "tensor")]
+    numbers = ["--batch-size", str(plan.answers.rows), "--max-new-tokens", str(plan.answers.new_tokens)]
+    return [
+        "mentallama",
+        "generate",
+        "MODEL",
+        "--data",
+        "DATA",
+        "--out",
+        "PREDICTIONS.jsonl",
+        "--mesh",
+        *sizes,
+        *numbers,
+    ]
+
+
+def verdict(plan: AnswerPlan) -> Verdict:
+    """What a plan comes to."""
+    lines = fit(plan.compiled, plan.topology, plan.fits)
+    if plan.fits:
+        each = "{:.2f} to {:.2f} s".format(*plan.seconds)
+        lines |= time_and_money(f"{plan.posts:,} posts in {plan.batches:,} batches of {each}", plan.rent)
+    return Verdict(_title(plan), lines, command(plan) if plan.fits else (), warnings(plan))
+
+
+def _title(plan: AnswerPlan) -> str:
+    topology = plan.topology
+    return (
+        f"answers of {plan.config.model.source} on {topology.name}: {topology.chips} chips, {topology.devices} devices"
     )
+
+
+def show(plan: AnswerPlan, console: Console, *, details: bool = False) -> None:
+    """Print what a plan comes to, and on request every figure."""
+    show_verdict(verdict(plan), console)
+    if details:
+        _show_details(plan, console)
+
+
+def _show_details(plan: AnswerPlan, console: Console) -> None:
+    topology, answers = plan.topology, plan.answers
+    table = Table(title=_title(plan))
     table.add_column("what", style="bold")
     table.add_column("estimate")
-    sizes = {axis: plan.mesh[axis] for axis in ("data", "fsdp", "tensor")}
-    table.add_row(
-        "run as",
-        f"mentallama generate MODEL --mesh {' '.join(f'{axis}={count}' for axis, count in sizes.items())} "
-        f"--batch-size {answers.rows} --max-new-tokens {answers.new_tokens}",
-    )
     table.add_row(
         "a batch",
         f"{answers.rows} prompts of {answers.prompt} tokens, {answers.new_tokens} new ones each; weights and cache in "
         f"{plan.config.model.compute_dtype}",
     )
     add_memory(table, plan.compiled, topology, plan.fits)
-    table.add_row(
-        "of it", f"weights {size(plan.bytes.weights)}, in the temporaries a cache of {size(plan.bytes.cache)}"
-    )
+    table.add_row("of it", f"weights {size(plan.bytes.weights)}, in the cache {size(plan.bytes.cache)} of full answers")
     if plan.prefill is not None and plan.token is not None:
         _add_speed(plan, table, plan.prefill, plan.token)
     console.print(table)
     console.print(RULE, style="dim")
-    for warning in warnings(plan):
-        console.print(f"warning: {warning}", style="yellow")
 
 
 def _add_speed(plan: AnswerPlan, table: Table, prefill: StepTime, token: StepTime) -> None:
     assert plan.compiled.program is not None
     assert plan.compiled.loop is not None
-    _add_part(table, "prefill", plan.compiled.program, plan.prefill_flops, prefill)
+    _add_part(table, f"prefill, {plan.pack:,} tokens", plan.compiled.program, plan.prefill_flops, prefill)
     _add_part(table, "decode step", plan.compiled.loop, plan.token_flops, token)
     table.add_row(
         "memory bound of a step",

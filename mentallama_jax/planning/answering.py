@@ -10,7 +10,9 @@ from jax.sharding import AbstractMesh
 
 from mentallama_jax.config import RunConfig
 from mentallama_jax.errors import UserError
+from mentallama_jax.generation.lowering import pack_width
 from mentallama_jax.generation.placement import abstract_model
+from mentallama_jax.generation.slots import STEPS, places_for
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.parallel.mesh import mesh_sizes
 from mentallama_jax.planning.compilation import Answers, Compiled, Job, compile_job
@@ -20,6 +22,7 @@ from mentallama_jax.planning.cost import (
     decode_flops_per_token,
     generation_time,
     prefill_flops_per_token,
+    step_time,
 )
 from mentallama_jax.planning.hlo import Collective, Program
 from mentallama_jax.planning.prices import Price, Rent
@@ -36,9 +39,9 @@ class Bytes:
 
     Attributes:
         weights: held.
-        cache: held.
+        cache: of the tokens of full prompts and answers; what is held has a few places more.
         read: from memory for each step of the loop: all weights that its products use, gathered along `fsdp`, and the
-            whole cache.
+            cache of those tokens.
     """
 
     weights: int
@@ -68,10 +71,14 @@ class AnswerPlan:
         return self.compiled.fits and self.token is not None
 
     @property
+    def pack(self) -> int:
+        """Tokens of a pack of prompts, all rows of it together."""
+        return self.mesh["data"] * self.mesh["fsdp"] * pack_width(self.answers.prompt)
+
+    @property
     def prefill_flops(self) -> float:
-        """Operations that the model itself needs for the prompts of a batch, on one device."""
-        tokens = self.answers.rows * self.answers.prompt / self.topology.devices
-        return tokens * prefill_flops_per_token(self.model, self.answers.prompt)
+        """Operations that the model itself needs for the prompts of a pack, on one device."""
+        return self.pack / self.topology.devices * prefill_flops_per_token(self.model, self.answers.prompt)
 
     @property
     def token_flops(self) -> float:
@@ -82,11 +89,12 @@ class AnswerPlan:
 
     @property
     def seconds(self) -> tuple[float, float]:
-        """Seconds of a batch whose answers are all of full length; the prefill gives their first tokens."""
+        """Seconds of a batch whose answers are all of full length, its prompts read in packs."""
         if self.prefill is None or self.token is None:
             return math.inf, math.inf
-        steps = self.answers.new_tokens - 1
-        return self.prefill.lower + steps * self.token.lower, self.prefill.upper + steps * self.token.upper
+        steps, packs = self.answers.new_tokens, self.answers.rows * self.answers.prompt / self.pack
+        lower, upper = ((getattr(self.prefill, end), getattr(self.token, end)) for end in ("lower", "upper"))
+        return packs * lower[0] + steps * lower[1], packs * upper[0] + steps * upper[1]
 
     @property
     def tokens_per_second(self) -> tuple[float, float]:
@@ -148,8 +156,10 @@ def make_answer_plan(
         compiled = compile_job(Job(model, config, topology, answers, cache_dir))
     prefill = token = None
     if compiled.program is not None and compiled.loop is not None:
-        prefill = generation_time(compiled.program, topology, held.read, kernel_efficiency)
+        prefill = generation_time(compiled.program, topology, held.read - held.cache, kernel_efficiency)
         token = generation_time(compiled.loop, topology, held.read, kernel_efficiency)
+        visits = sum(step_time(one, topology, kernel_efficiency).compute for one in compiled.visit)
+        token = replace(token, compiled=token.compiled + visits / STEPS)
     return AnswerPlan(model, config, topology, mesh, answers, posts, held, compiled, prefill, token, price)
 
 
@@ -174,33 +184,35 @@ def _shard_bytes(array: Any) -> int:
 
 
 def _estimate(model: LlamaConfig, topology: Topology, mesh: dict[str, int], answers: Answers, held: Bytes) -> Compiled:
-    """Where there is no compiler: operations, weights, cache, one layer of the prompt, sums along `tensor`.
+    """Where there is no compiler: operations, weights, cache, a pack and one layer of it, sums along `tensor`.
 
-    Along `fsdp` the weights are gathered before the first token and held, as the compiler for TPUs does it.
+    Along `fsdp` the weights are gathered before the first token of a loop and held, as the compiler for TPUs does it.
     """
-    rows = answers.rows // (mesh["data"] * mesh["fsdp"])
+    parts = mesh["data"] * mesh["fsdp"]
+    rows, width = answers.rows // parts, pack_width(answers.prompt)
     gathered = held.read - held.cache if mesh["fsdp"] > 1 else 0
 
     def part(tokens: int, flops_per_token: float) -> Program:
         collectives = []
         if mesh["tensor"] > 1:  # after attention and after the feed-forward part of each layer
             sums = 2 * model.num_layers
-            summed = sums * rows * tokens * model.hidden_size * 2
+            summed = sums * tokens * model.hidden_size * 2
             collectives.append(Collective("all-reduce", ("tensor",), mesh["tensor"], sums, summed, 0, 0))
-        flops = answers.rows * tokens * flops_per_token / topology.devices
+        flops = parts * tokens * flops_per_token / topology.devices
         return Program(flops, 0, {}, tuple(collectives), (), {}, ())
 
-    prefill = part(answers.prompt, prefill_flops_per_token(model, answers.prompt))
+    prefill = part(width, prefill_flops_per_token(model, answers.prompt))
     if gathered:
         gathers = Collective("all-gather", ("fsdp",), mesh["fsdp"], model.num_layers, gathered, 0, 0)
         prefill = replace(prefill, collectives=(gathers, *prefill.collectives))
-    width = 4 * model.hidden_size + 3 * (model.intermediate_size + model.num_heads * model.head_dim) // mesh["tensor"]
-    layer = rows * answers.prompt * width * 2
-    temporaries = held.cache + layer + 4 * rows * model.vocab_size + gathered
+    sizes = 4 * model.hidden_size + 3 * (model.intermediate_size + model.num_heads * model.head_dim) // mesh["tensor"]
+    packed = 2 * (model.num_layers * 2 * model.num_kv_heads * model.head_dim // mesh["tensor"] + sizes) * width
+    cache = held.cache * places_for(answers.prompt + answers.new_tokens - 1) // (answers.prompt + answers.new_tokens)
+    temporaries = packed + 4 * rows * model.vocab_size + gathered
     return Compiled(
-        fits=held.weights + temporaries <= topology.device_memory,
-        arguments=held.weights,
+        fits=held.weights + cache + temporaries <= topology.device_memory,
+        arguments=held.weights + cache,
         temporaries=temporaries,
         program=prefill,
-        loop=part(1, decode_flops_per_token(model, answers.prompt, answers.new_tokens)),
+        loop=part(rows, decode_flops_per_token(model, answers.prompt, answers.new_tokens)),
     )

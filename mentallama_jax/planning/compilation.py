@@ -28,7 +28,7 @@ from mentallama_jax.planning.figures_cache import FiguresCache
 from mentallama_jax.planning.hlo import Program, read_phases, read_program
 from mentallama_jax.planning.topologies import Topology
 
-READER = "3"
+READER = "4"
 """The version of what is read from a text; a part of the cache's key, raised when `hlo` counts differently."""
 TOTAL_STEPS = 1000
 """The number of updates of the schedule; no figure depends on it."""
@@ -105,8 +105,9 @@ class Compiled:
         problem: the compiler's own words where there is no program.
         seconds: that lowering and compiling took when it was done.
         cached: whether the figures come from an earlier compilation.
-        program: what it does; None where there is none. Of answers: all before their loop, which is the prefill.
+        program: what it does; None where there is none. Of answers: reading one pack of prompts.
         loop: of answers, one run of the loop that writes a token of each row.
+        visit: of answers, what comes before and after such a loop, each time that the host is visited.
     """
 
     fits: bool
@@ -119,6 +120,7 @@ class Compiled:
     cached: bool = False
     program: Program | None = field(default=None)
     loop: Program | None = field(default=None)
+    visit: tuple[Program, ...] = ()
 
     @property
     def memory(self) -> int:
@@ -135,7 +137,8 @@ class Compiled:
         given = {name: values.get(name) for name in ("program", "loop")}
         programs = {name: Program.from_json(one) if one else None for name, one in given.items()}
         largest = tuple((int(size), str(name)) for size, name in values["largest"])
-        return cls(**{**values, **programs, "largest": largest, "seconds": tuple(values["seconds"])})
+        visit = tuple(Program.from_json(one) for one in values["visit"])
+        return cls(**{**values, **programs, "visit": visit, "largest": largest, "seconds": tuple(values["seconds"])})
 
 
 def compile_job(job: Job) -> Compiled:
@@ -162,8 +165,8 @@ def compile_job(job: Job) -> Compiled:
     return Compiled.from_json(answer)
 
 
-def lower_job(job: Job) -> tuple[Any, dict[str, int]]:
-    """The lowered program of a job, and the sizes of its mesh axes.
+def lower_job(job: Job) -> tuple[tuple[Any, ...], dict[str, int]]:
+    """The lowered programs of a job, of which only answers have several, and the sizes of its mesh axes.
 
     Raises:
         UserError: dimensions that do not divide along the mesh.
@@ -176,20 +179,20 @@ def lower_job(job: Job) -> tuple[Any, dict[str, int]]:
     described = topologies.get_topology_desc(platform="tpu", topology_name=job.topology.compiler_name, **asked)
     if isinstance(job.work, PairRows):
         mesh = make_mesh(MeshSection(data=len(described.devices), fsdp=1), described.devices)
-        return _lower_pairs(job.model, mesh, job.work), dict(mesh.shape)
+        return (_lower_pairs(job.model, mesh, job.work),), dict(mesh.shape)
     mesh = make_mesh(job.run.mesh, described.devices)
     if isinstance(job.work, Answers):
         return _lower_answers(language_model(job.model, "model"), job.run, mesh, job.work), dict(mesh.shape)
     assert isinstance(job.model, TrainedConfig)
-    return lower_on(job.model, job.run, mesh, job.work), dict(mesh.shape)
+    return (lower_on(job.model, job.run, mesh, job.work),), dict(mesh.shape)
 
 
-def _lower_answers(model: LlamaConfig, config: RunConfig, mesh: Any, answers: Answers) -> Any:
-    from mentallama_jax.generation.placement import lower_generate
+def _lower_answers(model: LlamaConfig, config: RunConfig, mesh: Any, answers: Answers) -> tuple[Any, ...]:
+    from mentallama_jax.generation.lowering import lower_answers
     from mentallama_jax.parallel.mesh import use_mesh
 
     with use_mesh(mesh):
-        return lower_generate(model, mesh, **asdict(answers), dtype=config.model.compute_dtype)
+        return lower_answers(model, mesh, **asdict(answers), dtype=config.model.compute_dtype)
 
 
 def _lower_pairs(model: AnyModelConfig, mesh: Any, pairs: PairRows) -> Any:
@@ -243,35 +246,52 @@ def compile_here(job: Job) -> Compiled:
     start = time.perf_counter()
     lowered, mesh = lower_job(job)
     cache = FiguresCache(Path(job.cache_dir) if job.cache_dir else None)
-    key = figures_key(job, mesh, lowered.as_text())
+    key = figures_key(job, mesh, "\n".join(one.as_text() for one in lowered))
     lowering = time.perf_counter() - start
     kept = cache.read(key)
     if kept is not None:
         return replace(Compiled.from_json(kept), cached=True)
     try:
-        compiled = lowered.compile()
+        compiled = [one.compile() for one in lowered]
     except Exception as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         result = read_out_of_memory(str(error))
     else:
-        memory, text = compiled.memory_analysis(), compiled.as_text()
-        if isinstance(job.work, Answers):
-            program, loop = read_phases(text, mesh)
-        else:
-            micro_batches = job.work if isinstance(job.work, int) else 1
-            program, loop = read_program(text, mesh, micro_batches), None
-        result = Compiled(
-            fits=True,
-            arguments=memory.argument_size_in_bytes,
-            temporaries=memory.temp_size_in_bytes,
-            code=memory.generated_code_size_in_bytes,
-            program=program,
-            loop=loop,
-        )
+        result = _read_answers(compiled, mesh) if isinstance(job.work, Answers) else _read_one(compiled[0], job, mesh)
     result = replace(result, seconds=(lowering, time.perf_counter() - start - lowering))
     cache.write(key, result.to_json())
     return result
+
+
+def _read_one(compiled: Any, job: Job, mesh: Mapping[str, int]) -> Compiled:
+    memory = compiled.memory_analysis()
+    return Compiled(
+        fits=True,
+        arguments=memory.argument_size_in_bytes,
+        temporaries=memory.temp_size_in_bytes,
+        code=memory.generated_code_size_in_bytes,
+        program=read_program(compiled.as_text(), mesh, job.work if isinstance(job.work, int) else 1),
+    )
+
+
+def _read_answers(compiled: list[Any], mesh: Mapping[str, int]) -> Compiled:
+    """The programs of answers: all are held at once, and each runs beside what the loop keeps on the device."""
+    read, decode, append = (one.memory_analysis() for one in compiled)
+    before, loop = read_phases(compiled[1].as_text(), mesh)
+    return Compiled(
+        fits=True,
+        arguments=decode.argument_size_in_bytes,
+        temporaries=max(
+            decode.temp_size_in_bytes + decode.output_size_in_bytes,
+            read.temp_size_in_bytes + read.output_size_in_bytes,
+            append.temp_size_in_bytes,
+        ),
+        code=sum(one.generated_code_size_in_bytes for one in (read, decode, append)),
+        program=read_program(compiled[0].as_text(), mesh, 1),
+        loop=loop,
+        visit=(before, read_program(compiled[2].as_text(), mesh, 1)),
+    )
 
 
 def read_out_of_memory(message: str) -> Compiled:

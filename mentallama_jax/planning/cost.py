@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from mentallama_jax.models.bart import BartConfig
 from mentallama_jax.models.bert import BertConfig
 from mentallama_jax.models.llama import LlamaConfig
-from mentallama_jax.models.registry import TrainedConfig
+from mentallama_jax.models.registry import SequenceConfig, TrainedConfig
 from mentallama_jax.planning.hlo import Collective, Kernel, Program
 from mentallama_jax.planning.topologies import Topology
 
@@ -19,21 +20,43 @@ values, of the probabilities and of the keys; scores, gradients of the probabili
 _RING = {"all-gather": 1, "reduce-scatter": 1, "all-reduce": 2, "all-to-all": 1, "collective-permute": 1}
 
 
-def model_flops_per_token(model: TrainedConfig, row_length: int, *, frozen: bool = False) -> float:
+def model_flops_per_token(
+    model: TrainedConfig, row_length: int, target_length: int = 0, *, frozen: bool = False
+) -> float:
     """Operations that training needs for a token, nothing recomputed: forward, and twice that backward.
 
     Each weight of a matrix product costs 2 forward (an embedding is a look-up and costs nothing, the head of a LLaMA
     counts; pooler and classifier are for the first token of a text alone and do not); causal attention counts at half
     of T x T for a whole row, so 2 x T x heads x width a layer and token forward, and that of an encoder at all of it.
+    Of an encoder-decoder all that a row of sources and the row of `target_length` targets beside it need is counted for
+    the tokens of the sources.
     Where weights are `frozen` beside an adapter, backward costs them as much as forward; the adapter's own products,
     less than a hundredth, do not count.
     """
+    if isinstance(model, SequenceConfig):
+        return 3.0 * _pair_flops(model, row_length, target_length) / row_length
     width = model.head_dim * (2 * model.num_heads + 2 * model.num_kv_heads)
     encoder = isinstance(model, BertConfig)
     weights = model.num_layers * model.hidden_size * (width + (2 if encoder else 3) * model.intermediate_size)
     weights += 0 if encoder else model.hidden_size * model.vocab_size
     attention = model.num_layers * (4 if encoder else 2) * row_length * model.num_heads * model.head_dim
     return (2.0 if frozen else 3.0) * 2 * weights + 3.0 * attention
+
+
+def _pair_flops(model: SequenceConfig, sources: int, targets: int) -> float:
+    """Operations of a forward pass over a row of sources and one of targets."""
+    D = model.hidden_size
+    if isinstance(model, BartConfig):
+        widths, gates = (D, D), 2
+        inner = (model.encoder_intermediate, model.decoder_intermediate)
+    else:
+        widths, gates = (model.num_heads * model.head_dim,) * 2, 3 if model.gated else 2
+        inner = (model.intermediate_size,) * 2
+    encoder = 2 * sources * D * (4 * widths[0] + gates * inner[0]) + 4 * sources * sources * widths[0]
+    decoder = 2 * targets * D * (6 * widths[1] + gates * inner[1]) + 2 * sources * D * 2 * widths[1]
+    decoder += (2 * targets * targets + 4 * targets * sources) * widths[1]
+    head = 2 * targets * D * model.vocab_size
+    return float(model.encoder_layers * encoder + model.decoder_layers * decoder + head)
 
 
 def prefill_flops_per_token(model: LlamaConfig, prompt: int) -> float:

@@ -5,6 +5,7 @@ Both measure the jitted functions that `train` and `generate` run, so that what 
 
 import statistics
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -17,10 +18,10 @@ from jax.sharding import Mesh
 
 from mentallama_jax.config import RunConfig
 from mentallama_jax.errors import UserError
-from mentallama_jax.generation.decode import generate
 from mentallama_jax.generation.decoder import unroll
+from mentallama_jax.generation.decoding import Decoding, Model
 from mentallama_jax.generation.placement import abstract_model, param_shardings, whole_batch
-from mentallama_jax.generation.sampling import Sampling, row_keys
+from mentallama_jax.generation.requests import Request, Settings
 from mentallama_jax.host_memory import keep_freed_memory
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.module import init_params
@@ -28,6 +29,7 @@ from mentallama_jax.models.registry import TrainedConfig
 from mentallama_jax.parallel.mesh import make_mesh, use_mesh
 from mentallama_jax.planning.compilation import TOTAL_STEPS
 from mentallama_jax.planning.cost import decode_flops_per_token, model_flops_per_token, prefill_flops_per_token
+from mentallama_jax.planning.recipe import target_length
 from mentallama_jax.planning.topologies import CHIPS
 from mentallama_jax.training.data.batch_spec import MICRO_BATCHES, full_rows
 from mentallama_jax.training.mesh_placement import abstract_state, check_batch, place_batch
@@ -62,7 +64,7 @@ class Measurement:
         rows: of one repetition, over all devices.
         tokens: of one repetition, over all devices.
         flops_per_token: of the model, see `cost.model_flops_per_token`.
-        compile_seconds: of lowering and compiling; for decode, of the program that prefills and decodes.
+        compile_seconds: of lowering and compiling; of generation, of the run that compiles.
         warm_seconds: of the first run.
         seconds: of each repetition after it.
         peak_memory: bytes of the fullest local device since the process began; None where the device does not say.
@@ -150,7 +152,7 @@ def measure_step(
             jax.block_until_ready((state, metrics))
 
         warm, *seconds = [_timed(update) for _ in range(repeats + 1)]
-    flops = model_flops_per_token(model, length, frozen=config.adapter is not None)
+    flops = model_flops_per_token(model, length, target_length(config), frozen=config.adapter is not None)
     return _measurement("step", mesh, rows, rows * length, flops, compiling, warm, seconds)
 
 
@@ -159,8 +161,8 @@ def measure_generation(
 ) -> tuple[Measurement, Measurement]:
     """Time what `generate` runs, greedily, on the config's mesh: no row ends before the last token.
 
-    The program that stops after one token is the prefill; decoding is what the program that writes `new_tokens`
-    takes longer, repetition by repetition.
+    Prefill is the time until all prompts have been read and stand in their slots; decoding is what follows, repetition
+    by repetition. The first run compiles both.
 
     Args:
         model: its shape; weights are random.
@@ -171,10 +173,10 @@ def measure_generation(
         repeats: timed ones, after one that warms up.
 
     Returns:
-        Prefill and decode. The tokens of prefill are those of the prompts, each row's first answer token with it.
+        Prefill and decode. The tokens of prefill are those of the prompts.
 
     Raises:
-        UserError: too few positions; the mesh does not suit; the weights do not fit; or decoding is lost in noise.
+        UserError: too few positions; the mesh does not suit; or the weights do not fit.
     """
     if prompt + new_tokens > model.max_positions:
         raise UserError(f"{prompt} + {new_tokens} tokens: the model has {model.max_positions} positions")
@@ -187,21 +189,22 @@ def measure_generation(
         tokens_BP = full_rows(rows, prompt, model.vocab_size)["tokens"]
         first = jax.jit(partial(init_params, model, dtype=dtype), out_shardings=shardings)
         weights = unroll(model, first(jax.random.key(0)), dtype, donate=True)
-        arguments = (weights, tokens_BP, np.full(rows, prompt, np.int32), row_keys(0, [str(r) for r in range(rows)]))
-        runs = []
-        for count in (1, new_tokens):
-            fixed = {"config": model, "sampling": Sampling(), "end_ids": (), "max_new_tokens": count}
-            compiled, compiling = _compiled(generate, *arguments, **fixed)
-            runs.append((partial(_finish, compiled, arguments), compiling))
-        taken = [(_timed(runs[0][0]), _timed(runs[1][0])) for _ in range(repeats + 1)]
-    (warm, warm_whole), *timed = taken
+        requests = [Request(tokens, str(row), Settings(new_tokens)) for row, tokens in enumerate(tokens_BP.tolist())]
+
+        def answer() -> tuple[float, float]:
+            decoding = Decoding(Model(model, weights, dtype), rows)
+            for request in requests:
+                decoding.submit(request)
+            return _timed(decoding.fill), _timed(partial(deque, decoding.run(), maxlen=0))
+
+        taken = [answer() for _ in range(repeats + 2)]
+    compiling, warm, *timed = taken
     flops = prefill_flops_per_token(model, prompt)
-    prefill = _measurement("prefill", mesh, rows, rows * prompt, flops, runs[0][1], warm, [short for short, _ in timed])
-    rest = [whole - short for short, whole in timed]
-    if statistics.median(rest) <= 0:
-        raise UserError(f"--new-tokens {new_tokens}: too few to tell decoding from noise; give more")
+    reading = [short for short, _ in timed]
+    prefill = _measurement("prefill", mesh, rows, rows * prompt, flops, compiling[0], warm[0], reading)
     flops = decode_flops_per_token(model, prompt, new_tokens)
-    decode = _measurement("decode", mesh, rows, rows * (new_tokens - 1), flops, runs[1][1], warm_whole, rest)
+    writing = [rest for _, rest in timed]
+    decode = _measurement("decode", mesh, rows, rows * new_tokens, flops, compiling[1], warm[1], writing)
     return prefill, decode
 
 
@@ -226,11 +229,7 @@ def _compiled(jitted: Any, *arguments: Any, **fixed: Any) -> tuple[Any, float]:
     return compiled, time.perf_counter() - start
 
 
-def _finish(compiled: Any, arguments: tuple[Any, ...]) -> None:
-    jax.block_until_ready(compiled(*arguments))
-
-
-def _timed(run: Callable[[], None]) -> float:
+def _timed(run: Callable[[], object]) -> float:
     start = time.perf_counter()
     run()
     return time.perf_counter() - start

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from jax.sharding import AbstractMesh
 
-from mentallama_jax.config import ClassificationSection, RunConfig
+from mentallama_jax.config import ClassificationSection, RunConfig, SupervisedSection
 from mentallama_jax.errors import UserError
 from mentallama_jax.models.module import count_params
 from mentallama_jax.models.registry import TrainedConfig
@@ -15,7 +15,7 @@ from mentallama_jax.planning.compilation import TOTAL_STEPS, Compiled, Job, comp
 from mentallama_jax.planning.cost import KERNEL_EFFICIENCY, StepTime, model_flops_per_token, step_time
 from mentallama_jax.planning.hlo import Collective, Program
 from mentallama_jax.planning.prices import Price, Rent
-from mentallama_jax.planning.recipe import PADDED_LENGTH, Recipe
+from mentallama_jax.planning.recipe import PADDED_LENGTH, Recipe, target_length
 from mentallama_jax.planning.topologies import Topology
 from mentallama_jax.training.mesh_placement import abstract_state, check_batch
 from mentallama_jax.training.objectives.of_config import objective_of
@@ -49,7 +49,8 @@ class Plan:
         """Operations that the model itself needs for the real tokens of an update, on one device."""
         tokens = self.recipe.tokens / self.topology.devices
         frozen = self.config.adapter is not None
-        return tokens * model_flops_per_token(self.model, self.recipe.row_length, frozen=frozen)
+        target = target_length(self.config)
+        return tokens * model_flops_per_token(self.model, self.recipe.row_length, target, frozen=frozen)
 
     @property
     def computed_flops(self) -> float:
@@ -82,8 +83,9 @@ class Plan:
 
     @property
     def padded_length(self) -> int:
-        """Tokens of a row with one example: as in the paper, or for labels the longest text."""
-        return self.recipe.row_length if self.classifies else PADDED_LENGTH
+        """Tokens of a row with one example: as in the paper for LLaMA, else the longest text."""
+        is_llama = isinstance(self.config.objective, SupervisedSection)
+        return PADDED_LENGTH if is_llama else self.recipe.row_length
 
     @property
     def padded_over_packed(self) -> float:
@@ -180,9 +182,9 @@ def estimate(model: TrainedConfig, config: RunConfig, topology: Topology, micro_
     mesh = mesh_sizes(config.mesh, topology.devices, topology.slices)
     passes = 3 if config.model.remat == "none" else 4  # of the least and the most recompute
     tokens = config.training.micro_batch_rows * config.data.max_length * micro_batches / topology.devices
-    frozen = config.adapter is not None
-    once = model_flops_per_token(model, config.data.max_length, frozen=frozen)
-    forward = model_flops_per_token(model, config.data.max_length) / 3
+    frozen, target = config.adapter is not None, target_length(config)
+    once = model_flops_per_token(model, config.data.max_length, target, frozen=frozen)
+    forward = model_flops_per_token(model, config.data.max_length, target) / 3
     flops = tokens * (once + (passes - 3) * forward)
     count = parameter_bytes // (4 if config.model.parameter_dtype == "float32" else 2) // mesh["tensor"]
     whole = count_params(model) // mesh["tensor"]

@@ -15,11 +15,13 @@ import jax
 from jax.sharding import Mesh
 from rich.table import Table
 
-from mentallama_jax.config import ClassificationSection, DocumentsSection, RunConfig
+from mentallama_jax.config import ClassificationSection, DocumentsSection, RunConfig, SequenceSection, SupervisedSection
 from mentallama_jax.errors import UserError
 from mentallama_jax.files import write_json
 from mentallama_jax.host_memory import keep_freed_memory
 from mentallama_jax.models.adapters import adapted_config, is_adapter
+from mentallama_jax.models.bert import BertConfig
+from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.module import Params, abstract_params, count_params, split_params
 from mentallama_jax.models.registry import TrainedConfig
 from mentallama_jax.parallel.mesh import make_mesh, use_mesh
@@ -46,8 +48,9 @@ from mentallama_jax.training.preflight import (
 from mentallama_jax.training.progress import Speed, TrainingProgress
 from mentallama_jax.training.run.checkpoints import Checkpoints
 from mentallama_jax.training.run.disk import naming
+from mentallama_jax.training.run.loss_picture import draw_loss_curve
 from mentallama_jax.training.run.manifest import Checkpoint
-from mentallama_jax.training.run.metrics import MetricsLog, draw_loss_curve, read_metrics
+from mentallama_jax.training.run.metrics import MetricsLog, read_metrics
 from mentallama_jax.training.run.run_directory import RunDirectory, SavableTokenizer
 from mentallama_jax.training.step import Metrics, TrainState, init_state, make_train_step, model_params
 from mentallama_jax.training.validation import LabelF1, before_and_after, make_evaluators, measure_all
@@ -106,6 +109,8 @@ def train(
     label_f1: LabelF1 | None = None,
     console: Console | None = None,
     stop: StopRequest | None = None,
+    *,
+    extend: bool = False,
 ) -> TrainResult:
     """Train, or resume the run in `config.training.run_dir`, until the end or until asked to stop.
 
@@ -115,6 +120,7 @@ def train(
         label_f1: measures `label_f1`; needed where `evaluation.generate_rows` is above 0.
         console: where to show things; standard error by default.
         stop: listens to signals already; by default it begins to listen here.
+        extend: whether a run may be made longer than it was started, see `run.extension`.
 
     Raises:
         UserError: anything that the user can mend, before the first update where that can be known; a loss that is
@@ -122,7 +128,7 @@ def train(
     """
     console = console or Console(stderr=True, quiet=not writes_files())
     _check_processes(config)
-    run = RunDirectory(config.training.run_dir)
+    run = RunDirectory(config.training.run_dir, extend=extend)
     with _explained(config, run), run.locked(console.print), ExitStack() as stack:
         if stop is None:
             stop = stack.enter_context(StopRequest())
@@ -228,7 +234,7 @@ def _plan(config: RunConfig, run: RunDirectory, examples: Examples, mesh: Mesh) 
 
 def _objective(config: RunConfig, base: BaseModel, examples: Examples) -> Objective:
     """What the run minimises, over what it has read."""
-    if not isinstance(config.objective, ClassificationSection):
+    if isinstance(config.objective, SupervisedSection):
         check_answers_fit(config, examples.to_answer, cast(TrainingTokenizer, base.tokenizer))
     return objective_of(base.config, config, examples.class_counts)
 
@@ -387,10 +393,17 @@ def _check_alike(what: str, text: str) -> None:
 
 
 def _check_model(config: RunConfig, base: BaseModel) -> None:
-    if base.tokenizer.vocab_size > base.config.vocab_size:
+    # Some published BARTs have a mask token beyond their table, which no text becomes.
+    beyond = 1 if isinstance(config.objective, SequenceSection) else 0
+    if base.tokenizer.vocab_size > base.config.vocab_size + beyond:
         raise UserError(
             f"model.tokenizer has {base.tokenizer.vocab_size} tokens and {config.model.source} embeds "
             f"{base.config.vocab_size}; name the tokenizer that belongs to the model"
+        )
+    if isinstance(config.objective, SequenceSection) and config.objective.target_length > base.config.longest_text:
+        raise UserError(
+            f"objective.target_length {config.objective.target_length} is more than the {base.config.longest_text} "
+            f"positions of {config.model.source}; lower it"
         )
     if config.data.max_length > base.config.longest_text:
         raise UserError(
@@ -448,6 +461,13 @@ def _shardings(state_shapes: TrainState) -> TrainState:
     return jax.tree.map(lambda shape: shape.sharding, state_shapes)
 
 
+def _row_words(config: RunConfig) -> str:
+    """What a row holds, for people."""
+    if isinstance(config.objective, SequenceSection):
+        return f"{config.data.max_length} tokens of prompts and {config.objective.target_length} of answers"
+    return f"{config.data.max_length} tokens"
+
+
 def _summary(
     config: RunConfig, base: BaseModel, examples: Examples, data: TrainingData, run: RunDirectory, mesh: Mesh
 ) -> Table:
@@ -469,7 +489,7 @@ def _summary(
         ),
         ("updates", f"{data.steps:,}: {epochs}"),
         ("batch", f"{size:,} {unit} an update, at most {data.rows} rows, {micro_rows} at a time"),
-        ("layout", f"{config.data.layout}, rows of {config.data.max_length} tokens, {data.pad_share:.1%} padding"),
+        ("layout", f"{config.data.layout}, rows of {_row_words(config)}, {data.pad_share:.1%} padding"),
         ("computes on", f"{_devices(mesh)} in {config.model.compute_dtype}"),
         ("run directory", str(run.path)),
     ):
@@ -478,7 +498,7 @@ def _summary(
 
 
 def _parameters(config: RunConfig, model: TrainedConfig) -> str:
-    if config.adapter is None:
+    if config.adapter is None or not isinstance(model, LlamaConfig | BertConfig):
         return f"{count_params(model):,} in {config.model.parameter_dtype}"
     trained = split_params(abstract_params(adapted_config(model, config.adapter)), is_adapter)[0]
     return (

@@ -30,8 +30,10 @@ def next_token_targets(batch: dict[str, jax.Array]) -> tuple[jax.Array, jax.Arra
 
 
 @jax.custom_vjp
-def cross_entropy_sum(hidden: jax.Array, head_DV: jax.Array, targets: jax.Array, mask: jax.Array) -> jax.Array:
-    """Sum over tokens of mask * -log softmax(hidden @ head)[target], in fp32.
+def cross_entropy_sum(
+    hidden: jax.Array, head_DV: jax.Array, targets: jax.Array, mask: jax.Array, bias_V: jax.Array | None = None
+) -> jax.Array:
+    """Sum over tokens of mask * -log softmax(hidden @ head + bias)[target], in fp32.
 
     Works through `CHUNK_TOKENS` tokens at a time. Under differentiation the gradients of a chunk are formed
     while its logits are at hand, so that no logit is kept or computed twice. On several devices each works on its
@@ -42,36 +44,44 @@ def cross_entropy_sum(hidden: jax.Array, head_DV: jax.Array, targets: jax.Array,
         head_DV: the output projection.
         targets: int32 [...], the token that each position predicts.
         mask: fp32 [...], the weight of each.
+        bias_V: of each token, without a gradient; None adds nothing.
 
     Raises:
         ValueError: on several devices: rows, tokens or vocabulary do not divide along the mesh.
     """
-    return _over_devices(hidden, head_DV, targets, mask, gradients=0)[0]
+    return _over_devices(hidden, head_DV, targets, mask, bias_V, gradients=0)[0]
 
 
-def _forward(hidden: Any, head_DV: Any, targets: Any, mask: Any) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+def _forward(
+    hidden: Any, head_DV: Any, targets: Any, mask: Any, bias_V: Any = None
+) -> tuple[jax.Array, tuple[jax.Array, ...]]:
     """The loss and its gradients; a frozen head has none, which would be a third of the products here."""
-    wanted = 2 if head_DV.perturbed else 1
-    loss, *gradients = _over_devices(hidden.value, head_DV.value, targets.value, mask.value, wanted)
+    wanted, bias_V = 2 if head_DV.perturbed else 1, None if bias_V is None else bias_V.value
+    loss, *gradients = _over_devices(hidden.value, head_DV.value, targets.value, mask.value, bias_V, wanted)
     return loss, tuple(gradients)
 
 
 def _backward(gradients: tuple[jax.Array, ...], cotangent: jax.Array) -> tuple[jax.Array | None, ...]:
     scaled = tuple(one * jnp.asarray(cotangent, one.dtype) for one in gradients)
-    return (*scaled, *(None,) * (4 - len(scaled)))
+    return (*scaled, *(None,) * (5 - len(scaled)))
 
 
 cross_entropy_sum.defvjp(_forward, _backward, symbolic_zeros=True)
 
 
 def _over_devices(
-    hidden: jax.Array, head_DV: jax.Array, targets: jax.Array, mask: jax.Array, gradients: int
+    hidden: jax.Array,
+    head_DV: jax.Array,
+    targets: jax.Array,
+    mask: jax.Array,
+    bias_V: jax.Array | None,
+    gradients: int,
 ) -> tuple[jax.Array, ...]:
     """The loss and its gradients, whole or on each device its part: none, by `hidden` (1), by the head too (2)."""
     mesh = current_mesh()
     head_cast_DV = head_DV.astype(hidden.dtype)  # before it is gathered: half the bytes
     if mesh is None:
-        loss, *found = _over_chunks(hidden, head_cast_DV, targets, mask, None, gradients)
+        loss, *found = _over_chunks(hidden, head_cast_DV, targets, mask, bias_V, None, gradients)
     else:
         check_divides(mesh, ("batch", "length", None), hidden.shape, "hidden states")
         check_divides(mesh, ("width", "vocabulary"), head_DV.shape, "head")
@@ -79,10 +89,10 @@ def _over_devices(
         out_specs = (spec(), rows, spec("width", "vocabulary"))[: 1 + gradients]
         loss, *found = jax.shard_map(
             partial(_on_each_device, gradients=gradients),
-            in_specs=(rows, spec(None, "vocabulary"), tokens, tokens),
+            in_specs=(rows, spec(None, "vocabulary"), tokens, tokens, None if bias_V is None else spec("vocabulary")),
             out_specs=out_specs,
             check_vma=False,
-        )(hidden, head_cast_DV, targets, mask)
+        )(hidden, head_cast_DV, targets, mask, bias_V)
         # Together, or the compiler leaves adding up the head's gradient for the end of the step, and each device holds
         # all of its part of it, D x V in fp32, during the backward pass of the layers.
         found = list(jax.lax.optimization_barrier(tuple(found)))
@@ -92,10 +102,15 @@ def _over_devices(
 
 
 def _on_each_device(
-    hidden_BTD: jax.Array, head_DV: jax.Array, targets_BT: jax.Array, mask_BT: jax.Array, gradients: int
+    hidden_BTD: jax.Array,
+    head_DV: jax.Array,
+    targets_BT: jax.Array,
+    mask_BT: jax.Array,
+    bias_V: jax.Array | None,
+    gradients: int,
 ) -> tuple[jax.Array, ...]:
     """A device's part under `shard_map`: its tokens against its part of the vocabulary, the whole width at hand."""
-    loss, *found = _over_chunks(hidden_BTD, head_DV, targets_BT, mask_BT, "tensor", gradients)
+    loss, *found = _over_chunks(hidden_BTD, head_DV, targets_BT, mask_BT, bias_V, "tensor", gradients)
     loss = jax.lax.psum(loss, ("data", "fsdp", "sequence"))
     if not gradients:
         return (loss,)
@@ -111,6 +126,7 @@ def _chunk(
     head_DV: jax.Array,
     targets_C: jax.Array,
     mask_C: jax.Array,
+    bias_V: jax.Array | None,
     axis: str | None,
     gradients: int,
 ) -> tuple[jax.Array, ...]:
@@ -119,6 +135,8 @@ def _chunk(
     Where the vocabulary is cut along a mesh axis, the loss is that of all of it, and the gradients are this part's.
     """
     logits_CV = jnp.einsum("CD,DV->CV", hidden_CD, head_DV, preferred_element_type=jnp.float32)
+    if bias_V is not None:
+        logits_CV = logits_CV + bias_V.astype(jnp.float32)
     vocabulary_V = jnp.arange(logits_CV.shape[-1])
     if axis is not None:
         vocabulary_V += jax.lax.axis_index(axis) * logits_CV.shape[-1]
@@ -148,6 +166,7 @@ def _over_chunks(
     head_DV: jax.Array,
     targets: jax.Array,
     mask: jax.Array,
+    bias_V: jax.Array | None,
     axis: str | None,
     gradients: int,
 ) -> tuple[jax.Array, ...]:
@@ -155,7 +174,7 @@ def _over_chunks(
     D = hidden.shape[-1]
     hidden_TD, targets_T, mask_T = hidden.reshape(-1, D), targets.reshape(-1), mask.reshape(-1)
     T = len(hidden_TD)
-    one_chunk = partial(_chunk, axis=axis, gradients=gradients)
+    one_chunk = partial(_chunk, bias_V=bias_V, axis=axis, gradients=gradients)
     if T <= CHUNK_TOKENS:
         loss, *found = one_chunk(hidden_TD, head_DV, targets_T, mask_T)
     else:

@@ -9,11 +9,12 @@ import numpy as np
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 from numpy.typing import NDArray
 
-from mentallama_jax.config import RunConfig
+from mentallama_jax.config import RunConfig, SequenceSection
 from mentallama_jax.errors import UserError
-from mentallama_jax.models.module import param_dimensions, split_params
+from mentallama_jax.models.module import abstract_params, param_dimensions, split_params
 from mentallama_jax.models.registry import TrainedConfig
 from mentallama_jax.parallel.rules import Names, check_divides, spec, tree_shardings
+from mentallama_jax.training.adafactor import moment_names
 from mentallama_jax.training.data.batch_spec import MICRO_BATCHES, PACKED_TOKENS, BatchSpec
 from mentallama_jax.training.objectives.objective import BatchArrays, Objective
 from mentallama_jax.training.step import TrainState, init_state, model_params
@@ -33,9 +34,26 @@ def abstract_state(objective: Objective, config: RunConfig, total_steps: int, me
     whole = NamedSharding(mesh, PartitionSpec())
     of_path = {_keys(path): place for path, place in jax.tree_util.tree_leaves_with_path(places)}
     params, frozen = split_params(places, objective.is_trained)
-    moments = jax.tree.map_with_path(lambda path, _: of_path.get(_keys(path), whole), shapes["opt_state"])
+    moments = jax.tree.map_with_path(
+        lambda path, _: _moment_place(path, of_path, objective, mesh) or whole, shapes["opt_state"]
+    )
     shardings = {"params": params, "frozen": frozen, "opt_state": moments, "step": whole}
     return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
+
+
+def _moment_place(
+    path: Any, of_path: Mapping[tuple[str, ...], NamedSharding], objective: Objective, mesh: Mesh
+) -> NamedSharding | None:
+    """Where a moment lies: as its parameter does, and a factored one as the dimensions that it keeps; None: whole."""
+    keys = _keys(path)
+    field = next((key.name for key in path if isinstance(key, jax.tree_util.GetAttrKey)), "")
+    if field in ("rows", "columns", "whole") and keys:
+        shape: Any = abstract_params(objective.model)
+        names: Any = param_dimensions(objective.model)
+        for key in keys:
+            shape, names = shape[key], names[key]
+        return NamedSharding(mesh, spec(*moment_names(field, keys, names, shape.shape)))
+    return of_path.get(keys)
 
 
 def _keys(path: Any) -> tuple[str, ...]:
@@ -54,6 +72,11 @@ def check_batch(model: TrainedConfig, config: RunConfig, mesh: Mesh) -> None:
         check_divides(mesh, ("batch", "length"), shape, "training.micro_batch_rows x data.max_length")
     except ValueError as error:
         raise UserError(f"mesh: {error}; choose multiples") from None
+    if isinstance(config.objective, SequenceSection) and config.objective.target_length % mesh.shape["sequence"]:
+        raise UserError(
+            f"mesh: objective.target_length {config.objective.target_length} does not divide along mesh axis sequence "
+            f"{mesh.shape['sequence']}; choose a multiple"
+        )
     parts = mesh.shape["tensor"] * mesh.shape["sequence"]
     if mesh.shape["sequence"] > 1 and model.num_kv_heads % parts:
         raise UserError(

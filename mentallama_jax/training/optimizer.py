@@ -1,14 +1,16 @@
-"""AdamW (Loshchilov and Hutter 2019) with a linear warm-up, from optax."""
+"""AdamW (Loshchilov and Hutter 2019) from optax, or Adafactor, with a linear warm-up."""
 
 import math
 from decimal import Decimal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from mentallama_jax.config import OptimizerSection
-from mentallama_jax.models.module import Params
+from mentallama_jax.models.module import ModelConfig, Params, param_dimensions
+from mentallama_jax.training.adafactor import scale_by_adafactor
 
 
 def learning_rate_schedule(config: OptimizerSection, total_steps: int) -> optax.Schedule:
@@ -38,9 +40,18 @@ def decays(params: Params) -> Params:
     return jax.tree.map_with_path(lambda path, _: not path[-1].key.endswith(("scale", "bias")), params)
 
 
-def make_optimizer(config: OptimizerSection, schedule: optax.Schedule) -> optax.GradientTransformation:
-    """Clipping by global norm, then AdamW. The first moment has `first_moment_dtype`, the second is fp32."""
+def make_optimizer(
+    config: OptimizerSection, schedule: optax.Schedule, model: ModelConfig[Any]
+) -> optax.GradientTransformation:
+    """Clipping by global norm, then AdamW or Adafactor.
+
+    AdamW's first moment has `first_moment_dtype`, the second is fp32. Weight decay of both is decoupled.
+    """
     clip = optax.identity() if config.clip_norm is None else optax.clip_by_global_norm(config.clip_norm)
+    if config.name == "adafactor":
+        decay = optax.add_decayed_weights(config.weight_decay, decays) if config.weight_decay else optax.identity()
+        scale = scale_by_adafactor(param_dimensions(model))
+        return optax.chain(clip, scale, decay, optax.scale_by_learning_rate(schedule))
     adamw = optax.adamw(
         schedule,
         b1=config.beta1,

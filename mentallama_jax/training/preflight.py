@@ -22,11 +22,13 @@ from mentallama_jax.errors import UserError
 from mentallama_jax.imhi.prompts import PromptTokenizer, encode_prompt
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.models.bert import BertConfig
-from mentallama_jax.models.registry import TrainedConfig
+from mentallama_jax.models.llama import LlamaConfig
+from mentallama_jax.models.registry import SequenceConfig, TrainedConfig
 from mentallama_jax.models.remat import saved_tensors
 from mentallama_jax.parallel.mesh import AXES
 from mentallama_jax.storage import AnyPath, RemotePath
 from mentallama_jax.training.loss import CHUNK_TOKENS
+from mentallama_jax.training.sequence_memory import sequence_activations
 
 ANSWERS_AT_ONCE = 16
 """Rows that an evaluation of label F1 decodes together."""
@@ -94,7 +96,15 @@ def estimate_memory(
     devices = place.mesh.shape if isinstance(place, NamedSharding) else dict.fromkeys(AXES, 1)
     micro_rows = config.training.micro_batch_rows
     width = jnp.dtype(config.model.compute_dtype).itemsize
-    tokens = -(-micro_rows * row_length // (devices["data"] * devices["fsdp"] * devices["sequence"]))
+    parts = devices["data"] * devices["fsdp"] * devices["sequence"]
+    tokens = -(-micro_rows * row_length // parts)
+    compute = jnp.dtype(config.model.compute_dtype)
+    casts = width * sum(_device_numbers(part) for part in _cast_parts(abstract_state, compute))
+    gradients = 4 * count * (2 if rows > micro_rows else 1)
+    if isinstance(model, SequenceConfig):
+        kept = sequence_activations(model, config, micro_rows / parts, row_length, devices["tensor"])
+        held = weights * width if config.evaluation.generate_rows else 0
+        return MemoryEstimate(params, moments, gradients, kept + casts, whole, held)
     heads = (model.num_heads + 2 * model.num_kv_heads) * model.head_dim
     scores = 2 * 4 * tokens * row_length * model.num_heads // devices["tensor"]
     split = (2 * heads + 3 * model.intermediate_size) // devices["tensor"]
@@ -109,9 +119,6 @@ def estimate_memory(
         logits = tokens * (3 * 4 * model.num_labels + 2 * model.hidden_size * width)  # and the pooler's
     else:
         logits = 3 * 4 * min(tokens, CHUNK_TOKENS) * model.vocab_size // devices["tensor"]
-    compute = jnp.dtype(config.model.compute_dtype)
-    casts = width * sum(_device_numbers(part) for part in _cast_parts(abstract_state, compute))
-    gradients = 4 * count * (2 if rows > micro_rows else 1)
     answers = 0
     if config.evaluation.generate_rows:
         rows_held = -(-ANSWERS_AT_ONCE // (devices["data"] * devices["fsdp"]))
@@ -121,7 +128,7 @@ def estimate_memory(
     return MemoryEstimate(params, moments, gradients, kept + logits + casts, whole, answers)
 
 
-def saved_width(model: TrainedConfig, saved: Sequence[SavedTensor], tensor: int) -> int:
+def saved_width(model: LlamaConfig | BertConfig, saved: Sequence[SavedTensor], tensor: int) -> int:
     """Numbers that the saved tensors of a layer hold for a token, where `tensor` devices share them."""
     heads, groups = model.num_heads * model.head_dim, model.num_kv_heads * model.head_dim
     shared = {

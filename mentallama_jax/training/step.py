@@ -35,7 +35,7 @@ def init_state(objective: Objective, config: RunConfig, total_steps: int, params
         params = init_params(objective.model, key, dtype) if params is None else params
         params = jax.tree.map(lambda x: jnp.asarray(x, dtype), params)
     trained, frozen = split_params(params, objective.is_trained)
-    optimizer = make_optimizer(config.optimizer, learning_rate_schedule(config.optimizer, total_steps))
+    optimizer = make_optimizer(config.optimizer, learning_rate_schedule(config.optimizer, total_steps), objective.model)
     opt_state = optimizer.init(trained)
     return {"params": trained, "frozen": frozen, "opt_state": opt_state, "step": jnp.zeros((), jnp.int32)}
 
@@ -91,7 +91,7 @@ def make_train_step(
     sums are divided by), `grad_norm` (before clipping), `learning_rate`, and what else the objective sums up.
     """
     schedule = learning_rate_schedule(config.optimizer, total_steps)
-    optimizer = make_optimizer(config.optimizer, schedule)
+    optimizer = make_optimizer(config.optimizer, schedule, objective.model)
 
     def train_step(state: TrainState, batch: BatchArrays) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(config.training.seed), state["step"]) if objective.draws else None

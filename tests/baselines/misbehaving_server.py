@@ -95,7 +95,7 @@ def server(
                 books.seen[key] += 1
                 books.bodies.append(body)
                 books.headers.append({name.lower(): value for name, value in self.headers.items()})
-                drawn = random.Random(f"{seed}/{key}/{books.seen[key]}")
+                drawn = random.Random(f"{seed}/{json.dumps(body)}/{books.seen[key]}")
                 fault = drawn.choice(faults) if drawn.random() < share else ""
                 books.faults[fault or "none"] += 1
             with books.busy():

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,6 +26,7 @@ from mentallama_jax.imhi.tasks import TASKS
 from mentallama_jax.jobs import explain as job
 from mentallama_jax.jobs.explain import CheckModels, Collection, check
 from mentallama_jax.jobs.explanation_answers import endpoint_explanations, local_explanations
+from mentallama_jax.scorers.label_classifier import Classes
 
 SAMPLE_TOKENIZER = Path(__file__).resolve().parents[2] / "mentallama_jax" / "imhi" / "sample" / "tokenizer"
 YES, NO = "Yes, the poster suffers from depression.", "No, the poster does not suffer from depression."
@@ -60,6 +62,16 @@ def test_the_own_post_is_never_an_example() -> None:
     for expert in EXPERTS:
         own = Record("other id", "DR", expert.post.upper(), expert.label)
         assert expert.id not in {each.id for each in examples_for(own, collection([own]).experts, 3)}
+
+
+def test_a_near_copy_of_the_post_is_never_an_example() -> None:
+    words = [f"word{number}" for number in range(30)]
+    told = replace(EXPERTS[0], id="told", post=" ".join(words))
+    for post in (" ".join([*words, "and", "a", "link"]), " ".join(words[:25])):
+        own = Record("other id", "DR", post, told.label)
+        shown = examples_for(own, expert_examples([*EXPERTS, told], [own], 2, 0), 4)
+        assert "told" not in {each.id for each in shown}
+        assert sum(each.label == told.label for each in shown) == 3
 
 
 def test_the_seed_chooses_examples_and_too_few_are_refused() -> None:
@@ -134,7 +146,7 @@ def test_experts_are_what_bartscore_compares_with(monkeypatch: pytest.MonkeyPatc
 def test_classifiers_read_the_explanation_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     class Stand:
         task = TASKS["DR"]
-        classes = SimpleNamespace(input="explanation")
+        classes = Classes(TASKS["DR"].labels, "the test", "explanation", 64)
 
         def read(self, texts: list[str]) -> list[str]:
             assert all("suffer" not in text for text in texts)

@@ -77,7 +77,7 @@ def compile_ours(recipe: Recipe, remat: str, out: Path) -> None:
     config = parse_config(values, "benchmark")
     job = Job(PRESETS[recipe.model], config, parse_topology(recipe.topology), 1)
     start = time.perf_counter()
-    compiled = lower_job(job)[0].compile()
+    compiled = lower_job(job)[0][0].compile()
     keep(compiled, time.perf_counter() - start, out)
 
 

@@ -26,9 +26,7 @@ from transformers import LlamaConfig as TorchConfig  # noqa: E402
 from transformers import LlamaForCausalLM  # noqa: E402
 
 from mentallama_jax.formats.load import load_model  # noqa: E402
-from mentallama_jax.generation.decode import generate  # noqa: E402
-from mentallama_jax.generation.decoder import unroll  # noqa: E402
-from mentallama_jax.generation.sampling import Sampling, row_keys  # noqa: E402
+from mentallama_jax.generation.engine import Engine, Settings  # noqa: E402
 from mentallama_jax.models.module import count_params  # noqa: E402
 from mentallama_jax.models.presets import PRESETS  # noqa: E402
 
@@ -73,15 +71,15 @@ def jax_answers(model: LlamaForCausalLM, prompts: np.ndarray):
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         config, params = load_model(folder, dtype=jnp.float32)
-    unrolled = unroll(config, params, jnp.float32, donate=True)
-    lengths = np.full(len(prompts), prompts.shape[1], np.int32)
-    keys = row_keys(0, [str(row) for row in range(len(prompts))])
+    engine = Engine(config, jnp.float32)
+    engine.update(params, donate=True)
+    names = [str(row) for row in range(len(prompts))]
 
     def answer(new: int) -> np.ndarray:
-        out = generate(
-            unrolled, prompts, lengths, keys, config=config, sampling=Sampling(), end_ids=(), max_new_tokens=new
-        )
-        return np.asarray(out.tokens_BT)
+        found = {}
+        for batch in engine.answers(prompts.tolist(), names, Settings(new, batch_size=len(prompts)), ()):
+            found |= batch
+        return np.asarray([found[row].tokens for row in range(len(prompts))])
 
     return answer
 

@@ -138,6 +138,11 @@ def test_a_run_keeps_its_tasks_and_its_answers_are_scored(place: Path, capsys: p
     both = ["--tasks", "schlaf.yaml", "xinqing.yaml"]
     test = ["schlaf.jsonl:test", "xinqing.jsonl:test"]
     assert command("data", "check", "schlaf.jsonl", "xinqing.jsonl", *both) == 0
+    floor = ["--train", "schlaf.jsonl", "xinqing.jsonl", "--data", *test, "--out"]
+    assert command("baseline", "majority", *floor, "majority.jsonl", *both) == 0
+    next_ = "next: mentallama evaluate majority.jsonl --tasks schlaf.yaml xinqing.yaml --out SCORES"
+    assert next_ in capsys.readouterr().out
+    assert command("evaluate", "majority.jsonl", "--out", "majority", *both) == 0
     assert command("generate", "run", "--data", *test, "--score-labels", "--out", "labels.jsonl") == 0
     assert command("generate", "run", "--data", *test, "--max-new-tokens", "3", "--out", "answers.jsonl") == 0
     assert "next: mentallama evaluate answers.jsonl --tasks run --out SCORES" in capsys.readouterr().out

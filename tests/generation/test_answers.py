@@ -12,8 +12,8 @@ from mentallama_jax.errors import UserError
 from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from mentallama_jax.generation.answers import answer_batches, answer_records, score_batches
 from mentallama_jax.generation.batching import PROMPT_SLOTS, batches_by_length, prompt_slots
-from mentallama_jax.generation.decode import generate
 from mentallama_jax.generation.engine import Engine, Settings
+from mentallama_jax.generation.packs import read, width_of
 from mentallama_jax.generation.sampling import Sampling
 from mentallama_jax.imhi.data_files.readers import read_records
 from mentallama_jax.imhi.prompts import encode_prompt, label_answers
@@ -101,17 +101,14 @@ def test_impossible_lengths_are_refused(tokenizer, records) -> None:
 
 def test_few_compilations_for_many_lengths(tokenizer, records) -> None:
     config = replace(CONFIG, intermediate_size=8)
-    before = generate._cache_size()
+    before = read._cache_size()
     settings = Settings(max_new_tokens=4, batch_size=1)
-    params = random_params(config)
-    engine = engine_of(params, config)
+    engine = engine_of(random_params(config), config)
     rows = list(answer_batches(engine, tokenizer, records, style="plain", max_length=512, settings=settings))
     assert [len(batch) for batch in rows] == [1] * 5
-    slots = {
-        prompt_slots(max(len(encode_prompt(r, "plain", tokenizer, 508).tokens) for r in records if r.id in ids))
-        for ids in [{row.id for row in batch} for batch in rows]
-    }
-    assert generate._cache_size() - before == len(slots) < 5
+    lengths = [len(encode_prompt(record, "plain", tokenizer, 508).tokens) for record in records]
+    assert len(set(lengths)) == 5
+    assert 1 <= read._cache_size() - before <= len({width_of(length) for length in lengths}) + 1 < 5
 
 
 def test_every_row_is_in_one_batch_and_lengths_fit_their_slots() -> None:
@@ -174,3 +171,14 @@ def test_an_answer_goes_on_from_its_opening(tokenizer, records) -> None:
         assert row.generated_text.startswith(opening.strip())
         assert row.prompt_truncated == prompt.truncated
     assert any(row.prompt_truncated for row in rows.values())
+
+
+def test_a_stop_string_is_cut_with_what_follows_it(tokenizer, records) -> None:
+    rows = answers(tokenizer, records, batch_size=5)
+    free = max((row.generated_text for row in rows), key=len)
+    stop = free[len(free) // 2 :][:2]
+    for row, cut in zip(rows, answers(tokenizer, records, batch_size=2, stop_strings=(stop,)), strict=True):
+        assert stop not in cut.generated_text
+        assert cut.generated_text == row.generated_text.partition(stop)[0].strip()
+        assert (cut.finish == "eos") == (row.finish == "eos" or stop in row.generated_text)
+        assert cut.new_tokens <= row.new_tokens

@@ -10,10 +10,13 @@ import pytest
 from mentallama_jax.errors import UserError
 from mentallama_jax.formats.load import load_model
 from mentallama_jax.generation.beam_search import BeamSearch, search_beams, write_targets
+from mentallama_jax.generation.engine import Settings
 from mentallama_jax.generation.sampling import Sampling, row_keys
+from mentallama_jax.generation.sequence_engine import SequenceEngine
 from mentallama_jax.generation.target_rules import TargetRules
 from mentallama_jax.models.attention import Places
 from mentallama_jax.models.module import bind
+from mentallama_jax.models.presets import SEQUENCE_PRESETS
 
 needs_torch = pytest.mark.skipif(find_spec("torch") is None, reason="the extra parity is not installed")
 BART = {"vocab_size": 40, "d_model": 16, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4}
@@ -172,3 +175,10 @@ def test_sampled_targets_have_their_own_draws_and_the_sum_of_their_logs(models) 
 def test_settings_without_a_meaning_are_refused(wrong) -> None:
     with pytest.raises(UserError, match=r"give|least"):
         wrong()
+
+
+@pytest.mark.parametrize("asked", [Settings(stop_strings=("x",)), Settings(sampling=Sampling(repetition_penalty=1.2))])
+def test_what_is_for_decoders_alone_is_refused(asked: Settings) -> None:
+    engine = SequenceEngine(SEQUENCE_PRESETS["t5-large"], jnp.float32)
+    with pytest.raises(UserError, match="--stop and --repetition-penalty are for LLaMA models"):
+        next(engine.answers([[5, 1]], ["a"], asked))

@@ -1,98 +1,114 @@
-"""Whole answers: equal to plain decoding, free of their batch, ended by end tokens, compiled once a shape."""
+"""Whole answers: equal to plain decoding, free of their neighbours, ended by end tokens, in few compiled shapes."""
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from tiny_decoder import SHAPES, continue_greedily, random_params, random_prompts, shape
 
-from mentallama_jax.generation.batching import pad_left
-from mentallama_jax.generation.decode import generate
-from mentallama_jax.generation.decoder import unroll
-from mentallama_jax.generation.sampling import Sampling, row_keys
+from mentallama_jax.generation import packs, slots
+from mentallama_jax.generation.engine import Engine, Settings
+from mentallama_jax.generation.sampling import Sampling
 
 NEW = 12
 GREEDY = Sampling()
-SAMPLING = Sampling(1.5, 20, 0.9)
+SAMPLING = Sampling(1.5, 20, 0.9, 0.01, 1.2)
+SMALL = shape(num_layers=2)
+ENDS = (5, 9, 13, 21, 30)
+PROMPTS = random_prompts([3, 40, 9, 130, 64, 1, 5, 17])
 
 
-def answers(config, model, prompts, *, ids=None, batch_size=None, end_ids=(), sampling=GREEDY, new=NEW):
+def engine_of(config, params) -> Engine:
+    engine = Engine(config)
+    engine.update(params)
+    return engine
+
+
+def answers(engine, prompts, *, names=None, batch_size=8, end_ids=(), sampling=GREEDY, new=NEW):
     """[(tokens, ended)] of each prompt."""
-    batch_size = batch_size or len(prompts)
-    tokens_BP, lengths_B = pad_left(prompts, batch_size)
-    ids = [*(ids or map(str, range(len(prompts)))), *[""] * (batch_size - len(prompts))]
-    out = generate(
-        model,
-        tokens_BP,
-        lengths_B,
-        row_keys(0, ids),
-        config=config,
-        sampling=sampling,
-        end_ids=end_ids,
-        max_new_tokens=new,
-    )
-    tokens_BT, logs_BT, counts_B, ended_B = map(np.asarray, out)
-    for array_BT in (tokens_BT, logs_BT):
-        assert all(not array_BT[row, counts_B[row] :].any() for row in range(batch_size))
-    return [(tokens_BT[row, : counts_B[row]].tolist(), bool(ended_B[row])) for row in range(len(prompts))]
+    names = names or [str(place) for place in range(len(prompts))]
+    found = {}
+    for batch in engine.answers(prompts, names, Settings(new, sampling, batch_size=batch_size), end_ids):
+        assert not found.keys() & batch.keys()
+        found |= batch
+    return [(list(found[place].tokens), found[place].ended) for place in range(len(prompts))]
 
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_greedy_answers_equal_plain_decoding(name: str) -> None:
     config, params = SHAPES[name], random_params(SHAPES[name])
     prompts = random_prompts([5, 17])
-    got = answers(config, unroll(config, params, jnp.float32), prompts)
+    got = answers(engine_of(config, params), prompts)
     assert got == [(continue_greedily(params, config, prompt, NEW), False) for prompt in prompts]
 
 
 @pytest.mark.parametrize("sampling", [GREEDY, SAMPLING], ids=["greedy", "sampled"])
-def test_answers_do_not_depend_on_the_batch(sampling: Sampling) -> None:
-    config = shape()
-    model = unroll(config, random_params(config), jnp.float32)
-    prompts, ids = random_prompts([3, 40, 9, 64]), ["a", "b", "c", "d"]
-    together = answers(config, model, prompts, ids=ids, sampling=sampling, end_ids=(5,))
-    reversed_order = answers(config, model, prompts[::-1], ids=ids[::-1], sampling=sampling, end_ids=(5,))
-    filled_up = answers(config, model, prompts, ids=ids, sampling=sampling, end_ids=(5,), batch_size=6)
+def test_answers_do_not_depend_on_slots_neighbours_or_order(sampling: Sampling) -> None:
+    engine = engine_of(SMALL, random_params(SMALL))
+    names = [f"row {place}" for place in range(len(PROMPTS))]
     alone = [
-        answers(config, model, [prompt], ids=[id_], sampling=sampling, end_ids=(5,))[0]
-        for prompt, id_ in zip(prompts, ids, strict=True)
+        answers(engine, [prompt], names=[name], sampling=sampling, end_ids=ENDS, batch_size=1)[0]
+        for prompt, name in zip(PROMPTS, names, strict=True)
     ]
-    assert together == alone == reversed_order[::-1] == filled_up
+    assert len({len(tokens) for tokens, _ in alone}) > 1
+    for batch_size in (1, 3):
+        assert answers(engine, PROMPTS, names=names, sampling=sampling, end_ids=ENDS, batch_size=batch_size) == alone
+    reversed_order = answers(engine, PROMPTS[::-1], names=names[::-1], sampling=sampling, end_ids=ENDS, batch_size=3)
+    assert reversed_order[::-1] == alone
 
 
-def test_sampled_rows_with_one_prompt_differ_by_their_ids_and_repeat() -> None:
-    config = shape()
-    model = unroll(config, random_params(config), jnp.float32)
+def test_answers_longer_than_a_loop_go_on_where_it_ended() -> None:
+    config, params = shape(), random_params(shape())
+    prompts = random_prompts([5, 50])
+    new = 2 * slots.STEPS + 5
+    got = answers(engine_of(config, params), prompts, new=new, batch_size=1)
+    assert got == [(continue_greedily(params, config, prompt, new), False) for prompt in prompts]
+
+
+def test_a_prompt_that_is_longer_than_a_pack_is_read_in_several(monkeypatch) -> None:
+    monkeypatch.setattr(packs, "FULL", 64)
+    monkeypatch.setattr("mentallama_jax.generation.decoding.FULL", 64)
+    monkeypatch.setattr("mentallama_jax.generation.decoding.WIDTHS", (64,))
+    config, params = shape(), random_params(shape())
+    prompts = random_prompts([150, 64, 65, 10])
+    got = answers(engine_of(config, params), prompts, batch_size=3)
+    assert got == [(continue_greedily(params, config, prompt, NEW), False) for prompt in prompts]
+
+
+def test_sampled_rows_with_one_prompt_differ_by_their_names_and_repeat() -> None:
     prompts = random_prompts([8]) * 4
-    first = answers(config, model, prompts, ids=["a", "b", "c", "a"], sampling=SAMPLING)
+    engine = engine_of(shape(), random_params(shape()))
+    first = answers(engine, prompts, names=["a", "b", "c", "a"], sampling=SAMPLING)
     assert first[0] == first[3]
     assert len({tuple(tokens) for tokens, _ in first}) == 3
 
 
 def test_an_end_token_ends_its_row_alone() -> None:
-    config = shape()
-    params = random_params(config)
-    model = unroll(config, params, jnp.float32)
+    engine = engine_of(shape(), random_params(shape()))
     prompts = random_prompts([5, 17, 9], seed=2)
-    free = [tokens for tokens, _ in answers(config, model, prompts)]
+    free = [tokens for tokens, _ in answers(engine, prompts)]
     # End on tokens that the rows produce by themselves, at different places.
     ends = (free[0][2], free[1][6])
     expected = []
     for tokens in free:
         stops = [place for place, token in enumerate(tokens) if token in ends]
         expected.append((tokens[: stops[0] + 1], True) if stops else (tokens, False))
-    assert answers(config, model, prompts, end_ids=ends) == expected
+    assert answers(engine, prompts, end_ids=ends) == expected
     assert len({len(tokens) for tokens, _ in expected}) > 1
 
 
-def test_one_compilation_serves_all_prompts_of_a_bucket() -> None:
+def test_few_shapes_serve_prompts_and_answers_of_all_lengths() -> None:
     config = shape(intermediate_size=24)
-    model = unroll(config, random_params(config), jnp.float32)
-    before = generate._cache_size()
-    for lengths in ([3, 5], [64, 60], [1, 33]):
-        answers(config, model, random_prompts(lengths))
-    assert generate._cache_size() == before + 1
-    answers(config, model, random_prompts([65, 2]))
-    assert generate._cache_size() == before + 2
+    engine = engine_of(config, random_params(config))
+    before = packs.read._cache_size(), slots.decode._cache_size()
+    for lengths in ([3, 5], [30, 20], [1, 31], [16]):
+        answers(engine, random_prompts(lengths), batch_size=2)
+    assert (packs.read._cache_size(), slots.decode._cache_size()) == (before[0] + 1, before[1] + 2)  # one slot, and two
+    for lengths in ([50, 51, 52, 60, 49, 7, 8], [55, 54, 53, 8], [62, 45, 33, 2]):
+        answers(engine, random_prompts(lengths), batch_size=2, sampling=Sampling())
+    # Packs of 128 and 256 besides, and slots of 128 places.
+    assert packs.read._cache_size() <= before[0] + 3
+    assert slots.decode._cache_size() <= before[1] + 3
+    assert [slots.places_for(length) for length in (1, 32, 33, 500, 700)] == [64, 64, 128, 640, 768]
+    assert [packs.width_of(tokens) for tokens in (1, 64, 65, 1000, 2048)] == [64, 64, 128, 1024, 2048]
 
 
 def test_greedy_tokens_equal_those_of_transformers() -> None:
@@ -130,7 +146,7 @@ def test_greedy_tokens_equal_those_of_transformers() -> None:
             pad_token_id=0,
         )[0, len(prompt) :].tolist()
         expected.append((out, out[-1] == 7))
-    assert answers(config, unroll(config, params, jnp.float32), prompts, end_ids=(7,), new=20) == expected
+    assert answers(engine_of(config, params), prompts, end_ids=(7,), new=20, batch_size=2) == expected
 
 
 def load_weights(peer, params, torch) -> None:

@@ -10,14 +10,20 @@ from scipy.special import log_softmax
 from tiny_decoder import SHAPES, full_logits, random_params, random_prompts, shape
 
 from mentallama_jax.generation.candidates import score_candidates
-from mentallama_jax.generation.decode import generate
 from mentallama_jax.generation.decoder import _split
 from mentallama_jax.generation.engine import Answer, Engine, Settings
+from mentallama_jax.generation.packs import read
 from mentallama_jax.generation.sampling import Sampling
+from mentallama_jax.generation.slots import append, decode, insert
 
 PROMPTS = random_prompts([5, 40, 17])
 NAMES = ["a", "b", "c"]
 SETTINGS = Settings(max_new_tokens=6, batch_size=2)
+
+
+def compiled_programs() -> list[int]:
+    programs = (read, insert, decode, append, score_candidates)
+    return [*(program._cache_size() for program in programs), _split.cache_info().misses]
 
 
 def all_answers(engine: Engine, settings: Settings = SETTINGS, ends: tuple[int, ...] = (5,)) -> dict[int, Answer]:
@@ -53,7 +59,7 @@ def test_other_weights_compile_nothing_and_the_old_ones_are_freed() -> None:
     list(engine.scores(PROMPTS, [[[3, 4], [5]]] * 3, SETTINGS, (2, 2)))
     engine.release()
     gc.collect()
-    programs = [generate._cache_size(), score_candidates._cache_size(), _split.cache_info().misses]
+    programs = compiled_programs()
     held = sum(array.nbytes for array in jax.live_arrays())
 
     other = random_params(config, seed=1)
@@ -62,7 +68,7 @@ def test_other_weights_compile_nothing_and_the_old_ones_are_freed() -> None:
         engine.update(other)
     second = all_answers(engine)
     list(engine.scores(PROMPTS, [[[3, 4], [5]]] * 3, SETTINGS, (2, 2)))
-    assert [generate._cache_size(), score_candidates._cache_size(), _split.cache_info().misses] == programs
+    assert compiled_programs() == programs
     assert second != first
     gc.collect()
     assert sum(array.nbytes for array in jax.live_arrays()) <= held + 2 * added + 4096

@@ -25,38 +25,43 @@ from contextlib import nullcontext
 import jax, jax.numpy as jnp, numpy as np
 from tiny_decoder import random_params, random_prompts, shape
 from mentallama_jax.config import MeshSection
-from mentallama_jax.generation.batching import pad_left
-from mentallama_jax.generation.decoder import prefill, unroll
-from mentallama_jax.generation.decode import generate
-from mentallama_jax.generation.candidates import score_candidates
-from mentallama_jax.generation.placement import param_shardings, whole_batch
-from mentallama_jax.generation.sampling import Sampling, row_keys
+from mentallama_jax.generation import shared_beginnings
+from mentallama_jax.generation.engine import Engine, Request, Settings
+from mentallama_jax.generation.placement import param_shardings
+from mentallama_jax.generation.sampling import Sampling
 from mentallama_jax.parallel.mesh import make_mesh, use_mesh
 
-config = shape(num_heads=8, num_kv_heads=4, tie_embeddings=True)
-prompts = random_prompts([5, 17, 40])
-candidates = np.array([[[3, 4, 5], [6, 7, 0]]], np.int32)
+shared_beginnings._LEAST_SAVED = 64
+config = shape(num_heads=8, num_kv_heads=4, tie_embeddings=True, num_layers=2)
+prompts = random_prompts([5, 17, 40, 9, 2])
+beginning = random_prompts([70], seed=4)[0]
+prompts += [[*beginning, 3], [*beginning, 4, 5]]
+candidates = [[[3, 4, 5], [6, 7]]] * 3
 
 def outcome(mesh):
     params = random_params(config)
     with nullcontext() if mesh is None else use_mesh(mesh):
         if mesh is not None:
             params = jax.device_put(params, param_shardings(config, mesh))
-        rows = whole_batch(len(prompts))
-        tokens, lengths = pad_left(prompts, rows)
-        model = unroll(config, params, jnp.float32)
+        engine = Engine(config)
+        engine.update(params)
         out = []
-        for sampling in (Sampling(), Sampling(1.5, 20, 0.9)):
-            keys = row_keys(0, [str(row) for row in range(rows)])
-            answers = generate(model, tokens, lengths, keys, config=config, sampling=sampling, end_ids=(5,),
-                               max_new_tokens=8)
-            out.append(np.asarray(answers.tokens_BT)[:3].tolist())
-        scores = score_candidates(model, tokens, lengths, np.repeat(candidates, rows, 0),
-                                  np.repeat([[3, 2]], rows, 0).astype(np.int32), config=config)
-        cache = jax.jit(prefill, static_argnums=(1, 4))(model, config, tokens, lengths, 72)[1]
+        for sampling in (Sampling(), Sampling(1.5, 20, 0.9, 0.01, 1.2)):
+            found = {}
+            for batch in engine.answers(prompts, [str(row) for row in range(len(prompts))],
+                                        Settings(8, sampling, batch_size=8), (5, 9)):
+                found |= batch
+            out.append([list(found[row].tokens) for row in range(len(prompts))])
+        batches = engine.scores(prompts[:3], candidates, Settings(batch_size=3), (2, 3))
+        scores = {place: row.tolist() for batch in batches for place, row in batch.items()}
+        decoding = engine.decoding(8)
+        for row, prompt in enumerate(prompts):
+            decoding.submit(Request(prompt, str(row)))
+        decoding.step(2)
+        layer = decoding.slots.cache[0]
         share = [max(s.data.size for s in x.addressable_shards) / x.size
-                 for x in (cache[0].keys_BKHS, cache[0].values_BKSH, model.layers[0].mlp.gate[...])]
-    return out, np.asarray(scores)[:3].tolist(), share
+                 for x in (layer.keys_BKHS, layer.values_BKSH, engine.weights.layers[0].mlp.gate[...])]
+    return out, [scores[row] for row in range(3)], share
 
 result = [outcome(None)]
 for data, fsdp, tensor in json.loads(sys.argv[1]):
@@ -69,15 +74,15 @@ import json, sys
 import jax.numpy as jnp
 from jax.experimental import topologies
 from mentallama_jax.config import MeshSection
-from mentallama_jax.generation.placement import lower_generate
+from mentallama_jax.generation.lowering import lower_answers
 from mentallama_jax.models.presets import PRESETS
 from mentallama_jax.parallel.mesh import make_mesh, use_mesh
 
 devices = topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x2").devices
 mesh = make_mesh(MeshSection(**json.loads(sys.argv[1])), devices)
 with use_mesh(mesh):
-    lowered = lower_generate(PRESETS["toy"], mesh, rows=8, prompt=128, new_tokens=32, dtype=jnp.bfloat16)
-print(lowered.compile().memory_analysis().argument_size_in_bytes)
+    lowered = lower_answers(PRESETS["toy"], mesh, rows=8, prompt=128, new_tokens=32, dtype=jnp.bfloat16)
+print(min(one.compile().memory_analysis().argument_size_in_bytes for one in lowered))
 """
 
 PROGRAMS = """
@@ -85,26 +90,41 @@ import json, sys
 import jax, jax.numpy as jnp, numpy as np
 from tiny_decoder import random_params, random_prompts, shape
 from mentallama_jax.config import MeshSection
-from mentallama_jax.generation.batching import pad_left
-from mentallama_jax.generation.decoder import unroll
-from mentallama_jax.generation.decode import generate
-from mentallama_jax.generation.placement import lower_generate, param_shardings
-from mentallama_jax.generation.sampling import Sampling, row_keys
+from mentallama_jax.generation import decoding as module, lowering as absent_module
+from mentallama_jax.generation.engine import Engine, Request, Settings
+from mentallama_jax.generation.lowering import lower_answers
+from mentallama_jax.generation.placement import param_shardings
 from mentallama_jax.parallel.mesh import make_mesh, use_mesh
 
+texts = {}
+module.FULL = absent_module.FULL = 64  # small packs
+
+def lowering(name):
+    function = getattr(module, name)
+    def called(*arguments, **fixed):
+        texts.setdefault(name, function.lower(*arguments, **fixed).as_text())
+        return function(*arguments, **fixed)
+    return called
+
+for name in ("read", "decode", "append"):
+    setattr(module, name, lowering(name))
 for tied in (True, False):
-    config = shape(num_heads=8, num_kv_heads=4, tie_embeddings=tied)
+    config = shape(num_heads=8, num_kv_heads=4, tie_embeddings=tied, intermediate_size=32)
     for sizes in json.loads(sys.argv[1]):
+        texts.clear()
         mesh = make_mesh(MeshSection(**sizes))
         with use_mesh(mesh):
             params = jax.tree.map(lambda x: x.astype(jnp.bfloat16), random_params(config))  # as they are loaded
-            model = unroll(config, jax.device_put(params, param_shardings(config, mesh)), jnp.bfloat16)
-            tokens, lengths = pad_left(random_prompts([5, 17, 40]), 8)
-            keys = row_keys(7, [str(row) for row in range(8)])
-            real = generate.lower(model, tokens, lengths, keys, config=config, sampling=Sampling(), end_ids=(2,),
-                                  max_new_tokens=8)
-            absent = lower_generate(config, mesh, rows=8, prompt=64, new_tokens=8, dtype=jnp.bfloat16)
-        assert real.as_text() == absent.as_text(), sizes
+            engine = Engine(config, jnp.bfloat16)
+            engine.update(jax.device_put(params, param_shardings(config, mesh)))
+            decoding = engine.decoding(8)
+            for row, prompt in enumerate(random_prompts([60] * 9)):
+                decoding.submit(Request(prompt, str(row), Settings(8)))
+            decoding.step(2)
+            decoding.step(2)
+            absent = lower_answers(config, mesh, rows=8, prompt=60, new_tokens=8, dtype=jnp.bfloat16)
+        for name, text in texts.items():
+            assert text == getattr(absent, name).as_text(), (name, sizes)
 print("equal")
 """
 

@@ -7,7 +7,7 @@ import pytest
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.trust.label_probabilities import label_probabilities, outcomes
-from mentallama_jax.generation.votes import Votes, sample_name, voted
+from mentallama_jax.generation.votes import Votes, voted
 from mentallama_jax.imhi.predictions import answer_to, parse_prediction
 from mentallama_jax.imhi.records import Record
 
@@ -61,9 +61,3 @@ def test_votes_of_equal_samples_and_of_none_are_refused() -> None:
     Votes(1).check(0.0)
     with pytest.raises(UserError, match=r"--votes 0: give a number"):
         Votes(0)
-
-
-def test_every_sample_of_every_row_has_a_stream_of_its_own() -> None:
-    names = {sample_name(id_, sample) for id_ in ("a", "a1", "1") for sample in range(12)}
-    assert len(names) == 36
-    assert sample_name("a", 0) == "a"

@@ -150,7 +150,7 @@ def test_a_step_of_a_decoder_is_left_to_the_reference(platform):
 @pytest.mark.parametrize("platform", ["tpu", "gpu", "cpu"])
 @pytest.mark.parametrize("form", NOT_PLAIN, ids=str)
 def test_dispatch_passes_other_forms_to_one_that_can(platform, form, monkeypatch):
-    monkeypatch.setattr(dispatch, "_platform", lambda: platform)
+    monkeypatch.setattr(dispatch, "platform", lambda: platform)
     for module, name in ((tpu, "splash_attention"), (gpu, "segment_attention")):
         monkeypatch.setattr(module, name, partial(getattr(module, name), interpret=True))
     for length in (40, BLOCK):

@@ -64,7 +64,7 @@ def interpreted(kernel):
 
 tpu.splash_attention = interpreted(tpu.splash_attention)
 gpu.segment_attention = interpreted(gpu.segment_attention)
-dispatch._platform = lambda: "cpu" if current_mesh() is None else sys.argv[1]
+dispatch.platform = lambda: "cpu" if current_mesh() is None else sys.argv[1]
 """
 
 

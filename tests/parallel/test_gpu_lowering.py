@@ -25,7 +25,7 @@ from mentallama_jax.training.objectives.supervised import Supervised
 from mentallama_jax.training.step import make_train_step
 
 fused_attention_stablehlo.cuda_versions = SimpleNamespace(cudnn_get_version=lambda: 91000)
-dispatch._platform = lambda: "gpu"
+dispatch.platform = lambda: "gpu"
 for sizes in json.loads(sys.argv[1]):
     config = parse_config({
         "model": {"source": "toy", "weights": "random", "remat": "attention"},

@@ -114,7 +114,7 @@ from mentallama_jax.models.attention import dispatch, gpu
 from mentallama_jax.parallel.rules import current_mesh
 
 gpu.segment_attention = partial(gpu.segment_attention, interpret=True)
-dispatch._platform = lambda: "cpu" if current_mesh() is None else "gpu"
+dispatch.platform = lambda: "cpu" if current_mesh() is None else "gpu"
 """
 
 

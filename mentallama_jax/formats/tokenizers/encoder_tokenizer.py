@@ -1,4 +1,4 @@
-"""Tokenizers of encoders: a text, or two, between the special tokens of BERT or RoBERTa, cut to a length.
+"""Tokenizers of encoders and encoder-decoders: a text between the special tokens of its model, cut to a length.
 
 It reads `tokenizer.json`, and the older `vocab.txt` (WordPiece) and `vocab.json` with `merges.txt` (byte-level BPE).
 The text of a post never becomes a special token, however it is spelt.
@@ -64,6 +64,10 @@ class EncoderTokenizer:
         encoded = self._tokenizer.encode_batch(list(texts))
         return [_cut(one.ids, one.special_tokens_mask, max_length) for one in encoded]
 
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of tokens, special ones left out."""
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
+
 
 def _cut(ids: list[int], is_special: list[int], length: int) -> list[int]:
     """The ids without the last of those that are not special, so that `length` are left."""
@@ -90,7 +94,7 @@ def _build(folder: Path, files: dict[str, bytes]) -> Any:
 
 
 def _wordpiece(folder: Path, text: str, config: dict[str, Any]) -> Any:
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
     vocabulary = {piece: number for number, piece in enumerate(text.removesuffix("\n").split("\n"))}
     vocabulary = {piece.removesuffix("\r"): number for piece, number in vocabulary.items()}
@@ -104,6 +108,7 @@ def _wordpiece(folder: Path, text: str, config: dict[str, Any]) -> Any:
         handle_chinese_chars=bool(config.get("tokenize_chinese_chars", True)),
     )
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
@@ -116,7 +121,7 @@ def _wordpiece(folder: Path, text: str, config: dict[str, Any]) -> Any:
 
 
 def _byte_level(folder: Path, files: dict[str, bytes], config: dict[str, Any]) -> Any:
-    from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 
     vocabulary = read_object(folder / "vocab.json")
     if not all(isinstance(number, int) for number in vocabulary.values()):
@@ -133,6 +138,7 @@ def _byte_level(folder: Path, files: dict[str, bytes], config: dict[str, Any]) -
     before = bool(config.get("add_prefix_space", False))
     tokenizer = Tokenizer(models.BPE(vocabulary, merges))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=before)
+    tokenizer.decoder = decoders.ByteLevel()
     ends = (("</s>", vocabulary["</s>"]), ("<s>", vocabulary["<s>"]))
     tokenizer.post_processor = processors.RobertaProcessing(*ends, trim_offsets=True, add_prefix_space=before)
     special = [token for token in ("<s>", "<pad>", "</s>", "<unk>") if token in vocabulary]

@@ -154,7 +154,7 @@ def _on_each_device(
 
 
 def _on_one_device(q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, call: Call) -> jax.Array:
-    chosen = choose(_platform(), call.form, q_BTNH)
+    chosen = choose(platform(), call.form, q_BTNH)
     if not chosen.keeps_inputs:
         q_BTNH, k_BSKH, v_BSKH = kept_as(QUERY, q_BTNH), kept_as(KEY, k_BSKH), kept_as(VALUE, v_BSKH)
     return chosen.attend(q_BTNH, k_BSKH, v_BSKH, call)
@@ -226,7 +226,7 @@ def _reference(q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, call: Ca
     )
 
 
-def _platform() -> str:
+def platform() -> str:
     """What the program is compiled for: the mesh's devices, which need not be present, or else the default ones."""
     device = jax.sharding.get_abstract_mesh().abstract_device
     platform = jax.default_backend() if device is None else str(device.platform)

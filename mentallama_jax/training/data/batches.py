@@ -116,7 +116,7 @@ class TrainingData:
         micro_batch_rows = micro_batch_rows or settings.micro_batch_rows
         self._store = store
         self._share = _Share.of(micro_batch_rows, held)
-        self._updates, self.epoch_ends = _plan_run(store.lengths, settings, epochs, steps)
+        self._updates, self.epoch_ends = _plan_run(store.row_lengths, settings, epochs, steps)
         self.steps = len(self._updates)
         most = max(len(update.row_ends) for update in self._updates)
         self.rows = _round_up(most, micro_batch_rows)
@@ -129,7 +129,8 @@ class TrainingData:
     @property
     def pad_share(self) -> float:
         """Padding as a fraction of all that the run computes."""
-        computed = sum(_computed_rows(update, self._share) * update.row_length for update in self._updates)
+        tokens = {length: self._store.batch_spec.row_tokens(length) for length in self.row_lengths}
+        computed = sum(_computed_rows(update, self._share) * tokens[update.row_length] for update in self._updates)
         lengths = self._store.lengths
         return 1 - sum(int(lengths[update.examples].sum()) for update in self._updates) / computed
 
@@ -166,7 +167,7 @@ def evaluation_batches(
         held: the rows of each batch that are wanted, in this order; all by default.
     """
     share = _Share.of(rows, held)
-    packed = pack_rows(store.lengths, max_length)
+    packed = pack_rows(store.row_lengths, max_length)
     updates = [Update.of(packed[start : start + rows], max_length) for start in range(0, len(packed), rows)]
     return [_collate(store, update, rows, share, number, 0) for number, update in enumerate(updates)]
 
@@ -250,11 +251,14 @@ def _collate(store: TokenStore, update: Update, rows: int, share: _Share, step: 
             int(np.count_nonzero(store.targets[store.offsets[example] : store.offsets[example + 1]]))
             for example in update.examples
         ),
-        pad_share=1 - real / (computed_rows * update.row_length),
+        pad_share=1 - real / (computed_rows * store.batch_spec.row_tokens(update.row_length)),
     )
 
 
 def _fill_row(row: dict[str, NDArray[np.int32]], store: TokenStore, examples: NDArray[np.int64]) -> None:
+    if store.sides is not None:
+        _fill_pairs(row, store, examples)
+        return
     end = 0
     for segment, example in enumerate(examples.tolist(), start=1):
         tokens = store.tokens[store.offsets[example] : store.offsets[example + 1]]
@@ -266,3 +270,16 @@ def _fill_row(row: dict[str, NDArray[np.int32]], store: TokenStore, examples: ND
             row["labels"][start] = store.labels[example]
         else:
             row["loss_mask"][start:end] = store.targets[store.offsets[example] : store.offsets[example + 1]]
+
+
+def _fill_pairs(row: dict[str, NDArray[np.int32]], store: TokenStore, examples: NDArray[np.int64]) -> None:
+    ends = {"": 0, "target_": 0}
+    for segment, example in enumerate(examples.tolist(), start=1):
+        whole = slice(store.offsets[example], store.offsets[example + 1])
+        tokens, is_target = store.tokens[whole], store.targets[whole]
+        for side, text in (("", tokens[~is_target]), ("target_", tokens[is_target])):
+            place = slice(ends[side], ends[side] + len(text))
+            row[f"{side}tokens"][place] = text
+            row[f"{side}segment_ids"][place] = segment
+            row[f"{side}positions"][place] = np.arange(len(text))
+            ends[side] = place.stop

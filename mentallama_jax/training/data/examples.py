@@ -8,13 +8,14 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from mentallama_jax.config import ClassificationSection, DataSection, DocumentsSection, RunConfig
+from mentallama_jax.config import ClassificationSection, DataSection, DocumentsSection, RunConfig, SequenceSection
 from mentallama_jax.errors import UserError
 from mentallama_jax.imhi.audit.near_copies import ALIKE, CONTAINED
 from mentallama_jax.imhi.data_files.readers import read_records
 from mentallama_jax.imhi.data_files.table_rows import Problem
 from mentallama_jax.imhi.data_files.text_documents import TextLayout, find_texts
 from mentallama_jax.imhi.learnt_classes import classes_of
+from mentallama_jax.imhi.missing_rows import chosen_datasets, is_bundled, missing_rows
 from mentallama_jax.imhi.mixture import Forbidden, forbidden_posts, held_out_rows, mix, sample_rows
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.training.data.classified import TextTokenizer, class_store
@@ -25,6 +26,7 @@ from mentallama_jax.training.data.documents import (
     load_documents,
     take_documents,
 )
+from mentallama_jax.training.data.paired import pair_store
 from mentallama_jax.training.data.tokens import FingerprintedTokenizer, TokenStore, tokenize
 from mentallama_jax.training.run.run_directory import data_fingerprint
 
@@ -121,6 +123,10 @@ def _training_records(
     everything = reader.read(sources, key)
     tests = held_out_rows(everything, data.exclude) + dropped
     there = _of_split(everything, "train", key)
+    if not is_bundled(sources):
+        counts = Counter(record.dataset for record in there)
+        if missing := missing_rows(counts, "train", chosen_datasets(data.datasets, data.exclude)):
+            say(f"{key}: {missing}")
     forbidden = forbidden_posts(tests, there)
     if forbidden.near_copies:
         say(
@@ -269,6 +275,9 @@ def _tokens(
     data = config.data
     if isinstance(config.objective, ClassificationSection):
         tokens = _classified(records, what, config.objective, data, cast(TextTokenizer, tokenizer), say)
+    elif isinstance(config.objective, SequenceSection):
+        reader, length = cast(TextTokenizer, tokenizer), config.objective.target_length
+        tokens = pair_store(records, data.style, reader, data.max_length, length)
     else:
         encoder = cast(FingerprintedTokenizer, tokenizer)
         tokens = tokenize(records, data.style, encoder, data.max_length, data.cache_dir)

@@ -22,7 +22,7 @@ from mentallama_jax.imhi.prompts import Encoded, PromptTokenizer
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.parallel.processes import writes_files
 from mentallama_jax.terminal import Console
-from mentallama_jax.training.data.batch_spec import CLASSIFIED_TEXTS, PACKED_TOKENS, BatchSpec
+from mentallama_jax.training.data.batch_spec import CLASSIFIED_TEXTS, PACKED_TOKENS, BatchSpec, paired_texts
 
 
 class FingerprintedTokenizer(PromptTokenizer, Protocol):
@@ -47,6 +47,8 @@ class TokenStore:
         truncated: int32 [examples], tokens that the end of each post lost to fit.
         labels: int32 [examples], the class of each text; None where examples have none.
         text_bytes: bytes of the documents that it was made of, in UTF-8; None where examples are no documents.
+        sides: tokens of the longest source and of the longest target, where targets (the last tokens of an example)
+            stand in rows of their own; None where they share the row with what precedes them.
     """
 
     key: str
@@ -57,6 +59,7 @@ class TokenStore:
     truncated: NDArray[np.int32]
     labels: NDArray[np.int32] | None = None
     text_bytes: int | None = None
+    sides: tuple[int, int] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -64,12 +67,26 @@ class TokenStore:
     @property
     def batch_spec(self) -> BatchSpec:
         """The arrays of its batches."""
+        if self.sides is not None:
+            return paired_texts(*self.sides)
         return PACKED_TOKENS if self.labels is None else CLASSIFIED_TEXTS
 
     @property
     def lengths(self) -> NDArray[np.int64]:
         """int64 [examples], tokens of each example."""
         return np.diff(self.offsets)
+
+    @property
+    def row_lengths(self) -> NDArray[np.int64]:
+        """int64 [examples], tokens of a row that each example takes.
+
+        Of a pair, those of its source, or as large a share of the row as its target takes of the row of targets:
+        examples whose lengths fit into a row so fit on both sides.
+        """
+        if self.sides is None:
+            return self.lengths
+        targets = self.target_counts
+        return np.maximum(self.lengths - targets, -(-targets * self.sides[0] // self.sides[1]))
 
     @property
     def target_counts(self) -> NDArray[np.int64]:

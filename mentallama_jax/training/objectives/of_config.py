@@ -3,12 +3,14 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from mentallama_jax.config import ClassificationSection, RunConfig
+from mentallama_jax.config import ClassificationSection, RunConfig, SequenceSection
 from mentallama_jax.imhi.learnt_classes import classes_of
 from mentallama_jax.models.adapters import adapted_config, is_adapter
-from mentallama_jax.models.registry import TrainedConfig, encoder, language_model
+from mentallama_jax.models.registry import TrainedConfig, encoder, encoder_decoder, language_model
+from mentallama_jax.training.data.batch_spec import paired_texts
 from mentallama_jax.training.objectives.classification import Classification, class_weights
 from mentallama_jax.training.objectives.objective import Objective, everything
+from mentallama_jax.training.objectives.sequence_to_sequence import SequenceToSequence
 from mentallama_jax.training.objectives.supervised import Supervised
 
 
@@ -32,6 +34,9 @@ def objective_of(model: TrainedConfig, config: RunConfig, class_counts: NDArray[
         groups = classes_of(config.data).groups
         weights = class_weights(config.objective, counts, groups)
         return Classification(classifier, config, weights, trained, groups=groups)
+    if isinstance(config.objective, SequenceSection):
+        spec = paired_texts(config.data.max_length, config.objective.target_length)
+        return SequenceToSequence(encoder_decoder(model, source), config, spec)
     # Pieces of documents are examples in which every token but the first is a target.
     adapted = adapted_config(language_model(model, source), adapter)
     if adapter is None:

@@ -1,0 +1,447 @@
+"""Rows that are decoded side by side, each with a length of its own, in one cache of keys and values.
+
+A slot holds one answer in the making. What it has read and written lies in the cache by its position, so that a slot
+knows nothing of its neighbours. A loop of steps writes the keys and values of all slots at one place of a small block
+(`recent`), which is a single update for each layer; when the loop ends, each slot's part of the block is appended at
+the slot's own length. The cache itself is not changed within the loop, so that nothing copies it.
+
+Shape suffixes: B slots, S places of the cache, R places of a block, V vocabulary, K key/value heads, G query heads a
+key/value head, H head width, E end tokens, P parts of the mesh that slots are shared among, M prompts of a pack.
+"""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mentallama_jax.generation.constrained import allowed_logits, next_nodes
+from mentallama_jax.generation.decoder import UnrolledLlama, embed_tokens, logits
+from mentallama_jax.generation.key_value_cache import CACHE, KeyValueCache, LayerCache, empty, joint_attention, write
+from mentallama_jax.generation.label_trie import FREE, Constraint
+from mentallama_jax.generation.sampling import Sampling, SamplingRows, Uses, choose, penalised
+from mentallama_jax.models.attention.dispatch import platform
+from mentallama_jax.models.llama import LlamaConfig
+from mentallama_jax.models.rotary import rotary_tables
+from mentallama_jax.parallel.rules import constrain, current_mesh, spec
+
+STEPS = 32
+"""Steps of a loop at most, and so the places of a block."""
+COPIED = 32
+"""Places of a cache that are copied at once; what is copied last may reach so far beyond its end."""
+ALTERNATIVES = 5
+"""The likeliest tokens whose log-probabilities are given where they are asked for."""
+
+_FIRST_PLACES, _MORE_PLACES = (64, 128, 192, 256), 128
+
+
+def places_for(length: int) -> int:
+    """The places of the cache, of few sizes, for slots that hold so many tokens at most when a loop begins."""
+    need = length + max(STEPS, COPIED)
+    return next((size for size in _FIRST_PLACES if need <= size), -(-need // _MORE_PLACES) * _MORE_PLACES)
+
+
+class Slots(NamedTuple):
+    """What stays on the device.
+
+    Attributes:
+        cache: keys and values by position.
+        logits_BV: fp32 scores of each slot's next token.
+        seen_BV: bool, tokens that a slot's prompt or answer holds; None where no row asks for a penalty.
+    """
+
+    cache: KeyValueCache
+    logits_BV: Any
+    seen_BV: Any
+
+
+class Rows(NamedTuple):
+    """What the host says of each slot, as arrays of numpy; within a program they are jax's.
+
+    Attributes:
+        lengths_B: int32, places of the cache that are in use.
+        counts_B: int32, tokens of the answer so far.
+        limits_B: int32, tokens of the longest answer.
+        running_B: bool, whether the slot's answer goes on.
+        keys_B2: uint32, see `sampling.key_words`.
+        ends_BE: int32 end tokens, -1 for none.
+        nodes_B: int32, the node of the constraint, or -1.
+        sampling: see `SamplingRows`.
+    """
+
+    lengths_B: Any
+    counts_B: Any
+    limits_B: Any
+    running_B: Any
+    keys_B2: Any
+    ends_BE: Any
+    nodes_B: Any
+    sampling: SamplingRows
+
+
+def idle_rows(slots: int, ends: int = 4) -> Rows:
+    """Rows of slots that hold nothing."""
+    return Rows(
+        lengths_B=np.zeros(slots, np.int32),
+        counts_B=np.zeros(slots, np.int32),
+        limits_B=np.ones(slots, np.int32),
+        running_B=np.zeros(slots, bool),
+        keys_B2=np.zeros((slots, 2), np.uint32),
+        ends_BE=np.full((slots, ends), -1, np.int32),
+        nodes_B=np.full(slots, FREE, np.int32),
+        sampling=SamplingRows.of([Sampling()] * slots),
+    )
+
+
+class WrittenSteps(NamedTuple):
+    """What a loop of steps wrote.
+
+    Attributes:
+        tokens_BR: int32; of a slot those of its first `taken_B` steps.
+        log_probabilities_BR: fp32, nats, of each token under the model itself, before penalty, temperature, filters
+            and constraint.
+        taken_B: int32.
+        ended_B: bool, whether the last one is an end token.
+        nodes_B: int32, where each slot stands in the constraint now.
+        likeliest_BRA: int32, the `ALTERNATIVES` likeliest tokens; None where they are not asked for.
+        likeliest_logs_BRA: fp32, their log-probabilities.
+    """
+
+    tokens_BR: jax.Array
+    log_probabilities_BR: jax.Array
+    taken_B: jax.Array
+    ended_B: jax.Array
+    nodes_B: jax.Array
+    likeliest_BRA: jax.Array | None = None
+    likeliest_logs_BRA: jax.Array | None = None
+
+
+class Move(NamedTuple):
+    """Places of a cache that are copied into a slot; int32, one for each part of the mesh.
+
+    Attributes:
+        slot_P: of the part's own slots.
+        start_P: first place in the slot.
+        source_P: first place in the source.
+        count_P: how many; 0 for a part that copies nothing.
+        prompt_P: of the part's pack, whose logits become the slot's.
+    """
+
+    slot_P: Any
+    start_P: Any
+    source_P: Any
+    count_P: Any
+    prompt_P: Any
+
+
+class _Loop(NamedTuple):
+    step: jax.Array
+    recent: KeyValueCache
+    logits_BV: jax.Array
+    seen_BV: jax.Array | None
+    running_B: jax.Array
+    written: WrittenSteps
+
+
+@partial(jax.jit, static_argnames=("config", "slots", "places", "dtype", "penalty"))
+def empty_slots(*, config: LlamaConfig, slots: int, places: int, dtype: Any, penalty: bool) -> Slots:
+    """Slots that hold nothing."""
+    scores_BV = constrain(jnp.zeros((slots, config.vocab_size), jnp.float32), "batch", "vocabulary")
+    seen_BV = jnp.zeros((slots, config.vocab_size), bool) if penalty else None
+    return Slots(empty(config, slots, places, dtype), scores_BV, seen_BV)
+
+
+@partial(jax.jit, static_argnames="places")
+def resized(cache: KeyValueCache, *, places: int) -> KeyValueCache:
+    """The cache with more or fewer places at its end."""
+
+    def fitted(x: jax.Array, axis: int) -> jax.Array:
+        if places <= x.shape[axis]:
+            return constrain(jax.lax.slice_in_dim(x, 0, places, axis=axis), *CACHE)
+        padding = [(0, 0)] * 4
+        padding[axis] = (0, places - x.shape[axis])
+        return constrain(jnp.pad(x, padding), *CACHE)
+
+    return tuple(LayerCache(fitted(one.keys_BKHS, 3), fitted(one.values_BKSH, 2)) for one in cache)
+
+
+@partial(jax.jit, static_argnames=("config", "uses", "alternatives"), donate_argnames=("logits_BV", "seen_BV"))
+def decode(
+    model: UnrolledLlama,
+    cache: KeyValueCache,
+    logits_BV: jax.Array,
+    seen_BV: jax.Array | None,
+    rows: Rows,
+    constraint: Constraint | None,
+    at_most: int,
+    enough: int,
+    *,
+    config: LlamaConfig,
+    uses: Uses,
+    alternatives: bool,
+) -> tuple[KeyValueCache, jax.Array, jax.Array | None, WrittenSteps]:
+    """Write tokens in all running slots until enough of them have ended, or for a number of steps.
+
+    Args:
+        model: the parameters.
+        cache: see `Slots`, as for `logits_BV` and `seen_BV`, which are given up; it is only read.
+        rows: what the host says of them.
+        constraint: trees of the tokens that answers may begin with; None where all are free.
+        at_most: steps, not above `STEPS`.
+        enough: the number of answers that end; the loop stops after the step in which it is reached.
+        config: of the model.
+        uses: what any row's sampling asks for.
+        alternatives: whether the likeliest tokens are given too.
+
+    Returns:
+        The block of keys and values, for `append`; the other arrays of the slots; and what was written.
+    """
+    rows = jax.tree.map(jnp.asarray, rows)
+    B = logits_BV.shape[0]
+    begun = jnp.sum(rows.running_B)
+
+    def unfinished(loop: _Loop) -> jax.Array:
+        return (loop.step < at_most) & (begun - jnp.sum(loop.running_B) < enough) & jnp.any(loop.running_B)
+
+    def advance(loop: _Loop) -> _Loop:
+        token_B, seen_BV, running_B, written = _choose(loop, rows, constraint, uses)
+        hidden_BD, recent = _step(model, config, cache, loop.recent, token_B, rows.lengths_B, loop.step)
+        scores_BV = constrain(logits(model, hidden_BD), "batch", "vocabulary")
+        return _Loop(loop.step + 1, recent, scores_BV, seen_BV, running_B, written)
+
+    def noted(*shape: int, dtype: Any = jnp.int32) -> jax.Array:
+        return jnp.zeros((B, STEPS, *shape), dtype)
+
+    nothing = WrittenSteps(
+        noted(),
+        noted(dtype=jnp.float32),
+        jnp.zeros(B, jnp.int32),
+        jnp.zeros(B, bool),
+        jnp.asarray(rows.nodes_B),
+        noted(ALTERNATIVES) if alternatives else None,
+        noted(ALTERNATIVES, dtype=jnp.float32) if alternatives else None,
+    )
+    recent = empty(config, B, STEPS, cache[0].keys_BKHS.dtype)
+    start = _Loop(jnp.int32(0), recent, logits_BV, seen_BV, jnp.asarray(rows.running_B), nothing)
+    end = jax.lax.while_loop(unfinished, advance, start)
+    written = jax.tree.map(lambda x: constrain(x, *(None,) * x.ndim), end.written)  # whole: each host reads all
+    return end.recent, end.logits_BV, end.seen_BV, written
+
+
+@partial(jax.jit, donate_argnames="cache")
+def append(cache: KeyValueCache, recent: KeyValueCache, lengths_B: Any) -> KeyValueCache:
+    """The cache with each slot's block at its length; of a slot that has no room for it the last places."""
+    appended: KeyValueCache = _on_each_part(_append, (cache, recent, jnp.asarray(lengths_B)))
+    return appended
+
+
+def _choose(
+    loop: _Loop, rows: Rows, constraint: Constraint | None, uses: Uses
+) -> tuple[jax.Array, jax.Array | None, jax.Array, WrittenSteps]:
+    """Choose each slot's next token: (tokens, tokens seen, which slots still run, what is written)."""
+    written, counts_B = loop.written, rows.counts_B + loop.step
+    scores_BV = loop.logits_BV
+    if loop.seen_BV is not None:
+        scores_BV = penalised(scores_BV, loop.seen_BV, rows.sampling.penalty_B)
+    if constraint is not None:
+        scores_BV = allowed_logits(scores_BV, constraint, written.nodes_B)
+    keys_B = jax.random.wrap_key_data(jnp.asarray(rows.keys_B2), impl="threefry2x32")
+    token_B = choose(scores_BV, keys_B, counts_B, rows.sampling, uses)
+    total_B = jax.nn.logsumexp(loop.logits_BV, axis=1)
+    log_B = jnp.take_along_axis(loop.logits_BV, token_B[:, None], axis=1)[:, 0] - total_B
+
+    def note(all_BR: jax.Array, now_B: jax.Array) -> jax.Array:
+        return jax.lax.dynamic_update_slice_in_dim(all_BR, now_B[:, None], loop.step, axis=1)
+
+    ended_B = loop.running_B & jnp.any(token_B[:, None] == jnp.asarray(rows.ends_BE), axis=1)
+    written = written._replace(
+        tokens_BR=note(written.tokens_BR, token_B),
+        log_probabilities_BR=note(written.log_probabilities_BR, log_B),
+        taken_B=written.taken_B + loop.running_B,
+        ended_B=written.ended_B | ended_B,
+    )
+    if constraint is not None:
+        written = written._replace(nodes_B=next_nodes(constraint, written.nodes_B, token_B))
+    if written.likeliest_BRA is not None and written.likeliest_logs_BRA is not None:
+        best_BA, ids_BA = jax.lax.top_k(loop.logits_BV, ALTERNATIVES)
+        written = written._replace(
+            likeliest_BRA=note(written.likeliest_BRA, ids_BA),
+            likeliest_logs_BRA=note(written.likeliest_logs_BRA, best_BA - total_B[:, None]),
+        )
+    seen_BV = loop.seen_BV
+    if seen_BV is not None:
+        seen_BV = seen_BV.at[jnp.arange(len(token_B)), token_B].set(True)
+    running_B = loop.running_B & ~ended_B & (counts_B + 1 < rows.limits_B)
+    return token_B, seen_BV, running_B, written
+
+
+def _step(
+    model: UnrolledLlama,
+    config: LlamaConfig,
+    cache: KeyValueCache,
+    recent: KeyValueCache,
+    token_B: jax.Array,
+    lengths_B: jax.Array,
+    step: jax.Array,
+) -> tuple[jax.Array, KeyValueCache]:
+    """One token of each slot through the decoder: its hidden state [B, D], and the block with the token in it."""
+    rotary = rotary_tables((lengths_B + step)[:, None], config.head_dim, config.rope_theta, config.rope_scaling)
+    before_BS = jnp.arange(cache[0].keys_BKHS.shape[3]) < jnp.asarray(lengths_B)[:, None]
+    now_R = jnp.arange(STEPS) <= step
+    x_B1D = embed_tokens(model, token_B[:, None])
+    blocks = []
+    for layer, own, block in zip(model.layers, cache, recent, strict=True):
+
+        def attend(
+            q_B1NH: jax.Array,
+            k_B1KH: jax.Array,
+            v_B1KH: jax.Array,
+            own: LayerCache = own,
+            block: LayerCache = block,
+        ) -> jax.Array:
+            blocks.append(write(block, k_B1KH, v_B1KH, step))
+            return joint_attention(q_B1NH, (own, blocks[-1]), (before_BS, now_R[None]))
+
+        x_B1D = constrain(layer(x_B1D, rotary, attend), "batch", None, None)
+    return model.final_norm(x_B1D[:, 0]), tuple(blocks)
+
+
+def _append(cache: KeyValueCache, recent: KeyValueCache, lengths_B: jax.Array) -> KeyValueCache:
+    """Append each slot's block at its length, slot by slot: updates of a loop's own arrays copy nothing.
+
+    What is taken from the block passes a barrier, without which the compiler for TPUs fails: it takes the updated array
+    and the block for one another.
+    """
+    if _in_one_pass():
+        wanted_BS = jnp.arange(cache[0].keys_BKHS.shape[3]) - lengths_B[:, None]
+        return tuple(_selected(own, block, wanted_BS, STEPS) for own, block in zip(cache, recent, strict=True))
+
+    def one(slot: jax.Array, cache: KeyValueCache) -> KeyValueCache:
+        return tuple(
+            LayerCache(
+                _put(own.keys_BKHS, _take(block.keys_BKHS, slot, 0, STEPS, 3), slot, lengths_B[slot], 3),
+                _put(own.values_BKSH, _take(block.values_BKSH, slot, 0, STEPS, 2), slot, lengths_B[slot], 2),
+            )
+            for own, block in zip(cache, recent, strict=True)
+        )
+
+    return jax.lax.fori_loop(0, len(lengths_B), one, cache)
+
+
+def _in_one_pass() -> bool:
+    """Whether places are copied by passes over whole rows; else by loops over small pieces, each a launch on GPUs."""
+    return platform() == "gpu"
+
+
+def _selected(own: LayerCache, other: LayerCache, wanted_BS: jax.Array, count: jax.Array | int) -> LayerCache:
+    """The places of `other` that are wanted at each place of `own`, where they are from 0 to below `count`."""
+    inside_BS = (wanted_BS >= 0) & (wanted_BS < count)
+
+    def along(axis: int, new: jax.Array, old: jax.Array) -> jax.Array:
+        places, inside = (jnp.expand_dims(x_BS, (1, 5 - axis)) for x_BS in (wanted_BS, inside_BS))
+        places = jnp.clip(places, 0, new.shape[axis] - 1)
+        return jnp.where(inside, jnp.take_along_axis(new, places, axis=axis), old)
+
+    return LayerCache(along(3, other.keys_BKHS, own.keys_BKHS), along(2, other.values_BKSH, own.values_BKSH))
+
+
+@partial(jax.jit, donate_argnames="slots")
+def insert(
+    slots: Slots, source: KeyValueCache, move: Move, logits_PMV: jax.Array | None, seen_PV: jax.Array | None
+) -> Slots:
+    """Copy what was read into slots, one for each part of the mesh at most.
+
+    Args:
+        slots: to copy into.
+        source: one row for each part, or one for all of them.
+        move: what goes where.
+        logits_PMV: of the next tokens of the prompts of a pack; None where more of the prompt follows.
+        seen_PV: bool, the tokens of the prompts, where `slots` holds them.
+    """
+    cache = _on_each_part(_copy_to_slot, (slots.cache, source, jax.tree.map(jnp.asarray, move)))
+    if logits_PMV is None:
+        return slots._replace(cache=cache)
+    P = len(move.count_P)
+
+    def replaced(old_BV: jax.Array, new_PV: jax.Array) -> jax.Array:
+        """By comparison, as an update of a dimension that is cut would gather it."""
+        old_PQV = old_BV.reshape(P, -1, old_BV.shape[1])
+        mine_PQ = (jnp.arange(old_PQV.shape[1]) == jnp.asarray(move.slot_P)[:, None]) & (jnp.asarray(move.count_P) > 0)[
+            :, None
+        ]
+        return jnp.where(mine_PQ[..., None], new_PV[:, None], old_PQV).reshape(old_BV.shape)
+
+    chosen_PM = jnp.arange(logits_PMV.shape[1]) == jnp.asarray(move.prompt_P)[:, None]
+    new_PV = jnp.sum(jnp.where(chosen_PM[..., None], logits_PMV, 0), axis=1)
+    logits_BV = constrain(replaced(slots.logits_BV, new_PV), "batch", "vocabulary")
+    seen_BV = slots.seen_BV
+    if seen_BV is not None and seen_PV is not None:
+        seen_BV = replaced(seen_BV, seen_PV)
+    return Slots(cache, logits_BV, seen_BV)
+
+
+def _copy_to_slot(cache: KeyValueCache, source: KeyValueCache, move: Move) -> KeyValueCache:
+    """The part of `insert` that one part of the mesh does with its own slots."""
+    return copied(cache, source, move.slot_P[0], move.start_P[0], move.source_P[0], move.count_P[0])
+
+
+def copied(
+    cache: KeyValueCache,
+    source: KeyValueCache,
+    slot: jax.Array | int,
+    start: jax.Array | int,
+    source_start: jax.Array | int,
+    count: jax.Array | int,
+) -> KeyValueCache:
+    """Copy places of the first row of `source` into a row of `cache`, `COPIED` at a time; both must have room."""
+
+    if _in_one_pass():
+        offsets_S = jnp.arange(cache[0].keys_BKHS.shape[3]) - start
+        copied_S = (offsets_S >= 0) & (offsets_S < count)
+        wanted_1S = jnp.where(copied_S, offsets_S + source_start, -1)[None]
+        made = []
+        for own, other in zip(cache, source, strict=True):
+            row = LayerCache(*(jax.lax.dynamic_slice_in_dim(x, slot, 1) for x in own))
+            new = _selected(row, LayerCache(*(x[:1] for x in other)), wanted_1S, 2**30)
+            made.append(LayerCache(*(_put(x, part, slot, 0, 2) for x, part in zip(own, new, strict=True))))
+        return tuple(made)
+
+    def one(block: jax.Array, cache: KeyValueCache) -> KeyValueCache:
+        there, here = start + block * COPIED, source_start + block * COPIED
+        return tuple(
+            LayerCache(
+                _put(own.keys_BKHS, _take(other.keys_BKHS, 0, here, COPIED, 3), slot, there, 3),
+                _put(own.values_BKSH, _take(other.values_BKSH, 0, here, COPIED, 2), slot, there, 2),
+            )
+            for own, other in zip(cache, source, strict=True)
+        )
+
+    return jax.lax.fori_loop(0, (count + COPIED - 1) // COPIED, one, cache)
+
+
+def _take(x: jax.Array, row: jax.Array | int, start: jax.Array | int, count: int, axis: int) -> jax.Array:
+    sizes = [1, *x.shape[1:]]
+    sizes[axis] = count
+    where: list[Any] = [row, 0, 0, 0]
+    where[axis] = start
+    return jax.lax.optimization_barrier(jax.lax.dynamic_slice(x, where, sizes))
+
+
+def _put(x: jax.Array, part: jax.Array, row: jax.Array | int, start: jax.Array | int, axis: int) -> jax.Array:
+    where: list[Any] = [row, 0, 0, 0]
+    where[axis] = start
+    return jax.lax.dynamic_update_slice(x, part, where)
+
+
+def _on_each_part(function: Any, arguments: tuple[Any, ...]) -> Any:
+    """Call a function of a cache with its own rows on each part of the mesh, so that no row leaves its device."""
+    if current_mesh() is None:
+        return function(*arguments)
+
+    def where(x: jax.Array) -> Any:
+        rows = "batch" if x.shape[0] > 1 else None
+        return spec(rows) if x.ndim == 1 else spec(rows, *CACHE[1:])
+
+    specs = jax.tree.map(where, arguments)
+    return jax.shard_map(function, in_specs=specs, out_specs=specs[0], check_vma=False)(*arguments)

@@ -25,6 +25,7 @@ SEQUENCE = ROOT / "configs" / "bart-large-completion.yaml"
 DOCUMENTS = ROOT / "configs" / "continued-pretraining.yaml"
 PAIRS = ROOT / "configs" / "dpo-smollm2.yaml"
 POLICY = ROOT / "configs" / "grpo-smollm2.yaml"
+ADAPTER = ROOT / "configs" / "llama2-7b-lora.yaml"
 PAPER = ("llama2-7b", "llama2-chat-7b", "llama2-chat-13b", "imhi-general")
 KEYS = list(known_keys(RunConfig))
 LEAVES = [key for key in KEYS if not any(other.startswith(f"{key}.") for other in KEYS)]
@@ -84,7 +85,7 @@ def test_the_line_reader_of_this_test_sees_every_key() -> None:
 
 
 def test_the_reference_configs_explain_every_key_as_the_code_does() -> None:
-    """Those of the other objectives show the keys of their own; one has all the others."""
+    """Those of other objectives and of adapters show the keys of their own; one has all the others."""
     explained = {key: text for key, text, _ in leaf_lines(REFERENCE)}
     for path in (CLASSIFIER, DOCUMENTS, SEQUENCE, PAIRS, POLICY):
         lines = {key: text or above.removeprefix("# ") for key, text, above in leaf_lines(path)}
@@ -92,6 +93,7 @@ def test_the_reference_configs_explain_every_key_as_the_code_does() -> None:
         assert of_objective == documented_keys(type(load_config(path).objective).__name__)
         assert explained["objective.kind"] == of_objective["objective.kind"]
         explained |= of_objective
+    explained |= {key: text for key, text, _ in leaf_lines(ADAPTER) if key.startswith("adapter.")}
     assert explained == documented_keys()
     assert list(documented_keys()) == LEAVES
 
@@ -100,13 +102,17 @@ def test_the_reference_config_shows_the_defaults() -> None:
     shown = load_config(REFERENCE).model_dump()
     needed = {"model": {"source": "x"}, "data": {"train": ["x"]}, "training": {"run_dir": "x", "epochs": 10}}
     default = parse_config(needed, "defaults").model_dump()
-    differing = {f"{s}.{k}" for s, keys in shown.items() for k, value in keys.items() if value != default[s][k]}
+    differing = {f"{s}.{k}" for s, keys in shown.items() if keys for k, value in keys.items() if value != default[s][k]}
     assert differing == {"model.source", "data.train", "data.validation", "training.run_dir"}
 
 
 def test_there_are_few_enough_keys_to_know() -> None:
-    """A run has one objective: its kinds stand beside each other, and the largest counts."""
-    shared = [key for key in LEAVES if not key.startswith("objective.")]
+    """A run has one objective: its kinds stand beside each other, and the largest counts.
+
+    The section of an adapter is absent from most runs; it has ten keys at most of its own.
+    """
+    shared = [key for key in LEAVES if not key.startswith(("objective.", "adapter."))]
+    assert len([key for key in LEAVES if key.startswith("adapter.")]) <= 10
     sizes = {kind.__name__: len(kind.model_fields) for kind in get_args(get_args(ObjectiveSection)[0])}
     assert len(shared) + sizes.pop("GrpoSection") <= 70  # sampling and learning have keys each
     assert len(shared) + max(sizes.values()) <= 60
@@ -164,6 +170,8 @@ def test_overrides_are_yaml_values() -> None:
         (["optimizer.name=adafactor", "optimizer.beta1=0.8"], r"beta1 0\.8 belongs to adamw; adafactor has no such"),
         (["optimizer.warmup_fraction=4"], r"optimizer\.warmup_fraction: .*less than or equal to 1"),
         (["data.style=alpaca"], r"data\.style: .*'plain'"),
+        (["data.train=sample"], r"data\.train"),
+        (["adapter.rnak=3"], r"unknown key adapter\.rnak; did you mean adapter\.rank\?"),
         (["data.train=3"], r"^command line: data\.train"),
     ],
 )

@@ -9,7 +9,8 @@ from mentallama_jax.storage import expanded, local_path
 _DESCRIPTION = """\
 Write a model as a folder that transformers (and what builds on it) loads: safetensors, config, generation config,
 tokenizer and a model card. SOURCE is a run directory, or a model to convert: a Hugging Face folder, a hub id, a .gguf
-file, or package:NAME for the .gguf file inside an installed Python package.
+file, or package:NAME for the .gguf file inside an installed Python package. Of a run that trains an adapter, the base
+model with the adapter merged into it is written, or with --adapter-only the adapter alone.
 """
 
 _EPILOG = """\
@@ -17,6 +18,8 @@ examples:
   mentallama export runs/toy --out exports/toy
   mentallama export runs/chat-7b --out exports/chat-7b --dtype bfloat16 --scores scores/chat-7b/scores.json
   mentallama export model.gguf --out exports/converted
+  mentallama export runs/llama2-7b-lora --out exports/lora --adapter-only
+  mentallama export meta-llama/Llama-2-7b-hf --adapter exports/lora --out exports/merged --dtype bfloat16
 
 then, in Python:
   transformers.AutoModelForCausalLM.from_pretrained("exports/toy")   (AutoModelForSeq2SeqLM for BART and T5)
@@ -45,6 +48,14 @@ def add_parser(subparsers: Any) -> None:
         default="float32",
         help="of the stored weights; bfloat16 halves the size and rounds (default: float32, as trained)",
     )
+    parser.add_argument(
+        "--adapter", type=local_path, metavar="FOLDER", help="a PEFT adapter (LoRA, DoRA) to merge into SOURCE first"
+    )
+    parser.add_argument(
+        "--adapter-only",
+        action="store_true",
+        help="of a run that trains an adapter: write the adapter as PEFT reads it, not the merged model",
+    )
     parser.add_argument("--revision", help="of a hub id: branch, tag or commit (default: its main branch)")
     parser.add_argument("--scores", type=local_path, metavar="FILE", help="a scores.json to show in the model card")
     parser.add_argument(
@@ -66,10 +77,13 @@ def run(options: argparse.Namespace) -> int:
         options.source,
         options.out,
         checkpoint=options.checkpoint,
+        adapter=options.adapter,
+        adapter_only=options.adapter_only,
         revision=options.revision,
         dtype=options.dtype,
         scores=options.scores,
         max_shard_gb=options.max_shard_gb,
     )
-    print(f"wrote {done.what} to {options.out} ({done.size / 1e6:.1f} MB, {options.dtype})")
+    dtype = "float32" if options.adapter_only else options.dtype
+    print(f"wrote {done.what} to {options.out} ({done.size / 1e6:.1f} MB, {dtype})")
     return 0

@@ -168,6 +168,7 @@ def add_parser(subparsers: Any) -> None:
     )
     add("--checkpoint", choices=("best", "last"), help="of a run: best by its metric, or the last one (default: best)")
     add("--revision", help="of a hub id: branch, tag or commit (default: its main branch)")
+    add("--adapter", type=local_path, metavar="FOLDER", help="a PEFT adapter (LoRA, DoRA) to merge into MODEL")
     add("--show", type=int, default=0, metavar="N", help="print the first N answers; they may quote posts (default: 0)")
     add_tasks(parser, run="model")
     parser.set_defaults(run=run)
@@ -232,12 +233,14 @@ def _answerer(options: argparse.Namespace) -> "Answerer | SequenceAnswerer":
     how = {"style": options.style, "max_length": options.max_length, "dtype": options.dtype}
     writing = Writing(options.beams, options.length_penalty, options.no_repeat_ngram)
     if (opened := open_sequence(options.model, **where)) is not None:
+        if options.adapter is not None:
+            raise UserError(f"{options.model}: --adapter goes with a LLaMA; this is an encoder-decoder")
         return open_sequence_answerer(opened, **how, mesh=_mesh(options.mesh), writing=writing)
     if writing != Writing():
         raise UserError(
             f"{options.model}: --beams, --length-penalty and --no-repeat-ngram are for encoder-decoders (bart, t5)"
         )
-    return open_answerer(options.model, **where, **how, mesh=_mesh(options.mesh))
+    return open_answerer(options.model, **where, **how, adapter=options.adapter, mesh=_mesh(options.mesh))
 
 
 def _questions(options: argparse.Namespace) -> "Questions":

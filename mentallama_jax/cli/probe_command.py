@@ -130,6 +130,7 @@ def _add_options(add: Callable[..., Any]) -> None:
     )
     add("--checkpoint", choices=("best", "last"), help="of a run: best by its metric, or the last one (default: best)")
     add("--revision", help="of a hub id: branch, tag or commit (default: its main branch)")
+    add("--adapter", type=local_path, metavar="FOLDER", help="a PEFT adapter (LoRA, DoRA) to merge into MODEL")
 
 
 def _add_faithfulness(add: Callable[..., Any]) -> None:
@@ -238,6 +239,7 @@ def _opened(options: argparse.Namespace, max_rows: int | None) -> "tuple[Questio
         options.model,
         revision=options.revision,
         checkpoint=options.checkpoint,
+        adapter=options.adapter,
         style=options.style,
         max_length=options.max_length,
         dtype=options.dtype,

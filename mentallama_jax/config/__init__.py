@@ -4,6 +4,7 @@ from mentallama_jax.config.fields import HIGHER_IS_BETTER, Dtype, Metric, Remat,
 from mentallama_jax.config.loading import known_keys, read_config, validate
 from mentallama_jax.config.run_config import RunConfig, load_config, parse_config
 from mentallama_jax.config.sections import (
+    AdapterSection,
     CheckpointSection,
     ClassificationSection,
     DataSection,
@@ -22,6 +23,7 @@ from mentallama_jax.config.sections import (
 
 __all__ = [
     "HIGHER_IS_BETTER",
+    "AdapterSection",
     "CheckpointSection",
     "ClassificationSection",
     "DataSection",

@@ -68,7 +68,9 @@ def validate(root: type[Root], values: Any, origin: str, overridden: Sequence[st
     _check_texts(values, origin, overridden=overridden)
     try:
         # A section whose keys are all commented out is read as null: its keys take their defaults.
-        return root.model_validate({key: {} if value is None else value for key, value in values.items()})
+        return root.model_validate(
+            {key: {} if value is None and not _may_be_null(root, key) else value for key, value in values.items()}
+        )
     except ValidationError as error:
         found: dict[str, None] = {}
         by_origin: dict[str, list[str]] = {}
@@ -102,6 +104,11 @@ def _sections(annotation: Any) -> list[type[BaseModel]]:
     """The sections that an annotation allows: one, the members of a union, or none."""
     found = [annotation, *get_args(annotation)]
     return [one for one in found if isinstance(one, type) and issubclass(one, BaseModel)]
+
+
+def _may_be_null(root: type[BaseModel], key: str) -> bool:
+    """Whether a section may be left out altogether, and null says so."""
+    return key in root.model_fields and type(None) in get_args(root.model_fields[key].annotation)
 
 
 def _kinds(section: type[BaseModel]) -> tuple[Any, ...]:

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from mentallama_jax.config.loading import read_config, validate
 from mentallama_jax.config.sections import (
+    AdapterSection,
     CheckpointSection,
     ClassificationSection,
     DataSection,
@@ -35,6 +36,7 @@ class RunConfig(Section):
     model: ModelSection
     data: DataSection
     objective: ObjectiveSection = Field(default_factory=SupervisedSection)
+    adapter: AdapterSection | None = None
     optimizer: OptimizerSection = Field(default_factory=OptimizerSection)
     training: TrainingSection
     mesh: MeshSection = Field(default_factory=MeshSection)
@@ -65,6 +67,7 @@ class RunConfig(Section):
             self._check_grpo(self.objective)
         elif self.evaluation.metric == "reward":
             raise ValueError("evaluation.metric reward goes with objective.kind grpo")
+        self._check_adapter()
         self._check_places()
         self._check_batch_arithmetic()
         return self
@@ -159,6 +162,13 @@ class RunConfig(Section):
             raise ValueError(f"evaluation.metric {evaluation.metric}: nothing is predicted; choose reward or label_f1")
         if self.mesh.sequence > 1:
             raise ValueError(f"mesh.sequence {self.mesh.sequence}: answers are sampled token by token; set it to 1")
+
+    def _check_adapter(self) -> None:
+        """Refuse what there is no adapter for."""
+        if self.adapter is not None and self.objective.kind == "sequence_to_sequence":
+            raise ValueError("adapter: goes with a LLaMA or an encoder; an encoder-decoder is trained whole")
+        if self.adapter is not None and self.objective.kind in ("dpo", "grpo"):
+            raise ValueError(f"adapter: {self.objective.kind} trains the whole model; set adapter to null")
 
     def _check_places(self) -> None:
         """Checkpoints are written to file systems and to buckets of one kind; caches are here."""

@@ -183,6 +183,31 @@ class GrpoSection(Section):
     """Learn nothing from answers that reached `evaluation.max_new_tokens`."""
 
 
+class AdapterSection(Section):
+    """Trains small matrices beside frozen ones (LoRA, Hu et al. 2021), instead of the model; null trains the model."""
+
+    kind: Literal["lora"] = "lora"
+    """The kind of adapter; without this section the whole model is trained."""
+    rank: Annotated[int, Field(strict=True, ge=1, le=4096)] = 16
+    """Columns of the first small matrix and rows of the second."""
+    alpha: PositiveFloat = 32.0
+    """What their product is multiplied by, over `rank`."""
+    dropout: Decay = 0.0
+    """Share of the inputs of the first small matrix that a step drops."""
+    targets: Annotated[tuple[str, ...], Field(min_length=1)] = ("all-linear",)
+    """Projections to adapt by their Hugging Face names, such as `q_proj`; `all-linear` takes those of all layers."""
+    rank_pattern: dict[str, Annotated[int, Field(strict=True, ge=1, le=4096)]] = Field(default_factory=dict)
+    """Projection -> its own rank."""
+    alpha_pattern: dict[str, PositiveFloat] = Field(default_factory=dict)
+    """Projection -> its own alpha."""
+    rslora: Flag = False
+    """Divide alpha by the root of the rank (rsLoRA)."""
+    dora: Flag = False
+    """Learn the length of each column of the sum apart (DoRA)."""
+    base_dtype: Literal["float32", "bfloat16", "int8"] = "bfloat16"
+    """The dtype of the frozen weights; `int8` keeps a scale for each output of a projection."""
+
+
 ObjectiveSection = Annotated[
     SupervisedSection | ClassificationSection | DocumentsSection | SequenceSection | DpoSection | GrpoSection,
     Field(discriminator="kind"),

@@ -137,7 +137,7 @@ def _write_weights(
     """Write safetensors, and their index where they are several, tensor by tensor."""
     itemsize = jnp.dtype(dtype).itemsize
     files = _plan_files(config, max_shard_bytes // itemsize)
-    read = weights if callable(weights) else _tensors_of_params(weights)
+    read = weights if callable(weights) else tensors_of_params(weights)
     shapes = {parameter: parameter.foreign_shape(shape) for parameter, shape, _ in model_parameters(config)}
     weight_map: dict[str, str] = {}
     for name, tensors in files.items():
@@ -182,7 +182,9 @@ def tensors_of_arrays(read: ReadArray) -> ReadTensor:
     return lambda parameter, layer: parameter.to_foreign(read(parameter.path, layer))
 
 
-def _tensors_of_params(params: Params) -> ReadTensor:
+def tensors_of_params(params: Params) -> ReadTensor:
+    """Tensors of a nested dict of arrays on any devices of this process."""
+
     def read(parameter: Parameter, layer: int) -> np.ndarray[Any, Any]:
         array: jax.Array = leaf(params, parameter.path)
         return parameter.to_foreign(np.asarray(_layer(array, layer) if parameter.stacked else array))

@@ -39,6 +39,7 @@ class ModelCard:
         duties: what the licence asks of those who pass the weights on; "" where unknown.
         style: the style of the prompts it was tuned with; "" for a plain conversion.
         prompt: an example of a prompt as the model sees it; "" for none.
+        library: what loads it.
         pipeline: the task, as the hub names it.
         family: of the architecture, a tag.
     """
@@ -54,13 +55,14 @@ class ModelCard:
     duties: str = ""
     style: str = ""
     prompt: str = ""
+    library: str = "transformers"
     pipeline: str = "text-generation"
     family: str = "llama"
 
 
 def render_card(card: ModelCard, parameters: int, dtype: str, chat_template: str | None = None) -> str:
     """The Markdown text, with the front matter that the hub reads; `chat_template` is the one that goes with it."""
-    front = ["library_name: transformers", f"pipeline_tag: {card.pipeline}", "language: en"]
+    front = [f"library_name: {card.library}", f"pipeline_tag: {card.pipeline}", "language: en"]
     front.append(f"license: {card.licence}")
     if card.base_is_hub_id:
         front.append(f"base_model: {card.base_model}")

@@ -253,6 +253,7 @@ def open_answerer(
     *,
     revision: str | None = None,
     checkpoint: Which | None = None,
+    adapter: str | Path | None = None,
     style: Style | None = None,
     max_length: int | None = None,
     dtype: str | None = None,
@@ -261,7 +262,7 @@ def open_answerer(
     """Read a model onto the devices, ready to answer.
 
     Args:
-        model: see `jobs.open_model.open_model`; `revision` and `checkpoint` likewise.
+        model: see `jobs.open_model.open_model`; `revision`, `checkpoint` and `adapter` likewise.
         style: how a record becomes a prompt; by default as the run was trained, for other models as the tokenizer
             suggests.
         max_length: tokens of prompt and answer together; by default as trained, else 2,048; never more than the model
@@ -272,7 +273,7 @@ def open_answerer(
     Raises:
         UserError: no such model, one that does not divide along the mesh, or too few positions.
     """
-    opened = open_model(model, revision=revision, checkpoint=checkpoint)
+    opened = open_model(model, revision=revision, checkpoint=checkpoint, adapter=adapter)
     if max_length and max_length > opened.config.max_positions:
         raise UserError(
             f"--max-length {max_length}: the model has {opened.config.max_positions} positions; give at most that"

@@ -23,13 +23,14 @@ from mentallama_jax.imhi.data_files.readers import read_records
 from mentallama_jax.imhi.learnt_classes import classes_of
 from mentallama_jax.imhi.predictions import Prediction, label_answer
 from mentallama_jax.imhi.records import Record
+from mentallama_jax.jobs.adapted_encoders import read_encoder_run
 from mentallama_jax.jobs.open_encoder import base_encoder
 from mentallama_jax.jobs.score import score
 from mentallama_jax.scorers.label_classifier import CARD, Classes, LabelClassifier, card
 from mentallama_jax.terminal import Console
 from mentallama_jax.training.interruption import StopRequest
 from mentallama_jax.training.loop import TrainResult, train
-from mentallama_jax.training.run.encoder_run import EncoderRun, load_encoder_run
+from mentallama_jax.training.run.encoder_run import EncoderRun
 
 FOLDER = "classifier"
 """The best checkpoint as a Hugging Face folder, below the run directory."""
@@ -60,7 +61,7 @@ def tune_classifier(
     result = train(config, base_encoder(config), console=console, stop=stop, extend=extend)
     if not result.stopped_by and jax.process_count() == 1:
         run_dir = Path(str(result.run_dir))
-        run = load_encoder_run(result.run_dir)
+        run = read_encoder_run(result.run_dir)
         _write_folder(run, run_dir)
         if test := _trained(test, run_dir, console):
             _report(run, run_dir, test, _validation_records(config, test), console)

@@ -10,18 +10,22 @@ from mentallama_jax.files import regular_file, write_json
 from mentallama_jax.foreign import parse_json, reading
 from mentallama_jax.formats.hf_folder import ExportDtype, ReadTensor, save_hf
 from mentallama_jax.formats.licences import UNKNOWN, licence_of
-from mentallama_jax.formats.model_card import ModelCard
+from mentallama_jax.formats.model_card import ModelCard, render_card
+from mentallama_jax.formats.peft import write_adapter
 from mentallama_jax.formats.proof import Chat
 from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer
 from mentallama_jax.imhi.prompts import example_chat, example_prompt, stop_ids, style_template
 from mentallama_jax.imhi.task_files.kept_tasks import KEPT, to_keep
 from mentallama_jax.imhi.tasks import TASKS
+from mentallama_jax.jobs.adapter_runs import tensors_of_run
 from mentallama_jax.jobs.export_sequence import export_sequence
 from mentallama_jax.jobs.open_model import OpenedModel, open_model
 from mentallama_jax.jobs.open_sequence import open_sequence
 from mentallama_jax.jobs.run_card import card_of_training, public_name
+from mentallama_jax.models.adapters import adapter_of
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.training.run.checkpoints import Which
+from mentallama_jax.training.run.run_directory import open_run
 
 
 class Exported(NamedTuple):
@@ -52,6 +56,8 @@ def export(
     *,
     checkpoint: Which | None = None,
     revision: str | None = None,
+    adapter: str | Path | None = None,
+    adapter_only: bool = False,
     dtype: ExportDtype = "float32",
     scores: Path | None = None,
     max_shard_gb: float = 2.0,
@@ -59,8 +65,9 @@ def export(
     """Write a model as a folder that transformers loads; all of it or nothing.
 
     Args:
-        source: see `jobs.open_model.open_model`; `checkpoint` and `revision` likewise.
+        source: see `jobs.open_model.open_model`; `checkpoint`, `revision` and `adapter` likewise.
         out: folder to make.
+        adapter_only: write the adapter that a run trains, in fp32, as PEFT reads it; not the merged model.
         dtype: of the stored weights.
         scores: a scores.json to show in the model card.
         max_shard_gb: weights are split into files of at most this size.
@@ -77,7 +84,9 @@ def export(
         shard = int(max_shard_gb * 1e9)
         what = export_sequence(sequence, out, dtype=dtype, scores=shown_scores, max_shard_bytes=shard)
         return Exported(what, _size_of(out))
-    opened = open_model(source, revision=revision, checkpoint=checkpoint)
+    opened = open_model(source, revision=revision, checkpoint=checkpoint, adapter=adapter)
+    if adapter_only:
+        return _export_adapter(opened, out, shown_scores)
     if opened.run is None:
         contents, what = _of_source(opened, out.name, shown_scores), source
     else:
@@ -101,6 +110,30 @@ def export(
 def _size_of(folder: Path) -> int:
     """Bytes of the files of a folder."""
     return sum(path.stat().st_size for path in folder.iterdir())
+
+
+def _export_adapter(opened: OpenedModel, out: Path, scores: dict[str, Any] | None) -> Exported:
+    """Write the adapter that a run trains."""
+    run, step = opened.run, opened.update
+    if run is None or step is None or run.adapter is None or opened.adapter is not None:
+        raise UserError(f"{opened.name}: --adapter-only goes with the run directory of an adapter, and this is none")
+    found = open_run(opened.source, step)
+    tensors = tensors_of_run(found.checkpoint, opened.config, run)
+    numbers = sum(part.size for one in tensors.matrices.values() for part in one[:3] if part is not None)
+    card = replace(
+        _card_of_run(out.name, run, opened.config, opened.load_tokenizer(), opened.update, scores), library="peft"
+    )
+    write_adapter(
+        out,
+        adapter_of(opened.config, run.adapter),
+        tensors,
+        opened.config,
+        base=card.base_model if card.base_is_hub_id else run.model.source,
+        options={"peft_type": run.adapter.kind.upper()},
+        card=render_card(card, numbers, "float32"),
+    )
+    what = f"adapter of step {opened.update}"
+    return Exported(what, _size_of(out))
 
 
 def read_scores(path: Path | None) -> dict[str, Any] | None:

@@ -17,6 +17,7 @@ _HUB_SHAPES = {
     "meta-llama/Llama-2-13b-hf": "llama2-13b",
     "meta-llama/Llama-2-13b-chat-hf": "llama2-chat-13b",
     "meta-llama/Llama-2-70b-hf": "llama2-70b",
+    "huggyllama/llama-30b": "llama-33b",
     "google-bert/bert-base-uncased": "bert-base",
     "mental/mental-bert-base-uncased": "bert-base",
     "FacebookAI/roberta-base": "roberta-base",

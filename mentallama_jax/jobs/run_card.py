@@ -40,6 +40,7 @@ def card_of_training(name: str, config: RunConfig, step: int | None, scores: dic
     }
     unread = _OF_ADAMW if config.optimizer.name == "adafactor" else ()
     recipe |= {f"optimizer.{k}": v for k, v in config.optimizer.model_dump().items() if k not in unread}
+    recipe |= {f"adapter.{k}": v for k, v in (config.adapter.model_dump() if config.adapter else {}).items()}
     recipe |= {f"model.{k}": getattr(config.model, k) for k in ("compute_dtype", "parameter_dtype")}
     recipe = {key: value for key, value in recipe.items() if value is not None}
     return ModelCard(name, base, is_hub_id, data=data, recipe=recipe, scores=scores, style=config.data.style)

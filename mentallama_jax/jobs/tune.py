@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from mentallama_jax.config import ClassificationSection, GrpoSection, RunConfig, SequenceSection
 from mentallama_jax.errors import UserError
@@ -21,6 +20,7 @@ from mentallama_jax.jobs.open_model import open_model
 from mentallama_jax.jobs.open_tokenizer import open_tokenizer
 from mentallama_jax.jobs.policy_sampling import policy_tools
 from mentallama_jax.jobs.tune_sequence import tune_sequence_model
+from mentallama_jax.models.adapters import frozen_dtype
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.module import Params
 from mentallama_jax.models.presets import PRESETS
@@ -103,7 +103,7 @@ def base_model(config: RunConfig) -> BaseModel:
         shape = opened.config
 
     def read_weights(shardings: Any) -> Params:
-        return opened.load_params(jnp.dtype(model.parameter_dtype), shardings)
+        return opened.load_params(frozen_dtype(config.adapter, model.parameter_dtype), shardings)
 
     tokenizer = _tokenizer_of(config, shape)
     if model.weights == "random":

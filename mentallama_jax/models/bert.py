@@ -147,6 +147,7 @@ class Bert(nnx.Module):
             dropout=dropout_of(config.dropout, key),
             remat=remat,
             keep_layers=keep_layers,
+            adapter_key=None if key is None else jax.random.fold_in(key, 2**31),
         )
 
     def embed(self, tokens_BT: jax.Array, positions_BT: jax.Array, types_BT: jax.Array | None, dtype: Any) -> jax.Array:

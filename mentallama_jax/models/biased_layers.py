@@ -12,6 +12,7 @@ from flax import nnx
 
 from mentallama_jax.models.layer_stack import Dropout, dropped
 from mentallama_jax.models.layers import Attend, LayerNorm, gathered, matrix, project, vector
+from mentallama_jax.models.low_rank import adapted
 from mentallama_jax.models.remat import kept_as
 from mentallama_jax.parallel.rules import constrain
 
@@ -56,22 +57,24 @@ class BiasedAttention(nnx.Module):
 
     def queries(self, x_BTD: jax.Array) -> jax.Array:
         """[B, T, N, H] of the tokens that ask."""
-        return _heads(x_BTD, self.query, self.query_bias)
+        return _heads(self, "query", x_BTD)
 
     def keys_and_values(self, x_BSD: jax.Array) -> tuple[jax.Array, jax.Array]:
         """[B, S, N, H] each, of the tokens that are asked."""
-        return _heads(x_BSD, self.key, self.key_bias), _heads(x_BSD, self.value, self.value_bias)
+        return _heads(self, "key", x_BSD), _heads(self, "value", x_BSD)
 
     def mixed(self, o_BTNH: jax.Array) -> jax.Array:
         """What attention gave, projected back: [B, T, N, H] to [B, T, D]."""
         N, H, D = self.output.shape
         flat_BTE = o_BTNH.reshape(*o_BTNH.shape[:-2], N * H)
         output_ED = gathered(self.output[...], "heads", None, None).reshape(N * H, D)
-        return project(flat_BTE, output_ED) + self.output_bias[...].astype(o_BTNH.dtype)
+        mixed_BTD = adapted(self, "output", o_BTNH, project(flat_BTE, output_ED))
+        return mixed_BTD + self.output_bias[...].astype(o_BTNH.dtype)
 
 
-def _heads(x_BTD: jax.Array, weight: nnx.Param[jax.Array], bias: nnx.Param[jax.Array]) -> jax.Array:
-    x_BTNH = project(x_BTD, gathered(weight[...], None, "heads", None))
+def _heads(attention: BiasedAttention, name: str, x_BTD: jax.Array) -> jax.Array:
+    weight, bias = getattr(attention, name), getattr(attention, f"{name}_bias")
+    x_BTNH = adapted(attention, name, x_BTD, project(x_BTD, gathered(weight[...], None, "heads", None)))
     return constrain(x_BTNH + bias[...].astype(x_BTNH.dtype), "batch", "length", "heads", None)
 
 
@@ -88,12 +91,13 @@ class FeedForward(nnx.Module):
 
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
         """Map [B, T, D] to [B, T, D]."""
-        up_BTF = project(x_BTD, gathered(self.up[...], None, "feed_forward"))
+        up_BTF = adapted(self, "up", x_BTD, project(x_BTD, gathered(self.up[...], None, "feed_forward")))
         up_BTF = kept_as("up", up_BTF + self.up_bias[...].astype(x_BTD.dtype))
         hidden_BTF = constrain(ACTIVATIONS[self.activation](up_BTF), "batch", "length", "feed_forward")
-        return project(hidden_BTF, gathered(self.down[...], "feed_forward", None)) + self.down_bias[...].astype(
-            x_BTD.dtype
+        down_BTD = adapted(
+            self, "down", hidden_BTF, project(hidden_BTF, gathered(self.down[...], "feed_forward", None))
         )
+        return down_BTD + self.down_bias[...].astype(x_BTD.dtype)
 
 
 class EncoderLayer(nnx.Module):

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from mentallama_jax.config import Remat, SavedTensor
+from mentallama_jax.models.low_rank import cast_floats, with_dropout
 from mentallama_jax.models.remat import rematerialised
 from mentallama_jax.parallel.rules import constrain
 
@@ -49,6 +50,7 @@ def run_stack(
     remat: Remat | tuple[SavedTensor, ...],
     first: int = 0,
     keep_layers: bool = False,
+    adapter_key: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array | None]:
     """Drop entries of what enters a stack of layers, and run it.
 
@@ -60,6 +62,7 @@ def run_stack(
         remat: what of a layer is kept for the backward pass, see `models.remat`.
         first: number of the dropout in front of the stack; those of its layers follow.
         keep_layers: whether the states of every layer are wanted.
+        adapter_key: of the dropout of an adapter; None drops nothing.
 
     Returns:
         The states of the last layer, [B, T, D], and those of each, [L, B, T, D], or None.
@@ -72,6 +75,7 @@ def run_stack(
         return x_BTD, x_BTD if keep_layers else None
 
     x_BTD = dropped(x_BTD, None if dropout is None else dropout.of(first), 0)
-    cast = jax.tree.map(lambda weight: weight.astype(x_BTD.dtype), layers)
+    with_dropout(layers, adapter_key)
+    cast = cast_floats(layers, x_BTD.dtype)
     numbers = jnp.arange(jax.tree.leaves(cast)[0].shape[0], dtype=jnp.int32)
     return jax.lax.scan(rematerialised(body, remat, False), constrain(x_BTD, "batch", "length", None), (cast, numbers))

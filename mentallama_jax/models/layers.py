@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from mentallama_jax.models.low_rank import adapted, contract
 from mentallama_jax.models.remat import kept_as
 from mentallama_jax.models.rotary import apply_rotary
 from mentallama_jax.parallel.rules import Names, constrain, current_mesh
@@ -74,16 +75,8 @@ def embed(table_VD: jax.Array, tokens_BT: jax.Array, dtype: Any) -> jax.Array:
 
 
 def project(x_BTD: jax.Array, weight: jax.Array) -> jax.Array:
-    """Contract the last axis of `x_BTD` with the first of `weight`; the weight's other axes follow.
-
-    Two dimensions on both sides: on CPU a batched product with three runs at half the speed. On several devices rows
-    and tokens may be cut along different axes of the mesh, so they stay two dimensions.
-    """
-    if current_mesh() is not None:
-        return jnp.tensordot(x_BTD, weight.astype(x_BTD.dtype), 1)
-    outer, inner = x_BTD.shape[:-1], x_BTD.shape[-1]
-    flat = x_BTD.reshape(-1, inner) @ weight.astype(x_BTD.dtype).reshape(inner, -1)
-    return flat.reshape(*outer, *weight.shape[1:])
+    """Contract the last axis of `x_BTD` with the first of `weight`; the weight's other axes follow."""
+    return contract(x_BTD, weight, 1)
 
 
 def gathered(weight: jax.Array, *dimensions: str | None) -> jax.Array:
@@ -113,15 +106,20 @@ class Attention(nnx.Module):
         `rotary` is the cosines and the sines of the positions, [B, T, 1, H] fp32 each (`rotary.rotary_tables`).
         """
         heads = ("batch", "length", "heads", None)
-        q_BTNH = constrain(project(x_BTD, gathered(self.query[...], None, "heads", None)), *heads)
-        k_BTKH = constrain(project(x_BTD, gathered(self.key[...], None, "heads", None)), *heads)
-        v_BTKH = constrain(project(x_BTD, gathered(self.value[...], None, "heads", None)), *heads)
+        q_BTNH = constrain(self._projected("query", x_BTD), *heads)
+        k_BTKH = constrain(self._projected("key", x_BTD), *heads)
+        v_BTKH = constrain(self._projected("value", x_BTD), *heads)
         o_BTNH = attend(apply_rotary(q_BTNH, *rotary), apply_rotary(k_BTKH, *rotary), v_BTKH)
         if current_mesh() is not None:  # both dimensions at once, so that TPUs need no other layout of the heads
             output_NHD = gathered(self.output[...].astype(o_BTNH.dtype), "heads", None, None)
-            return jnp.tensordot(o_BTNH, output_NHD, 2)
+            return adapted(self, "output", o_BTNH, jnp.tensordot(o_BTNH, output_NHD, 2))
         N, H, D = self.output.shape
-        return project(o_BTNH.reshape(*x_BTD.shape[:-1], N * H), self.output[...].reshape(N * H, D))
+        mixed_BTD = project(o_BTNH.reshape(*x_BTD.shape[:-1], N * H), self.output[...].reshape(N * H, D))
+        return adapted(self, "output", o_BTNH, mixed_BTD)
+
+    def _projected(self, name: str, x_BTD: jax.Array) -> jax.Array:
+        weight = gathered(getattr(self, name)[...], None, "heads", None)
+        return adapted(self, name, x_BTD, project(x_BTD, weight))
 
 
 @jax.custom_vjp
@@ -176,7 +174,10 @@ class GatedMlp(nnx.Module):
 
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
         """Map [B, T, D] to [B, T, D]."""
-        gate_BTF = kept_as("gate", project(x_BTD, gathered(self.gate[...], None, "feed_forward")))
-        up_BTF = kept_as("up", project(x_BTD, gathered(self.up[...], None, "feed_forward")))
+        gate_BTF = kept_as("gate", self._projected("gate", x_BTD, None, "feed_forward"))
+        up_BTF = kept_as("up", self._projected("up", x_BTD, None, "feed_forward"))
         hidden_BTF = constrain(swiglu(gate_BTF, up_BTF), "batch", "length", "feed_forward")
-        return project(hidden_BTF, gathered(self.down[...], "feed_forward", None))
+        return self._projected("down", hidden_BTF, "feed_forward", None)
+
+    def _projected(self, name: str, x: jax.Array, *dimensions: str | None) -> jax.Array:
+        return adapted(self, name, x, project(x, gathered(getattr(self, name)[...], *dimensions)))

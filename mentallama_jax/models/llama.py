@@ -26,6 +26,7 @@ from mentallama_jax.models.layers import (
     rms_norm,
     with_gradients_together,
 )
+from mentallama_jax.models.low_rank import cast_floats, with_dropout
 from mentallama_jax.models.module import DescribedConfig, Params, bind, values_of_fields
 from mentallama_jax.models.remat import kept_as, rematerialised
 from mentallama_jax.models.rotary import RopeScaling, rotary_tables
@@ -129,6 +130,7 @@ class Llama(nnx.Module):
         remat: Remat | tuple[SavedTensor, ...],
         offload: bool,
         unpacked: bool = False,
+        key: jax.Array | None = None,
     ) -> jax.Array:
         """Hidden states after the final norm for packed rows.
 
@@ -140,6 +142,7 @@ class Llama(nnx.Module):
             remat: what of a layer is kept for the backward pass, see `models.remat`.
             offload: whether that is kept in the memory of the host.
             unpacked: the caller's word that no row holds two segments, see `attention`.
+            key: of the dropout of an adapter; None drops nothing.
 
         Returns:
             [B, T, D] in `dtype`.
@@ -158,7 +161,8 @@ class Llama(nnx.Module):
             return constrain(layer(x_BTD, rotary, attend), "batch", "length", None), None
 
         # Stacked in `dtype` before the loop, so that their gradients are stacked in it too.
-        layers = jax.tree.map(lambda weight: weight.astype(dtype), self.layers)
+        with_dropout(self.layers, key)
+        layers = cast_floats(self.layers, dtype)
         x_BTD = constrain(self.embed(tokens_BT, dtype), "batch", "length", None)
         x_BTD, _ = jax.lax.scan(rematerialised(body, remat, offload), x_BTD, layers)
         norm = self.final_norm

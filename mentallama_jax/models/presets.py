@@ -25,6 +25,16 @@ _LLAMA2_7B = LlamaConfig(
 _LLAMA2_13B = replace(
     _LLAMA2_7B, hidden_size=5120, intermediate_size=13824, num_layers=40, num_heads=40, num_kv_heads=40
 )
+_LLAMA_33B = replace(
+    _LLAMA2_7B,
+    hidden_size=6656,
+    intermediate_size=17920,
+    num_layers=60,
+    num_heads=52,
+    num_kv_heads=52,
+    rms_norm_eps=1e-6,
+    max_positions=2048,
+)
 _LLAMA2_70B = replace(
     _LLAMA2_7B, hidden_size=8192, intermediate_size=28672, num_layers=80, num_heads=64, num_kv_heads=8
 )
@@ -34,6 +44,7 @@ PRESETS: Mapping[str, LlamaConfig] = {
     "llama2-chat-7b": _LLAMA2_7B,
     "llama2-13b": _LLAMA2_13B,
     "llama2-chat-13b": _LLAMA2_13B,
+    "llama-33b": _LLAMA_33B,
     "llama2-70b": _LLAMA2_70B,
     "smollm2-135m": LlamaConfig(
         vocab_size=49152,

@@ -20,7 +20,9 @@ values, of the probabilities and of the keys; scores, gradients of the probabili
 _RING = {"all-gather": 1, "reduce-scatter": 1, "all-reduce": 2, "all-to-all": 1, "collective-permute": 1}
 
 
-def model_flops_per_token(model: TrainedConfig, row_length: int, target_length: int = 0) -> float:
+def model_flops_per_token(
+    model: TrainedConfig, row_length: int, target_length: int = 0, *, frozen: bool = False
+) -> float:
     """Operations that training needs for a token, nothing recomputed: forward, and twice that backward.
 
     Each weight of a matrix product costs 2 forward (an embedding is a look-up and costs nothing, the head of a LLaMA
@@ -28,6 +30,8 @@ def model_flops_per_token(model: TrainedConfig, row_length: int, target_length: 
     of T x T for a whole row, so 2 x T x heads x width a layer and token forward, and that of an encoder at all of it.
     Of an encoder-decoder all that a row of sources and the row of `target_length` targets beside it need is counted for
     the tokens of the sources.
+    Where weights are `frozen` beside an adapter, backward costs them as much as forward; the adapter's own products,
+    less than a hundredth, do not count.
     """
     if isinstance(model, SequenceConfig):
         return 3.0 * _pair_flops(model, row_length, target_length) / row_length
@@ -36,7 +40,7 @@ def model_flops_per_token(model: TrainedConfig, row_length: int, target_length: 
     weights = model.num_layers * model.hidden_size * (width + (2 if encoder else 3) * model.intermediate_size)
     weights += 0 if encoder else model.hidden_size * model.vocab_size
     attention = model.num_layers * (4 if encoder else 2) * row_length * model.num_heads * model.head_dim
-    return 3.0 * (2 * weights + attention)
+    return (2.0 if frozen else 3.0) * 2 * weights + 3.0 * attention
 
 
 def _pair_flops(model: SequenceConfig, sources: int, targets: int) -> float:

@@ -152,7 +152,7 @@ def measure_step(
             jax.block_until_ready((state, metrics))
 
         warm, *seconds = [_timed(update) for _ in range(repeats + 1)]
-    flops = model_flops_per_token(model, length, target_length(config))
+    flops = model_flops_per_token(model, length, target_length(config), frozen=config.adapter is not None)
     return _measurement("step", mesh, rows, rows * length, flops, compiling, warm, seconds)
 
 

@@ -8,6 +8,7 @@ from jax.sharding import AbstractMesh
 
 from mentallama_jax.config import ClassificationSection, RunConfig, SupervisedSection
 from mentallama_jax.errors import UserError
+from mentallama_jax.models.module import count_params
 from mentallama_jax.models.registry import TrainedConfig
 from mentallama_jax.parallel.mesh import mesh_sizes
 from mentallama_jax.planning.compilation import TOTAL_STEPS, Compiled, Job, compile_job
@@ -47,7 +48,9 @@ class Plan:
     def model_flops(self) -> float:
         """Operations that the model itself needs for the real tokens of an update, on one device."""
         tokens = self.recipe.tokens / self.topology.devices
-        return tokens * model_flops_per_token(self.model, self.recipe.row_length, target_length(self.config))
+        frozen = self.config.adapter is not None
+        target = target_length(self.config)
+        return tokens * model_flops_per_token(self.model, self.recipe.row_length, target, frozen=frozen)
 
     @property
     def computed_flops(self) -> float:
@@ -179,13 +182,17 @@ def estimate(model: TrainedConfig, config: RunConfig, topology: Topology, micro_
     mesh = mesh_sizes(config.mesh, topology.devices, topology.slices)
     passes = 3 if config.model.remat == "none" else 4  # of the least and the most recompute
     tokens = config.training.micro_batch_rows * config.data.max_length * micro_batches / topology.devices
-    flops = tokens * model_flops_per_token(model, config.data.max_length, target_length(config)) * passes / 3
+    frozen, target = config.adapter is not None, target_length(config)
+    once = model_flops_per_token(model, config.data.max_length, target, frozen=frozen)
+    forward = model_flops_per_token(model, config.data.max_length, target) / 3
+    flops = tokens * (once + (passes - 3) * forward)
     count = parameter_bytes // (4 if config.model.parameter_dtype == "float32" else 2) // mesh["tensor"]
+    whole = count_params(model) // mesh["tensor"]
     gathers = (passes - 1) * micro_batches
     collectives = []
     if mesh["fsdp"] > 1:
         collectives += [
-            Collective("all-gather", ("fsdp",), mesh["fsdp"], gathers, gathers * 2 * count, 0, 0),
+            Collective("all-gather", ("fsdp",), mesh["fsdp"], gathers, gathers * 2 * whole, 0, 0),
             Collective("reduce-scatter", ("fsdp",), mesh["fsdp"], 1, 4 * count // mesh["fsdp"], 0, 0),
         ]
     if mesh["data"] > 1:

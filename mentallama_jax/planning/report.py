@@ -16,14 +16,15 @@ from mentallama_jax.terminal import Console
 from mentallama_jax.training.preflight import size
 
 _RULE = (
-    "model FLOPs: 6 for each weight of a matrix product and token, attention at {square} T x T; nothing recomputed; "
-    "MFU over all positions, tokens/s over real ones"
+    "model FLOPs: {each} for each weight of a matrix product and token, attention at {square} T x T; nothing "
+    "recomputed; MFU over all positions, tokens/s over real ones"
 )
 
 
 def rule(plan: Plan) -> str:
     """How the figures are counted."""
-    return _RULE.format(square="the whole of" if plan.classifies else "half of")
+    each = 6 if plan.config.adapter is None else "4 (they are frozen)"
+    return _RULE.format(each=each, square="the whole of" if plan.classifies else "half of")
 
 
 def warnings(plan: Plan) -> list[str]:

@@ -27,7 +27,10 @@ from mentallama_jax.config import (
 from mentallama_jax.errors import UserError
 from mentallama_jax.files import write_json
 from mentallama_jax.host_memory import keep_freed_memory
-from mentallama_jax.models.module import Params, count_params
+from mentallama_jax.models.adapters import adapted_config, is_adapter
+from mentallama_jax.models.bert import BertConfig
+from mentallama_jax.models.llama import LlamaConfig
+from mentallama_jax.models.module import Params, abstract_params, count_params, split_params
 from mentallama_jax.models.registry import TrainedConfig
 from mentallama_jax.parallel.mesh import make_mesh, use_mesh
 from mentallama_jax.parallel.processes import barrier, strangers, writes_files
@@ -47,7 +50,13 @@ from mentallama_jax.training.objectives.of_config import objective_of
 from mentallama_jax.training.objectives.policy import Policy
 from mentallama_jax.training.objectives.preference import Preference
 from mentallama_jax.training.policy_watch import AnswerLogProbabilities, PolicyTools, PolicyWatch
-from mentallama_jax.training.preflight import check_answers_fit, check_disk, check_memory, estimate_memory
+from mentallama_jax.training.preflight import (
+    check_answers_fit,
+    check_disk,
+    check_memory,
+    estimate_memory,
+    tree_numbers,
+)
 from mentallama_jax.training.progress import Speed, TrainingProgress
 from mentallama_jax.training.reference_answers import with_reference
 from mentallama_jax.training.run.checkpoints import Checkpoints
@@ -512,7 +521,9 @@ def _first_state(
     # Placed as a restored state is, so that both run the very same program; the parameters are not copied.
     shardings = _shardings(state_shapes)
     params = base.load_params(model_params(shardings)) if base.load_params is not None else None
-    first = jax.jit(partial(init_state, objective, config, steps), out_shardings=shardings, donate_argnums=0)
+    # What is frozen in another dtype than it is read in, or trained in another, cannot be taken over in place.
+    donated = 0 if config.adapter is None else ()
+    first = jax.jit(partial(init_state, objective, config, steps), out_shardings=shardings, donate_argnums=donated)
     return first(params)
 
 
@@ -558,7 +569,7 @@ def _summary(
     table = Table(show_header=False, box=None, title="training", title_justify="left")
     for name, value in (
         ("model", f"{config.model.source}, {config.model.weights} weights"),
-        ("parameters", f"{count_params(base.config):,} in {config.model.parameter_dtype}"),
+        ("parameters", _parameters(config, base.config)),
         ("training rows", f"{rows:,}: " + ", ".join(f"{name} {count:,}" for name, count in examples.rows.items())),
         (
             "validation rows",
@@ -572,6 +583,16 @@ def _summary(
     ):
         table.add_row(name, value)
     return table
+
+
+def _parameters(config: RunConfig, model: TrainedConfig) -> str:
+    if config.adapter is None or not isinstance(model, LlamaConfig | BertConfig):
+        return f"{count_params(model):,} in {config.model.parameter_dtype}"
+    trained = split_params(abstract_params(adapted_config(model, config.adapter)), is_adapter)[0]
+    return (
+        f"{tree_numbers(trained):,} trained in {config.model.parameter_dtype}, {count_params(model):,} of the base in "
+        f"{config.adapter.base_dtype}"
+    )
 
 
 def _devices(mesh: Mesh) -> str:

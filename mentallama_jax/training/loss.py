@@ -1,6 +1,7 @@
 """Cross-entropy on response tokens that never holds the logits of a whole batch."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -48,22 +49,24 @@ def cross_entropy_sum(
     Raises:
         ValueError: on several devices: rows, tokens or vocabulary do not divide along the mesh.
     """
-    return _over_devices(hidden, head_DV, targets, mask, bias_V, with_gradients=False)[0]
+    return _over_devices(hidden, head_DV, targets, mask, bias_V, gradients=0)[0]
 
 
 def _forward(
-    hidden: jax.Array, head_DV: jax.Array, targets: jax.Array, mask: jax.Array, bias_V: jax.Array | None = None
+    hidden: Any, head_DV: Any, targets: Any, mask: Any, bias_V: Any = None
 ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-    loss, *gradients = _over_devices(hidden, head_DV, targets, mask, bias_V, with_gradients=True)
+    """The loss and its gradients; a frozen head has none, which would be a third of the products here."""
+    wanted, bias_V = 2 if head_DV.perturbed else 1, None if bias_V is None else bias_V.value
+    loss, *gradients = _over_devices(hidden.value, head_DV.value, targets.value, mask.value, bias_V, wanted)
     return loss, tuple(gradients)
 
 
-def _backward(gradients: tuple[jax.Array, ...], cotangent: jax.Array) -> tuple[jax.Array, jax.Array, None, None, None]:
-    d_hidden, d_head_DV = gradients
-    return d_hidden * cotangent.astype(d_hidden.dtype), d_head_DV * cotangent.astype(d_head_DV.dtype), None, None, None
+def _backward(gradients: tuple[jax.Array, ...], cotangent: jax.Array) -> tuple[jax.Array | None, ...]:
+    scaled = tuple(one * jnp.asarray(cotangent, one.dtype) for one in gradients)
+    return (*scaled, *(None,) * (5 - len(scaled)))
 
 
-cross_entropy_sum.defvjp(_forward, _backward)
+cross_entropy_sum.defvjp(_forward, _backward, symbolic_zeros=True)
 
 
 def _over_devices(
@@ -72,30 +75,30 @@ def _over_devices(
     targets: jax.Array,
     mask: jax.Array,
     bias_V: jax.Array | None,
-    with_gradients: bool,
+    gradients: int,
 ) -> tuple[jax.Array, ...]:
-    """The loss and, if asked, its gradients by hidden states and head, whole or on every device its part."""
+    """The loss and its gradients, whole or on each device its part: none, by `hidden` (1), by the head too (2)."""
     mesh = current_mesh()
     head_cast_DV = head_DV.astype(hidden.dtype)  # before it is gathered: half the bytes
     if mesh is None:
-        loss, *gradients = _over_chunks(hidden, head_cast_DV, targets, mask, bias_V, None, with_gradients)
+        loss, *found = _over_chunks(hidden, head_cast_DV, targets, mask, bias_V, None, gradients)
     else:
         check_divides(mesh, ("batch", "length", None), hidden.shape, "hidden states")
         check_divides(mesh, ("width", "vocabulary"), head_DV.shape, "head")
         rows, tokens = spec("batch", "length", None), spec("batch", "length")
-        out_specs = (spec(), rows, spec("width", "vocabulary")) if with_gradients else (spec(),)
-        loss, *gradients = jax.shard_map(
-            partial(_on_each_device, with_gradients=with_gradients),
+        out_specs = (spec(), rows, spec("width", "vocabulary"))[: 1 + gradients]
+        loss, *found = jax.shard_map(
+            partial(_on_each_device, gradients=gradients),
             in_specs=(rows, spec(None, "vocabulary"), tokens, tokens, None if bias_V is None else spec("vocabulary")),
             out_specs=out_specs,
             check_vma=False,
         )(hidden, head_cast_DV, targets, mask, bias_V)
         # Together, or the compiler leaves adding up the head's gradient for the end of the step, and each device holds
         # all of its part of it, D x V in fp32, during the backward pass of the layers.
-        gradients = list(jax.lax.optimization_barrier(tuple(gradients)))
-    if with_gradients:
-        gradients[1] = gradients[1].astype(head_DV.dtype)
-    return (loss, *gradients)
+        found = list(jax.lax.optimization_barrier(tuple(found)))
+    if gradients == 2:
+        found[1] = found[1].astype(head_DV.dtype)
+    return (loss, *found)
 
 
 def _on_each_device(
@@ -104,16 +107,18 @@ def _on_each_device(
     targets_BT: jax.Array,
     mask_BT: jax.Array,
     bias_V: jax.Array | None,
-    with_gradients: bool,
+    gradients: int,
 ) -> tuple[jax.Array, ...]:
     """A device's part under `shard_map`: its tokens against its part of the vocabulary, the whole width at hand."""
-    loss, *gradients = _over_chunks(hidden_BTD, head_DV, targets_BT, mask_BT, bias_V, "tensor", with_gradients)
+    loss, *found = _over_chunks(hidden_BTD, head_DV, targets_BT, mask_BT, bias_V, "tensor", gradients)
     loss = jax.lax.psum(loss, ("data", "fsdp", "sequence"))
-    if not with_gradients:
+    if not gradients:
         return (loss,)
-    d_hidden_BTD, d_head_DV = gradients
-    d_head_DV = jax.lax.psum_scatter(d_head_DV, "fsdp", scatter_dimension=0, tiled=True)
-    return loss, jax.lax.psum(d_hidden_BTD, "tensor"), jax.lax.psum(d_head_DV, ("data", "sequence"))
+    d_hidden_BTD = jax.lax.psum(found[0], "tensor")
+    if gradients == 1:
+        return loss, d_hidden_BTD
+    d_head_DV = jax.lax.psum_scatter(found[1], "fsdp", scatter_dimension=0, tiled=True)
+    return loss, d_hidden_BTD, jax.lax.psum(d_head_DV, ("data", "sequence"))
 
 
 def _chunk(
@@ -123,7 +128,7 @@ def _chunk(
     mask_C: jax.Array,
     bias_V: jax.Array | None,
     axis: str | None,
-    with_gradients: bool,
+    gradients: int,
 ) -> tuple[jax.Array, ...]:
     """Loss of one chunk and, if asked, its gradients [C, D] (in the dtype of hidden) and [D, V] fp32.
 
@@ -146,10 +151,12 @@ def _chunk(
         chosen_C = jnp.sum(jnp.where(is_target_CV, logits_CV, 0), axis=-1)
         total_C1, chosen_C = jax.lax.psum((total_C1, chosen_C), axis)
     loss = jnp.sum((jnp.log(total_C1[:, 0]) + peak_C1[:, 0] - chosen_C) * mask_C)
-    if not with_gradients:
+    if not gradients:
         return (loss,)
     d_logits_CV = (exp_CV * (mask_C[:, None] / total_C1) - is_target_CV * mask_C[:, None]).astype(hidden_CD.dtype)
     d_hidden_CD = jnp.einsum("CV,DV->CD", d_logits_CV, head_DV)
+    if gradients == 1:
+        return loss, d_hidden_CD
     d_head_DV = jnp.einsum("CD,CV->DV", hidden_CD, d_logits_CV, preferred_element_type=jnp.float32)
     return loss, d_hidden_CD, d_head_DV
 
@@ -161,15 +168,15 @@ def _over_chunks(
     mask: jax.Array,
     bias_V: jax.Array | None,
     axis: str | None,
-    with_gradients: bool,
+    gradients: int,
 ) -> tuple[jax.Array, ...]:
     """Do what `_chunk` does for any number of tokens: hidden [..., D], targets and mask [...]."""
     D = hidden.shape[-1]
     hidden_TD, targets_T, mask_T = hidden.reshape(-1, D), targets.reshape(-1), mask.reshape(-1)
     T = len(hidden_TD)
-    one_chunk = partial(_chunk, bias_V=bias_V, axis=axis, with_gradients=with_gradients)
+    one_chunk = partial(_chunk, bias_V=bias_V, axis=axis, gradients=gradients)
     if T <= CHUNK_TOKENS:
-        loss, *gradients = one_chunk(hidden_TD, head_DV, targets_T, mask_T)
+        loss, *found = one_chunk(hidden_TD, head_DV, targets_T, mask_T)
     else:
         chunks = -(-T // CHUNK_TOKENS)
         pad = chunks * CHUNK_TOKENS - T
@@ -178,13 +185,12 @@ def _over_chunks(
             return jnp.pad(x, [(0, pad)] + [(0, 0)] * (x.ndim - 1)).reshape(chunks, CHUNK_TOKENS, *x.shape[1:])
 
         def body(carry: list[jax.Array], chunk: tuple[jax.Array, ...]) -> tuple[list[jax.Array], list[jax.Array]]:
-            loss, *gradients = one_chunk(chunk[0], head_DV, chunk[1], chunk[2])
-            summed = [carry[0] + loss] + ([carry[1] + gradients[1]] if with_gradients else [])
-            return summed, gradients[:1]
+            loss, *found = one_chunk(chunk[0], head_DV, chunk[1], chunk[2])
+            return [carry[0] + loss, *map(jnp.add, carry[1:], found[1:])], found[:1]
 
-        start = [jnp.float32(0)] + ([jnp.zeros(head_DV.shape, jnp.float32)] if with_gradients else [])
+        start = [jnp.float32(0)] + ([jnp.zeros(head_DV.shape, jnp.float32)] if gradients == 2 else [])
         (loss, *d_head), d_hidden = jax.lax.scan(body, start, (cut(hidden_TD), cut(targets_T), cut(mask_T)))
-        gradients = [d_hidden[0].reshape(-1, D)[:T], d_head[0]] if with_gradients else []
-    if with_gradients:
-        gradients[0] = gradients[0].reshape(hidden.shape)
-    return (loss, *gradients)
+        found = [*(one.reshape(-1, D)[:T] for one in d_hidden), *d_head]
+    if gradients:
+        found[0] = found[0].reshape(hidden.shape)
+    return (loss, *found)

@@ -100,7 +100,8 @@ def estimate_memory(
     width = jnp.dtype(config.model.compute_dtype).itemsize
     parts = devices["data"] * devices["fsdp"] * devices["sequence"]
     tokens = -(-micro_rows * row_length // parts)
-    casts = weights * width if config.model.compute_dtype != config.model.parameter_dtype else 0
+    compute = jnp.dtype(config.model.compute_dtype)
+    casts = width * sum(_device_numbers(part) for part in _cast_parts(abstract_state, compute))
     gradients = 4 * count * (2 if rows > micro_rows else 1)
     if isinstance(model, SequenceConfig):
         kept = sequence_activations(model, config, micro_rows / parts, row_length, devices["tensor"])
@@ -234,6 +235,17 @@ def available_memory() -> int:
 def tree_bytes(tree: Any) -> int:
     """Bytes of all arrays of a tree, abstract or not."""
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def _cast_parts(state: Any, dtype: Any) -> list[Any]:
+    """The parameters that a step casts to the dtype of the computation: those of floats in another one."""
+    leaves = jax.tree.leaves((state["params"], state["frozen"]))
+    return [leaf for leaf in leaves if leaf.dtype != dtype and jnp.issubdtype(leaf.dtype, jnp.floating)]
+
+
+def tree_numbers(tree: Any) -> int:
+    """Numbers of all arrays of a tree, abstract or not."""
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
 def _device_bytes(tree: Any) -> int:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from mentallama_jax.config import RunConfig
+from mentallama_jax.models.adapters import AdaptedConfig, adapted_params
 from mentallama_jax.models.module import Params, init_params, merge_params, split_params
 from mentallama_jax.training.data.batch_spec import MICRO_BATCHES
 from mentallama_jax.training.objectives.objective import BatchArrays, Objective
@@ -22,11 +23,17 @@ LossSums = tuple[jax.Array, dict[str, jax.Array]]
 
 
 def init_state(objective: Objective, config: RunConfig, total_steps: int, params: Params | None = None) -> TrainState:
-    """The state before the first update: the given parameters, or random ones from `training.seed`."""
+    """The state before the first update: the given parameters, or random ones from `training.seed`.
+
+    Of an adapted model the given parameters are those of its base.
+    """
     dtype = jnp.dtype(config.model.parameter_dtype)
-    if params is None:
-        params = init_params(objective.model, jax.random.key(config.training.seed), dtype)
-    params = jax.tree.map(lambda x: jnp.asarray(x, dtype), params)
+    key = jax.random.key(config.training.seed)
+    if isinstance(objective.model, AdaptedConfig):
+        params = adapted_params(objective.model, params, key, dtype)
+    else:
+        params = init_params(objective.model, key, dtype) if params is None else params
+        params = jax.tree.map(lambda x: jnp.asarray(x, dtype), params)
     trained, frozen = split_params(params, objective.is_trained)
     optimizer = make_optimizer(config.optimizer, learning_rate_schedule(config.optimizer, total_steps), objective.model)
     opt_state = optimizer.init(trained)

@@ -13,6 +13,7 @@ from mentallama_jax.config import DocumentsSection, DpoSection, RunConfig
 from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.statistics.f1 import tally_of_confusion, weighted_f1
 from mentallama_jax.imhi.records import Record
+from mentallama_jax.models.adapters import merged_params
 from mentallama_jax.models.module import Params
 from mentallama_jax.training.data.batches import Batch, evaluation_batches
 from mentallama_jax.training.data.examples import Examples
@@ -69,9 +70,13 @@ def make_evaluators(
             bits = int(examples.validation.target_counts.sum()) / examples.validation.text_bytes / math.log(2)
             found.append(Evaluator("bits_per_byte", Perplexity(loss, bits)))
     if examples.to_answer:
+
+        def merged(state: TrainState) -> Params:
+            return merged_params(objective.model, model_params(state))
+
         if label_f1 is None:
             raise ValueError("evaluation.generate_rows needs a label_f1 function")
-        found.append(Evaluator("label_f1", lambda state, _: label_f1(model_params(state), examples.to_answer)))
+        found.append(Evaluator("label_f1", lambda state, _: label_f1(merged(state), examples.to_answer)))
     return found
 
 

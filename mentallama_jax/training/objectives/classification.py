@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mentallama_jax.config import ClassificationSection, RunConfig
+from mentallama_jax.models.adapters import AdaptedConfig
 from mentallama_jax.models.bert import BertConfig
 from mentallama_jax.models.module import Params, bind, merge_params
 from mentallama_jax.training.data.batch_spec import CLASSIFIED_TEXTS, BatchSpec
@@ -49,7 +50,8 @@ class Classification:
     @property
     def draws(self) -> bool:
         """Whether anything is dropped."""
-        return max(self.model.dropout, self.model.classifier_dropout) > 0
+        of_adapter = self.model.adapter.dropout if isinstance(self.model, AdaptedConfig) else 0.0
+        return max(self.model.dropout, self.model.classifier_dropout, of_adapter) > 0
 
     def is_trained(self, path: tuple[str, ...]) -> bool:
         """Return whether the parameter at this path is trained."""

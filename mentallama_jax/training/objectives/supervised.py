@@ -22,6 +22,7 @@ class Supervised:
         model: the shape.
         config: the run, for dtypes and for what the backward pass recomputes.
         trained: (path of a parameter) -> whether it is trained.
+        draws: whether an adapter drops some of its inputs.
     """
 
     model: LlamaConfig
@@ -53,6 +54,7 @@ class Supervised:
             offload=section.offload,
             # Of training batches alone: those of an evaluation are packed whatever the layout.
             unpacked=training and self.config.data.layout == "bucketed",
+            key=key if training else None,
         )
         targets_BT, mask_BT = next_token_targets(batch)
         return cross_entropy_sum(hidden_BTD, model.head_DV(), targets_BT, mask_BT), {}

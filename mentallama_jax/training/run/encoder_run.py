@@ -13,7 +13,7 @@ from mentallama_jax.models.registry import encoder
 from mentallama_jax.storage import AnyPath
 from mentallama_jax.training.run.checkpoints import Which, load_params
 from mentallama_jax.training.run.manifest import Checkpoint
-from mentallama_jax.training.run.run_directory import describe_run
+from mentallama_jax.training.run.run_directory import describe_run, refuse_adapter
 
 
 class EncoderRun(NamedTuple):
@@ -38,6 +38,7 @@ def load_encoder_run(run_dir: str | AnyPath, which: Which = "best") -> EncoderRu
     """
     described, tokenizer, config, checkpoint = describe_run(run_dir, which)
     model = encoder(described, run_dir)
+    refuse_adapter(config, run_dir)
     first = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     placed = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=first), abstract_params(model, jnp.float32)

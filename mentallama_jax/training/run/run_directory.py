@@ -247,6 +247,11 @@ class RunDirectory:
             before = parse_config(read_json(self.config), str(self.config))
             facts = read_json(self.data)
             source = facts.get("model_fingerprint")
+            if config.adapter is not None and fingerprint is not None and fingerprint() != source:
+                raise UserError(
+                    f"{self.path}: this run adapts other weights than {config.model.source} holds now; put them back, "
+                    "or name another training.run_dir"
+                )
             if not isinstance(source, str | None) or not isinstance(facts.get("fingerprints"), dict):
                 raise UserError(f"{self.data}: its fingerprints are not what a run writes; the file is damaged")
             may_change: tuple[str, ...] = MAY_CHANGE
@@ -351,6 +356,28 @@ def describe_run(run_dir: str | AnyPath, which: Which = "best") -> DescribedRun:
     return DescribedRun(described, run.tokenizer, config, checkpoint)
 
 
+def refuse_adapter(config: RunConfig, run_dir: str | AnyPath) -> None:
+    """Refuse a run whose checkpoints hold an adapter alone, where a whole model is read from them.
+
+    Raises:
+        UserError: it is one.
+    """
+    if config.adapter is not None:
+        raise UserError(f"{as_path(run_dir)}: holds an adapter; merge it first with `mentallama export`")
+
+
+def base_fingerprint(run_dir: str | AnyPath) -> str | None:
+    """What tells the weights that a run started from; None where they were random.
+
+    Raises:
+        UserError: the run's description cannot be read.
+    """
+    run = RunDirectory(run_dir)
+    run.fetch()
+    found = read_json(run.data).get("model_fingerprint")
+    return found if isinstance(found, str) else None
+
+
 def load_run(
     run_dir: str | AnyPath,
     which: Which = "best",
@@ -373,6 +400,7 @@ def load_run(
         UserError: not a run directory, no such checkpoint, a damaged one, or one with NaN or infinity in it.
     """
     model_config, tokenizer, config, checkpoint = open_run(run_dir, which)
+    refuse_adapter(config, run_dir)
     abstract = abstract_params(model_config, jnp.dtype(dtype or config.model.parameter_dtype))
     first = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     places = shardings(model_config) if shardings else jax.tree.map(lambda _: first, abstract)

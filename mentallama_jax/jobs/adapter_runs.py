@@ -1,0 +1,52 @@
+"""Reads the adapter of a run from its checkpoint, and writes it as a folder that PEFT reads."""
+
+from typing import Any
+
+import numpy as np
+
+from mentallama_jax.config import RunConfig
+from mentallama_jax.formats.architectures.known_architectures import model_parameters
+from mentallama_jax.formats.architectures.parameter_names import Parameter
+from mentallama_jax.formats.peft import AdapterTensors, LayerPlace, Matrices
+from mentallama_jax.models.adapters import AdaptedProjection, adapter_of, is_adapter
+from mentallama_jax.models.low_rank import ADAPTER
+from mentallama_jax.models.registry import TrainedConfig
+from mentallama_jax.training.run.layerwise import CheckpointTensors
+from mentallama_jax.training.run.manifest import Checkpoint, contents_fingerprint
+
+
+def tensors_of_run(checkpoint: Checkpoint, model: TrainedConfig, config: RunConfig) -> AdapterTensors:
+    """The adapter that a checkpoint holds, as files lay it out.
+
+    Args:
+        checkpoint: of the run.
+        model: the base.
+        config: of the run; it has an adapter.
+
+    Raises:
+        UserError: the checkpoint cannot be read.
+    """
+    assert config.adapter is not None
+    adapter, read = adapter_of(model, config.adapter), CheckpointTensors(checkpoint).read
+    by_path = {one.path: one for one in adapter.projections}
+    matrices: dict[LayerPlace, Matrices] = {}
+    whole: dict[LayerPlace, np.ndarray[Any, Any]] = {}
+    for parameter, shape, count in model_parameters(model):
+        if parameter.path in by_path:
+            one = by_path[parameter.path]
+            for layer in range(count):
+                matrices[parameter.path, layer] = _matrices(read, parameter, shape, one, layer, adapter.dora)
+        elif is_adapter(parameter.path):
+            whole[parameter.path, 0] = parameter.to_foreign(np.asarray(read(parameter.path, 0), np.float32))
+    return AdapterTensors(matrices, whole, str(checkpoint.path), lambda: contents_fingerprint(checkpoint))
+
+
+def _matrices(
+    read: Any, parameter: Parameter, shape: tuple[int, ...], one: AdaptedProjection, layer: int, dora: bool
+) -> Matrices:
+    place = (*parameter.path[:-1], parameter.path[-1] + ADAPTER)
+    outputs, inputs = parameter.foreign_shape(shape)
+    a = np.asarray(read((*place, "a"), layer), np.float32).reshape(inputs, one.rank).T
+    b = np.asarray(read((*place, "b"), layer), np.float32).reshape(one.rank, outputs).T
+    magnitude = np.asarray(read((*place, "magnitude"), layer), np.float32).reshape(outputs) if dora else None
+    return Matrices(np.ascontiguousarray(a), np.ascontiguousarray(b), magnitude, one.scale)

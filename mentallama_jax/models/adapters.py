@@ -153,11 +153,11 @@ _ADAPTED: Mapping[type[Any], Callable[..., Any]] = {
     BertConfig: AdaptedBert,
     RobertaConfig: AdaptedRoberta,
 }
-Model = TypeVar("Model", bound=LlamaConfig | BertConfig)
+Adaptable = TypeVar("Adaptable", bound=LlamaConfig | BertConfig)
 _Module = TypeVar("_Module", bound=nnx.Module)
 
 
-def adapted_config(model: Model, section: AdapterSection | None) -> Model:
+def adapted_config(model: Adaptable, section: AdapterSection | None) -> Adaptable:
     """The config of a model with the adapter that a config section asks for; the same one where there is none.
 
     Raises:
@@ -165,7 +165,7 @@ def adapted_config(model: Model, section: AdapterSection | None) -> Model:
     """
     if section is None:
         return model
-    made: Model = _ADAPTED[type(model)](
+    made: Adaptable = _ADAPTED[type(model)](
         **{field.name: getattr(model, field.name) for field in fields(model)}, adapter=adapter_of(model, section)
     )
     return made

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from mentallama_jax.jobs.make_report import make_report
     from mentallama_jax.jobs.open_model import open_model
     from mentallama_jax.jobs.probe import ProbeSettings, probe_fairness, probe_faithfulness, probe_robustness
-    from mentallama_jax.jobs.score import score
+    from mentallama_jax.jobs.score import score, score_each
     from mentallama_jax.jobs.transfer import transfer
     from mentallama_jax.jobs.tune import tune
 
@@ -55,6 +55,7 @@ __all__ = [
     "questions_about",
     "questions_in",
     "score",
+    "score_each",
     "transfer",
     "tune",
 ]
@@ -71,6 +72,7 @@ _HOMES = {
     "probe_robustness": "jobs.probe",
     "questions_about": "jobs.answer",
     "questions_in": "jobs.answer",
+    "score_each": "jobs.score",
 }
 """Where a name lives whose file has another name; all others are `jobs.NAME`."""
 

@@ -1,11 +1,21 @@
-"""What is shown on a terminal: names and texts of strangers appear as they are, and steer nothing."""
+"""What is shown on a terminal: names and texts of strangers appear as they are, and steer nothing.
 
+Tables are readable at any width: one that is too wide is cut into several, each with the columns that name its rows.
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import rich.console
+from rich.table import Column, Table
 from rich.text import Text
 
 from mentallama_jax.foreign import printable
+
+_WIDEST_WORD = 24
+"""Longer words of a column that may wrap, such as paths, are cut into lines."""
 
 
 class Console(rich.console.Console):
@@ -22,9 +32,70 @@ class Console(rich.console.Console):
         """The text as it is shown."""
         return super().render_str(printable(text), **options)
 
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print; tables so that no cell is cut off."""
+        super().print(*(part for each in objects for part in _parts(each, self)), **options)
+
     def on_broken_pipe(self) -> None:
         """End quietly where nobody reads on, as after `| head`."""
         try:
             super().on_broken_pipe()
         except SystemExit:
             raise SystemExit(141) from None
+
+
+def _parts(shown: Any, console: Console) -> Sequence[Any]:
+    """Something to print: a table that is too wide in parts, anything else as it is."""
+    if not isinstance(shown, Table) or len(shown.columns) < 2:
+        return (shown,)
+    measured = [shown._measure_column(console, console.options, column) for column in shown.columns]
+    widest = [each.maximum for each in measured]
+    if sum(widest) + shown._extra_width <= console.width:
+        return (shown,)
+    keys = _keys(shown.columns)
+    least = [
+        min(high if column.no_wrap else min(low, _WIDEST_WORD), max(console.width // 2, 1) if place in keys else high)
+        for place, (column, (low, high)) in enumerate(zip(shown.columns, measured, strict=True))
+    ]
+    groups: list[list[int]] = []
+    for place in range(len(shown.columns)):
+        if place in keys:
+            continue
+        together = [*(groups[-1] if groups else keys), place]
+        if groups and sum(least[each] for each in together) + _borders(shown, together) <= console.width:
+            groups[-1] = together
+        else:
+            groups.append([*keys, place])
+    return [_part(shown, places, least, widest, console.width, first=not at) for at, places in enumerate(groups)]
+
+
+def _keys(columns: Sequence[Column]) -> list[int]:
+    """The columns that name the rows: the words before the first number, or the first column where all are words."""
+    numbers = [place for place, column in enumerate(columns) if column.justify == "right"]
+    return list(range(max(min(numbers, default=1), 1)))
+
+
+def _borders(table: Table, places: Sequence[int]) -> int:
+    part = copy.copy(table)
+    part.columns = [table.columns[place] for place in places]
+    return part._extra_width
+
+
+def _part(
+    table: Table, places: Sequence[int], least: Sequence[int], widest: Sequence[int], width: int, *, first: bool
+) -> Table:
+    """A table of some columns, each at least as wide as it needs, and wider as long as there is room."""
+    part = copy.copy(table)
+    part.columns = [
+        replace(table.columns[place], _index=index, overflow="fold", no_wrap=False, _cells=table.columns[place]._cells)
+        for index, place in enumerate(places)
+    ]
+    room = width - part._extra_width - sum(least[place] for place in places)
+    for column, place in zip(part.columns, places, strict=True):
+        more = min(max(room, 0), widest[place] - least[place])
+        room -= more
+        column.width = max(least[place] + more - part._get_padding_width(column._index), 1)
+    if not first and part.title:
+        title = part.title if isinstance(part.title, Text) else Text(printable(part.title), style="table.title")
+        part.title = Text.assemble(title, ", continued")
+    return part

@@ -145,7 +145,7 @@ def test_overrides_are_yaml_values() -> None:
         (["training.seed"], r"expected section\.key=value"),
         (["training.seed.deep=1"], r"training\.seed is not a section"),
         (["training.seed=[1"], r"not valid YAML"),
-        (["training.steps=5"], r"exactly one of epochs and steps"),
+        (["training.steps=5", "training.epochs=1"], r"exactly one of epochs and steps"),
         (["training.epochs=null"], r"exactly one of epochs and steps"),
         (["training.batch_size=0"], r"training\.batch_size: .*greater than or equal to 1"),
         (["training.batch_size=2"], r"micro_batch_rows 4 is more than training\.batch_size 2"),
@@ -159,17 +159,59 @@ def test_overrides_are_yaml_values() -> None:
             ["objective.kind=ranking"],
             r"objective\.kind: there is no 'ranking'; there are: supervised, classification, documents",
         ),
+        (["objective.input=post"], r"unknown key objective\.input; it goes with objective\.kind=classification"),
+        (["lora=8"], r"^command line: unknown key lora$"),
         (["optimizer.name=adafactor", "optimizer.beta1=0.8"], r"beta1 0\.8 belongs to adamw; adafactor has no such"),
-        (["objective.input=post"], r"unknown key objective\.input; did you mean objective\.kind\?"),
         (["optimizer.warmup_fraction=4"], r"optimizer\.warmup_fraction: .*less than or equal to 1"),
         (["data.style=alpaca"], r"data\.style: .*'plain'"),
-        (["data.train=sample"], r"data\.train"),
+        (["data.train=3"], r"^command line: data\.train"),
     ],
 )
 def test_a_wrong_config_is_one_clear_line(overrides: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message) as refused:
         load_config(REFERENCE, overrides)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "origin"),
+    [
+        (["optimizer.learning_rate=fast"], "command line: "),
+        (["trainnig.seed=1"], "command line: "),
+        (["model.source=" + "x" * 2000], "command line: "),
+        (["model.source=[toy]"], "command line: "),
+        (["training.steps=5", "training.epochs=1"], "command line, over "),
+        (["evaluation.metric=label_f1"], "command line, over "),
+        (["data.style=alpaca"], "command line: "),
+    ],
+)
+def test_a_wrong_override_blames_the_command_line(overrides: list[str], origin: str) -> None:
+    with pytest.raises(UserError) as refused:
+        load_config(REFERENCE, overrides)
+    assert str(refused.value).startswith(origin)
+
+
+def test_a_wrong_file_is_blamed_itself(tmp_path: Path) -> None:
+    wrong = CONFIG_YAML + "optimizer:\n  beta1: fast\n"
+    assert refused(tmp_path, wrong, "optimizer.beta2=0.9").startswith("config.yaml: optimizer.beta1")
+    both = refused(tmp_path, wrong, "optimizer.beta2=slow")
+    assert both.startswith("config.yaml: optimizer.beta1")
+    assert "command line: optimizer.beta2" in both
+
+
+def test_the_length_that_the_command_line_gives_clears_the_other_of_the_file() -> None:
+    assert load_config(REFERENCE).training.epochs is not None
+    training = load_config(REFERENCE, ["training.steps=20"]).training
+    assert (training.steps, training.epochs) == (20, None)
+    single = next(path for path in CONFIGS if load_config(path).training.epochs is not None)
+    assert load_config(single, ["training.epochs=2"]).training.epochs == 2
+
+
+def test_one_value_is_a_list_of_one(tmp_path: Path) -> None:
+    data = load_config(REFERENCE, ["data.train=mine.csv", "data.datasets=DR", "data.validation=sample:val"]).data
+    assert (data.train, data.datasets, data.validation) == (("mine.csv",), ("DR",), ("sample:val",))
+    kind = load_config(CLASSIFIER, ["objective.test=rows.csv"]).objective
+    assert kind.test == ("rows.csv",)
 
 
 @pytest.mark.parametrize(
@@ -502,7 +544,10 @@ class Study(Section):
         ({"objective": {"margin": 1}}, "objective.kind: missing; there are: plain, ranked, rated"),
         ({"objective": {"kind": "ranked", "margn": 1}}, "unknown key objective.margn; did you mean objective.margin?"),
         ({"objective": {"kind": "rated", "pairs": "x"}}, "objective.pairs: Input should be a valid integer"),
-        ({"objective": {"kind": "plain", "margin": 1}}, "unknown key objective.margin; did you mean"),
+        (
+            {"objective": {"kind": "plain", "margin": 1}},
+            "unknown key objective.margin; it goes with objective.kind=ranked",
+        ),
         ({"objective": 3}, "objective: Input should be a valid dictionary or object"),
         ({"titel": "x"}, "unknown key titel; did you mean title?"),
     ],

@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from mentallama_jax.cli.main import build_parser
+from mentallama_jax.cli.main import parse
+from mentallama_jax.config import load_config
+from mentallama_jax.config.shipped import find_config
+from mentallama_jax.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [
@@ -32,9 +35,10 @@ SPEAKING = [*DOCUMENTS, *sorted((ROOT / "mentallama_jax/cli").glob("*.py")), *so
 
 def shown_commands(text: str) -> list[str]:
     """Lines that show a `mentallama` command; what stands behind two blanks explains it."""
-    whole_lines = re.sub(r" *\\\n *", " ", text)
+    whole_lines = re.sub(r" *\\{1,2}\n *", " ", text)
     lines = re.findall(r"^(?:#.*: )? *(mentallama [^-\s].*)$", whole_lines, re.MULTILINE)
-    lines += re.findall(r"^\|.*\| `(mentallama [^`]*)` \|", text, re.MULTILINE)  # cells of tables
+    rows = re.findall(r"^\|.*\|$", text, re.MULTILINE)
+    lines += [command for row in rows for command in re.findall(r"`(mentallama \w[^`]* [^`]*)`", row)]
     return [re.split(r"\s{2,}", line)[0] for line in lines]
 
 
@@ -42,8 +46,33 @@ COMMANDS = sorted({command for path in SPEAKING for command in shown_commands(pa
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_shown_commands_parse(command: str) -> None:
-    build_parser().parse_args(shlex.split(command.partition(" > ")[0])[1:])
+def test_shown_commands_parse_and_their_configs_and_overrides_are_valid(
+    command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    options = parse(shlex.split(command.partition(" > ")[0])[1:])
+    config = getattr(options, "config", None)
+    if config is not None and find_config(config).is_file():
+        load_config(config, options.overrides)
+    elif config is not None:
+        assert config in ("CONFIG", "mine.yaml"), f"{config} is no shipped config"
+
+
+def test_examples_of_every_config_command_are_among_them() -> None:
+    """That every example of a key=value is looked at, and that what was once shown in vain would be refused."""
+    shown = {command.split()[1] for command in COMMANDS if re.search(r" [a-z]+\.[a-z_]+=", command)}
+    assert {"train", "plan"} <= shown
+    with pytest.raises(UserError, match="exactly one of epochs and steps"):
+        load_config(ROOT / "configs/toy.yaml", ["training.steps=20", "training.epochs=1"])
+
+
+def test_shown_changes_of_a_config_are_keys_that_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    shown = [shlex.split(command) for command in COMMANDS if command.startswith("mentallama train configs/")]
+    changed = [words for words in shown if any("=" in word for word in words)]
+    assert changed
+    for words in changed:
+        load_config(words[2], [word for word in words[3:] if "=" in word])
 
 
 def test_every_subcommand_is_shown_in_the_readme() -> None:
@@ -107,4 +136,7 @@ def test_the_wheel_holds_every_file_of_the_package(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     package = ROOT / "mentallama_jax"
     files = {str(path.relative_to(ROOT)) for path in package.rglob("*") if path.is_file() and path.suffix != ".pyc"}
-    assert files <= set(zipfile.ZipFile(wheel).namelist())
+    held = set(zipfile.ZipFile(wheel).namelist())
+    assert files <= held
+    configs = {path.name for path in (ROOT / "configs").glob("*.yaml")}
+    assert {Path(name).name for name in held if "share/mentallama_jax/configs/" in name} == configs

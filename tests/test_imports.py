@@ -89,7 +89,7 @@ def circles(graph: dict[str, set[str]]) -> list[set[str]]:
 
 def repeated_names(paths: Iterable[Path]) -> set[str]:
     """Names that more than one module or folder of the package has; `__init__` is none."""
-    names = Counter(path.stem for path in paths if path.stem != "__init__")
+    names = Counter(path.stem for path in paths if path.stem not in ("__init__", "__main__"))
     names.update(path.parent.name for path in paths if path.name == "__init__.py")
     return {name for name, count in names.items() if count > 1}
 

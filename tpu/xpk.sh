@@ -12,7 +12,7 @@ variables (those without a default must be set):
   PROJECT   of Google Cloud
   ZONE      of the cluster
   TYPE      such as v5litepod-64                               (create)
-  IMAGE     container image with the package, its extras `tpu` and `gcs`, and its configs   (create)
+  IMAGE     container image, by tpu/Dockerfile                 (create)
   CONFIG    such as configs/llama2-7b.yaml                     (create)
   OVERRIDES changes to it, such as "training.run_dir=gs://BUCKET/runs/7b" (default: none)
   STORAGE   made by `xpk storage`, for a shared folder (default: none; data, weights and runs are on a bucket)

@@ -1,14 +1,13 @@
 """`mentallama ask`: answer records with a model behind an OpenAI-compatible endpoint."""
 
 import argparse
-import shlex
 import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from mentallama_jax.cli.endpoint_options import GUARANTEES, add_endpoint_options, disguise_of, notice_lines, remote_of
 from mentallama_jax.cli.prompting_options import add_wording_options, lines_on_prompting, prompting_of
-from mentallama_jax.cli.task_options import add_tasks
+from mentallama_jax.cli.task_options import add_tasks, next_evaluation
 from mentallama_jax.errors import UserError
 from mentallama_jax.storage import expanded, local_path
 
@@ -156,5 +155,5 @@ def _summary(options: argparse.Namespace, rows: "list[Prediction]", found: "Aske
     lines += besides
     lines.append(f"with label probabilities: {sum(row.label_log_probabilities is not None for row in rows)}")
     if any(row.label for row in rows):
-        lines.append(f"next: mentallama evaluate {shlex.quote(str(options.out))} --out SCORES")
+        lines.append(next_evaluation(options))
     return "\n".join(lines)

@@ -1,11 +1,10 @@
 """`mentallama baseline`: floors for a table, answered into a predictions file."""
 
 import argparse
-import shlex
 import sys
 from typing import Any
 
-from mentallama_jax.cli.task_options import add_tasks
+from mentallama_jax.cli.task_options import add_tasks, next_evaluation
 from mentallama_jax.errors import UserError
 from mentallama_jax.storage import expanded, local_path
 
@@ -148,7 +147,7 @@ def run(options: argparse.Namespace) -> int:
     )
     print(f"wrote {len(rows)} predictions to {options.out}")
     if any(row.label for row in rows):
-        print(f"next: mentallama evaluate {shlex.quote(str(options.out))} --out SCORES")
+        print(next_evaluation(options))
     return 0
 
 

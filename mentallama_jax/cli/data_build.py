@@ -2,14 +2,18 @@
 
 import argparse
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mentallama_jax.cli.data_writing import add_writing, say_problems, weights_of, write_out
+from mentallama_jax.cli.task_options import add_tasks
 from mentallama_jax.errors import UserError
 from mentallama_jax.storage import expanded
 
 if TYPE_CHECKING:
     from mentallama_jax.imhi.data_files.build import BuildResult
+    from mentallama_jax.imhi.records import Record
 
 BUILD = """\
 Make records of a raw table of posts and labels, by rule: the question, the label sentence and the completion wording
@@ -46,8 +50,27 @@ names.yaml holds a pair a line, such as `"3": financial problem` or `"Health, Fa
 _MOST_REASONS = 8
 
 
-def add_mapping(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say what columns and labels mean."""
+def add_build(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the action."""
+    parser.add_argument("raw", type=expanded, metavar="RAW", help="the table, a file or hub:owner/name")
+    parser.add_argument("--dataset", metavar="NAME", required=True, help="whose question is asked, such as DR or SAD")
+    parser.add_argument("--split", metavar="SPLIT", default="", help="train, val or test, for rows that do not say")
+    parser.add_argument("--aspect", metavar="ASPECT", default="", help="of MultiWD or IRF, for rows that do not say")
+    _add_mapping(parser)
+    parser.add_argument(
+        "--shares",
+        metavar="NAME=W",
+        nargs="+",
+        default=[],
+        help="divide rows that do not say their split, such as train=0.8 val=0.1 test=0.1; a post is in one part only",
+    )
+    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of that division (default: 0)")
+    add_writing(parser)
+    add_tasks(parser)
+    parser.set_defaults(run=run_build)
+
+
+def _add_mapping(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--columns",
         metavar="ROLE=COLUMN",
@@ -63,7 +86,47 @@ def add_mapping(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def labels_of(given: str) -> dict[str, str]:
+def run_build(options: argparse.Namespace) -> int:
+    """Make records of a raw table and write them."""
+    from mentallama_jax.imhi.data_files.build import ROLES, build_records
+    from mentallama_jax.imhi.data_files.column_roles import parse_roles
+    from mentallama_jax.imhi.data_files.writers import check_new
+
+    check_new(options.out)
+    result = build_records(
+        options.raw,
+        options.dataset,
+        options.split,
+        aspect=options.aspect,
+        columns=parse_roles(options.columns, ROLES),
+        labels=_labels_of(options.labels),
+        repair_mojibake=options.repair,
+        strict=options.strict,
+    )
+    say_problems(result.problems)
+    _say_build(result)
+    write_out(options.out, _divided(result.records, options))
+    return 0
+
+
+def _divided(records: "Sequence[Record]", options: argparse.Namespace) -> "Sequence[Record]":
+    """The records with the splits that --shares gives to those without one, in their order."""
+    from dataclasses import replace
+
+    from mentallama_jax.imhi.data_files.sources import split_named
+    from mentallama_jax.imhi.mixture import split_by_post
+
+    if not options.shares:
+        return records
+    if options.split:
+        raise UserError("--split and --shares are two ways to say the split of rows; give one")
+    shares = {split_named(name): share for name, share in weights_of(options.shares, "--shares").items()}
+    parts = split_by_post((record for record in records if not record.split), shares, options.seed)
+    split_of = {record.id: name for name, part in parts.items() for record in part}
+    return [record if record.split else replace(record, split=split_of[record.id]) for record in records]
+
+
+def _labels_of(given: str) -> dict[str, str]:
     """The mapping that --labels gives: a list of pairs, or a YAML file of them.
 
     Raises:
@@ -83,7 +146,7 @@ def labels_of(given: str) -> dict[str, str]:
     return {str(cell): label for cell, label in pairs.items()}
 
 
-def say_build(result: "BuildResult") -> None:
+def _say_build(result: "BuildResult") -> None:
     """Print what was read as what, and what could not be mapped."""
     from mentallama_jax.imhi.data_files.table_rows import shown_columns
 

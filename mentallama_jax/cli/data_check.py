@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -13,6 +13,8 @@ from mentallama_jax.files import write_json
 from mentallama_jax.foreign import one_line
 from mentallama_jax.imhi.audit.check import CheckReport, NearCopyReport, PartReport, Row
 from mentallama_jax.imhi.audit.lengths import LengthReport
+from mentallama_jax.imhi.data_files.sources import SPLITS
+from mentallama_jax.imhi.missing_rows import is_bundled, missing_rows
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.jobs.audit_data import PaddingReport, audit
 from mentallama_jax.terminal import Console
@@ -67,7 +69,8 @@ def _show(
         console.print(_pairs_table(report))
     if lengths:
         console.print(_lengths_table(lengths, options))
-    for line in (*_notes(report), *_length_notes(lengths, padding, options)):
+    missing = () if is_bundled(options.sources) else _missing(report.parts)
+    for line in (*missing, *_notes(report), *_length_notes(lengths, padding, options)):
         console.print(line, soft_wrap=True, markup=False)
 
 
@@ -90,6 +93,14 @@ def _parts_table(parts: Sequence[PartReport]) -> Table:
         numbers = (part.rows, benchmark, part.posts, *(number or "" for number in (*risks, part.empty_explanations)))
         table.add_row(part.dataset, part.split or "-", *map(str, numbers))
     return table
+
+
+def _missing(parts: Sequence[PartReport]) -> Iterator[str]:
+    """What is missing of each split that is there at all."""
+    for split in SPLITS:
+        rows = {part.dataset: part.rows for part in parts if part.split == split}
+        if rows and (missing := missing_rows(rows, split)):
+            yield f"of the whole benchmark there are {missing}"
 
 
 def _labels_table(parts: Sequence[PartReport]) -> Table:

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mentallama_jax.cli.data_writing import add_writing
 from mentallama_jax.cli.task_options import add_tasks
 from mentallama_jax.errors import UserError
 from mentallama_jax.storage import expanded, local_path
@@ -62,7 +63,8 @@ _BOUNDS = {"embedding": 0.7, "chrf": 0.3}
 
 
 def add_disguise(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the action, besides those of writing."""
+    """Add the options of the action."""
+    add_writing(parser)
     parser.add_argument(
         "sources", metavar="SOURCE", type=expanded, nargs="+", help="sources, as `mentallama data --help` tells"
     )

@@ -1,6 +1,7 @@
 """`mentallama evaluate`: score generated answers."""
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,15 +12,19 @@ from mentallama_jax.storage import as_path, expanded, local_path
 
 if TYPE_CHECKING:
     from mentallama_jax.evaluation.foreign_outputs.read_as import ReadAs
+    from mentallama_jax.jobs.score import Scored, ScoreOptions
+    from mentallama_jax.terminal import Console
 
 _DESCRIPTION = """\
 Score generated answers: read the label that each output states, compare it with gold.
 
 PREDICTIONS is the .jsonl that `mentallama generate` wrote, or a folder of DATASET.csv files with the columns
 goldens,generated_text (the data set is the file's name; a column `aspect` adds scores by aspect, a column
-`post_id` tells which rows belong to one post). Several, such as the seeds of one recipe, are pooled; intervals are
-over posts, so that answering a post three times does not make them narrower by itself. Files that are no data
-set, and rows whose gold states no label, are named and not scored.
+`post_id` tells which rows belong to one post). Several are scored side by side, each into a folder of its name below
+--out, with one table and one report of all. With --pool several are scored as one, such as the seeds of one recipe;
+intervals are over posts, so that answering a post three times does not make them narrower by itself. The same file
+twice is refused. Files that are no data set, and rows whose gold states no label, are named and not scored, and it is
+said where the rows are a part of the benchmark's.
 
 Files of other programs are read as well, by their content: sample logs of lm-evaluation-harness (samples_*.jsonl, or
 their folder), OpenAI batch output, JSON lines of vLLM and Hugging Face scripts, tables with commas, semicolons or tabs.
@@ -31,8 +36,9 @@ in DR_llama3.csv. scores.json says what was read and how; rows that cannot be re
 Labels are read from the whole output: its opening, declared answers and label sentences, then claims in words with
 negation in mind. An output that states none is `unparsed`: wrong, and counted. Intervals are over posts, and exact
 where every row is right or none is; those of fewer than 20 posts are marked, as they may be too narrow. Written to
---out: scores.json (figures as fractions of 1, with a signature of what was scored and how) and the report that is made
-of it: report.html (one page with tables and pictures), report.md and tables.tex. `mentallama report` makes it again.
+--out: scores.json (figures as fractions of 1, with a signature of what was scored and how), labels_by_row.csv (of each
+row its id, gold, the label read and the rule that decided it) and the report that is made of the figures: report.html
+(one page with tables and pictures), report.md and tables.tex. `mentallama report` makes it again.
 
 With --metrics explanations are compared with those of gold: the whole response, as the paper does, and the explanation
 alone. Rows without a gold text are counted and not scored; empty outputs are counted, and score 0 or what the metric
@@ -56,7 +62,8 @@ label sentences removed, tell a classifier the label that the output states.
 _EPILOG = """\
 examples:
   mentallama evaluate predictions.jsonl --out scores
-  mentallama evaluate seed0.jsonl seed1.jsonl seed2.jsonl --out scores  pooled over seeds
+  mentallama evaluate base.jsonl tuned.jsonl --out scores               two systems side by side
+  mentallama evaluate seed0.jsonl seed1.jsonl seed2.jsonl --pool --out scores   one recipe, its seeds together
   mentallama evaluate tuned.jsonl --metrics rouge,bleu,chrf --out scores
   mentallama evaluate tuned.jsonl --metrics bartscore,bertscore --out scores   the paper's metric, and another
   mentallama evaluate test.jsonl --calibrate-on validation.jsonl --out scores   how true label probabilities are
@@ -84,10 +91,13 @@ def add_parser(subparsers: Any) -> None:
         metavar="PREDICTIONS",
         type=as_path,
         nargs="+",
-        help="a .jsonl, a DATASET.csv, a folder of such, or what another program wrote; several are pooled",
+        help="a .jsonl, a DATASET.csv, a folder of such, or what another program wrote; several stand side by side",
     )
     parser.add_argument(
         "--out", metavar="DIR", type=local_path, required=True, help="folder for scores.json and the report"
+    )
+    parser.add_argument(
+        "--pool", action="store_true", help="score several as one: seeds of one recipe, or parts of a benchmark"
     )
     _add_reading(parser.add_argument_group("files of other programs"))
     parser.add_argument(
@@ -167,43 +177,87 @@ def _add_reading(group: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Score; print the tables and where the report is."""
     with figures_printed(options) as figures:
-        figures(_score(options))
+        if len(options.predictions) > 1 and not options.pool:
+            figures(_score_each(options))
+        else:
+            figures(_score(options))
     return 0
 
 
 def _score(options: argparse.Namespace) -> Path:
     """Score and print; return the file of the figures."""
+    from mentallama_jax.evaluation.score_report import score_table
+    from mentallama_jax.evaluation.trust.trust_tables import show_high_risk
+    from mentallama_jax.jobs.score import score
+    from mentallama_jax.terminal import Console
+
+    scored = score(options.predictions, options.out, pool=options.pool, **_score_options(options))
+    console = Console()
+    if scored.trust:
+        show_high_risk(console, scored.trust)
+    console.print(score_table(scored.scores, scored.covered))
+    _show_further(console, scored, options)
+    for path in scored.paths:
+        console.print(f"{path} written", highlight=False, soft_wrap=True)
+    console.print(f"next: {shlex.join(_next(options))}", highlight=False, soft_wrap=True)
+    return scored.paths[0]
+
+
+def _score_each(options: argparse.Namespace) -> dict[str, Any]:
+    """Score systems side by side and print; return the figures of each."""
+    from mentallama_jax.evaluation.score_report import side_by_side_table
+    from mentallama_jax.evaluation.trust.trust_tables import show_high_risk
+    from mentallama_jax.foreign import parse_json
+    from mentallama_jax.jobs.score import score_each
+    from mentallama_jax.terminal import Console
+
+    systems = score_each(options.predictions, options.out, **_score_options(options))
+    console = Console()
+    for name, scored in systems.items():
+        if scored.trust:
+            console.print(f"{name}:", style="bold", highlight=False, soft_wrap=True)
+            show_high_risk(console, scored.trust)
+    covered = {name: scored.covered for name, scored in systems.items()}
+    console.print(side_by_side_table({name: scored.scores for name, scored in systems.items()}, covered))
+    for name, scored in systems.items():
+        console.print(f"{name}:", style="bold", highlight=False, soft_wrap=True)
+        _show_further(console, scored, options)
+        console.print(f"{scored.paths[0].parent}: its scores and its own report", highlight=False, soft_wrap=True)
+    console.print(f"{Path(options.out) / 'report.html'} written, of all systems", highlight=False, soft_wrap=True)
+    said = "side by side; `mentallama compare` tests which is better, --pool scores seeds of one recipe as one"
+    console.print(said, style="dim", highlight=False, soft_wrap=True)
+    console.print(f"next: {shlex.join(_next(options))}", highlight=False, soft_wrap=True)
+    figures = ((name, scored.paths[0]) for name, scored in systems.items())
+    return {name: parse_json(path.read_bytes(), path) for name, path in figures}
+
+
+def _score_options(options: argparse.Namespace) -> "ScoreOptions":
+    return {
+        "reader": reader_of(options),
+        "metrics": [name.strip() for name in options.metrics.split(",") if name.strip()],
+        "classifiers": options.classifiers,
+        "consistency": options.consistency,
+        "metric_models": metric_models(options),
+        "calibrate_on": options.calibrate_on,
+        "progress": scoring_progress,
+        "show_posts": options.show_posts,
+        "raw": options.raw,
+        "read_as": _read_as(options),
+    }
+
+
+def _show_further(console: "Console", scored: "Scored", options: argparse.Namespace) -> None:
+    """Print what follows the table of labels: trust, explanations, classifiers, notes."""
     from mentallama_jax.evaluation.score_report import (
         agreement_table,
         consistency_table,
         explanation_tables,
         metric_notes,
         notes,
-        score_table,
     )
     from mentallama_jax.evaluation.trust.grounding_tables import show_care_examples
-    from mentallama_jax.evaluation.trust.trust_tables import show_high_risk, show_trust
-    from mentallama_jax.jobs.score import score
-    from mentallama_jax.terminal import Console
+    from mentallama_jax.evaluation.trust.trust_tables import show_trust
 
-    scored = score(
-        options.predictions,
-        options.out,
-        reader=reader_of(options),
-        metrics=[name.strip() for name in options.metrics.split(",") if name.strip()],
-        classifiers=options.classifiers,
-        consistency=options.consistency,
-        metric_models=metric_models(options),
-        calibrate_on=options.calibrate_on,
-        progress=scoring_progress,
-        show_posts=options.show_posts,
-        raw=options.raw,
-        read_as=_read_as(options),
-    )
-    console = Console()
-    if scored.trust:
-        show_high_risk(console, scored.trust)
-    console.print(score_table(scored.scores))
     if scored.trust:
         show_trust(console, scored.trust)
     if options.show_posts:
@@ -217,13 +271,17 @@ def _score(options: argparse.Namespace) -> Path:
         console.print(agreement_table(scored.classifiers.agreement))
     if scored.classifiers and scored.classifiers.consistency:
         console.print(consistency_table(scored.classifiers.consistency))
-    for note in notes(scored.scores):
+    for note in notes(scored.scores, scored.covered):
         console.print(note, markup=False, highlight=False, soft_wrap=True)
     if not scored.posts_known:
         console.print("Intervals take every row for a post of its own: the files have no post_id.", style="dim")
-    for path in scored.paths:
-        console.print(f"{path} written", highlight=False, soft_wrap=True)
-    return scored.paths[0]
+
+
+def _next(options: argparse.Namespace) -> list[str]:
+    """The words of the command that sets these answers beside others."""
+    answers = [str(path) for path in options.predictions]
+    others = [] if len(answers) > 1 else ["OTHERS.jsonl"]
+    return ["mentallama", "compare", *answers, *others, "--out", "COMPARISON"]
 
 
 def _read_as(options: argparse.Namespace) -> "ReadAs":

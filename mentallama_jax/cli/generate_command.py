@@ -1,7 +1,6 @@
 """`mentallama generate`: answer records with a model, into a predictions file."""
 
 import argparse
-import shlex
 import sys
 from collections import Counter
 from itertools import chain
@@ -15,7 +14,7 @@ from mentallama_jax.cli.prompting_options import (
     lines_on_prompting,
     manner_of,
 )
-from mentallama_jax.cli.task_options import add_tasks, named_tasks
+from mentallama_jax.cli.task_options import add_tasks, next_evaluation
 from mentallama_jax.errors import UserError
 from mentallama_jax.foreign import printable
 from mentallama_jax.storage import expanded, local_path
@@ -327,8 +326,7 @@ def _summary(
         lines.append(f"posts that lost their end to fit: {cut}")
     lines += besides
     if any(row.label for row in predictions):
-        command = ["mentallama", "evaluate", str(options.out), *named_tasks(options), "--out", "SCORES"]
-        lines.append(f"next: {shlex.join(command)}")
+        lines.append(next_evaluation(options))
     else:
         lines.append(f"the rows have no gold labels, so there is nothing to score\n{_RESEARCH_ONLY}")
     return "\n".join(lines)

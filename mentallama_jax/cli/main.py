@@ -13,6 +13,15 @@ from io import TextIOWrapper
 from typing import Any, NoReturn
 
 from mentallama_jax import __version__
+from mentallama_jax.cli.common_options import (
+    add_short_options,
+    check_out,
+    nearest,
+    parser_of,
+    short_usage,
+    unknown_options,
+)
+from mentallama_jax.cli.options_once import OnceParser
 from mentallama_jax.errors import UserError
 from mentallama_jax.foreign import one_line
 
@@ -20,6 +29,7 @@ COMMANDS = (
     "data",
     "plan",
     "bench",
+    "configs",
     "train",
     "transfer",
     "generate",
@@ -32,6 +42,7 @@ COMMANDS = (
     "report",
     "export",
     "quickstart",
+    "completion",
 )
 
 _EPILOG = """\
@@ -48,15 +59,25 @@ the usual order:
   mentallama report SCORES_A SCORES_B --out REPORT         several side by side, or training runs
   mentallama export RUN --out FOLDER                       a folder that transformers loads
 
+-o, -d and -n are short for --out, --data and --max-rows. `mentallama completion bash` (zsh, fish) completes all others.
+
 For research only: never for diagnosis, triage or decisions about a person.
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
+class _Parser(OnceParser):
+    """A parser whose errors are a line of usage and one line, with the option that a wrong one was meant to be."""
+
+    _words: Sequence[str] = ()
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None, **options: Any) -> Any:
+        self._words = list(args or ())
+        return super().parse_known_args(args, namespace, **options)
 
     def error(self, message: str) -> NoReturn:
-        super().error(one_line(message))
+        if "required" in message and (unknown := unknown_options(self, self._words)):
+            message = f"{message}; unrecognized: {' '.join(unknown)}{nearest(self, unknown)}"
+        self.exit(2, f"{short_usage(self)}{self.prog}: error: {one_line(message)}\n")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -71,6 +92,7 @@ def build_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for command in COMMANDS:
         importlib.import_module(f"mentallama_jax.cli.{command}_command").add_parser(subparsers)
+    add_short_options(parser)
     return parser
 
 
@@ -80,15 +102,18 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     for word in sys.argv[1:] if arguments is None else arguments:
         if not _is_text(word):
             parser.error(f"an argument is not UTF-8: {word!r}")
-    options, rest = parser.parse_known_args(arguments)
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    options, rest = parser.parse_known_args(words or ["--help"])
     if "overrides" in options and getattr(options, "tasks", None):  # a list of files takes what stands behind it
         rest += [word for word in options.tasks if "=" in word]
         options.tasks = [word for word in options.tasks if "=" not in word]
     changes = [word for word in rest if "=" in word and not word.startswith("-")] if "overrides" in options else []
     if unknown := [word for word in rest if word not in changes]:
-        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+        chosen = parser_of(parser, options)
+        chosen.error(f"unrecognized arguments: {' '.join(unknown)}{nearest(chosen, unknown)}")
     if changes:
         options.overrides = [*options.overrides, *changes]
+    check_out(parser, options)
     return options
 
 
@@ -109,7 +134,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.unraisablehook = _without_loops_at_exit
     try:
         options = parse(arguments)
+        from mentallama_jax.cli.absent_tpu import settings_without_tpu
         from mentallama_jax.cli.task_options import known_tasks
+
+        os.environ.update(settings_without_tpu(os.environ))
 
         with known_tasks(options):
             status = int(options.run(options))

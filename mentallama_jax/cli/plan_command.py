@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mentallama_jax.cli.task_options import add_tasks, with_tasks
@@ -17,12 +18,16 @@ if TYPE_CHECKING:
     from mentallama_jax.planning.recipe import Recipe
     from mentallama_jax.planning.scoring import ScorePlan
     from mentallama_jax.planning.topologies import Topology
+    from mentallama_jax.terminal import Console
 
 _DESCRIPTION = """\
 Compile the very training step of a config for chips that are not here, with the TPU compiler itself (extra `tpu`), and
 report memory, operations, communication, time, hours and money. Nothing is rented, loaded or trained. CONFIG and
 key=value are those of `mentallama train`. v5e-N and v6e-N count chips, v4-N and v5p-N count TensorCores, two a chip.
 For GPUs (h100-N, a100-N) nothing can be compiled here: formulas, and the report says so.
+
+What is printed: does it fit, how long, how much money, and the command that runs it as planned; with --details every
+figure behind that. Vendors' names are taken as well: v5litepod-64, a3-highgpu-8g, H100x8, p5.48xlarge.
 
 The time is a range: with all communication hidden behind computation, and with none. Its computing part is the
 compiler's own estimate, plus a formula for attention kernels, for which the compiler has none.
@@ -44,7 +49,7 @@ examples:
   mentallama plan configs/llama2-7b.yaml mesh.tensor=8 --topology v5e-8 --generate --batch-size 64
   mentallama plan configs/classifier-minilm.yaml model.source=bert-base model.compute_dtype=bfloat16 \\
       data.max_length=512 training.micro_batch_rows=64 training.batch_size=64 training.batch_unit=rows --topology v5e-8
-  mentallama plan configs/continued-pretraining.yaml training.epochs=null training.steps=4000 --topology v5e-64
+  mentallama plan configs/continued-pretraining.yaml training.steps=4000 --topology v5e-64
   mentallama plan --score bart-large --topology v5e-8
 """
 
@@ -66,7 +71,11 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("overrides", metavar="key=value", nargs="*", help="changes to it")
     parser.add_argument(
-        "--topology", action="append", required=True, metavar="NAME", help="v5e-64, v5p-64, v5e:4x8, h100-8; may repeat"
+        "--topology",
+        action="append",
+        required=True,
+        metavar="NAME",
+        help="v5e-64, v5e:4x8, h100-8, or as vendors call them; may repeat",
     )
     parser.add_argument("--slices", type=int, default=1, metavar="N", help="slices or nodes joined by a network (1)")
     parser.add_argument("--search", action="store_true", help="try meshes, micro-batches and remat, and rank them")
@@ -101,6 +110,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--cache-dir", type=expanded, default=".cache/plan", metavar="DIR", help="where compiled figures are kept"
     )
+    parser.add_argument("--details", action="store_true", help="print every figure behind the verdict as well")
     parser.add_argument("--json", action="store_true", help="print every figure as JSON")
     add_tasks(parser)
     parser.set_defaults(run=run)
@@ -108,12 +118,11 @@ def add_parser(subparsers: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Plan; 0 where something fits, 1 where nothing does."""
-    from mentallama_jax.planning import answer_report, report, scoring_report
+    from mentallama_jax.planning import answer_report, ranking, report, scoring_report
     from mentallama_jax.planning.topologies import parse_topology
-    from mentallama_jax.terminal import Console
 
     _check(options)
-    console = Console(width=None if sys.stdout.isatty() else 130)
+    console = _console()
     topologies = [parse_topology(name, options.slices) for name in options.topology]
     told: Any  # the report of such plans
     plans: list[Any]
@@ -125,12 +134,22 @@ def run(options: argparse.Namespace) -> int:
         told, plans = report, [*_training(options, topologies)]
     if options.json:
         print(json.dumps([told.as_json(plan) for plan in plans], indent=1))
-    elif options.search:
-        report.show_ranking(plans, console)
-    else:
-        for plan in plans:
-            told.show(plan, console)
+        return 0 if any(plan.fits for plan in plans) else 1
+    commands = [] if told is not report else [_command(options, plan) for plan in plans]
+    if options.search:
+        ranking.show_ranking(plans, commands, console)
+    for number, plan in enumerate(plans if options.details or not options.search else []):
+        if number or options.search:
+            console.print()
+        told.show(plan, console, *commands[number : number + 1], details=options.details)
     return 0 if any(plan.fits for plan in plans) else 1
+
+
+def _console() -> "Console":
+    """As wide as the terminal, or as a page where there is none."""
+    from mentallama_jax.terminal import Console
+
+    return Console(width=None if sys.stdout.isatty() else 130)
 
 
 def _training(options: argparse.Namespace, topologies: "list[Topology]") -> "list[Plan]":
@@ -156,6 +175,20 @@ def _training(options: argparse.Namespace, topologies: "list[Topology]") -> "lis
         else:
             plans.append(make_plan(model, rows, topology, recipe, price, *given))
     return plans
+
+
+def _command(options: argparse.Namespace, plan: "Plan") -> list[str]:
+    """The words of the command that trains as planned."""
+    from mentallama_jax.config import load_config
+    from mentallama_jax.planning.verdict import chosen_keys
+
+    given = load_config(options.config, options.overrides)
+    chosen = chosen_keys(plan.config, given, plan.topology)
+    changed = {word.partition("=")[0] for word in chosen}
+    kept = [word for word in options.overrides if word.partition("=")[0] not in changed]
+    hosts = ["--distributed"] if plan.topology.chips > plan.topology.chip.host else []
+    tasks = ["--tasks", *map(str, options.tasks)] if options.tasks else []
+    return ["mentallama", "train", str(options.config), *kept, *chosen, *hosts, *tasks]
 
 
 def _answering(options: argparse.Namespace, topologies: "list[Topology]") -> "list[AnswerPlan]":
@@ -273,13 +306,18 @@ def _recipe(config: "RunConfig", options: argparse.Namespace) -> "Recipe":
         )
     if isinstance(config.objective, DocumentsSection) and not options.data:
         return recipe_of_documents(config, options.rows, options.mean_tokens)
+    known = 0
+    if not isinstance(config.objective, DocumentsSection):
+        sizes = [task.sizes for task in classes_of(config.data).tasks]
+        known = sum(size[0] for size in sizes if size) if all(sizes) else 0
     if not options.data:
         there = Assumptions().rows
         if classifies or config.data.exclude or ALL not in config.data.datasets:
-            sizes = [task.sizes for task in classes_of(config.data).tasks]
             there = sum(size[0] for size in sizes if size) or there
+        there = min(there, config.data.max_rows or there)
         tokens = options.mean_tokens or assumed_tokens(config)
-        return assumed_recipe(config, Assumptions(options.rows or there, tokens))
+        recipe = assumed_recipe(config, Assumptions(options.rows or there, tokens))
+        return replace(recipe, assumed=options.rows is None, known=known)
     from mentallama_jax.jobs.open_encoder import base_encoder
     from mentallama_jax.jobs.open_sequence import base_sequence_model
     from mentallama_jax.jobs.tune import base_model
@@ -290,4 +328,4 @@ def _recipe(config: "RunConfig", options: argparse.Namespace) -> "Recipe":
     else:
         base = base_encoder(config) if classifies else base_model(config)
     examples = load_examples(config, base.tokenizer, lambda _: None)
-    return recipe_of_lengths(config, examples.train.row_lengths)
+    return replace(recipe_of_lengths(config, examples.train.row_lengths), known=known)

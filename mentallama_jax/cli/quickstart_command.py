@@ -93,7 +93,7 @@ def run(options: argparse.Namespace) -> int:
 
     console.print("\nAll seeds", style="bold")
     status = _run(
-        ["evaluate", *(str(run_dir / "predictions.jsonl") for run_dir in runs), "--out", str(folder)], console
+        ["evaluate", *(str(run_dir / "predictions.jsonl") for run_dir in runs), "--pool", "--out", str(folder)], console
     )
     if status:
         return status

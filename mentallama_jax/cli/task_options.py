@@ -1,6 +1,7 @@
 """`--tasks`: tasks of one's own, known to all that a command does."""
 
 import argparse
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -49,6 +50,11 @@ def named_tasks(options: argparse.Namespace) -> list[str]:
     run = _keeping_run(options)
     words = [*([run] if run else []), *_files(options)]
     return ["--tasks", *words] if words else []
+
+
+def next_evaluation(options: argparse.Namespace) -> str:
+    """The line that says how the predictions of a command are scored, with the tasks that it knew."""
+    return "next: " + shlex.join(["mentallama", "evaluate", str(options.out), *named_tasks(options), "--out", "SCORES"])
 
 
 def _files(options: argparse.Namespace) -> list[str]:

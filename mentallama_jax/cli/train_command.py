@@ -13,6 +13,7 @@ from mentallama_jax.errors import UserError
 from mentallama_jax.storage import expanded
 
 if TYPE_CHECKING:
+    from mentallama_jax.config import RunConfig
     from mentallama_jax.training.loop import TrainResult
 
 STOPPED = 75
@@ -20,13 +21,20 @@ STOPPED = 75
 
 _DESCRIPTION = """\
 Tune a LLaMA on IMHI rows, go on with its pre-training on raw text, or tune an encoder to read the labels of one data
-set or of several (objective.kind). CONFIG is a YAML file; the shipped ones are in configs/ and say what each key does.
-Any key can be changed on the command line as section.key=value, read as YAML.
+set or of several (objective.kind). CONFIG is a YAML file, or the name of a shipped one (`mentallama configs list`),
+which say what each key does. Any key can be changed on the command line as section.key=value, read as YAML.
+training.steps there replaces training.epochs of the file, and one value is a list of one.
 
 Everything of the run goes to training.run_dir: config.json (with every default filled in), data.json, metrics.jsonl,
 loss.png, TensorBoard files, checkpoints and a log. The same command again resumes the run where it stopped: after
 Ctrl-C, SIGTERM or SIGHUP (it saves and exits with status 75), after a crash or kill -9 (from the last checkpoint), with
-the same losses as if it had never stopped. The best checkpoint by evaluation.metric is kept besides the last ones.
+the same losses as if it had never stopped. The best checkpoint by evaluation.metric is kept besides the last ones; of
+equals the one with the lower validation loss.
+
+With --extend a run is made longer than it was started: more training.steps or training.epochs. From there on the
+learning rate follows the schedule of the longer run, so it rises again where the shorter one had let it fall. That is
+another recipe than the long run from the start; data.json records it.
+
 A run on raw text measures perplexity and bits per byte of data.validation before its first update too.
 The run of an encoder also holds its best checkpoint as a Hugging Face folder (classifier), and predictions and scores
 of the rows of objective.test (test).
@@ -34,11 +42,12 @@ of the rows of objective.test (test).
 
 _EPILOG = """\
 examples:
-  mentallama train configs/toy.yaml
+  mentallama train toy
   mentallama train configs/toy.yaml training.run_dir=runs/seed1 training.seed=1
+  mentallama train configs/toy.yaml training.epochs=16 --extend
   mentallama train configs/classifier-toy.yaml objective.class_weights=balanced
   mentallama train configs/continued-pretraining.yaml objective.text_files=blank-lines
-  mentallama train configs/smollm2-135m-cpu.yaml data.train='[data/DR, data/dreaddit]' training.steps=20
+  mentallama train configs/smollm2-135m-cpu.yaml data.train='[data/DR]' training.epochs=null training.steps=20
 
 defaults worth knowing (`mentallama train CONFIG --show` prints them all):
   training.batch_size       256 examples an update, as in the paper, however they are packed into rows
@@ -59,9 +68,12 @@ def add_parser(subparsers: Any) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("config", type=expanded, metavar="CONFIG", help="YAML file, such as configs/toy.yaml")
+    parser.add_argument("config", type=expanded, metavar="CONFIG", help="YAML file, or a name such as toy")
     parser.add_argument("overrides", metavar="key=value", nargs="*", help="changes to it, such as training.steps=20")
     parser.add_argument("--show", action="store_true", help="print the config with every default filled in, and stop")
+    parser.add_argument(
+        "--extend", action="store_true", help="go on with a run for more training.steps or training.epochs than it had"
+    )
     several = parser.add_argument_group(
         "several processes, one a host",
         "The same command on each, training.run_dir on storage that all share, such as gs://BUCKET/runs/7b.\n"
@@ -91,7 +103,7 @@ def run(options: argparse.Namespace) -> int:
         stop.where = "once this part of the start is done"
         from mentallama_jax.jobs.tune import tune
 
-        status = _tell(options, tune(config, stop))
+        status = _tell(options, config, tune(config, stop, extend=options.extend))
         atexit.register(ignore_signals)
         return status
 
@@ -104,7 +116,7 @@ def _leave_at_once() -> NoReturn:
     os._exit(130)
 
 
-def _tell(options: argparse.Namespace, result: "TrainResult") -> int:
+def _tell(options: argparse.Namespace, config: "RunConfig", result: "TrainResult") -> int:
     from mentallama_jax.parallel.processes import writes_files
 
     if not writes_files():
@@ -118,7 +130,19 @@ def _tell(options: argparse.Namespace, result: "TrainResult") -> int:
         scores = ", ".join(f"{name} {score:.4f}" for name, score in result.best.scores.items())
         print(f"best checkpoint: update {result.best.step} ({scores})")
     print(f"run directory: {result.run_dir}")
+    print(f"next: {shlex.join(_next(config, str(result.run_dir)))}")
     return 0
+
+
+def _next(config: "RunConfig", run: str) -> list[str]:
+    """The words of the command that comes after a run of this kind."""
+    if config.objective.kind == "documents":
+        return ["mentallama", "export", run, "--out", "FOLDER"]
+    if config.objective.kind == "classification":
+        return ["mentallama", "report", run, "--out", "REPORT"]
+    source, _, split = config.data.train[0].rpartition(":")
+    test = f"{source}:test" if source and split == "train" else "DATA:test"
+    return ["mentallama", "generate", run, "--data", test, "--out", "PREDICTIONS.jsonl"]
 
 
 def _processes(options: argparse.Namespace) -> AbstractContextManager[None]:

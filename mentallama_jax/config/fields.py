@@ -5,9 +5,9 @@ No value is turned into another kind: `true` is no number, and `"4"` neither.
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from mentallama_jax.storage import expanded
 
@@ -27,6 +27,16 @@ Seed = Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)]
 Weight = Annotated[float, FINITE, Field(gt=0, le=1000)]
 PositiveFloat = Annotated[float, FINITE, Field(gt=0, le=1e30)]
 Place = Annotated[str, AfterValidator(expanded)]
+
+
+def _listed(value: Any) -> Any:
+    """One text as a list of one."""
+    return (value,) if isinstance(value, str) else value
+
+
+TextList = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+PlaceList = Annotated[tuple[Place, ...], BeforeValidator(_listed)]
+"""Several of them, or one alone, which is a list of one."""
 Style = Literal["plain", "completion", "llama2-chat", "chatml", "chat"]
 Dtype = Literal["float32", "bfloat16"]
 Remat = Literal[

@@ -15,6 +15,7 @@ from mentallama_jax.config.fields import (
     MicroBatch,
     PairLossName,
     Place,
+    PlaceList,
     PositiveFloat,
     PositiveInt,
     Remat,
@@ -25,6 +26,7 @@ from mentallama_jax.config.fields import (
     Style,
     TargetLength,
     TextDivision,
+    TextList,
     Weight,
 )
 
@@ -59,17 +61,17 @@ class ModelSection(Section):
 class DataSection(Section):
     """Which rows, rendered how, laid out how."""
 
-    train: tuple[Place, ...]
+    train: PlaceList
     """Files, folders or URLs of records; `sample` is the bundled sample."""
-    validation: tuple[Place, ...] = ()
+    validation: PlaceList = ()
     """Files or folders of records for the validation loss."""
-    datasets: tuple[str, ...] = ("all",)
+    datasets: TextList = ("all",)
     """Data sets to take: names, or `all`."""
-    tasks: tuple[Place, ...] = ()
+    tasks: PlaceList = ()
     """Task files of your own, whose data sets can be named beside the ten that are shipped."""
-    exclude: tuple[str, ...] = ()
+    exclude: TextList = ()
     """Data sets to leave out, such as the held-out tasks of the paper."""
-    drop_posts_in: tuple[Place, ...] = ()
+    drop_posts_in: PlaceList = ()
     """Files or folders whose posts must not occur in training (leak control of held-out tasks)."""
     weights: dict[str, Weight] = Field(default_factory=dict)
     """Data set -> how many times its rows are seen per epoch (fractions sample); 1 where absent."""
@@ -105,7 +107,7 @@ class ClassificationSection(Section):
     """What the label is read from: the post, the gold explanation alone, or explanation and label sentence."""
     class_weights: Literal["none", "balanced"] = "none"
     """`balanced` weighs each class by the inverse of its training rows."""
-    test: tuple[Place, ...] = ()
+    test: PlaceList = ()
     """Files or folders of records that the best checkpoint is scored on at the end."""
 
 
@@ -118,7 +120,7 @@ class DocumentsSection(Section):
     """The key of JSONL and the column of Parquet that hold the text of a document."""
     text_files: TextDivision = "whole"
     """A `.txt` file is one document (`whole`), or `blank-lines` separate its documents."""
-    instructions: tuple[Place, ...] = ()
+    instructions: PlaceList = ()
     """Files or folders of records to answer between the documents, against forgetting."""
     instruction_share: Annotated[float, FINITE, Field(ge=0, lt=1)] = 0.0
     """Their share of the tokens of an epoch: they are repeated, or some left out, until it is reached."""
@@ -249,7 +251,7 @@ class TrainingSection(Section):
     @model_validator(mode="after")
     def _one_length(self) -> "TrainingSection":
         if (self.epochs is None) == (self.steps is None):
-            raise ValueError("give exactly one of epochs and steps")
+            raise ValueError("give exactly one of epochs and steps; the other one is null, as in training.epochs=null")
         return self
 
 

@@ -7,8 +7,8 @@ returns a canonical label of the data set, or None where the output states none.
 
 from collections.abc import Callable, Mapping
 
-from mentallama_jax.imhi.labels import read_label
-from mentallama_jax.imhi.labels.upstream import upstream_label
+from mentallama_jax.imhi.labels import Reading, read_label, read_label_by
+from mentallama_jax.imhi.labels.upstream import read_as_upstream, upstream_label
 from mentallama_jax.imhi.predictions import Prediction
 from mentallama_jax.imhi.tasks import Task
 
@@ -51,16 +51,34 @@ def label_of(row: Prediction, which: str | LabelReader) -> str | None:
     return read(row.generated_text, row.task, row.aspect)
 
 
-def reading_once(which: str | LabelReader) -> LabelReader:
-    """The same reader under the same name, which reads each output once, however many figures ask for its label."""
-    name, read = label_reader(which)
-    kept: dict[tuple[str, str, str], str | None] = {}
+class ReadingOnce:
+    """A reader under its own name, which reads each output once, however many figures ask for its label."""
 
-    def read_once(text: str, task: Task, aspect: str) -> str | None:
+    def __init__(self, which: str | LabelReader) -> None:
+        self.__name__, self._read = label_reader(which)
+        self._kept: dict[tuple[str, str, str], Reading] = {}
+
+    def __call__(self, text: str, task: Task, aspect: str) -> str | None:
+        """The label of an output."""
+        return self._reading(text, task, aspect).label
+
+    def rule(self, row: Prediction) -> str:
+        """Which rule decided the label of an answer, as `label_of` finds it."""
+        if self.__name__ == RULES and row.decided_label:
+            return "decided when it was answered"
+        return self._reading(row.generated_text, row.task, row.aspect).rule
+
+    def _reading(self, text: str, task: Task, aspect: str) -> Reading:
         key = (text, task.name, aspect)
-        if key not in kept:
-            kept[key] = read(text, task, aspect)
-        return kept[key]
+        if key not in self._kept:
+            if self.__name__ == RULES:
+                self._kept[key] = read_label_by(text, task, aspect)
+            else:
+                rule = _upstream_rule(text, task) if self.__name__ == AS_UPSTREAM else self.__name__
+                self._kept[key] = Reading(self._read(text, task, aspect), rule)
+        return self._kept[key]
 
-    read_once.__name__ = name
-    return read_once
+
+def _upstream_rule(text: str, task: Task) -> str:
+    out_of_domain = read_as_upstream(text, task).out_of_domain
+    return "default class, as no label is found" if out_of_domain else "first substring"

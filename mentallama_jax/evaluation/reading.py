@@ -163,6 +163,25 @@ def pool(parts: Sequence[Predictions]) -> Predictions:
     )
 
 
+def refuse_twice(parts: Sequence[Predictions]) -> None:
+    """Refuse predictions that are given twice, under one name or two, as each row would count as two.
+
+    Seeds whose answers are all equal are no copies: what generated them says another run.
+
+    Raises:
+        UserError: two have the same content.
+    """
+    seen: dict[tuple[str, ...], Predictions] = {}
+    for part in parts:
+        content = tuple(sorted(file["sha256"] for file in part.files))
+        other = seen.setdefault(content, part)
+        if other is part or (other.generation and part.generation and other.generation != part.generation):
+            continue
+        first, second = other.files[0]["file"], part.files[0]["file"]
+        both = f"{second}: given twice" if first == second else f"{first} and {second}: the same content twice"
+        raise UserError(f"{both}; give it once")
+
+
 def _read_jsonl(path: AnyPath, read_as: ReadAs) -> Predictions:
     if read_as.dataset is not None:
         raise UserError(f"{path}: each of its lines says its data set; leave out --dataset")

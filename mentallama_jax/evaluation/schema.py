@@ -84,6 +84,12 @@ FIELDS: Mapping[str, str | Mapping[str, str]] = {
     "pooled": _SUMMARY,
     "mean_over_datasets": "metric -> plain mean over data sets",
     "signature": _SIGNATURE,
+    "coverage": {
+        "split": "`train`, `val` or `test`",
+        "stated": "whether the rows say so; else they are taken for rows of the test split",
+        "rows": "different rows of it that were scored; what several seeds answered is one row",
+        "of": "rows that it has in the whole benchmark; null where that is not known",
+    },
     "lengths": {
         "datasets": "data set -> `rows`, `median` and `quartiles` of the words of outputs, `cut_posts` (rows whose "
         "post lost its end to fit), and `by_length`: groups by rising length, each with `shortest`, `longest`, `rows`, "
@@ -132,9 +138,10 @@ FIELDS: Mapping[str, str | Mapping[str, str]] = {
         "`max_length`, what it was `trained` from",
     },
 }
-"""Key -> its meaning, or its own keys. Under `datasets` the keys stand below the name of each data set. Scores are
-fractions of 1. `calibration` is there only where predictions carry log-probabilities of labels, `explanations` only
-where metrics of them were asked for, `classifiers` only where classifiers read outputs."""
+"""Key -> its meaning, or its own keys. Under `datasets` the keys stand below the name of each data set, and those of
+`coverage` in a list below it, an object a split. Scores are fractions of 1. `calibration` is there only where
+predictions carry log-probabilities of labels, `explanations` only where metrics of them were asked for, `classifiers`
+only where classifiers read outputs."""
 
 COMPARISON_VERSION = 1
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mentallama_jax.evaluation.beside_classifiers import ClassifierReport, Consistency, ReaderAgreement
 from mentallama_jax.evaluation.correctness import DatasetScores, Scores, Summary
+from mentallama_jax.evaluation.coverage import Coverage, Covered, coverage_note
 from mentallama_jax.evaluation.explanations import ExplanationScores, MetricFigure
 from mentallama_jax.evaluation.how_answered import answering, is_unusual
 from mentallama_jax.evaluation.output_lengths import Lengths
@@ -27,6 +28,7 @@ def write_report(
     classifiers: ClassifierReport | None = None,
     trust: TrustSections | None = None,
     lengths: Lengths | None = None,
+    covered: Covered | None = None,
 ) -> list[Path]:
     """Write `scores.json` into `folder`; return its path, in a list."""
     value = asdict(scores)
@@ -39,6 +41,8 @@ def write_report(
         value["grounding"] = asdict(trust.grounding)
         if trust.care:
             value["care"] = asdict(trust.care)
+    if covered:
+        value["coverage"] = {name: [asdict(each) for each in of] for name, of in covered.items()}
     if lengths:
         value["lengths"] = asdict(lengths)
     if explanations:
@@ -50,8 +54,11 @@ def write_report(
     return paths
 
 
-def score_table(scores: Scores) -> "Table":
-    """The scores of each data set, of the pool and their mean, as a rich table (in %)."""
+def score_table(scores: Scores, covered: Covered | None = None) -> "Table":
+    """The scores of each data set, of the pool and their mean, as a rich table (in %).
+
+    Where rows of the benchmark are known to be missing, the table says how many there are.
+    """
     upstream = any(summary.as_upstream for summary in scores.datasets.values())
     unread = "out of\ndomain" if upstream else "unparsed"
     headings = ("rows", "acc.", "weighted\nF1", "95 %", "majority\nF1", "macro\nF1", unread)
@@ -60,7 +67,8 @@ def score_table(scores: Scores) -> "Table":
     table = _table(f"Correctness in %, reader {scores.signature['reader']}{said}", headings)
     for name, summary in scores.datasets.items():
         count = summary.as_upstream.out_of_domain if summary.as_upstream else summary.unparsed
-        table.add_row(name, *_cells(summary, count))
+        rows, *figures = _cells(summary, count)
+        table.add_row(name, _of_known(rows, (covered or {}).get(name, ())), *figures)
         for aspect, of_aspect in (summary.per_aspect or {}).items():
             table.add_row(f"- {aspect}", *_cells(of_aspect, "" if upstream else of_aspect.unparsed), style="dim")
     if len(scores.datasets) > 1:
@@ -70,6 +78,39 @@ def score_table(scores: Scores) -> "Table":
         mean = {metric: _percent(value) for metric, value in scores.mean_over_datasets.items()}
         f1s = (mean["weighted_f1"], "", mean["majority_weighted_f1"], mean["macro_f1"])
         table.add_row("mean", "", mean["accuracy"], *f1s, "")
+    return table
+
+
+def _of_known(rows: str, covered: Sequence[Coverage]) -> str:
+    """Rows, and of how many where some are known to be missing: `40/405`."""
+    missing = any(each.is_part for each in covered) and all(each.of is not None for each in covered)
+    scored = sum(each.rows for each in covered)
+    if not missing or rows != str(scored):  # seeds answer each row several times; the note tells of them
+        return rows
+    return f"{rows}/{sum(each.of or 0 for each in covered)}"
+
+
+def side_by_side_table(systems: Mapping[str, Scores], covered: Mapping[str, Covered]) -> "Table":
+    """The scores of several systems, those of a data set below one another, as a rich table (in %)."""
+    names = dict.fromkeys(name for scores in systems.values() for name in scores.datasets)
+    readers = ", ".join(dict.fromkeys(str(scores.signature["reader"]) for scores in systems.values()))
+    table = _table(f"Systems side by side, correctness in %, reader {readers}", ())
+    table.add_column("system")
+    for heading in ("rows", "acc.", "weighted\nF1", "95 %", "macro\nF1", "unparsed"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    # Pooled figures of other data sets are no comparison.
+    alike = len(names) > 1 and all(scores.datasets.keys() == names.keys() for scores in systems.values())
+    for dataset in [*names, *(["pooled"] if alike else [])]:
+        found = {
+            system: scores.pooled if dataset == "pooled" else scores.datasets[dataset]
+            for system, scores in systems.items()
+            if dataset == "pooled" or dataset in scores.datasets
+        }
+        for place, (system, summary) in enumerate(found.items()):
+            rows, accuracy, weighted, ends, _, macro, unread = _cells(summary, summary.unparsed)
+            rows = _of_known(rows, covered[system].get(dataset, ()))
+            table.add_row("" if place else dataset, system, rows, accuracy, weighted, ends, macro, unread)
+        table.add_section()
     return table
 
 
@@ -154,9 +195,10 @@ def _with_interval(figure: MetricFigure, warning: str | None) -> str:
     return f"{show(figure.mean)}\n{show(low)}{to}{show(high)}{'*' if warning else ''}"
 
 
-def notes(scores: Scores) -> list[str]:
-    """What to know besides the table, each in one line: rows and files not scored, few posts, the released scorer."""
-    said = [f"passed over {name}" for name in scores.signature["passed_over"]]
+def notes(scores: Scores, covered: Covered | None = None) -> list[str]:
+    """What to know besides the table, a line each: what is missing or not scored, few posts, the released scorer."""
+    missing = coverage_note(covered or {})
+    said = [*([missing] if missing else []), *(f"passed over {name}" for name in scores.signature["passed_over"])]
     left_out = scores.signature["left_out"]
     if left_out:
         shown = "; ".join(f"{row['file']}, row {row['row']}: {row['reason']}" for row in left_out[:_SHOWN_ROWS])

@@ -1,6 +1,7 @@
 """Where a model comes from: a folder, a `.gguf` file, a bucket, an installed package that carries one, or the hub."""
 
 import re
+from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,6 +18,8 @@ _WEIGHT_PATTERNS = ("model*.safetensors", "model.safetensors.index.json")
 _TORCH_PATTERNS = ("pytorch_model*.bin", TORCH.index)
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _PACKAGE = "package:"
+_PATHS = ("./", "../", "~", "/", "runs/")
+_LISTED = 5
 
 
 def locate(source: str | Path, revision: str | None = None, *, weights: bool) -> Path:
@@ -48,14 +51,37 @@ def locate(source: str | Path, revision: str | None = None, *, weights: bool) ->
         if revision is not None:
             raise UserError(f"{source}: a revision ({revision}) goes with a hub id, but this is a path")
         return path
-    if isinstance(source, Path) or not is_hub_id(text):
+    if isinstance(source, Path) or (looks_like_path(text) and revision is None):
+        raise UserError(f"{source}: no such folder or file{_near(path)}")
+    if not _HUB_ID.fullmatch(text):
         raise UserError(f"{source}: no such folder or file (a hub id looks like owner/name)")
     return _download(text, revision, weights)
 
 
 def is_hub_id(source: str) -> bool:
     """Whether a name that is nothing on this machine may be a repository on the hub."""
-    return bool(_HUB_ID.fullmatch(source)) and not Path(source).expanduser().exists()
+    return bool(_HUB_ID.fullmatch(source)) and not looks_like_path(source) and not Path(source).expanduser().exists()
+
+
+def looks_like_path(source: str) -> bool:
+    """Whether a name means a place on this machine, though nothing is there: a misspelt run is no repository."""
+    if source.startswith(_PATHS):
+        return True
+    return "/" in source and Path(source).expanduser().parent.is_dir()
+
+
+def _near(path: Path) -> str:
+    """What stands where a path leads, as a hint: the nearest name, else some, else the part that is not there."""
+    parent = path.parent
+    try:
+        names = sorted(each.name for each in parent.iterdir() if not each.name.startswith("."))
+    except OSError:
+        return f"; there is no folder {parent}"
+    if near := get_close_matches(path.name, names, n=1, cutoff=0.6):
+        return f"; did you mean {shown(str(parent / near[0]))[1:-1]}?"
+    listed = ", ".join(shown(name)[1:-1] for name in names[:_LISTED])
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return f"; in {parent} there is {listed or 'nothing'}{more}"
 
 
 def _packaged(name: str) -> Path:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,6 +66,7 @@ def render_card(card: ModelCard, parameters: int, dtype: str, chat_template: str
         front.append(f"base_model: {card.base_model}")
     front += ["tags:", "- mental-health", "- interpretability", f"- {card.family}"]
     made = "Tuned" if card.recipe else "Converted"
+    front.append(f"model_name: {json.dumps(card.name, ensure_ascii=False)}")
     sections = [
         "---\n" + "\n".join(front) + "\n---\n",
         f"# {card.name}\n",
@@ -80,6 +81,7 @@ def render_card(card: ModelCard, parameters: int, dtype: str, chat_template: str
         sections.append("## Scores\n\n" + _scores(card.scores))
     if card.prompt or chat_template:
         sections.append("## Prompt\n\n" + _prompt(card, chat_template))
+    sections.append("## Usage\n\n" + _usage(card, has_template=chat_template is not None))
     sections.append("## Licence\n\n" + _licence(card))
     return "\n".join([*sections, _INTENDED_USE])
 
@@ -95,6 +97,31 @@ def _prompt(card: ModelCard, chat_template: str | None) -> str:
     if chat_template:
         parts.append(f"The chat template of the tokenizer:\n\n{_fenced(chat_template, 'jinja')}")
     return "\n".join(parts)
+
+
+def _usage(card: ModelCard, *, has_template: bool) -> str:
+    """A program that asks the model, with the example of the prompt where there is one."""
+    asked = "..." if not card.prompt else card.prompt
+    lines = [
+        "from transformers import AutoModelForCausalLM, AutoTokenizer",
+        "",
+        f"folder = {card.name!r}  # this folder, or the name under which it was uploaded",
+        "tokenizer = AutoTokenizer.from_pretrained(folder)",
+        "model = AutoModelForCausalLM.from_pretrained(folder)",
+        f"prompt = {asked!r}  # as in the section above, with the post to ask about",
+    ]
+    special = "  # the prompt has its own" if card.prompt else ""
+    lines += [
+        f'tokens = tokenizer(prompt, return_tensors="pt", add_special_tokens={not _has_start(asked)}){special}',
+        "answer = model.generate(**tokens, max_new_tokens=256, do_sample=False)",
+        'print(tokenizer.decode(answer[0, tokens["input_ids"].shape[1] :], skip_special_tokens=True))',
+    ]
+    told = "\nFor conversations, `tokenizer.apply_chat_template` makes the same prompts.\n" if has_template else ""
+    return _fenced("\n".join(lines), "python") + told
+
+
+def _has_start(prompt: str) -> bool:
+    return prompt.startswith(("<s>", "<|"))
 
 
 def _licence(card: ModelCard) -> str:
@@ -128,7 +155,29 @@ def _scores(scores: Mapping[str, Any]) -> str:
     columns = ("n", "accuracy", "weighted_f1", "macro_f1", "unparsed")
     lines = [f"| data set | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
     for name, row in scores.get("datasets", {}).items():
-        cells = [f"{row[c]:.4f}" if isinstance(row.get(c), float) else str(row.get(c, "")) for c in columns]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    signature = json.dumps(scores.get("signature", {}), ensure_ascii=False, sort_keys=True)
-    return "\n".join(lines) + f"\n\nFractions of 1. Signature: `{signature}`\n"
+        lines.append(f"| {_cell(name)} | {' | '.join(_figure(row, column) for column in columns)} |")
+    text = "\n".join(lines) + "\n\nFractions of 1; in brackets the interval over posts, where it was computed.\n"
+    signature = scores.get("signature")
+    if isinstance(signature, Mapping) and signature:
+        text += "\nHow they came about (the signature of `scores.json`):\n\n" + _rows(
+            "signature", dict(_flat(signature))
+        )
+    return text
+
+
+def _figure(row: Mapping[str, Any], name: str) -> str:
+    """A figure of a data set, with its interval where there is one."""
+    value, interval = row.get(name), row.get(f"{name}_interval")
+    text = f"{value:.4f}" if isinstance(value, float) else _cell("" if value is None else value)
+    if isinstance(interval, list | tuple) and len(interval) == 2 and all(isinstance(end, float) for end in interval):
+        text += f" ({interval[0]:.3f} to {interval[1]:.3f})"
+    return text
+
+
+def _flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """The entries of nested mappings, each with the names on the way to it."""
+    for name, value in sorted(values.items()):
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{before}{name}.")
+        else:
+            yield f"{before}{_cell(name)}", value

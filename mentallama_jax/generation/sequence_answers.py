@@ -29,7 +29,7 @@ class SequenceTokenizer(PairTokenizer, Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class SourceReading:
     """How records become sources.
 
     Attributes:
@@ -45,7 +45,7 @@ class Reading:
 
 def answer_sequences(
     engine: SequenceEngine,
-    reading: Reading,
+    reading: SourceReading,
     records: Sequence[Record],
     settings: Settings,
     search: BeamSearch | None = None,
@@ -78,7 +78,7 @@ def answer_sequences(
 
 
 def score_sequences(
-    engine: SequenceEngine, reading: Reading, records: Sequence[Record], settings: Settings
+    engine: SequenceEngine, reading: SourceReading, records: Sequence[Record], settings: Settings
 ) -> Iterator[list[Prediction]]:
     """Answer records with the likeliest of their task's label sentences.
 

@@ -6,10 +6,12 @@ explanations by experts for other posts, and writes why the label fits.
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from itertools import islice
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.imhi.labels.gold_response import REASONING
 from mentallama_jax.imhi.records import Record
+from mentallama_jax.imhi.shots import shares_post
 from mentallama_jax.imhi.tasks import Task
 from mentallama_jax.imhi.wording import instruction_response, need_label
 
@@ -58,16 +60,21 @@ def expert_examples(experts: Sequence[Record], asked: Sequence[Record], count: i
 
 
 def examples_for(record: Record, experts: Experts, count: int) -> list[Record]:
-    """The examples for one question: `count` of each label in turns, none of the record's own post.
+    """The examples for one question: `count` of each label in turns, none of its own post or a near-copy of that.
 
     Where the own post takes one away, the next of its label stands in; where there is none, a label has one fewer.
     """
     shown = {
-        label: [
-            example
-            for example in experts.get((record.dataset, record.aspect, label), ())
-            if example.post_id != record.post_id
-        ][:count]
+        label: list(
+            islice(
+                (
+                    example
+                    for example in experts.get((record.dataset, record.aspect, label), ())
+                    if not shares_post(example, record)
+                ),
+                count,
+            )
+        )
         for label in record.task.labels
     }
     return [examples[place] for place in range(count) for examples in shown.values() if place < len(examples)]

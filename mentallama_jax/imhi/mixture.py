@@ -77,11 +77,6 @@ def held_out_rows(records: Iterable[Record], exclude: Collection[str] | None = N
     return [record for record in records if record.dataset in left_out and record.split == "test"]
 
 
-def held_out_posts(records: Iterable[Record], exclude: Collection[str] | None = None) -> frozenset[str]:
-    """Ids of the posts of `held_out_rows`."""
-    return frozenset(record.post_id for record in held_out_rows(records, exclude))
-
-
 @dataclass(frozen=True, slots=True)
 class Forbidden:
     """The posts that must not occur among rows, and where copies of them stand all the same.

@@ -21,6 +21,7 @@ shows the most wanted ones last, next to the question; the others show them firs
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -102,6 +103,11 @@ def choose_examples(
     return found
 
 
+def shares_post(first: Record, second: Record) -> bool:
+    """Whether two records are of one post, or of near-copies of one."""
+    return _kept(first).clashes(_kept(second))
+
+
 def _grouped(records: Iterable[Record]) -> dict[tuple[str, str], list[Record]]:
     groups: dict[tuple[str, str], list[Record]] = {}
     for record in records:
@@ -111,6 +117,9 @@ def _grouped(records: Iterable[Record]) -> dict[tuple[str, str], list[Record]]:
 
 def _compared(record: Record) -> _Post:
     return _Post(record, record.post_id, shingles_of(folded_words(record.post)))
+
+
+_kept = lru_cache(maxsize=1024)(_compared)
 
 
 def _drawn(candidates: Iterable[Record], seed: int) -> list[_Post]:

@@ -13,7 +13,7 @@ from mentallama_jax.errors import UserError
 from mentallama_jax.generation.beam_search import BeamSearch
 from mentallama_jax.generation.engine import Settings
 from mentallama_jax.generation.resumable import params_fingerprint, records_fingerprint
-from mentallama_jax.generation.sequence_answers import Reading, answer_sequences, score_sequences
+from mentallama_jax.generation.sequence_answers import SourceReading, answer_sequences, score_sequences
 from mentallama_jax.generation.sequence_engine import SequenceEngine
 from mentallama_jax.imhi.pair_texts import specials_of
 from mentallama_jax.imhi.predictions import Prediction
@@ -66,7 +66,7 @@ class SequenceAnswerer:
 
     opened: OpenedSequence
     engine: SequenceEngine
-    reading: Reading
+    reading: SourceReading
     style_reason: str
     writing: Writing
     dtype: str
@@ -183,6 +183,6 @@ def open_sequence_answerer(
     opening = specials_of(opened.tokenizer, config.end_id, opened.source).opening
     engine = SequenceEngine(config, dtype, opening)
     engine.update(params)
-    reading = Reading(opened.tokenizer, used, min(longest, config.longest_text))
+    reading = SourceReading(opened.tokenizer, used, min(longest, config.longest_text))
     weights = params_fingerprint(params)
     return SequenceAnswerer(opened, engine, reading, reason, writing or Writing(), dtype, weights, mesh)

@@ -2,6 +2,7 @@
 
 import json
 import platform
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,9 @@ VALIDATION = "validation"
 """Predictions of the validation rows, for `evaluate --calibrate-on`, below the run directory."""
 
 
-def tune_classifier(config: RunConfig, stop: StopRequest | None = None, console: Console | None = None) -> TrainResult:
+def tune_classifier(
+    config: RunConfig, stop: StopRequest | None = None, console: Console | None = None, *, extend: bool = False
+) -> TrainResult:
     """Tune an encoder, or resume the run in `config.training.run_dir`; at its end write folder, predictions, figures.
 
     With several processes nothing is written besides the run: the same command on one host does the rest.
@@ -47,13 +50,14 @@ def tune_classifier(config: RunConfig, stop: StopRequest | None = None, console:
         config: the run; its objective is a `ClassificationSection`.
         stop: listens to signals already; by default training begins to listen.
         console: where progress is shown; standard error by default.
+        extend: whether a run may be made longer than it was started.
 
     Raises:
         UserError: see `training.loop.train`; test rows that cannot be read.
     """
     console = console or Console(stderr=True)
     test = _test_records(config)
-    result = train(config, base_encoder(config), console=console, stop=stop)
+    result = train(config, base_encoder(config), console=console, stop=stop, extend=extend)
     if not result.stopped_by and jax.process_count() == 1:
         run_dir = Path(str(result.run_dir))
         run = load_encoder_run(result.run_dir)
@@ -122,10 +126,12 @@ def _classifiers(run: EncoderRun) -> dict[str, LabelClassifier]:
 
 
 def _write_folder(run: EncoderRun, run_dir: Path) -> None:
-    """Write the Hugging Face folder of the best checkpoint, if it is not there."""
+    """Write the Hugging Face folder of the best checkpoint, if it is not there; an extended run may have another."""
     folder = run_dir / FOLDER
     if folder.exists():
-        return
+        if read_object(folder / CARD).get("trained", {}).get("update") == run.checkpoint.step:
+            return
+        shutil.rmtree(folder)
     assert isinstance(run.config.objective, ClassificationSection)
     learnt = classes_of(run.config.data)
     trained = {

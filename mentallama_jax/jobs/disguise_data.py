@@ -192,7 +192,11 @@ def _disguise_predictions(
     for old in track(old_rows):
         new, counts = disguise_prediction(old, key, post=known.get(old.id, ""), scope=settings.scope)
         if not settings.keep_ids:
-            new = replace(new, id=disguised_id(old.id, old.dataset, old.split, key))
+            new = replace(
+                new,
+                id=disguised_id(old.id, old.dataset, old.split, key),
+                examples=tuple(disguised_id(each, old.dataset, "train", key) for each in old.examples),
+            )
         part = report.part(old.dataset)
         part.rows += 1
         part.in_answers += counts

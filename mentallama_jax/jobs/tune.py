@@ -36,34 +36,39 @@ from mentallama_jax.training.preflight import ANSWERS_AT_ONCE
 from mentallama_jax.training.validation import LabelF1
 
 
-def tune(config: RunConfig, stop: StopRequest | None = None, console: Console | None = None) -> TrainResult:
+def tune(
+    config: RunConfig, stop: StopRequest | None = None, console: Console | None = None, *, extend: bool = False
+) -> TrainResult:
     """Tune a model, or resume the run in `config.training.run_dir`.
 
     Args:
         config: the run, see `config.load_config`.
         stop: listens to signals already; by default training begins to listen.
         console: where progress is shown; standard error by default.
+        extend: whether a run may be made longer than it was started.
 
     Raises:
         UserError: see `training.loop.train`.
     """
     with own_tasks(config.data.tasks):
         if isinstance(config.objective, ClassificationSection):
-            return tune_classifier(config, stop, console)
+            return tune_classifier(config, stop, console, extend=extend)
         if isinstance(config.objective, SequenceSection):
-            return tune_sequence_model(config, stop, console)
-        return _tune_language_model(config, stop, console)
+            return tune_sequence_model(config, stop, console, extend=extend)
+        return _tune_language_model(config, stop, console, extend)
 
 
-def _tune_language_model(config: RunConfig, stop: StopRequest | None, console: Console | None) -> TrainResult:
+def _tune_language_model(
+    config: RunConfig, stop: StopRequest | None, console: Console | None, extend: bool
+) -> TrainResult:
     base = base_model(config)
     model = language_model(base.config, config.model.source)
     config = with_remat(config, model)
     if isinstance(config.objective, GrpoSection):
         tools = policy_tools(config, model, _tokenizer_of(config, model))
-        return train(config, base, console=console, stop=stop, policy=tools)
+        return train(config, base, console=console, stop=stop, policy=tools, extend=extend)
     label_f1 = _label_f1(config, model) if config.evaluation.generate_rows else None
-    return train(config, base, label_f1, console=console, stop=stop)
+    return train(config, base, label_f1, console=console, stop=stop, extend=extend)
 
 
 def with_remat(config: RunConfig, model: TrainedConfig) -> RunConfig:

@@ -10,7 +10,7 @@ from mentallama_jax.evaluation.statistics.f1 import weighted_f1
 from mentallama_jax.formats.tokenizers.encoder_tokenizer import EncoderTokenizer
 from mentallama_jax.generation.beam_search import BeamSearch
 from mentallama_jax.generation.engine import Settings
-from mentallama_jax.generation.sequence_answers import Reading, answer_sequences
+from mentallama_jax.generation.sequence_answers import SourceReading, answer_sequences
 from mentallama_jax.generation.sequence_engine import SequenceEngine
 from mentallama_jax.imhi.pair_texts import specials_of
 from mentallama_jax.imhi.records import Record
@@ -25,7 +25,7 @@ from mentallama_jax.training.validation import LabelF1
 
 
 def tune_sequence_model(
-    config: RunConfig, stop: StopRequest | None = None, console: Console | None = None
+    config: RunConfig, stop: StopRequest | None = None, console: Console | None = None, *, extend: bool = False
 ) -> TrainResult:
     """Tune an encoder-decoder, or resume the run in `config.training.run_dir`.
 
@@ -33,13 +33,14 @@ def tune_sequence_model(
         config: the run; its objective is a `SequenceSection`.
         stop: listens to signals already; by default training begins to listen.
         console: where progress is shown; standard error by default.
+        extend: whether a run may be made longer than it was started.
 
     Raises:
         UserError: see `training.loop.train`.
     """
     base = base_sequence_model(config)
     label_f1 = _label_f1(config, base) if config.evaluation.generate_rows else None
-    return train(config, base, label_f1, console=console, stop=stop)
+    return train(config, base, label_f1, console=console, stop=stop, extend=extend)
 
 
 def _label_f1(config: RunConfig, base: BaseModel) -> LabelF1:
@@ -55,7 +56,7 @@ def _label_f1(config: RunConfig, base: BaseModel) -> LabelF1:
     opening = specials_of(tokenizer, model.end_id, config.model.source).opening
     engine = SequenceEngine(model, config.model.compute_dtype, opening)
     settings = Settings(config.evaluation.max_new_tokens, batch_size=ANSWERS_AT_ONCE)
-    reading = Reading(tokenizer, config.data.style, config.data.max_length)
+    reading = SourceReading(tokenizer, config.data.style, config.data.max_length)
     search = BeamSearch(config.objective.beams) if config.objective.beams > 1 else None
 
     def label_f1(params: Params, records: Sequence[Record]) -> float:

@@ -18,6 +18,7 @@ from mentallama_jax.planning.report import (
     rent_json,
     topology_json,
 )
+from mentallama_jax.planning.verdict import Verdict, fit, show_verdict, time_and_money
 from mentallama_jax.terminal import Console
 from mentallama_jax.training.preflight import size
 
@@ -113,21 +114,52 @@ def _time_json(time: StepTime) -> dict[str, Any]:
     }
 
 
-def show(plan: AnswerPlan, console: Console) -> None:
-    """Print a plan."""
-    topology, answers = plan.topology, plan.answers
-    table = Table(
-        title=f"answers of {plan.config.model.source} on {topology.name}: {topology.chips} chips, "
-        f"{topology.devices} devices"
+def command(plan: AnswerPlan) -> list[str]:
+    """The words of the command that answers as planned; names of model, data and predictions are to be filled in."""
+    sizes = [f"{axis}={plan.mesh[axis]}" for axis in ("data", "fsdp", "tensor")]
+    numbers = ["--batch-size", str(plan.answers.rows), "--max-new-tokens", str(plan.answers.new_tokens)]
+    return [
+        "mentallama",
+        "generate",
+        "MODEL",
+        "--data",
+        "DATA",
+        "--out",
+        "PREDICTIONS.jsonl",
+        "--mesh",
+        *sizes,
+        *numbers,
+    ]
+
+
+def verdict(plan: AnswerPlan) -> Verdict:
+    """What a plan comes to."""
+    lines = fit(plan.compiled, plan.topology, plan.fits)
+    if plan.fits:
+        each = "{:.2f} to {:.2f} s".format(*plan.seconds)
+        lines |= time_and_money(f"{plan.posts:,} posts in {plan.batches:,} batches of {each}", plan.rent)
+    return Verdict(_title(plan), lines, command(plan) if plan.fits else (), warnings(plan))
+
+
+def _title(plan: AnswerPlan) -> str:
+    topology = plan.topology
+    return (
+        f"answers of {plan.config.model.source} on {topology.name}: {topology.chips} chips, {topology.devices} devices"
     )
+
+
+def show(plan: AnswerPlan, console: Console, *, details: bool = False) -> None:
+    """Print what a plan comes to, and on request every figure."""
+    show_verdict(verdict(plan), console)
+    if details:
+        _show_details(plan, console)
+
+
+def _show_details(plan: AnswerPlan, console: Console) -> None:
+    topology, answers = plan.topology, plan.answers
+    table = Table(title=_title(plan))
     table.add_column("what", style="bold")
     table.add_column("estimate")
-    sizes = {axis: plan.mesh[axis] for axis in ("data", "fsdp", "tensor")}
-    table.add_row(
-        "run as",
-        f"mentallama generate MODEL --mesh {' '.join(f'{axis}={count}' for axis, count in sizes.items())} "
-        f"--batch-size {answers.rows} --max-new-tokens {answers.new_tokens}",
-    )
     table.add_row(
         "a batch",
         f"{answers.rows} prompts of {answers.prompt} tokens, {answers.new_tokens} new ones each; weights and cache in "
@@ -139,8 +171,6 @@ def show(plan: AnswerPlan, console: Console) -> None:
         _add_speed(plan, table, plan.prefill, plan.token)
     console.print(table)
     console.print(RULE, style="dim")
-    for warning in warnings(plan):
-        console.print(f"warning: {warning}", style="yellow")
 
 
 def _add_speed(plan: AnswerPlan, table: Table, prefill: StepTime, token: StepTime) -> None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from importlib import resources
 
+from mentallama_jax.errors import UserError
 from mentallama_jax.planning.topologies import Topology
 from mentallama_jax.strict_yaml import parse_yaml
 
@@ -46,9 +47,15 @@ class Rent:
 
 
 def chip_price(topology: Topology, given: float | None) -> Price:
-    """The price that the user gives, or that of the shipped table."""
+    """The price that the user gives, or that of the shipped table.
+
+    Raises:
+        UserError: neither says what such a chip costs.
+    """
     if given is not None:
         return Price(given, "given")
     file = resources.files("mentallama_jax.planning") / "prices.yaml"
     table = parse_yaml(file.read_bytes(), file)
+    if topology.family not in table["chip_hour"]:
+        raise UserError(f"no price of {topology.family} is known; give one with --price DOLLARS, for a chip and hour")
     return Price(float(table["chip_hour"][topology.family]), f"list price of {table['as_of']}, check it")

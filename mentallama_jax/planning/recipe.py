@@ -68,6 +68,9 @@ class Recipe:
         row_length: tokens of a row.
         examples: of an update.
         padded: True where a row is one example.
+        count: training examples of an epoch; 0 where only updates are known.
+        assumed: whether that many are assumed, rather than given or counted.
+        known: training rows that its data sets are known to have; 0 where it is not known.
     """
 
     source: str
@@ -78,6 +81,9 @@ class Recipe:
     row_length: int
     examples: float
     padded: bool = False
+    count: int = 0
+    assumed: bool = False
+    known: int = 0
 
     def micro_batches(self, micro_batch_rows: int) -> int:
         """Micro-batches that an update computes, whole ones."""
@@ -106,7 +112,7 @@ def assumed_recipe(config: RunConfig, assumptions: Assumptions) -> Recipe:
     an_epoch = math.ceil(assumptions.rows / examples)
     updates = training.steps or max(1, round((training.epochs or 1) * an_epoch))
     source = f"assumed: {assumptions.rows:,} examples of {assumptions.mean_tokens:g} tokens on average"
-    return Recipe(source, updates, rows, tokens, math.ceil(rows), length, examples)
+    return Recipe(source, updates, rows, tokens, math.ceil(rows), length, examples, count=assumptions.rows)
 
 
 def recipe_of_documents(config: RunConfig, rows: int | None, mean_tokens: float | None) -> Recipe:
@@ -126,11 +132,11 @@ def recipe_of_documents(config: RunConfig, rows: int | None, mean_tokens: float 
     if config.training.steps is None:
         raise UserError(
             "the size of the text decides the hours: give --data to read it, --rows (pieces of at most a row of "
-            "tokens, with --mean-tokens), or training.epochs=null training.steps=N"
+            "tokens, with --mean-tokens), or training.steps=N"
         )
     recipe = assumed_recipe(config, Assumptions(mean_tokens=tokens))
     total = recipe.updates * recipe.tokens
-    return replace(recipe, source=f"assumed: {recipe.updates:,} updates, {total:,.0f} tokens of text")
+    return replace(recipe, source=f"assumed: {recipe.updates:,} updates, {total:,.0f} tokens of text", count=0)
 
 
 def recipe_of_lengths(config: RunConfig, lengths: NDArray[np.int64]) -> Recipe:
@@ -146,4 +152,5 @@ def recipe_of_lengths(config: RunConfig, lengths: NDArray[np.int64]) -> Recipe:
     computed = tokens / (1 - data.pad_share)
     length = max(data.row_lengths)
     rows = computed / length
-    return Recipe(f"data: {count:,} examples", updates, rows, tokens, data.rows, length, count / data.steps)
+    source = f"data: {count:,} examples"
+    return Recipe(source, updates, rows, tokens, data.rows, length, count / data.steps, count=count)

@@ -11,6 +11,7 @@ from mentallama_jax.planning.hlo import Program
 from mentallama_jax.planning.plan import Plan
 from mentallama_jax.planning.prices import Rent
 from mentallama_jax.planning.topologies import Topology
+from mentallama_jax.planning.verdict import Verdict, cost, fit, show_verdict, taken, time_and_money
 from mentallama_jax.terminal import Console
 from mentallama_jax.training.preflight import size
 
@@ -18,9 +19,6 @@ _RULE = (
     "model FLOPs: 6 for each weight of a matrix product and token, attention at {square} T x T; nothing recomputed; "
     "MFU over all positions, tokens/s over real ones"
 )
-
-
-_FEW_HOURS, _FEW_DOLLARS = 0.1, 10
 
 
 def rule(plan: Plan) -> str:
@@ -101,6 +99,8 @@ def as_json(plan: Plan) -> dict[str, Any]:
         "row_length": plan.recipe.row_length,
         "recipe": {
             "source": plan.recipe.source,
+            "training_rows": plan.recipe.count or None,
+            "known_training_rows": plan.recipe.known or None,
             "updates": plan.recipe.updates,
             "examples": plan.recipe.examples,
             "packed_rows": plan.recipe.rows,
@@ -193,11 +193,45 @@ def rent_json(rent: Rent) -> dict[str, Any]:
     }
 
 
-def show(plan: Plan, console: Console) -> None:
-    """Print a plan."""
-    topology, compiled, config = plan.topology, plan.compiled, plan.config
+def verdict(plan: Plan, command: Sequence[str] = ()) -> Verdict:
+    """What a plan comes to; `command` is the one that trains as planned."""
+    lines = fit(plan.compiled, plan.topology, plan.fits)
+    if plan.fits:
+        each = "{:.2f} to {:.2f} s".format(*plan.seconds)
+        lines |= time_and_money(f"{plan.recipe.updates:,} updates of {each}", plan.rent)
+    lines["data"] = data_line(plan)
+    return Verdict(_title(plan), lines, command if plan.fits else (), warnings(plan))
+
+
+def data_line(plan: Plan) -> str:
+    """How many training rows are planned for, of how many that are known, and how to count one's own."""
+    recipe = plan.recipe
+    if not recipe.count or not recipe.known:
+        return recipe.source
+    if recipe.assumed:
+        return (
+            f"assumed, {recipe.count:,} training rows: all that the paper counts; copies of it may have fewer. "
+            "Count your own: --data reads those of the config; `mentallama data check SOURCE` counts those for --rows N"
+        )
+    return f"{recipe.count:,} training rows of the {recipe.known:,} that the paper counts ({recipe.source})"
+
+
+def _title(plan: Plan) -> str:
+    topology = plan.topology
     where = f"{topology.name}, {topology.slices} slices" if topology.slices > 1 else topology.name
-    table = Table(title=f"{config.model.source} on {where}: {topology.chips} chips, {topology.devices} devices")
+    return f"{plan.config.model.source} on {where}: {topology.chips} chips, {topology.devices} devices"
+
+
+def show(plan: Plan, console: Console, command: Sequence[str] = (), *, details: bool = False) -> None:
+    """Print what a plan comes to, and on request every figure."""
+    show_verdict(verdict(plan, command), console)
+    if details:
+        _show_details(plan, console)
+
+
+def _show_details(plan: Plan, console: Console) -> None:
+    topology, compiled, config = plan.topology, plan.compiled, plan.config
+    table = Table(title=_title(plan))
     table.add_column("what", style="bold")
     table.add_column("estimate")
     table.add_row("mesh", ", ".join(f"{axis} {count}" for axis, count in plan.mesh.items()))
@@ -213,8 +247,6 @@ def show(plan: Plan, console: Console) -> None:
         _add_speed(plan, table)
     console.print(table)
     console.print(rule(plan), style="dim")
-    for warning in warnings(plan):
-        console.print(f"warning: {warning}", style="yellow")
 
 
 def add_memory(table: Table, compiled: Compiled, topology: Topology, fits: bool) -> None:
@@ -249,20 +281,9 @@ def add_program(table: Table, program: Program, least_bytes: float) -> None:
 
 def add_rent(table: Table, what: str, work: str, rent: Rent) -> None:
     """The rows on hours and money of some work; seconds and cents where it is little."""
-    if rent.hours[1] < _FEW_HOURS:
-        taken = f"{rent.seconds[0]:.1f} to {rent.seconds[1]:.1f} seconds"
-    else:
-        taken = (
-            f"{rent.hours[0]:.2f} to {rent.hours[1]:.2f} hours, "
-            f"{rent.chip_hours[0]:.1f} to {rent.chip_hours[1]:.1f} chip-hours"
-        )
-    table.add_row(what, f"{work}, {taken}")
-    digits = 2 if rent.dollars[1] < _FEW_DOLLARS else 0
-    table.add_row(
-        "money",
-        f"${rent.dollars[0]:,.{digits}f} to ${rent.dollars[1]:,.{digits}f} at ${rent.price.chip_hour:.2f} a chip-hour "
-        f"({rent.price.source})",
-    )
+    paid = "{:,.1f} to {:,.1f} chip-hours".format(*rent.chip_hours)
+    table.add_row(what, f"{work}, {taken(rent)}, {paid}")
+    table.add_row("money", cost(rent))
 
 
 def _add_speed(plan: Plan, table: Table) -> None:
@@ -290,30 +311,3 @@ def _add_speed(plan: Plan, table: Table) -> None:
             f"padded to {plan.padded_length:,}{paper}",
             f"{plan.padded_over_packed:.1f} times the positions on the same chips",
         )
-
-
-def show_ranking(plans: list[Plan], console: Console) -> None:
-    """Print the plans that fit, the cheapest first, and mark the fastest."""
-    ranked = sorted((plan for plan in plans if plan.fits), key=lambda plan: plan.rent.dollars[1])
-    fastest = min(ranked, key=lambda plan: plan.seconds[1], default=None)
-    table = Table(title=f"{len(ranked)} of {len(plans)} compiled candidates fit, the cheapest first")
-    for column in ("topology", "chips", "mesh", "rows x n", "remat", "memory", "s/update", "MFU", "hours", "dollars"):
-        table.add_column(column, no_wrap=True)
-    for plan in ranked[:20]:
-        mesh = " ".join(f"{axis[:4]}{count}" for axis, count in plan.mesh.items() if count > 1)
-        table.add_row(
-            f"{plan.topology.name}" + (f" x{plan.topology.slices}" if plan.topology.slices > 1 else ""),
-            str(plan.topology.chips),
-            mesh or "one device",
-            f"{plan.config.training.micro_batch_rows} x {plan.micro_batches}",
-            remat_name(plan.config.model.remat),
-            size(plan.compiled.memory),
-            "{:.2f}-{:.2f}".format(*plan.seconds),
-            "{:.0%}-{:.0%}".format(*plan.utilisation),
-            "{:.2f}-{:.2f}".format(*plan.rent.hours),
-            "{:.0f}-{:.0f}".format(*plan.rent.dollars),
-            style="bold green" if plan is fastest else "",
-        )
-    console.print(table)
-    if fastest is not None:
-        console.print(f"fastest (green): {fastest.topology.name}", style="dim")

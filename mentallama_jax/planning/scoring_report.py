@@ -4,6 +4,7 @@ from typing import Any
 
 from rich.table import Table
 
+from mentallama_jax.models.presets import PRESETS
 from mentallama_jax.planning.report import (
     add_memory,
     add_program,
@@ -15,6 +16,7 @@ from mentallama_jax.planning.report import (
     topology_json,
 )
 from mentallama_jax.planning.scoring import FP32_PASSES, ScorePlan
+from mentallama_jax.planning.verdict import Verdict, fit, show_verdict, time_and_money
 from mentallama_jax.terminal import Console
 
 RULE = (
@@ -75,12 +77,36 @@ def as_json(plan: ScorePlan) -> dict[str, Any]:
     }
 
 
-def show(plan: ScorePlan, console: Console) -> None:
-    """Print a plan."""
+def command(plan: ScorePlan) -> list[str]:
+    """The words of the command that scores as planned; names of predictions and figures are to be filled in."""
+    model = [] if plan.source in PRESETS else ["--bartscore-model", plan.source]
+    return ["mentallama", "evaluate", "PREDICTIONS.jsonl", "--metrics", "bartscore", *model, "--out", "SCORES"]
+
+
+def verdict(plan: ScorePlan) -> Verdict:
+    """What a plan comes to."""
+    lines = fit(plan.compiled, plan.topology, plan.fits)
+    if plan.fits:
+        each = "{:.3f} to {:.3f} s".format(*plan.seconds)
+        lines |= time_and_money(f"{plan.pairs:,} pairs in {plan.batches:,} batches of {each}", plan.rent)
+    return Verdict(_title(plan), lines, command(plan) if plan.fits else (), warnings(plan))
+
+
+def _title(plan: ScorePlan) -> str:
+    topology = plan.topology
+    return f"pairs scored by {plan.source} on {topology.name}: {topology.chips} chips, {topology.devices} devices"
+
+
+def show(plan: ScorePlan, console: Console, *, details: bool = False) -> None:
+    """Print what a plan comes to, and on request every figure."""
+    show_verdict(verdict(plan), console)
+    if details:
+        _show_details(plan, console)
+
+
+def _show_details(plan: ScorePlan, console: Console) -> None:
     topology, work = plan.topology, plan.work
-    table = Table(
-        title=f"pairs scored by {plan.source} on {topology.name}: {topology.chips} chips, {topology.devices} devices"
-    )
+    table = Table(title=_title(plan))
     table.add_column("what", style="bold")
     table.add_column("estimate")
     table.add_row(
@@ -106,5 +132,3 @@ def show(plan: ScorePlan, console: Console) -> None:
         add_rent(table, f"{plan.pairs:,} pairs", f"{plan.batches:,} batches", plan.rent)
     console.print(table)
     console.print(RULE, style="dim")
-    for warning in warnings(plan):
-        console.print(f"warning: {warning}", style="yellow")

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mentallama_jax.errors import UserError
+from mentallama_jax.planning.vendor_names import plain_name
 
 GIB = 2**30
 
@@ -110,15 +111,16 @@ class Topology:
 
 
 def parse_topology(name: str, slices: int = 1) -> Topology:
-    """The topology behind `v5e-64`, `v5p-64`, `v5e:4x8` or `h100-8`.
+    """The topology behind `v5e-64`, `v5p-64`, `v5e:4x8` or `h100-8`, or behind a vendor's name of the same chips.
 
     Raises:
         UserError: no such family, or a count or shape that its slices cannot have.
     """
-    found = re.fullmatch(r"([a-z0-9]+)(?:-(\d+)|:(\d+(?:x\d+)*))", name)
+    found = re.fullmatch(r"([a-z0-9]+)(?:-(\d{1,6})|:(\d{1,6}(?:x\d{1,6})*))", plain_name(name))
     if found is None or found[1] not in CHIPS:
         raise UserError(
-            f"--topology {name}: expected a name such as v5e-64, v5p-64, h100-8, or a shape such as v5e:8x8"
+            f"--topology {name[:40]}: expected a name such as v5e-64, v5litepod-64, v5p-64, h100-8, H100x8 or "
+            "a3-highgpu-8g, or a shape such as v5e:8x8"
         )
     if slices < 1:
         raise UserError("--slices: at least 1")

@@ -52,8 +52,9 @@ from mentallama_jax.training.progress import Speed, TrainingProgress
 from mentallama_jax.training.reference_answers import with_reference
 from mentallama_jax.training.run.checkpoints import Checkpoints
 from mentallama_jax.training.run.disk import naming
+from mentallama_jax.training.run.loss_picture import draw_loss_curve
 from mentallama_jax.training.run.manifest import Checkpoint
-from mentallama_jax.training.run.metrics import MetricsLog, draw_loss_curve, read_metrics
+from mentallama_jax.training.run.metrics import MetricsLog, read_metrics
 from mentallama_jax.training.run.run_directory import RunDirectory, SavableTokenizer
 from mentallama_jax.training.step import Metrics, TrainState, init_state, make_train_step, model_params
 from mentallama_jax.training.validation import Evaluator, LabelF1, before_and_after, make_evaluators, measure_all
@@ -115,6 +116,8 @@ def train(
     label_f1: LabelF1 | None = None,
     console: Console | None = None,
     stop: StopRequest | None = None,
+    *,
+    extend: bool = False,
     policy: PolicyTools | None = None,
 ) -> TrainResult:
     """Train, or resume the run in `config.training.run_dir`, until the end or until asked to stop.
@@ -126,6 +129,7 @@ def train(
         console: where to show things; standard error by default.
         stop: listens to signals already; by default it begins to listen here.
         policy: samples and rewards answers; needed where the objective is `grpo`.
+        extend: whether a run may be made longer than it was started, see `run.extension`.
 
     Raises:
         UserError: anything that the user can mend, before the first update where that can be known; a loss that is
@@ -133,7 +137,7 @@ def train(
     """
     console = console or Console(stderr=True, quiet=not writes_files())
     _check_processes(config)
-    run = RunDirectory(config.training.run_dir)
+    run = RunDirectory(config.training.run_dir, extend=extend)
     with _explained(config, run), run.locked(console.print), ExitStack() as stack:
         if stop is None:
             stop = stack.enter_context(StopRequest())

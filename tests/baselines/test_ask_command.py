@@ -2,7 +2,9 @@
 
 import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from misbehaving_server import WRONG_KEY, server
@@ -149,6 +151,44 @@ def test_posts_are_disguised_before_they_are_sent(data: Path, capsys: pytest.Cap
     assert json.loads((data.parent / "out.meta.json").read_text())["disguised"] is True
     secret = key.read_text().strip()
     assert secret not in said + "".join(file.read_text() for file in data.parent.iterdir() if file.is_file())
+
+
+def test_a_task_of_ones_own_is_asked_with_examples(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    task, data, out = tmp_path / "task.yaml", tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
+    task.write_text(
+        "name: schlaf\nlanguage: de\nquestion: Wie schläft die Person?\n"
+        "labels:\n  gut: {sentence: Die Person schläft gut.}\n  wach: {sentence: Die Person liegt wach.}\n",
+        "utf-8",
+    )
+    posts = [("Nacht für Nacht zähle ich Ziegen", "wach", "train"), ("Acht Stunden am Stück, herrlich", "gut", "train"),
+             ("Der Wecker hat mich aus Träumen geholt", "gut", "test"),
+             ("Um vier Uhr starre ich an die Decke", "wach", "test")]  # fmt: skip
+    lines = [
+        {"id": f"r{number}", "dataset": "schlaf", "post": post, "label": label, "split": split}
+        for number, (post, label, split) in enumerate(posts)
+    ]
+    data.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    def reader(body: Mapping[str, Any]) -> tuple[str, str]:
+        awake = "Decke" in body["messages"][-1]["content"]
+        return ("Die Person liegt wach." if awake else "Die Person schläft gut.") + " Reasoning: so.", "stop"
+
+    tasks = ["--tasks", str(task)]
+    rows = ["--data", f"{data}:test", "--shots", "1", "--shots-from", f"{data}:train", "--prompt", "zero-shot"]
+    with server(share=0.0, answer=reader) as (url, books):
+        assert main(["ask", "toy", "--endpoint", url, *rows, *tasks, "--out", str(out)]) == 0
+    said = capsys.readouterr()
+    assert "and the posts of 2 examples with their explanations" in said.err
+    assert f"next: mentallama evaluate {out} --tasks {task} --out SCORES" in said.out
+    for body in books.bodies:
+        assert [message["role"] for message in body["messages"]] == ["user", "assistant"] * 2 + ["user"]
+        shown = dict(zip(*[iter(message["content"] for message in body["messages"][:4])] * 2, strict=True))
+        assert {answer for post, answer in shown.items() if "Ziegen" in post} == {"Die Person liegt wach."}
+        assert {answer for post, answer in shown.items() if "herrlich" in post} == {"Die Person schläft gut."}
+    found = [json.loads(line) for line in out.read_text("utf-8").splitlines()]
+    assert [set(row["examples"]) for row in found] == [{"r0", "r1"}] * 2
+    assert main(["evaluate", str(out), *tasks, "--out", str(tmp_path / "scores")]) == 0
+    assert json.loads((tmp_path / "scores/scores.json").read_text())["pooled"]["accuracy"] == 1.0
 
 
 def test_options_out_of_range_are_refused(data: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -162,6 +162,8 @@ def test_damaged_and_foreign_journals_are_refused(tmp_path: Path) -> None:
     over = b'{"over": 0, "key": "a", "cost": 1, "text": "t", "finish": "stop", "model": "m", "prompt_tokens": 1, '
     for content, match in (
         (b'{"id": "x"}\n', "no file of kept answers"),
+        (b'{"id": "x"}\n{"id": "y"}', "no file of kept answers"),
+        (b"notes of mine, one line and no line feed", "no file of kept answers"),
         (form + b"a post\n", "line 2"),
         (form + b"[]\n", "line 2: is damaged"),
         (form + b'{"over": {}}\n', "line 2: is damaged"),

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -61,6 +62,16 @@ def test_the_own_post_is_never_an_example() -> None:
     for expert in EXPERTS:
         own = Record("other id", "DR", expert.post.upper(), expert.label)
         assert expert.id not in {each.id for each in examples_for(own, collection([own]).experts, 3)}
+
+
+def test_a_near_copy_of_the_post_is_never_an_example() -> None:
+    words = [f"word{number}" for number in range(30)]
+    told = replace(EXPERTS[0], id="told", post=" ".join(words))
+    for post in (" ".join([*words, "and", "a", "link"]), " ".join(words[:25])):
+        own = Record("other id", "DR", post, told.label)
+        shown = examples_for(own, expert_examples([*EXPERTS, told], [own], 2, 0), 4)
+        assert "told" not in {each.id for each in shown}
+        assert sum(each.label == told.label for each in shown) == 3
 
 
 def test_the_seed_chooses_examples_and_too_few_are_refused() -> None:

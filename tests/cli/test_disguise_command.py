@@ -146,13 +146,19 @@ def test_outputs_of_models_are_disguised(data: Data, source: Path, out: Path, tm
     records = read_records([source]).records
     answers = tmp_path / "answers.jsonl"
     answers.write_text(
-        "".join(answer_to(row, "Yes. Reasoning: u/lantern_zebra7 is a 23-year-old.").to_line() for row in records)
+        "".join(
+            replace(
+                answer_to(row, "Yes. Reasoning: u/lantern_zebra7 is a 23-year-old."), examples=("DR/train/lantern",)
+            ).to_line()
+            for row in records
+        )
     )
     key = tmp_path / "a.key"
     assert data(source, "--out", out / "new.jsonl", "--new-key", key) == 0
     assert data(answers, "--out", out / "answers.jsonl", "--key-file", key, "--data", source) == 0
     text = (out / "answers.jsonl").read_text()
     assert marked(text) == []
+    assert "DR/train/lantern" not in text
     new = read_records([out / "new.jsonl"]).records
     made = [json.loads(line) for line in text.splitlines()]
     assert [row["id"] for row in made] == [row.id for row in new]

@@ -73,7 +73,13 @@ def command(*words: str | Path) -> int:
     return status
 
 
-NO_TASKS = {"mentallama bench", "mentallama quickstart", "mentallama data new-task"}
+NO_TASKS = {
+    "mentallama bench",
+    "mentallama configs copy",
+    "mentallama configs list",
+    "mentallama quickstart",
+    "mentallama data new-task",
+}
 """Commands that read neither records nor predictions."""
 
 
@@ -138,8 +144,10 @@ def test_a_run_keeps_its_tasks_and_its_answers_are_scored(place: Path, capsys: p
     both = ["--tasks", "schlaf.yaml", "xinqing.yaml"]
     test = ["schlaf.jsonl:test", "xinqing.jsonl:test"]
     assert command("data", "check", "schlaf.jsonl", "xinqing.jsonl", *both) == 0
-    rows = ["--train", "schlaf.jsonl", "xinqing.jsonl", "--data", *test, "--out"]
-    assert command("baseline", "majority", *rows, "majority.jsonl", *both) == 0
+    floor = ["--train", "schlaf.jsonl", "xinqing.jsonl", "--data", *test, "--out"]
+    assert command("baseline", "majority", *floor, "majority.jsonl", *both) == 0
+    next_ = "next: mentallama evaluate majority.jsonl --tasks schlaf.yaml xinqing.yaml --out SCORES"
+    assert next_ in capsys.readouterr().out
     assert command("evaluate", "majority.jsonl", "--out", "majority", *both) == 0
     assert command("generate", "run", "--data", *test, "--score-labels", "--out", "labels.jsonl") == 0
     assert command("generate", "run", "--data", *test, "--max-new-tokens", "3", "--out", "answers.jsonl") == 0

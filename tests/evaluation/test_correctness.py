@@ -195,7 +195,7 @@ def test_every_key_of_scores_json_is_documented_and_every_documented_key_is_ther
     write_report(tmp_path, scored, trust=score_trust(first, None, reader, INTERVALS))
     written = json.loads((tmp_path / "scores.json").read_text())
     assert list(written) == [
-        key for key in FIELDS if key not in ("explanations", "classifiers", "calibration", "lengths")
+        key for key in FIELDS if key not in ("explanations", "classifiers", "calibration", "lengths", "coverage")
     ]
     for scores in written["datasets"].values():
         assert list(scores) == list(FIELDS["datasets"])

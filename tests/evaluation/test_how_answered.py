@@ -8,7 +8,7 @@ from made_scores import made_rows
 
 from mentallama_jax.evaluation.correctness import evaluate, label_rows
 from mentallama_jax.evaluation.how_answered import answering, is_unusual, without_ids
-from mentallama_jax.evaluation.label_readers import AS_UPSTREAM, RULES, label_of, reading_once
+from mentallama_jax.evaluation.label_readers import AS_UPSTREAM, RULES, ReadingOnce, label_of
 from mentallama_jax.evaluation.reading import Predictions
 from mentallama_jax.evaluation.reports.composition import compose
 from mentallama_jax.evaluation.reports.markdown import markdown_text
@@ -56,7 +56,7 @@ def test_a_decided_label_stands_for_the_rules_and_for_no_other_reader() -> None:
     row = Prediction(id="1", dataset="dreaddit", post_id="p", label="yes", generated_text=text)
     decided = replace(row, decided_label="yes")
     assert [label_of(each, RULES) for each in (row, decided)] == [None, "yes"]
-    assert label_of(decided, reading_once(RULES)) == "yes"
+    assert label_of(decided, ReadingOnce(RULES)) == "yes"
     assert label_of(replace(row, decided_label="no"), AS_UPSTREAM) == "yes"
     assert label_rows([row, decided], RULES)[1].predicted == "yes"
 

@@ -14,7 +14,7 @@ from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.reports.canvas import tick_words, ticks
 from mentallama_jax.evaluation.reports.latex import latex_escape
 from mentallama_jax.evaluation.reports.masking import masked
-from mentallama_jax.evaluation.reports.numerals import percent, percent_range
+from mentallama_jax.evaluation.reports.numerals import NONE, percent, percent_range
 from mentallama_jax.evaluation.reports.plain_section import plain_blocks
 from mentallama_jax.evaluation.reports.published import published_tables
 from mentallama_jax.files import write_json, write_jsonl
@@ -119,7 +119,7 @@ def test_cells_are_headed_and_pictures_have_words(page):
     assert len(page.captions) == len(set(page.captions)) == len(page.tables)
     assert all(len({len(row) for row in table}) == 1 for table in page.tables)
     pictures = [attributes for tag, attributes in page.tags if tag == "svg"]
-    assert len(pictures) == 3 + (10 + 6 + 2) * len(SYSTEMS)  # forests, and a matrix of each data set and aspect
+    assert len(pictures) == 3 + (8 + 6 + 2) * len(SYSTEMS)  # forests, and a matrix of each data set or aspect
     assert all(each["role"] == "img" and each["aria-labelledby"] for each in pictures)
 
 
@@ -137,18 +137,24 @@ def test_every_figure_of_correctness_is_that_of_the_json(folders, page):
         assert percent(mean) in rows["mean", folder.name]
         for name, of in scores["datasets"].items():
             found = {
-                tuple(row[2:4]): row[4] for row in page.table("Commonest confusions") if row[:2] == [name, folder.name]
+                tuple(row[2:5]): row[5] for row in page.table("Commonest confusions") if row[:2] == [name, folder.name]
             }
-            for (gold, label), rows_of in found.items():
-                assert int(rows_of) == of["confusion"][gold][label]
+            for (aspect, gold, label), rows_of in found.items():
+                confusion = (of["confusion_per_aspect"] or {NONE: of["confusion"]})[aspect]
+                assert int(rows_of) == confusion[gold][label]
 
 
 def test_confusion_matrices_hold_every_count(folders):
     alone = make_report(folders[:1]).paths[0].read_text("utf-8")
     for name, of in scores_of(folders[0])["datasets"].items():
-        drawn = next(svg for svg in re.findall(r"<svg.*?</svg>", alone) if f"{name}: {of['n']} rows" in svg)
-        cells = [count for row in of["confusion"].values() if sum(row.values()) for count in row.values()]
-        assert re.findall(r">(\d+)</text>", drawn) == [str(cell) for cell in cells]
+        matrices = of["confusion_per_aspect"] or {"": of["confusion"]}
+        titles = {f"{name}, {aspect}" if aspect else name: confusion for aspect, confusion in matrices.items()}
+        assert (f"{name}: {of['n']} rows" in alone) is (len(matrices) == 1)  # aspects are not pooled
+        for title, confusion in titles.items():
+            rows = sum(sum(row.values()) for row in confusion.values())
+            drawn = next(svg for svg in re.findall(r"<svg.*?</svg>", alone) if f"{title}: {rows} rows" in svg)
+            cells = [count for row in confusion.values() if sum(row.values()) for count in row.values()]
+            assert re.findall(r">(\d+)</text>", drawn) == [str(cell) for cell in cells]
 
 
 def test_published_figures_stand_beside_and_are_those_of_the_file(page):

@@ -230,3 +230,31 @@ def test_no_file_of_formats_imports_in_a_circle() -> None:
             name: found.union(*(reached.get(other, set()) for other in found)) for name, found in reached.items()
         }
     assert not [name for name, found in reached.items() if name in found]
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("runs/toyy", "did you mean runs/toy?"),
+        ("runs/qwerty", "in runs there is toy"),
+        ("./nothing", "in . there is runs"),
+        ("../x/y", "there is no folder ../x"),
+    ],
+)
+def test_what_looks_like_a_path_is_not_asked_of_the_hub(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, source: str, said: str
+) -> None:
+    answer(monkeypatch, AssertionError("the hub was asked"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "toy").mkdir(parents=True)
+    with pytest.raises(UserError, match=f"^{re.escape(source)}: no such folder or file; ") as raised:
+        locate(source, weights=False)
+    assert said in str(raised.value)
+    assert "hub" not in str(raised.value)
+
+
+def test_a_hub_id_is_still_asked_of_the_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    answer(monkeypatch, http_error(errors.GatedRepoError))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="gated"):
+        locate(GATED, weights=False)

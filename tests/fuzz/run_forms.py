@@ -35,7 +35,8 @@ from mentallama_jax.training.run.checkpoints import (
     find_checkpoint,
     load_params,
 )
-from mentallama_jax.training.run.metrics import MetricsLog, draw_loss_curve
+from mentallama_jax.training.run.loss_picture import draw_loss_curve
+from mentallama_jax.training.run.metrics import MetricsLog
 from mentallama_jax.training.run.run_directory import RunDirectory, load_run
 
 YAML = """\

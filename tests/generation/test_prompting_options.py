@@ -97,11 +97,12 @@ def test_samples_of_a_vote_depend_on_the_seed_and_their_number_alone() -> None:
     three = rows(Votes(3, keep=True), 4)
     assert three == rows(Votes(3, keep=True), 9)
     assert three[1:] == rows(Votes(3, keep=True), 4, records[1:])
-    assert [row.samples[0] for row in three] == [row.generated_text for row in rows(Votes(), 4)]
+    alone = rows(Votes(), 4)
+    assert [row.samples[0] for row in three] == [row.generated_text for row in alone]
     assert all(len(set(row.samples)) == 3 for row in three)
     first_two = rows(Votes(2, keep=True), 4)
     assert [row.samples for row in first_two] == [row.samples[:2] for row in three]
-    assert voted(rows(Votes(), 4)[:1]).decided_label == rows(Votes(), 4)[0].decided_label
+    assert voted(alone[:1]).decided_label == alone[0].decided_label
 
 
 @pytest.mark.parametrize(
@@ -110,6 +111,14 @@ def test_samples_of_a_vote_depend_on_the_seed_and_their_number_alone() -> None:
         (["--shots", "2"], "--shots needs --shots-from"),
         (["--shots-from", "sample"], "--shots-from goes with --shots"),
         (["--shots", "0", "--shots-from", "sample"], "--shots 0"),
+        (["--shots-choice", "random"], "--shots-choice goes with --shots"),
+        (["--shots-seed", "1"], "--shots-seed goes with --shots"),
+        (["--shots-encoder", "x"], "--shots-encoder goes with --shots"),
+        (["--shots", "1", "--shots-from", "sample", "--shots-encoder", "x"], "goes with --shots-choice nearest"),
+        (
+            ["--shots", "1", "--shots-from", "sample", "--shots-choice", "nearest", "--shots-seed", "1"],
+            "all seeds give the same",
+        ),
         (["--votes", "3"], "--temperature above 0"),
         (["--keep-votes"], "--keep-votes goes with --votes"),
         (["--score-labels", "--label-first"], "--score-labels generates nothing"),

@@ -220,6 +220,8 @@ def test_labels_may_be_a_file(tmp_path: Path) -> None:
     [
         ("--labels", "1", "give CELL=LABEL"),
         ("--labels", "1=yes,1=no", "gives '1' twice"),
+        ("--labels", "sad=yes,Sad=no", "gives 'Sad' two meanings, 'yes' and 'no'"),
+        ("--labels", "1=yes,1.=no", "gives '1.' two meanings, 'yes' and 'no'"),
         ("--columns", "posts=text", "give ROLE=COLUMN, with a role of post, label"),
         ("--columns", "post=a,post=b", "gives post twice"),
     ],

@@ -1,7 +1,7 @@
 """Pseudonyms: consistent, keyed, of the kind of what they replace; what must stay stays."""
 
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import date
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from mentallama_jax.imhi.disguise.identifiers import find, replaced
 from mentallama_jax.imhi.disguise.paraphrase import Bounds, paraphrase
 from mentallama_jax.imhi.disguise.pseudonyms import Pseudonyms
 from mentallama_jax.imhi.disguise.searchability import longest_run, run_figures
-from mentallama_jax.imhi.predictions import answer_to
+from mentallama_jax.imhi.predictions import Prediction, answer_to
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.imhi.tasks import TASKS
 from mentallama_jax.imhi.wording import completion_query, completion_response, instruction_query, instruction_response
@@ -179,6 +179,21 @@ def test_outputs_of_models_get_the_pseudonyms_of_their_post() -> None:
     assert counts == {"handle": 2, "age": 1}
     assert (new.id, new.label, new.dataset) == (prediction.id, "yes", "DR")
     assert new.post_id != prediction.post_id
+
+
+def test_no_text_of_a_prediction_keeps_an_identifier() -> None:
+    texts = {
+        field.name for field in fields(Prediction) if field.type in ("str", "tuple[str, ...]", str, tuple[str, ...])
+    }
+    told = {"id", "examples"}  # names of rows, which the job replaces
+    closed = {"dataset", "aspect", "split", "label", "finish", "decided_label"}  # words of a list
+    text = "u/blue_kettle9 is sad."
+    values = {name: (text, text) if name == "samples" else text for name in texts - told - closed}
+    prediction = replace(answer_to(record("A grey day."), ""), **values)
+    new, counts = disguise_prediction(prediction, KEY)
+    assert "blue_kettle9" not in new.to_line()
+    assert counts == {"handle": 4}
+    assert {len(new.samples), len(set(new.samples) | {new.generated_text, new.goldens})} == {2, 1}
 
 
 @given(st.text(max_size=200), st.text(max_size=80))

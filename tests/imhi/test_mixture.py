@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.imhi.mixture import group_by_post, held_out_posts, mix, sample_rows, split_by_post
+from mentallama_jax.imhi.mixture import group_by_post, held_out_rows, mix, sample_rows, split_by_post
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.imhi.tasks import TASKS, held_out
 
@@ -43,8 +43,8 @@ def test_a_held_out_task_keeps_its_test_posts_out_of_training() -> None:
     assert mix([*trained, *RECORDS[:1]]) == [*trained, *RECORDS[:1]]
     assert mix([*trained, *RECORDS[:1], *shared], exclude=["CAMS"]) == RECORDS[:1]
     assert mix([*trained, *RECORDS[:1], *shared], exclude=["CAMS"], drop_posts=()) == [*trained, *RECORDS[:1]]
-    assert mix([*trained, *RECORDS[:1]], drop_posts=held_out_posts(shared)) == RECORDS[:1]
-    assert held_out_posts([replace(shared[0], split="train")]) == frozenset()
+    assert mix([*trained, *RECORDS[:1]], drop_posts={record.post_id for record in held_out_rows(shared)}) == RECORDS[:1]
+    assert held_out_rows([replace(shared[0], split="train")]) == []
 
 
 def test_weights_repeat_whole_posts() -> None:

@@ -88,7 +88,7 @@ def test_a_range_is_from_all_hidden_to_none_and_memory_bounds_a_step(monkeypatch
 def test_table_and_json_say_the_same(monkeypatch):
     monkeypatch.setattr("mentallama_jax.planning.answering.compile_job", lambda job: compiled())
     made, console = answer_plan(), Console(width=150, record=True, file=io.StringIO())
-    answer_report.show(made, console)
+    answer_report.show(made, console, details=True)
     text = console.export_text()
     assert "--mesh data=1 fsdp=1 tensor=8 --batch-size 16 --max-new-tokens 256" in text
     assert "no step is faster" in text

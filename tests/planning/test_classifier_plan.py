@@ -106,7 +106,7 @@ def test_gpus_are_planned_by_formulas():
     assert "attention at the whole of T x T" in values["rule"]
     assert values["recipe"]["padded_over_packed"] == pytest.approx(math.ceil(math.ceil(made.recipe.examples) / 64))
     console = Console(width=150, record=True, file=io.StringIO())
-    report.show(made, console)
+    report.show(made, console, details=True)
     text = console.export_text()
     assert "padded to 512 " in text
     assert "paper" not in text

@@ -159,7 +159,7 @@ def a_plan(config=None, topology="v5e-64", compiled=None):
 def test_a_report_says_that_more_chips_than_rows_are_waste():
     console = Console(width=150, record=True, file=io.StringIO())
     shown = a_plan()
-    report.show(shown, console)
+    report.show(shown, console, details=True)
     text = console.export_text()
     assert "64 chips, 64 devices" in text
     assert "only about 24 packed rows, and 64 devices" in " ".join(text.split())

@@ -145,7 +145,7 @@ def test_pairs_share_rows_and_the_range_is_that_of_communication(monkeypatch):
 
 def test_table_and_json_say_the_same(monkeypatch):
     made, console = large_plan(monkeypatch), Console(width=150, record=True, file=io.StringIO())
-    scoring_report.show(made, console)
+    scoring_report.show(made, console, details=True)
     text = console.export_text()
     assert "68 batches, 6.8 to 7.0 seconds" in text
     assert "$0.03 to $0.03" in text

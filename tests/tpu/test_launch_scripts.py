@@ -30,7 +30,7 @@ class Stands:
         self.folder, self.log = folder, folder / "calls"
 
     def add(self, name: str, body: str = "") -> None:
-        record = f'printf "%s\\n" "$(basename "$0") $(printf "%q " "$@")" >> {self.log}'
+        record = f'printf "%s\\37" "$(basename "$0")" "$@" >> {self.log}; printf "\\36" >> {self.log}'
         (self.folder / name).write_text(f"#!/usr/bin/env bash\n{record}\ncd {self.folder}\n{body}\n", "utf-8")
         (self.folder / name).chmod(0o755)
 
@@ -43,7 +43,8 @@ class Stands:
         )
 
     def calls(self) -> list[list[str]]:
-        return [shlex.split(line) for line in self.log.read_text("utf-8").splitlines()] if self.log.exists() else []
+        calls = self.log.read_text("utf-8").split("\x1e")[:-1] if self.log.exists() else []
+        return [call.split("\x1f")[:-1] for call in calls]
 
 
 @pytest.fixture
@@ -72,7 +73,9 @@ def test_scripts_are_sound(script: Path, stands: Stands) -> None:
     helped = stands.run(script.name, "--help")
     assert (helped.returncode, helped.stdout[:6]) == (0, "usage:")
     used = set(re.findall(r"\$\{?([A-Z]{2,}[A-Z_]*)", script.read_text("utf-8")))
-    undocumented = {name for name in used - {"SLURM_JOB_ID", "POLL_SECONDS"} if f"\n  {name} " not in helped.stdout}
+    undocumented = {
+        name for name in used - {"SLURM_JOB_ID", "POLL_SECONDS", "SECONDS"} if f"\n  {name} " not in helped.stdout
+    }
     assert undocumented == set()
     bare = stands.run(script.name)
     assert bare.returncode == 2
@@ -117,13 +120,51 @@ def test_a_share_is_mounted_where_there_is_one(stands: Stands) -> None:
 
 
 def test_train_runs_on_every_slice_and_fails_with_it(stands: Stands) -> None:
-    stands.add("gcloud", '[[ "$*" != *" n-0 "* ]] || exit 75')
+    stands.add("gcloud", '[[ "$*" != *" n-0 "* || "$*" != *"until [ -s train.status"* ]] || exit 75')
     assert stands.run("queued.sh", "train", **QUEUED, SLICES="2").returncode == 75
     calls = stands.calls()
-    assert sorted(call[5] for call in calls) == ["n-0", "n-1"]
+    assert sorted(call[5] for call in calls) == ["n-0", "n-0", "n-1", "n-1"]  # started, then watched
     assert all("--worker=all" in call for call in calls)
-    (command,) = {word.removeprefix("--command=") for call in calls for word in call if word.startswith("--command=")}
-    check_training(command)
+    command, _ = remote(calls)
+    (training,) = re.findall(r"^\((exec mentallama train .*)\) &$", command, re.MULTILINE)
+    check_training(training)
+
+
+def remote(calls: list[list[str]]) -> list[str]:
+    """What was run on hosts, each command once."""
+    commands = [word.removeprefix("--command=") for call in calls for word in call if word.startswith("--command=")]
+    return list(dict.fromkeys(commands))
+
+
+def on_a_host(command: str, home: Path, program: str) -> subprocess.CompletedProcess[str]:
+    """Run it as the host would, with `mentallama` a script of this text."""
+    place = home / "mentallama/.venv/bin"
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "activate").write_text(f"PATH={place}:$PATH\n")
+    (place / "mentallama").write_text(f"#!/usr/bin/env bash\n{program}\n")
+    (place / "mentallama").chmod(0o755)
+    environment = {"PATH": os.environ["PATH"], "HOME": str(home)}
+    return subprocess.run(
+        ["bash", "-c", command], cwd=home, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_a_training_outlives_the_connection_and_is_not_started_twice(stands: Stands, tmp_path: Path) -> None:
+    stands.add("gcloud")
+    variables = QUEUED | {"OVERRIDES": "data.train='[a b]'"}
+    assert stands.run("queued.sh", "train", **variables).returncode == 0
+    start, watch = remote(stands.calls())
+    program = 'echo "$0 $*" >> calls; printf "%s\\n" "$@"; until [ -f ../go ]; do sleep 0.05; done; exit 75'
+    assert on_a_host(start, tmp_path, program).returncode == 0  # it comes back while the training runs
+    pid = int((tmp_path / "mentallama/train.pid").read_text())
+    assert os.getsid(pid) != os.getsid(0)  # the end of a session does not reach it
+    again = on_a_host(start, tmp_path, program)
+    assert "under way already" in again.stderr
+    (tmp_path / "go").touch()
+    watched = on_a_host(watch, tmp_path, program)
+    assert watched.returncode == 75
+    assert "data.train=[a b]\n" in watched.stdout
+    assert len((tmp_path / "mentallama/calls").read_text().splitlines()) == 1
 
 
 STATES = """
@@ -131,7 +172,9 @@ case "$*" in
   *describe*) cat state 2>/dev/null || exit 1 ;;
   *"queued-resources create"*) echo ACTIVE > state ;;
   *"queued-resources delete"*) rm state ;;
-  *"mentallama train"*) echo x >> tries; {ends} ;;
+  *"mentallama train"*) ;;
+  *"until "*) echo x >> tries; {ends} ;;
+  *"command=cd mentallama && grep"*) exit 1 ;;
 esac
 """
 
@@ -153,6 +196,75 @@ def test_run_repeats_no_error_and_not_for_ever(status: int, tries: int, ends: st
     done = stands.run("queued.sh", "run", **QUEUED, ATTEMPTS="3")
     assert done.returncode == status
     assert sum("mentallama train" in " ".join(call) for call in stands.calls()) == tries
+
+
+def test_wait_says_what_it_waits_for_and_gives_up_with_a_line(stands: Stands) -> None:
+    stands.add("gcloud", "echo WAITING_FOR_RESOURCES")
+    done = stands.run("queued.sh", "wait", **QUEUED, WAIT_HOURS="0")
+    assert done.returncode == 4
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: n is WAITING_FOR_RESOURCES after 0 hours (WAIT_HOURS)")
+    assert "tpu/queued.sh delete gives it up" in line
+    assert stands.run("queued.sh", "run", **QUEUED, WAIT_HOURS="0").returncode == 4  # and `run` asks for no more
+    states = (
+        "echo x >> looks; case $(wc -l < looks) in 1|2) echo ACCEPTED ;; 3) echo PROVISIONING ;; *) echo ACTIVE ;; esac"
+    )
+    stands.add("gcloud", states)
+    done = stands.run("queued.sh", "wait", **QUEUED)
+    assert done.returncode == 0
+    said = [line.split(" ", 1)[1] for line in done.stderr.splitlines()]
+    assert [line.split(";")[0].split(",")[0] for line in said] == [
+        "n in z is ACCEPTED", "n in z is PROVISIONING", "n in z is ACTIVE",
+    ]  # fmt: skip
+    stands.add("gcloud", "exit 1")
+    done = stands.run("queued.sh", "wait", **QUEUED)
+    assert (done.returncode, "cannot be found in z" in done.stderr) == (4, True)
+
+
+def test_what_is_billed_is_deleted_or_named_at_the_end(stands: Stands) -> None:
+    stands.add("gcloud", STATES.replace("{ends}", "exit 0"))
+    done = stands.run("queued.sh", "run", **QUEUED)
+    assert done.returncode == 0
+    assert "n in z is still there, and billed: tpu/queued.sh delete" in done.stderr
+    assert of(stands.calls(), "gcloud compute tpus queued-resources delete") == []
+    assert stands.run("queued.sh", "run", **QUEUED, DELETE="yes").returncode == 0
+    assert len(of(stands.calls(), "gcloud compute tpus queued-resources delete")) == 1
+    assert stands.run("queued.sh", "run", **QUEUED, DELETE="perhaps").returncode == 2
+
+
+def test_a_lost_connection_is_watched_again(stands: Stands) -> None:
+    stands.add("gcloud", STATES.replace("{ends}", "case $(wc -l < tries) in 1) exit 255 ;; esac"))
+    done = stands.run("queued.sh", "run", **QUEUED)
+    assert done.returncode == 0
+    assert "the connection was lost; watching again" in done.stderr
+    calls = stands.calls()
+    assert sum("mentallama train" in " ".join(call) for call in calls) == 1
+    assert len(of(calls, "gcloud compute tpus queued-resources create")) == 1
+
+
+@pytest.mark.parametrize("verb", ["create", "wait", "install", "train", "watch", "delete", "run"])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_dry_run_prints_and_calls_nothing(verb: str, first: bool, stands: Stands) -> None:
+    stands.add("gcloud")
+    words = ["--dry-run", verb] if first else [verb, "--dry-run"]
+    done = stands.run("queued.sh", *words, **QUEUED)
+    assert (done.returncode, stands.calls()) == (0, [])
+    assert done.stdout.startswith("gcloud compute tpus ")
+    if verb == "run":
+        verbs = ["queued-resources create", "tpu-vm scp", "exec mentallama"]
+        places = [done.stdout.replace("\\", "").index(words) for words in verbs]
+        assert places == sorted(places)
+
+
+def test_the_hosts_get_a_python_that_the_package_takes(stands: Stands) -> None:
+    stands.add("gcloud")
+    assert stands.run("queued.sh", "install", **QUEUED).returncode == 0
+    text = "\n".join(remote(stands.calls()))
+    assert "apt-get install -y python3.11 python3.11-venv || python3 -m pip install --user uv" in text
+    assert "python3.11 -m venv .venv || ~/.local/bin/uv venv" in text
+    first_block = (ROOT / "tpu/README.md").read_text("utf-8").split("\n    ", 1)[1].split("\n\n")[0]
+    assert "python3.11 -m venv .venv" in first_block
+    assert not re.search(r"python3 -m venv", first_block)
 
 
 def test_xpk(stands: Stands) -> None:

@@ -16,10 +16,11 @@ from mentallama_jax.errors import UserError
 from mentallama_jax.training.run import checkpoints as checkpoints_module
 from mentallama_jax.training.run.checkpoints import (
     Checkpoints,
+    best_of,
     find_checkpoint,
     load_params,
 )
-from mentallama_jax.training.run.manifest import complete_checkpoints, damage, write_manifest
+from mentallama_jax.training.run.manifest import Checkpoint, complete_checkpoints, damage, write_manifest
 
 
 def make_state(seed: int) -> dict:
@@ -138,6 +139,16 @@ def test_a_higher_label_f1_is_better(tmp_path):
             checkpoints.save(step, make_state(step))
             checkpoints.add_scores(step, {"validation_loss": score, "label_f1": score})
     assert steps(tmp_path) == [2, 3]
+
+
+def test_of_equal_label_f1_the_lower_validation_loss_decides_and_then_the_earlier(tmp_path):
+    losses = {1: 0.9, 2: 0.5, 3: 0.5, 4: 0.1}
+    found = [
+        Checkpoint(tmp_path / str(step), step, {"label_f1": 0.8 if step < 4 else 0.7, "validation_loss": loss})
+        for step, loss in losses.items()
+    ]
+    assert best_of(found, "label_f1").step == 2
+    assert best_of([*found, Checkpoint(tmp_path / "5", 5, {"label_f1": 0.8})], "label_f1").step == 2
 
 
 def test_scores_that_are_not_finite_cannot_choose(tmp_path):

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mentallama_jax.training.run.metrics import MetricsLog, draw_loss_curve, read_metrics
+from mentallama_jax.training.run.loss_picture import best_evaluation, draw_loss_curve, epoch_starts
+from mentallama_jax.training.run.metrics import MetricsLog, read_metrics
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -121,6 +122,41 @@ def test_the_loss_curve_is_a_picture(tmp_path):
     write_run(tmp_path, 0, 8)
     draw_loss_curve(tmp_path / "metrics.jsonl", tmp_path / "loss.png")
     assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
+
+
+LABELLED = [
+    *({"kind": "train", "step": step, "loss": 3 / step, "epoch": 1 + (step - 1) // 10} for step in range(1, 31)),
+    {"kind": "validation", "step": 10, "validation_loss": 0.9, "label_f1": 0.4},
+    {"kind": "validation", "step": 20, "validation_loss": 0.7, "label_f1": 0.8},
+    {"kind": "validation", "step": 30, "validation_loss": 0.6, "label_f1": 0.8},
+]
+
+
+def test_the_picture_marks_the_best_evaluation_and_the_epochs():
+    assert best_evaluation(LABELLED) == ("label F1", (30, 0.8))  # equal label F1: the lower loss
+    losses = [{key: row[key] for key in row if key != "label_f1"} for row in LABELLED]
+    assert best_evaluation(losses) == ("validation loss", (30, 0.6))
+    assert best_evaluation(LABELLED[:30]) is None
+    assert epoch_starts(LABELLED) == [(1, 1), (11, 2), (21, 3)]
+    many = [{"kind": "train", "step": step, "loss": 1.0, "epoch": step} for step in range(1, 101)]
+    assert epoch_starts(many)[:3] == [(1, 1), (6, 6), (11, 11)]
+
+
+def test_the_picture_names_the_run_label_f1_and_epochs(tmp_path, monkeypatch):
+    from matplotlib.figure import Figure
+
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
+    (tmp_path / "a $x$ run").mkdir()
+    path = tmp_path / "a $x$ run/metrics.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in LABELLED))
+    draw_loss_curve(path, tmp_path / "loss.png")
+    (figure,) = drawn
+    left, right = figure.axes
+    assert left.get_title() == "a $x$ run"
+    assert right.get_ylabel() == "label F1"
+    told = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert told == ["training loss", "validation loss", "label F1", "best label F1 0.800, update 30"]
 
 
 def test_there_is_no_curve_of_nothing(tmp_path):

@@ -23,7 +23,7 @@ from mentallama_jax.errors import UserError
 from mentallama_jax.files import lock_file, regular_file
 from mentallama_jax.foreign import parse_json
 
-FORM = "mentallama answers 1"
+_FIRST = {"form": "mentallama answers 1"}
 _TEXTS, _COUNTS = ("text", "finish", "model"), ("prompt_tokens", "answer_tokens")
 
 TokenChoice = tuple[str, float, Mapping[str, float]]
@@ -95,13 +95,11 @@ class AnswerJournal:
         """Take in the whole lines that the file holds; begin it where there are none."""
         open_attempts: dict[int, float] = {}
         lines = content.splitlines()
-        if lines and parse_json(lines[0], f"{self.path}, line 1", may_hold_posts=True) != {"form": FORM}:
-            raise UserError(f"{self.path}: is no file of kept answers; name another one")
         for number, line in enumerate(lines[1:], start=2):
             self._take(line, f"{self.path}, line {number}", open_attempts)
         self.spending.perhaps += sum(open_attempts.values())
         if not lines:
-            self._append({"form": FORM}, sync=True)
+            self._append(_FIRST, sync=True)
 
     def _take(self, line: bytes, place: str, open_attempts: dict[int, float]) -> None:
         row = parse_json(line, place, may_hold_posts=True, allow_surrogates=True)
@@ -145,12 +143,24 @@ def open_journal(path: Path, limit: float | None) -> Iterator[AnswerJournal]:
         except BlockingIOError:
             raise UserError(f"{path}: another process is writing it; wait for it, or name another file") from None
         content = stream.readall() or b""
+        _require_journal(path, content)
         whole = content.rfind(b"\n") + 1
         if whole < len(content):
             stream.truncate(whole)
         journal = AnswerJournal(path, stream, Spending(limit))
         journal.read(content[:whole])
         yield journal
+
+
+def _require_journal(path: Path, content: bytes) -> None:
+    """Refuse a file of something else before a byte of it is changed; the first line may be cut off.
+
+    Raises:
+        UserError: the file begins otherwise than a journal.
+    """
+    first = json.dumps(_FIRST).encode() + b"\n"
+    if not content.startswith(first) and not first.startswith(content):
+        raise UserError(f"{path}: is no file of kept answers; name another one")
 
 
 def _answer(row: Mapping[str, Any]) -> KeptAnswer:

@@ -37,7 +37,7 @@ _PLAIN = {
 }
 """Titles of sections that are shown as tables of their own keys."""
 _SHARES = {"output_faults": "Faults of outputs", "grounding": "Grounding of explanations", "care": "Care in wording"}
-_SHOWN_ELSEWHERE = {"schema_version", "datasets", "pooled", "mean_over_datasets", "signature", "high_risk"}
+_SHOWN_ELSEWHERE = {"schema_version", "datasets", "pooled", "mean_over_datasets", "signature", "high_risk", "coverage"}
 TITLE = "Evaluation report"
 
 

@@ -14,6 +14,7 @@ Named = tuple[str, str, Any]
 
 _MEASURES = {"accuracy": "Accuracy", "weighted_f1": "Weighted F1", "macro_f1": "Macro F1"}
 _ERRORS_SHOWN = 3
+_UNPARSED = "unparsed"
 _PERCENT_AXIS = (0.0, 100.0)
 
 
@@ -71,7 +72,7 @@ def correctness_section(systems: Sequence[ScoredSystem]) -> ReportSection | None
         *(("* Few posts: mind the interval.",) if warnings else ()),
     )
     table = FigureTable("Correctness", heads, tuple(rows), words=1 + (len(systems) > 1), notes=notes)
-    blocks: list[Block] = [table, _forests(systems), *warnings]
+    blocks: list[Block] = [table, *_coverage(systems), _forests(systems), *warnings]
     return ReportSection("Correctness", blocks, [each for each in (_published(systems), _aspects(systems)) if each])
 
 
@@ -79,6 +80,21 @@ def _score_cells(of: Mapping[str, Any]) -> tuple[str, ...]:
     mark = "*" if of.get("warning") else ""
     figures = [cell for key in _MEASURES for cell in (percent(of[key]), percent_range(of.get(f"{key}_interval"), mark))]
     return (count(of["n"]), count(of["posts"]), *figures, percent(of["majority_weighted_f1"]), count(of["unparsed"]))
+
+
+def _coverage(systems: Sequence[ScoredSystem]) -> list[Paragraph]:
+    """Data sets of which only some of the benchmark's rows were scored."""
+    said: dict[str, list[str]] = {}
+    for system in systems:
+        for name, splits in (system.sections.get("coverage") or {}).items():
+            for each in splits:
+                if each["of"] is not None and each["rows"] < each["of"]:
+                    part = f"{name} {count(each['rows'])} of {count(each['of'])} {each['split']} rows"
+                    said.setdefault(part, []).append(system.name)
+    if not said:
+        return []
+    parts = [f"{part} ({', '.join(names)})" if len(systems) > 1 else part for part, names in said.items()]
+    return [Paragraph(f"A part of the benchmark: {'; '.join(parts)}.", "warning")]
 
 
 def _warnings(systems: Sequence[ScoredSystem]) -> list[Paragraph]:
@@ -178,28 +194,38 @@ def errors_section(systems: Sequence[ScoredSystem]) -> ReportSection | None:
 
 
 def _matrices(system: ScoredSystem) -> Iterator[Any]:
+    """One of each question: of data sets with aspects one an aspect, as a label of two aspects is not one label."""
     for name, of in system.sections["datasets"].items():
-        said = f"{count(of['n'])} rows, {count(of['unparsed'])} unparsed"
-        yield confusion_picture(f"{name}: {said}", of["confusion"])
         for aspect, confusion in (of.get("confusion_per_aspect") or {}).items():
-            yield confusion_picture(f"{name}, {aspect}", confusion)
+            rows = sum(found for row in confusion.values() for found in row.values())
+            unread = sum(row.get(_UNPARSED, 0) for row in confusion.values())
+            yield confusion_picture(f"{name}, {aspect}: {count(rows)} rows, {count(unread)} unparsed", confusion)
+        if not of.get("confusion_per_aspect"):
+            said = f"{count(of['n'])} rows, {count(of['unparsed'])} unparsed"
+            yield confusion_picture(f"{name}: {said}", of["confusion"])
 
 
 def _common_errors(systems: Sequence[ScoredSystem]) -> FigureTable:
+    found = list(named_datasets(systems))
+    with_aspects = any(of.get("confusion_per_aspect") for _, _, of in found)
     rows = []
-    for name, system, of in named_datasets(systems):
+    for name, system, of in found:
         pairs = [
-            (found, gold, label, sum(row.values()))
-            for gold, row in of["confusion"].items()
+            (found, aspect, gold, label, sum(row.values()))
+            for aspect, confusion in (of.get("confusion_per_aspect") or {"": of["confusion"]}).items()
+            for gold, row in confusion.items()
             for label, found in row.items()
             if gold != label and found
         ]
-        pairs.sort(key=lambda pair: (-pair[0], pair[1], pair[2]))
-        for found, gold, label, total in pairs[:_ERRORS_SHOWN]:
-            rows.append((*cells(systems, name, system), gold, label, count(found), percent(found / total)))
-    heads = columns(systems, "gold", "read as", "rows", "% of gold")
+        pairs.sort(key=lambda pair: (-pair[0], *pair[1:4]))
+        for number, aspect, gold, label, total in pairs[:_ERRORS_SHOWN]:
+            asked = (aspect or NONE,) if with_aspects else ()
+            rows.append((*cells(systems, name, system), *asked, gold, label, count(number), percent(number / total)))
+    asked = ("aspect",) if with_aspects else ()
+    heads = columns(systems, *asked, "gold", "read as", "rows", "% of gold")
     notes = (f"The {_ERRORS_SHOWN} commonest of each data set.",)
-    return FigureTable("Commonest confusions", heads, tuple(rows), words=3 + (len(systems) > 1), notes=notes)
+    words = 3 + (len(systems) > 1) + with_aspects
+    return FigureTable("Commonest confusions", heads, tuple(rows), words=words, notes=notes)
 
 
 def _by_label(systems: Sequence[ScoredSystem]) -> FigureTable:

@@ -144,7 +144,7 @@ class Tokenizer:
         """
         id_ = self._vocabulary.get(token)
         if id_ is None:
-            near = get_close_matches(token, [self._token(i) for i in sorted(self._special)], n=1, cutoff=0.4)
+            near = get_close_matches(token, [self._token(i) for i in sorted(self._special)], n=1, cutoff=0.6)
             hint = f"; did you mean {near[0]}?" if near else "; choose a style whose tokens it has"
             raise UserError(f"{self._origin}: the tokenizer has no token {token}{hint}")
         if id_ >= self._rows:

@@ -45,14 +45,19 @@ class LabelMapping:
 
     def __post_init__(self) -> None:
         known = {label.casefold(): label for label in self.task.labels}
-        read = {}
+        read: dict[str, str] = {}
         for cell, label in self.labels.items():
             if label.strip().casefold() not in known:
                 listed = ", ".join(self.task.labels)
                 raise UserError(
                     f"--labels maps {shown(cell)} to {shown(label)}, no label of {self.task.name} ({listed})"
                 )
-            read[_key(cell)] = known[label.strip().casefold()]
+            meant = known[label.strip().casefold()]
+            if read.setdefault(_key(cell), meant) != meant:
+                raise UserError(
+                    f"--labels gives {shown(cell)} two meanings, {shown(read[_key(cell)])} and {shown(meant)}: case, "
+                    "blanks around a cell and a full stop behind it do not count; keep one of them"
+                )
         self.labels = read
 
     def check(self, cells: Counter[str]) -> None:

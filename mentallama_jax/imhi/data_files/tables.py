@@ -2,15 +2,15 @@
 
 import csv
 import io
-import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.files import regular_file
-from mentallama_jax.foreign import parse_json, reading
+from mentallama_jax.foreign import reading
 from mentallama_jax.imhi.data_files.arrow import read_arrow
+from mentallama_jax.imhi.data_files.json_values import json_lines
 from mentallama_jax.imhi.data_files.table_rows import Problem, Table, check_columns, numbered_table, plain_cell
 from mentallama_jax.storage import AnyPath
 
@@ -58,6 +58,8 @@ def read_csv(path: AnyPath, delimiter: str = ",") -> Table:
     try:
         names = [name.strip() for name in next(reader, [])]
         check_columns(names, path)
+        if len(names) == 1 and (signs := [sign for sign in (";", "\t") if sign in names[0]]):
+            raise UserError(f"{path}: {_SIGNS[signs[0]]} separate its columns; save it with commas between them")
         for cells in reader:
             if not cells:
                 continue
@@ -72,42 +74,22 @@ def read_csv(path: AnyPath, delimiter: str = ",") -> Table:
     return Table(tuple(name for name in names if name), rows, problems)
 
 
+_SIGNS = {";": "semicolons", "\t": "tabs"}
+
+
 def _read_jsonl(path: AnyPath) -> Table:
     rows: list[tuple[int, Mapping[str, Any]]] = []
     problems = []
-    number = 0
-    for line_number, line in _lines(path):
-        number += 1
-        place = f"{path}, line {line_number}"
-        try:
-            row = parse_json(line, place, allow_nan=True, may_hold_posts=True)
-        except UserError as error:
-            if not _is_json(line):
-                raise
-            problems.append(Problem(str(path), number, str(error).removeprefix(f"{place}: ")))
+    for number, (line, row, problem) in enumerate(json_lines(path), start=1):
+        if problem:
+            problems.append(Problem(str(path), number, problem))
             continue
+        place = f"{path}, line {line}"
         if not isinstance(row, dict):
             raise UserError(f"{place}: expected a JSON object, found {type(row).__name__}")
         check_columns(row, place)
         rows.append((number, {key: plain_cell(cell) for key, cell in row.items()}))
     return numbered_table(rows, problems, path)
-
-
-def _lines(path: AnyPath) -> Iterator[tuple[int, bytes]]:
-    """The lines that are not blank, numbered from 1; a byte-order mark is dropped."""
-    with reading(path, "JSONL", may_hold_posts=True), path.open("rb") as stream:
-        for number, line in enumerate(stream, start=1):
-            text = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
-            if text.strip():
-                yield number, text
-
-
-def _is_json(line: bytes) -> bool:
-    """Whether a line is an object of JSON as other programs read it: then one row is bad, not the file."""
-    try:
-        return isinstance(json.loads(line), dict)
-    except (ValueError, RecursionError):
-        return False
 
 
 def text_of(path: AnyPath) -> str:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 from mentallama_jax.imhi.disguise.disguise_key import DisguiseKey
 from mentallama_jax.imhi.disguise.identifiers import find, find_again, replaced
@@ -67,7 +68,7 @@ def is_disguised(record: Record) -> bool:
 def disguise_prediction(
     prediction: Prediction, key: DisguiseKey, *, post: str = "", scope: Scope = "post"
 ) -> tuple[Prediction, Counter[str]]:
-    """A prediction with the identifiers in its output and its gold response replaced, and how many there were.
+    """A prediction with the identifiers in its output, samples and gold response replaced, and how many there were.
 
     The pseudonyms are those of the post. `post_id`, which is a hash of the post, becomes a keyed one.
 
@@ -81,13 +82,15 @@ def disguise_prediction(
     known = find(post, pseudonyms)
     in_output = find_again(known, prediction.generated_text, pseudonyms)
     in_gold = find_again([*known, *in_output], prediction.goldens, pseudonyms)
+    in_samples = [find_again([*known, *in_output], text, pseudonyms) for text in prediction.samples]
     new = replace(
         prediction,
         post_id=pseudonyms.row_id(f"post {prediction.post_id}"),
         generated_text=replaced(prediction.generated_text, in_output),
         goldens=replaced(prediction.goldens, in_gold),
+        samples=tuple(map(replaced, prediction.samples, in_samples)),
     )
-    return new, Counter(each.kind for each in (*in_output, *in_gold))
+    return new, Counter(each.kind for each in (*in_output, *in_gold, *chain.from_iterable(in_samples)))
 
 
 def disguised_id(name: str, dataset: str, split: str, key: DisguiseKey) -> str:

@@ -31,11 +31,11 @@ released wordings, without claims in words (4). Tasks in another language are re
 
 from mentallama_jax.imhi.labels.folding import fold
 from mentallama_jax.imhi.labels.plain_reader import plain_reader
-from mentallama_jax.imhi.labels.reader import reader
+from mentallama_jax.imhi.labels.reader import Reading, reader
 from mentallama_jax.imhi.labels.unwrapping import unwrapped, without_traces
 from mentallama_jax.imhi.tasks import Task
 
-__all__ = ["contradicts", "read_label"]
+__all__ = ["Reading", "contradicts", "read_label", "read_label_by"]
 
 
 def read_label(text: str, task: Task, aspect: str = "") -> str | None:
@@ -49,12 +49,18 @@ def read_label(text: str, task: Task, aspect: str = "") -> str | None:
     Returns:
         A canonical label of `task`, or None where the output states none, or several, or only implies one.
     """
+    return read_label_by(text, task, aspect).label
+
+
+def read_label_by(text: str, task: Task, aspect: str = "") -> Reading:
+    """Read the label that a model's output states, as `read_label` does, and name the rule that decided."""
     answer = without_traces(text)
     if answer is None:
-        return None
+        return Reading(None, "reasoning that never ends")
     if not task.in_english:
         plain = plain_reader(task)
-        return plain.read(unwrapped(answer, plain.keys))
+        label = plain.read(unwrapped(answer, plain.keys))
+        return Reading(label, "no single label said" if label is None else "sentence of the task's file")
     of_task = reader(task, aspect)
     return of_task.read(fold(unwrapped(answer, of_task.words.keys)))
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from mentallama_jax.imhi.labels.polarity import affirms, concludes, is_withheld, mentions_freely, plain, sentences
 from mentallama_jax.imhi.labels.wordings import Wordings, wordings
@@ -47,30 +48,50 @@ _NOT_BUT = re.compile(r"\bnot (?:[\w-]+ ){1,5}?but (?:rather )?")
 _AFFIRMED = frozenset({"yes", "present", "true"})
 
 
+class Reading(NamedTuple):
+    """What was read from an output.
+
+    Attributes:
+        label: canonical; None where the output states none, or several.
+        rule: the stage of reading that decided, or why there is no label.
+    """
+
+    label: str | None
+    rule: str
+
+
 @dataclass(frozen=True, slots=True)
 class Reader:
     """Reads what one task and aspect look for. Each stage takes folded text and returns the labels that it finds."""
 
     words: Wordings
 
-    def read(self, text: str) -> str | None:
-        """The label that folded text states, or None where it states none, or several."""
+    def read(self, text: str) -> Reading:
+        """The label that folded text states, None where it states none, or several; and the stage that decided."""
         *_, corrected = [None, *_CORRECTED.finditer(text)]
         if corrected is not None:
-            after = self._read_plain(text[corrected.end() :])
+            after, stage = self._read_plain(text[corrected.end() :])
             if after or self.opening(text[: corrected.start()]):
-                return _only(after)
-        return _only(self._read_plain(text))
+                return _reading(after, f"behind a correction, {stage}" if after else "correction")
+        return _reading(*self._read_plain(text))
 
-    def _read_plain(self, text: str) -> set[str]:
+    def _read_plain(self, text: str) -> tuple[set[str], str]:
         final = self.final(text)
-        opening = self.shares(text) or self.keyed(text) or self.opening(text)
+        opening, stage = set[str](), ""
+        for name, find in (("percentages", self.shares), ("keys", self.keyed), ("opening", self.opening)):
+            if opening := find(text):
+                stage = name
+                break
         if final or opening:
-            return final | opening
-        for stage in (self.declared, self.claimed, self.mentioned):
-            if labels := stage(text):
-                return labels
-        return set()
+            return final | opening, " and ".join(filter(None, ("final answer" if final else "", stage)))
+        for name, find in (
+            ("declared answer", self.declared),
+            ("claim in words", self.claimed),
+            ("only name mentioned", self.mentioned),
+        ):
+            if labels := find(text):
+                return labels, name
+        return set(), ""
 
     def final(self, text: str) -> set[str]:
         """What the answer declares as its final or corrected label."""
@@ -226,8 +247,14 @@ class Reader:
 _LONGEST_SENTENCE = 1500
 
 
-def _only(labels: set[str]) -> str | None:
-    return next(iter(labels)) if len(labels) == 1 and "undecided" not in labels else None
+def _reading(labels: set[str], stage: str) -> Reading:
+    if not labels:
+        return Reading(None, f"{stage}, then no label" if stage else "no label found")
+    if "undecided" in labels:
+        return Reading(None, f"{stage}: undecided")
+    if len(labels) > 1:
+        return Reading(None, f"{stage}: several labels")
+    return Reading(next(iter(labels)), stage)
 
 
 def _union(sets: Iterable[set[str]]) -> set[str]:

@@ -9,13 +9,14 @@ from typing import Any
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.foreign import shown_cell
+from mentallama_jax.imhi.data_files.build import match_label
 from mentallama_jax.imhi.data_files.table_records import word_cell
 from mentallama_jax.imhi.data_files.table_rows import Problem, Table, shown_columns
 from mentallama_jax.imhi.data_files.tables import read_table
 from mentallama_jax.imhi.task_files.plain_text import loose, sentences_of
 from mentallama_jax.imhi.task_files.task import ENGLISH, Task
 from mentallama_jax.imhi.task_files.task_reading import parse_task
-from mentallama_jax.imhi.tasks import TASKS
+from mentallama_jax.imhi.tasks import TASKS, own_tasks
 from mentallama_jax.storage import AnyPath
 
 _MOST_VALUES = 50
@@ -81,7 +82,7 @@ def new_task(
         language: code such as `de`; by default guessed from the posts.
 
     Raises:
-        UserError: a missing column, or a column that holds too many values to be labels.
+        UserError: a missing column, a column that holds too many values to be labels, or a name that is taken.
     """
     table = read_table(path)
     for column in filter(None, (label_column, post_column, aspect_column)):
@@ -90,13 +91,20 @@ def new_task(
     post_column = post_column or _post_column(table, {label_column, aspect_column}, path)
     posts = [str(row.get(post_column) or "") for _, row in table.rows[:_LOOKED_AT]]
     language = language or _language(posts)
-    values = _values(table, label_column, "labels", path)
-    aspects = list(_values(table, aspect_column, "aspects", path)) if aspect_column else []
+    values, spellings = _values(table, label_column, "labels", path)
+    aspects = list(_values(table, aspect_column, "aspects", path)[0]) if aspect_column else []
     labels, raw = _labels(values, language)
     columns = {"post": post_column, "label": label_column} | ({"aspect": aspect_column} if aspect_column else {})
     draft = _Draft(_name(name, path), language, labels, raw, aspects, columns, path.name)
+    place = f"template of {path}"
+    named = {value: raw.get(value) or (value if value in labels else value.lower()) for value in spellings}
+    raw |= _unread(
+        parse_task(draft.text().encode(), place), {named[value]: cells for value, cells in spellings.items()}
+    )
     text = draft.text()
-    task = parse_task(text.encode(), f"template of {path}")
+    task = parse_task(text.encode(), place)
+    with own_tasks([task]):  # refuses a name that another task has
+        pass
     filled = sum(values.values())
     return NewTask(text, task, labels, len(table.rows) - filled, table.problems)
 
@@ -176,8 +184,25 @@ def _post_column(table: Table, others: set[str], path: AnyPath) -> str:
     return max(lengths, key=lengths.__getitem__)
 
 
-def _values(table: Table, column: str, what: str, path: AnyPath) -> Counter[str]:
-    """Value of a column -> rows, most frequent first; values that differ by case and the like are one."""
+def _unread(task: Task, cells: Mapping[str, Iterable[str]]) -> dict[str, str]:
+    """Cell -> label, for those of a label's cells that `data build` would not read as the label."""
+    found = {}
+    for label, spellings in cells.items():
+        for cell in spellings:
+            try:
+                known = match_label(cell, task)
+            except UserError:
+                known = ""
+            if known != label:
+                found[cell] = label
+    return found
+
+
+def _values(table: Table, column: str, what: str, path: AnyPath) -> tuple[Counter[str], dict[str, list[str]]]:
+    """Value of a column -> rows, most frequent first, and value -> its spellings.
+
+    Values that differ by case and the like are one.
+    """
     counts: Counter[str] = Counter()
     spelt: dict[str, Counter[str]] = {}
     for number, row in table.rows:
@@ -202,7 +227,10 @@ def _values(table: Table, column: str, what: str, path: AnyPath) -> Counter[str]
         )
     if len(counts) < 2:
         raise UserError(f"{path}: the column {shown_cell(column)} holds {len(counts)} value; {what} are two or more")
-    return Counter({spelt[key].most_common(1)[0][0]: count for key, count in counts.most_common()})
+    value_of = {key: spelt[key].most_common(1)[0][0] for key, _ in counts.most_common()}
+    return Counter({value: counts[key] for key, value in value_of.items()}), {
+        value: list(spelt[key]) for key, value in value_of.items()
+    }
 
 
 def _labels(values: Counter[str], language: str) -> tuple[dict[str, int], dict[str, str]]:

@@ -23,6 +23,7 @@ from mentallama_jax.imhi.data_files.readers import read_records
 from mentallama_jax.imhi.data_files.table_rows import Problem
 from mentallama_jax.imhi.data_files.text_documents import TextLayout, find_texts
 from mentallama_jax.imhi.learnt_classes import classes_of
+from mentallama_jax.imhi.missing_rows import chosen_datasets, is_bundled, missing_rows
 from mentallama_jax.imhi.mixture import Forbidden, forbidden_posts, held_out_rows, mix, sample_rows
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.training.data.classified import TextTokenizer, class_store
@@ -135,6 +136,10 @@ def _training_records(
     everything = reader.read(sources, key)
     tests = held_out_rows(everything, data.exclude) + dropped
     there = _of_split(everything, "train", key)
+    if not is_bundled(sources):
+        counts = Counter(record.dataset for record in there)
+        if missing := missing_rows(counts, "train", chosen_datasets(data.datasets, data.exclude)):
+            say(f"{key}: {missing}")
     forbidden = forbidden_posts(tests, there)
     if forbidden.near_copies:
         say(

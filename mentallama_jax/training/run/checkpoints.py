@@ -54,10 +54,18 @@ one_line_each()
 
 
 def best_of(checkpoints: list[Checkpoint], metric: Metric) -> Checkpoint | None:
-    """The checkpoint with the best score (the earlier of equals); None where none is scored."""
+    """The checkpoint with the best score; None where none is scored.
+
+    Of equals it is the one with the lower validation loss, which says more than a figure of a few rows, or the earlier.
+    """
     sign = -1 if HIGHER_IS_BETTER[metric] else 1
     scored = [checkpoint for checkpoint in checkpoints if metric in checkpoint.scores]
-    return min(scored, key=lambda checkpoint: (sign * checkpoint.scores[metric], checkpoint.step), default=None)
+
+    def rank(checkpoint: Checkpoint) -> tuple[float, float, int]:
+        loss = checkpoint.scores.get("validation_loss", math.inf)
+        return sign * checkpoint.scores[metric], loss, checkpoint.step
+
+    return min(scored, key=rank, default=None)
 
 
 def find_checkpoint(directory: AnyPath, which: Which, metric: Metric) -> Checkpoint:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any, Literal, Self
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.files import atomic_open, regular_file, write_jsonl
+from mentallama_jax.files import regular_file, write_jsonl
 from mentallama_jax.foreign import parse_json, reading, shown
 from mentallama_jax.parallel.processes import writes_files
 from mentallama_jax.training.run.disk import naming
@@ -162,28 +162,3 @@ def _problem(row: Any) -> str | None:
 
 def _is_figure(value: Any) -> bool:
     return type(value) in (int, float) and abs(value) <= _LARGEST
-
-
-def draw_loss_curve(metrics: Path, picture: Path) -> None:
-    """Draw training and validation loss over the updates as a PNG; nothing where no update is logged yet."""
-    rows = read_metrics(metrics)
-    train = [(row["step"], row["loss"]) for row in rows if row["kind"] == "train"]
-    validation = [(row["step"], row["validation_loss"]) for row in rows if "validation_loss" in row]
-    if not train:
-        return
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.plot(*zip(*train, strict=True), linewidth=1, label="training")
-    if validation:
-        axes.plot(*zip(*validation, strict=True), marker="o", label="validation")
-    axes.set_xlabel("updates")
-    axes.set_ylabel("loss (nats a target token)")
-    axes.set_ylim(bottom=0)
-    axes.grid(alpha=0.3)
-    axes.legend()
-    with naming(picture), atomic_open(picture, "wb") as stream:
-        figure.savefig(stream, format="png", dpi=120)

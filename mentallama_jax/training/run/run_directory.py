@@ -31,6 +31,7 @@ from mentallama_jax.training.data.tokens import TokenStore
 from mentallama_jax.training.run.bucket_run import BucketRun, fetch_files, staging_folder
 from mentallama_jax.training.run.checkpoints import Which, find_checkpoint, load_params
 from mentallama_jax.training.run.disk import naming
+from mentallama_jax.training.run.extension import EXTENSIONS, LENGTH, extension_of
 from mentallama_jax.training.run.manifest import Checkpoint, complete_checkpoints
 
 MAY_CHANGE = (
@@ -74,7 +75,9 @@ class SavableTokenizer(Protocol):
 class RunDirectory:
     """Paths of a run's files: where `path` is on a bucket, of their copies here; only the checkpoints are there."""
 
-    def __init__(self, path: str | AnyPath) -> None:
+    def __init__(self, path: str | AnyPath, *, extend: bool = False) -> None:
+        """Name the files; `extend` allows `prepare` to make a run longer than it was started."""
+        self._extend = extend
         self.path = as_path(os.path.expanduser(path) if isinstance(path, str) else path)
         here = staging_folder() if isinstance(self.path, RemotePath) else self.path
         self.config = here / "config.json"
@@ -238,6 +241,7 @@ class RunDirectory:
         """
         described = model_config.to_json()
         rows, source = config.training.micro_batch_rows, None
+        extensions: list[dict[str, Any]] = []
         if complete_checkpoints(self.checkpoints):
             # Parsed, so that a key that came with a newer version of the package has its default.
             before = parse_config(read_json(self.config), str(self.config))
@@ -248,6 +252,13 @@ class RunDirectory:
             may_change: tuple[str, ...] = MAY_CHANGE
             if _is_same_source(before, config, source, fingerprint):
                 may_change += SAME_SOURCE
+            extensions = list(facts.get(EXTENSIONS, []))
+            if self._extend and before.training != config.training:
+                done = complete_checkpoints(self.checkpoints)[-1].step
+                if extension := extension_of(self.path, before.training, config.training, done):
+                    may_change += LENGTH
+                    extensions.append(extension)
+                    say(extension["said"])
             _refuse_changes(self.path, "another recipe", _plain(before), _plain(config), may_change)
             # Parsed, as runs of older versions do not state their model type.
             trained = model_config_from_json(read_json(self.model_config), str(self.model_config)).to_json()
@@ -255,12 +266,15 @@ class RunDirectory:
             _refuse_changes(self.path, "another task", _of_tasks(kept_tasks(self._here)), _of_tasks(TASKS.own))
             _refuse_changes(self.path, "other data", facts["fingerprints"], data["fingerprints"])
             rows = self._planned_rows() or config.training.micro_batch_rows
-        elif fingerprint is not None:
-            source = fingerprint()
+        else:
+            if self._extend:
+                raise UserError(f"{self.path}: --extend: there is no checkpoint of a run to extend; leave it out")
+            source = fingerprint() if fingerprint is not None else None
+        extended = {EXTENSIONS: extensions} if extensions else {}
         with naming(self.tokenizer):
             tokenizer.save(self.tokenizer)
         _write(self.model_config, described)
-        _write(self.data, {**data, "model_fingerprint": source, "planned_micro_batch_rows": rows})
+        _write(self.data, {**data, "model_fingerprint": source, "planned_micro_batch_rows": rows, **extended})
         if TASKS.own:
             _write(self.tasks, to_keep(TASKS.own))
         else:
@@ -458,9 +472,11 @@ def _refuse_changes(path: AnyPath, what: str, old: Any, new: Any, may_change: tu
         and not any(key == free or key.startswith(f"{free}.") for free in may_change)
     ]
     if differences:
+        longer = all(difference.startswith(LENGTH) for difference in differences)
+        more = "; --extend goes on for more updates than it was started with" if longer else ""
         raise UserError(
             f"{path}: this run was started with {what} ({'; '.join(differences)}); "
-            "restore that to go on, or name another training.run_dir"
+            f"restore that to go on, or name another training.run_dir{more}"
         )
 
 

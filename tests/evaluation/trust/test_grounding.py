@@ -159,7 +159,9 @@ def test_evaluate_writes_both_sections_and_shows_no_text(files, capsys, monkeypa
 
 def test_evaluate_pools_runs_over_the_same_posts(files, capsys):
     predictions, posts, out = files
-    both = [str(predictions), str(predictions)]
+    other = predictions.with_name("another_seed.jsonl")
+    other.write_bytes(predictions.read_bytes() + b"\n")
+    both = [str(predictions), str(other), "--pool"]
     assert main(["evaluate", *both, "--data", str(posts), "--out", str(out)]) == 0
     found = json.loads((out / "scores.json").read_text("utf-8"))["grounding"]["pooled"]
     assert (found["absent_quotes"]["count"], found["absent_quotes"]["posts"]) == (2, 2)

@@ -1,0 +1,50 @@
+"""The configs that are shipped: in `configs/` of a clone, or where the wheel put them."""
+
+from difflib import get_close_matches
+from functools import cache
+from importlib.metadata import PackageNotFoundError, files
+from pathlib import Path
+
+_PACKAGE = "mentallama-jax"
+_FOLDER = "mentallama_jax/configs"
+_NEAR = 0.6
+
+
+@cache
+def shipped_configs() -> dict[str, Path]:
+    """Name -> file, sorted by name; none where they were not installed."""
+    clone = Path(__file__).resolve().parents[2]
+    if (clone / "pyproject.toml").is_file() and (clone / "configs").is_dir():
+        found = list((clone / "configs").glob("*.yaml"))
+    else:
+        try:
+            listed = files(_PACKAGE) or []
+        except PackageNotFoundError:
+            listed = []
+        found = [Path(str(each.locate())) for each in listed if _FOLDER in each.as_posix() and each.suffix == ".yaml"]
+    return {path.stem: path for path in sorted(found) if path.is_file()}
+
+
+def find_config(path: str | Path) -> Path:
+    """The file that a config's name stands for: a file, else a shipped config, as `toy` or `configs/toy.yaml`."""
+    path = Path(path)
+    if path.is_file() or path.parent.name not in ("", "configs") or path.suffix not in ("", ".yaml"):
+        return path
+    return shipped_configs().get(path.name.removesuffix(".yaml"), path)
+
+
+def near_config(path: Path) -> str:
+    """Where to look for a config that is not there, for the end of a message."""
+    near = get_close_matches(path.name.removesuffix(".yaml"), shipped_configs(), n=1, cutoff=_NEAR)
+    hint = f"did you mean {near[0]}? " if near else ""
+    return f"{hint}`mentallama configs list` shows those that are shipped"
+
+
+def summary(path: Path) -> str:
+    """The first sentence of the comment that a config begins with."""
+    lines = []
+    for line in path.read_text("utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        lines.append(line.lstrip("# "))
+    return " ".join(lines).partition(". ")[0].rstrip(".:")

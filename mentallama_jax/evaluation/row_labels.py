@@ -1,0 +1,33 @@
+"""Which label was read from each row, and by which rule: a table to look at, without any text of posts or outputs."""
+
+import csv
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from mentallama_jax.evaluation.label_readers import ReadingOnce, label_of
+from mentallama_jax.files import atomic_open
+from mentallama_jax.imhi.predictions import Prediction
+
+LABELS_BY_ROW = "labels_by_row.csv"
+COLUMNS = ("id", "dataset", "aspect", "gold", "read", "right", "rule")
+"""`read` is empty where no label was read; `right` is 1 or 0; `rule` is the stage of the reader that decided."""
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def write_labels(folder: Path, rows: Sequence[Prediction], reader: ReadingOnce) -> Path:
+    """Write `LABELS_BY_ROW` into a folder, a line a row in their order; return its path."""
+    path = folder / LABELS_BY_ROW
+    with atomic_open(path) as stream:
+        writer = csv.writer(stream, quoting=csv.QUOTE_ALL, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows(_lines(rows, reader))
+    return path
+
+
+def _lines(rows: Sequence[Prediction], reader: ReadingOnce) -> Iterator[tuple[str, ...]]:
+    for row in rows:
+        label = label_of(row, reader)
+        right = str(int(label == row.label))
+        # Spreadsheets compute what begins like a formula; ids come from files of others.
+        id_ = f"'{row.id}" if row.id.startswith(_FORMULA) else row.id
+        yield id_, row.dataset, row.aspect, row.label, label or "", right, reader.rule(row)

@@ -1,0 +1,86 @@
+"""The plans of a search beside each other: the cheapest and the fastest in words, then all in a table."""
+
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from mentallama_jax.planning.plan import Plan
+from mentallama_jax.planning.report import data_line, remat_name, warnings
+from mentallama_jax.planning.verdict import cost, show_command, taken
+from mentallama_jax.terminal import Console
+from mentallama_jax.training.preflight import size
+
+_SHOWN = 20
+_COLUMNS = ("no.", "topology", "chips", "mesh", "rows x n", "remat", "memory", "s/update", "MFU", "hours", "dollars")
+_LEFT_OUT = ("MFU", "memory", "chips", "remat", "hours", "rows x n", "mesh")
+"""Columns that a narrow terminal does without, the first of these first."""
+
+
+def show_ranking(plans: Sequence[Plan], commands: Sequence[Sequence[str]], console: Console) -> None:
+    """Print which plans fit, the cheapest and the fastest with their commands, and all of them by price.
+
+    Args:
+        plans: of the search.
+        commands: the one that trains as planned, for each plan.
+        console: as wide as the table may be.
+    """
+    both = [(plan, command) for plan, command in zip(plans, commands, strict=True) if plan.fits]
+    both.sort(key=lambda one: one[0].rent.dollars[1])
+    ranked = [plan for plan, _ in both]
+    console.print(f"{len(ranked)} of {len(plans)} compiled candidates fit.", style="bold")
+    if not ranked:
+        console.print("Take more chips or chips with more memory, or raise --limit.")
+        return
+    console.print(f"data: {data_line(ranked[0])}", highlight=False)
+    fastest = min(range(len(ranked)), key=lambda number: ranked[number].seconds[1])
+    if fastest == 0:
+        _say("cheapest and fastest", 0, *both[0], console)
+    else:
+        _say("cheapest", 0, *both[0], console)
+        _say("fastest", fastest, *both[fastest], console)
+    console.print(_table(ranked, console.width, console))
+    if len(ranked) > _SHOWN:
+        console.print(f"and {len(ranked) - _SHOWN} dearer ones; --json has all", style="dim")
+
+
+def _say(what: str, number: int, plan: Plan, command: Sequence[str], console: Console) -> None:
+    console.print(
+        f"{what} (no. {number + 1}): {plan.topology.name}, {taken(plan.rent)}, {cost(plan.rent)}", highlight=False
+    )
+    for warning in warnings(plan):
+        console.print(f"warning: {warning}", style="yellow")
+    show_command("run", command, console)
+
+
+def _table(ranked: Sequence[Plan], width: int, console: Console) -> Table:
+    """The table with as many columns as the width has room for."""
+    names = list(_COLUMNS)
+    for name in (*_LEFT_OUT, None):
+        table = Table(title="by price, the cheapest first")
+        for column in names:
+            table.add_column(column, no_wrap=True)
+        for number, plan in enumerate(ranked[:_SHOWN], start=1):
+            cells = _cells(number, plan)
+            table.add_row(*(cells[column] for column in names))
+        if name is None or console.measure(table, options=console.options.update(width=1000)).maximum <= width:
+            break
+        names.remove(name)
+    return table
+
+
+def _cells(number: int, plan: Plan) -> dict[str, str]:
+    mesh = " ".join(f"{axis[:4]}{count}" for axis, count in plan.mesh.items() if count > 1)
+    topology = plan.topology
+    return {
+        "no.": str(number),
+        "topology": topology.name + (f" x{topology.slices}" if topology.slices > 1 else ""),
+        "chips": str(topology.chips),
+        "mesh": mesh or "one device",
+        "rows x n": f"{plan.config.training.micro_batch_rows} x {plan.micro_batches}",
+        "remat": remat_name(plan.config.model.remat),
+        "memory": size(plan.compiled.memory),
+        "s/update": "{:.2f}-{:.2f}".format(*plan.seconds),
+        "MFU": "{:.0%}-{:.0%}".format(*plan.utilisation),
+        "hours": "{:.2f}-{:.2f}".format(*plan.rent.hours),
+        "dollars": "{:,.0f}-{:,.0f}".format(*plan.rent.dollars),
+    }

@@ -58,16 +58,15 @@ class EngineSampler:
         ]
         at_once = ANSWERS_AT_ONCE if jax.default_backend() == "cpu" else _ON_ACCELERATORS
         settings = Settings(longest, Sampling(temperature), self._config.training.seed, at_once)
-        asked = [prompt for prompt in prompts for _ in range(count)]
-        streams = [f"{name}/{sample}" for name in names for sample in range(count)]
         self._engine.update(params)
-        found: dict[int, SampledAnswer] = {}
-        for batch in self._engine.answers(asked, streams, settings, stop_ids(data.style, self._tokenizer)):
-            for place, answer in batch.items():
+        found: dict[tuple[int, int], SampledAnswer] = {}
+        ends = stop_ids(data.style, self._tokenizer)
+        for batch in self._engine.samples(prompts, names, settings, ends, count=count):
+            for (place, sample), answer in batch.items():
                 text = self._tokenizer.decode(list(answer.tokens)).strip()
-                found[place] = SampledAnswer(asked[place], answer.tokens, answer.ended, text)
+                found[place, sample] = SampledAnswer(prompts[place], answer.tokens, answer.ended, text)
         self._engine.release()  # training needs the room
-        return [found[place] for place in range(len(asked))]
+        return [found[place, sample] for place in range(len(prompts)) for sample in range(count)]
 
 
 def classifier_consistency(folder: str) -> Reward:

@@ -125,9 +125,9 @@ def train(
     label_f1: LabelF1 | None = None,
     console: Console | None = None,
     stop: StopRequest | None = None,
-    policy: PolicyTools | None = None,
     *,
     extend: bool = False,
+    policy: PolicyTools | None = None,
 ) -> TrainResult:
     """Train, or resume the run in `config.training.run_dir`, until the end or until asked to stop.
 

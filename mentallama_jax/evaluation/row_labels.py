@@ -1,6 +1,7 @@
 """Which label was read from each row, and by which rule: a table to look at, without any text of posts or outputs."""
 
 import csv
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from mentallama_jax.imhi.predictions import Prediction
 LABELS_BY_ROW = "labels_by_row.csv"
 COLUMNS = ("id", "dataset", "aspect", "gold", "read", "right", "rule")
 """`read` is empty where no label was read; `right` is 1 or 0; `rule` is the stage of the reader that decided."""
+_ID = re.compile(r"\S{1,100}(?: \(\d+\))?")
+"""What is written as an id: a word, with the number of the part where parts are pooled. Others may be texts."""
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -25,9 +28,10 @@ def write_labels(folder: Path, rows: Sequence[Prediction], reader: ReadingOnce) 
 
 
 def _lines(rows: Sequence[Prediction], reader: ReadingOnce) -> Iterator[tuple[str, ...]]:
-    for row in rows:
+    for number, row in enumerate(rows, start=1):
         label = label_of(row, reader)
         right = str(int(label == row.label))
         # Spreadsheets compute what begins like a formula; ids come from files of others.
-        id_ = f"'{row.id}" if row.id.startswith(_FORMULA) else row.id
+        id_ = row.id if _ID.fullmatch(row.id) else f"row {number}"
+        id_ = f"'{id_}" if id_.startswith(_FORMULA) else id_
         yield id_, row.dataset, row.aspect, row.label, label or "", right, reader.rule(row)

@@ -32,9 +32,9 @@ def test_every_option_of_one_value_is_of_the_kind_that_refuses_a_second() -> Non
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        ("evaluate a.jsonl --out x --out y", "argument --out: given twice, and takes one value; give one of them"),
-        ("generate m --data a --data b --out o", "argument --data: given twice, and takes one list"),
-        ("report a --out x --out x", "argument --out: given twice"),
+        ("evaluate a.jsonl --out x --out y", "argument --out/-o: given twice, and takes one value; give one of them"),
+        ("generate m --data a --data b --out o", "argument --data/-d: given twice, and takes one list"),
+        ("report a --out x --out x", "argument --out/-o: given twice"),
     ],
 )
 def test_the_message_says_so(command: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -196,7 +196,7 @@ def test_the_card_tells_what_it_is_told(tmp_path: Path, params: Params, tokenize
         "| files | a.csv, b\\|c.csv |",
         "| training.epochs | 3 |",
         "| DR | 10 |  | 0.5000 |",
-        '`{"style": "plain"}`',
+        "| style | plain |",
         "Not for clinical use",
         "crisis line",
         f"{count_params(TINY):,} parameters",

@@ -75,6 +75,17 @@ def words(kind: str, model: Path, out: Path, tmp_path: Path, predictions: Path) 
     return ["probe", kind, str(model), "--data", "sample:test", "--out", str(out), *FEW, *own[kind]]
 
 
+def changed(command: list[str], *more: str) -> list[str]:
+    """The command with other values of options, which stand in `more` with a value each."""
+    kept, dropping = [], False
+    for word in command:
+        if word.startswith("--"):
+            dropping = word in more[::2]
+        if not dropping:
+            kept.append(word)
+    return [*kept, *more]
+
+
 def documented(found: object, keys: object) -> Iterator[str]:
     """Keys of a JSON object that are not documented, and documented ones that it lacks."""
     if isinstance(found, dict) and isinstance(keys, dict):
@@ -159,7 +170,7 @@ def test_forced_answers_begin_with_the_sentence_of_another_label(
     model: Path, predictions: Path, records: list[Record], tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    assert main([*words("faithfulness", model, out, tmp_path, predictions), "--datasets", "DR"]) == 0
+    assert main(changed(words("faithfulness", model, out, tmp_path, predictions), "--datasets", "DR")) == 0
     answers = [json.loads(line) for line in (out / "counterfactual.jsonl").read_text("utf-8").splitlines()]
     by_id = {record.id: record for record in records}
     assert len(answers) == 2
@@ -173,7 +184,7 @@ def test_forced_answers_begin_with_the_sentence_of_another_label(
 def test_nothing_is_forced_where_that_is_not_wanted(model: Path, predictions: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = words("faithfulness", model, out, tmp_path, predictions)
-    assert main([*command, "--max-new-tokens", "0"]) == 0
+    assert main(changed(command, "--max-new-tokens", "0")) == 0
     assert json.loads((out / "faithfulness.json").read_text())["pooled"]["counterfactual"] is None
     assert not (out / "counterfactual.jsonl").exists()
 
@@ -191,7 +202,7 @@ def test_nothing_is_forced_where_that_is_not_wanted(model: Path, predictions: Pa
 def test_what_cannot_be_is_refused(
     kind: str, more: list[str], said: str, model: Path, predictions: Path, tmp_path: Path, capsys
 ) -> None:
-    assert main([*words(kind, model, tmp_path / "out", tmp_path, predictions), *more]) == 2
+    assert main(changed(words(kind, model, tmp_path / "out", tmp_path, predictions), *more)) == 2
     assert said in capsys.readouterr().err
 
 
@@ -213,8 +224,8 @@ def test_answers_of_other_settings_in_the_folder_are_not_mixed_in(
     model: Path, predictions: Path, tmp_path: Path, capsys
 ) -> None:
     command = words("faithfulness", model, tmp_path / "out", tmp_path, predictions)
-    assert main([*command, "--datasets", "DR"]) == 0
-    assert main([*command, "--datasets", "DR", "--max-new-tokens", "5"]) == 2
+    assert main(changed(command, "--datasets", "DR")) == 0
+    assert main(changed(command, "--datasets", "DR", "--max-new-tokens", "5")) == 2
     said = capsys.readouterr().err
     assert "max_new_tokens was 4, is 5" in said
     assert "delete it or give another --out" in said

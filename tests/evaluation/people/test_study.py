@@ -214,7 +214,7 @@ def test_two_files_of_one_annotator_and_columns_without_commas(study: Path) -> N
     with pytest.raises(UserError, match=r"annotator 1 is that of .* too; keep one of them"):
         read_marks([study], None)
     (study / "annotator_1 (2).csv").write_text("study;item;annotator;answer;overall\na;b;1;c;2\n")
-    with pytest.raises(UserError, match="the column study is missing; save it with commas"):
+    with pytest.raises(UserError, match="semicolons separate its columns; save it with commas"):
         read_marks([study], None)
 
 

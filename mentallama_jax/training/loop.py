@@ -232,7 +232,7 @@ def train(
         checkpoints.wait()
         barrier("all saved")
         if writes_files():
-            draw_loss_curve(run.metrics, run.loss_curve)
+            draw_loss_curve(run.metrics, run.loss_curve, config.evaluation.metric)
         gave_up = done < data.steps and early.agreed()
         ended = done == data.steps or gave_up
         complete = ended and (bool(checkpoints.complete[-1].scores) or not due.evaluation(done))
@@ -370,6 +370,7 @@ class _Recorder:
         progress: TrainingProgress,
     ) -> None:
         self._log_every, self._last = config.training.log_every, data.steps
+        self._metric = config.evaluation.metric
         self._run, self._ids, self._metrics, self._progress = run, ids, metrics, progress
         self._speed = Speed()
         self._pending: tuple[Batch, Metrics] | None = None
@@ -415,7 +416,7 @@ class _Recorder:
                 checkpoints.add_scores(step, scores)
                 early.evaluated(step)
             if writes_files():
-                draw_loss_curve(self._run.metrics, self._run.loss_curve)
+                draw_loss_curve(self._run.metrics, self._run.loss_curve, self._metric)
             figures = ", ".join(f"{name} {score:.4f}" for name, score in scores.items())
             self._progress.say(f"after update {step}: {figures}")
 

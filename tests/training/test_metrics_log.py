@@ -133,10 +133,10 @@ LABELLED = [
 
 
 def test_the_picture_marks_the_best_evaluation_and_the_epochs():
-    assert best_evaluation(LABELLED) == ("label F1", (30, 0.8))  # equal label F1: the lower loss
-    losses = [{key: row[key] for key in row if key != "label_f1"} for row in LABELLED]
-    assert best_evaluation(losses) == ("validation loss", (30, 0.6))
-    assert best_evaluation(LABELLED[:30]) is None
+    assert best_evaluation(LABELLED, "label_f1") == ("label F1", (30, 0.8))  # equal label F1: the lower loss
+    assert best_evaluation(LABELLED[:32], "validation_loss") == ("validation loss", (20, 0.7))
+    assert best_evaluation(LABELLED[:30], "validation_loss") is None
+    assert best_evaluation(LABELLED, "reward") is None
     assert epoch_starts(LABELLED) == [(1, 1), (11, 2), (21, 3)]
     many = [{"kind": "train", "step": step, "loss": 1.0, "epoch": step} for step in range(1, 101)]
     assert epoch_starts(many)[:3] == [(1, 1), (6, 6), (11, 11)]
@@ -150,7 +150,7 @@ def test_the_picture_names_the_run_label_f1_and_epochs(tmp_path, monkeypatch):
     (tmp_path / "a $x$ run").mkdir()
     path = tmp_path / "a $x$ run/metrics.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in LABELLED))
-    draw_loss_curve(path, tmp_path / "loss.png")
+    draw_loss_curve(path, tmp_path / "loss.png", "label_f1")
     (figure,) = drawn
     left, right = figure.axes
     assert left.get_title() == "a $x$ run"

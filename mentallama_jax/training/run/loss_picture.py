@@ -12,12 +12,13 @@ _MOST_EPOCHS = 20
 _F1_COLOUR = "tab:green"
 
 
-def draw_loss_curve(metrics: Path, picture: Path, title: str = "") -> None:
+def draw_loss_curve(metrics: Path, picture: Path, chosen_by: str = "validation_loss", title: str = "") -> None:
     """Draw the figures of a run over its updates as a PNG; nothing where no update is logged yet.
 
     Args:
         metrics: the `metrics.jsonl` of the run.
         picture: where the PNG is written.
+        chosen_by: the metric that the run keeps its best checkpoint by; its best evaluation is marked if it is drawn.
         title: what the run is called; by default the folder of the metrics.
     """
     rows = read_metrics(metrics)
@@ -52,7 +53,7 @@ def draw_loss_curve(metrics: Path, picture: Path, title: str = "") -> None:
         right.set_ylim(0, 1)
         more, named = right.get_legend_handles_labels()
         handles, names = [*handles, *more], [*names, *named]
-    if best := best_evaluation(rows):
+    if best := best_evaluation(rows, chosen_by):
         name, (step, value) = best
         on = right if name == "label F1" else axes
         (mark,) = on.plot([step], [value], marker="*", markersize=16, linestyle="", color="tab:red", zorder=5)
@@ -66,15 +67,15 @@ def _figures(rows: Sequence[dict[str, Any]], name: str) -> list[tuple[int, float
     return [(row["step"], row[name]) for row in rows if row["kind"] == "validation" and name in row]
 
 
-def best_evaluation(rows: Sequence[dict[str, Any]]) -> tuple[str, tuple[int, float]] | None:
-    """The best evaluation: its figure's name, update and value; by label F1 where it was measured, else by loss.
+def best_evaluation(rows: Sequence[dict[str, Any]], chosen_by: str) -> tuple[str, tuple[int, float]] | None:
+    """The evaluation of the best checkpoint: its figure's name, update and value; None by a metric that is not drawn.
 
     Of equal label F1 that with the lower loss is taken, and of equal ones the first.
     """
-    if found := _figures(rows, "label_f1"):
+    if chosen_by == "label_f1" and (found := _figures(rows, "label_f1")):
         loss = dict(_figures(rows, "validation_loss"))
         return "label F1", max(found, key=lambda one: (one[1], -loss.get(one[0], 0.0), -one[0]))
-    if found := _figures(rows, "validation_loss"):
+    if chosen_by == "validation_loss" and (found := _figures(rows, "validation_loss")):
         return "validation loss", min(found, key=lambda one: (one[1], one[0]))
     return None
 

@@ -42,7 +42,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def generate(model: Path, out: Path, *more: str) -> int:
-    few = ["--max-new-tokens", "4", "--max-rows", "1"]
+    few = ["--max-new-tokens", "4", *([] if "--max-rows" in more else ["--max-rows", "1"])]
     return main(["generate", str(model), "--data", "sample:test", "--out", str(out), *few, *more])
 
 

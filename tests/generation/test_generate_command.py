@@ -11,6 +11,7 @@ from typing import get_args
 import jax.numpy as jnp
 import pytest
 from child_processes import cpu_environment
+from command_words import changed
 from tiny_decoder import random_params, shape
 
 from mentallama_jax.cli.generate_command import STYLES
@@ -42,8 +43,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def generate(model: Path, out: Path, *more: str) -> int:
-    few = ["--max-new-tokens", "4", *([] if "--max-rows" in more else ["--max-rows", "1"])]
-    return main(["generate", str(model), "--data", "sample:test", "--out", str(out), *few, *more])
+    few = ["--max-new-tokens", "4", "--max-rows", "1"]
+    return main(changed(["generate", str(model), "--data", "sample:test", "--out", str(out), *few], *more))
 
 
 def rows_of(path: Path) -> list[dict]:

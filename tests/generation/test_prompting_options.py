@@ -6,6 +6,7 @@ from itertools import chain
 from pathlib import Path
 
 import pytest
+from command_words import changed
 from tiny_decoder import random_params, shape
 
 from mentallama_jax.cli.main import main
@@ -35,7 +36,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def generate(model: Path, out: Path, *more: str) -> int:
     data = ["--data", "sample:test", "--datasets", "DR", "SAD", "--max-rows", "2", "--max-new-tokens", "48"]
-    return main(["generate", str(model), *data, "--out", str(out), *more])
+    return main(changed(["generate", str(model), *data, "--out", str(out)], *more))
 
 
 def test_all_of_it_together_up_to_the_report(model: Path, tmp_path: Path, capsys) -> None:
@@ -77,7 +78,7 @@ def test_all_of_it_together_up_to_the_report(model: Path, tmp_path: Path, capsys
         (["--prompt", "instruction"], "prompt.text was"),
         (["--votes", "4"], "votes.count was 3, is 4"),
     ):
-        assert generate(model, out, *asked, *voting, *change) == 2
+        assert generate(model, out, *changed([*asked, *voting], *change)) == 2
         assert said in capsys.readouterr().err
     assert out.read_bytes() == whole
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from command_words import changed
 
 from mentallama_jax.cli.main import main
 from mentallama_jax.evaluation.probes.probe_schema import PROBE_FIELDS, PROBE_SCHEMA_VERSION
@@ -73,17 +74,6 @@ def words(kind: str, model: Path, out: Path, tmp_path: Path, predictions: Path) 
         "robustness": [],
     }
     return ["probe", kind, str(model), "--data", "sample:test", "--out", str(out), *FEW, *own[kind]]
-
-
-def changed(command: list[str], *more: str) -> list[str]:
-    """The command with other values of options, which stand in `more` with a value each."""
-    kept, dropping = [], False
-    for word in command:
-        if word.startswith("--"):
-            dropping = word in more[::2]
-        if not dropping:
-            kept.append(word)
-    return [*kept, *more]
 
 
 def documented(found: object, keys: object) -> Iterator[str]:

@@ -79,7 +79,7 @@ def test_a_run_compiles_once_and_reports_its_test_rows(reference):
     rows = [row for row in read_metrics(result.run_dir / "metrics.jsonl") if row["kind"] == "validation"]
     assert [row["step"] for row in rows] == [4, 8, 12, 16, 20, 24]
     assert all({"validation_loss", "weighted_f1"} <= row.keys() for row in rows)
-    best = max(rows, key=lambda row: (row["weighted_f1"], -row["step"]))
+    best = max(rows, key=lambda row: (row["weighted_f1"], -row["validation_loss"]))  # of equal F1 the lower loss
     assert result.best.step == best["step"]
     assert "Correctness in %" in shown
     scores = json.loads((result.run_dir / "test" / "scores.json").read_text())

@@ -52,7 +52,7 @@ def test_show_prints_a_config_that_says_the_same(mentallama, config_file, tmp_pa
     ("override", "message"),
     [
         ("training.batchsize=8", "unknown key training.batchsize; did you mean training.batch_size?"),
-        ("training.steps=3", "give exactly one of epochs and steps"),
+        ("training.epochs=null", "give exactly one of epochs and steps"),
         ("optimizer.learning_rate=fast", "optimizer.learning_rate"),
         ("nonsense", "override 'nonsense': expected section.key=value"),
         ("data.train=[/nowhere]", "data.train: /nowhere: no such file or folder"),

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from child_processes import cpu_environment
 
 CODE = """
@@ -60,6 +61,7 @@ print("equal")
 """
 
 
+@pytest.mark.slow
 def test_updates_are_the_same_on_every_mesh() -> None:
     command = [sys.executable, "-c", CODE]
     here = Path(__file__).parent

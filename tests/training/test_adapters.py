@@ -301,6 +301,7 @@ print("equal")
 """
 
 
+@pytest.mark.slow
 def test_eight_devices_train_the_same_adapter() -> None:
     done = subprocess.run(
         [sys.executable, "-c", ON_EIGHT_DEVICES],

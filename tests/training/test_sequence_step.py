@@ -115,7 +115,9 @@ def torch_leaves(model, config, what=lambda tensor: tensor) -> dict[tuple[str, .
     return found
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=pytest.mark.slow) if "gated" in case else case for case in CASES]
+)
 def test_updates_are_those_of_transformers(case: str, tmp_path: Path) -> None:
     """Loss and gradients of packed pairs are those of a padded batch, and so are several updates of both optimizers.
 

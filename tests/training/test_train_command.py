@@ -106,7 +106,8 @@ def test_a_run_with_generated_answers_ends_with_its_best_checkpoint_and_its_plac
     assert 0 <= row["label_f1"] <= 1
     assert f"label_f1 {row['label_f1']:.4f}" in out
     assert out.splitlines()[0].startswith("best checkpoint: update 12 (validation_loss ")
-    assert out.splitlines()[-1] == f"run directory: {tmp_path / 'run'}"
+    assert out.splitlines()[-2] == f"run directory: {tmp_path / 'run'}"
+    assert out.splitlines()[-1].startswith(f"next: mentallama generate {tmp_path / 'run'} ")
     status, _, err = mentallama(config_file, "optimizer.beta1=0.5")
     assert status == 2
     assert "optimizer.beta1 was 0.9, is 0.5" in err.splitlines()[-1]

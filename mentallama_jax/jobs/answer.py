@@ -198,22 +198,21 @@ class Answerer:
             }
             if settings.stop_strings:
                 answers["stop_strings"] = list(settings.stop_strings)
-        records = questions.records
-        return {
-            **self.opened.identity,
-            "weights": self.weights,
-            "tokenizer": self.tokenizer.fingerprint,
-            "dtype": self.dtype,
-            "style": self.style,
-            "max_length": self.max_length,
-            **answers,
-            **manner.signature(),
-            "sources": list(questions.sources),
-            "rows": len(records),
-            "records": records_fingerprint(records),
-            "gold": "labels as released" if any(record.label for record in records) else "none",
-            "versions": versions(),
-        }
+        model = self.opened.identity | {"weights": self.weights, "tokenizer": self.tokenizer.fingerprint}
+        asked = {"dtype": self.dtype, "style": self.style, "max_length": self.max_length}
+        return model | asked | answers | manner.signature() | signature_of_questions(questions)
+
+
+def signature_of_questions(questions: Questions) -> dict[str, Any]:
+    """What was asked and by which versions, as plain JSON values: the end of the signature of every answerer."""
+    records = questions.records
+    return {
+        "sources": list(questions.sources),
+        "rows": len(records),
+        "records": records_fingerprint(records),
+        "gold": "labels as released" if any(record.label for record in records) else "none",
+        "versions": versions(),
+    }
 
 
 def _sampling_signature(sampling: Sampling) -> dict[str, Any]:

@@ -12,18 +12,17 @@ from mentallama_jax.config import Style
 from mentallama_jax.errors import UserError
 from mentallama_jax.generation.beam_search import BeamSearch
 from mentallama_jax.generation.engine import Settings
-from mentallama_jax.generation.resumable import params_fingerprint, records_fingerprint
+from mentallama_jax.generation.resumable import params_fingerprint
 from mentallama_jax.generation.sequence_answers import SourceReading, answer_sequences, score_sequences
 from mentallama_jax.generation.sequence_engine import SequenceEngine
 from mentallama_jax.imhi.pair_texts import specials_of
 from mentallama_jax.imhi.predictions import Prediction
 from mentallama_jax.imhi.records import Record
-from mentallama_jax.jobs.answer import PLAINLY, Manner, Questions
+from mentallama_jax.jobs.answer import PLAINLY, Manner, Questions, signature_of_questions
 from mentallama_jax.jobs.open_sequence import OpenedSequence
 from mentallama_jax.models.module import abstract_params, param_dimensions
 from mentallama_jax.parallel.mesh import use_mesh
 from mentallama_jax.parallel.rules import tree_shardings
-from mentallama_jax.training.run.run_directory import versions
 
 _MAX_LENGTH = 512
 """Tokens of a source where nobody says it: what T5 was trained with, and half of what BART was."""
@@ -124,22 +123,9 @@ class SequenceAnswerer:
                 "sampling": asdict(settings.sampling) | {"seed": seed},
                 **asdict(self.writing),
             }
-        records = questions.records
-        return {
-            **self.opened.identity,
-            "weights": self.weights,
-            "tokenizer": self.opened.tokenizer.fingerprint,
-            "dtype": self.dtype,
-            "style": self.style,
-            "max_length": self.reading.max_length,
-            **answers,
-            **manner.signature(),
-            "sources": list(questions.sources),
-            "rows": len(records),
-            "records": records_fingerprint(records),
-            "gold": "labels as released" if any(record.label for record in records) else "none",
-            "versions": versions(),
-        }
+        model = self.opened.identity | {"weights": self.weights, "tokenizer": self.opened.tokenizer.fingerprint}
+        asked = {"dtype": self.dtype, "style": self.style, "max_length": self.reading.max_length}
+        return model | asked | answers | manner.signature() | signature_of_questions(questions)
 
 
 def open_sequence_answerer(

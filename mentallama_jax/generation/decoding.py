@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from mentallama_jax.generation.decoder import UnrolledLlama
-from mentallama_jax.generation.key_value_cache import KeyValueCache
+from mentallama_jax.generation.key_value_cache import KeyValueCache, slots_of
 from mentallama_jax.generation.label_trie import FREE, Constraint
 from mentallama_jax.generation.packs import FULL, PROMPTS, WIDTHS, Past, pack, read, read_past, width_of
 from mentallama_jax.generation.placement import batch_parts, whole_batch
@@ -45,11 +45,12 @@ _ENDS = 4
 
 
 class Model(NamedTuple):
-    """What decoding needs of an engine."""
+    """What decoding needs of an engine; `cache_dtype` is int8, or None for that of the activations."""
 
     config: LlamaConfig
     weights: UnrolledLlama
     dtype: Any
+    cache_dtype: Any = None
 
 
 @dataclass(slots=True)
@@ -258,7 +259,8 @@ class Decoding:
         tails = [[one.request.tokens[len(begun) :] for one in row] for row in chosen]
         width = width_of(max(sum(map(len, row)) for row in tails))
         arrays = pack(tails, width)
-        cache, logits_PMV = read(self._model.weights, arrays, past, config=self._model.config)
+        model = self._model
+        cache, logits_PMV = read(model.weights, arrays, past, config=model.config, cache_dtype=model.cache_dtype)
         for part, row in enumerate(chosen):
             start = 0
             for number, one in enumerate(row):
@@ -290,26 +292,29 @@ class Decoding:
             while len(self._pasts) >= _KEPT_PASTS:
                 self._pasts.popitem(last=False)
             model = self._model
-            self._pasts[begun] = read_past(model.weights, begun, self._parts, config=model.config, dtype=model.dtype)
+            fixed = {"config": model.config, "dtype": model.dtype, "cache_dtype": model.cache_dtype}
+            self._pasts[begun] = read_past(model.weights, begun, self._parts, **fixed)
         self._pasts.move_to_end(begun)
         return self._pasts[begun]
 
     def _with_room(self, more: int = 0) -> Slots:
         """The slots with places for what they hold, another prompt, and the tokens of a loop."""
-        lengths = [one.length for one in self._active if one is not None]
-        need = places_for(max([more, *lengths]))
+        active = [one for one in self._active if one is not None]
+        lengths = [one.length for one in active]
+        most = max((len(one.request.tokens) + one.request.settings.max_new_tokens - 1 for one in active), default=0)
+        need = max(places_for(max(lengths, default=0), most), places_for(more) if more else 0)
         slots = self._slots
         if slots is None:
             return empty_slots(
                 config=self._model.config,
                 slots=len(self._active),
                 places=need,
-                dtype=self._model.dtype,
+                dtype=self._model.cache_dtype or self._model.dtype,
                 penalty=self._uses.penalty,
             )
         if self._uses.penalty and slots.seen_BV is None:
             slots = slots._replace(seen_BV=self._seen())
-        places = slots.cache[0].keys_BKHS.shape[3]
+        places = slots_of(slots.cache)
         if places < need or (places > places_for(max([more, *lengths]) + STEPS) and not self._longer_waits(places)):
             slots = slots._replace(cache=resized(slots.cache, places=need))
         return slots

@@ -27,15 +27,21 @@ __all__ = ["Answer", "Engine", "Request", "Settings"]
 class Engine:
     """A decoder with its weights, for answers and for the scores of given candidates."""
 
-    def __init__(self, config: LlamaConfig, dtype: Any = jnp.float32) -> None:
+    def __init__(
+        self, config: LlamaConfig, dtype: Any = jnp.float32, *, int8_cache: bool = False, int8_weights: bool = False
+    ) -> None:
         """Make an engine without weights.
 
         Args:
             config: of the model.
             dtype: of weights and activations.
+            int8_cache: keep keys and values in int8.
+            int8_weights: keep the projections in int8.
         """
         self.config = config
         self._dtype = jnp.dtype(dtype)
+        self._cache_dtype = jnp.dtype(jnp.int8) if int8_cache else None
+        self._int8_weights = int8_weights
         self._model: UnrolledLlama | None = None
 
     def update(self, params: Params, *, donate: bool = False) -> None:
@@ -46,7 +52,7 @@ class Engine:
             donate: delete the stacked arrays of `params` on the way, so that the device never holds two models.
         """
         self.release()
-        self._model = unroll(self.config, params, self._dtype, donate=donate)
+        self._model = unroll(self.config, params, self._dtype, donate=donate, int8_weights=self._int8_weights)
 
     def release(self) -> None:
         """Free the weights, until the next `update`."""
@@ -61,7 +67,7 @@ class Engine:
         patience: bool = True,
     ) -> Decoding:
         """Answer requests step by step with the present weights; see `Decoding` for the arguments."""
-        model = Model(self.config, self.weights, self._dtype)
+        model = Model(self.config, self.weights, self._dtype, self._cache_dtype)
         return Decoding(model, slots, constraint=constraint, text_of=text_of, patience=patience)
 
     def answers(
@@ -145,7 +151,8 @@ class Engine:
         for batch in batches_by_length([len(prompt) for prompt in prompts], batch_size):
             tokens_BP, lengths_B = pad_left([prompts[place] for place in batch], batch_size)
             padded = pad_candidates([candidates[place] for place in batch], (batch_size, *width))
-            scores_BC = np.asarray(score_candidates(self.weights, tokens_BP, lengths_B, *padded, config=self.config))
+            fixed = {"config": self.config, "cache_dtype": self._cache_dtype}
+            scores_BC = np.asarray(score_candidates(self.weights, tokens_BP, lengths_B, *padded, **fixed))
             yield {place: scores_BC[row, : len(candidates[place])] for row, place in enumerate(batch)}
 
     @property

@@ -8,6 +8,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.generation.decoder import UnrolledLlama
+from mentallama_jax.models.int8_weights import abstract_int8_params, with_int8_weights
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.module import Params, abstract_params, bind, param_dimensions
 from mentallama_jax.parallel.rules import RULES, current_mesh, tree_shardings
@@ -40,21 +41,26 @@ def whole_batch(rows: int) -> int:
     return -(-rows // parts) * parts
 
 
-def abstract_model(config: LlamaConfig, mesh: Mesh, dtype: Any) -> UnrolledLlama:
-    """What `cache.unroll` gives, as `jax.ShapeDtypeStruct` with shardings.
+def abstract_model(config: LlamaConfig, mesh: Mesh, dtype: Any, *, int8_weights: bool = False) -> UnrolledLlama:
+    """What `decoder.unroll` gives, as `jax.ShapeDtypeStruct` with shardings.
 
     Raises:
         UserError: see `param_shardings`.
     """
 
-    def place(x: Any, where: NamedSharding) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(x.shape, dtype, sharding=where)
+    shapes = abstract_params(config, dtype)
+    if int8_weights:
+        config = with_int8_weights(config)
+        shapes = abstract_int8_params(config, dtype)
 
-    params = jax.tree.map(place, abstract_params(config), param_shardings(config, mesh))
+    def place(x: Any, where: NamedSharding) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where)
+
+    params = jax.tree.map(place, shapes, param_shardings(config, mesh))
     model = bind(config, params)
     layer = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(
-            x.shape[1:], dtype, sharding=NamedSharding(mesh, PartitionSpec(*x.sharding.spec[1:]))
+            x.shape[1:], x.dtype, sharding=NamedSharding(mesh, PartitionSpec(*x.sharding.spec[1:]))
         ),
         model.layers,
     )

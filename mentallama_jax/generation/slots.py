@@ -18,7 +18,16 @@ import numpy as np
 
 from mentallama_jax.generation.constrained import allowed_logits, next_nodes
 from mentallama_jax.generation.decoder import UnrolledLlama, embed_tokens, logits
-from mentallama_jax.generation.key_value_cache import CACHE, KeyValueCache, LayerCache, empty, joint_attention, write
+from mentallama_jax.generation.key_value_cache import (
+    CACHE,
+    KeyValueCache,
+    LayerCache,
+    each_array,
+    empty,
+    joint_attention,
+    slots_of,
+    write,
+)
 from mentallama_jax.generation.label_trie import FREE, Constraint
 from mentallama_jax.generation.sampling import Sampling, SamplingRows, Uses, choose, penalised
 from mentallama_jax.models.attention.dispatch import platform
@@ -36,9 +45,16 @@ ALTERNATIVES = 5
 _FIRST_PLACES, _MORE_PLACES = (64, 128, 192, 256), 128
 
 
-def places_for(length: int) -> int:
-    """The places of the cache, of few sizes, for slots that hold so many tokens at most when a loop begins."""
+def places_for(length: int, most: int | None = None) -> int:
+    """The places of the cache, of few sizes, for slots that hold so many tokens at most when a loop begins.
+
+    Args:
+        length: of the longest slot.
+        most: tokens that any of them will ever hold; None where that is not known, or where a prompt is to be copied.
+    """
     need = length + max(STEPS, COPIED)
+    if most is not None and _drops_what_has_no_place():
+        need = min(need, max(most, length))
     return next((size for size in _FIRST_PLACES if need <= size), -(-need // _MORE_PLACES) * _MORE_PLACES)
 
 
@@ -156,14 +172,14 @@ def empty_slots(*, config: LlamaConfig, slots: int, places: int, dtype: Any, pen
 def resized(cache: KeyValueCache, *, places: int) -> KeyValueCache:
     """The cache with more or fewer places at its end."""
 
-    def fitted(x: jax.Array, axis: int) -> jax.Array:
+    def fitted(axis: int, x: jax.Array) -> jax.Array:
         if places <= x.shape[axis]:
             return constrain(jax.lax.slice_in_dim(x, 0, places, axis=axis), *CACHE)
         padding = [(0, 0)] * 4
         padding[axis] = (0, places - x.shape[axis])
         return constrain(jnp.pad(x, padding), *CACHE)
 
-    return tuple(LayerCache(fitted(one.keys_BKHS, 3), fitted(one.values_BKSH, 2)) for one in cache)
+    return tuple(each_array(fitted, one) for one in cache)
 
 
 @partial(jax.jit, static_argnames=("config", "uses", "alternatives"), donate_argnames=("logits_BV", "seen_BV"))
@@ -231,7 +247,7 @@ def decode(
 
 @partial(jax.jit, donate_argnames="cache")
 def append(cache: KeyValueCache, recent: KeyValueCache, lengths_B: Any) -> KeyValueCache:
-    """The cache with each slot's block at its length; of a slot that has no room for it the last places."""
+    """The cache with each slot's block at its length; see `places_for` for the room that it needs."""
     appended: KeyValueCache = _on_each_part(_append, (cache, recent, jnp.asarray(lengths_B)))
     return appended
 
@@ -287,7 +303,7 @@ def _step(
 ) -> tuple[jax.Array, KeyValueCache]:
     """One token of each slot through the decoder: its hidden state [B, D], and the block with the token in it."""
     rotary = rotary_tables((lengths_B + step)[:, None], config.head_dim, config.rope_theta, config.rope_scaling)
-    before_BS = jnp.arange(cache[0].keys_BKHS.shape[3]) < jnp.asarray(lengths_B)[:, None]
+    before_BS = jnp.arange(slots_of(cache)) < jnp.asarray(lengths_B)[:, None]
     now_R = jnp.arange(STEPS) <= step
     x_B1D = embed_tokens(model, token_B[:, None])
     blocks = []
@@ -313,20 +329,47 @@ def _append(cache: KeyValueCache, recent: KeyValueCache, lengths_B: jax.Array) -
     What is taken from the block passes a barrier, without which the compiler for TPUs fails: it takes the updated array
     and the block for one another.
     """
+    if _by_product():
+        return _append_by_product(cache, recent, lengths_B)
     if _in_one_pass():
-        wanted_BS = jnp.arange(cache[0].keys_BKHS.shape[3]) - lengths_B[:, None]
+        wanted_BS = jnp.arange(slots_of(cache)) - lengths_B[:, None]
         return tuple(_selected(own, block, wanted_BS, STEPS) for own, block in zip(cache, recent, strict=True))
 
     def one(slot: jax.Array, cache: KeyValueCache) -> KeyValueCache:
-        return tuple(
-            LayerCache(
-                _put(own.keys_BKHS, _take(block.keys_BKHS, slot, 0, STEPS, 3), slot, lengths_B[slot], 3),
-                _put(own.values_BKSH, _take(block.values_BKSH, slot, 0, STEPS, 2), slot, lengths_B[slot], 2),
-            )
-            for own, block in zip(cache, recent, strict=True)
-        )
+        def moved(axis: int, own: jax.Array, block: jax.Array) -> jax.Array:
+            return _put(own, _take(block, slot, 0, STEPS, axis), slot, lengths_B[slot], axis)
+
+        return tuple(each_array(moved, own, block) for own, block in zip(cache, recent, strict=True))
 
     return jax.lax.fori_loop(0, len(lengths_B), one, cache)
+
+
+def _append_by_product(cache: KeyValueCache, recent: KeyValueCache, lengths_B: jax.Array) -> KeyValueCache:
+    """Append by a product with a matrix of ones and zeros for each slot, which moves every number as it is.
+
+    What has no place is left out. On TPUs it is one pass over the cache in place of an update for each slot and layer.
+    """
+    wanted_BS = jnp.arange(slots_of(cache)) - lengths_B[:, None]
+    moves_BRS = wanted_BS[:, None] == jnp.arange(STEPS)[:, None]
+    inside_B11S = jnp.any(moves_BRS, axis=1)[:, None, None]
+
+    def appended(axis: int, own: jax.Array, block: jax.Array) -> jax.Array:
+        dtype = jnp.bfloat16 if own.dtype == jnp.int8 else own.dtype
+        names = "BKHR,BRS->BKHS" if axis == 3 else "BKRH,BRS->BKSH"
+        moved = jnp.einsum(names, block.astype(dtype), moves_BRS.astype(dtype), precision="highest").astype(own.dtype)
+        return jnp.where(inside_B11S if axis == 3 else inside_B11S.swapaxes(2, 3), moved, own)
+
+    return tuple(each_array(appended, own, block) for own, block in zip(cache, recent, strict=True))
+
+
+def _by_product() -> bool:
+    """Whether blocks are appended by products; on CPUs these cost more than the updates do."""
+    return platform() == "tpu"
+
+
+def _drops_what_has_no_place() -> bool:
+    """Whether `append` leaves out what it has no place for, instead of putting it elsewhere."""
+    return _by_product() or _in_one_pass()
 
 
 def _in_one_pass() -> bool:
@@ -338,12 +381,12 @@ def _selected(own: LayerCache, other: LayerCache, wanted_BS: jax.Array, count: j
     """The places of `other` that are wanted at each place of `own`, where they are from 0 to below `count`."""
     inside_BS = (wanted_BS >= 0) & (wanted_BS < count)
 
-    def along(axis: int, new: jax.Array, old: jax.Array) -> jax.Array:
+    def along(axis: int, old: jax.Array, new: jax.Array) -> jax.Array:
         places, inside = (jnp.expand_dims(x_BS, (1, 5 - axis)) for x_BS in (wanted_BS, inside_BS))
         places = jnp.clip(places, 0, new.shape[axis] - 1)
         return jnp.where(inside, jnp.take_along_axis(new, places, axis=axis), old)
 
-    return LayerCache(along(3, other.keys_BKHS, own.keys_BKHS), along(2, other.values_BKSH, own.values_BKSH))
+    return each_array(along, own, other)
 
 
 @partial(jax.jit, donate_argnames="slots")
@@ -397,25 +440,23 @@ def copied(
     """Copy places of the first row of `source` into a row of `cache`, `COPIED` at a time; both must have room."""
 
     if _in_one_pass():
-        offsets_S = jnp.arange(cache[0].keys_BKHS.shape[3]) - start
+        offsets_S = jnp.arange(slots_of(cache)) - start
         copied_S = (offsets_S >= 0) & (offsets_S < count)
         wanted_1S = jnp.where(copied_S, offsets_S + source_start, -1)[None]
         made = []
         for own, other in zip(cache, source, strict=True):
-            row = LayerCache(*(jax.lax.dynamic_slice_in_dim(x, slot, 1) for x in own))
-            new = _selected(row, LayerCache(*(x[:1] for x in other)), wanted_1S, 2**30)
-            made.append(LayerCache(*(_put(x, part, slot, 0, 2) for x, part in zip(own, new, strict=True))))
+            row = each_array(lambda axis, x: jax.lax.dynamic_slice_in_dim(x, slot, 1), own)
+            new = _selected(row, each_array(lambda axis, x: x[:1], other), wanted_1S, 2**30)
+            made.append(each_array(lambda axis, x, part: _put(x, part, slot, 0, axis), own, new))
         return tuple(made)
 
     def one(block: jax.Array, cache: KeyValueCache) -> KeyValueCache:
         there, here = start + block * COPIED, source_start + block * COPIED
-        return tuple(
-            LayerCache(
-                _put(own.keys_BKHS, _take(other.keys_BKHS, 0, here, COPIED, 3), slot, there, 3),
-                _put(own.values_BKSH, _take(other.values_BKSH, 0, here, COPIED, 2), slot, there, 2),
-            )
-            for own, other in zip(cache, source, strict=True)
-        )
+
+        def moved(axis: int, own: jax.Array, other: jax.Array) -> jax.Array:
+            return _put(own, _take(other, 0, here, COPIED, axis), slot, there, axis)
+
+        return tuple(each_array(moved, own, other) for own, other in zip(cache, source, strict=True))
 
     return jax.lax.fori_loop(0, (count + COPIED - 1) // COPIED, one, cache)
 

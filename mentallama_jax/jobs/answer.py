@@ -144,6 +144,7 @@ class Answerer:
         dtype: of weights and activations.
         weights: fingerprint of the parameters.
         mesh: of devices that share the work; None for one device.
+        int8: what is kept in int8 instead: none, some or all of `cache` and `weights`.
     """
 
     opened: OpenedModel
@@ -155,6 +156,7 @@ class Answerer:
     dtype: str
     weights: str
     mesh: Mesh | None = field(repr=False)
+    int8: tuple[str, ...] = ()
 
     def answers(
         self,
@@ -200,6 +202,8 @@ class Answerer:
                 answers["stop_strings"] = list(settings.stop_strings)
         model = self.opened.identity | {"weights": self.weights, "tokenizer": self.tokenizer.fingerprint}
         asked = {"dtype": self.dtype, "style": self.style, "max_length": self.max_length}
+        if self.int8:  # only where it is so, and files of before can be continued
+            asked["int8"] = list(self.int8)
         return model | asked | answers | manner.signature() | signature_of_questions(questions)
 
 
@@ -257,6 +261,8 @@ def open_answerer(
     max_length: int | None = None,
     dtype: str | None = None,
     mesh: Mesh | None = None,
+    int8_cache: bool = False,
+    int8_weights: bool = False,
 ) -> Answerer:
     """Read a model onto the devices, ready to answer.
 
@@ -268,6 +274,8 @@ def open_answerer(
             has positions for.
         dtype: of weights and activations; by default float32 on CPU, bfloat16 elsewhere.
         mesh: of devices that share the work.
+        int8_cache: keep keys and values in int8.
+        int8_weights: keep the weights of projections in int8.
 
     Raises:
         UserError: no such model, one that does not divide along the mesh, or too few positions.
@@ -285,13 +293,14 @@ def open_answerer(
     weights = params_fingerprint(params)
     answerer = Answerer(
         opened,
-        Engine(opened.config, dtype),
+        Engine(opened.config, dtype, int8_cache=int8_cache, int8_weights=int8_weights),
         tokenizer,
         *usual,
         min(max_length or trained, opened.config.max_positions),
         dtype,
         weights,
         mesh,
+        tuple(name for name, asked in (("cache", int8_cache), ("weights", int8_weights)) if asked),
     )
     with answerer.on_mesh():
         answerer.engine.update(params, donate=True)

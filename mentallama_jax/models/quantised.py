@@ -7,17 +7,20 @@ import jax
 import jax.numpy as jnp
 
 LARGEST_INT8 = 127
+_NOTHING = 1e-30
+SCALE_DTYPE = jnp.dtype(jnp.bfloat16)
 
 
 def to_int8(x: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
     """int8 numbers of the shape of `x`, and bfloat16 scales, one for all numbers along `axes`, which have size 1 there.
 
-    The largest number under a scale is 127; where all of them are zero, the scale is 1.
+    The largest number under a scale is 127. Numbers that are all below `_NOTHING` become zeros with the scale 1; one
+    that is not finite makes its scale not finite, so that what is damaged is seen to be.
     """
     whole = x.astype(jnp.float32)
     largest = jnp.max(jnp.abs(whole), axis=axes, keepdims=True)
     # In the dtype that they are used in, before they divide: what is rounded there is made up for here.
-    scales = jnp.where(largest > 0, largest / LARGEST_INT8, 1).astype(jnp.bfloat16)
+    scales = jnp.where(largest < _NOTHING, 1, largest / LARGEST_INT8).astype(SCALE_DTYPE)
     units = jnp.clip(jnp.round(whole / scales.astype(jnp.float32)), -LARGEST_INT8, LARGEST_INT8)
     return units.astype(jnp.int8), scales
 

@@ -25,8 +25,8 @@ from mentallama_jax.training.preflight import size
 RULE = (
     "every prompt and answer at full length; a slot whose answer ends earlier takes the next prompt. Model FLOPs: 2 "
     "for each weight of a matrix product and token, attention at half of T x T. From computation, memory and links all "
-    "hidden behind the longest, to none hidden (of memory what is copied beside other work: the rest is in the cycles of "
-    f"the instructions that read it) and {HOP_SECONDS * 1e6:g} us for each step of a ring"
+    "hidden behind the longest, to none hidden (of memory what is copied beside other work, as the rest is in the "
+    f"cycles) and {HOP_SECONDS * 1e6:g} us for each step of a ring"
 )
 
 

@@ -63,9 +63,14 @@ def unroll(
         params = int8_params(config, params, donate=donate)
     model = bind(config, params)
     stacked, structure = jax.tree.flatten(model.layers)
+    heads = with_heads(params)
     split = []
     for array in stacked:
-        split.append(_split(dtype, _of_one_layer(array))(array))
+        joined = id(array) in heads
+        placed = None
+        if current_mesh() is not None and isinstance(array.sharding, NamedSharding):
+            placed = of_one_layer(array.sharding, array.ndim, joined)
+        split.append(_split(dtype, placed, joined)(array))
         if donate or array.dtype == jnp.int8:  # made above
             jax.block_until_ready(split[-1])
             array.delete()
@@ -79,20 +84,31 @@ def unroll(
 
 
 @lru_cache(maxsize=64)
-def _split(dtype: Any, sharding: NamedSharding | None) -> Callable[[jax.Array], tuple[jax.Array, ...]]:
-    """The jitted cut of a stack into layers, each born where `sharding` says."""
+def _split(dtype: Any, sharding: NamedSharding | None, joined: bool) -> Callable[[jax.Array], tuple[jax.Array, ...]]:
+    """The jitted cut of a stack into layers, each born where `sharding` says; heads are side by side where `joined`."""
 
     def split(stacked: jax.Array) -> tuple[jax.Array, ...]:
+        if joined:
+            stacked = stacked.reshape(*stacked.shape[:2], -1)
         return tuple(cast_floats([stacked[layer] for layer in range(stacked.shape[0])], dtype))
 
     return jax.jit(split, out_shardings=sharding)
 
 
-def _of_one_layer(stacked: jax.Array) -> NamedSharding | None:
-    """The sharding of a stack without its first dimension, which no rule cuts; None on one device."""
-    if current_mesh() is None or not isinstance(stacked.sharding, NamedSharding):
-        return None
-    return NamedSharding(stacked.sharding.mesh, PartitionSpec(*stacked.sharding.spec[1:]))
+def with_heads(params: Params) -> set[int]:
+    """The identities of the stacked weights [L, D, N, H] whose layers are kept as [D, N * H].
+
+    With two dimensions they lie in the memory of a TPU as a product of few rows wants them. With three the compiler
+    lays them out again at each visit, and their results too.
+    """
+    attention = params["layers"]["attention"]
+    return {id(attention[name]) for name in ("query", "key", "value")}
+
+
+def of_one_layer(stacked: NamedSharding, dimensions: int, joined: bool) -> NamedSharding:
+    """The sharding of a stack without its first dimension, which no rule cuts; the last one is gone where joined."""
+    names = [*stacked.spec, *(None,) * dimensions][1:dimensions]
+    return NamedSharding(stacked.mesh, PartitionSpec(*names[:-1] if joined else names))
 
 
 def embed_tokens(model: UnrolledLlama, tokens_BT: jax.Array) -> jax.Array:

@@ -4,10 +4,10 @@ import math
 from typing import Any
 
 import jax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.generation.decoder import UnrolledLlama
+from mentallama_jax.generation.decoder import UnrolledLlama, of_one_layer, with_heads
 from mentallama_jax.models.int8_weights import abstract_int8_params, with_int8_weights
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.module import Params, abstract_params, bind, param_dimensions
@@ -58,10 +58,12 @@ def abstract_model(config: LlamaConfig, mesh: Mesh, dtype: Any, *, int8_weights:
 
     params = jax.tree.map(place, shapes, param_shardings(config, mesh))
     model = bind(config, params)
-    layer = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(
-            x.shape[1:], x.dtype, sharding=NamedSharding(mesh, PartitionSpec(*x.sharding.spec[1:]))
-        ),
-        model.layers,
-    )
+    heads = with_heads(params)
+
+    def of_layer(x: Any) -> jax.ShapeDtypeStruct:
+        joined = id(x) in heads
+        shape = (x.shape[1], x.shape[2] * x.shape[3]) if joined else x.shape[1:]
+        return jax.ShapeDtypeStruct(shape, x.dtype, sharding=of_one_layer(x.sharding, len(x.shape), joined))
+
+    layer = jax.tree.map(of_layer, model.layers)
     return UnrolledLlama(params["embedding"], (layer,) * config.num_layers, model.final_norm, params.get("head"))

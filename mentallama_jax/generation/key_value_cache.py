@@ -167,14 +167,15 @@ def _heads_together(K: int, G: int) -> int:
 def _apart(q_BMJGH: jax.Array) -> jax.Array:
     """[B, M, J * G, J, H]: the queries of J heads, each beside zeros in the place of the others.
 
-    On TPUs a single one is filled up to `MATRIX_ROWS`, behind a barrier, as the compiler would see through the zeros.
+    On TPUs they stand behind a barrier, so that they are made at once, and a single one is filled up to `MATRIX_ROWS`.
     """
     B, M, J, G, H = q_BMJGH.shape
     own_J1J1 = jnp.eye(J, dtype=q_BMJGH.dtype)[:, None, :, None]
     q_BMRJH = (q_BMJGH[:, :, :, :, None] * own_J1J1).reshape(B, M, J * G, J, H)
-    if J * G > 1 or platform() != "tpu":
+    if platform() != "tpu":
         return q_BMRJH
-    return jax.lax.optimization_barrier(jnp.pad(q_BMRJH, ((0, 0), (0, 0), (0, MATRIX_ROWS - 1), (0, 0), (0, 0))))
+    missing = MATRIX_ROWS - 1 if J * G == 1 else 0
+    return jax.lax.optimization_barrier(jnp.pad(q_BMRJH, ((0, 0), (0, 0), (0, missing), (0, 0), (0, 0))))
 
 
 def _of_own_head(out_BMRJH: jax.Array, G: int) -> jax.Array:

@@ -25,7 +25,7 @@ from mentallama_jax.models.attention import Places, attention
 from mentallama_jax.models.int8_weights import int8_params, with_int8_weights
 from mentallama_jax.models.layers import RMSNorm
 from mentallama_jax.models.llama import DecoderLayer, LlamaConfig
-from mentallama_jax.models.low_rank import cast_floats
+from mentallama_jax.models.low_rank import SCALE, cast_floats
 from mentallama_jax.models.module import Params, bind
 from mentallama_jax.models.rotary import rotary_tables
 from mentallama_jax.parallel.rules import constrain, current_mesh
@@ -89,20 +89,21 @@ def _split(dtype: Any, sharding: NamedSharding | None, joined: bool) -> Callable
 
     def split(stacked: jax.Array) -> tuple[jax.Array, ...]:
         if joined:
-            stacked = stacked.reshape(*stacked.shape[:2], -1)
+            stacked = stacked.reshape(*stacked.shape[:-2], -1)
         return tuple(cast_floats([stacked[layer] for layer in range(stacked.shape[0])], dtype))
 
     return jax.jit(split, out_shardings=sharding)
 
 
 def with_heads(params: Params) -> set[int]:
-    """The identities of the stacked weights [L, D, N, H] whose layers are kept as [D, N * H].
+    """The identities of the stacked weights [L, D, N, H] whose layers are kept as [D, N * H], and of their scales.
 
     With two dimensions they lie in the memory of a TPU as a product of few rows wants them. With three the compiler
     lays them out again at each visit, and their results too.
     """
     attention = params["layers"]["attention"]
-    return {id(attention[name]) for name in ("query", "key", "value")}
+    names = [name + ending for name in ("query", "key", "value") for ending in ("", SCALE)]
+    return {id(attention[name]) for name in names if name in attention}
 
 
 def of_one_layer(stacked: NamedSharding, dimensions: int, joined: bool) -> NamedSharding:

@@ -47,7 +47,8 @@ _SLOT_AXES = (3, 2, 3, 3)
 def each_array(function: Callable[..., jax.Array], *caches: LayerCache) -> LayerCache:
     """The cache of what `function` makes of each array: (the axis of its slots, that array of each of the caches)."""
     sides = zip(_SLOT_AXES, *caches, strict=True)
-    return LayerCache(*(None if arrays[0] is None else function(axis, *arrays) for axis, *arrays in sides))
+    made = [None if arrays[0] is None else function(axis, *arrays) for axis, *arrays in sides]
+    return LayerCache(*made)  # type: ignore[arg-type]  # the first two are always there
 
 
 def slots_of(cache: KeyValueCache) -> int:

@@ -62,7 +62,7 @@ def abstract_model(config: LlamaConfig, mesh: Mesh, dtype: Any, *, int8_weights:
 
     def of_layer(x: Any) -> jax.ShapeDtypeStruct:
         joined = id(x) in heads
-        shape = (x.shape[1], x.shape[2] * x.shape[3]) if joined else x.shape[1:]
+        shape = (*x.shape[1:-2], x.shape[-2] * x.shape[-1]) if joined else x.shape[1:]
         return jax.ShapeDtypeStruct(shape, x.dtype, sharding=of_one_layer(x.sharding, len(x.shape), joined))
 
     layer = jax.tree.map(of_layer, model.layers)

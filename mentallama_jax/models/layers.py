@@ -129,8 +129,8 @@ class Attention(nnx.Module):
     def _projected(self, name: str, x_BTD: jax.Array) -> jax.Array:
         weight = getattr(self, name)[...]
         if weight.ndim == 2:  # heads side by side, as a decoder keeps them
-            y_BTE = apart(project(x_BTD, gathered(weight, None, "heads")))
-            return adapted(self, name, x_BTD, y_BTE.reshape(*y_BTE.shape[:-1], -1, self.output.shape[-2]))
+            y_BTE = adapted(self, name, x_BTD, apart(project(x_BTD, gathered(weight, None, "heads"))))
+            return y_BTE.reshape(*y_BTE.shape[:-1], -1, self.output.shape[-2])
         return adapted(self, name, x_BTD, project(x_BTD, gathered(weight, None, "heads", None)))
 
 

@@ -59,10 +59,10 @@ def test_an_int8_cache_gives_what_a_pass_over_its_own_keys_gives(name: str) -> N
     for place, answer in answers_of(engine).items():
         row = [*PROMPTS[place], *answer.tokens]
         own = logs_of(logits_of_rounded_keys(params, config, row), PROMPTS[place], answer.tokens)
-        np.testing.assert_allclose(answer.log_probabilities, own, atol=2e-3)
+        np.testing.assert_allclose(answer.log_probabilities, own, atol=5e-4)
         plain = logs_of(full_logits(params, config, row), PROMPTS[place], answer.tokens)
         differences.append(np.abs(plain - own).max())
-    assert 4e-3 < max(differences) < 0.2  # it is rounded, and not by much
+    assert 1e-3 < max(differences) < 0.2  # it is rounded, and not by much
 
 
 def test_rows_of_an_int8_cache_are_answered_as_alone_and_behind_a_shared_beginning() -> None:

@@ -184,7 +184,8 @@ class Decoding:
             uses=self._uses,
             alternatives=self._alternatives,
         )
-        self._slots = Slots(append(slots.cache, recent, rows.lengths_B), logits_BV, seen_BV)
+        room = bool(rows.lengths_B.max() + STEPS <= slots_of(slots.cache))
+        self._slots = Slots(append(slots.cache, recent, rows.lengths_B, room=room), logits_BV, seen_BV)
         host: WrittenSteps = jax.device_get(written)
         return [self._note(place, one, host) for place, one in enumerate(self._active) if one is not None]
 

@@ -57,7 +57,8 @@ def lower_answers(
     cache_dtype = jnp.dtype(jnp.int8) if int8_cache else None
     parts = batch_parts()
     arrays = pack([[[_TOKEN]]] * parts, pack_width(prompt))
-    places = places_for(prompt + new_tokens - 1, prompt + new_tokens - 1)
+    longest = prompt + (new_tokens - 2) // STEPS * STEPS  # when the last loop begins
+    places = places_for(longest, prompt + new_tokens - 1)
     # What the host sends has no place of its own.
     sent = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (arrays, idle_rows(rows)))
 
@@ -77,7 +78,7 @@ def lower_answers(
     return LoweredParts(
         read.lower(model, sent[0], None, config=config, cache_dtype=cache_dtype),
         decode.lower(model, slots.cache, slots.logits_BV, None, sent[1], None, count, count, **fixed),
-        append.lower(slots.cache, recent, sent[1].lengths_B),
+        append.lower(slots.cache, recent, sent[1].lengths_B, room=longest + STEPS <= places),
     )
 
 

@@ -245,10 +245,10 @@ def decode(
     return end.recent, end.logits_BV, end.seen_BV, written
 
 
-@partial(jax.jit, donate_argnames="cache")
-def append(cache: KeyValueCache, recent: KeyValueCache, lengths_B: Any) -> KeyValueCache:
-    """The cache with each slot's block at its length; see `places_for` for the room that it needs."""
-    appended: KeyValueCache = _on_each_part(_append, (cache, recent, jnp.asarray(lengths_B)))
+@partial(jax.jit, static_argnames="room", donate_argnames="cache")
+def append(cache: KeyValueCache, recent: KeyValueCache, lengths_B: Any, *, room: bool = True) -> KeyValueCache:
+    """The cache with each slot's block at its length; `room` says that there is a place for all of each block."""
+    appended: KeyValueCache = _on_each_part(partial(_append, room=room), (cache, recent, jnp.asarray(lengths_B)))
     return appended
 
 
@@ -323,13 +323,13 @@ def _step(
     return model.final_norm(x_B1D[:, 0]), tuple(blocks)
 
 
-def _append(cache: KeyValueCache, recent: KeyValueCache, lengths_B: jax.Array) -> KeyValueCache:
+def _append(cache: KeyValueCache, recent: KeyValueCache, lengths_B: jax.Array, *, room: bool) -> KeyValueCache:
     """Append each slot's block at its length, slot by slot: updates of a loop's own arrays copy nothing.
 
     What is taken from the block passes a barrier, without which the compiler for TPUs fails: it takes the updated array
     and the block for one another.
     """
-    if _by_product():
+    if not room and _by_product():
         return _append_by_product(cache, recent, lengths_B)
     if _in_one_pass():
         wanted_BS = jnp.arange(slots_of(cache)) - lengths_B[:, None]
@@ -347,7 +347,7 @@ def _append(cache: KeyValueCache, recent: KeyValueCache, lengths_B: jax.Array) -
 def _append_by_product(cache: KeyValueCache, recent: KeyValueCache, lengths_B: jax.Array) -> KeyValueCache:
     """Append by a product with a matrix of ones and zeros for each slot, which moves every number as it is.
 
-    What has no place is left out. On TPUs it is one pass over the cache in place of an update for each slot and layer.
+    What has no place is left out. It is one pass over the cache in place of an update for each slot and layer.
     """
     wanted_BS = jnp.arange(slots_of(cache)) - lengths_B[:, None]
     moves_BRS = wanted_BS[:, None] == jnp.arange(STEPS)[:, None]
@@ -363,7 +363,7 @@ def _append_by_product(cache: KeyValueCache, recent: KeyValueCache, lengths_B: j
 
 
 def _by_product() -> bool:
-    """Whether blocks are appended by products; on CPUs these cost more than the updates do."""
+    """Whether blocks that lack room are appended by products; on CPUs these cost more than some places more do."""
     return platform() == "tpu"
 
 

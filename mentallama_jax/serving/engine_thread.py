@@ -1,13 +1,14 @@
 """The one thread that computes: requests join and leave its running batch by way of a queue.
 
 The event loop submits and cancels; the thread tells what is new by `call_soon_threadsafe`. Nothing else is shared.
-Label scores are computed between two loops of steps, those that wait at the same time together.
+Label scores are computed between two loops of steps.
 """
 
 import asyncio
 import sys
 import threading
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -84,14 +85,14 @@ class EngineWork:
     Attributes:
         decoding: makes the slots.
         context: in which the model computes.
-        warm_up: compiles what usual requests need.
-        score: scores several things at once.
+        warm_up: compiles what usual requests need, in steps.
+        score: finds what `EngineThread.scores` returns.
     """
 
     decoding: Callable[[], Decoding]
     context: Callable[[], AbstractContextManager[Any]]
-    warm_up: Callable[[Decoding], None]
-    score: Callable[[Sequence[Any]], Sequence[Any]]
+    warm_up: Callable[[Decoding], Iterator[None]]
+    score: Callable[[Any], Any]
 
 
 class EngineThread:
@@ -110,8 +111,9 @@ class EngineThread:
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._decoding: Decoding | None = None
         self._tickets: dict[int, tuple[Ticket, int]] = {}
-        self._scorings: list[_Scoring] = []
+        self._scorings: deque[_Scoring] = deque()
         self._failures = 0
+        self._ended = False
         self.rows = 0
         """Answers that are written or wait."""
         self.state: State = "starting"
@@ -122,6 +124,7 @@ class EngineThread:
 
     def stop(self) -> None:
         """End the thread and wait for it."""
+        self._ended = True
         self._orders.put(None)
         if self._thread.is_alive():
             self._thread.join()
@@ -175,7 +178,9 @@ class EngineThread:
         try:
             with self._work.context():
                 self._decoding = self._work.decoding()
-                self._work.warm_up(self._decoding)
+                for _ in self._work.warm_up(self._decoding):
+                    if self._ended:
+                        return
                 self.state = "ready"
                 while self._take_orders():
                     self._advance()
@@ -228,11 +233,14 @@ class EngineThread:
             self._failures = 0
 
     def _score(self) -> None:
-        waiting = [one for one in self._scorings if not one.future.done()]
-        if waiting:
-            for one, result in zip(waiting, self._work.score([one.asked for one in waiting]), strict=True):
-                one.tell(result)
-        self._scorings = []
+        """Score what has waited longest; the others wait for another visit, so that answers go on meanwhile."""
+        while self._scorings:
+            scoring = self._scorings[0]
+            if not scoring.future.done():  # its client is still there
+                scoring.tell(self._work.score(scoring.asked))
+                self._scorings.popleft()
+                return
+            self._scorings.popleft()
 
     def _step(self) -> None:
         assert self._decoding is not None
@@ -249,7 +257,8 @@ class EngineThread:
             ticket.tell([(0, failed)])
         for one in self._scorings:
             one.tell(failed)
-        self._tickets, self._scorings = {}, []
+        self._tickets = {}
+        self._scorings.clear()
 
     def _give_up(self) -> None:
         """Answer every order with a failure until the end."""

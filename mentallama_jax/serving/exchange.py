@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import aclosing, suppress
 from typing import Any
 
@@ -11,8 +11,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.foreign import parse_json
-from mentallama_jax.serving.api_errors import ApiError, of_user_error
-from mentallama_jax.serving.gate import ClientLeft
+from mentallama_jax.serving.api_errors import ApiError, ClientLeft, of_user_error
 from mentallama_jax.serving.service import Service
 
 _SECONDS_FOR_A_BODY = 30.0
@@ -31,6 +30,10 @@ class Exchange:
         self.service, self._send = service, send
         self._request = Request(scope, receive)
         self.started = asyncio.get_running_loop().time()
+
+    def path_value(self, name: str) -> str:
+        """What stands in the path in place of a name."""
+        return str(self._request.path_params[name])
 
     async def json_body(self) -> Any:
         """The parsed body.
@@ -101,11 +104,11 @@ class Exchange:
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
         await self._send({"type": "http.response.body", "body": body})
 
-    async def send_events(self, events: AsyncIterator[Any]) -> None:
-        """A stream of events of the server. It begins with the first one, so that a failure before has its own status."""
+    async def send_events(self, events: AsyncGenerator[Any, None]) -> None:
+        """A stream of events. It begins with the first one, so that a failure before it has its own status."""
         begun = False
         try:
-            async with aclosing(events) as each:  # type: ignore[type-var]
+            async with aclosing(events) as each:
                 async for event in each:
                     if not begun:
                         begun = True

@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 from mentallama_jax.cli.generate_command import STYLES
@@ -12,7 +13,7 @@ from mentallama_jax.storage import expanded, local_path
 
 if TYPE_CHECKING:
     from mentallama_jax.jobs.answer import Answerer
-    from mentallama_jax.serving.service import ServeLimits, Service
+    from mentallama_jax.serving.service import ServeLimits
 
 KEY_VARIABLE = "MENTALLAMA_API_KEY"
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -129,30 +130,28 @@ def add_parser(subparsers: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the command."""
     key = _checked_key(options)
-    limits = _limits(options)
     _check_packages()
-    from mentallama_jax.jobs.serve import serve
+    limits = _limits(options)
+    from mentallama_jax.jobs.serve import open_service, serve
 
-    service = _service(options, limits, key)
+    start = time.monotonic()
+    service = open_service(_answerer(options), limits, name=options.name, key=key, calibration=options.calibration)
 
     def on_start(address: str) -> None:
-        print(f"{service.model.name} at {address} (key: {'needed' if key else 'none'}); compiling", file=sys.stderr)
+        needed = f"the key of {KEY_VARIABLE} is needed" if key else "no key is needed"
+        _say(f"{service.model.name} at {address} ({needed}); compiling, requests get 503 until it is done")
 
-    def on_ready(seconds: float) -> None:
-        print(f"ready after {seconds:.0f} s; {limits.slots} slots. {_RESEARCH_ONLY}", file=sys.stderr, flush=True)
+    def on_ready() -> None:
+        _say(
+            f"ready after {time.monotonic() - start:.0f} s. For research only: no diagnosis, no decisions on a person."
+        )
 
     serve(service, options.host, options.port, options.allow_name, on_start, on_ready)
     return 0
 
 
-_RESEARCH_ONLY = "For research only: no diagnosis, no decisions about a person."
-
-
-def _service(options: argparse.Namespace, limits: "ServeLimits", key: str) -> "Service":
-    from mentallama_jax.jobs.serve import open_service
-
-    answerer = _answerer(options)
-    return open_service(answerer, limits, name=options.name, key=key, calibration=options.calibration)
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _answerer(options: argparse.Namespace) -> "Answerer":
@@ -180,14 +179,13 @@ def _limits(options: argparse.Namespace) -> "ServeLimits":
         raise UserError(f"--timeout {options.timeout}: give a number of seconds above 0")
     from mentallama_jax.serving.service import ServeLimits
 
-    limits = ServeLimits(
+    return ServeLimits(
         options.slots,
         options.queue,
         max_new_tokens=options.max_new_tokens,
         seconds=options.timeout,
         body_bytes=options.max_body,
     )
-    return limits
 
 
 def _checked_key(options: argparse.Namespace) -> str:
@@ -201,7 +199,8 @@ def _checked_key(options: argparse.Namespace) -> str:
         raise UserError(f"{KEY_VARIABLE}: give at least 8 letters and digits without blanks")
     if not key and not options.without_key and options.host not in _LOOPBACK:
         raise UserError(
-            f"--host {options.host}: other machines reach it, so it needs a key: set {KEY_VARIABLE}, or say --without-key"
+            f"--host {options.host}: other machines reach it, so a key is needed: set {KEY_VARIABLE}, or say "
+            "--without-key"
         )
     return key
 

@@ -15,10 +15,12 @@ from mentallama_jax.imhi.prompts import answer_blank, stop_ids
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.jobs.analyse import Analyser, AnalysisSettings, analysis_of, likeliest
 from mentallama_jax.jobs.answer import Answerer
+from mentallama_jax.serving.app import make_app
 from mentallama_jax.serving.engine_thread import EngineThread, EngineWork
 from mentallama_jax.serving.grammars import Grammars
 from mentallama_jax.serving.service import ServedModel, ServeLimits, Service
 from mentallama_jax.serving.warm_up import few_places, warm_up
+from mentallama_jax.serving.web_server import WebServer, listening_socket
 from mentallama_jax.training.run.run_directory import versions
 
 
@@ -101,7 +103,14 @@ def open_service(
     return Service(model, limits, engine, grammars, analyser, key)
 
 
-def serve(service: Service, host: str, port: int, names: Sequence[str], on_start: Callable[[str], None]) -> None:
+def serve(
+    service: Service,
+    host: str,
+    port: int,
+    names: Sequence[str],
+    on_start: Callable[[str], None],
+    on_ready: Callable[[], None],
+) -> None:
     """Answer requests until the process is told to stop.
 
     Args:
@@ -110,23 +119,23 @@ def serve(service: Service, host: str, port: int, names: Sequence[str], on_start
         port: likewise; 0 takes a free one.
         names: by which the server may be asked for, besides `localhost` and numbers.
         on_start: is told the address, once the server listens and before the model is warm.
+        on_ready: is called once it is warm.
 
     Raises:
-        UserError: the place cannot be listened at.
+        UserError: the model failed, or the place cannot be listened at.
     """
-    from mentallama_jax.serving.app import make_app
-    from mentallama_jax.serving.web_server import WebServer, listening_socket
-
     try:
         listening = listening_socket(host, port)
     except OSError as error:
         raise UserError(f"cannot listen at {host}, port {port} ({error.strerror}); give another --port") from None
-    server = WebServer(make_app(service, [*names, host]), service)
+    server = WebServer(make_app(service, [*names, host]), service, on_ready)
     shown = f"[{host}]" if ":" in host else host
     service.engine.start()
     try:
         on_start(f"http://{shown}:{listening.getsockname()[1]}")
         server.run(sockets=[listening])
+        if service.engine.state == "failed":
+            raise UserError("the model failed; what failed stands above")
     finally:
         service.engine.stop()
 

@@ -12,7 +12,7 @@ from mentallama_jax.errors import UserError
 from mentallama_jax.generation.requests import Request
 from mentallama_jax.imhi.conversations import Message, encode_conversation
 from mentallama_jax.serving.api_errors import ApiError, of_user_error, refuse
-from mentallama_jax.serving.choices import Choice, usage
+from mentallama_jax.serving.choices import GrowingChoice, usage
 from mentallama_jax.serving.exchange import Exchange
 from mentallama_jax.serving.grammars import GrammarMask
 from mentallama_jax.serving.requested import Wanted, read_chat, read_completion
@@ -133,7 +133,7 @@ class _Response:
         self._asked, self._wanted, self._chat = asked, wanted, kind == "chat"
         self._answers = RunningAnswers(service, exchange.started)
         self._choices = [
-            Choice(index, service.model, wanted.stops, wanted.logprobs, chat=self._chat)
+            GrowingChoice(index, service.model, wanted.stops, wanted.logprobs, chat=self._chat)
             for index in range(len(asked.requests) * wanted.choices)
         ]
         begin, self._object, self._object_of_pieces = _NAMES[kind]
@@ -174,7 +174,7 @@ class _Response:
         if self._wanted.usage_in_stream:
             yield {**self._piece([]), "usage": self._usage()}
 
-    def _choice(self, place: int, sample: int) -> Choice:
+    def _choice(self, place: int, sample: int) -> GrowingChoice:
         return self._choices[place * self._wanted.choices + sample]
 
     def _piece(self, choices: list[dict[str, Any]]) -> dict[str, Any]:

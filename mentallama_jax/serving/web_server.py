@@ -2,6 +2,7 @@
 
 import socket
 import sys
+from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
@@ -13,7 +14,8 @@ from mentallama_jax.serving.service import Service
 class WebServer(uvicorn.Server):
     """uvicorn with a stop in two steps: at the first signal new requests get 503, at the second one all is dropped."""
 
-    def __init__(self, app: ASGIApp, service: Service) -> None:
+    def __init__(self, app: ASGIApp, service: Service, on_ready: Callable[[], None] = lambda: None) -> None:
+        """Make a server that does not run yet; `on_ready` is called once the model is warm."""
         config = uvicorn.Config(
             app,
             log_level="critical",  # its warnings and tracebacks may hold what was sent
@@ -25,7 +27,7 @@ class WebServer(uvicorn.Server):
         )
         super().__init__(config)
         self._service = service
-        self._told = False
+        self._on_ready, self._is_ready, self._told = on_ready, False, False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to stop."""
@@ -34,7 +36,13 @@ class WebServer(uvicorn.Server):
         self._service.stopping = True
 
     async def on_tick(self, counter: int) -> bool:
-        """Look whether it is time to end."""
+        """Look whether the model is warm, or it is time to end."""
+        state = self._service.engine.state
+        if state == "ready" and not self._is_ready:
+            self._is_ready = True
+            self._on_ready()
+        if state == "failed":  # whoever watches over the process starts it anew
+            self.should_exit = True
         if self._service.stopping and not self.should_exit:
             if not self._service.open:
                 self.should_exit = True

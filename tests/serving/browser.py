@@ -44,7 +44,8 @@ class Browser:
         launch = [sys.executable, "-I", "-S", "-c", LAUNCHER, str(to_read), str(to_write)]
         self._program = subprocess.Popen(
             [*launch, CHROMIUM, *FLAGS, f"--user-data-dir={folder}"],
-            pass_fds=(to_read, to_write), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL,
+            pass_fds=(to_read, to_write), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )  # fmt: skip
         os.close(to_read)
         os.close(to_write)

@@ -1,4 +1,4 @@
-"""A stand-in of the server: the real page, and answers by the contract of `/v1/tasks` and `/v1/analyse`, without a model."""
+"""A stand-in of the server: the real page, and canned answers by the contract of `/v1/tasks` and `/v1/analyse`."""
 
 import json
 import threading

@@ -1,11 +1,13 @@
 "use strict";
 
 // Everything that comes from outside (posts, answers, names) goes into the page as text, never as HTML. Nothing is kept:
-// no storage, no cookies, no part of an address. What was typed is gone when the page is left.
+// not in the browser's storage, not in the address. What was typed is gone when the page is left.
 
 const byId = (id) => document.getElementById(id);
 const UNSEEN = /[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff]/g;
 const LONG = 20000;
+const WORDS = "Shown here because of words in the post. They may mean something else.";
+const LABEL = "Shown here because the model’s reading may point to danger. It can be wrong.";
 
 let tasks = new Map();
 let care = null;
@@ -107,8 +109,9 @@ function showLines() {
     : "Nobody has checked these numbers for this server yet. If one does not answer, take another.";
 }
 
-function showCare(first) {
+function showCare(first, because = "") {
   const help = byId("help");
+  byId("help-why").textContent = because;
   const place = byId(first ? "care" : "care-home");
   if (help.parentElement !== place) place.append(help);
 }
@@ -131,7 +134,7 @@ class Failure extends Error {
 }
 
 function words(status, message, wait) {
-  if (status === 401 || status === 403) return ["This server wants a key.", byId("key").value ? "The key was not accepted. " + message : "Please give the key of this server."];
+  if (status === 401) return ["This server wants a key.", byId("key").value ? "The key was not accepted. " + message : "Please give the key of this server."];
   if (status === 413) return ["The post is too long for this server.", message];
   if (status === 429) return ["The server is busy.", wait ? `Please try again in ${wait} seconds.` : "Please try again in a moment."];
   if (status === 503) return ["The server is not ready.", "It is starting or stopping. Please try again in a moment."];
@@ -199,7 +202,7 @@ function question() {
 
 function showQuestion() {
   const task = tasks.get(byId("task").value);
-  byId("question").textContent = task ? `${question()} Answers: ${task.labels.join(", ")}.` : "";
+  byId("question").textContent = task ? `${question()} The answers are: ${task.labels.join(", ")}.` : "";
 }
 
 async function loadTasks() {
@@ -207,7 +210,7 @@ async function loadTasks() {
     const answer = await ask("v1/tasks");
     if (!answer || !Array.isArray(answer.tasks)) throw new Failure("The answer cannot be read.", "The server named no tasks.");
     tasks = new Map(answer.tasks.map((task) => [task.name, task]));
-    byId("task").replaceChildren(...answer.tasks.map((task) => option(task.name, task.name)));
+    byId("task").replaceChildren(...answer.tasks.map((task) => option(task.name, `${task.name}: ${task.question.replace("{aspect}", "…")}`)));
     showAspects();
     return true;
   } catch (error) {
@@ -366,7 +369,7 @@ async function send() {
     return;
   }
   const byWords = speaksOfRisk(post);
-  showCare(byWords);
+  showCare(byWords, byWords ? WORDS : "");
   const asked = question();
   const here = document.activeElement;
   const own = running = new AbortController();
@@ -379,7 +382,7 @@ async function send() {
     const answer = known(await ask("v1/analyse", body, own.signal));
     if (running !== own) return;
     const risk = byWords || answer.risk.high === true;
-    showCare(risk);
+    showCare(risk, byWords ? WORDS : risk ? LABEL : "");
     const said = showAnswer(answer, post, asked);
     say(risk ? `Crisis lines are shown first: ${firstLine()}. ${said}` : said);
     bringIntoView();

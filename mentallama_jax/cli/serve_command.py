@@ -21,6 +21,7 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _DESCRIPTION = f"""\
 Answer requests over HTTP with MODEL: a run directory, a Hugging Face folder, a hub id, a .gguf file, or package:NAME.
 
+  GET  /                     a page to paste a post into, with the task, the notice and crisis lines
   POST /v1/analyse           a post and a task: label, probability of each label, explanation, quotes, signs of risk
   GET  /v1/tasks             the tasks that there are
   POST /v1/chat/completions  as OpenAI's: stream, n, seed, temperature, top_p, stop, logprobs, JSON schemas
@@ -83,6 +84,7 @@ def add_parser(subparsers: Any) -> None:
         metavar="FILE",
         help="a scores.json of `evaluate --calibrate-on` with the temperatures of this model, for /v1/analyse",
     )
+    add("--crisis-lines", type=expanded, metavar="FILE", help="lines that the page shows (default: the shipped ones)")
     add("--slots", type=int, default=16, metavar="N", help="answers that are written at once (default: 16)")
     add("--queue", type=int, default=64, metavar="N", help="answers that may wait for a slot (default: 64)")
     add("--timeout", type=float, default=120.0, metavar="T", help="seconds that a request may take (default: 120)")
@@ -146,7 +148,7 @@ def run(options: argparse.Namespace) -> int:
             f"ready after {time.monotonic() - start:.0f} s. For research only: no diagnosis, no decisions on a person."
         )
 
-    serve(service, options.host, options.port, options.allow_name, on_start, on_ready)
+    serve(service, options.host, options.port, options.allow_name, on_start, on_ready, options.crisis_lines)
     return 0
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.trust.kept_temperatures import read_temperatures
+from mentallama_jax.evaluation.trust.risk_words import speaks_of_risk
 from mentallama_jax.generation.requests import Answer, Request, Settings
 from mentallama_jax.imhi.predictions import Prediction
 from mentallama_jax.imhi.prompts import answer_blank, stop_ids
@@ -16,11 +17,14 @@ from mentallama_jax.imhi.records import Record
 from mentallama_jax.jobs.analyse import Analyser, AnalysisSettings, analysis_of, likeliest
 from mentallama_jax.jobs.answer import Answerer
 from mentallama_jax.serving.app import make_app
+from mentallama_jax.serving.crisis_lines import read_crisis_lines
 from mentallama_jax.serving.engine_thread import EngineThread, EngineWork
 from mentallama_jax.serving.grammars import Grammars
+from mentallama_jax.serving.page_routes import page_routes
 from mentallama_jax.serving.service import ServedModel, ServeLimits, Service
 from mentallama_jax.serving.warm_up import few_places, warm_up
 from mentallama_jax.serving.web_server import WebServer, listening_socket
+from mentallama_jax.storage import as_path
 from mentallama_jax.training.run.run_directory import versions
 
 
@@ -85,7 +89,7 @@ def open_service(
     if limits.max_new_tokens >= limits.max_length:
         raise UserError(f"--max-new-tokens {limits.max_new_tokens}: give less than the {limits.max_length} in all")
     temperatures = None if calibration is None else read_temperatures(calibration)
-    settings = AnalysisSettings(limits.max_new_tokens, temperatures=temperatures)
+    settings = AnalysisSettings(limits.max_new_tokens, temperatures=temperatures, words_point_to_risk=speaks_of_risk)
     ends = stop_ids(answerer.style, answerer.tokenizer)
     model = ServedModel(
         name or _usual_name(answerer),
@@ -110,6 +114,7 @@ def serve(
     names: Sequence[str],
     on_start: Callable[[str], None],
     on_ready: Callable[[], None],
+    crisis_lines: str | Path | None = None,
 ) -> None:
     """Answer requests until the process is told to stop.
 
@@ -120,15 +125,17 @@ def serve(
         names: by which the server may be asked for, besides `localhost` and numbers.
         on_start: is told the address, once the server listens and before the model is warm.
         on_ready: is called once it is warm.
+        crisis_lines: a file of them for the page; None takes the shipped one.
 
     Raises:
         UserError: the model failed, or the place cannot be listened at.
     """
+    page = page_routes(read_crisis_lines(as_path(crisis_lines)) if crisis_lines else None)
     try:
         listening = listening_socket(host, port)
     except OSError as error:
         raise UserError(f"cannot listen at {host}, port {port} ({error.strerror}); give another --port") from None
-    server = WebServer(make_app(service, [*names, host]), service, on_ready)
+    server = WebServer(make_app(service, [*names, host], page), service, on_ready)
     shown = f"[{host}]" if ":" in host else host
     service.engine.start()
     try:

@@ -96,7 +96,14 @@ class EngineWork:
 
 
 class EngineThread:
-    """Owns the engine. `room`, `submit`, `release` and `scores` are for the event loop."""
+    """Owns the engine. `room`, `submit`, `release` and `scores` are for the event loop.
+
+    Attributes:
+        work: what it calls.
+        slots: answers that are written at once.
+        rows: answers that are written or wait.
+        state: whether it computes.
+    """
 
     def __init__(self, work: EngineWork, slots: int, queue: int) -> None:
         """Make a thread that does not run yet.
@@ -106,7 +113,7 @@ class EngineThread:
             slots: answers that are written at once.
             queue: answers that may wait for a slot.
         """
-        self._work, self.slots, self._queue = work, slots, queue
+        self.work, self.slots, self._queue = work, slots, queue
         self._orders: SimpleQueue[_Order | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._decoding: Decoding | None = None
@@ -115,7 +122,6 @@ class EngineThread:
         self._failures = 0
         self._ended = False
         self.rows = 0
-        """Answers that are written or wait."""
         self.state: State = "starting"
 
     def start(self) -> None:
@@ -176,9 +182,9 @@ class EngineThread:
 
     def _run(self) -> None:
         try:
-            with self._work.context():
-                self._decoding = self._work.decoding()
-                for _ in self._work.warm_up(self._decoding):
+            with self.work.context():
+                self._decoding = self.work.decoding()
+                for _ in self.work.warm_up(self._decoding):
                     if self._ended:
                         return
                 self.state = "ready"
@@ -228,7 +234,7 @@ class EngineThread:
             self._fail_all()
             if self._failures >= _FAILURES:
                 raise
-            self._decoding = self._work.decoding()
+            self._decoding = self.work.decoding()
         else:
             self._failures = 0
 
@@ -237,7 +243,7 @@ class EngineThread:
         while self._scorings:
             scoring = self._scorings[0]
             if not scoring.future.done():  # its client is still there
-                scoring.tell(self._work.score(scoring.asked))
+                scoring.tell(self.work.score(scoring.asked))
                 self._scorings.popleft()
                 return
             self._scorings.popleft()

@@ -17,7 +17,6 @@ from mentallama_jax.imhi.prompts import encode_question, stop_ids
 from mentallama_jax.imhi.tasks import TASKS
 from mentallama_jax.jobs.analyse import AnalysisSettings, analyse
 from mentallama_jax.jobs.answer import Answerer
-from mentallama_jax.jobs.serve import ServedAnalyser
 
 MARKER = "zanzibarquokka"
 QUESTIONS = [f"Sleep {'and rest ' * (number % 5)}{number}?" for number in range(24)]
@@ -251,12 +250,10 @@ def test_nothing_that_is_typed_is_kept(
     def broken(question: Any) -> None:
         raise ValueError(f"no score for {text}")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(ServedAnalyser, "score", lambda self, question: broken(question))
-        work = server.service.engine.work
-        object.__setattr__(work, "score", broken)
-        failed = server.http.post("/v1/analyse", json={"post": text, "task": "DR"})
-        object.__setattr__(work, "score", server.service.analyser.score)
+    work = server.service.engine.work
+    object.__setattr__(work, "score", broken)
+    failed = server.http.post("/v1/analyse", json={"post": text, "task": "DR"})
+    object.__setattr__(work, "score", server.service.analyser.score)
     assert failed.status_code == 500
     assert MARKER not in failed.text
     said = capfd.readouterr()

@@ -1,1 +1,1 @@
-"""The HTTP server: a page and an API in front of one model."""
+"""The HTTP server: an API as OpenAI's, the analysis of posts, and what guards them."""

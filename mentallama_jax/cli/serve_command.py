@@ -88,8 +88,8 @@ def add_parser(subparsers: Any) -> None:
         "--crisis-lines",
         type=expanded,
         metavar="FILE",
-        help="crisis lines that the page shows, in the form of the shipped serving/crisis_lines.yaml, whose numbers are "
-        "well known but unchecked: check those of your country before you show the page to anybody",
+        help="crisis lines that the page shows, in the form of the shipped serving/crisis_lines.yaml, whose numbers "
+        "are well known but unchecked: check those of your country before you show the page to anybody",
     )
     add("--slots", type=int, default=16, metavar="N", help="answers that are written at once (default: 16)")
     add("--queue", type=int, default=64, metavar="N", help="answers that may wait for a slot (default: 64)")

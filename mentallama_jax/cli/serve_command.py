@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mentallama_jax.cli.generate_command import STYLES
 from mentallama_jax.cli.task_options import add_tasks
 from mentallama_jax.errors import UserError
-from mentallama_jax.storage import expanded, local_path
+from mentallama_jax.storage import as_path, expanded, local_path
 
 if TYPE_CHECKING:
     from mentallama_jax.jobs.answer import Answerer
@@ -21,11 +21,11 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _DESCRIPTION = f"""\
 Answer requests over HTTP with MODEL: a run directory, a Hugging Face folder, a hub id, a .gguf file, or package:NAME.
 
-  GET  /                     a page to paste a post into, with the task, the notice and crisis lines
   POST /v1/analyse           a post and a task: label, probability of each label, explanation, quotes, signs of risk
   GET  /v1/tasks             the tasks that there are
   POST /v1/chat/completions  as OpenAI's: stream, n, seed, temperature, top_p, stop, logprobs, JSON schemas
   POST /v1/completions       likewise, of texts or token ids; GET /v1/models names the model
+  GET  /                     a page for people: paste a post, see the analysis, crisis lines of every country at hand
   GET  /health               200 once the programs are compiled; GET /metrics in the form of Prometheus
 
 Requests join and leave one running batch. What is asked is not logged and not stored, neither posts nor prompts nor
@@ -84,7 +84,13 @@ def add_parser(subparsers: Any) -> None:
         metavar="FILE",
         help="a scores.json of `evaluate --calibrate-on` with the temperatures of this model, for /v1/analyse",
     )
-    add("--crisis-lines", type=expanded, metavar="FILE", help="lines that the page shows (default: the shipped ones)")
+    add(
+        "--crisis-lines",
+        type=expanded,
+        metavar="FILE",
+        help="crisis lines that the page shows, in the form of the shipped serving/crisis_lines.yaml, whose numbers "
+        "are well known but unchecked: check those of your country before you show the page to anybody",
+    )
     add("--slots", type=int, default=16, metavar="N", help="answers that are written at once (default: 16)")
     add("--queue", type=int, default=64, metavar="N", help="answers that may wait for a slot (default: 64)")
     add("--timeout", type=float, default=120.0, metavar="T", help="seconds that a request may take (default: 120)")
@@ -135,6 +141,9 @@ def run(options: argparse.Namespace) -> int:
     _check_packages()
     limits = _limits(options)
     from mentallama_jax.jobs.serve import open_service, serve
+    from mentallama_jax.serving.crisis_lines import read_crisis_lines
+
+    lines = read_crisis_lines(as_path(options.crisis_lines) if options.crisis_lines else None)
 
     start = time.monotonic()
     service = open_service(_answerer(options), limits, name=options.name, key=key, calibration=options.calibration)
@@ -148,7 +157,7 @@ def run(options: argparse.Namespace) -> int:
             f"ready after {time.monotonic() - start:.0f} s. For research only: no diagnosis, no decisions on a person."
         )
 
-    serve(service, options.host, options.port, options.allow_name, on_start, on_ready, options.crisis_lines)
+    serve(service, options.host, options.port, options.allow_name, on_start, on_ready, lines)
     return 0
 
 

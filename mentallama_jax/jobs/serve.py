@@ -17,14 +17,13 @@ from mentallama_jax.imhi.records import Record
 from mentallama_jax.jobs.analyse import Analyser, AnalysisSettings, analysis_of, likeliest
 from mentallama_jax.jobs.answer import Answerer
 from mentallama_jax.serving.app import make_app
-from mentallama_jax.serving.crisis_lines import read_crisis_lines
+from mentallama_jax.serving.crisis_lines import CrisisLines
 from mentallama_jax.serving.engine_thread import EngineThread, EngineWork
 from mentallama_jax.serving.grammars import Grammars
 from mentallama_jax.serving.page_routes import page_routes
 from mentallama_jax.serving.service import ServedModel, ServeLimits, Service
 from mentallama_jax.serving.warm_up import few_places, warm_up
 from mentallama_jax.serving.web_server import WebServer, listening_socket
-from mentallama_jax.storage import as_path
 from mentallama_jax.training.run.run_directory import versions
 
 
@@ -114,7 +113,7 @@ def serve(
     names: Sequence[str],
     on_start: Callable[[str], None],
     on_ready: Callable[[], None],
-    crisis_lines: str | Path | None = None,
+    crisis_lines: CrisisLines | None = None,
 ) -> None:
     """Answer requests until the process is told to stop.
 
@@ -125,17 +124,16 @@ def serve(
         names: by which the server may be asked for, besides `localhost` and numbers.
         on_start: is told the address, once the server listens and before the model is warm.
         on_ready: is called once it is warm.
-        crisis_lines: a file of them for the page; None takes the shipped one.
+        crisis_lines: that the page shows; None takes the shipped ones, which nobody has checked.
 
     Raises:
         UserError: the model failed, or the place cannot be listened at.
     """
-    page = page_routes(read_crisis_lines(as_path(crisis_lines)) if crisis_lines else None)
     try:
         listening = listening_socket(host, port)
     except OSError as error:
         raise UserError(f"cannot listen at {host}, port {port} ({error.strerror}); give another --port") from None
-    server = WebServer(make_app(service, [*names, host], page), service, on_ready)
+    server = WebServer(make_app(service, [*names, host], page_routes(crisis_lines)), service, on_ready)
     shown = f"[{host}]" if ":" in host else host
     service.engine.start()
     try:

@@ -112,6 +112,8 @@ class StandIn:
                     self._send(200, file.content, {"Content-Type": file.media_type, **PAGE_HEADERS})
                 elif self.path == "/v1/tasks":
                     self._answer(server.tasks)
+                elif self.path == "/v1/models":
+                    self._answer(lambda: (200, {"data": [{"id": "<i>toy</i>"}]}, {}))
                 else:
                     self._send(404, b"", {})
 

@@ -101,6 +101,7 @@ def test_it_shows_label_chances_reasons_and_quotes(tab, server):
     assert tab.run("[...document.querySelectorAll('mark')].map(e => e.textContent)") == ["The exams"]
     assert tab.text("#quotes") == "The exams"
     assert not tab.run(FIRST)
+    assert tab.text("footer").startswith("The model here is <i>toy</i>. Labels and questions")
 
 
 def test_notice_stands_in_view_wherever_the_page_is_scrolled(tab):

@@ -202,7 +202,8 @@ function question() {
 
 function showQuestion() {
   const task = tasks.get(byId("task").value);
-  byId("question").textContent = task ? `${question()} The answers are: ${task.labels.join(", ")}.` : "";
+  const asked = task && task.aspects.length ? `${question()} ` : "";
+  byId("question").textContent = task ? `${asked}The answers are: ${task.labels.join(", ")}.` : "";
 }
 
 async function loadTasks() {
@@ -212,12 +213,20 @@ async function loadTasks() {
     tasks = new Map(answer.tasks.map((task) => [task.name, task]));
     byId("task").replaceChildren(...answer.tasks.map((task) => option(task.name, `${task.name}: ${task.question.replace("{aspect}", "…")}`)));
     showAspects();
+    loadName();
     return true;
   } catch (error) {
     if (!(error instanceof Failure)) throw error;
     showFailure(error, loadAgain);
     return false;
   }
+}
+
+async function loadName() {
+  try {
+    const name = (await ask("v1/models")).data[0].id;
+    byId("model").replaceChildren("The model here is ", made("bdi", name), ". ");
+  } catch { /* the page is as good without it */ }
 }
 
 async function loadAgain() {
@@ -306,7 +315,7 @@ function showAnswer(answer, post, asked) {
   byId("chances").replaceChildren(...shares.map(([label, share]) => chanceItem(label, share, chosen, most)));
   byId("calibrated").textContent = answer.calibrated === true
     ? "Calibrated on other posts: of answers that are called 80 % likely, about 80 in 100 agreed with the benchmark."
-    : "Not calibrated: the order means something, the numbers are surer than they should be.";
+    : "Not calibrated: the order means something, the numbers are often surer than they should be.";
   byId("explanation").textContent = answer.explanation || "The model gave none.";
   byId("explanation-note").textContent = answer.explanation_complete === false ? "Cut off at the longest length." : "";
   byId("marked").replaceChildren(...markedPost(post, answer.quotes));

@@ -76,7 +76,7 @@ def open_service(
 
     Args:
         answerer: see `jobs.answer.open_answerer`.
-        limits: see `ServeLimits`; the length is at most the answerer's.
+        limits: see `ServeLimits`; the length is the answerer's.
         name: by which clients know the model; "" for the last part of what it was opened by.
         key: that clients must send; "" for none.
         calibration: a `scores.json` with temperatures of this model.
@@ -84,7 +84,7 @@ def open_service(
     Raises:
         UserError: limits that leave no room, or temperatures that cannot be read or belong to another model.
     """
-    limits = replace(limits, max_length=min(limits.max_length, answerer.max_length))
+    limits = replace(limits, max_length=answerer.max_length)
     if limits.max_new_tokens >= limits.max_length:
         raise UserError(f"--max-new-tokens {limits.max_new_tokens}: give less than the {limits.max_length} in all")
     temperatures = None if calibration is None else read_temperatures(calibration)

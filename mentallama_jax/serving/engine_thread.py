@@ -239,8 +239,6 @@ class EngineThread:
             if self._failures >= _FAILURES:
                 raise
             self._decoding = self.work.decoding()
-        else:
-            self._failures = 0
 
     def _score(self) -> None:
         """Score what has waited longest; the others wait for another visit, so that answers go on meanwhile."""
@@ -264,6 +262,7 @@ class EngineThread:
         for event in self._decoding.step(steps):
             ticket, place = self._tickets[event.request]
             news.setdefault(ticket, []).append((place, event))
+            self._failures = 0
         for ticket, one in news.items():
             ticket.tell(one)
 

@@ -86,7 +86,12 @@ def _tokenizer() -> Tokenizer:
 def paced_service(decoding: PacedDecoding, key: str = "", **limits: Any) -> Service:
     tokenizer = _tokenizer()
     limited = ServeLimits(**({"slots": 2, "queue": 1, "max_new_tokens": 8, "body_bytes": 4000} | limits))
-    work = EngineWork(lambda: decoding, nullcontext, lambda _: iter(()), lambda _: None)  # type: ignore[arg-type, return-value]
+
+    def emptied() -> PacedDecoding:
+        decoding.rows = {}
+        return decoding
+
+    work = EngineWork(emptied, nullcontext, lambda _: iter(()), lambda _: None)  # type: ignore[arg-type, return-value]
     model = ServedModel("paced", "fp", 0, 1024, "plain", " ", (2,), tokenizer)
     engine = EngineThread(work, limited.slots, limited.queue)
     return Service(model, limited, engine, Grammars(tokenizer, 1024, (2,)), NoAnalyser(), key)  # type: ignore[arg-type]

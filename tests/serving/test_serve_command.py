@@ -128,7 +128,7 @@ def test_warming_up_asks_for_every_width_greedy_and_sampled() -> None:
             return super().step(at_most)
 
     decoding = Counted()
-    for _ in warm_up(decoding, 300, 7):  # type: ignore[arg-type]
+    for _ in warm_up(decoding, 298, 7):  # type: ignore[arg-type]
         pass
     assert [len(request.tokens) for request in decoding.requests] == [64, 128, 256, 298] * 2
     assert [request.settings.sampling.temperature for request in decoding.requests] == [0.0] * 4 + [1.0] * 4

@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 from typing import Any
 
 import httpx
@@ -84,6 +85,7 @@ def test_a_server_lives_until_a_signal_and_says_where_it_is(
     thread.start()
     said = ""
     while "ready after" not in said:
+        time.sleep(0.02)
         said += capfd.readouterr().err
     url = said.partition(" at ")[2].partition(" ")[0]
     page = httpx.get(url, trust_env=False)
@@ -109,7 +111,7 @@ def test_limits_that_leave_no_room_are_refused(answerer: Answerer) -> None:
     with pytest.raises(UserError, match="--max-new-tokens 160: give less than the 160 in all"):
         open_service(answerer, ServeLimits(max_new_tokens=160), name="toy")
     with pytest.raises(UserError, match="no such file"):
-        open_service(answerer, ServeLimits(), name="toy", calibration="/nowhere/scores.json")
+        open_service(answerer, ServeLimits(max_new_tokens=8), name="toy", calibration="/nowhere/scores.json")
 
 
 def test_few_sizes_of_the_cache_hold_every_length() -> None:

@@ -8,7 +8,7 @@ from tiny_decoder import VOCABULARY, full_logits, random_params, random_prompts,
 from mentallama_jax.generation.decoding import Decoding
 from mentallama_jax.generation.engine import Engine
 from mentallama_jax.generation.requests import Answer, Request, Settings
-from mentallama_jax.generation.sampling import Sampling
+from mentallama_jax.generation.sampling import Sampling, Uses
 
 CONFIG = shape(num_layers=1)
 PARAMS = random_params(CONFIG)
@@ -74,15 +74,9 @@ def test_each_token_is_the_likeliest_allowed_one_with_its_log_probability_among_
 
 def test_what_one_request_asks_for_does_not_stay_for_others(engine: Engine) -> None:
     decoding = engine.decoding(3)
-    decoding.submit(Request([5, 6], "", Settings(2, Sampling(1.0), alternatives=True)))
-    events = [event for events in decoding.run() for event in events]
-    assert sum(len(event.alternatives) for event in events) == 2
-    assert events[-1].answer is not None
-    assert sum((event.alternatives for event in events), ()) == events[-1].answer.alternatives
-    decoding.submit(Request([5, 6], "", Settings(2)))
-    uses = []
-    while not decoding.is_idle:
-        decoding.fill()
-        uses.append(decoding._uses_now())
-        assert all(event.alternatives == () for event in decoding.step())
-    assert not any(use.sampled for use in uses)
+    sampled = decoding.submit(Request([5, 6], "", Settings(2, Sampling(1.0, top_p=0.5))))
+    decoding.submit(Request([5, 7], "", Settings(2)))
+    decoding.fill()
+    assert decoding._uses_now() == Uses(sampled=True, top_p=True)
+    decoding.cancel(sampled)
+    assert decoding._uses_now() == Uses()

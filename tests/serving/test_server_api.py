@@ -15,7 +15,7 @@ from mentallama_jax.evaluation.trust.risk_words import speaks_of_risk
 from mentallama_jax.generation.engine import Request, Settings
 from mentallama_jax.imhi.prompts import encode_question, stop_ids
 from mentallama_jax.imhi.tasks import TASKS
-from mentallama_jax.jobs.analyse import AnalysisSettings, analyse
+from mentallama_jax.jobs.analyse import Analyser, AnalysisSettings, analysis_of, likeliest
 from mentallama_jax.jobs.answer import Answerer
 
 MARKER = "zanzibarquokka"
@@ -191,15 +191,30 @@ def test_tasks_are_those_of_the_table(server: LiveServer) -> None:
 POSTS = ["I count the cracks of the ceiling.", "I want to die.", "Ünïcode 🙂"]
 
 
+def analysed(
+    answerer: Answerer, settings: AnalysisSettings, post: str, task: str, aspect: str | None
+) -> dict[str, Any]:
+    """The analysis by the two passes that it is made of, in slots that are compiled already."""
+    analyser = Analyser(answerer, settings)
+    (record,) = analyser.questions([post], task, aspect)
+    ((scored,),) = answerer.answers([record], Settings(batch_size=1), score_labels=True)
+    prompt = analyser.explanation_prompt(record, likeliest(scored)).prompt
+    decoding = answerer.engine.decoding(4, places=lambda _: 192)
+    decoding.submit(Request(prompt.tokens, record.id, Settings(settings.max_new_tokens), analyser.end_ids))
+    (answer,) = [event.answer for events in decoding.run() for event in events if event.answer]
+    text = answerer.tokenizer.decode(answer.tokens)
+    return analysis_of(record, scored, text, settings, complete=answer.ended).to_json()
+
+
 def test_analyses_are_those_of_python(server: LiveServer, answerer: Answerer) -> None:
     asked = [*({"post": post, "task": "dr"} for post in POSTS), {"post": "I count.", "task": "IRF"}]
     asked[-1]["aspect"] = TASKS["IRF"].aspects[0].lower()
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(lambda body: server.http.post("/v1/analyse", json=body), asked))
     assert [answer.status_code for answer in answers] == [200] * 4
-    settings = AnalysisSettings(12, words_point_to_risk=speaks_of_risk, batch_size=1)
+    settings = AnalysisSettings(12, words_point_to_risk=speaks_of_risk)
     for body, answer in zip(asked, answers, strict=True):
-        expected = analyse(answerer, body["post"], body["task"], aspect=body.get("aspect"), settings=settings).to_json()
+        expected = analysed(answerer, settings, body["post"], body["task"], body.get("aspect"))
         found = answer.json()
         chances = expected.pop("probabilities")
         assert found.pop("probabilities") == pytest.approx(chances, abs=1e-5)

@@ -25,6 +25,7 @@ class PacedDecoding:
     Attributes:
         going: whether steps write.
         faults: how many of the next steps fail.
+        log: log-probability of each token.
         rows: (request, sample) -> tokens so far.
         cancelled: requests that were.
     """
@@ -33,6 +34,7 @@ class PacedDecoding:
         self.going = threading.Event()
         self.going.set()
         self.faults = 0
+        self.log = -1.0
         self.rows: dict[tuple[int, int], list[int]] = {}
         self.requests: list[Request] = []
         self.cancelled: list[int] = []
@@ -66,9 +68,9 @@ class PacedDecoding:
         tokens.append(300 + len(tokens))
         answer = None
         if len(tokens) == self.requests[number].settings.max_new_tokens:
-            answer = Answer(tuple(tokens), (-1.0,) * len(tokens), False)
+            answer = Answer(tuple(tokens), (self.log,) * len(tokens), False)
             del self.rows[number, sample]
-        return Event(number, sample, (tokens[-1],), (-1.0,), answer)
+        return Event(number, sample, (tokens[-1],), (self.log,), answer)
 
 
 class NoAnalyser:

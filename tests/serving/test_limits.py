@@ -160,6 +160,17 @@ def test_a_failure_of_the_engine_is_told_without_its_words_and_passes(capfd: pyt
         assert ENGINE_FAULT not in said
 
 
+@pytest.mark.parametrize("log", [float("nan"), float("-inf")])
+def test_answers_by_numbers_that_are_none_are_not_given(log: float) -> None:
+    with paced() as (server, decoding):
+        decoding.log = log
+        for stream in (False, True):
+            failed = ask(server, stream=stream)
+            assert failed.status_code == 500
+            assert "not finite" in error_of(failed)["message"]
+        until(lambda: not decoding.rows)
+
+
 def test_an_engine_that_keeps_failing_is_given_up_and_the_server_ends() -> None:
     with paced() as (server, decoding):
         decoding.faults = 2

@@ -5,6 +5,7 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -17,6 +18,8 @@ from mentallama_jax.imhi.prompts import encode_question, stop_ids
 from mentallama_jax.imhi.tasks import TASKS
 from mentallama_jax.jobs.analyse import Analyser, AnalysisSettings, analysis_of, likeliest
 from mentallama_jax.jobs.answer import Answerer
+from mentallama_jax.jobs.serve import open_service
+from mentallama_jax.serving.service import ServeLimits
 
 MARKER = "zanzibarquokka"
 QUESTIONS = [f"Sleep {'and rest ' * (number % 5)}{number}?" for number in range(24)]
@@ -226,6 +229,23 @@ def test_analyses_are_those_of_python(server: LiveServer, answerer: Answerer) ->
     for threshold in (0.0, 1.0):
         body = {"post": POSTS[0], "task": "DR", "aspect": None, "abstain_below": threshold}
         assert server.http.post("/v1/analyse", json=body).json()["abstained"] is (sure < threshold)
+
+
+def test_temperatures_of_validation_posts_make_calibrated_probabilities(
+    server: LiveServer, answerer: Answerer, tmp_path: Path
+) -> None:
+    scores = {"calibration": {"datasets": {"DR": {"temperature": {"value": 4.0}}}}}
+    (tmp_path / "scores.json").write_text(json.dumps(scores))
+    limits = ServeLimits(max_new_tokens=12)
+    calibrated = open_service(answerer, limits, name="toy", calibration=tmp_path / "scores.json").analyser
+    found = []
+    for analyser in (calibrated, server.service.analyser):
+        question = analyser.question(POSTS[0], "DR", None)
+        found.append(analyser.analysis(question, analyser.score(question), [], None, 0.0))
+    soft, sharp = (analysis["probabilities"]["yes"] / analysis["probabilities"]["no"] for analysis in found)
+    assert soft**4 == pytest.approx(sharp, rel=1e-3)
+    assert [analysis["calibrated"] for analysis in found] == [True, False]
+    assert found[0]["explanation_complete"] is False  # time was up
 
 
 @pytest.mark.parametrize(

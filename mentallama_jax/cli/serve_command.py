@@ -57,7 +57,8 @@ and from Python, with the package openai:
 A temperature that is not given is 1, as OpenAI's is; the same seed gives the same answer, whatever else is running.
 With more waiting than --queue the server says 429 and when to come again; after --timeout seconds it says 504, or
 ends an answer that was begun, with finish_reason "length". A request of a kind that nobody asked for before (top_p,
-logprobs, a JSON schema) compiles a program, which takes seconds; JAX_COMPILATION_CACHE_DIR keeps programs.
+logprobs, a JSON schema, a prompt beyond --warm-up) compiles a program, which takes seconds, and the others wait;
+JAX_COMPILATION_CACHE_DIR=FOLDER in the environment keeps programs for the next start.
 
 For research only: an answer can be wrong and sound sure. It is no diagnosis and must not decide anything about a
 person. Have crisis lines ready where people type: https://findahelpline.com
@@ -107,6 +108,14 @@ def add_parser(subparsers: Any) -> None:
         default=256,
         metavar="N",
         help="longest explanation, and longest answer where a request does not say (default: 256)",
+    )
+    add(
+        "--warm-up",
+        type=int,
+        default=512,
+        metavar="N",
+        help="compile for prompts of up to N tokens before the first request; for longer ones when they come "
+        "(default: 512)",
     )
     add("--max-body", type=int, default=1 << 20, metavar="N", help="bytes of a request at most (default: 1048576)")
     add(
@@ -180,7 +189,14 @@ def _answerer(options: argparse.Namespace) -> "Answerer":
 
 
 def _limits(options: argparse.Namespace) -> "ServeLimits":
-    for name, least in (("slots", 1), ("queue", 0), ("max_new_tokens", 1), ("max_body", 1024), ("port", 0)):
+    for name, least in (
+        ("slots", 1),
+        ("queue", 0),
+        ("max_new_tokens", 1),
+        ("max_body", 1024),
+        ("port", 0),
+        ("warm_up", 1),
+    ):
         if getattr(options, name) < least:
             given = getattr(options, name)
             raise UserError(f"--{name.replace('_', '-')} {given}: give a number from {least}")
@@ -196,6 +212,7 @@ def _limits(options: argparse.Namespace) -> "ServeLimits":
         max_new_tokens=options.max_new_tokens,
         seconds=options.timeout,
         body_bytes=options.max_body,
+        warm_up=options.warm_up,
     )
 
 

@@ -2,18 +2,21 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.trust.kept_temperatures import read_temperatures
 from mentallama_jax.evaluation.trust.risk_words import speaks_of_risk
+from mentallama_jax.generation.batching import PROMPT_SLOTS
 from mentallama_jax.generation.requests import Answer, Request, Settings
 from mentallama_jax.imhi.predictions import Prediction
 from mentallama_jax.imhi.prompts import answer_blank, stop_ids
 from mentallama_jax.imhi.records import Record
+from mentallama_jax.imhi.tasks import TASKS
 from mentallama_jax.jobs.analyse import Analyser, AnalysisSettings, analysis_of, likeliest
 from mentallama_jax.jobs.answer import Answerer
 from mentallama_jax.serving.app import make_app
@@ -25,6 +28,8 @@ from mentallama_jax.serving.service import ServedModel, ServeLimits, Service
 from mentallama_jax.serving.warm_up import few_places, warm_up
 from mentallama_jax.serving.web_server import WebServer, listening_socket
 from mentallama_jax.training.run.run_directory import versions
+
+_WORD = " a"
 
 
 class ServedAnalyser:
@@ -47,6 +52,20 @@ class ServedAnalyser:
         """The scores of the labels of a question."""
         ((scored,),) = self._answerer.answers([question], Settings(batch_size=1), score_labels=True)
         return scored
+
+    def warm_up(self, longest: int) -> Iterator[None]:
+        """Score posts of each compiled length up to `longest` tokens, by the question of the first task."""
+        task, room = next(iter(TASKS.values())), self._answerer.max_length
+        for length in (slots for slots in PROMPT_SLOTS if slots <= longest):
+            post = _WORD * length
+            while len(post) > len(_WORD):
+                record = Record("warm-up", task.name, post, aspect="".join(task.aspects[:1]))
+                prompt = self._analyser.explanation_prompt(record, task.labels[0]).prompt
+                if len(prompt.tokens) <= min(length, room) and not prompt.truncated:
+                    self.score(record)
+                    yield
+                    break
+                post = post[: len(post) * 3 // 4]
 
     def explanation(self, question: Record, scores: Prediction) -> Request:
         """What asks the engine for an explanation of the likeliest label."""
@@ -76,7 +95,7 @@ def open_service(
 
     Args:
         answerer: see `jobs.answer.open_answerer`.
-        limits: see `ServeLimits`; the length is at most the answerer's.
+        limits: see `ServeLimits`; the length is the answerer's.
         name: by which clients know the model; "" for the last part of what it was opened by.
         key: that clients must send; "" for none.
         calibration: a `scores.json` with temperatures of this model.
@@ -84,7 +103,7 @@ def open_service(
     Raises:
         UserError: limits that leave no room, or temperatures that cannot be read or belong to another model.
     """
-    limits = replace(limits, max_length=min(limits.max_length, answerer.max_length))
+    limits = replace(limits, max_length=answerer.max_length)
     if limits.max_new_tokens >= limits.max_length:
         raise UserError(f"--max-new-tokens {limits.max_new_tokens}: give less than the {limits.max_length} in all")
     temperatures = None if calibration is None else read_temperatures(calibration)
@@ -148,12 +167,13 @@ def serve(
 def _work(answerer: Answerer, limits: ServeLimits, analyser: ServedAnalyser) -> EngineWork:
     places = few_places(limits.max_length)
     token = next(id_ for id_ in range(answerer.engine.config.vocab_size) if id_ not in answerer.tokenizer.special_ids)
+    longest = min(limits.warm_up, limits.max_length - 2)
     return EngineWork(
         decoding=lambda: answerer.engine.decoding(
             limits.slots, text_of=answerer.tokenizer.decode, patience=False, places=places
         ),
         context=answerer.on_mesh,
-        warm_up=lambda decoding: warm_up(decoding, limits.max_length, token),
+        warm_up=lambda decoding: chain(warm_up(decoding, longest, token), analyser.warm_up(longest)),
         score=analyser.score,
     )
 

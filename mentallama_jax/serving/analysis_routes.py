@@ -26,7 +26,10 @@ async def analyse_post(exchange: Exchange) -> None:
     fields.finish()
     _check_aspect(task, aspect)
     with exchange.service.engine.room(1):
-        found = await exchange.while_here(_analysis(exchange, post, task, aspect, abstain_below))
+        try:
+            found = await exchange.while_here(_analysis(exchange, post, task, aspect, abstain_below))
+        except UserError as error:
+            raise of_user_error(error, param="post") from None
         await exchange.send_json(found)
 
 
@@ -35,10 +38,7 @@ async def _analysis(
 ) -> dict[str, Any]:
     service = exchange.service
     analyser, answers = service.analyser, RunningAnswers(service, exchange.started)
-    try:
-        question = await asyncio.to_thread(analyser.question, post, task.name, aspect)
-    except UserError as error:
-        raise of_user_error(error, param="post") from None
+    question = await asyncio.to_thread(analyser.question, post, task.name, aspect)
     scores = await answers.in_time(service.engine.scores(question))
     request = await asyncio.to_thread(analyser.explanation, question, scores)
     tokens: list[int] = []

@@ -15,6 +15,7 @@ from mentallama_jax.serving.api_errors import ApiError, ClientLeft, of_user_erro
 from mentallama_jax.serving.service import Service
 
 _SECONDS_FOR_A_BODY = 30.0
+_SECONDS_TO_READ = 30.0
 _STREAM = "text/event-stream; charset=utf-8"
 
 
@@ -72,12 +73,15 @@ class Exchange:
     async def while_here(self, work: Coroutine[Any, Any, Any]) -> Any:
         """The result of work, which is cancelled as soon as the client leaves; the body must have been read.
 
+        A client that does not read what it is sent has left some time behind the limit of time.
+
         Raises:
             ClientLeft: it did.
         """
+        limit = self.service.limits.seconds + _SECONDS_TO_READ
         task, gone = asyncio.create_task(work), asyncio.create_task(self._until_gone())
         try:
-            await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((task, gone), timeout=limit, return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
                 raise ClientLeft
             return task.result()

@@ -37,6 +37,7 @@ class ServeLimits:
         max_new_tokens: of an answer where a request does not say.
         seconds: that a request may take.
         body_bytes: of a request.
+        warm_up: tokens of the longest prompt that programs are compiled for before the first request.
     """
 
     slots: int = 16
@@ -45,6 +46,7 @@ class ServeLimits:
     max_new_tokens: int = 256
     seconds: float = 120.0
     body_bytes: int = 1 << 20
+    warm_up: int = 512
 
 
 @dataclass(frozen=True, slots=True)

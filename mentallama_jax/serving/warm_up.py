@@ -1,4 +1,4 @@
-"""What is compiled before the first request: the programs for prompts of every width, greedy and sampled."""
+"""What is compiled before the first request: programs for prompts of each width, greedy and sampled."""
 
 from collections.abc import Callable, Iterator
 
@@ -34,10 +34,10 @@ def warm_up(decoding: Decoding, longest: int, token: int) -> Iterator[None]:
 
     Args:
         decoding: to compile for.
-        longest: tokens of prompt and answer together.
+        longest: prompt to compile for.
         token: that prompts consist of.
     """
-    lengths = sorted({min(width, longest - 2) for width in WIDTHS})
+    lengths = sorted({min(width, longest) for width in WIDTHS})
     for sampling in (Sampling(), Sampling(1.0)):
         for length in lengths:
             decoding.submit(Request([token] * length, "", Settings(2, sampling)))

@@ -30,9 +30,9 @@ class WebServer(uvicorn.Server):
         self._on_ready, self._is_ready, self._told = on_ready, False, False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to stop."""
+        """Begin to stop; at once, if it was begun already."""
         if self._service.stopping:
-            super().handle_exit(sig, frame)
+            self.should_exit = self.force_exit = True
         self._service.stopping = True
 
     async def on_tick(self, counter: int) -> bool:

@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "jobs"))
 pytest.importorskip("starlette", reason="the extra `serving` is not installed")
 pytest.importorskip("uvicorn", reason="the extra `serving` is not installed")
 
+from browser import Browser
 from live_server import LiveServer, live
 from toy_answerer import toy_answerer
 
@@ -22,6 +23,14 @@ from mentallama_jax.serving.service import ServeLimits
 
 PLACES = 192
 """One size of the cache, so that little is compiled."""
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """A real browser; ask for it only where `browser.CHROMIUM` is there."""
+    started = Browser(tmp_path_factory.mktemp("browser"))
+    yield started
+    started.close()
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import httpx
 
 from mentallama_jax.serving.app import make_app
+from mentallama_jax.serving.page_routes import page_routes
 from mentallama_jax.serving.service import Service
 from mentallama_jax.serving.web_server import WebServer, listening_socket
 
@@ -40,7 +41,7 @@ class LiveServer:
 def live(service: Service, names: tuple[str, ...] = (), *, start_engine: bool = True) -> Iterator[LiveServer]:
     """Serve until the end of the block; the engine is stopped where it was started here."""
     listening = listening_socket("127.0.0.1", 0)
-    web = WebServer(make_app(service, names), service)
+    web = WebServer(make_app(service, names, page_routes()), service)
     url = f"http://127.0.0.1:{listening.getsockname()[1]}"
     thread = threading.Thread(target=web.run, kwargs={"sockets": [listening]})
     thread.start()

@@ -29,13 +29,6 @@ FIRST = "document.getElementById('help').parentElement.id === 'care'"
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    started = Browser(tmp_path_factory.mktemp("browser"))
-    yield started
-    started.close()
-
-
-@pytest.fixture(scope="module")
 def running() -> Iterator[StandIn]:
     server = StandIn()
     yield server

@@ -85,6 +85,7 @@ def train(
     *,
     tasks: Sequence[str | Path] = (),
     extend: bool = False,
+    log_to: Sequence[str] = (),
     **overrides: Any,
 ) -> FinishedRun:
     """Tune a model, or resume the run in `training.run_dir`, as `mentallama train` does.
@@ -93,6 +94,7 @@ def train(
         config: the name of a shipped config (such as "toy"), a YAML file, its sections as a mapping, or a `RunConfig`.
         tasks: task files of your own, besides those of the config.
         extend: make a finished run longer than it was started.
+        log_to: trackers that are sent the figures too: "wandb", "mlflow".
         overrides: changes of the config by section: `training={"run_dir": "runs/mine", "steps": 20}`; or by key:
             `**{"training.steps": 20}`.
 
@@ -105,6 +107,7 @@ def train(
     from mentallama_jax.config import RunConfig, load_config
     from mentallama_jax.config.loading import changed
     from mentallama_jax.jobs.tune import tune
+    from mentallama_jax.training.run.figure_trackers import sending_figures_to
 
     if tasks:
         overrides = {**overrides, "data": {**overrides.get("data", {}), "tasks": [str(file) for file in tasks]}}
@@ -117,7 +120,8 @@ def train(
         read = changed(RunConfig, dict(config), "config", changes)
     else:
         raise UserError(f"config: give a name, a file, a mapping or a RunConfig, not {type(config).__name__}")
-    return FinishedRun(tune(read, extend=extend))
+    with sending_figures_to([log_to] if isinstance(log_to, str) else log_to):
+        return FinishedRun(tune(read, extend=extend))
 
 
 def _flat(changes: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -12,7 +12,8 @@ from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.schema import SCHEMA_VERSION
 
 ROWS = [
-    {"id": f"r{number}", "answer": gold, "output": f"{said}, it is so. Reasoning: a grey day {number}.", "post_id": f"p{number}"}
+    {"id": f"r{number}", "answer": gold, "output": f"{said}, it is so. Reasoning: a grey day {number}.",
+     "post_id": f"p{number}"}
     for number, (gold, said) in enumerate([("yes", "Yes"), ("no", "No"), ("no", "Yes"), ("yes", "Hm"), ("no", "No")])
 ]  # fmt: skip
 COLUMNS = {"gold": "answer", "text": "output"}

@@ -29,8 +29,8 @@ from mentallama_jax.imhi.prompting import Asked, Prompting
 from mentallama_jax.imhi.prompts import answer_opening, encode_answer, label_answers, stop_ids
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.imhi.tasks import Task, task_named
+from mentallama_jax.jobs.analysis_result import NOTICE, Analysis, QuoteInPost
 from mentallama_jax.jobs.answer import Answerer
-from mentallama_jax.jobs.post_analysis import NOTICE, Analysis, QuoteInPost
 
 __all__ = ["NOTICE", "Analyser", "Analysis", "AnalysisSettings", "QuoteInPost", "analyse", "analyse_posts"]
 

@@ -13,9 +13,9 @@ from mentallama_jax.imhi.task_files.task import Task
 
 if TYPE_CHECKING:
     from mentallama_jax.evaluation.trust.kept_temperatures import KeptTemperatures
+    from mentallama_jax.jobs.analysis_result import Analysis
     from mentallama_jax.jobs.answer import Answerer
     from mentallama_jax.jobs.evaluated import Evaluation
-    from mentallama_jax.jobs.post_analysis import Analysis
 
 
 class LoadedModel:

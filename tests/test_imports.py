@@ -108,10 +108,12 @@ GROUND = {"errors", "files", "foreign", "hub", "storage", "terminal"}
 
 
 ROOMS = documented_rooms()
+NEEDED = {"harness.language_model": "lm_eval", "serving": "starlette", "jobs.serve": "starlette"}
+"""What of the package needs an extra to be imported at all, and what that brings."""
 MODULES = sorted(
     module.name
     for module in pkgutil.walk_packages([str(PACKAGE)], "mentallama_jax.")
-    if module.name != "mentallama_jax.harness.language_model" or find_spec("lm_eval")  # it subclasses what is there
+    if all(find_spec(needed) for start, needed in NEEDED.items() if module.name.startswith(f"mentallama_jax.{start}"))
 )
 LABEL_SCORING = [name for name in MODULES if name.startswith("mentallama_jax.evaluation")]
 

@@ -47,6 +47,10 @@ class ApiError(Exception):
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
 
 
+class ClientLeft(Exception):  # noqa: N818
+    """The client closed the connection; nobody reads a response."""
+
+
 def refuse(message: str, *, param: str | None = None, code: str | None = None) -> NoReturn:
     """Refuse a request that is wrong.
 

@@ -10,7 +10,7 @@ _A_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}", re.ASCII)
 
 
 class BodyFields:
-    """The fields of an object. Each is taken by name; `finish` refuses those that are left. Null is as good as absent."""
+    """The fields of an object. Each is taken by name; `finish` refuses those that are left. Null counts as absent."""
 
     def __init__(self, values: Any, where: str = "") -> None:
         """Begin with all fields.
@@ -35,13 +35,18 @@ class BodyFields:
         """The value of a field, whatever it is; None where it is absent."""
         return self._left.pop(name, None)
 
-    def text(self, name: str, *, required: bool = False) -> str | None:
+    def text(self, name: str) -> str | None:
         """A text."""
         value = self.take(name)
-        if value is None:
-            return self._missing(name, required)
-        if not isinstance(value, str):
+        if not isinstance(value, str | None):
             refuse(f"{self.param(name)} must be a string", param=self.param(name))
+        return value
+
+    def required_text(self, name: str) -> str:
+        """A text that must be there."""
+        value = self.text(name)
+        if value is None:
+            refuse(f"{self.param(name)} is missing", param=self.param(name))
         return value
 
     def flag(self, name: str) -> bool:
@@ -103,7 +108,3 @@ class BodyFields:
             known = self.param(name) if _A_NAME.fullmatch(name) else None
             said = f"the field {known}" if known else f"a field of {self._where.rstrip('.') or 'the body'}"
             refuse(f"{said} is not known to this server; leave it out", param=known, code="unknown_parameter")
-
-    def _missing(self, name: str, required: bool) -> None:
-        if required:
-            refuse(f"{self.param(name)} is missing", param=self.param(name))

@@ -11,7 +11,7 @@ _LEAST = -9999.0
 """In place of minus infinity, which JSON does not know; as OpenAI gives it."""
 
 
-class Choice:
+class GrowingChoice:
     """One answer.
 
     Attributes:

@@ -1,19 +1,22 @@
 """The one thread that computes: requests join and leave its running batch by way of a queue.
 
 The event loop submits and cancels; the thread tells what is new by `call_soon_threadsafe`. Nothing else is shared.
-Label scores are computed between two loops of steps, those that wait at the same time together.
+Label scores are computed between two loops of steps.
 """
 
 import asyncio
 import sys
 import threading
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any, Literal
 
+from mentallama_jax.errors import UserError
+from mentallama_jax.foreign import one_line
 from mentallama_jax.generation.decoding import Decoding
 from mentallama_jax.generation.requests import Event, Request
 from mentallama_jax.serving.api_errors import ApiError, busy, not_now
@@ -25,6 +28,7 @@ STEPS_BETWEEN_VISITS = 8
 _FAILURES = 3
 """Failures in a row after which the server says that it is no longer well."""
 _SECONDS_TO_RETRY = 2
+_BATCH_FAILED = "the model failed over this batch of requests; the server's log says where"
 _FAILED = "the model has failed; the server must be started anew"
 
 News = tuple[int, Event | ApiError]
@@ -84,18 +88,25 @@ class EngineWork:
     Attributes:
         decoding: makes the slots.
         context: in which the model computes.
-        warm_up: compiles what usual requests need.
-        score: scores several things at once.
+        warm_up: compiles what usual requests need, in steps.
+        score: finds what `EngineThread.scores` returns.
     """
 
     decoding: Callable[[], Decoding]
     context: Callable[[], AbstractContextManager[Any]]
-    warm_up: Callable[[Decoding], None]
-    score: Callable[[Sequence[Any]], Sequence[Any]]
+    warm_up: Callable[[Decoding], Iterator[None]]
+    score: Callable[[Any], Any]
 
 
 class EngineThread:
-    """Owns the engine. `room`, `submit`, `release` and `scores` are for the event loop."""
+    """Owns the engine. `room`, `submit`, `release` and `scores` are for the event loop.
+
+    Attributes:
+        work: what it calls.
+        slots: answers that are written at once.
+        rows: answers that are written or wait.
+        state: whether it computes.
+    """
 
     def __init__(self, work: EngineWork, slots: int, queue: int) -> None:
         """Make a thread that does not run yet.
@@ -105,15 +116,15 @@ class EngineThread:
             slots: answers that are written at once.
             queue: answers that may wait for a slot.
         """
-        self._work, self.slots, self._queue = work, slots, queue
+        self.work, self.slots, self._queue = work, slots, queue
         self._orders: SimpleQueue[_Order | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._decoding: Decoding | None = None
         self._tickets: dict[int, tuple[Ticket, int]] = {}
-        self._scorings: list[_Scoring] = []
+        self._scorings: deque[_Scoring] = deque()
         self._failures = 0
+        self._ended = self._has_new = False
         self.rows = 0
-        """Answers that are written or wait."""
         self.state: State = "starting"
 
     def start(self) -> None:
@@ -122,6 +133,7 @@ class EngineThread:
 
     def stop(self) -> None:
         """End the thread and wait for it."""
+        self._ended = True
         self._orders.put(None)
         if self._thread.is_alive():
             self._thread.join()
@@ -173,9 +185,11 @@ class EngineThread:
 
     def _run(self) -> None:
         try:
-            with self._work.context():
-                self._decoding = self._work.decoding()
-                self._work.warm_up(self._decoding)
+            with self.work.context():
+                self._decoding = self.work.decoding()
+                for _ in self.work.warm_up(self._decoding):
+                    if self._ended:
+                        return
                 self.state = "ready"
                 while self._take_orders():
                     self._advance()
@@ -204,6 +218,7 @@ class EngineThread:
     def _take(self, ticket: Ticket) -> None:
         assert self._decoding is not None
         if not ticket.is_released:
+            self._has_new = True
             for place, request in enumerate(ticket.requests):
                 self._tickets[self._decoding.submit(request)] = (ticket, place)
 
@@ -223,33 +238,43 @@ class EngineThread:
             self._fail_all()
             if self._failures >= _FAILURES:
                 raise
-            self._decoding = self._work.decoding()
+            self._decoding = self.work.decoding()
         else:
             self._failures = 0
 
     def _score(self) -> None:
-        waiting = [one for one in self._scorings if not one.future.done()]
-        if waiting:
-            for one, result in zip(waiting, self._work.score([one.asked for one in waiting]), strict=True):
-                one.tell(result)
-        self._scorings = []
+        """Score what has waited longest; the others wait for another visit, so that answers go on meanwhile."""
+        while self._scorings:
+            scoring = self._scorings.popleft()
+            if scoring.future.done():  # its client has left
+                continue
+            try:
+                scoring.tell(self.work.score(scoring.asked))
+            except UserError as error:  # the weights are damaged; it says so
+                scoring.tell(ApiError(500, one_line(error)))
+            except Exception as error:
+                self._report(error)
+                scoring.tell(ApiError(500, _BATCH_FAILED))
+            return
 
     def _step(self) -> None:
         assert self._decoding is not None
         news: dict[Ticket, list[News]] = {}
-        for event in self._decoding.step(STEPS_BETWEEN_VISITS):
+        steps, self._has_new = 1 if self._has_new else STEPS_BETWEEN_VISITS, False  # the first token comes soon
+        for event in self._decoding.step(steps):
             ticket, place = self._tickets[event.request]
             news.setdefault(ticket, []).append((place, event))
         for ticket, one in news.items():
             ticket.tell(one)
 
     def _fail_all(self) -> None:
-        failed = ApiError(500, "the model failed over this batch of requests; the server's log says where")
+        failed = ApiError(500, _BATCH_FAILED)
         for ticket in {id(ticket): ticket for ticket, _ in self._tickets.values()}.values():
             ticket.tell([(0, failed)])
         for one in self._scorings:
             one.tell(failed)
-        self._tickets, self._scorings = {}, []
+        self._tickets = {}
+        self._scorings.clear()
 
     def _give_up(self) -> None:
         """Answer every order with a failure until the end."""

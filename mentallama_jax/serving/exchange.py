@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import aclosing, suppress
 from typing import Any
 
@@ -11,11 +11,11 @@ from starlette.types import Message, Receive, Scope, Send
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.foreign import parse_json
-from mentallama_jax.serving.api_errors import ApiError, of_user_error
-from mentallama_jax.serving.gate import ClientLeft
+from mentallama_jax.serving.api_errors import ApiError, ClientLeft, of_user_error
 from mentallama_jax.serving.service import Service
 
 _SECONDS_FOR_A_BODY = 30.0
+_SECONDS_TO_READ = 30.0
 _STREAM = "text/event-stream; charset=utf-8"
 
 
@@ -31,6 +31,10 @@ class Exchange:
         self.service, self._send = service, send
         self._request = Request(scope, receive)
         self.started = asyncio.get_running_loop().time()
+
+    def path_value(self, name: str) -> str:
+        """What stands in the path in place of a name."""
+        return str(self._request.path_params[name])
 
     async def json_body(self) -> Any:
         """The parsed body.
@@ -69,12 +73,15 @@ class Exchange:
     async def while_here(self, work: Coroutine[Any, Any, Any]) -> Any:
         """The result of work, which is cancelled as soon as the client leaves; the body must have been read.
 
+        A client that does not read what it is sent has left some time behind the limit of time.
+
         Raises:
             ClientLeft: it did.
         """
+        limit = self.service.limits.seconds + _SECONDS_TO_READ
         task, gone = asyncio.create_task(work), asyncio.create_task(self._until_gone())
         try:
-            await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((task, gone), timeout=limit, return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
                 raise ClientLeft
             return task.result()
@@ -101,11 +108,11 @@ class Exchange:
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
         await self._send({"type": "http.response.body", "body": body})
 
-    async def send_events(self, events: AsyncIterator[Any]) -> None:
-        """A stream of events of the server. It begins with the first one, so that a failure before has its own status."""
+    async def send_events(self, events: AsyncGenerator[Any, None]) -> None:
+        """A stream of events. It begins with the first one, so that a failure before it has its own status."""
         begun = False
         try:
-            async with aclosing(events) as each:  # type: ignore[type-var]
+            async with aclosing(events) as each:
                 async for event in each:
                     if not begun:
                         begun = True

@@ -32,7 +32,7 @@ _HARMLESS = (
     "prediction",
     "parallel_tool_calls",
 )
-_ONLY = {
+_ONLY: dict[str, Sequence[Any]] = {
     "frequency_penalty": (0, 0.0),
     "presence_penalty": (0, 0.0),
     "logit_bias": ({},),
@@ -209,8 +209,8 @@ def _messages(value: Any) -> list[Message]:
 
 def _message(value: Any, where: str) -> Message:
     fields = BodyFields(value, where)
-    role = fields.text("role", required=True)
-    role = _ROLES.get(str(role), role)
+    role = fields.required_text("role")
+    role = _ROLES.get(role, role)
     if role not in get_args(Role):
         refuse(f"{where}.role must be system, developer, user or assistant", param=f"{where}.role")
     content = fields.take("content")
@@ -226,11 +226,11 @@ def _message(value: Any, where: str) -> Message:
 
 def _part(value: Any, where: str) -> str:
     fields = BodyFields(value, where)
-    if fields.text("type", required=True) != "text":
+    if fields.required_text("type") != "text":
         refuse(f"{where}: this server reads text only", param=f"{where}.type")
-    text = fields.text("text", required=True)
+    text = fields.required_text("text")
     fields.finish()
-    return str(text)
+    return text
 
 
 def _prompts(value: Any, vocabulary: int) -> list[str | list[int]]:
@@ -276,8 +276,3 @@ def _schema(value: Any) -> AnswerSchema | None:
     if not isinstance(schema, dict):
         refuse("response_format.json_schema.schema must be an object", param="response_format.json_schema.schema")
     return AnswerSchema(schema, "response_format.json_schema.schema")
-
-
-def total_rows(prompts: Sequence[Any], wanted: Wanted) -> int:
-    """The answers that a request wants."""
-    return len(prompts) * wanted.choices

@@ -2,7 +2,8 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Sequence
+from typing import Any
 
 from mentallama_jax.generation.requests import Event, Request
 from mentallama_jax.serving.api_errors import ApiError
@@ -17,29 +18,43 @@ class RunningAnswers:
         new_tokens: that were written.
     """
 
-    def __init__(self, service: Service, requests: Sequence[Request], started: float) -> None:
+    def __init__(self, service: Service, started: float) -> None:
         """Begin nothing yet.
 
         Args:
             service: see `Service`.
-            requests: to be answered; there must be room for them.
             started: when the client asked, by the clock of the event loop.
         """
-        self._service, self._requests, self._started = service, requests, started
+        self._service, self._started = service, started
         self._deadline = started + service.limits.seconds
         self.timed_out = False
         self.new_tokens = 0
 
-    async def events(self) -> AsyncIterator[tuple[int, Event]]:
+    async def in_time(self, work: Awaitable[Any]) -> Any:
+        """The result of work that comes before the first token.
+
+        Raises:
+            ApiError: 504 where time is up before.
+        """
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                return await work
+        except TimeoutError:
+            self._time_is_up()
+
+    async def events(self, requests: Sequence[Request]) -> AsyncGenerator[tuple[int, Event], None]:
         """(place of the request, what is new of it), until all are complete or time is up.
+
+        Args:
+            requests: to be answered; there must be room for them.
 
         Raises:
             ApiError: 504 where time is up before the first token, 500 where the model failed.
         """
         service, loop = self._service, asyncio.get_running_loop()
-        service.figures.add(prompt_tokens=sum(len(request.tokens) for request in self._requests))
-        ticket = service.engine.submit(self._requests)
-        left = sum(request.samples for request in self._requests)
+        service.figures.add(prompt_tokens=sum(len(request.tokens) for request in requests))
+        ticket = service.engine.submit(requests)
+        left = sum(request.samples for request in requests)
         begun: dict[tuple[int, int], tuple[float, int]] = {}
         try:
             while left:

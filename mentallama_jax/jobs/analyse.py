@@ -21,6 +21,7 @@ from mentallama_jax.evaluation.trust.grounding import quotes_of_post
 from mentallama_jax.evaluation.trust.kept_temperatures import KeptTemperatures
 from mentallama_jax.evaluation.trust.quotes import QuotedPost
 from mentallama_jax.evaluation.trust.risk_signs import signs_of_risk
+from mentallama_jax.evaluation.trust.risk_words import speaks_of_risk
 from mentallama_jax.generation.requests import Settings
 from mentallama_jax.imhi.data_files.build import match_aspect
 from mentallama_jax.imhi.labels.gold_response import REASONING
@@ -38,10 +39,6 @@ LONGEST_POST = 100_000
 """Characters of the longest post that is tokenised at all."""
 
 
-def _no_words(post: str) -> bool:
-    return False
-
-
 @dataclass(frozen=True, slots=True)
 class AnalysisSettings:
     """How posts are analysed.
@@ -50,14 +47,14 @@ class AnalysisSettings:
         max_new_tokens: of an explanation at most.
         abstain_below: a confidence below this abstains; 0 never does.
         temperatures: of the model, see `kept_temperatures.read_temperatures`; None leaves probabilities as they are.
-        words_point_to_risk: whether the words of a post point to danger; by default words are not looked at.
+        words_point_to_risk: whether the words of a post point to danger; by default those of `trust.risk_words`.
         batch_size: posts at once; changes speed and memory, not answers.
     """
 
     max_new_tokens: int = 256
     abstain_below: float = 0.0
     temperatures: KeptTemperatures | None = None
-    words_point_to_risk: Callable[[str], bool] = field(default=_no_words)
+    words_point_to_risk: Callable[[str], bool] = field(default=speaks_of_risk)
     batch_size: int = 16
 
     def __post_init__(self) -> None:

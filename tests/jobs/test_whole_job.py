@@ -17,7 +17,9 @@ from mentallama_jax.jobs.finished_run import FinishedRun
 def run(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
     place = tmp_path_factory.mktemp("whole_job") / "run"
     training = {"run_dir": place, "epochs": None, "steps": 2}
-    return mj.train("toy", training=training, data={"max_rows": 40}, evaluation={"generate_rows": 0, "metric": "loss"})
+    return mj.train(
+        "toy", training=training, data={"max_rows": 40}, evaluation={"generate_rows": 0, "metric": "validation_loss"}
+    )
 
 
 def test_from_a_run_to_scores_and_an_export(run: FinishedRun, tmp_path: Path) -> None:

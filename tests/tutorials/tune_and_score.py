@@ -25,7 +25,7 @@ STEPS = 252
 run = train(
     "toy",
     training={"run_dir": "runs/tutorial", "steps": STEPS},
-    evaluation={"generate_rows": 0, "metric": "loss"},  # the loss is enough here; label_f1 would take longer
+    evaluation={"generate_rows": 0, "metric": "validation_loss"},  # the loss is enough here; label_f1 would take longer
 )
 print(run)
 print(run.paths["checkpoints"])

@@ -12,6 +12,7 @@ NOTICE = (
     "For research only. This is a model's reading of a text: no diagnosis, no advice, and it can be wrong while it "
     "sounds sure. It must not decide anything about a person."
 )
+IN_A_CRISIS = "In a crisis, call the local emergency number or find a line at https://findahelpline.com"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,13 @@ class Analysis:
     def __repr__(self) -> str:
         asked = f"{self.task}, {self.aspect}" if self.aspect else self.task
         notes = [*(["abstained"] if self.abstained else []), *(["high risk"] if self.risk.high else [])]
-        said = ", ".join([f"{self.label} {self.confidence:.0%}", f"{len(self.quotes)} quotes", *notes])
+        said = ", ".join(
+            [
+                f"{self.label} {self.confidence:.0%}",
+                f"{len(self.quotes)} quote{'' if len(self.quotes) == 1 else 's'}",
+                *notes,
+            ]
+        )
         return f"<Analysis {asked}: {said}>"
 
     def __str__(self) -> str:
@@ -90,7 +97,7 @@ class Analysis:
             f"probabilities: {shares}{'' if self.calibrated else ' (not calibrated)'}",
             f"explanation: {self.explanation}{'' if self.explanation_complete else ' ...'}",
             *(f"quote: {quote.text!r} at {quote.start}" for quote in self.quotes),
-            *([f"high risk, because of {' and '.join(self.risk.because)}"] if self.risk.high else []),
+            *([f"high risk, because of {' and '.join(self.risk.because)}", IN_A_CRISIS] if self.risk.high else []),
         ]
         return printable("\n".join([*lines, NOTICE]))
 

@@ -8,6 +8,7 @@ import pytest
 from toy_answerer import CONFIG, toy_answerer
 
 from mentallama_jax.errors import UserError
+from mentallama_jax.evaluation.trust.risk_signs import Risk
 from mentallama_jax.generation.engine import Settings
 from mentallama_jax.imhi.prompts import encode_question, stop_ids
 from mentallama_jax.imhi.tasks import TASKS, Task, task_named
@@ -67,6 +68,9 @@ def test_an_analysis_shows_itself_and_its_repr_holds_nothing_of_the_explanation(
     assert "the cracks." in str(found)
     assert "\x1b" not in str(found)
     assert "For research only" in str(found)
+    risky, calm = (replace(found, risk=Risk(because)) for because in (("words",), ()))
+    assert "findahelpline.com" in str(risky)
+    assert "findahelpline.com" not in str(calm)
     assert "&lt;b&gt;count&lt;/b&gt;" in found._repr_html_()
 
 

@@ -82,7 +82,8 @@ def push_export(folder: str | Path, repository: str, *, public: bool = False) ->
             allow_patterns=names,
             commit_message=f"Export by mentallama_jax {__version__}",
         )
-    return Pushed(f"{api.endpoint}/{repository}", public)
+        # One that was there before keeps who may see it.
+        return Pushed(f"{api.endpoint}/{repository}", not api.repo_info(repository).private)
 
 
 def check_folder(folder: Path) -> list[str]:

@@ -52,6 +52,8 @@ class FakeHub:
         status, value = self._answer(request, body)
         content = json.dumps(value).encode()
         request.send_response(status)
+        if status == 404:
+            request.send_header("X-Error-Code", "RepoNotFound")
         request.send_header("Content-Type", "application/json")
         request.send_header("Content-Length", str(len(content)))
         request.end_headers()
@@ -70,11 +72,13 @@ class FakeHub:
             name = f"{asked.get('organization') or 'me'}/{asked['name']}"
             if name in self.repositories:
                 return 409, {"error": "exists", "url": f"{self.url}/{name}"}
-            self.repositories[name] = {"private": asked.get("private", False), "files": {}}
+            private = asked.get("private", asked.get("visibility") == "private")
+            self.repositories[name] = {"private": private, "files": {}}
             return 200, {"url": f"{self.url}/{name}", "name": name}
+        if path == ["api", "validate-yaml"]:  # of a card
+            return 200, {"errors": [], "warnings": []}
         name = "/".join(path[2:4])
         if name not in self.repositories:
-            request.headers["X-Error"] = "RepoNotFound"
             return 404, {"error": "not found"}
         repository = self.repositories[name]
         if path[4:5] == ["preupload"]:

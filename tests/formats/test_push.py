@@ -4,9 +4,9 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import huggingface_hub
 import pytest
 from fake_hub import TOKEN, FakeHub
+from huggingface_hub import constants
 
 from mentallama_jax.cli.main import main
 from mentallama_jax.errors import UserError
@@ -21,8 +21,8 @@ NAME = "me/tuned"
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
     with FakeHub() as hub:
-        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.url)
-        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setenv("HF_TOKEN", TOKEN)
         yield hub
 
@@ -49,6 +49,7 @@ def test_a_folder_is_pushed_whole_and_private_unless_asked(hub: FakeHub, folder:
     assert b"Not for clinical use" in found["files"]["README.md"]
     push_export(folder, NAME, public=public)  # the same repository again
     assert len(hub.repositories) == 1
+    assert push_export(folder, NAME, public=True).public is public  # who may see it stays as it was
 
 
 def test_a_public_repository_is_not_taken_for_a_private_one(hub: FakeHub, folder: Path) -> None:
@@ -103,11 +104,11 @@ def test_each_refusal_of_the_hub_says_what_to_do(hub: FakeHub, folder: Path, mon
         assert TOKEN not in str(caught.value)
         assert "\n" not in str(caught.value)
     monkeypatch.delenv("HF_TOKEN")
-    monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(folder / "none"))
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(folder / "none"))
     hub.refuse = 0
     with pytest.raises(UserError, match="the hub asks for a token; log in"):
         push_export(folder, NAME)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     with pytest.raises(UserError, match="HF_HUB_OFFLINE is set"):
         push_export(folder, NAME)

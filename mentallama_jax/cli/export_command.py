@@ -4,7 +4,6 @@ import argparse
 from typing import Any
 
 from mentallama_jax.cli.task_options import add_tasks
-from mentallama_jax.errors import UserError
 from mentallama_jax.storage import expanded, local_path
 
 _DESCRIPTION = """\
@@ -84,12 +83,7 @@ def add_parser(subparsers: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Export; print what was written."""
     from mentallama_jax.jobs.export import export
-    from mentallama_jax.jobs.push_export import check_push, push_export
 
-    if options.public and options.push is None:
-        raise UserError("--public goes with --push OWNER/NAME")
-    if options.push is not None:
-        check_push(options.push, public=options.public)
     done = export(
         options.source,
         options.out,
@@ -100,10 +94,11 @@ def run(options: argparse.Namespace) -> int:
         dtype=options.dtype,
         scores=options.scores,
         max_shard_gb=options.max_shard_gb,
+        push=options.push,
+        public=options.public,
     )
     dtype = "float32" if options.adapter_only else options.dtype
     print(f"wrote {done.what} to {options.out} ({done.size / 1e6:.1f} MB, {dtype})")
-    if options.push is not None:
-        pushed = push_export(options.out, options.push, public=options.public)
-        print(f"pushed to {pushed.url} ({'public' if pushed.public else 'private'})")
+    if done.pushed is not None:
+        print(f"pushed to {done.pushed.url} ({'public' if done.pushed.public else 'private'})")
     return 0

@@ -45,7 +45,6 @@ examples:
   mentallama train toy
   mentallama train configs/toy.yaml training.run_dir=runs/seed1 training.seed=1
   mentallama train configs/toy.yaml training.epochs=16 --extend
-  mentallama train configs/llama2-chat-7b.yaml --log-to wandb
   mentallama train configs/classifier-toy.yaml objective.class_weights=balanced
   mentallama train configs/continued-pretraining.yaml objective.text_files=blank-lines
   mentallama train configs/smollm2-135m-cpu.yaml data.train='[data/DR]' training.epochs=null training.steps=20
@@ -80,8 +79,8 @@ def add_parser(subparsers: Any) -> None:
         choices=("wandb", "mlflow"),
         action="append",
         default=[],
-        help="send the figures there too, where it is installed; may be repeated. Figures, and numbers and choices of "
-        "the config, are all that is sent. Where it fails, the run goes on",
+        help="send the figures there too, where it is installed; may be repeated. All that is sent are figures, and "
+        "numbers and choices of the config. Where it fails, the run goes on",
     )
     several = parser.add_argument_group(
         "several processes, one a host",

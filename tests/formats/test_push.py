@@ -123,7 +123,7 @@ def test_the_command_asks_before_it_exports_and_says_where_the_model_is(
         exported.append(source)
         return Exported("checkpoint of step 2", 5)
 
-    monkeypatch.setattr("mentallama_jax.jobs.export.export", export)
+    monkeypatch.setattr("mentallama_jax.jobs.export.write_export", export)
     words = ["export", "runs/toy", "--out", str(folder), "--push", NAME]
     hub.refuse = 403
     assert main(words) == 2

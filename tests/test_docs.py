@@ -5,6 +5,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -118,6 +119,23 @@ def test_make_targets_that_are_named_exist() -> None:
     shown = r"(?:`|^    |^`?PYTHON=\S+ )make ([a-z-]+)"
     named = {name for path in DOCUMENTS for name in re.findall(shown, path.read_text("utf-8"), re.MULTILINE)}
     assert {"quickstart", "test"} <= named <= targets
+
+
+def test_every_file_of_the_package_is_named_to_what_builds_the_wheel() -> None:
+    """The quick half of the test below: a file that is no module is in the wheel only where a pattern names it."""
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]
+    named = {
+        path
+        for package, patterns in tools["package-data"].items()
+        for pattern in patterns
+        for path in ROOT.joinpath(*package.split(".")).glob(pattern)
+    }
+    files = [path for path in (ROOT / "mentallama_jax").rglob("*") if path.is_file()]
+    others = {path for path in files if path.suffix not in (".py", ".pyc")}
+    assert ROOT / "mentallama_jax" / "py.typed" in others
+    assert sorted(others - named) == []
+    folders = {path.parent for path in files if path.suffix == ".py"}
+    assert [folder for folder in sorted(folders) if not (folder / "__init__.py").is_file()] == []
 
 
 @pytest.mark.slow

@@ -74,6 +74,14 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--extend", action="store_true", help="go on with a run for more training.steps or training.epochs than it had"
     )
+    parser.add_argument(
+        "--log-to",
+        choices=("wandb", "mlflow"),
+        action="append",
+        default=[],
+        help="send the figures there too, where it is installed; may be repeated. All that is sent are figures, and "
+        "numbers and choices of the config. Where it fails, the run goes on",
+    )
     several = parser.add_argument_group(
         "several processes, one a host",
         "The same command on each, training.run_dir on storage that all share, such as gs://BUCKET/runs/7b.\n"
@@ -102,8 +110,11 @@ def run(options: argparse.Namespace) -> int:
     with _processes(options), StopRequest(_leave_at_once) as stop:
         stop.where = "once this part of the start is done"
         from mentallama_jax.jobs.tune import tune
+        from mentallama_jax.training.run.figure_trackers import sending_figures_to
 
-        status = _tell(options, config, tune(config, stop, extend=options.extend))
+        with sending_figures_to(options.log_to):
+            result = tune(config, stop, extend=options.extend)
+        status = _tell(options, config, result)
         atexit.register(ignore_signals)
         return status
 
@@ -162,7 +173,7 @@ def _processes(options: argparse.Namespace) -> AbstractContextManager[None]:
 
 def _flags(options: argparse.Namespace) -> list[str]:
     """The user's own flags: of task files, and of several processes."""
-    tasks = named_tasks(options)
+    tasks = [*named_tasks(options), *(word for name in options.log_to for word in ("--log-to", name))]
     if options.distributed:
         return ["--distributed", *tasks]
     names = ("coordinator", "processes", "process")

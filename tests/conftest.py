@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from child_processes import QUICK_COMPILES
+from child_processes import ONE_THREAD, quick_compiles
 from fake_bucket import FakeBucket, FakeBucketServer
 from hypothesis import settings
 
-os.environ.setdefault("XLA_FLAGS", QUICK_COMPILES)
+os.environ.setdefault("XLA_FLAGS", quick_compiles())
+os.environ.update(ONE_THREAD | os.environ)
 
 # A loaded machine is no fault of the code: how long an example takes is not what properties are about.
 settings.register_profile("no deadline", deadline=None)

@@ -107,6 +107,8 @@ def _usage(card: ModelCard, *, has_template: bool) -> str:
     special = "add_special_tokens=False)  # the prompt has its own" if _has_start(asked) else "add_special_tokens=True)"
     writes_targets = card.pipeline == "text2text-generation"
     begin = "" if writes_targets else ', tokens["input_ids"].shape[1] :'
+    if writes_targets:  # some tokenizers of encoders number texts as well, which those models do not read
+        special = f"return_token_type_ids=False, {special}"
     lines = [
         *_loading(card, "AutoModelForSeq2SeqLM" if writes_targets else "AutoModelForCausalLM"),
         f"prompt = {asked!r}  # as in the section above, with the post to ask about",

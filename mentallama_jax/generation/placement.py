@@ -4,13 +4,19 @@ import math
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from mentallama_jax.config import MeshSection
 from mentallama_jax.errors import UserError
 from mentallama_jax.generation.decoder import UnrolledLlama
 from mentallama_jax.models.llama import LlamaConfig
-from mentallama_jax.models.module import Params, abstract_params, bind, param_dimensions
+from mentallama_jax.models.module import Params, abstract_params, bind, count_params, param_dimensions
+from mentallama_jax.parallel.mesh import make_mesh
 from mentallama_jax.parallel.rules import RULES, current_mesh, tree_shardings
+
+_SHARE_OF_WEIGHTS = 0.7
+"""Of a device's memory, the share that weights may take while it answers; the rest is for the cache and a batch."""
 
 
 def param_shardings(config: LlamaConfig, mesh: Mesh) -> Params:
@@ -26,6 +32,33 @@ def param_shardings(config: LlamaConfig, mesh: Mesh) -> Params:
         return tree_shardings(mesh, param_dimensions(config), abstract_params(config))
     except ValueError as error:
         raise UserError(f"mesh: {error}; change tensor or fsdp") from None
+
+
+def mesh_of_hosts(config: LlamaConfig, dtype: Any) -> Mesh:
+    """The mesh of all devices of all hosts where nobody names one.
+
+    Each host holds a copy of the model, cut along `tensor`, and has rows of its own: so no weight and no sum of a layer
+    crosses hosts. A model that is too large for the devices of one host takes as few hosts as hold it.
+    """
+    local, count = jax.local_device_count(), jax.device_count()
+    tensors = [size for size in range(1, count + 1) if count % size == 0 and _divides(config, count, size)]
+    within = max(size for size in tensors if local % size == 0)
+    limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", 0)
+    weights = count_params(config) * jnp.dtype(dtype).itemsize
+    held = (size for size in tensors if size >= within and (not limit or weights / size <= _SHARE_OF_WEIGHTS * limit))
+    return _mesh_of(count, next(held, tensors[-1]))
+
+
+def _mesh_of(devices: int, tensor: int) -> Mesh:
+    return make_mesh(MeshSection(data=devices // tensor, fsdp=1, tensor=tensor))
+
+
+def _divides(config: LlamaConfig, devices: int, tensor: int) -> bool:
+    try:
+        param_shardings(config, _mesh_of(devices, tensor))
+    except UserError:
+        return False
+    return True
 
 
 def batch_parts() -> int:

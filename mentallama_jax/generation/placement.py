@@ -5,14 +5,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from mentallama_jax.config import MeshSection
 from mentallama_jax.errors import UserError
 from mentallama_jax.generation.decoder import UnrolledLlama
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.module import Params, abstract_params, bind, count_params, param_dimensions
-from mentallama_jax.parallel.mesh import make_mesh
+from mentallama_jax.parallel.mesh import AXES, make_mesh
 from mentallama_jax.parallel.rules import RULES, current_mesh, tree_shardings
 
 _SHARE_OF_WEIGHTS = 0.7
@@ -35,27 +35,37 @@ def param_shardings(config: LlamaConfig, mesh: Mesh) -> Params:
 
 
 def mesh_of_hosts(config: LlamaConfig, dtype: Any) -> Mesh:
-    """The mesh of all devices of all hosts where nobody names one.
+    """The mesh of all devices of all hosts where nobody names one, see `axes_of_hosts`."""
+    memory = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", 0)
+    return make_mesh(axes_of_hosts(config, dtype, jax.device_count(), jax.local_device_count(), memory))
+
+
+def axes_of_hosts(config: LlamaConfig, dtype: Any, devices: int, of_a_host: int, memory: int) -> MeshSection:
+    """How all devices of several hosts share answers where nobody says it.
 
     Each host holds a copy of the model, cut along `tensor`, and has rows of its own: so no weight and no sum of a layer
-    crosses hosts. A model that is too large for the devices of one host takes as few hosts as hold it.
+    crosses hosts. A model that is too large for the devices of one host takes as few more as hold it.
+
+    Args:
+        config: of the model.
+        dtype: of the weights.
+        devices: of all hosts.
+        of_a_host: devices that each host has.
+        memory: bytes of a device; 0 where that is unknown.
     """
-    local, count = jax.local_device_count(), jax.device_count()
-    tensors = [size for size in range(1, count + 1) if count % size == 0 and _divides(config, count, size)]
-    within = max(size for size in tensors if local % size == 0)
-    limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", 0)
+    tensors = [size for size in range(1, devices + 1) if devices % size == 0 and divides(config, tensor=size)]
+    within = max(size for size in tensors if of_a_host % size == 0)
     weights = count_params(config) * jnp.dtype(dtype).itemsize
-    held = (size for size in tensors if size >= within and (not limit or weights / size <= _SHARE_OF_WEIGHTS * limit))
-    return _mesh_of(count, next(held, tensors[-1]))
+    held = (size for size in tensors if size >= within and (not memory or weights / size <= _SHARE_OF_WEIGHTS * memory))
+    tensor = next(held, tensors[-1])
+    return MeshSection(data=devices // tensor, fsdp=1, tensor=tensor)
 
 
-def _mesh_of(devices: int, tensor: int) -> Mesh:
-    return make_mesh(MeshSection(data=devices // tensor, fsdp=1, tensor=tensor))
-
-
-def _divides(config: LlamaConfig, devices: int, tensor: int) -> bool:
+def divides(config: LlamaConfig, *, tensor: int) -> bool:
+    """Whether the dimensions of a model divide among so many devices along `tensor`."""
+    sizes = {axis: tensor if axis == "tensor" else 1 for axis in AXES}
     try:
-        param_shardings(config, _mesh_of(devices, tensor))
+        param_shardings(config, AbstractMesh(tuple(sizes.values()), tuple(sizes)))  # type: ignore[arg-type]
     except UserError:
         return False
     return True

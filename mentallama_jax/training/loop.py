@@ -67,7 +67,15 @@ from mentallama_jax.training.run.manifest import Checkpoint
 from mentallama_jax.training.run.metrics import MetricsLog, read_metrics
 from mentallama_jax.training.run.run_directory import RunDirectory, SavableTokenizer
 from mentallama_jax.training.step import Metrics, TrainState, init_state, make_train_step, model_params
-from mentallama_jax.training.validation import Evaluator, LabelF1, before_and_after, make_evaluators, measure_all
+from mentallama_jax.training.validation import (
+    Evaluator,
+    LabelF1,
+    before_and_after,
+    clocks,
+    make_evaluators,
+    measure_all,
+    words_on_idling,
+)
 
 RunData = TrainingData | PolicyData
 """Where the batches of a run come from: examples that are planned, or answers that are sampled."""
@@ -209,7 +217,8 @@ def train(
         progress.start_bar(data.steps, start)
         done = start
         if due.evaluation(start) and not scored:  # it was interrupted
-            recorder.add_scores(start, measure_all(evaluators, state, start, stop), checkpoints, early)
+            scores = measure_all(evaluators, state, start, stop)
+            recorder.add_scores(start, scores, clocks(evaluators), checkpoints, early)
         for batch in stack.enter_context(closing(data.iterate(place))):
             if early.agreed() or stop.agreed():
                 break
@@ -224,7 +233,8 @@ def train(
                 run.publish()
                 checkpoints.save(done, state, data.state(done))
             if due.evaluation(done) and not stop:
-                recorder.add_scores(done, measure_all(evaluators, state, done, stop), checkpoints, early)
+                scores = measure_all(evaluators, state, done, stop)
+                recorder.add_scores(done, scores, clocks(evaluators), checkpoints, early)
         recorder.flush()
         if done > start:
             checkpoints.save(
@@ -411,11 +421,18 @@ class _Recorder:
             self._metrics.write("train", step, {"epoch": batch.epoch + 1, **figures})
         self._progress.update(step, figures["loss"], figures["learning_rate"], batch.pad_share, self._speed)
 
-    def add_scores(self, step: int, scores: dict[str, float], checkpoints: Checkpoints, early: EarlyStopping) -> None:
+    def add_scores(
+        self,
+        step: int,
+        scores: dict[str, float],
+        times: dict[str, float],
+        checkpoints: Checkpoints,
+        early: EarlyStopping,
+    ) -> None:
         """Log what an evaluation found and note it for its checkpoint; there are no scores where it was interrupted."""
         self._clock = None  # the next update is left out of the speed: the evaluation took time as well
         if scores:
-            self._metrics.write("validation", step, scores)
+            self._metrics.write("validation", step, scores | times)
             self._run.publish()
             if step:  # before the first update there is no checkpoint
                 checkpoints.add_scores(step, scores)
@@ -423,7 +440,7 @@ class _Recorder:
             if writes_files():
                 draw_loss_curve(self._run.metrics, self._run.loss_curve, self._metric)
             figures = ", ".join(f"{name} {score:.4f}" for name, score in scores.items())
-            self._progress.say(f"after update {step}: {figures}")
+            self._progress.say(f"after update {step}: {figures}{words_on_idling(times)}")
 
     @contextmanager
     def compile_time(self, train_step: Any, batch: Batch) -> Iterator[None]:

@@ -12,16 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 import pytest
 from child_processes import cpu_environment
 from test_processes import ROOT, SHAPE, TRAIN, finish
 
-from mentallama_jax.config import MeshSection, parse_config
+from mentallama_jax.config import parse_config
 from mentallama_jax.generation.engine import Settings
 from mentallama_jax.jobs.answer import answer, open_answerer, questions_in
 from mentallama_jax.jobs.tune import tune
-from mentallama_jax.parallel.mesh import make_mesh
 from mentallama_jax.training.run.metrics import read_metrics
 
 CLOCK = {"time", "tokens_per_second", "label_f1_seconds", "label_f1_idle"}
@@ -47,9 +45,9 @@ def config(folder: Path, name: str, **changes: dict[str, Any]) -> dict[str, Any]
             "max_length": 160,
             "cache_dir": str(folder / "tokens"),
         },
-        "optimizer": {"learning_rate": 2e-2},
+        "optimizer": {"learning_rate": 1e-2},
         "training": {
-            "steps": 30,
+            "steps": 20,
             "batch_size": 8,
             "micro_batch_rows": 4,
             "run_dir": str(folder / name),
@@ -62,7 +60,9 @@ def config(folder: Path, name: str, **changes: dict[str, Any]) -> dict[str, Any]
 
 
 def figures(run: Path) -> list[dict[str, Any]]:
-    return [{name: value for name, value in row.items() if name not in CLOCK} for row in read_metrics(run / "metrics.jsonl")]
+    return [
+        {name: value for name, value in row.items() if name not in CLOCK} for row in read_metrics(run / "metrics.jsonl")
+    ]
 
 
 def assert_same_figures(run: Path, other: Path) -> None:
@@ -76,14 +76,174 @@ WORK = """
 import json, sys
 from pathlib import Path
 from mentallama_jax.parallel.processes import joined
-folder, coordinator, processes, process = Path(sys.argv[1]), *sys.argv[2:]
-with joined(coordinator, int(processes), int(process)):
+folder, coordinator, processes, process = Path(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:5])
+with joined(coordinator, processes, process):
     from test_answers_on_hosts import *
     tune(parse_config(json.loads((folder / "config.json").read_text()), "test"))
-    if sys.argv[1].endswith("answers"):
-        answerer = open_answerer(str(folder / "run"), mesh=make_mesh(MeshSection(fsdp=int(processes))))
-        answer(answerer, questions_in(["sample:test"], datasets=["dreaddit"], max_rows=6),
-               folder / f"{process}.jsonl", SETTINGS)
-        answer(answerer, questions_in(["sample:test"], datasets=["dreaddit"], max_rows=2),
-               folder / "scores.jsonl", SETTINGS, score_labels=True)
+    if sys.argv[5:]:
+        write_answers(open_answerer(str(folder / "one")), folder, f"two-{process}")
 """
+
+
+def start(folder: Path, values: dict[str, Any], processes: int, *words: str) -> list[subprocess.Popen[str]]:
+    """Start processes that train as `values` say, and then answer where there are words."""
+    (folder / "config.json").write_text(json.dumps(values))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        coordinator = f"127.0.0.1:{free.getsockname()[1]}"
+    paths = [str(ROOT / "tests" / "parallel"), str(ROOT / "tests"), str(ROOT)]
+    return [
+        subprocess.Popen(
+            [sys.executable, "-c", WORK, str(folder), coordinator, str(processes), str(process), *words],
+            cwd=ROOT,
+            env=cpu_environment(PYTHONPATH=os.pathsep.join(paths)),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for process in range(processes)
+    ]
+
+
+def write_answers(answerer: Any, folder: Path, name: str) -> None:
+    """Sampled answers in NAME.jsonl and label scores in NAME-scores.jsonl."""
+    for rows, file, score_labels in ((4, f"{name}.jsonl", False), (2, f"{name}-scores.jsonl", True)):
+        questions = questions_in(["sample:test"], datasets=["dreaddit"], max_rows=rows)
+        answer(answerer, questions, folder / file, SETTINGS, score_labels=score_labels)
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def succeed(started: list[subprocess.Popen[str]]) -> None:
+    for status, _, errors in finish(started):
+        assert status == 0, errors
+
+
+def test_two_processes_measure_label_f1_and_answer_as_one_does(tmp_path: Path) -> None:
+    tune(parse_config(config(tmp_path, "one"), "test"))
+    write_answers(open_answerer(str(tmp_path / "one")), tmp_path, "one")
+    # The first of two processes goes on with a file that holds a row already; the second has none.
+    text = (tmp_path / "one.jsonl").read_text()
+    (tmp_path / "two-0.jsonl").write_text(text.splitlines(keepends=True)[1] + '{"id": "cut o')
+    (tmp_path / "two-0.meta.json").write_bytes((tmp_path / "one.meta.json").read_bytes())
+    succeed(start(tmp_path, config(tmp_path, "two"), 2, "and answer"))
+    assert_same_figures(tmp_path / "two", tmp_path / "one")
+    validated = [row for row in read_metrics(tmp_path / "two" / "metrics.jsonl") if row["kind"] == "validation"]
+    assert validated[-1]["label_f1"] > 0
+    assert 0 <= validated[-1]["label_f1_idle"] < 1
+    assert (tmp_path / "two-0.jsonl").read_text() == text
+    assert not (tmp_path / "two-1.jsonl").exists()
+    found, expected = (rows_of(tmp_path / f"{name}-scores.jsonl") for name in ("two-0", "one"))
+    for one, other in zip(found, expected, strict=True):
+        scores = [row.pop("label_log_probabilities") for row in (one, other)]
+        assert one == other
+        for label, values in scores[1].items():
+            assert scores[0][label] == pytest.approx(values, rel=1e-5)
+
+
+@pytest.mark.slow
+def test_four_processes_measure_the_label_f1_of_one(tmp_path: Path) -> None:
+    tune(parse_config(config(tmp_path, "one"), "test"))
+    succeed(start(tmp_path, config(tmp_path, "four"), 4))
+    assert_same_figures(tmp_path / "four", tmp_path / "one")
+
+
+def variety(records: Any, texts: list[str]) -> list[float]:
+    """A reward that random answers differ in; on another process than the first, another one."""
+    return [(sum(map(ord, text)) % 101) / 100 + jax.process_index() for text in texts]
+
+
+@pytest.mark.slow
+def test_two_processes_sample_and_learn_as_one_does_and_one_goes_on_with_their_run(tmp_path: Path) -> None:
+    """The run stops between two updates from the same answers: the batch is in the checkpoint."""
+
+    def of(name: str, steps: int) -> dict[str, Any]:
+        values = config(tmp_path, name)
+        values["objective"] = {
+            "kind": "grpo",
+            "num_generations": 2,
+            "num_iterations": 2,
+            "beta": 0.04,
+            "rewards": {"test_answers_on_hosts:variety": 1.0, "label": 1.0},
+        }
+        values["data"] |= {"max_rows": 6}
+        values["training"] |= {"steps": steps}
+        values["optimizer"] |= {"learning_rate": 1e-4}
+        values["evaluation"] |= {"metric": "reward", "generate_rows": 3, "max_rows": 3, "max_new_tokens": 8}
+        return values
+
+    tune(parse_config(of("one", 5), "test"))
+    succeed(start(tmp_path, of("two", 3), 2))
+    tune(parse_config(of("two", 5), "test"), extend=True)
+    found, expected = figures(tmp_path / "two"), figures(tmp_path / "one")
+    for step in (1, 2, 3):  # the schedule of a longer run is another one
+        (one,), (two,) = (
+            [row for row in rows if (row["kind"], row["step"]) == ("train", step)] for rows in (found, expected)
+        )
+        for name in ("reward", "rewards/label", "completions/mean_length", "target_tokens"):
+            assert one.get(name) == pytest.approx(two.get(name)), name
+        assert one["reward"] < 3
+    assert found[-1]["step"] == 5
+
+
+KILL = """
+import os, signal
+from mentallama_jax.generation import decoding
+step, calls = decoding.Decoding.step, []
+def step_and_end(*arguments):
+    calls.append(1)
+    if len(calls) == 2:
+        os.kill(os.getpid(), signal.{signal})
+    return step(*arguments)
+decoding.Decoding.step = step_and_end
+"""
+
+
+def generate(folder: Path, name: str, processes: int, prepare: str = "") -> list[tuple[int, str, str]]:
+    """The command on so many hosts; the last of them runs the code in `prepare` first."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        coordinator = f"127.0.0.1:{free.getsockname()[1]}"
+    asked = ["--data", "sample:test", "--datasets", "dreaddit", "--max-new-tokens", "40", "--batch-size", "2"]
+    started = []
+    for process in range(processes):
+        words = [sys.executable, "-c", (prepare if process == processes - 1 else "") + TRAIN]
+        words += ["generate", str(folder / "run"), *asked, "--out", str(folder / f"{name}.jsonl")]
+        flags = ["--coordinator", coordinator, "--processes", str(processes), "--process", str(process)]
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        started.append(
+            subprocess.Popen(words + (flags if processes > 1 else []), cwd=ROOT, env=cpu_environment(), **pipes)
+        )
+    return finish(started)
+
+
+@pytest.mark.slow
+def test_hosts_that_are_stopped_or_killed_end_together_and_others_go_on(tmp_path: Path) -> None:
+    values = config(tmp_path, "run")
+    values["training"] |= {"steps": 2}
+    values["evaluation"] |= {"metric": "validation_loss", "generate_rows": 0}
+    tune(parse_config(values, "test"))
+    ((status, _, errors),) = generate(tmp_path, "whole", 1)
+    assert status == 0, errors
+    whole = (tmp_path / "whole.jsonl").read_bytes()
+
+    ends = generate(tmp_path, "moved", 2, KILL.format(signal="SIGTERM"))
+    assert [status for status, *_ in ends] == [75, 75], ends
+    assert "stopped by SIGTERM; finished rows are in" in ends[0][1]
+    assert "hosts: 2 with 2 devices, --mesh data=2 fsdp=1 tensor=1" in ends[0][1]
+    assert ends[1][1] == ""
+    begun = (tmp_path / "moved.jsonl").read_bytes().count(b"\n")
+    assert 0 < begun < whole.count(b"\n")
+
+    began = time.monotonic()
+    (status, _, errors), (killed, *_) = generate(tmp_path, "moved", 2, KILL.format(signal="SIGKILL"))
+    assert (status, killed) == (76, -signal.SIGKILL), errors
+    assert re.search(r"error: process 1 \(.*\) is lost.*; run the same command on all hosts again: it goes on", errors)
+    assert time.monotonic() - began < 120
+
+    ((status, _, errors),) = generate(tmp_path, "moved", 1)
+    assert status == 0, errors
+    assert "going on: " in errors
+    assert (tmp_path / "moved.jsonl").read_bytes() == whole

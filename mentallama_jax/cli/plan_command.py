@@ -33,8 +33,8 @@ The time is a range: with all communication hidden behind computation, and with 
 compiler's own estimate, plus a formula for attention kernels, for which the compiler has none.
 
 With --generate it is the program of `mentallama generate` instead of the training step: prompts in, answers out, along
-the config's mesh and in its compute_dtype. The config's data and batch do not count then. On several hosts a config that
-says nothing of its mesh is planned as `generate` works there: a copy of the model on each host, if it holds one.
+the config's mesh and in its compute_dtype. The config's data and batch do not count then. On several hosts a config
+that says nothing of its mesh is planned as `generate` works there: a copy of the model on each host, if it holds one.
 
 With --score MODEL, and no CONFIG, it is the program of `mentallama evaluate --metrics bartscore`: pairs of texts in,
 log-probabilities out, in fp32, the whole model on every chip. MODEL is a shape (bart-large), or a folder or a hub id of

@@ -69,7 +69,7 @@ def outcome(mesh):
     return out, [scores[row] for row in range(3)], share
 
 def while_training(sizes, memory):
-    """Greedy answers from weights that training has cut along fsdp, and how the engine has cut them."""
+    # Greedy answers from weights that training has cut along fsdp, and how the engine has cut them.
     mesh = make_mesh(MeshSection(**sizes))
     with use_mesh(mesh):
         params = jax.device_put(random_params(config), param_shardings(config, mesh))
@@ -166,9 +166,7 @@ def run(program: str, argument: object, devices: int, **variables: str) -> str:
     return done.stdout
 
 
-def compare(
-    meshes: list[tuple[int, int, int]], training: Sequence[tuple[dict[str, int], int, list[int]]] = ()
-) -> None:
+def compare(meshes: list[tuple[int, int, int]], training: Sequence[tuple[dict[str, int], int, list[int]]] = ()) -> None:
     asked = {"meshes": meshes, "training": [(sizes, memory) for sizes, memory, _ in training]}
     alone, *others = json.loads(run(ANSWERS, asked, 8))
     for (tokens, used), (_, _, expected) in zip(others, training, strict=False):

@@ -6,7 +6,7 @@ along `tensor` by as many devices as it takes, and copies of the model share the
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import jax
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from mentallama_jax.generation.engine import Engine
-from mentallama_jax.generation.placement import divides, param_shardings
+from mentallama_jax.generation.placement import device_memory, divides, param_shardings
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.module import Params, count_params
 from mentallama_jax.parallel.mesh import use_mesh
@@ -36,19 +36,16 @@ def holding(engine: Engine, params: Params, memory: int | None = None) -> Iterat
         memory: bytes of a device; by default what it reports. Where that is unknown, as on CPUs, weights stay as
             training has cut them.
     """
-    if current_mesh() is None:
-        yield from _held(engine, params)
-        return
-    mesh = jax.sharding.get_mesh()
-    assert isinstance(mesh, Mesh)
-    if memory is None:
-        memory = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", 0)
-    answering = answering_mesh(mesh, engine.config, engine.dtype, memory) if memory else mesh
-    with use_mesh(answering):
-        if answering != mesh:
-            place = jax.jit(_cast, static_argnums=1, out_shardings=param_shardings(engine.config, answering))
-            params = place(params, engine.dtype)
-        yield from _held(engine, params)
+    mesh = answering = jax.sharding.get_mesh()
+    if isinstance(mesh, Mesh) and current_mesh() is not None:
+        memory = device_memory() if memory is None else memory
+        answering = answering_mesh(mesh, engine.config, engine.dtype, memory) if memory else mesh
+    with nullcontext() if answering == mesh else use_mesh(answering):
+        engine.update(params if answering == mesh else _placed(engine, params, answering))
+        try:
+            yield
+        finally:
+            engine.release()  # training needs the room
 
 
 def answering_mesh(mesh: Mesh, config: LlamaConfig, dtype: Any, memory: int) -> Mesh:
@@ -69,14 +66,9 @@ def answering_mesh(mesh: Mesh, config: LlamaConfig, dtype: Any, memory: int) -> 
     return Mesh(devices, mesh.axis_names, axis_types=mesh.axis_types)
 
 
-def _cast(params: Params, dtype: Any) -> Params:
-    cast: Params = jax.tree.map(lambda x: x.astype(dtype), params)
-    return cast
+def _placed(engine: Engine, params: Params, mesh: Mesh) -> Params:
+    def cast(params: Params) -> Params:
+        return jax.tree.map(lambda x: x.astype(engine.dtype), params)
 
-
-def _held(engine: Engine, params: Params) -> Iterator[None]:
-    engine.update(params)
-    try:
-        yield
-    finally:
-        engine.release()  # training needs the room
+    placed: Params = jax.jit(cast, out_shardings=param_shardings(engine.config, mesh))(params)
+    return placed

@@ -36,8 +36,12 @@ def param_shardings(config: LlamaConfig, mesh: Mesh) -> Params:
 
 def mesh_of_hosts(config: LlamaConfig, dtype: Any) -> Mesh:
     """The mesh of all devices of all hosts where nobody names one, see `axes_of_hosts`."""
-    memory = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", 0)
-    return make_mesh(axes_of_hosts(config, dtype, jax.device_count(), jax.local_device_count(), memory))
+    return make_mesh(axes_of_hosts(config, dtype, jax.device_count(), jax.local_device_count(), device_memory()))
+
+
+def device_memory() -> int:
+    """Bytes that a program may use on a device of this process; 0 where it does not say."""
+    return int((jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", 0))
 
 
 def axes_of_hosts(config: LlamaConfig, dtype: Any, devices: int, of_a_host: int, memory: int) -> MeshSection:

@@ -79,8 +79,11 @@ from mentallama_jax.parallel.processes import joined
 folder, coordinator, processes, process = Path(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:5])
 with joined(coordinator, processes, process):
     from test_answers_on_hosts import *
+    if "little memory" in sys.argv:
+        from mentallama_jax.generation import answers_while_training
+        answers_while_training.device_memory = lambda: 1
     tune(parse_config(json.loads((folder / "config.json").read_text()), "test"))
-    if sys.argv[5:]:
+    if "answer" in sys.argv:
         write_answers(open_answerer(str(folder / "one")), folder, f"two-{process}")
 """
 
@@ -128,7 +131,7 @@ def test_two_processes_measure_label_f1_and_answer_as_one_does(tmp_path: Path) -
     text = (tmp_path / "one.jsonl").read_text()
     (tmp_path / "two-0.jsonl").write_text(text.splitlines(keepends=True)[1] + '{"id": "cut o')
     (tmp_path / "two-0.meta.json").write_bytes((tmp_path / "one.meta.json").read_bytes())
-    succeed(start(tmp_path, config(tmp_path, "two"), 2, "and answer"))
+    succeed(start(tmp_path, config(tmp_path, "two"), 2, "answer"))
     assert_same_figures(tmp_path / "two", tmp_path / "one")
     validated = [row for row in read_metrics(tmp_path / "two" / "metrics.jsonl") if row["kind"] == "validation"]
     assert validated[-1]["label_f1"] > 0
@@ -145,8 +148,9 @@ def test_two_processes_measure_label_f1_and_answer_as_one_does(tmp_path: Path) -
 
 @pytest.mark.slow
 def test_four_processes_measure_the_label_f1_of_one(tmp_path: Path) -> None:
+    """Weights are cut along `fsdp` by four, and answer along `tensor` by two, as there are two key/value heads."""
     tune(parse_config(config(tmp_path, "one"), "test"))
-    succeed(start(tmp_path, config(tmp_path, "four"), 4))
+    succeed(start(tmp_path, config(tmp_path, "four"), 4, "little memory"))
     assert_same_figures(tmp_path / "four", tmp_path / "one")
 
 

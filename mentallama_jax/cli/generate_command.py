@@ -158,7 +158,7 @@ def add_parser(subparsers: Any) -> None:
         type=int,
         default=16,
         metavar="N",
-        help="rows at once; changes speed and memory only (default: 16)",
+        help="rows at once, of all hosts together; changes speed and memory only (default: 16)",
     )
     add(
         "--mesh",

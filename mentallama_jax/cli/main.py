@@ -40,6 +40,7 @@ COMMANDS = (
     "agree",
     "probe",
     "report",
+    "study",
     "export",
     "quickstart",
     "completion",

@@ -107,9 +107,7 @@ PLACES_READ: Mapping[str, Sequence[str]] = {
 """Keys of a run that name what it reads."""
 
 
-def _pairs(
-    name: str, source: str, pairs: PairsSection, study: StudyConfig, folder: StudyFolder
-) -> Iterator[StudyStep]:
+def _pairs(name: str, source: str, pairs: PairsSection, study: StudyConfig, folder: StudyFolder) -> Iterator[StudyStep]:
     sampled, made = folder.of_row(name, "sampled.jsonl"), folder.of_row(name, "pairs.jsonl")
     words = ["generate", str(folder.run(source)), "--data", *pairs.data, "--datasets", *pairs.datasets]
     if pairs.max_rows is not None:

@@ -241,9 +241,7 @@ def narrowed(step: StudyStep, failed: Collection[str]) -> StudyStep | None:
     return replace(step, words=tuple(words), after=tuple(name for name in step.after if name not in failed))
 
 
-def _compare(
-    name: str, systems: Sequence[StudySystem], study: StudyConfig, out: Path, *, scored: bool
-) -> StudyStep:
+def _compare(name: str, systems: Sequence[StudySystem], study: StudyConfig, out: Path, *, scored: bool) -> StudyStep:
     words = ["compare"]
     for system in systems:
         words += ["--system", f"{system.name}={system.scores if scored else system.predictions}"]

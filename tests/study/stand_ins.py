@@ -104,7 +104,7 @@ class StandIns:
         out = Path(words[words.index("--out") + 1])
         records = [each for each in read_records(["sample:test"]).records if each.label]
         chosen = choose_rows(records, ["DR", "dreaddit"], 8, 0)
-        write_json(out.with_suffix(".meta.json"), {"model": words[1], "mode": "generate", "rows": len(chosen)})
+        write_json(out.with_suffix(".meta.json"), {"model": step.row, "mode": "generate", "rows": len(chosen)})
         lines = out.read_text("utf-8").splitlines(keepends=True) if out.exists() else []
         for number, record in enumerate(chosen):
             if number < len(lines):

@@ -55,7 +55,7 @@ def add_parser(subparsers: Any) -> None:
     add("study", metavar="STUDY", type=expanded, help="YAML file, or a name: toy, laptop, paper")
     add("--out", metavar="DIR", type=local_path, help="folder of the study (default: its study.out)")
     add("--jobs", metavar="N", type=int, help="steps at the same time (default: its study.jobs)")
-    add("--dry-run", action="store_true", help="show the steps, and how long and how dear they are; run nothing")
+    add("--dry-run", action="store_true", help="show the steps, and how long they take and what they cost; run nothing")
     add("--any-code", action="store_true", help="take results that another version of the code made for done")
     parser.set_defaults(run=run)
 
@@ -109,4 +109,39 @@ def _tell(outcome: "StudyOutcome", console: "Console") -> int:
 
 
 def _show_plan(options: argparse.Namespace, study: "StudyConfig") -> int:
+    """Print the steps and what is known of their time and money; run none of them."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    from mentallama_jax.jobs.run_study import plan_study
+    from mentallama_jax.terminal import Console
+
+    graph, found = plan_study(study, any_code=options.any_code)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for head in ("step", "state", "hours", "dollars", "estimate"):
+        table.add_column(head, no_wrap=head != "estimate", justify="right" if head in ("hours", "dollars") else "left")
+    for each in found:
+        done = not each.state
+        figures = ("", "") if done else (_range(each.hours, ".2f"), _range(each.dollars, ",.2f"))
+        table.add_row(each.step, each.state or "done", *figures, "" if done else each.said)
+    console = Console()
+    console.print(table)
+    to_do = [each for each in found if each.state]
+    for each in to_do:
+        words = graph.steps[each.step].words
+        said = shlex.join(["mentallama", *words]) if words else "joins the predictions of its classifiers"
+        console.print(f"{each.step}: {said}", highlight=False, soft_wrap=True)
+    for what, ranges in (("hours", [each.hours for each in to_do]), ("dollars", [each.dollars for each in to_do])):
+        known = [each for each in ranges if each is not None]
+        lower, upper = (sum(each[end] for each in known) for end in (0, 1))
+        rest = f"; of {len(ranges) - len(known)} steps they are unknown" if len(known) < len(ranges) else ""
+        console.print(f"{what}, one step after the other: {_range((lower, upper), ',.2f')}{rest}", highlight=False)
     return 0
+
+
+def _range(ends: "tuple[float, float] | None", form: str) -> str:
+    """The ends of an estimate as shown; one where they are equal."""
+    if ends is None:
+        return "unknown"
+    lower, upper = (format(end, form) for end in ends)
+    return lower if lower == upper else f"{lower} to {upper}"

@@ -159,6 +159,8 @@ class GenerateRow(_Row):
     """0 takes the likeliest token."""
     beams: PositiveInt = 1
     """Of BART and T5."""
+    mesh: TextList = ()
+    """Devices that share the model and the rows, such as tensor=8."""
     dtype: Literal["", "float32", "bfloat16"] = ""
     """Of weights and activations."""
     max_new_tokens: PositiveInt | None = None
@@ -232,7 +234,7 @@ class EndpointRow(_Row):
     endpoint: str
     """Its address up to /v1."""
     send_posts: Flag = False
-    """Posts may leave this machine. Without it only an address of this machine is asked."""
+    """Posts may leave this machine. Without it the row is not run, but for an address of this machine."""
     max_cost: PositiveFloat | None = None
     """Dollars after which asking stops; must be given where posts leave this machine."""
     prices: Place = ""
@@ -252,12 +254,15 @@ class EndpointRow(_Row):
     options: TextList = ()
     """Further options of `mentallama ask`."""
 
+    @property
+    def at_home(self) -> bool:
+        """Whether it is an address of this machine, which posts do not leave then."""
+        return bool(_AT_HOME.match(self.endpoint))
+
     @model_validator(mode="after")
     def _limited(self) -> "EndpointRow":
-        if _AT_HOME.match(self.endpoint):
+        if self.at_home or not self.send_posts:
             return self
-        if not self.send_posts:
-            raise ValueError("send_posts: must be true, as this endpoint is asked with posts over the network")
         if self.max_cost is None or not (self.prices or (self.price_in and self.price_out)):
             raise ValueError("max_cost: give the dollars to stop at, and prices, or price_in and price_out")
         return self

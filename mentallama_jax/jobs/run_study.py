@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from mentallama_jax.config.study_config import StudyConfig
 from mentallama_jax.imhi.tasks import own_tasks
+from mentallama_jax.study.step_estimates import Planner, StepEstimate, estimates, plan_by_command
 from mentallama_jax.study.study_graph import StudyGraph, study_graph
 from mentallama_jax.study.study_pages import write_study_pages
 from mentallama_jax.study.study_runner import Starter, StepState, StudyRunner, only_runner
@@ -68,6 +69,19 @@ def run_study(
             )
             runner.run()
             return StudyOutcome(graph, runner.states, write_study_pages(graph, runner.states))
+
+
+def plan_study(
+    study: StudyConfig, *, any_code: bool = False, planner: Planner = plan_by_command
+) -> tuple[StudyGraph, list[StepEstimate]]:
+    """The steps of a study, and how long those that are to do may take; nothing is run but plans.
+
+    Raises:
+        UserError: a config of a row cannot be read.
+    """
+    with own_tasks(study.evaluation.tasks):
+        graph = study_graph(study)
+        return graph, estimates(graph, any_code=any_code, planner=planner)
 
 
 @contextmanager

@@ -144,6 +144,7 @@ def _generate(name: str, row: GenerateRow, study: StudyConfig, folder: StudyFold
     words = ["generate", str(folder.run(row.run)) if row.run else row.model]
     asked = _options(row, "adapter", "style", "prompt", "shots", "shots_choice", "shots_seed", "beams", "dtype")
     asked += ["--shots-from", *row.shots_from] if row.shots_from else []
+    asked += ["--mesh", *row.mesh] if row.mesh else []
     asked += [f"--{key.replace('_', '-')}" for key in ("label_first", "score_labels") if getattr(row, key)]
     asked += ["--votes", str(row.votes)] if row.votes > 1 else []
     asked += ["--temperature", f"{row.temperature:g}"] if row.temperature else []
@@ -311,6 +312,7 @@ def _endpoint(name: str, row: EndpointRow, study: StudyConfig, folder: StudyFold
         leftovers=(out, out.with_suffix(".meta.json")),
         entry=f"{_CLI}.ask_command",
         reads=tuple(filter(None, (row.prompt, *row.shots_from, *study.evaluation.data))),
+        refused="" if row.send_posts or row.at_home else "send_posts is false, so that no post leaves this machine",
     )
 
 

@@ -144,6 +144,9 @@ class StudyRunner:
         if not why:
             state.state, state.seconds = "reused", state.expected or 0.0
             return True
+        if step.refused:
+            state.state, state.why = "blocked", step.refused
+            return True
         state.why = why
         if not self._room(step):
             return False

@@ -25,6 +25,7 @@ class StudyStep:
         environment: variables of its process.
         launcher: words before its shell command; "" runs it here.
         tolerant: whether it is done without the results of steps that failed, see `study_graph.narrowed`.
+        refused: why it is never run as the study stands; "" where it may be.
         work: does the step in this process, in place of a command.
     """
 
@@ -42,6 +43,7 @@ class StudyStep:
     environment: Mapping[str, str] = field(default_factory=dict)
     launcher: str = ""
     tolerant: bool = False
+    refused: str = ""
     work: Callable[[], None] | None = field(default=None, compare=False)
 
     @property

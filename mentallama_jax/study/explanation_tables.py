@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from mentallama_jax.evaluation.comparison import POOLED
 from mentallama_jax.evaluation.reports.document import Block, Paragraph, ReportSection
 from mentallama_jax.evaluation.reports.numerals import NONE
-from mentallama_jax.study.label_tables import Scored
+from mentallama_jax.study.label_tables import FEW, Scored
 from mentallama_jax.study.traced_figures import Cell, FiguresFile, TracedTables
 
 _PARTS = {"response": "whole responses", "explanation": "explanations alone"}
@@ -58,7 +58,7 @@ def _metrics(writing: Scored, part: str, said: str, tables: TracedTables) -> lis
             cells.append(file.cell(form, (*place, "mean"), (*place, "interval"), (*at, "warning")))
         rows.append([system.title, *cells, file.cell("count", (*at, "rows"))])
     heads = ["system", *(f"{name}{'' if unit == 'share' else f', {unit}'}" for name, unit in names.items()), "rows"]
-    notes = ("Shares in %, means over rows with gold, with 95 % intervals over posts: nearness to one gold text.",)
+    notes = ("Shares in %, means over rows with gold, with 95 % intervals over posts: nearness to one gold text.", FEW)
     files_used = [file for _, file in writing.values()]
     return [tables.table(f"Metrics of explanations, {said}", heads, rows, files_used, notes=notes)]
 
@@ -74,7 +74,7 @@ def _looks(writing: Scored, tables: TracedTables) -> Block:
         cells += [file.cell("decimal", (*lengths, "median")), file.cell("count", (*lengths, "cut_posts"))]
         rows.append([system.title, *cells])
     heads = ["system", *(name for name, _ in _LOOKS), "median words", "posts cut to fit"]
-    notes = ("In % of rows, of quotes where it says so, over all data sets; 95 % intervals over posts.",)
+    notes = ("In % of rows, of quotes where it says so, over all data sets; 95 % intervals over posts.", FEW)
     files_used = [file for _, file in writing.values()]
     return tables.table("How answers look", heads, rows, files_used, notes=notes)
 
@@ -83,7 +83,7 @@ def _differences(scored: Scored, comparison: FiguresFile, tables: TracedTables) 
     rows: list[list[Cell]] = []
     units = comparison.get("units") or {}
     for place, each in enumerate(comparison.get("differences") or ()):
-        if each["dataset"] == POOLED and "(" in each["metric"]:
+        if each["dataset"] == POOLED and each["metric"].endswith("(response)"):
             at = ("differences", place)
             share = units.get(each["metric"]) == "share"
             titles = [scored[name][0].title if name in scored else name for name in (each["first"], each["second"])]
@@ -100,7 +100,9 @@ def _differences(scored: Scored, comparison: FiguresFile, tables: TracedTables) 
                 ]
             )
     heads = ["metric", "first less second", "difference", "p, Holm"]
-    return tables.table("Differences of explanations", heads, rows, [comparison], words=2, folded=True, printed=False)
+    return tables.table(
+        "Differences of explanations, whole responses", heads, rows, [comparison], words=2, folded=True, printed=False
+    )
 
 
 def people(agreement: FiguresFile | None, tables: TracedTables) -> ReportSection | None:

@@ -18,7 +18,8 @@ Scored = Mapping[str, tuple[StudySystem, FiguresFile]]
 
 _F1 = "weighted_f1"
 _PUBLISHED = "published.yaml"
-_FEW = "* Few posts: the interval may be too narrow."
+FEW = "* Few posts: the interval may be too narrow."
+"""What a star behind an interval means."""
 _MOST_PAIRS = 30
 _MOST_DRAWN = 24
 
@@ -56,7 +57,7 @@ def correctness(scored: Scored, comparison: FiguresFile | None, tables: TracedTa
     notes = (
         "Weighted F1 in %, with 95 % intervals over posts. An answer without a readable label is wrong, and counted.",
         f"Published: {source.source}. Other test rows, prompts and readers of labels in part; without intervals.",
-        _FEW,
+        FEW,
     )
     files_used = [file for _, file in scored.values()] + [published]
     table = tables.table("Correctness: weighted F1", head, rows, files_used, notes=notes)
@@ -73,7 +74,7 @@ def _best(scored: Scored, comparison: FiguresFile | None) -> Iterator[Paragraph]
     for each in (comparison.get("standings") if comparison else None) or ():
         if each["metric"] == _F1 and each["dataset"] == POOLED:
             alike = [_title(scored, name) for name in each["not_distinguished"] if name != each["best"]]
-            said = f"not distinguished from it: {', '.join(alike)}" if alike else "all others are known to be worse"
+            said = f"not distinguished from it: {'; '.join(alike)}" if alike else "all others are known to be worse"
             yield Paragraph(f"Best over all rows: {_title(scored, each['best'])}; {said} (Holm's method).")
 
 
@@ -156,7 +157,7 @@ def generalisation(scored: Scored, held_out: Sequence[str], tables: TracedTables
         "Weighted F1 in %, with 95 % intervals over posts. Trained on: which of these tasks the system learnt from; of "
         "models that were not tuned here, what they were pre-trained on is not known.",
         f"Published: {table.source}.",
-        _FEW,
+        FEW,
     )
     files_used = [*(file for _, file in scored.values()), published]
     head = ["system", "trained on", *names]
@@ -174,7 +175,7 @@ def high_risk(scored: Scored, tables: TracedTables) -> ReportSection | None:
         return None
     rows = [[system.title, *(_recall(file, *wanted) for wanted in classes)] for system, file in scored.values()]
     heads = ["system", *(f"{name}: {aspect + ', ' if aspect else ''}{label}" for name, label, aspect in classes)]
-    notes = ("Share of the rows of the class that were found, in %, with 95 % intervals over posts.", _FEW)
+    notes = ("Share of the rows of the class that were found, in %, with 95 % intervals over posts.", FEW)
     files_used = [file for _, file in scored.values()]
     table = tables.table("Recall of classes of high risk", heads, rows, files_used, notes=notes)
     return ReportSection("Classes of high risk", [table])

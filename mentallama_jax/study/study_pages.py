@@ -101,7 +101,7 @@ def _name(graph: StudyGraph, path: Path) -> str:
 
 
 def _subtitle(scored: Scored) -> str:
-    return f"{len(scored)} systems: {', '.join(system.title for system, _ in scored.values())}"
+    return f"{len(scored)} systems: {'; '.join(system.title for system, _ in scored.values())}"
 
 
 def _missing(graph: StudyGraph, states: Mapping[str, StepState]) -> ReportSection | None:
@@ -115,7 +115,7 @@ def _missing(graph: StudyGraph, states: Mapping[str, StepState]) -> ReportSectio
 
 
 def _answered(scored: Scored) -> ReportSection | None:
-    return answering_section(_systems(scored))
+    return answering_section(_systems({name: each for name, each in scored.items() if each[0].explains}))
 
 
 def _systems(scored: Scored) -> list[ScoredSystem]:

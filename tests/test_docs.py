@@ -28,6 +28,7 @@ DOCUMENTS = [
         "mentallama_jax/evaluation/README.md",
         "mentallama_jax/imhi/README.md",
         "mentallama_jax/generation/README.md",
+        "mentallama_jax/study/README.md",
     )
 ]
 SPEAKING = [

@@ -85,10 +85,7 @@ def run(options: argparse.Namespace) -> int:
 def _study(options: argparse.Namespace) -> "StudyConfig":
     from mentallama_jax.config.study_config import load_study
 
-    study = load_study(options.study)
-    if options.out is None:
-        return study
-    return study.model_copy(update={"study": study.study.model_copy(update={"out": str(options.out)})})
+    return load_study(options.study, options.out)
 
 
 def _again(options: argparse.Namespace) -> str:

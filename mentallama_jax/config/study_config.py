@@ -122,6 +122,8 @@ class TrainRow(_Row):
     """Changes to it, such as training.steps=20."""
     source: str = ""
     """The row of kind `train` that it starts from, for DPO and GRPO; by default the model of the config."""
+    options: TextList = ()
+    """Further options of `mentallama train`, such as --distributed on several hosts."""
     pairs: PairsSection | None = None
     """What its pairs are made of, where it learns pairs; the model of `source` is sampled."""
 
@@ -190,6 +192,8 @@ class ClassifierRow(_Row):
     """Changes to it."""
     one_each: Flag = True
     """One classifier for each data set, as in the paper; false tunes one over all."""
+    options: TextList = ()
+    """Further options of `mentallama train`."""
 
 
 class BaselineRow(_Row):
@@ -314,8 +318,8 @@ class StudyConfig(_StudyHead):
 _AnyRow = TypeVar("_AnyRow", bound=Section)
 
 
-def load_study(path: str | Path) -> StudyConfig:
-    """Read a study from YAML, or a shipped one by its name.
+def load_study(path: str | Path, out: str | Path | None = None) -> StudyConfig:
+    """Read a study from YAML, or a shipped one by its name; `out` replaces its `study.out`.
 
     Raises:
         UserError: unreadable file, invalid YAML, an unknown key, a bad value, or rows that do not go together.
@@ -324,7 +328,10 @@ def load_study(path: str | Path) -> StudyConfig:
     if not found.exists():
         names = ", ".join(shipped_studies())
         raise UserError(f"{path}: no such study; shipped are {names}")
-    return parse_study(parse_yaml(regular_file(found).read_bytes(), found), str(path))
+    values = parse_yaml(regular_file(found).read_bytes(), found)
+    if out is not None and isinstance(values, dict) and isinstance(values.get("study"), dict):
+        values["study"]["out"] = str(out)
+    return parse_study(values, str(path))
 
 
 def parse_study(values: Any, origin: str) -> StudyConfig:

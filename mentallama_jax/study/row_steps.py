@@ -45,15 +45,21 @@ def _train(name: str, row: TrainRow, study: StudyConfig, folder: StudyFolder) ->
         yield from _pairs(name, row.source, row.pairs, study, folder)
         overrides.append(f"data.train=[{folder.of_row(name, 'pairs.jsonl')}]")
         after.append(f"{name}.pairs")
-    yield train_step(f"{name}.train", name, row.config, overrides, folder.run(name), study, after)
+    yield train_step(f"{name}.train", name, row, overrides, folder.run(name), study, after)
 
 
 def train_step(
-    step: str, row: str, config: str, overrides: Sequence[str], run: Path, study: StudyConfig, after: Sequence[str]
+    step: str,
+    name: str,
+    row: TrainRow | ClassifierRow,
+    overrides: Sequence[str],
+    run: Path,
+    study: StudyConfig,
+    after: Sequence[str],
 ) -> StudyStep:
     """The step that tunes by a config; its outputs are checkpoints and what a model is opened with."""
     changes = [*overrides, f"training.run_dir={run}"]
-    loaded = load_config(config, changes)
+    loaded = load_config(row.config, changes)
     made = {str(run), *(word.partition("=")[2] for word in overrides)}
     classifies = isinstance(loaded.objective, ClassificationSection)
     outputs = [run / "checkpoints", run / "tokenizer", run / "model_config.json"]
@@ -61,8 +67,8 @@ def train_step(
         outputs = [run / "classifier", *(run / part / "predictions.jsonl" for part in _parts(loaded))]
     return StudyStep(
         name=step,
-        row=row,
-        words=("train", config, *changes, *tasks_words(study)),
+        row=name,
+        words=("train", row.config, *changes, *row.options, *tasks_words(study)),
         outputs=tuple(outputs),
         leftovers=(run,),
         entry=f"{_CLI}.train_command",
@@ -223,7 +229,7 @@ def _classifier(name: str, row: ClassifierRow, study: StudyConfig, folder: Study
     for dataset, run in runs.items():
         own = [f"data.datasets=[{dataset}]"] if dataset else []
         step = train_step(
-            f"{name}.train{'-' if dataset else ''}{dataset}", name, row.config, [*row.overrides, *own], run, study, ()
+            f"{name}.train{'-' if dataset else ''}{dataset}", name, row, [*row.overrides, *own], run, study, ()
         )
         names.append(step.name)
         yield step

@@ -6,6 +6,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
@@ -35,7 +36,9 @@ class StepProcess:
         """Start it; all that it prints is added to `log`."""
         log.parent.mkdir(parents=True, exist_ok=True)
         words, environment = process_words(step, os.environ)
-        with log.open("ab") as stream:
+        with log.open("ab") as stream, warnings.catch_warnings():
+            # A process with threads is warned of code between fork and exec; here that is one call of the system.
+            warnings.simplefilter("ignore", DeprecationWarning)
             stream.write(f"$ {shlex.join(['mentallama', *step.words])}\n".encode())
             stream.flush()
             self._process = subprocess.Popen(

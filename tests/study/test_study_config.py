@@ -1,5 +1,6 @@
 """What a study refuses, what the shipped ones come to, and what a plan of them says."""
 
+import ast
 import copy
 import re
 import shlex
@@ -12,6 +13,7 @@ from stand_ins import CONFIG
 
 from mentallama_jax.cli.main import main, parse
 from mentallama_jax.config import RunConfig, load_config
+from mentallama_jax.config import study_config
 from mentallama_jax.config.shipped import shipped_configs, shipped_studies
 from mentallama_jax.config.study_config import EndpointRow, StudyConfig, TrainRow, load_study, parse_study
 from mentallama_jax.errors import UserError
@@ -190,6 +192,17 @@ def test_every_key_of_a_run_that_names_a_place_is_read_or_written() -> None:
     places = set(text_keys(RunConfig)) - {"model.revision", "data.datasets", "data.exclude"}
     written = {"training.run_dir", "data.cache_dir", "training.compile_cache_dir"}
     assert {key for key in places if not key.startswith("objective.")} <= listed | written
+
+
+def test_the_guide_explains_every_key_as_the_code_does() -> None:
+    guide = (ROOT / "mentallama_jax/study/README.md").read_text("utf-8")
+    shown = re.findall(r"^\| `(\w+)` \| (.*) \|$", guide, re.MULTILINE)
+    explained = []
+    for node in ast.parse(Path(study_config.__file__).read_text("utf-8")).body:
+        for field, text in zip(node.body, node.body[1:], strict=False) if isinstance(node, ast.ClassDef) else ():
+            if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
+                explained.append((field.target.id, ast.literal_eval(text.value)))
+    assert sorted(shown) == sorted(each for each in explained if each[0] != "kind")
 
 
 def test_the_order_of_rows_is_free() -> None:

@@ -12,8 +12,7 @@ import pytest
 from stand_ins import CONFIG
 
 from mentallama_jax.cli.main import main, parse
-from mentallama_jax.config import RunConfig, load_config
-from mentallama_jax.config import study_config
+from mentallama_jax.config import RunConfig, load_config, study_config
 from mentallama_jax.config.shipped import shipped_configs, shipped_studies
 from mentallama_jax.config.study_config import EndpointRow, StudyConfig, TrainRow, load_study, parse_study
 from mentallama_jax.errors import UserError

@@ -113,7 +113,12 @@ def _show_plan(options: argparse.Namespace, study: "StudyConfig") -> int:
     from mentallama_jax.jobs.run_study import plan_study
     from mentallama_jax.terminal import Console
 
-    graph, found = plan_study(study, any_code=options.any_code)
+    to_user = Console(stderr=True)
+    graph, found = plan_study(
+        study,
+        any_code=options.any_code,
+        say=lambda line: to_user.print(line, style="dim", highlight=False, soft_wrap=True),
+    )
     table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for head in ("step", "state", "hours", "dollars", "estimate"):
         table.add_column(head, no_wrap=head != "estimate", justify="right" if head in ("hours", "dollars") else "left")

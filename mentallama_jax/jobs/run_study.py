@@ -72,16 +72,20 @@ def run_study(
 
 
 def plan_study(
-    study: StudyConfig, *, any_code: bool = False, planner: Planner = plan_by_command
+    study: StudyConfig,
+    *,
+    any_code: bool = False,
+    planner: Planner = plan_by_command,
+    say: Callable[[str], None] = lambda line: None,
 ) -> tuple[StudyGraph, list[StepEstimate]]:
-    """The steps of a study, and how long those that are to do may take; nothing is run but plans.
+    """The steps of a study, and how long those that are to do may take; nothing is run but plans, which `say` is told.
 
     Raises:
         UserError: a config of a row cannot be read.
     """
     with own_tasks(study.evaluation.tasks):
         graph = study_graph(study)
-        return graph, estimates(graph, any_code=any_code, planner=planner)
+        return graph, estimates(graph, any_code=any_code, planner=planner, say=say)
 
 
 @contextmanager

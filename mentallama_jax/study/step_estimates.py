@@ -5,6 +5,7 @@ known, and said to be so.
 """
 
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -56,13 +57,20 @@ def plan_by_command(words: Sequence[str]) -> Any:
         return errors[-1] if errors else f"the plan ended with status {done.returncode}"
 
 
-def estimates(graph: StudyGraph, *, any_code: bool = False, planner: Planner = plan_by_command) -> list[StepEstimate]:
+def estimates(
+    graph: StudyGraph,
+    *,
+    any_code: bool = False,
+    planner: Planner = plan_by_command,
+    say: Callable[[str], None] = lambda line: None,
+) -> list[StepEstimate]:
     """An estimate of each step, in the order of the graph.
 
     Args:
         graph: the study.
         any_code: as in `StudyRunner`.
         planner: plans the words of a `mentallama plan`.
+        say: is told what is being planned: a plan takes from seconds to minutes.
     """
     manifests = StepManifests(graph.folder, any_code=any_code)
     known: dict[tuple[str, ...], Any] = {}
@@ -80,6 +88,7 @@ def estimates(graph: StudyGraph, *, any_code: bool = False, planner: Planner = p
             found.append(_by_time(graph, step, state, manifests))
         else:
             if words not in known:
+                say(f"planning {step.name}: {shlex.join(words)}")
                 known[words] = planner(words)
             found.append(_planned(step.name, state, known[words], 2 if "--together" in step.words else 1))
     return found

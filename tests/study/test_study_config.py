@@ -164,7 +164,9 @@ def test_what_does_not_fit_and_what_cannot_be_planned_is_said() -> None:
         name: {"kind": "train", "config": "toy", "topology": "v5e-8", "overrides": [f"training.seed={seed}"]}
         for seed, name in enumerate("ab")
     }
-    _, found = plan_study(parse_study(values, "test"), planner=lambda words: next(answers))
+    said: list[str] = []
+    _, found = plan_study(parse_study(values, "test"), planner=lambda words: next(answers), say=said.append)
+    assert [line.partition(":")[0] for line in said] == ["planning a.train", "planning b.train"]
     assert [(each.hours, each.said) for each in found] == [
         (None, "planned for v5e-8: does not fit"),
         (None, "unknown: objective.kind grpo: not known"),
@@ -180,7 +182,7 @@ def test_the_dry_run_shows_steps_commands_and_what_is_unknown(
         assert step in shown
     assert "unknown" in shown
     assert shlex.join(["mentallama", "baseline", "majority"]) in shown
-    assert not (tmp_path / "study" / "rows").exists()
+    assert not (tmp_path / "study").exists()
 
 
 def test_every_key_of_a_run_that_names_a_place_is_read_or_written() -> None:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from mentallama_jax.evaluation.comparison import POOLED
 from mentallama_jax.evaluation.reports.document import Block, Paragraph, ReportSection
 from mentallama_jax.evaluation.reports.numerals import NONE
-from mentallama_jax.study.label_tables import FEW, Scored
-from mentallama_jax.study.traced_figures import Cell, FiguresFile, TracedTables
+from mentallama_jax.study.label_tables import Scored
+from mentallama_jax.study.traced_figures import FEW, Cell, FiguresFile, TracedTables
 
 _PARTS = {"response": "whole responses", "explanation": "explanations alone"}
 _LOOKS = (

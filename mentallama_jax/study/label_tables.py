@@ -11,15 +11,13 @@ from mentallama_jax.evaluation.reports.pictures import DrawnFigure, forest
 from mentallama_jax.evaluation.reports.published import published_tables
 from mentallama_jax.imhi.tasks import TASKS, task_named
 from mentallama_jax.study.study_graph import StudySystem
-from mentallama_jax.study.traced_figures import Cell, FiguresFile, TracedTables
+from mentallama_jax.study.traced_figures import FEW, Cell, FiguresFile, TracedTables
 
 Scored = Mapping[str, tuple[StudySystem, FiguresFile]]
 """Name -> a system and its scores.json."""
 
 _F1 = "weighted_f1"
 _PUBLISHED = "published.yaml"
-FEW = "* Few posts: the interval may be too narrow."
-"""What a star behind an interval means."""
 _MOST_PAIRS = 30
 _MOST_DRAWN = 24
 

@@ -20,6 +20,8 @@ from mentallama_jax.evaluation.reports.numerals import (
 )
 from mentallama_jax.foreign import parse_json, reading
 
+FEW = "* Few posts: the interval may be too narrow."
+"""What a star behind an interval means; a note of tables that have one."""
 Keys = tuple[str | int, ...]
 
 
@@ -164,7 +166,9 @@ class TracedTables:
                         }
                     )
         shown = tuple(tuple(cell.text if isinstance(cell, TracedCell) else cell for cell in row) for row in rows)
-        return FigureTable(caption, tuple(header), shown, **options)
+        starred = any("*" in cell for row in shown for cell in row)
+        notes = tuple(note for note in options.pop("notes", ()) if note != FEW or starred)
+        return FigureTable(caption, tuple(header), shown, notes=notes, **options)
 
     def to_json(self, portable: Callable[[str], str]) -> dict[str, Any]:
         """All figures, and the files they come from with their hashes and those of the predictions behind them."""

@@ -29,7 +29,7 @@ from mentallama_jax.strict_yaml import parse_yaml
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
 _AT_HOME = re.compile(r"https?://(?:localhost|127\.0\.0\.1|\[::1\])(?:[:/]|$)")
-Temperature = Annotated[float, FINITE, Field(ge=0, le=100)]
+_Temperature = Annotated[float, FINITE, Field(ge=0, le=100)]
 
 
 class StudySection(Section):
@@ -101,14 +101,14 @@ class PairsSection(Section):
     """Data sets to take."""
     max_rows: PositiveInt | None = None
     """At most so many rows of each data set."""
-    temperature: Temperature = 1.0
-    """Of the samples."""
+    temperature: _Temperature = 1.0
+    """How freely answers are sampled."""
     max_new_tokens: PositiveInt | None = None
     """Longest sample; by default as `answers` says."""
     kinds: TextList = ()
     """Faults to take, see `mentallama data pairs`; by default all."""
     seed: Count = 0
-    """Of the samples."""
+    """Decides the samples."""
 
 
 class TrainRow(_Row):
@@ -150,21 +150,21 @@ class GenerateRow(_Row):
     shots_choice: Literal["", "balanced", "random", "nearest"] = ""
     """Which ones."""
     shots_seed: Count | None = None
-    """Of their draw."""
+    """Decides their draw."""
     label_first: Flag = False
     """Make answers begin with a label sentence."""
     score_labels: Flag = False
     """Choose the likeliest label sentence; nothing is written."""
     votes: PositiveInt = 1
     """Samples of each row that vote; needs a temperature."""
-    temperature: Temperature = 0.0
+    temperature: _Temperature = 0.0
     """0 takes the likeliest token."""
     beams: PositiveInt = 1
-    """Of BART and T5."""
+    """Beam search with so many beams, for BART and T5."""
     mesh: TextList = ()
     """Devices that share the model and the rows, such as tensor=8."""
     dtype: Literal["", "float32", "bfloat16"] = ""
-    """Of weights and activations."""
+    """The dtype of weights and activations."""
     max_new_tokens: PositiveInt | None = None
     """By default as `answers` says."""
     max_length: RowLength | None = None

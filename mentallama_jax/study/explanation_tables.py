@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from mentallama_jax.evaluation.comparison import POOLED
 from mentallama_jax.evaluation.reports.document import Block, Paragraph, ReportSection
 from mentallama_jax.evaluation.reports.numerals import NONE
-from mentallama_jax.study.label_tables import Scored
+from mentallama_jax.study.label_tables import SystemScores
 from mentallama_jax.study.traced_figures import FEW, Cell, FiguresFile, TracedTables
 
 _PARTS = {"response": "whole responses", "explanation": "explanations alone"}
@@ -18,7 +18,7 @@ _LOOKS = (
 )
 
 
-def explanations(scored: Scored, comparison: FiguresFile | None, tables: TracedTables) -> ReportSection | None:
+def explanations(scored: SystemScores, comparison: FiguresFile | None, tables: TracedTables) -> ReportSection | None:
     """Metrics of explanations of each system that writes some, and how its answers look."""
     writing = {name: each for name, each in scored.items() if each[0].explains}
     if not writing:
@@ -41,7 +41,7 @@ def _pool(file: FiguresFile, section: str) -> tuple[str, ...]:
     return (section, "datasets", next(iter(file.get(section, "datasets") or {"": 0})))
 
 
-def _metrics(writing: Scored, part: str, said: str, tables: TracedTables) -> list[Block]:
+def _metrics(writing: SystemScores, part: str, said: str, tables: TracedTables) -> list[Block]:
     names: dict[str, str] = {}
     for _, file in writing.values():
         found = file.get(*_pool(file, "explanations"), part, "metrics") or {}
@@ -63,7 +63,7 @@ def _metrics(writing: Scored, part: str, said: str, tables: TracedTables) -> lis
     return [tables.table(f"Metrics of explanations, {said}", heads, rows, files_used, notes=notes)]
 
 
-def _looks(writing: Scored, tables: TracedTables) -> Block:
+def _looks(writing: SystemScores, tables: TracedTables) -> Block:
     rows: list[list[Cell]] = []
     for system, file in writing.values():
         cells: list[Cell] = []
@@ -79,7 +79,7 @@ def _looks(writing: Scored, tables: TracedTables) -> Block:
     return tables.table("How answers look", heads, rows, files_used, notes=notes)
 
 
-def _differences(scored: Scored, comparison: FiguresFile, tables: TracedTables) -> Block:
+def _differences(scored: SystemScores, comparison: FiguresFile, tables: TracedTables) -> Block:
     rows: list[list[Cell]] = []
     units = comparison.get("units") or {}
     for place, each in enumerate(comparison.get("differences") or ()):

@@ -13,7 +13,7 @@ from mentallama_jax.imhi.tasks import TASKS, task_named
 from mentallama_jax.study.study_graph import StudySystem
 from mentallama_jax.study.traced_figures import FEW, Cell, FiguresFile, TracedTables
 
-Scored = Mapping[str, tuple[StudySystem, FiguresFile]]
+SystemScores = Mapping[str, tuple[StudySystem, FiguresFile]]
 """Name -> a system and its scores.json."""
 
 _F1 = "weighted_f1"
@@ -22,7 +22,7 @@ _MOST_PAIRS = 30
 _MOST_DRAWN = 24
 
 
-def datasets_of(scored: Scored) -> list[str]:
+def datasets_of(scored: SystemScores) -> list[str]:
     """The data sets that any system was scored on, in the order of the benchmark."""
     found = {name for _, file in scored.values() for name in file.get("datasets") or {}}
     return [name for name in TASKS if name in found] + sorted(found - set(TASKS))
@@ -35,7 +35,7 @@ def published_file() -> FiguresFile:
     return FiguresFile(path, _PUBLISHED, {"tables": tables})
 
 
-def correctness(scored: Scored, comparison: FiguresFile | None, tables: TracedTables) -> ReportSection:
+def correctness(scored: SystemScores, comparison: FiguresFile | None, tables: TracedTables) -> ReportSection:
     """Weighted F1 of each system on each data set, beside published figures."""
     names = datasets_of(scored)
     rows: list[list[Cell]] = []
@@ -67,7 +67,7 @@ def _f1(file: FiguresFile, *place: str) -> Cell:
     return file.cell("percent with interval", (*place, _F1), (*place, f"{_F1}_interval"), (*place, "warning"))
 
 
-def _best(scored: Scored, comparison: FiguresFile | None) -> Iterator[Paragraph]:
+def _best(scored: SystemScores, comparison: FiguresFile | None) -> Iterator[Paragraph]:
     """Which systems are not known to be worse than the best."""
     for each in (comparison.get("standings") if comparison else None) or ():
         if each["metric"] == _F1 and each["dataset"] == POOLED:
@@ -76,11 +76,11 @@ def _best(scored: Scored, comparison: FiguresFile | None) -> Iterator[Paragraph]
             yield Paragraph(f"Best over all rows: {_title(scored, each['best'])}; {said} (Holm's method).")
 
 
-def _title(scored: Scored, name: str) -> str:
+def _title(scored: SystemScores, name: str) -> str:
     return scored[name][0].title if name in scored else name
 
 
-def _picture(scored: Scored) -> Gallery:
+def _picture(scored: SystemScores) -> Gallery:
     rows = {}
     for name, (_, file) in list(scored.items())[:_MOST_DRAWN]:
         value, ends = file.get("pooled", _F1), file.get("pooled", f"{_F1}_interval")
@@ -91,7 +91,7 @@ def _picture(scored: Scored) -> Gallery:
     return Gallery((picture,))
 
 
-def differences(scored: Scored, comparison: FiguresFile | None, tables: TracedTables) -> ReportSection | None:
+def differences(scored: SystemScores, comparison: FiguresFile | None, tables: TracedTables) -> ReportSection | None:
     """Differences of weighted F1 between all pairs of systems on the same rows."""
     if comparison is None:
         return None
@@ -122,7 +122,7 @@ def _left_out(comparison: FiguresFile) -> list[tuple[str, int]]:
     return [(Path(key).stem, left) for key, left in found.items() if left]
 
 
-def _difference(scored: Scored, comparison: FiguresFile, place: int) -> list[Cell]:
+def _difference(scored: SystemScores, comparison: FiguresFile, place: int) -> list[Cell]:
     at = ("differences", place)
     first, second = (_title(scored, comparison.get(*at, key)) for key in ("first", "second"))
     return [
@@ -134,7 +134,7 @@ def _difference(scored: Scored, comparison: FiguresFile, place: int) -> list[Cel
     ]
 
 
-def generalisation(scored: Scored, held_out: Sequence[str], tables: TracedTables) -> ReportSection | None:
+def generalisation(scored: SystemScores, held_out: Sequence[str], tables: TracedTables) -> ReportSection | None:
     """Weighted F1 on tasks that some systems were not trained on."""
     names = [task_named(name).name for name in held_out]
     names = [name for name in names if name in datasets_of(scored)]
@@ -163,7 +163,7 @@ def generalisation(scored: Scored, held_out: Sequence[str], tables: TracedTables
     return ReportSection("Generalisation on held-out tasks", [made])
 
 
-def high_risk(scored: Scored, tables: TracedTables) -> ReportSection | None:
+def high_risk(scored: SystemScores, tables: TracedTables) -> ReportSection | None:
     """Recall of the classes whose miss may cost most."""
     classes: dict[tuple[str, str, str], None] = {}
     for _, file in scored.values():
@@ -187,7 +187,7 @@ def _recall(file: FiguresFile, name: str, label: str, aspect: str) -> Cell:
     return NONE
 
 
-def calibration(scored: Scored, tables: TracedTables) -> ReportSection | None:
+def calibration(scored: SystemScores, tables: TracedTables) -> ReportSection | None:
     """How true the probabilities of labels are, before and after a temperature."""
     names = datasets_of(scored)
     rows: list[list[Cell]] = []

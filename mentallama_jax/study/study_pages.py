@@ -18,7 +18,7 @@ from mentallama_jax.evaluation.reports.systems import ScoredSystem
 from mentallama_jax.files import write_json
 from mentallama_jax.study.explanation_tables import explanations, people, transfer
 from mentallama_jax.study.label_tables import (
-    Scored,
+    SystemScores,
     calibration,
     correctness,
     differences,
@@ -75,7 +75,7 @@ def _has_result(states: Mapping[str, StepState], step: str) -> bool:
     return step in states and states[step].state in WITH_RESULT
 
 
-def _scored(graph: StudyGraph, states: Mapping[str, StepState]) -> Scored:
+def _scored(graph: StudyGraph, states: Mapping[str, StepState]) -> SystemScores:
     return {
         system.name: (system, FiguresFile(path, _name(graph, path)))
         for system in graph.systems
@@ -100,7 +100,7 @@ def _name(graph: StudyGraph, path: Path) -> str:
         return str(path)
 
 
-def _subtitle(scored: Scored) -> str:
+def _subtitle(scored: SystemScores) -> str:
     return f"{len(scored)} systems: {'; '.join(system.title for system, _ in scored.values())}"
 
 
@@ -114,15 +114,15 @@ def _missing(graph: StudyGraph, states: Mapping[str, StepState]) -> ReportSectio
     return ReportSection("What is missing", [said, table])
 
 
-def _answered(scored: Scored) -> ReportSection | None:
+def _answered(scored: SystemScores) -> ReportSection | None:
     return answering_section(_systems({name: each for name, each in scored.items() if each[0].explains}))
 
 
-def _systems(scored: Scored) -> list[ScoredSystem]:
+def _systems(scored: SystemScores) -> list[ScoredSystem]:
     return [ScoredSystem(system.title, file.value) for system, file in scored.values()]
 
 
-def _signatures(graph: StudyGraph, scored: Scored) -> ReportSection | None:
+def _signatures(graph: StudyGraph, scored: SystemScores) -> ReportSection | None:
     """What each system's figures were made of: predictions with their hashes, and the signature of the scores."""
     rows: list[tuple[str, ...]] = []
     for system, file in scored.values():

@@ -29,9 +29,14 @@ DOCUMENTS = [
         "mentallama_jax/evaluation/README.md",
         "mentallama_jax/imhi/README.md",
         "mentallama_jax/generation/README.md",
+        "mentallama_jax/study/README.md",
     )
 ]
-SPEAKING = [*DOCUMENTS, *sorted((ROOT / "mentallama_jax/cli").glob("*.py")), *sorted((ROOT / "configs").glob("*.yaml"))]
+SPEAKING = [
+    *DOCUMENTS,
+    *sorted((ROOT / "mentallama_jax/cli").glob("*.py")),
+    *sorted((ROOT / "configs").rglob("*.yaml")),
+]
 
 
 def shown_commands(text: str) -> list[str]:
@@ -156,5 +161,5 @@ def test_the_wheel_holds_every_file_of_the_package(tmp_path: Path) -> None:
     files = {str(path.relative_to(ROOT)) for path in package.rglob("*") if path.is_file() and path.suffix != ".pyc"}
     held = set(zipfile.ZipFile(wheel).namelist())
     assert files <= held
-    configs = {path.name for path in (ROOT / "configs").glob("*.yaml")}
+    configs = {path.name for path in (ROOT / "configs").rglob("*.yaml")}
     assert {Path(name).name for name in held if "share/mentallama_jax/configs/" in name} == configs

@@ -41,6 +41,7 @@ COMMANDS = (
     "agree",
     "probe",
     "report",
+    "study",
     "export",
     "serve",
     "quickstart",

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import pytest
 from child_processes import cpu_environment
-from test_processes import ROOT, SHAPE, STOP, TRAIN, finish
+from test_processes import ROOT, SHAPE, TRAIN, finish
 
 from mentallama_jax.config import parse_config
 from mentallama_jax.generation.engine import Settings

@@ -18,6 +18,7 @@ from mentallama_jax.generation.label_trie import FREE, Constraint
 from mentallama_jax.generation.placement import whole_batch
 from mentallama_jax.generation.requests import Answer, Request, Settings
 from mentallama_jax.generation.shared_beginnings import shared_beginnings
+from mentallama_jax.generation.slots import places_for
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.module import Params
 
@@ -25,7 +26,13 @@ __all__ = ["Answer", "Engine", "Request", "Settings"]
 
 
 class Engine:
-    """A decoder with its weights, for answers and for the scores of given candidates."""
+    """A decoder with its weights, for answers and for the scores of given candidates.
+
+    Attributes:
+        config: of the model.
+        dtype: of weights and activations.
+        busy_seconds: see `Decoding.busy_seconds`, of all answers so far.
+    """
 
     def __init__(
         self, config: LlamaConfig, dtype: Any = jnp.float32, *, int8_cache: bool = False, int8_weights: bool = False
@@ -38,10 +45,10 @@ class Engine:
             int8_cache: keep keys and values in int8.
             int8_weights: keep the projections in int8.
         """
-        self.config = config
-        self._dtype = jnp.dtype(dtype)
+        self.config, self.dtype = config, jnp.dtype(dtype)
         self._cache_dtype = jnp.dtype(jnp.int8) if int8_cache else None
         self._int8_weights = int8_weights
+        self.busy_seconds = 0.0
         self._model: UnrolledLlama | None = None
 
     def update(self, params: Params, *, donate: bool = False) -> None:
@@ -52,7 +59,7 @@ class Engine:
             donate: delete the stacked arrays of `params` on the way, so that the device never holds two models.
         """
         self.release()
-        self._model = unroll(self.config, params, self._dtype, donate=donate, int8_weights=self._int8_weights)
+        self._model = unroll(self.config, params, self.dtype, donate=donate, int8_weights=self._int8_weights)
 
     def release(self) -> None:
         """Free the weights, until the next `update`."""
@@ -65,10 +72,11 @@ class Engine:
         constraint: Constraint | None = None,
         text_of: Callable[[Sequence[int]], str] | None = None,
         patience: bool = True,
+        places: Callable[[int], int] = places_for,
     ) -> Decoding:
         """Answer requests step by step with the present weights; see `Decoding` for the arguments."""
-        model = Model(self.config, self.weights, self._dtype, self._cache_dtype)
-        return Decoding(model, slots, constraint=constraint, text_of=text_of, patience=patience)
+        model = Model(self.config, self.weights, self.dtype, self._cache_dtype)
+        return Decoding(model, slots, constraint=constraint, text_of=text_of, patience=patience, places=places)
 
     def answers(
         self,
@@ -125,6 +133,8 @@ class Engine:
             decoding.submit(Request(prompts[place], names[place], settings, end_ids, count, root, shared))
             order.append(place)
         for events in decoding.run():
+            self.busy_seconds += decoding.busy_seconds
+            decoding.busy_seconds = 0.0
             done = {(order[one.request], one.sample): one.answer for one in events if one.answer is not None}
             if done:
                 yield done

@@ -11,7 +11,7 @@ from mentallama_jax.generation.key_value_cache import CACHE, empty
 from mentallama_jax.generation.packs import FULL, WIDTHS, pack, read, width_of
 from mentallama_jax.generation.placement import abstract_model, batch_parts
 from mentallama_jax.generation.sampling import Uses
-from mentallama_jax.generation.slots import STEPS, Slots, append, decode, empty_slots, idle_rows, places_for
+from mentallama_jax.generation.slots import STEPS, Slots, append, decode, empty_slots, idle_rows, places_for, sized_for
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.parallel.rules import spec
 
@@ -58,7 +58,7 @@ def lower_answers(
     parts = batch_parts()
     arrays = pack([[[_TOKEN]]] * parts, pack_width(prompt))
     longest = prompt + (new_tokens - 2) // STEPS * STEPS  # when the last loop begins
-    places = places_for(longest, prompt + new_tokens - 1)
+    places = places_for(sized_for(longest, prompt + new_tokens - 1))
     # What the host sends has no place of its own.
     sent = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (arrays, idle_rows(rows)))
 

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mentallama_jax.generation.constrained import allowed_logits, next_nodes
+from mentallama_jax.generation.constrained import allowed_logits, next_nodes, unpacked
 from mentallama_jax.generation.decoder import UnrolledLlama, embed_tokens, logits
 from mentallama_jax.generation.key_value_cache import (
     CACHE,
@@ -45,17 +45,18 @@ ALTERNATIVES = 5
 _FIRST_PLACES, _MORE_PLACES = (64, 128, 192, 256), 128
 
 
-def places_for(length: int, most: int | None = None) -> int:
-    """The places of the cache, of few sizes, for slots that hold so many tokens at most when a loop begins.
-
-    Args:
-        length: of the longest slot.
-        most: tokens that any of them will ever hold; None where that is not known, or where a prompt is to be copied.
-    """
+def places_for(length: int) -> int:
+    """The places of the cache, of few sizes, for slots that hold so many tokens at most when a loop begins."""
     need = length + max(STEPS, COPIED)
-    if most is not None and _drops_what_has_no_place():
-        need = min(need, max(most, length))
     return next((size for size in _FIRST_PLACES if need <= size), -(-need // _MORE_PLACES) * _MORE_PLACES)
+
+
+def sized_for(length: int, most: int) -> int:
+    """What `places_for` is asked for where slots hold `length` tokens, and will never hold more than `most`.
+
+    What `append` leaves out, where it can, needs no place behind the end of the longest answer.
+    """
+    return min(length, max(most - STEPS, 0)) if _by_product() or _in_one_pass() else length
 
 
 class Slots(NamedTuple):
@@ -196,6 +197,7 @@ def decode(
     config: LlamaConfig,
     uses: Uses,
     alternatives: bool,
+    allowed_BW: Any = None,
 ) -> tuple[KeyValueCache, jax.Array, jax.Array | None, WrittenSteps]:
     """Write tokens in all running slots until enough of them have ended, or for a number of steps.
 
@@ -209,6 +211,7 @@ def decode(
         config: of the model.
         uses: what any row's sampling asks for.
         alternatives: whether the likeliest tokens are given too.
+        allowed_BW: int32, the tokens that may be written, 32 bits a word; None where all may. Goes with one step.
 
     Returns:
         The block of keys and values, for `append`; the other arrays of the slots; and what was written.
@@ -221,7 +224,7 @@ def decode(
         return (loop.step < at_most) & (begun - jnp.sum(loop.running_B) < enough) & jnp.any(loop.running_B)
 
     def advance(loop: _Loop) -> _Loop:
-        token_B, seen_BV, running_B, written = _choose(loop, rows, constraint, uses)
+        token_B, seen_BV, running_B, written = _choose(loop, rows, constraint, uses, allowed_BW)
         hidden_BD, recent = _step(model, config, cache, loop.recent, token_B, rows.lengths_B, loop.step)
         scores_BV = constrain(logits(model, hidden_BD), "batch", "vocabulary")
         return _Loop(loop.step + 1, recent, scores_BV, seen_BV, running_B, written)
@@ -253,7 +256,7 @@ def append(cache: KeyValueCache, recent: KeyValueCache, lengths_B: Any, *, room:
 
 
 def _choose(
-    loop: _Loop, rows: Rows, constraint: Constraint | None, uses: Uses
+    loop: _Loop, rows: Rows, constraint: Constraint | None, uses: Uses, allowed_BW: Any
 ) -> tuple[jax.Array, jax.Array | None, jax.Array, WrittenSteps]:
     """Choose each slot's next token: (tokens, tokens seen, which slots still run, what is written)."""
     written, counts_B = loop.written, rows.counts_B + loop.step
@@ -262,6 +265,8 @@ def _choose(
         scores_BV = penalised(scores_BV, loop.seen_BV, rows.sampling.penalty_B)
     if constraint is not None:
         scores_BV = allowed_logits(scores_BV, constraint, written.nodes_B)
+    if allowed_BW is not None:
+        scores_BV = jnp.where(unpacked(jnp.asarray(allowed_BW), scores_BV.shape[1]), scores_BV, -jnp.inf)
     keys_B = jax.random.wrap_key_data(jnp.asarray(rows.keys_B2), impl="threefry2x32")
     token_B = choose(scores_BV, keys_B, counts_B, rows.sampling, uses)
     total_B = jax.nn.logsumexp(loop.logits_BV, axis=1)
@@ -365,11 +370,6 @@ def _append_by_product(cache: KeyValueCache, recent: KeyValueCache, lengths_B: j
 def _by_product() -> bool:
     """Whether blocks that lack room are appended by products; on CPUs these cost more than some places more do."""
     return platform() == "tpu"
-
-
-def _drops_what_has_no_place() -> bool:
-    """Whether `append` leaves out what it has no place for, instead of putting it elsewhere."""
-    return _by_product() or _in_one_pass()
 
 
 def _in_one_pass() -> bool:

@@ -13,7 +13,7 @@ from mentallama_jax.generation.key_value_cache import (
     joint_attention,
     laid_out,
 )
-from mentallama_jax.generation.slots import STEPS, append, places_for
+from mentallama_jax.generation.slots import STEPS, append, places_for, sized_for
 
 SHAPES = {"8 heads": (8, 8), "1 head": (1, 1), "6 heads": (6, 6), "groups of 2": (8, 4), "groups of 9": (9, 1)}
 
@@ -72,4 +72,10 @@ def test_blocks_are_appended_by_a_product_as_by_updates(dtype: str, monkeypatch:
 
 
 def test_no_room_is_kept_for_what_is_left_out(on_tpu: None) -> None:
-    assert [places_for(511), places_for(511, 511), places_for(470, 511), places_for(300, 511)] == [640, 512, 512, 384]
+    assert [places_for(sized_for(*pair)) for pair in ((511, 700), (511, 511), (470, 511), (300, 511))] == [
+        640,
+        512,
+        512,
+        384,
+    ]
+    assert sized_for(5, 9) == 0

@@ -48,7 +48,7 @@ examples:
   mentallama plan configs/llama2-7b.yaml mesh.data=2 training.micro_batch_rows=512 training.batch_size=512 \\
       training.batch_unit=rows --topology v5e-256 --slices 2 --json
   mentallama plan configs/llama2-7b.yaml mesh.tensor=8 --topology v5e-8 --generate --batch-size 64
-  mentallama plan configs/llama2-13b.yaml mesh.tensor=4 --topology v5e-4 --generate --weights int8 --cache-dtype int8
+  mentallama plan configs/llama2-7b.yaml mesh.tensor=8 --topology v5e-8 --generate --weights int8 --cache-dtype int8
   mentallama plan configs/llama2-7b.yaml --topology v5e-16 --generate --batch-size 256
   mentallama plan configs/classifier-minilm.yaml model.source=bert-base model.compute_dtype=bfloat16 \\
       data.max_length=512 training.micro_batch_rows=64 training.batch_size=64 training.batch_unit=rows --topology v5e-8

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from mentallama_jax.generation.cache_moves import STEPS, append, places_for, resized, sized_for
 from mentallama_jax.generation.decoder import UnrolledLlama
 from mentallama_jax.generation.key_value_cache import KeyValueCache, slots_of
 from mentallama_jax.generation.label_trie import FREE, Constraint
@@ -21,21 +22,7 @@ from mentallama_jax.generation.packs import FULL, PROMPTS, WIDTHS, Past, pack, r
 from mentallama_jax.generation.placement import batch_parts, whole_batch
 from mentallama_jax.generation.requests import Answer, Event, Request, TokenMask
 from mentallama_jax.generation.sampling import Sampling, SamplingRows, Uses, key_words
-from mentallama_jax.generation.slots import (
-    STEPS,
-    Move,
-    Rows,
-    Slots,
-    WrittenSteps,
-    append,
-    decode,
-    empty_slots,
-    idle_rows,
-    insert,
-    places_for,
-    resized,
-    sized_for,
-)
+from mentallama_jax.generation.slots import Move, Rows, Slots, WrittenSteps, decode, empty_slots, idle_rows, insert
 from mentallama_jax.models.llama import LlamaConfig
 
 _KEPT_PASTS = 2

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mentallama_jax.generation.batching import batches_by_length, pad_left
+from mentallama_jax.generation.cache_moves import places_for
 from mentallama_jax.generation.candidates import pad_candidates, score_candidates
 from mentallama_jax.generation.decoder import UnrolledLlama, unroll
 from mentallama_jax.generation.decoding import Decoding, Model
@@ -18,7 +19,6 @@ from mentallama_jax.generation.label_trie import FREE, Constraint
 from mentallama_jax.generation.placement import whole_batch
 from mentallama_jax.generation.requests import Answer, Request, Settings
 from mentallama_jax.generation.shared_beginnings import shared_beginnings
-from mentallama_jax.generation.slots import places_for
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.module import Params
 

@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 
+from mentallama_jax.generation.cache_moves import STEPS, append, places_for, sized_for
 from mentallama_jax.generation.key_value_cache import CACHE, empty
 from mentallama_jax.generation.packs import FULL, WIDTHS, pack, read, width_of
 from mentallama_jax.generation.placement import abstract_model, batch_parts
 from mentallama_jax.generation.sampling import Uses
-from mentallama_jax.generation.slots import STEPS, Slots, append, decode, empty_slots, idle_rows, places_for, sized_for
+from mentallama_jax.generation.slots import Slots, decode, empty_slots, idle_rows
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.parallel.rules import spec
 

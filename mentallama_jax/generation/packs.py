@@ -16,9 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from mentallama_jax.generation.batching import prompt_slots
+from mentallama_jax.generation.cache_moves import COPIED, copied
 from mentallama_jax.generation.decoder import UnrolledLlama, embed_tokens, logits
 from mentallama_jax.generation.key_value_cache import KeyValueCache, LayerCache, as_held, empty, laid_out
-from mentallama_jax.generation.slots import COPIED, copied
 from mentallama_jax.models.attention import Places, attention
 from mentallama_jax.models.attention.forms import MASKED
 from mentallama_jax.models.llama import LlamaConfig

@@ -10,9 +10,9 @@ from jax.sharding import AbstractMesh
 
 from mentallama_jax.config import MeshSection, RunConfig
 from mentallama_jax.errors import UserError
+from mentallama_jax.generation.cache_moves import STEPS, places_for
 from mentallama_jax.generation.lowering import pack_width
 from mentallama_jax.generation.placement import abstract_model, axes_of_hosts
-from mentallama_jax.generation.slots import STEPS, places_for
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.quantised import SCALE_DTYPE
 from mentallama_jax.parallel.mesh import mesh_sizes

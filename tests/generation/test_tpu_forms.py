@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mentallama_jax.generation import key_value_cache, slots
+from mentallama_jax.generation import cache_moves, key_value_cache
+from mentallama_jax.generation.cache_moves import STEPS, append, places_for, sized_for
 from mentallama_jax.generation.key_value_cache import (
     LayerCache,
     cached_attention,
@@ -13,7 +14,6 @@ from mentallama_jax.generation.key_value_cache import (
     joint_attention,
     laid_out,
 )
-from mentallama_jax.generation.slots import STEPS, append, places_for, sized_for
 
 SHAPES = {"8 heads": (8, 8), "1 head": (1, 1), "6 heads": (6, 6), "groups of 2": (8, 4), "groups of 9": (9, 1)}
 
@@ -25,7 +25,7 @@ def random(shape: tuple[int, ...], seed: int) -> jax.Array:
 @pytest.fixture
 def on_tpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(key_value_cache, "platform", lambda: "tpu")
-    monkeypatch.setattr(slots, "platform", lambda: "tpu")
+    monkeypatch.setattr(cache_moves, "platform", lambda: "tpu")
 
 
 @pytest.mark.parametrize("dtype", [None, jnp.int8], ids=["float", "int8"])
@@ -58,7 +58,7 @@ def test_blocks_are_appended_by_a_product_as_by_updates(dtype: str, monkeypatch:
 
     held, block, lengths_B = cache(128, 0), cache(STEPS, 2), np.array([0, 7, 96, 110], np.int32)
     by_updates = append.__wrapped__(held, block, lengths_B)
-    monkeypatch.setattr(slots, "platform", lambda: "tpu")
+    monkeypatch.setattr(cache_moves, "platform", lambda: "tpu")
     by_product = append.__wrapped__(held, block, lengths_B, room=False)
     for one, other, before, new in zip(by_product[0], by_updates[0], held[0], block[0], strict=True):
         if one is None:

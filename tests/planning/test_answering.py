@@ -11,8 +11,8 @@ from rich.console import Console
 from mentallama_jax.cli.main import main
 from mentallama_jax.config import parse_config
 from mentallama_jax.errors import UserError
+from mentallama_jax.generation.cache_moves import STEPS
 from mentallama_jax.generation.placement import axes_of_hosts
-from mentallama_jax.generation.slots import STEPS
 from mentallama_jax.models.module import count_params
 from mentallama_jax.models.presets import PRESETS
 from mentallama_jax.planning import answer_report, cost

@@ -104,7 +104,7 @@ class Decoding:
     all of them, so that all decide alike.
 
     Attributes:
-        busy_seconds: the time of all loops so far, each times the share of its slots' steps that wrote a token.
+        busy_seconds: how long it has waited for loops, times the share of its slots' steps that wrote a token.
     """
 
     def __init__(
@@ -171,7 +171,6 @@ class Decoding:
 
     def step(self, at_most: int = STEPS) -> list[Event]:
         """Fill free slots, write up to `at_most` tokens in each slot, and say what is new."""
-        began = time.monotonic()
         self._fill()
         if not any(self._active):
             return []
@@ -194,6 +193,7 @@ class Decoding:
             alternatives=self._alternatives,
         )
         self._slots = Slots(append(slots.cache, recent, rows.lengths_B), logits_BV, seen_BV)
+        began = time.monotonic()
         host: WrittenSteps = jax.device_get(written)
         self.busy_seconds += (time.monotonic() - began) * float(host.taken_B.mean() / host.taken_B.max())
         return [self._note(place, one, host) for place, one in enumerate(self._active) if one is not None]

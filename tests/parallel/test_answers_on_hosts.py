@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import pytest
 from child_processes import cpu_environment
-from test_processes import ROOT, SHAPE, STOP, TRAIN, finish
+from test_processes import ROOT, SHAPE, TRAIN, finish
 
 from mentallama_jax.config import parse_config
 from mentallama_jax.generation.engine import Settings
@@ -93,6 +93,7 @@ with joined(coordinator, processes, process):
         from mentallama_jax.generation import answers_while_training
         answers_while_training.device_memory = lambda: 1
     if "stop" in sys.argv and process == 1:
+        from test_processes import STOP
         exec(STOP.format(signal="SIGTERM", update=3))
     if "train" in sys.argv:
         tune(parse_config(json.loads((folder / "config.json").read_text()), "test"))

@@ -212,6 +212,14 @@ def test_two_processes_sample_and_learn_as_one_does_and_one_goes_on_with_their_r
     assert max(rewards) < 1
 
 
+@pytest.mark.slow
+def test_hosts_with_another_command_are_refused_before_the_model_is_read(tmp_path: Path) -> None:
+    for status, output, errors in generate(tmp_path, "none", 2, "import sys; sys.argv += ['--seed', '5']\n"):
+        assert status in (2, 76)
+        assert "process 1: another command than that of process 0" in errors
+        assert output == ""
+
+
 KILL = """
 import os, signal
 from mentallama_jax.generation import decoding

@@ -143,7 +143,8 @@ def test_two_processes_measure_the_label_f1_of_one(tmp_path: Path) -> None:
     succeed(start(tmp_path, values, 2, "train"))
     measured = [row for row in read_metrics(tmp_path / "two" / "metrics.jsonl") if row["kind"] == "validation"][-1]
     assert measured["label_f1"] > 0
-    assert 0 <= measured["label_f1_idle"] < 1
+    assert 0 <= measured["label_f1_idle"] <= 1  # the first time nearly all of it is compilation
+    assert measured["label_f1_seconds"] > 0
     asked, opened = parse_config(values, "test"), open_model(str(tmp_path / "two"))
     tokenizer = opened.load_tokenizer()
     records = load_examples(asked, tokenizer, print).to_answer

@@ -3,7 +3,6 @@
 import argparse
 import json
 import sys
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mentallama_jax.cli.task_options import add_tasks, with_tasks
@@ -289,6 +288,8 @@ def _search(
 
 
 def _recipe(config: "RunConfig", options: argparse.Namespace) -> "Recipe":
+    from dataclasses import replace
+
     from mentallama_jax.config import ClassificationSection, DocumentsSection, GrpoSection, SequenceSection
     from mentallama_jax.imhi.learnt_classes import classes_of
     from mentallama_jax.imhi.mixture import ALL

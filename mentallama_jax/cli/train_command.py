@@ -73,6 +73,14 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--extend", action="store_true", help="go on with a run for more training.steps or training.epochs than it had"
     )
+    parser.add_argument(
+        "--log-to",
+        choices=("wandb", "mlflow"),
+        action="append",
+        default=[],
+        help="send the figures there too, where it is installed; may be repeated. All that is sent are figures, and "
+        "numbers and choices of the config. Where it fails, the run goes on",
+    )
     add_processes(
         parser,
         "The same command on each, training.run_dir on storage that all share, such as gs://BUCKET/runs/7b.\n"
@@ -97,8 +105,11 @@ def run(options: argparse.Namespace) -> int:
     with joined_processes(options), StopRequest(_leave_at_once) as stop:
         stop.where = "once this part of the start is done"
         from mentallama_jax.jobs.tune import tune
+        from mentallama_jax.training.run.figure_trackers import sending_figures_to
 
-        status = _tell(options, config, tune(config, stop, extend=options.extend))
+        with sending_figures_to(options.log_to):
+            result = tune(config, stop, extend=options.extend)
+        status = _tell(options, config, result)
         atexit.register(ignore_signals)
         return status
 
@@ -117,7 +128,8 @@ def _tell(options: argparse.Namespace, config: "RunConfig", result: "TrainResult
     if not writes_files():
         return STOPPED if result.stopped_by else 0
     if result.stopped_by:
-        flags = [*named_tasks(options), *process_words(options)]
+        log_to = [word for name in options.log_to for word in ("--log-to", name)]
+        flags = [*named_tasks(options), *log_to, *process_words(options)]
         command = shlex.join(["mentallama", "train", options.config, *options.overrides, *flags])
         where = " (and so on the other hosts, each with its own --process)" if options.coordinator else ""
         print(f"stopped after update {result.steps} of {result.total_steps}; to go on: {command}{where}")

@@ -21,7 +21,7 @@ from mentallama_jax.parallel.mesh import use_mesh
 from mentallama_jax.parallel.rules import current_mesh
 
 _SHARE_OF_WEIGHTS = 1 / 8
-"""What the weights that answer may take of a device's memory, as parameters and moments of training stay there."""
+"""Share of a device's memory that the weights that answer may take: parameters and moments of training stay there."""
 
 
 @contextmanager

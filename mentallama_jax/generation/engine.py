@@ -18,6 +18,7 @@ from mentallama_jax.generation.label_trie import FREE, Constraint
 from mentallama_jax.generation.placement import whole_batch
 from mentallama_jax.generation.requests import Answer, Request, Settings
 from mentallama_jax.generation.shared_beginnings import shared_beginnings
+from mentallama_jax.generation.slots import places_for
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.module import Params
 
@@ -65,10 +66,11 @@ class Engine:
         constraint: Constraint | None = None,
         text_of: Callable[[Sequence[int]], str] | None = None,
         patience: bool = True,
+        places: Callable[[int], int] = places_for,
     ) -> Decoding:
         """Answer requests step by step with the present weights; see `Decoding` for the arguments."""
         model = Model(self.config, self.weights, self.dtype)
-        return Decoding(model, slots, constraint=constraint, text_of=text_of, patience=patience)
+        return Decoding(model, slots, constraint=constraint, text_of=text_of, patience=patience, places=places)
 
     def answers(
         self,

@@ -27,7 +27,7 @@ from mentallama_jax.generation.sampling import Sampling
 from mentallama_jax.generation.votes import Votes
 from mentallama_jax.imhi.data_files.posts import read_posts, records_of_text
 from mentallama_jax.imhi.data_files.readers import read_records
-from mentallama_jax.imhi.mixture import mix, sample_rows
+from mentallama_jax.imhi.mixture import choose_rows
 from mentallama_jax.imhi.predictions import Prediction
 from mentallama_jax.imhi.prompting import Prompting
 from mentallama_jax.imhi.prompts import IM_START, stop_ids
@@ -95,14 +95,7 @@ def questions_in(
         result = read_records(sources, repair_mojibake=repair_mojibake, need_labels=False)
     labelled = [record for record in result.records if record.label]
     unlabelled = len(result.records) - len(labelled) if labelled else 0
-    records = mix(labelled or result.records, datasets=datasets, drop_posts=())
-    if max_rows is not None:
-        kept = {
-            record.id
-            for name in {record.dataset for record in records}
-            for record in sample_rows([r for r in records if r.dataset == name], max_rows, seed)
-        }
-        records = [record for record in records if record.id in kept]
+    records = choose_rows(labelled or result.records, datasets, max_rows, seed)
     return Questions(tuple(records), tuple(map(str, sources)), tuple(map(str, result.problems)), unlabelled)
 
 

@@ -62,6 +62,7 @@ from mentallama_jax.training.progress import Speed, TrainingProgress
 from mentallama_jax.training.reference_answers import with_reference
 from mentallama_jax.training.run.checkpoints import Checkpoints
 from mentallama_jax.training.run.disk import naming
+from mentallama_jax.training.run.figure_trackers import FigureSender
 from mentallama_jax.training.run.loss_picture import draw_loss_curve
 from mentallama_jax.training.run.manifest import Checkpoint
 from mentallama_jax.training.run.metrics import MetricsLog, read_metrics
@@ -203,7 +204,10 @@ def train(
             state = _first_state(objective, config, base, data.steps, state_shapes)
 
         stop.where = "after this update"
-        metrics = stack.enter_context(MetricsLog(run.metrics, run.tensorboard, start, evaluated=scored))
+        sender = stack.enter_context(FigureSender(run.path.name, config, run.trackers, progress.say))
+        metrics = stack.enter_context(
+            MetricsLog(run.metrics, run.tensorboard, start, evaluated=scored, also=sender.send)
+        )
         train_step = make_train_step(objective, config, data.steps, _shardings(state_shapes))
         if sampling is None:
             evaluators = make_evaluators(config, objective, examples, label_f1, stop, mesh)

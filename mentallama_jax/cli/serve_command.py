@@ -157,6 +157,9 @@ def run(options: argparse.Namespace) -> int:
     start = time.monotonic()
     service = open_service(_answerer(options), limits, name=options.name, key=key, calibration=options.calibration)
 
+    if lines.unchecked:
+        _say(f"the crisis lines that the page shows are unchecked ({len(lines.unchecked)} countries); see --crisis-lines")
+
     def on_start(address: str) -> None:
         needed = f"the key of {KEY_VARIABLE} is needed" if key else "no key is needed"
         _say(f"{service.model.name} at {address} ({needed}); compiling, requests get 503 until it is done")

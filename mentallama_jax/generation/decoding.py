@@ -4,6 +4,7 @@ A slot is refilled as soon as its answer is complete, while the others go on. Pr
 and wait on the device until a slot is free. Nothing that is decided here changes an answer.
 """
 
+import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -98,7 +99,14 @@ class _Active:
 
 
 class Decoding:
-    """Answers to requests, a few steps at a time: submit, step, cancel. Use it on the mesh of the engine."""
+    """Answers to requests, a few steps at a time: submit, step, cancel. Use it on the mesh of the engine.
+
+    Several processes work on one mesh: each does the same with the same requests, and what a loop has written reaches
+    all of them, so that all decide alike.
+
+    Attributes:
+        busy_seconds: the time of all loops so far, each times the share of its slots' steps that wrote a token.
+    """
 
     def __init__(
         self,
@@ -130,6 +138,7 @@ class Decoding:
         self._uses, self._ends = Uses(), _ENDS
         self._slots: Slots | None = None
         self._submitted = 0
+        self.busy_seconds = 0.0
 
     @property
     def is_idle(self) -> bool:
@@ -165,6 +174,7 @@ class Decoding:
 
     def step(self, at_most: int = STEPS) -> list[Event]:
         """Fill free slots, write up to `at_most` tokens in each slot, and say what is new."""
+        began = time.monotonic()
         self._fill()
         if not any(self._active):
             return []
@@ -189,6 +199,7 @@ class Decoding:
         )
         self._slots = Slots(append(slots.cache, recent, rows.lengths_B), logits_BV, seen_BV)
         host: WrittenSteps = jax.device_get(written)
+        self.busy_seconds += (time.monotonic() - began) * float(host.taken_B.mean() / host.taken_B.max())
         return [self._note(place, one, host) for place, one in enumerate(self._active) if one is not None]
 
     def run(self) -> Iterator[list[Event]]:

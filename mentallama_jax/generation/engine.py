@@ -26,7 +26,13 @@ __all__ = ["Answer", "Engine", "Request", "Settings"]
 
 
 class Engine:
-    """A decoder with its weights, for answers and for the scores of given candidates."""
+    """A decoder with its weights, for answers and for the scores of given candidates.
+
+    Attributes:
+        config: of the model.
+        dtype: of weights and activations.
+        busy_seconds: see `Decoding.busy_seconds`, of all answers so far.
+    """
 
     def __init__(self, config: LlamaConfig, dtype: Any = jnp.float32) -> None:
         """Make an engine without weights.
@@ -35,8 +41,8 @@ class Engine:
             config: of the model.
             dtype: of weights and activations.
         """
-        self.config = config
-        self._dtype = jnp.dtype(dtype)
+        self.config, self.dtype = config, jnp.dtype(dtype)
+        self.busy_seconds = 0.0
         self._model: UnrolledLlama | None = None
 
     def update(self, params: Params, *, donate: bool = False) -> None:
@@ -47,7 +53,7 @@ class Engine:
             donate: delete the stacked arrays of `params` on the way, so that the device never holds two models.
         """
         self.release()
-        self._model = unroll(self.config, params, self._dtype, donate=donate)
+        self._model = unroll(self.config, params, self.dtype, donate=donate)
 
     def release(self) -> None:
         """Free the weights, until the next `update`."""
@@ -63,7 +69,7 @@ class Engine:
         places: Callable[[int], int] = places_for,
     ) -> Decoding:
         """Answer requests step by step with the present weights; see `Decoding` for the arguments."""
-        model = Model(self.config, self.weights, self._dtype)
+        model = Model(self.config, self.weights, self.dtype)
         return Decoding(model, slots, constraint=constraint, text_of=text_of, patience=patience, places=places)
 
     def answers(
@@ -121,6 +127,8 @@ class Engine:
             decoding.submit(Request(prompts[place], names[place], settings, end_ids, count, root, shared))
             order.append(place)
         for events in decoding.run():
+            self.busy_seconds += decoding.busy_seconds
+            decoding.busy_seconds = 0.0
             done = {(order[one.request], one.sample): one.answer for one in events if one.answer is not None}
             if done:
                 yield done

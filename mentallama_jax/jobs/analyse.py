@@ -8,7 +8,7 @@ calls the parts of `Analyser` and `analysis_of`.
 No post, and no part of one, stands in an error.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
@@ -20,7 +20,8 @@ from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.trust.grounding import quotes_of_post
 from mentallama_jax.evaluation.trust.kept_temperatures import KeptTemperatures
 from mentallama_jax.evaluation.trust.quotes import QuotedPost
-from mentallama_jax.evaluation.trust.risk_signs import Risk, signs_of_risk
+from mentallama_jax.evaluation.trust.risk_signs import signs_of_risk
+from mentallama_jax.evaluation.trust.risk_words import speaks_of_risk
 from mentallama_jax.generation.requests import Settings
 from mentallama_jax.imhi.data_files.build import match_aspect
 from mentallama_jax.imhi.labels.gold_response import REASONING
@@ -29,81 +30,13 @@ from mentallama_jax.imhi.prompting import Asked, Prompting
 from mentallama_jax.imhi.prompts import answer_opening, encode_answer, label_answers, stop_ids
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.imhi.tasks import Task, task_named
+from mentallama_jax.jobs.analysis_result import NOTICE, Analysis, QuoteInPost
 from mentallama_jax.jobs.answer import Answerer
 
-NOTICE = (
-    "For research only. This is a model's reading of a text: no diagnosis, no advice, and it can be wrong while it "
-    "sounds sure. It must not decide anything about a person."
-)
+__all__ = ["NOTICE", "Analyser", "Analysis", "AnalysisSettings", "QuoteInPost", "analyse", "analyse_posts"]
+
 LONGEST_POST = 100_000
 """Characters of the longest post that is tokenised at all."""
-
-
-@dataclass(frozen=True, slots=True)
-class QuoteInPost:
-    """Words of the post that the explanation quotes.
-
-    Attributes:
-        text: as the post has them.
-        start: offset in the post, in Unicode code points.
-        end: offset behind the last character.
-    """
-
-    text: str
-    start: int
-    end: int
-
-
-@dataclass(frozen=True, slots=True)
-class Analysis:
-    """What a model says of a post.
-
-    Attributes:
-        task: name of the data set whose question was asked.
-        aspect: what was asked about, of a task with aspects; else "".
-        label: the likeliest.
-        probabilities: label -> probability, in the order of the task; they add up to 1.
-        calibrated: whether a temperature that was fitted on validation posts made them.
-        confidence: the probability of `label`.
-        abstained: whether `confidence` is below the threshold, so that the label is not to be relied on.
-        explanation: the model's reasons for `label`.
-        explanation_complete: whether it ended by itself, not at the limit of its length.
-        quotes: of the post, as the explanation quotes it, in the order of the post.
-        risk: signs of danger for the person who wrote the post.
-    """
-
-    task: str
-    aspect: str
-    label: str
-    probabilities: Mapping[str, float]
-    calibrated: bool
-    confidence: float
-    abstained: bool
-    explanation: str
-    explanation_complete: bool
-    quotes: tuple[QuoteInPost, ...]
-    risk: Risk
-
-    def to_json(self) -> dict[str, Any]:
-        """All of it as plain JSON values, with the notice that goes with every analysis."""
-        return {
-            "task": self.task,
-            "aspect": self.aspect or None,
-            "label": self.label,
-            "probabilities": dict(self.probabilities),
-            "calibrated": self.calibrated,
-            "confidence": self.confidence,
-            "abstained": self.abstained,
-            "explanation": self.explanation,
-            "explanation_complete": self.explanation_complete,
-            "quotes": [{"text": quote.text, "start": quote.start, "end": quote.end} for quote in self.quotes],
-            "risk": {"high": self.risk.high, "because": list(self.risk.because)},
-            "notice": NOTICE,
-        }
-
-
-def _no_words(post: str) -> bool:
-    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,14 +47,14 @@ class AnalysisSettings:
         max_new_tokens: of an explanation at most.
         abstain_below: a confidence below this abstains; 0 never does.
         temperatures: of the model, see `kept_temperatures.read_temperatures`; None leaves probabilities as they are.
-        words_point_to_risk: whether the words of a post point to danger; by default words are not looked at.
+        words_point_to_risk: whether the words of a post point to danger; by default those of `trust.risk_words`.
         batch_size: posts at once; changes speed and memory, not answers.
     """
 
     max_new_tokens: int = 256
     abstain_below: float = 0.0
     temperatures: KeptTemperatures | None = None
-    words_point_to_risk: Callable[[str], bool] = field(default=_no_words)
+    words_point_to_risk: Callable[[str], bool] = field(default=speaks_of_risk)
     batch_size: int = 16
 
     def __post_init__(self) -> None:
@@ -275,6 +208,29 @@ def analyse_posts(
     return Analyser(answerer, settings).analyse(posts, task, aspect, on_done)
 
 
+def label_scores(
+    answerer: Answerer,
+    posts: Sequence[str],
+    task: str,
+    aspect: str | None = None,
+    batch_size: int = 16,
+    on_done: Callable[[int], None] = lambda count: None,
+) -> list[dict[str, float]]:
+    """Label -> log-probability of its sentence (nats) as the answer to each post; see `analyse_posts`.
+
+    Raises:
+        UserError: as `analyse_posts`.
+    """
+    records = Analyser(answerer, AnalysisSettings(max_new_tokens=1)).questions(posts, task, aspect)
+    found: dict[str, dict[str, float]] = {}
+    with answerer.on_mesh():
+        for batch in answerer.answers(records, Settings(batch_size=batch_size), score_labels=True):
+            _refuse_truncated(batch)
+            found |= {row.id: _sums(row) for row in batch}
+            on_done(len(batch))
+    return [found[record.id] for record in records]
+
+
 def likeliest(scored: Prediction) -> str:
     """The label whose sentence has the largest log-probability; of equals the first."""
     sums = _sums(scored)
@@ -296,8 +252,7 @@ def analysis_of(
     Raises:
         UserError: the post lost its end where labels were scored.
     """
-    if scored.prompt_truncated:
-        raise UserError("the post is too long for the label sentences of its task; shorten it")
+    _refuse_truncated([scored])
     task, sums = record.task, _sums(scored)
     temperature = settings.temperatures.values.get(task.name) if settings.temperatures else None
     shares = softmax(np.array(list(sums.values()), np.float64) / (temperature or 1.0)).tolist()
@@ -317,6 +272,11 @@ def analysis_of(
         quotes=_quotes(explanation, record),
         risk=signs_of_risk(task, label, probabilities, by_words=settings.words_point_to_risk(record.post)),
     )
+
+
+def _refuse_truncated(scored: Sequence[Prediction]) -> None:
+    if any(row.prompt_truncated for row in scored):
+        raise UserError("the post is too long for the label sentences of its task; shorten it")
 
 
 def _aspect(task: Task, aspect: str | None) -> str:

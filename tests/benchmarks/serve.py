@@ -52,11 +52,11 @@ class Round:
     rate_together: float = 0.0
 
 
-async def timed_round(client: Client, asked: Sequence[list[int]], one_by_one: int, clients: int) -> Round:
+async def timed_round(client: Client, asked: Sequence[list[int]], one_by_one: int, clients: int, new: int) -> Round:
     """Send some of the prompts one by one, then all of them from so many clients."""
     found, start = Round(), time.perf_counter()
     for prompt in asked[:one_by_one]:
-        found.alone.append(await client.complete(prompt, NEW))
+        found.alone.append(await client.complete(prompt, new))
     found.rate_alone = sum(answer.tokens for answer in found.alone) / (time.perf_counter() - start)
     left = list(enumerate(asked))[::-1]
     answers: dict[int, Answer] = {}
@@ -64,7 +64,7 @@ async def timed_round(client: Client, asked: Sequence[list[int]], one_by_one: in
     async def work() -> None:
         while left:
             place, prompt = left.pop()
-            answers[place] = await client.complete(prompt, NEW)
+            answers[place] = await client.complete(prompt, new)
 
     start = time.perf_counter()
     await asyncio.gather(*(work() for _ in range(clients)))
@@ -77,11 +77,11 @@ async def measure(servers: dict[str, Client], options: argparse.Namespace) -> di
     """Rounds of all servers in turns; the figures of each."""
     rounds: dict[str, list[Round]] = {name: [] for name in servers}
     for client in servers.values():  # what compiles, or is read from disk, does so here
-        await timed_round(client, prompts(options.clients, 99), 2, options.clients)
+        await timed_round(client, prompts(options.clients, 99), 2, options.clients, options.new)
     for number in range(options.rounds):
         asked = prompts(options.requests, number)
         for name in list(servers)[:: 1 if number % 2 else -1]:
-            made = await timed_round(servers[name], asked, options.one_by_one, options.clients)
+            made = await timed_round(servers[name], asked, options.one_by_one, options.clients, options.new)
             rounds[name].append(made)
             print(
                 f"round {number + 1}, {name}: {made.rate_alone:.1f} tokens/s one by one, {made.rate_together:.1f} of "
@@ -123,7 +123,7 @@ class Server:
         command = [
             sys.executable, "-m", "mentallama_jax", "serve", options.model, "--port", str(options.port),
             "--slots", str(slots), "--dtype", options.dtype, "--max-length", str(options.max_length),
-            "--max-new-tokens", str(NEW), *options.serve,
+            "--max-new-tokens", str(options.new), *options.serve,
         ]  # fmt: skip
         print("starting:", " ".join(command[1:]), flush=True)
         self.program = subprocess.Popen(command)
@@ -194,6 +194,7 @@ def main() -> int:
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--requests", type=int, default=48, help="of all clients in a round")
     parser.add_argument("--one-by-one", type=int, default=8, help="requests of one client in a round")
+    parser.add_argument("--new", type=int, default=NEW, help="new tokens of an answer (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--soak", type=float, help="minutes")
     parser.add_argument("--soak-clients", type=int, default=32)

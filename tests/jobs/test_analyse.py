@@ -148,6 +148,7 @@ def test_risk_is_a_likely_label_of_high_risk_or_the_words_of_the_post() -> None:
     assert because(-3.0, -1.0) == ()
     assert because(-3.0, -1.0, "I want to end it.") == ("words",)
     assert because(-1.0, -3.0, "I want to end it.") == ("label", "words")
+    assert of_dr(-3.0, -1.0, AnalysisSettings(), "I want to kill myself.").risk.because == ("words",)
 
 
 def test_quotes_are_given_as_the_post_has_them() -> None:

@@ -64,7 +64,15 @@ def read_temperatures(path: str | AnyPath) -> KeptTemperatures:
         raise UserError(f"{place}: no such file; {_HOW}")
     with reading(place, "file"):
         content = regular_file(place).read_bytes()
-    scores = parse_json(content, place)
+    return temperatures_in(parse_json(content, place), str(place))
+
+
+def temperatures_in(scores: Any, place: str) -> KeptTemperatures:
+    """The temperatures of scores as `scores.json` holds them; `place` names them in errors.
+
+    Raises:
+        UserError: no scores, or scores without a temperature.
+    """
     calibration = scores.get("calibration") if isinstance(scores, dict) else None
     datasets = calibration.get("datasets") if isinstance(calibration, dict) else None
     if not isinstance(calibration, dict) or not isinstance(datasets, dict):
@@ -76,7 +84,7 @@ def read_temperatures(path: str | AnyPath) -> KeptTemperatures:
             values[name] = _temperature(fitted.get("value"), name, place)
     if not values:
         raise UserError(f"{place}: no temperature in it; {_HOW}")
-    return KeptTemperatures(str(place), values, tuple(_signatures(calibration.get("calibrated_on"))))
+    return KeptTemperatures(place, values, tuple(_signatures(calibration.get("calibrated_on"))))
 
 
 def _temperature(value: Any, name: str, place: object) -> float:

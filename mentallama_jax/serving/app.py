@@ -6,7 +6,7 @@ from starlette.routing import BaseRoute, Route, Router
 from starlette.types import ASGIApp
 
 from mentallama_jax.serving.analysis_routes import analyse_post, list_tasks
-from mentallama_jax.serving.exchange import HttpEndpoint, HttpExchange, Handler
+from mentallama_jax.serving.exchange import Handler, HttpEndpoint, HttpExchange
 from mentallama_jax.serving.gate import Gate
 from mentallama_jax.serving.openai_routes import chat_completion, completion, list_models, show_model
 from mentallama_jax.serving.prometheus import CONTENT_TYPE

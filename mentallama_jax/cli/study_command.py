@@ -120,12 +120,12 @@ def _show_plan(options: argparse.Namespace, study: "StudyConfig") -> int:
         say=lambda line: to_user.print(line, style="dim", highlight=False, soft_wrap=True),
     )
     table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for head in ("step", "state", "hours", "dollars", "estimate"):
+    for head in ("step", "hours", "dollars", "state", "estimate"):
         table.add_column(head, no_wrap=head != "estimate", justify="right" if head in ("hours", "dollars") else "left")
     for each in found:
         done = not each.state
         figures = ("", "") if done else (_range(each.hours, ".2f"), _range(each.dollars, ",.2f"))
-        table.add_row(each.step, each.state or "done", *figures, "" if done else each.said)
+        table.add_row(each.step, *figures, each.state or "done", "" if done else each.said)
     console = Console()
     console.print(table)
     to_do = [each for each in found if each.state]

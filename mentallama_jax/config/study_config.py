@@ -55,7 +55,7 @@ class ScoringSection(Section):
     seed: Count = 0
     """Which rows `max_rows` takes."""
     metrics: TextList = ()
-    """Metrics of explanations, by their names in `mentallama evaluate --metrics`."""
+    """Metrics of explanations, by the names that `--metrics` of `mentallama evaluate` takes."""
     metric_options: TextList = ()
     """Further options of `mentallama evaluate` and `agree`, such as --bartscore-model MODEL."""
     held_out: TextList = ()
@@ -106,7 +106,7 @@ class PairsSection(Section):
     max_new_tokens: PositiveInt | None = None
     """Longest sample; by default as `answers` says."""
     kinds: TextList = ()
-    """Faults to take, see `mentallama data pairs`; by default all."""
+    """Faults to take, by the names that the command `data pairs` gives them; by default all."""
     seed: Count = 0
     """Decides the samples."""
 
@@ -280,7 +280,7 @@ class PredictionsRow(_Row):
     file: Place
     """What `mentallama evaluate` reads."""
     columns: str = ""
-    """Which column is for what, as in `mentallama evaluate --columns`."""
+    """Which column is for what, as `--columns` of `mentallama evaluate` takes it."""
     dataset: str = ""
     """The data set of all rows, where the file does not say it."""
     gold: Place = ""

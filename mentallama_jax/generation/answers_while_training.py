@@ -21,7 +21,7 @@ from mentallama_jax.parallel.mesh import use_mesh
 from mentallama_jax.parallel.rules import current_mesh
 
 _SHARE_OF_WEIGHTS = 1 / 8
-"""Of a device's memory, what the weights that answer may take: parameters and moments of training stay there."""
+"""Share of a device's memory that the weights that answer may take: parameters and moments of training stay there."""
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from mentallama_jax.parallel.mesh import AXES, make_mesh
 from mentallama_jax.parallel.rules import RULES, current_mesh, tree_shardings
 
 _SHARE_OF_WEIGHTS = 0.7
-"""Of a device's memory, the share that weights may take while it answers; the rest is for the cache and a batch."""
+"""Share of a device's memory that weights may take while it answers; the rest is for the cache and a batch."""
 
 
 def param_shardings(config: LlamaConfig, mesh: Mesh) -> Params:

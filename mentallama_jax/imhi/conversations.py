@@ -20,14 +20,14 @@ from mentallama_jax.imhi.prompts import (
 Role = Literal["system", "user", "assistant"]
 
 
-class Message(NamedTuple):
+class ChatMessage(NamedTuple):
     """One message of a conversation."""
 
     role: Role
     content: str
 
 
-def encode_conversation(messages: Sequence[Message], style: Style, tokenizer: PromptTokenizer) -> list[int]:
+def encode_conversation(messages: Sequence[ChatMessage], style: Style, tokenizer: PromptTokenizer) -> list[int]:
     """Tokens of a prompt that asks a model for the next answer; no text is cut or read as a special token.
 
     A system message stands where the style has a place for it: in ChatML and chat templates as one of its own, in
@@ -55,7 +55,7 @@ def encode_conversation(messages: Sequence[Message], style: Style, tokenizer: Pr
     return list(segment_tokens((Segment(BOS, special=True), Segment(text)), tokenizer))
 
 
-def _checked(messages: Sequence[Message]) -> tuple[str | None, list[str]]:
+def _checked(messages: Sequence[ChatMessage]) -> tuple[str | None, list[str]]:
     """The system message, and the contents of the others."""
     system = messages[0].content if messages and messages[0].role == "system" else None
     rest = list(messages[system is not None :])

@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.generation.engine import Settings
-from mentallama_jax.imhi.conversations import Message, Role, encode_conversation
+from mentallama_jax.imhi.conversations import ChatMessage, Role, encode_conversation
 from mentallama_jax.imhi.prompts import stop_ids
 from mentallama_jax.jobs.answer import Answerer
 
@@ -55,10 +55,10 @@ def converse(
     return [found[place] for place in range(len(prompts))]
 
 
-def _messages(conversation: Any, what: str) -> list[Message]:
+def _messages(conversation: Any, what: str) -> list[ChatMessage]:
     """The messages of a conversation; `what` names it, as nothing of it may stand in an error."""
     if isinstance(conversation, str):
-        return [Message("user", conversation)]
+        return [ChatMessage("user", conversation)]
     if not isinstance(conversation, Sequence) or not conversation:
         raise UserError(f"{what}: expected a text, or messages with role and content")
     found = []
@@ -67,7 +67,7 @@ def _messages(conversation: Any, what: str) -> list[Message]:
         role = _ROLES.get(named) if isinstance(named, str) else None
         if role is None or not isinstance(content, str):
             raise UserError(f"{what}: a message needs a role ({', '.join(_ROLES)}) and a content that is a text")
-        found.append(Message(role, content))
+        found.append(ChatMessage(role, content))
     return found
 
 

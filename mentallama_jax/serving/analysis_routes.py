@@ -9,16 +9,16 @@ from mentallama_jax.imhi.data_files.build import match_aspect
 from mentallama_jax.imhi.tasks import TASKS, Task
 from mentallama_jax.serving.api_errors import of_user_error, refuse
 from mentallama_jax.serving.body_fields import BodyFields
-from mentallama_jax.serving.exchange import Exchange
+from mentallama_jax.serving.exchange import HttpExchange
 from mentallama_jax.serving.running_answers import RunningAnswers
 
 
-async def list_tasks(exchange: Exchange) -> None:
+async def list_tasks(exchange: HttpExchange) -> None:
     """Answer `GET /v1/tasks`."""
     await exchange.send_json({"tasks": [_described(task) for task in TASKS.values()]})
 
 
-async def analyse_post(exchange: Exchange) -> None:
+async def analyse_post(exchange: HttpExchange) -> None:
     """Answer `POST /v1/analyse`."""
     fields = BodyFields(await exchange.json_body())
     post, task, aspect = fields.required_text("post"), _task(fields), fields.text("aspect")
@@ -34,7 +34,7 @@ async def analyse_post(exchange: Exchange) -> None:
 
 
 async def _analysis(
-    exchange: Exchange, post: str, task: Task, aspect: str | None, abstain_below: float
+    exchange: HttpExchange, post: str, task: Task, aspect: str | None, abstain_below: float
 ) -> dict[str, Any]:
     service = exchange.service
     analyser, answers = service.analyser, RunningAnswers(service, exchange.started)

@@ -6,7 +6,7 @@ from starlette.routing import BaseRoute, Route, Router
 from starlette.types import ASGIApp
 
 from mentallama_jax.serving.analysis_routes import analyse_post, list_tasks
-from mentallama_jax.serving.exchange import Endpoint, Exchange, Handler
+from mentallama_jax.serving.exchange import Handler, HttpEndpoint, HttpExchange
 from mentallama_jax.serving.gate import Gate
 from mentallama_jax.serving.openai_routes import chat_completion, completion, list_models, show_model
 from mentallama_jax.serving.prometheus import CONTENT_TYPE
@@ -31,18 +31,18 @@ def make_app(service: Service, names: Iterable[str] = (), more: Iterable[BaseRou
         more: further routes, such as those of a page.
     """
     handlers = (*_HANDLERS, ("GET", "/health", health), ("GET", "/metrics", show_figures))
-    routes = [Route(path, Endpoint(service, handler), methods=[method]) for method, path, handler in handlers]
+    routes = [Route(path, HttpEndpoint(service, handler), methods=[method]) for method, path, handler in handlers]
     router = Router([*routes, *more], redirect_slashes=False)
     return Gate(router, service, names, {path: path for _, path, _ in handlers})
 
 
-async def health(exchange: Exchange) -> None:
+async def health(exchange: HttpExchange) -> None:
     """Answer `GET /health`: whether requests are taken, and whether they need a key."""
     service = exchange.service
     state = "stopping" if service.stopping else service.engine.state
     await exchange.send_json({"status": state, "needs_key": bool(service.key)}, 200 if state == "ready" else 503)
 
 
-async def show_figures(exchange: Exchange) -> None:
+async def show_figures(exchange: HttpExchange) -> None:
     """Answer `GET /metrics`."""
     await exchange.send_text(exchange.service.figures.text(exchange.service.gauges), CONTENT_TYPE)

@@ -21,7 +21,7 @@ from mentallama_jax.generation.decoding import Decoding
 from mentallama_jax.generation.requests import Event, Request
 from mentallama_jax.serving.api_errors import ApiError, busy, not_now
 
-State = Literal["starting", "ready", "failed"]
+EngineState = Literal["starting", "ready", "failed"]
 
 STEPS_BETWEEN_VISITS = 8
 """Tokens of each slot between two looks at who came or left."""
@@ -125,7 +125,7 @@ class EngineThread:
         self._failures = 0
         self._ended = self._has_new = False
         self.rows = 0
-        self.state: State = "starting"
+        self.state: EngineState = "starting"
 
     def start(self) -> None:
         """Begin to warm up."""

@@ -19,7 +19,7 @@ _SECONDS_TO_READ = 30.0
 _STREAM = "text/event-stream; charset=utf-8"
 
 
-class Exchange:
+class HttpExchange:
     """What a handler needs of a request and its response.
 
     Attributes:
@@ -132,10 +132,10 @@ class Exchange:
         await self._send({"type": "http.response.body", "body": body, "more_body": True})
 
 
-Handler = Callable[[Exchange], Awaitable[None]]
+Handler = Callable[[HttpExchange], Awaitable[None]]
 
 
-class Endpoint:
+class HttpEndpoint:
     """A handler as an ASGI application."""
 
     def __init__(self, service: Service, handler: Handler) -> None:
@@ -143,4 +143,4 @@ class Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
-        await self._handler(Exchange(self._service, scope, receive, send))
+        await self._handler(HttpExchange(self._service, scope, receive, send))

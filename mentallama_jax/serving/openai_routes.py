@@ -10,46 +10,48 @@ from uuid import uuid4
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.generation.requests import Request
-from mentallama_jax.imhi.conversations import Message, encode_conversation
+from mentallama_jax.imhi.conversations import ChatMessage, encode_conversation
 from mentallama_jax.serving.api_errors import ApiError, of_user_error, refuse
 from mentallama_jax.serving.choices import GrowingChoice, usage
-from mentallama_jax.serving.exchange import Exchange
+from mentallama_jax.serving.exchange import HttpExchange
 from mentallama_jax.serving.grammars import GrammarMask
 from mentallama_jax.serving.requested import Wanted, read_chat, read_completion
 from mentallama_jax.serving.running_answers import RunningAnswers
 from mentallama_jax.serving.service import ServedModel, Service
 
-Prompt = str | list[int] | list[Message]
+Prompt = str | list[int] | list[ChatMessage]
 _NAMES = {
     "chat": ("chatcmpl-", "chat.completion", "chat.completion.chunk"),
     "text": ("cmpl-", "text_completion", "text_completion"),
 }
 
 
-async def list_models(exchange: Exchange) -> None:
+async def list_models(exchange: HttpExchange) -> None:
     """Answer `GET /v1/models`."""
     await exchange.send_json({"object": "list", "data": [_described(exchange.service.model)]})
 
 
-async def show_model(exchange: Exchange) -> None:
+async def show_model(exchange: HttpExchange) -> None:
     """Answer `GET /v1/models/NAME`."""
     _check_model(exchange.service.model, exchange.path_value("name"))
     await exchange.send_json(_described(exchange.service.model))
 
 
-async def chat_completion(exchange: Exchange) -> None:
+async def chat_completion(exchange: HttpExchange) -> None:
     """Answer `POST /v1/chat/completions`."""
     messages, wanted = read_chat(await exchange.json_body())
     await _answer(exchange, "chat", [messages], wanted)
 
 
-async def completion(exchange: Exchange) -> None:
+async def completion(exchange: HttpExchange) -> None:
     """Answer `POST /v1/completions`."""
     prompts, wanted = read_completion(await exchange.json_body(), exchange.service.model.rows)
     await _answer(exchange, "text", prompts, wanted)
 
 
-async def _answer(exchange: Exchange, kind: Literal["chat", "text"], prompts: Sequence[Prompt], wanted: Wanted) -> None:
+async def _answer(
+    exchange: HttpExchange, kind: Literal["chat", "text"], prompts: Sequence[Prompt], wanted: Wanted
+) -> None:
     service = exchange.service
     if wanted.model is not None:
         _check_model(service.model, wanted.model)
@@ -99,9 +101,11 @@ def _tokens(model: ServedModel, prompt: Prompt) -> list[int]:
     if isinstance(prompt, str):
         begin = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
         tokens = [*begin, *tokenizer.encode(prompt)]
-    elif prompt and isinstance(prompt[0], Message):
+    elif prompt and isinstance(prompt[0], ChatMessage):
         try:
-            tokens = encode_conversation([one for one in prompt if isinstance(one, Message)], model.style, tokenizer)
+            tokens = encode_conversation(
+                [one for one in prompt if isinstance(one, ChatMessage)], model.style, tokenizer
+            )
         except UserError as error:
             raise of_user_error(error, param="messages") from None
     else:
@@ -128,7 +132,7 @@ def _room(service: Service, prompt: int, wanted: int | None) -> int:
 class _Response:
     """The response to a completion, whole or in pieces."""
 
-    def __init__(self, exchange: Exchange, kind: Literal["chat", "text"], asked: _Asked, wanted: Wanted) -> None:
+    def __init__(self, exchange: HttpExchange, kind: Literal["chat", "text"], asked: _Asked, wanted: Wanted) -> None:
         service = exchange.service
         self._asked, self._wanted, self._chat = asked, wanted, kind == "chat"
         self._answers = RunningAnswers(service, exchange.started)

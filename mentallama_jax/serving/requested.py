@@ -10,7 +10,7 @@ from mentallama_jax.errors import UserError
 from mentallama_jax.generation.requests import Settings
 from mentallama_jax.generation.sampling import Sampling
 from mentallama_jax.generation.slots import ALTERNATIVES
-from mentallama_jax.imhi.conversations import Message, Role
+from mentallama_jax.imhi.conversations import ChatMessage, Role
 from mentallama_jax.serving.api_errors import of_user_error, refuse
 from mentallama_jax.serving.body_fields import BodyFields
 
@@ -105,7 +105,7 @@ class Wanted:
         )
 
 
-def read_chat(body: Any) -> tuple[list[Message], Wanted]:
+def read_chat(body: Any) -> tuple[list[ChatMessage], Wanted]:
     """The conversation of a chat completion, and how it is to be answered.
 
     Raises:
@@ -199,7 +199,7 @@ def _stops(value: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(stops))
 
 
-def _messages(value: Any) -> list[Message]:
+def _messages(value: Any) -> list[ChatMessage]:
     if not isinstance(value, list) or not value:
         refuse("messages must be a list with at least one message", param="messages")
     if len(value) > MOST_MESSAGES:
@@ -207,7 +207,7 @@ def _messages(value: Any) -> list[Message]:
     return [_message(one, f"messages.{place}") for place, one in enumerate(value)]
 
 
-def _message(value: Any, where: str) -> Message:
+def _message(value: Any, where: str) -> ChatMessage:
     fields = BodyFields(value, where)
     role = fields.required_text("role")
     role = _ROLES.get(role, role)
@@ -221,7 +221,7 @@ def _message(value: Any, where: str) -> Message:
     fields.ignore(["name", "refusal", "annotations", "audio"])
     fields.only({"tool_calls": ([],), "function_call": ()}, _NOT_KNOWN)
     fields.finish()
-    return Message(role, content)  # type: ignore[arg-type]
+    return ChatMessage(role, content)  # type: ignore[arg-type]
 
 
 def _part(value: Any, where: str) -> str:

@@ -157,7 +157,7 @@ def _generate(name: str, row: GenerateRow, study: StudyConfig, folder: StudyFold
     asked += answer_words(study, row.max_new_tokens, row.max_length, row.batch_size)
     asked += [*row.options, *tasks_words(study)]
     after = (f"{row.run}.train",) if row.run else ()
-    reads = tuple(filter(None, (row.model, row.adapter, row.prompt, *row.shots_from)))
+    reads = tuple(filter(None, (row.model, row.adapter, row.prompt, *row.shots_from, *row.options)))
     for what, data, out in _asked(name, study, folder, gives_probabilities=row.score_labels or row.votes > 1):
         yield StudyStep(
             name=f"{name}.{what}",

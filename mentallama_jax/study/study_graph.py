@@ -164,6 +164,7 @@ def _evaluate(
     words += [word for place in asked.data for word in ("--data", place)]
     if system.explains and asked.metrics:
         words += ["--metrics", ",".join(asked.metrics), *asked.metric_options]
+        reads += asked.metric_options
     validation = [
         name for what in ("answer-validation", "gather-validation") if (name := f"{system.name}.{what}") in steps
     ]
@@ -213,7 +214,7 @@ def _of_all(systems: Sequence[StudySystem], study: StudyConfig, folder: StudyFol
             outputs=(folder.people / "human_agreement.json",),
             leftovers=(folder.people,),
             entry=f"{_CLI}.agree_command",
-            reads=(*asked.people, *asked.data),
+            reads=(*asked.people, *asked.data, *asked.metric_options),
             heavy=_needs_models(asked.metrics),
         )
 

@@ -13,7 +13,7 @@ from mentallama_jax.study.step_processes import RunningStep, StepProcess, reason
 from mentallama_jax.study.study_graph import StudyGraph, narrowed
 from mentallama_jax.study.study_steps import StudyFolder, StudyStep
 
-State = Literal["waiting", "reused", "running", "done", "failed", "blocked", "stopped"]
+RunState = Literal["waiting", "reused", "running", "done", "failed", "blocked", "stopped"]
 FINAL = ("reused", "done", "failed", "blocked", "stopped")
 WITH_RESULT = ("reused", "done")
 _POLL = 0.2
@@ -34,7 +34,7 @@ class StepState:
         expected: seconds that it took earlier; None where that is not known.
     """
 
-    state: State = "waiting"
+    state: RunState = "waiting"
     why: str = ""
     began: float = 0.0
     seconds: float = 0.0

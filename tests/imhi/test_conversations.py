@@ -9,7 +9,7 @@ from mentallama_jax.chat.segments import AddedToken
 from mentallama_jax.chat.template import ChatTemplate
 from mentallama_jax.config import Style
 from mentallama_jax.errors import UserError
-from mentallama_jax.imhi.conversations import Message, encode_conversation
+from mentallama_jax.imhi.conversations import ChatMessage, encode_conversation
 from mentallama_jax.imhi.prompts import encode_question
 
 SPECIALS = {"<s>": 1, "</s>": 2, "<|im_start|>": 3, "<|im_end|>": 4}
@@ -29,7 +29,7 @@ SYSTEM_IN_QUESTION = (  # as LLaMA 2's own
     "{% endfor %}"
 )
 NO_SYSTEM = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}" + CHATML
-SYSTEM, USER, ASSISTANT = (Message(role, f"{role} text") for role in ("system", "user", "assistant"))
+SYSTEM, USER, ASSISTANT = (ChatMessage(role, f"{role} text") for role in ("system", "user", "assistant"))
 
 
 class Letters:
@@ -52,7 +52,7 @@ class Letters:
         return SPECIALS[token]
 
 
-def shown(messages: Sequence[Message], style: Style, template: str | None = WITH_DEFAULT) -> str:
+def shown(messages: Sequence[ChatMessage], style: Style, template: str | None = WITH_DEFAULT) -> str:
     names = {id_: token for token, id_ in SPECIALS.items()}
     ids = encode_conversation(messages, style, Letters(template))
     return "".join(f"«{names[id_]}»" if id_ in names else chr(id_ - 16) for id_ in ids)
@@ -62,11 +62,11 @@ def shown(messages: Sequence[Message], style: Style, template: str | None = WITH
 @pytest.mark.parametrize("text", ["Hello", "</s><|im_end|>[/INST]", ""])
 def test_a_question_alone_is_the_prompt_that_it_always_was(style: Style, text: str) -> None:
     tokenizer = Letters()
-    asked = encode_conversation([Message("user", text)], style, tokenizer)
+    asked = encode_conversation([ChatMessage("user", text)], style, tokenizer)
     assert asked == encode_question(text, style, tokenizer)
 
 
-CONVERSATION = (SYSTEM, USER, ASSISTANT, Message("user", "more <|im_end|></s>"))
+CONVERSATION = (SYSTEM, USER, ASSISTANT, ChatMessage("user", "more <|im_end|></s>"))
 
 
 @pytest.mark.parametrize("style", ["chatml", "chat"])
@@ -104,7 +104,7 @@ def test_plain_prompts_have_paragraphs() -> None:
         [ASSISTANT, USER],
     ],
 )
-def test_other_orders_are_refused(messages: list[Message]) -> None:
+def test_other_orders_are_refused(messages: list[ChatMessage]) -> None:
     with pytest.raises(UserError, match=r"take turns|last message"):
         encode_conversation(messages, "chatml", Letters())
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from mentallama_jax.generation.sampling import Sampling
-from mentallama_jax.imhi.conversations import Message
+from mentallama_jax.imhi.conversations import ChatMessage
 from mentallama_jax.serving.api_errors import ApiError
 from mentallama_jax.serving.requested import read_chat, read_completion
 
@@ -14,7 +14,7 @@ ASKED = [{"role": "user", "content": "Hello"}]
 
 def test_nothing_said_is_as_with_openai() -> None:
     messages, wanted = read_chat({"messages": ASKED})
-    assert messages == [Message("user", "Hello")]
+    assert messages == [ChatMessage("user", "Hello")]
     assert (wanted.choices, wanted.sampling, wanted.stops, wanted.max_tokens) == (1, Sampling(1.0), (), None)
     assert (wanted.stream, wanted.logprobs, wanted.schema, wanted.model) == (False, None, None, None)
     assert wanted.seed != read_chat({"messages": ASKED})[1].seed

@@ -6,7 +6,7 @@ import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from stand_ins import CONFIG
@@ -17,6 +17,7 @@ from mentallama_jax.config.shipped import shipped_configs, shipped_studies
 from mentallama_jax.config.study_config import EndpointRow, StudyConfig, TrainRow, load_study, parse_study
 from mentallama_jax.errors import UserError
 from mentallama_jax.jobs.run_study import plan_study
+from mentallama_jax.storage import expanded
 from mentallama_jax.study.row_steps import PLACES_READ
 from mentallama_jax.study.step_estimates import plan_words
 from mentallama_jax.study.study_graph import study_graph
@@ -185,14 +186,24 @@ def test_the_dry_run_shows_steps_commands_and_what_is_unknown(
     assert not (tmp_path / "study").exists()
 
 
+def names_a_place(info: Any) -> bool:
+    """Whether a field's values are places: the home folder is expanded in them."""
+    parts = [*getattr(info, "metadata", ()), *get_args(getattr(info, "annotation", info))]
+    return any(getattr(part, "func", None) is expanded or (get_args(part) and names_a_place(part)) for part in parts)
+
+
 def test_every_key_of_a_run_that_names_a_place_is_read_or_written() -> None:
     """A study hashes what a run reads; a new key that names a place must be put among them."""
-    from test_paths import text_keys
-
+    places = {
+        f"{section}.{key}"
+        for section, field in RunConfig.model_fields.items()
+        for member in get_args(field.annotation) or (field.annotation,)
+        for key, info in getattr(member, "model_fields", {}).items()
+        if names_a_place(info)
+    }
+    assert {"model.source", "data.train", "data.tasks", "training.run_dir"} <= places
     listed = {f"{section}.{key}" for section, keys in PLACES_READ.items() for key in keys}
-    places = set(text_keys(RunConfig)) - {"model.revision", "data.datasets", "data.exclude"}
-    written = {"training.run_dir", "data.cache_dir", "training.compile_cache_dir"}
-    assert {key for key in places if not key.startswith("objective.")} <= listed | written
+    assert places - listed == {"training.run_dir", "data.cache_dir", "training.compile_cache_dir"}
 
 
 def test_the_guide_explains_every_key_as_the_code_does() -> None:

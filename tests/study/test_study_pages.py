@@ -1,6 +1,5 @@
 """Every figure of the pages is traced: to a file, a place in it, and the predictions that it was made of."""
 
-import copy
 import hashlib
 import json
 import re
@@ -9,21 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stand_ins import CONFIG, StandIns
+from stand_ins import StandIns
 
-from mentallama_jax.config.study_config import parse_study
 from mentallama_jax.evaluation.reports.published import published_tables
-from mentallama_jax.jobs.run_study import run_study
 from mentallama_jax.study.traced_figures import FORMS
 
 
-@pytest.fixture(scope="module")
-def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def out(unbroken: tuple[Path, StandIns]) -> Path:
     """The folder of a study."""
-    values = copy.deepcopy(CONFIG)
-    values["study"]["out"] = str(tmp_path_factory.mktemp("pages") / "study")
-    assert run_study(parse_study(values, "test"), start=StandIns()).failed == []
-    return Path(values["study"]["out"])
+    return unbroken[0]
 
 
 class PageTables(HTMLParser):

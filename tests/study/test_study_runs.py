@@ -29,14 +29,6 @@ def study(out: Path, change: Callable[[dict[str, Any]], None] = lambda values: N
     return run_study(parse_study(values, "test"), **options)
 
 
-@pytest.fixture(scope="module")
-def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, StandIns]:
-    """A study that ran without a break."""
-    out, start = tmp_path_factory.mktemp("unbroken") / "study", StandIns()
-    assert study(out, start=start).failed == []
-    return out, start
-
-
 def tables(out: Path) -> list[dict[str, Any]]:
     """The figures of the pages, without those of time."""
     figures = json.loads((out / "figures.json").read_text("utf-8"))["figures"]

@@ -37,7 +37,7 @@ _QUIET = {
 }
 """What wandb would send of its own accord: the cells of a notebook, what is printed, the command line, paths."""
 
-Say = Callable[[str], None]
+Tell = Callable[[str], None]
 
 
 class TrackedRun(NamedTuple):
@@ -161,7 +161,7 @@ def sending_figures_to(names: Sequence[str]) -> Iterator[None]:
 class FigureSender:
     """Sends the figures of a run to the trackers that are wanted. Use as a context manager."""
 
-    def __init__(self, run_name: str, config: BaseModel, kept: Path, say: Say, patience: float = _PATIENCE) -> None:
+    def __init__(self, run_name: str, config: BaseModel, kept: Path, say: Tell, patience: float = _PATIENCE) -> None:
         """Begin.
 
         Args:
@@ -198,7 +198,7 @@ class FigureSender:
 class _TrackerThread:
     """One tracker, its thread and what waits to be sent."""
 
-    def __init__(self, name: str, tracker: Tracker, run: TrackedRun, kept: Path, say: Say) -> None:
+    def __init__(self, name: str, tracker: Tracker, run: TrackedRun, kept: Path, say: Tell) -> None:
         self._name, self._tracker, self._run, self._kept, self._say = name, tracker, run, kept, say
         self._waiting: queue.Queue[tuple[int, Mapping[str, float]] | None] = queue.Queue(_MOST_WAITING)
         self._given_up = False

@@ -15,7 +15,9 @@ SUMMARIES = {
     "agree": "compare metrics with human marks",
     "probe": "change posts, and measure what that does to labels",
     "report": "make a page of scores or training runs",
+    "study": "run all systems of a study, and write its tables",
     "export": "write a Hugging Face folder",
+    "serve": "answer over HTTP, as OpenAI's API does",
     "quickstart": "the whole job on the bundled sample, in minutes",
     "completion": "print a script that lets a shell complete options",
 }

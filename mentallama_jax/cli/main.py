@@ -42,7 +42,9 @@ COMMANDS = (
     "agree",
     "probe",
     "report",
+    "study",
     "export",
+    "serve",
     "quickstart",
     "completion",
 )
@@ -60,6 +62,7 @@ the usual order:
   mentallama probe fairness RUN --data DATA --out SCORES   change posts, and see what that does to labels
   mentallama report SCORES_A SCORES_B --out REPORT         several side by side, or training runs
   mentallama export RUN --out FOLDER                       a folder that transformers loads
+  mentallama serve RUN                                     the model over HTTP: analyses of posts, OpenAI's API
 
 -o, -d and -n are short for --out, --data and --max-rows. `mentallama completion bash` (zsh, fish) completes all others.
 

@@ -10,12 +10,13 @@ import pytest
 from scipy.special import log_softmax
 from tiny_decoder import SHAPES, full_logits, random_params, random_prompts, shape
 
+from mentallama_jax.generation.cache_moves import append
 from mentallama_jax.generation.candidates import score_candidates
 from mentallama_jax.generation.decoder import _split
 from mentallama_jax.generation.engine import Answer, Engine, Settings
 from mentallama_jax.generation.packs import read
 from mentallama_jax.generation.sampling import Sampling
-from mentallama_jax.generation.slots import append, decode, insert
+from mentallama_jax.generation.slots import decode, insert
 
 PROMPTS = random_prompts([5, 40, 17])
 NAMES = ["a", "b", "c"]

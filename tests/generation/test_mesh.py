@@ -140,14 +140,15 @@ for tied in (True, False):
         mesh = make_mesh(MeshSection(**sizes))
         with use_mesh(mesh):
             params = jax.tree.map(lambda x: x.astype(jnp.bfloat16), random_params(config))  # as they are loaded
-            engine = Engine(config, jnp.bfloat16)
+            int8 = {"int8_cache": tied, "int8_weights": tied}
+            engine = Engine(config, jnp.bfloat16, **int8)
             engine.update(jax.device_put(params, param_shardings(config, mesh)))
             decoding = engine.decoding(8)
             for row, prompt in enumerate(random_prompts([60] * 9)):
                 decoding.submit(Request(prompt, str(row), Settings(8)))
             decoding.step(2)
             decoding.step(2)
-            absent = lower_answers(config, mesh, rows=8, prompt=60, new_tokens=8, dtype=jnp.bfloat16)
+            absent = lower_answers(config, mesh, rows=8, prompt=60, new_tokens=8, dtype=jnp.bfloat16, **int8)
         for name, text in texts.items():
             assert text == getattr(absent, name).as_text(), (name, sizes)
 print("equal")

@@ -94,7 +94,8 @@ class Decoding:
     all of them, so that all decide alike.
 
     Attributes:
-        busy_seconds: the time of all loops so far, each times the share of its slots' steps that wrote a token.
+        busy_seconds: of all calls of `step` for which nothing was compiled, the time of each times the share of steps
+            in its slots that wrote a token.
     """
 
     def __init__(
@@ -163,7 +164,7 @@ class Decoding:
 
     def step(self, at_most: int = STEPS) -> list[Event]:
         """Fill free slots, write up to `at_most` tokens in each slot, and say what is new."""
-        began = time.monotonic()
+        compiled, began = _compiled(), time.monotonic()
         self._fill()
         if not any(self._active):
             return []
@@ -189,7 +190,8 @@ class Decoding:
         room = bool(rows.lengths_B.max() + STEPS <= slots_of(slots.cache))
         self._slots = Slots(append(slots.cache, recent, rows.lengths_B, room=room), logits_BV, seen_BV)
         host: WrittenSteps = jax.device_get(written)
-        self.busy_seconds += (time.monotonic() - began) * float(host.taken_B.mean() / host.taken_B.max())
+        if compiled == _compiled():
+            self.busy_seconds += (time.monotonic() - began) * float(host.taken_B.mean() / host.taken_B.max())
         return [self._note(place, one, host) for place, one in enumerate(self._active) if one is not None]
 
     def run(self) -> Iterator[list[Event]]:
@@ -413,6 +415,12 @@ def _first(text: str, stops: Sequence[str]) -> str:
     """The stop string that begins first in a text; of those that begin together the longest; or nothing."""
     found = [(text.index(stop), -len(stop), stop) for stop in stops if stop in text]
     return min(found)[2] if found else ""
+
+
+def _compiled() -> int:
+    """How many programs there are by now."""
+    programs: tuple[Any, ...] = (read, insert, decode, append, resized, empty_slots)
+    return sum(int(program._cache_size()) for program in programs if hasattr(program, "_cache_size"))
 
 
 def _same_source(one: _Read, other: _Read) -> bool:

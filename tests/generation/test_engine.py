@@ -1,6 +1,7 @@
 """The engine: log-probabilities beside a plain pass, weights that are replaced and freed, nothing compiled again."""
 
 import gc
+import time
 
 import jax
 import jax.numpy as jnp
@@ -67,7 +68,10 @@ def test_other_weights_compile_nothing_and_the_old_ones_are_freed() -> None:
     added = sum(array.nbytes for array in jax.tree.leaves(other))
     for _ in range(3):
         engine.update(other)
+    began, busy = time.monotonic(), engine.busy_seconds
     second = all_answers(engine)
+    # Three answers in two places: one of them is idle at the end.
+    assert 0 < engine.busy_seconds - busy < time.monotonic() - began
     list(engine.scores(PROMPTS, [[[3, 4], [5]]] * 3, SETTINGS, (2, 2)))
     assert compiled_programs() == programs
     assert second != first

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Iterator
 
+from mentallama_jax.generation.cache_moves import places_for
 from mentallama_jax.generation.decoding import Decoding
 from mentallama_jax.generation.packs import WIDTHS
 from mentallama_jax.generation.requests import Request, Settings
 from mentallama_jax.generation.sampling import Sampling
-from mentallama_jax.generation.slots import places_for
 
 _FEWEST_PLACES = 128
 

@@ -19,11 +19,11 @@ from mentallama_jax.models.bert import Bert, BertConfig, RobertaConfig
 from mentallama_jax.models.llama import Llama, LlamaConfig
 from mentallama_jax.models.low_rank import ADAPTER, SCALE, LowRank, column_lengths
 from mentallama_jax.models.module import Params, init_params
+from mentallama_jax.models.quantised import quantise
 from mentallama_jax.models.registry import TrainedConfig
 
 Path = tuple[str, ...]
 ALL_LINEAR = "all-linear"
-_LARGEST_INT8 = 127
 _HEADS = ("pooler", "pooler_bias", "classifier", "classifier_bias")
 """What an adapted classifier trains whole: its classes are new."""
 
@@ -306,20 +306,6 @@ def merged_weight(
     if magnitude is not None:
         whole *= magnitude.astype(jnp.float32) / column_lengths(weight, a, b, scale, inputs)
     return whole.astype(weight.dtype)
-
-
-def quantise(weight: jax.Array, inputs: int) -> tuple[jax.Array, jax.Array]:
-    """int8 weights [L, inputs..., outputs...], and the scale of each output, [L, outputs...] bfloat16.
-
-    The largest number of each output is 127; one that is zero throughout has the scale 1.
-    """
-    whole = weight.astype(jnp.float32)
-    axes = tuple(range(1, 1 + inputs))
-    largest = jnp.max(jnp.abs(whole), axis=axes, keepdims=True)
-    # In the dtype that they are used in, before they divide: what is rounded there is made up for here.
-    scales = jnp.where(largest > 0, largest / _LARGEST_INT8, 1).astype(jnp.bfloat16)
-    units = jnp.clip(jnp.round(whole / scales.astype(jnp.float32)), -_LARGEST_INT8, _LARGEST_INT8)
-    return units.astype(jnp.int8), jnp.squeeze(scales, axes)
 
 
 def _dense(flat: Mapping[Path, jax.Array], path: Path) -> jax.Array:

@@ -21,5 +21,5 @@ def add_int8_options(parser: argparse.ArgumentParser, before: str = "") -> None:
 
 
 def int8_of(options: argparse.Namespace) -> dict[str, Any]:
-    """What of them is asked for, by the names that the engine and its planning know."""
+    """Whether each is asked for, by the names that the engine and its planning know."""
     return {"int8_cache": options.cache_dtype is not None, "int8_weights": options.weights is not None}

@@ -232,9 +232,7 @@ def _answerer(options: argparse.Namespace) -> "Answerer | SequenceAnswerer":
     where = {"revision": options.revision, "checkpoint": options.checkpoint}
     how = {"style": options.style, "max_length": options.max_length, "dtype": options.dtype}
     writing = Writing(options.beams, options.length_penalty, options.no_repeat_ngram)
-    if (opened := open_sequence(options.model, **where)) is not None:
-        if options.adapter is not None:
-            raise UserError(f"{options.model}: --adapter goes with a LLaMA; this is an encoder-decoder")
+    if (opened := open_sequence(options.model, **where, adapter=options.adapter)) is not None:
         return open_sequence_answerer(opened, **how, mesh=_mesh(options.mesh), writing=writing)
     if writing != Writing():
         raise UserError(

@@ -17,6 +17,7 @@ from mentallama_jax.generation.key_value_cache import KeyValueCache, LayerCache,
 from mentallama_jax.models.attention import Places, attention
 from mentallama_jax.models.layers import RMSNorm
 from mentallama_jax.models.llama import DecoderLayer, LlamaConfig
+from mentallama_jax.models.low_rank import cast_floats
 from mentallama_jax.models.module import Params, bind
 from mentallama_jax.models.rotary import rotary_tables
 from mentallama_jax.parallel.rules import constrain, current_mesh
@@ -68,7 +69,7 @@ def _split(dtype: Any, sharding: NamedSharding | None) -> Callable[[jax.Array], 
     """The jitted cut of a stack into layers, each born where `sharding` says."""
 
     def split(stacked: jax.Array) -> tuple[jax.Array, ...]:
-        return tuple(stacked[layer].astype(dtype) for layer in range(stacked.shape[0]))
+        return tuple(cast_floats(stacked[layer], dtype) for layer in range(stacked.shape[0]))
 
     return jax.jit(split, out_shardings=sharding)
 

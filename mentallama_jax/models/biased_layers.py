@@ -12,7 +12,7 @@ from flax import nnx
 
 from mentallama_jax.models.layer_stack import Dropout, dropped
 from mentallama_jax.models.layers import Attend, LayerNorm, gathered, matrix, project, vector
-from mentallama_jax.models.low_rank import adapted
+from mentallama_jax.models.low_rank import adapted, weight_of
 from mentallama_jax.models.remat import kept_as
 from mentallama_jax.parallel.rules import constrain
 
@@ -67,14 +67,14 @@ class BiasedAttention(nnx.Module):
         """What attention gave, projected back: [B, T, N, H] to [B, T, D]."""
         N, H, D = self.output.shape
         flat_BTE = o_BTNH.reshape(*o_BTNH.shape[:-2], N * H)
-        output_ED = gathered(self.output[...], "heads", None, None).reshape(N * H, D)
+        output_ED = gathered(weight_of(self, "output"), "heads", None, None).reshape(N * H, D)
         mixed_BTD = adapted(self, "output", o_BTNH, project(flat_BTE, output_ED))
         return mixed_BTD + self.output_bias[...].astype(o_BTNH.dtype)
 
 
 def _heads(attention: BiasedAttention, name: str, x_BTD: jax.Array) -> jax.Array:
-    weight, bias = getattr(attention, name), getattr(attention, f"{name}_bias")
-    x_BTNH = adapted(attention, name, x_BTD, project(x_BTD, gathered(weight[...], None, "heads", None)))
+    weight, bias = weight_of(attention, name), getattr(attention, f"{name}_bias")
+    x_BTNH = adapted(attention, name, x_BTD, project(x_BTD, gathered(weight, None, "heads", None)))
     return constrain(x_BTNH + bias[...].astype(x_BTNH.dtype), "batch", "length", "heads", None)
 
 
@@ -91,12 +91,11 @@ class FeedForward(nnx.Module):
 
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
         """Map [B, T, D] to [B, T, D]."""
-        up_BTF = adapted(self, "up", x_BTD, project(x_BTD, gathered(self.up[...], None, "feed_forward")))
+        up_BTF = adapted(self, "up", x_BTD, project(x_BTD, gathered(weight_of(self, "up"), None, "feed_forward")))
         up_BTF = kept_as("up", up_BTF + self.up_bias[...].astype(x_BTD.dtype))
         hidden_BTF = constrain(ACTIVATIONS[self.activation](up_BTF), "batch", "length", "feed_forward")
-        down_BTD = adapted(
-            self, "down", hidden_BTF, project(hidden_BTF, gathered(self.down[...], "feed_forward", None))
-        )
+        down_FD = gathered(weight_of(self, "down"), "feed_forward", None)
+        down_BTD = adapted(self, "down", hidden_BTF, project(hidden_BTF, down_FD))
         return down_BTD + self.down_bias[...].astype(x_BTD.dtype)
 
 

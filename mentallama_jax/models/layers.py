@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from mentallama_jax.models.low_rank import adapted, contract
+from mentallama_jax.models.low_rank import adapted, contract, weight_of
 from mentallama_jax.models.remat import kept_as
 from mentallama_jax.models.rotary import apply_rotary
 from mentallama_jax.parallel.rules import Names, constrain, current_mesh
@@ -111,14 +111,14 @@ class Attention(nnx.Module):
         v_BTKH = constrain(self._projected("value", x_BTD), *heads)
         o_BTNH = attend(apply_rotary(q_BTNH, *rotary), apply_rotary(k_BTKH, *rotary), v_BTKH)
         if current_mesh() is not None:  # both dimensions at once, so that TPUs need no other layout of the heads
-            output_NHD = gathered(self.output[...].astype(o_BTNH.dtype), "heads", None, None)
+            output_NHD = gathered(weight_of(self, "output").astype(o_BTNH.dtype), "heads", None, None)
             return adapted(self, "output", o_BTNH, jnp.tensordot(o_BTNH, output_NHD, 2))
         N, H, D = self.output.shape
-        mixed_BTD = project(o_BTNH.reshape(*x_BTD.shape[:-1], N * H), self.output[...].reshape(N * H, D))
+        mixed_BTD = project(o_BTNH.reshape(*x_BTD.shape[:-1], N * H), weight_of(self, "output").reshape(N * H, D))
         return adapted(self, "output", o_BTNH, mixed_BTD)
 
     def _projected(self, name: str, x_BTD: jax.Array) -> jax.Array:
-        weight = gathered(getattr(self, name)[...], None, "heads", None)
+        weight = gathered(weight_of(self, name), None, "heads", None)
         return adapted(self, name, x_BTD, project(x_BTD, weight))
 
 
@@ -180,4 +180,4 @@ class GatedMlp(nnx.Module):
         return self._projected("down", hidden_BTF, "feed_forward", None)
 
     def _projected(self, name: str, x: jax.Array, *dimensions: str | None) -> jax.Array:
-        return adapted(self, name, x, project(x, gathered(getattr(self, name)[...], *dimensions)))
+        return adapted(self, name, x, project(x, gathered(weight_of(self, name), *dimensions)))

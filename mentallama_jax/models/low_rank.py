@@ -1,4 +1,4 @@
-"""Small trained matrices beside frozen ones: LoRA (Hu et al. 2021), DoRA (Liu et al. 2024), and weights in int8.
+"""Small trained matrices beside frozen ones: LoRA (Hu et al. 2021), DoRA (Liu et al. 2024), on weights of few bits.
 
 Shape suffixes: B batch, T tokens, R rank, L layers. A projection contracts its leading axes, one (D) or two (N, H); its
 other axes are the outputs. The small matrices are A [inputs..., R] and B [R, outputs...], named and cut along the mesh
@@ -12,12 +12,13 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from mentallama_jax.models.quantised import dense, in_groups
 from mentallama_jax.parallel.rules import Names, constrain, current_mesh
 
 ADAPTER = "_adapter"
 """The adapter of the projection `query` is the attribute `query_adapter` of the same module."""
 SCALE = "_scale"
-"""The scales of its int8 weights are `query_scale`."""
+"""The scales of its int8 or int4 weights are `query_scale`."""
 
 
 def contract(x: jax.Array, weight: jax.Array, axes: int) -> jax.Array:
@@ -94,16 +95,25 @@ def column_lengths(weight: jax.Array, a: jax.Array, b: jax.Array, scale: float, 
     return jnp.sqrt(jnp.sum(jnp.square(whole), axis=tuple(range(inputs))))
 
 
+def weight_of(module: Any, name: str) -> jax.Array:
+    """The projection `name` of a module as a product takes it.
+
+    Weights in int4 are floats again; those in int8 are still whole numbers, as their scales follow the product.
+    """
+    weight, scales = getattr(module, name)[...], getattr(module, name + SCALE, None)
+    if scales is None or not in_groups(weight, scales[...]):
+        return weight
+    return dense(weight, scales[...])
+
+
 def adapted(module: Any, name: str, x: jax.Array, y: jax.Array) -> jax.Array:
-    """`y`, which is `x` times the projection `name` of a module, with its scales and its adapter, where it has any."""
-    scales = getattr(module, name + SCALE, None)
-    if scales is not None:
+    """`y`, which is `x` times `weight_of` the projection `name`, with the scales and the adapter that there may be."""
+    weight, scales = weight_of(module, name), getattr(module, name + SCALE, None)
+    if scales is not None and not in_groups(weight, scales[...]):
         y = y * scales[...].astype(y.dtype)
+        weight = weight.astype(y.dtype) * scales[...].astype(y.dtype)
     adapter = getattr(module, name + ADAPTER, None)
-    if adapter is None:
-        return y
-    weight = getattr(module, name)[...]
-    return adapter(x, y, weight if scales is None else weight.astype(y.dtype) * scales[...].astype(y.dtype))
+    return y if adapter is None else adapter(x, y, weight)
 
 
 def with_dropout(layers: Any, key: jax.Array | None) -> None:
@@ -123,7 +133,7 @@ def adapters_of(module: Any) -> Iterator[LowRank]:
 
 
 def cast_floats(tree: Any, dtype: Any) -> Any:
-    """A tree of arrays with those of floats in `dtype`: int8 weights and keys of random numbers stay as they are."""
+    """A tree of arrays with those of floats in `dtype`: whole numbers and keys of random numbers stay as they are."""
     return jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
 
 

@@ -246,7 +246,7 @@ def test_an_adapter_that_matches_nothing_is_refused(adapter, message: str) -> No
         ({"kind": "ia3"}, r"adapter\.kind: Input should be 'lora'"),
         ({"rank": 0}, r"adapter\.rank: .*greater than or equal to 1"),
         ({"dropout": 1.0}, r"adapter\.dropout: .*less than 1"),
-        ({"base_dtype": "int4"}, r"adapter\.base_dtype: .*'float32', 'bfloat16' or 'int8'"),
+        ({"base_dtype": "int3"}, r"adapter\.base_dtype: .*'float32', 'bfloat16', 'int8' or 'int4'"),
         ({"alhpa": 3.0}, r"unknown key adapter\.alhpa; did you mean adapter\.alpha\?"),
         ({"targets": []}, r"adapter\.targets: .*at least 1"),
     ],

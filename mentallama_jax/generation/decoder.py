@@ -69,7 +69,7 @@ def _split(dtype: Any, sharding: NamedSharding | None) -> Callable[[jax.Array], 
     """The jitted cut of a stack into layers, each born where `sharding` says."""
 
     def split(stacked: jax.Array) -> tuple[jax.Array, ...]:
-        return tuple(cast_floats(stacked[layer], dtype) for layer in range(stacked.shape[0]))
+        return tuple(cast_floats([stacked[layer] for layer in range(stacked.shape[0])], dtype))
 
     return jax.jit(split, out_shardings=sharding)
 

@@ -18,8 +18,8 @@ from mentallama_jax.models.attention import Places, attention
 from mentallama_jax.models.biased_layers import ACTIVATIONS, Activation
 from mentallama_jax.models.encoder_decoder import Cross, cross_to
 from mentallama_jax.models.layer_stack import Dropout, dropout_of, dropped, key_of_adapters, run_stack
-from mentallama_jax.models.layers import Attend, RMSNorm, embed, gathered, matrix, project
-from mentallama_jax.models.low_rank import adapted, weight_of
+from mentallama_jax.models.layers import Attend, RMSNorm, embed, matrix, project, project_heads
+from mentallama_jax.models.low_rank import projected
 from mentallama_jax.models.module import DescribedConfig
 from mentallama_jax.models.remat import kept_as
 from mentallama_jax.parallel.rules import constrain
@@ -112,14 +112,12 @@ class UnscaledAttention(nnx.Module):
 
     def mixed(self, o_BTNH: jax.Array) -> jax.Array:
         """What attention gave, projected back: [B, T, N, H] to [B, T, D]."""
-        N, H, D = self.output.shape
-        output_ED = gathered(weight_of(self, "output"), "heads", None, None).reshape(N * H, D)
-        return adapted(self, "output", o_BTNH, project(o_BTNH.reshape(*o_BTNH.shape[:-2], N * H), output_ED))
+        return projected(self, "output", o_BTNH, project_heads, "heads", None, None)
 
 
 def _heads(attention: UnscaledAttention, name: str, x_BTD: jax.Array) -> jax.Array:
-    x_BTNH = project(x_BTD, gathered(weight_of(attention, name), None, "heads", None))
-    return constrain(adapted(attention, name, x_BTD, x_BTNH), "batch", "length", "heads", None)
+    x_BTNH = projected(attention, name, x_BTD, project, None, "heads", None)
+    return constrain(x_BTNH, "batch", "length", "heads", None)
 
 
 class T5FeedForward(nnx.Module):
@@ -148,7 +146,7 @@ class T5FeedForward(nnx.Module):
         return self._projected("down", hidden_BTF, "feed_forward", None)
 
     def _projected(self, name: str, x: jax.Array, *dimensions: str | None) -> jax.Array:
-        return adapted(self, name, x, project(x, gathered(weight_of(self, name), *dimensions)))
+        return projected(self, name, x, project, *dimensions)
 
 
 class T5EncoderLayer(nnx.Module):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mentallama_jax.models.low_rank import adapted, weight_of
+from mentallama_jax.models.low_rank import contract, projected
 from mentallama_jax.models.quantised import (
     GROUP,
     dense,
@@ -83,7 +83,7 @@ def test_a_product_is_that_of_the_weights_as_floats(way, inputs) -> None:
 
     def product(x):
         module = Owner(units, scales.astype(jnp.float32))
-        return adapted(module, "up", x, jnp.tensordot(x, weight_of(module, "up").astype(x.dtype), inputs))
+        return projected(module, "up", x, lambda x, weight: contract(x, weight, inputs))
 
     np.testing.assert_allclose(product(x), jnp.tensordot(x, floats[0], inputs), rtol=1e-4, atol=1e-4)
     slopes = jax.grad(lambda x: jnp.sum(jnp.sin(product(x))))(x)

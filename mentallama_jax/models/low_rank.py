@@ -122,7 +122,7 @@ def projected(module: Any, name: str, x: jax.Array, multiply: Multiply, *dimensi
     adapter = getattr(module, name + ADAPTER, None)
     if adapter is None:
         return y
-    return adapter(x, y, weight if scales is None else _floats(weight, own))  # type: ignore[no-any-return]
+    return adapter(x, y, weight if scales is None else _floats(weight, own))
 
 
 def _quantised_product(multiply: Multiply, x: jax.Array, units: jax.Array, scales: jax.Array) -> jax.Array:

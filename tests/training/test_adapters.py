@@ -165,6 +165,25 @@ def test_memory_falls_with_what_is_trained() -> None:
     assert bfloat16.checkpoint == bfloat16.moments + 4 * numbers
 
 
+@pytest.mark.parametrize("base_dtype", ["int8", "int4"])
+def test_no_weight_of_few_bits_is_kept_as_floats_for_the_backward_pass(base_dtype) -> None:
+    """Else a run that recomputes nothing would hold the base as floats after all."""
+    config = config_of(rank=4, base_dtype=base_dtype)  # its `remat` is `none`
+    objective = objective_of(TOY, config)
+    state = jax.eval_shape(partial(init_state, objective, config, 10))
+    batch = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in full_rows(2, 24, TOY.vocab_size).items()}
+
+    def loss(trained, frozen, batch):
+        return objective.loss(trained, frozen, batch, None, training=True)[0]
+
+    traced = jax.make_jaxpr(jax.grad(loss))(state["params"], state["frozen"], batch)
+    forward = next(equation for equation in traced.eqns if equation.primitive.name == "scan")
+    kept = [(one.aval.shape, jnp.issubdtype(one.aval.dtype, jnp.floating)) for one in forward.outvars]
+    weights = [x.shape for x in jax.tree.leaves(abstract_params(TOY)["layers"]) if x.ndim > 2]
+    assert ((2, 2, 24, TOY.hidden_size), True) in kept  # activations are
+    assert not [shape for shape in weights if (shape, True) in kept]
+
+
 def test_frozen_weights_cost_two_thirds_of_the_operations() -> None:
     whole, frozen = (model_flops_per_token(TOY, 64, frozen=frozen) for frozen in (False, True))
     matrices = count_params(TOY) - TOY.vocab_size * TOY.hidden_size * (1 - TOY.tie_embeddings)

@@ -33,7 +33,7 @@ def plain(values: np.ndarray, size: int) -> np.ndarray:
 
 
 def test_values_are_those_of_a_plain_reference() -> None:
-    values = np.asarray(jax.random.normal(jax.random.key(0), (2 * GROUP, 3)), np.float32)
+    values = np.array(jax.random.normal(jax.random.key(0), (2 * GROUP, 3)), np.float32)
     values[:GROUP, 1] = 0
     units, scales = to_int4(jnp.asarray(values), 0)
     assert (units.dtype, scales.dtype, scales.shape) == (jnp.int4, jnp.bfloat16, (2, 3))
@@ -44,14 +44,14 @@ def test_values_are_those_of_a_plain_reference() -> None:
     assert 0.08 < error < 0.12  # of normal weights; trained ones of SmolLM2 have 0.095 to 0.115
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(
-    st.lists(st.floats(-1e3, 1e3, width=32).filter(lambda x: x == 0 or abs(x) > 1e-3), min_size=8, max_size=8),
-    st.floats(1e-4, 1e4, width=32),
+    st.lists(st.floats(-1024, 1024, width=32).filter(lambda x: x == 0 or abs(x) > 1e-3), min_size=8, max_size=8),
+    st.integers(-12, 12),
 )
-def test_no_number_is_farther_than_a_scale(values, factor) -> None:
+def test_no_number_is_farther_than_a_scale(values, power) -> None:
     """Half a scale, but for what is near the largest with the other sign; and the scale's own rounding."""
-    group = np.asarray(values, np.float32)[:, None] * np.float32(factor)
+    group = np.asarray(values, np.float32)[:, None] * np.float32(2.0**power)
     units, scales = to_int4(jnp.asarray(group), 0)
     found, scale = np.asarray(dense(units, scales.astype(jnp.float32))), abs(float(scales[0, 0]))
     same_side = group * np.sign(group[np.argmax(np.abs(group))]) >= -7 * scale
@@ -77,12 +77,13 @@ def test_a_product_is_that_of_the_weights_as_floats(way, inputs) -> None:
     units, scales = way(weight, inputs)
     assert in_groups(units, scales) == (way is quantise_in_groups)
     assert scales.shape == ((1, 16, 5) if way is quantise else (1, 1, 16, 5) if inputs == 1 else (1, 4, 1, 5))
-    floats = dense(units, scales.astype(jnp.float32)) if in_groups(units, scales) else units * scales[:, None]
+    scales = scales.astype(jnp.float32)
+    floats = dense(units, scales) if in_groups(units, scales) else units * scales[:, None]
     axes = tuple(range(inputs))
     x = jax.random.normal(jax.random.key(2), (3, *weight.shape[1 : 1 + inputs]))
 
     def product(x):
-        module = Owner(units, scales.astype(jnp.float32))
+        module = Owner(units, scales)
         return projected(module, "up", x, lambda x, weight: contract(x, weight, inputs))
 
     np.testing.assert_allclose(product(x), jnp.tensordot(x, floats[0], inputs), rtol=1e-4, atol=1e-4)

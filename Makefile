@@ -12,11 +12,11 @@
 #   make clean         remove the environments and what the tools left behind (never runs/)
 #
 # All take the first suitable Python; PYTHON=python3.12 chooses one, in an environment of its own (.venv-3.12).
-# EXTRAS=dev,gguf,metrics,baselines leaves out torch, whose parity tests are then skipped, and the TPU compiler, which is
-# there for Linux on x86-64 alone. Packages are installed again only when pyproject.toml has changed. Tests run in as many
+# EXTRAS=dev,gguf,metrics,baselines,serving leaves out torch, whose parity tests are then skipped, and the TPU compiler, which
+# is there for Linux on x86-64 alone. Packages are installed again only when pyproject.toml has changed. Tests run in as many
 # processes as there are cores, at most four.
 
-EXTRAS := dev,gguf,metrics,baselines,parity
+EXTRAS := dev,gguf,metrics,baselines,serving,parity
 ifeq ($(shell uname -sm),Linux x86_64)
 EXTRAS := $(EXTRAS),tpu
 endif

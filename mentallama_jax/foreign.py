@@ -10,7 +10,6 @@ import math
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from difflib import get_close_matches
 from typing import Any
 
 from mentallama_jax.errors import UserError
@@ -117,6 +116,8 @@ def shown_cell(cell: object, known: Iterable[str] = ()) -> str:
 
     A post can be as short as "I give up", so several words are shown only where they look like one of `known`.
     """
+    from difflib import get_close_matches
+
     text = str(cell)
     if len(text) <= _LONGEST_CELL:
         near = get_close_matches(text.lower(), [name.lower() for name in known], n=1, cutoff=_NEAR)

@@ -64,6 +64,41 @@ def told(label: str, kind: RepositoryKind) -> Iterator[None]:
         raise UserError(f"{label}: {_what_to_do(error, kind)}") from None
 
 
+@contextmanager
+def told_writing(label: str) -> Iterator[None]:
+    """Turn whatever the hub's client raises over an upload into one line that begins with `label`.
+
+    Raises:
+        UserError: the block raised something. A `UserError` of the block passes as it is.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{label}: {_what_to_do_about_writing(error)}") from None
+
+
+def _what_to_do_about_writing(error: Exception) -> str:
+    try:
+        from huggingface_hub import constants, errors
+    except Exception as reason:
+        return f"the hub's client cannot start ({_words(reason)}); set HF_HOME to a folder"
+    causes = list(_causes(error))
+    status = next((each.response.status_code for each in causes if isinstance(each, errors.HfHubHTTPError)), 0)
+    login = "log in with `hf auth login`, or set HF_TOKEN, with a token that may write"
+    if any(isinstance(each, errors.LocalTokenNotFoundError) for each in causes) or status == 401:
+        return f"the hub asks for a token; {login}" if not _has_token() else f"the hub refuses the token; {login}"
+    if status == 403:
+        return f"the account of the token may not write there; name a repository of yours, or {login}"
+    if any(isinstance(each, errors.HFValidationError) for each in causes):
+        return "no valid name; a repository is owner/name"
+    unreachable = ("ConnectError", "ConnectTimeout", "ReadTimeout", "ConnectionError", "OfflineModeIsEnabled")
+    if any(type(each).__name__ in unreachable for each in causes):
+        return "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else "the hub cannot be reached; try again"
+    return _trouble_here(error, causes)
+
+
 def limit_silence() -> None:
     """Let the hub's client wait `PATIENCE` seconds at most for each answer, also where it asks to wait without end."""
     from huggingface_hub import get_session

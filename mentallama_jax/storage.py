@@ -9,8 +9,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cache
+from functools import cache, total_ordering
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -22,7 +21,7 @@ _LONGEST = 1024
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://[^/]")
 
 
-@dataclass(frozen=True, order=True)
+@total_ordering
 class RemotePath:
     """A place of which `str` is the URL. What its methods share with `pathlib.Path` means the same.
 
@@ -30,13 +29,31 @@ class RemotePath:
     there is a `FileNotFoundError`.
     """
 
-    url: str
+    __slots__ = ("_url",)
 
-    def __post_init__(self) -> None:
-        if len(self.url) > _LONGEST or not self.url.isprintable() or not _URL.match(self.url):
-            raise UserError(f"{self.url[:60]!r}: not the URL of a place on a bucket; expected gs://BUCKET/NAME")
+    def __init__(self, url: str) -> None:
+        if len(url) > _LONGEST or not url.isprintable() or not _URL.match(url):
+            raise UserError(f"{url[:60]!r}: not the URL of a place on a bucket; expected gs://BUCKET/NAME")
+        self._url = url
         if ".." in self._inner.parts:
-            raise UserError(f"{self.url}: may not hold '..'; write out where it leads")
+            raise UserError(f"{url}: may not hold '..'; write out where it leads")
+
+    @property
+    def url(self) -> str:
+        """The whole URL."""
+        return self._url
+
+    def __eq__(self, other: object) -> bool:
+        return self.url == other.url if isinstance(other, RemotePath) else NotImplemented
+
+    def __lt__(self, other: "RemotePath") -> bool:
+        return self.url < other.url if isinstance(other, RemotePath) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.url)
+
+    def __repr__(self) -> str:
+        return f"RemotePath({self.url!r})"
 
     def __truediv__(self, name: str | PurePosixPath) -> "RemotePath":
         return RemotePath(f"{self.url}/{name}")

@@ -4,15 +4,20 @@ Tables are readable at any width: one that is too wide is cut into several, each
 """
 
 import copy
+import sys
+import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import IO, TYPE_CHECKING, Any, Self
 
 import rich.console
 from rich.table import Column, Table
 from rich.text import Text
 
 from mentallama_jax.foreign import printable
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 _WIDEST_WORD = 24
 """Longer words of a column that may wrap, such as paths, are cut into lines."""
@@ -42,6 +47,73 @@ class Console(rich.console.Console):
             super().on_broken_pipe()
         except SystemExit:
             raise SystemExit(141) from None
+
+
+class NotebookLine:
+    """A bar in the cell of a notebook: one line that is written over, as a cell moves no cursor and needs no widget."""
+
+    _WIDTH = 24
+    _SECONDS = 0.2
+
+    def __init__(self, total: int, stream: IO[str] | None = None) -> None:
+        """Begin with none of `total` done; standard error is what a notebook shows."""
+        self._total, self._stream = total, stream or sys.stderr
+        self._longest, self._due = 0, 0.0
+
+    def show(self, done: int, figures: str = "") -> None:
+        """Show how many are done; some calls in between show nothing, the last one does."""
+        if time.monotonic() < self._due and done < self._total:
+            return
+        full = self._WIDTH * min(done, self._total) // max(self._total, 1)
+        line = f"{'█' * full}{'·' * (self._WIDTH - full)} {done}/{self._total} {figures}".rstrip()
+        self._longest = max(self._longest, len(line))
+        self._stream.write("\r" + line.ljust(self._longest))
+        self._stream.flush()
+        self._due = time.monotonic() + self._SECONDS
+
+    def close(self) -> None:
+        """End the line."""
+        if self._longest:
+            self._stream.write("\n")
+            self._stream.flush()
+
+
+class CountingBar:
+    """How many things are done: a bar on a terminal and in a notebook, nothing elsewhere. Use as a context manager."""
+
+    def __init__(self, total: int, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True)
+        self._total, self._done = total, 0
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._line: NotebookLine | None = None
+
+    def __enter__(self) -> Self:
+        if self._console.is_jupyter:
+            self._line = NotebookLine(self._total)
+            self._line.show(0)
+        elif self._console.is_terminal:
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+            columns = (BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn())
+            self._bar = Progress(*columns, console=self._console)
+            self._task = self._bar.add_task("", total=self._total)
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        if self._line is not None:
+            self._line.close()
+
+    def add(self, count: int) -> None:
+        """Count more that are done."""
+        self._done += count
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=self._done)
+        if self._line is not None:
+            self._line.show(self._done)
 
 
 def _parts(shown: Any, console: Console) -> Sequence[Any]:

@@ -3,17 +3,38 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from child_processes import QUICK_COMPILES
+from child_processes import ONE_THREAD, quick_compiles
 from fake_bucket import FakeBucket, FakeBucketServer
 from hypothesis import settings
+from readable_tables import PRINT, assert_readable
+from rich.table import Table
 
-os.environ.setdefault("XLA_FLAGS", QUICK_COMPILES)
+from mentallama_jax.terminal import Console
+
+os.environ.setdefault("XLA_FLAGS", quick_compiles())
+os.environ.update(ONE_THREAD | os.environ)
 
 # A loaded machine is no fault of the code: how long an example takes is not what properties are about.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def every_printed_table_is_readable() -> Iterator[None]:
+    """Whatever a test prints: a table that loses a name or a figure on a narrow terminal fails it."""
+
+    def printed(console: Console, *objects: Any, **options: Any) -> None:
+        for each in objects:
+            if isinstance(each, Table):
+                assert_readable(each)
+        PRINT(console, *objects, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Console, "print", printed)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -28,9 +29,14 @@ DOCUMENTS = [
         "mentallama_jax/evaluation/README.md",
         "mentallama_jax/imhi/README.md",
         "mentallama_jax/generation/README.md",
+        "mentallama_jax/study/README.md",
     )
 ]
-SPEAKING = [*DOCUMENTS, *sorted((ROOT / "mentallama_jax/cli").glob("*.py")), *sorted((ROOT / "configs").glob("*.yaml"))]
+SPEAKING = [
+    *DOCUMENTS,
+    *sorted((ROOT / "mentallama_jax/cli").glob("*.py")),
+    *sorted((ROOT / "configs").rglob("*.yaml")),
+]
 
 
 def shown_commands(text: str) -> list[str]:
@@ -120,6 +126,23 @@ def test_make_targets_that_are_named_exist() -> None:
     assert {"quickstart", "test"} <= named <= targets
 
 
+def test_every_file_of_the_package_is_named_to_what_builds_the_wheel() -> None:
+    """The quick half of the test below: a file that is no module is in the wheel only where a pattern names it."""
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]
+    named = {
+        path
+        for package, patterns in tools["package-data"].items()
+        for pattern in patterns
+        for path in ROOT.joinpath(*package.split(".")).glob(pattern)
+    }
+    files = [path for path in (ROOT / "mentallama_jax").rglob("*") if path.is_file()]
+    others = {path for path in files if path.suffix not in (".py", ".pyc")}
+    assert ROOT / "mentallama_jax" / "py.typed" in others
+    assert sorted(others - named) == []
+    folders = {path.parent for path in files if path.suffix == ".py"}
+    assert [folder for folder in sorted(folders) if not (folder / "__init__.py").is_file()] == []
+
+
 @pytest.mark.slow
 def test_the_wheel_holds_every_file_of_the_package(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
@@ -138,5 +161,5 @@ def test_the_wheel_holds_every_file_of_the_package(tmp_path: Path) -> None:
     files = {str(path.relative_to(ROOT)) for path in package.rglob("*") if path.is_file() and path.suffix != ".pyc"}
     held = set(zipfile.ZipFile(wheel).namelist())
     assert files <= held
-    configs = {path.name for path in (ROOT / "configs").glob("*.yaml")}
+    configs = {path.name for path in (ROOT / "configs").rglob("*.yaml")}
     assert {Path(name).name for name in held if "share/mentallama_jax/configs/" in name} == configs

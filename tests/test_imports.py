@@ -1,5 +1,6 @@
 """Who may import whom, and what must not be imported at all."""
 
+import argparse
 import ast
 import json
 import pkgutil
@@ -15,6 +16,8 @@ from pathlib import Path
 import pytest
 
 import mentallama_jax
+from mentallama_jax.cli.command_summaries import SUMMARIES
+from mentallama_jax.cli.main import COMMANDS, build_parser
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "mentallama_jax"
@@ -108,10 +111,12 @@ GROUND = {"errors", "files", "foreign", "hub", "storage", "terminal"}
 
 
 ROOMS = documented_rooms()
+NEEDED = {"harness.language_model": "lm_eval", "serving": "starlette", "jobs.serve": "starlette"}
+"""What of the package needs an extra to be imported at all, and what that brings."""
 MODULES = sorted(
     module.name
     for module in pkgutil.walk_packages([str(PACKAGE)], "mentallama_jax.")
-    if module.name != "mentallama_jax.harness.language_model" or find_spec("lm_eval")  # it subclasses what is there
+    if all(find_spec(needed) for start, needed in NEEDED.items() if module.name.startswith(f"mentallama_jax.{start}"))
 )
 LABEL_SCORING = [name for name in MODULES if name.startswith("mentallama_jax.evaluation")]
 
@@ -123,7 +128,7 @@ def test_every_room_is_in_the_table() -> None:
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports_keep_their_direction(path: Path) -> None:
     room = room_of(path)
-    front_door = {"config", "generation", "jobs"} if room == "__init__" else set()  # it names them for types only
+    front_door = {"imhi", "jobs"} if room == "__init__" else set()  # it names them for types only
     allowed = ROOMS.get(room, set()) | GROUND | {room} | front_door
     assert imported_rooms(path.read_text("utf-8")) <= allowed
 
@@ -200,6 +205,23 @@ def test_data_and_scoring_stay_light() -> None:
 
 def test_building_the_parser_imports_nothing_heavy() -> None:
     assert loaded_by("from mentallama_jax.cli.main import build_parser\nbuild_parser()") == set()
+
+
+def test_a_command_line_imports_the_command_that_it_names_alone() -> None:
+    """And `--help` none: each costs a start a hundredth of a second, and so do these modules of Python."""
+    code = "from mentallama_jax.cli.main import build_parser\nbuild_parser({!r}).format_help()"
+    slow = ("dataclasses", "inspect", "socket", "hashlib", "tempfile", "difflib", "importlib.resources")
+    modules = tuple(f"mentallama_jax.cli.{name}_command" for name in COMMANDS)
+    assert loaded_by(code.format(["--help"]), (*slow, *modules)) == set()
+    assert loaded_by(code.format(["train", "toy"]), modules) == {"mentallama_jax.cli.train_command"}
+
+
+def test_summaries_are_those_of_the_commands() -> None:
+    (subparsers,) = (one for one in build_parser()._actions if isinstance(one, argparse._SubParsersAction))
+    helps = {one.dest: one.help for one in subparsers._choices_actions}
+    assert list(helps) == list(COMMANDS)
+    assert helps == {name: SUMMARIES.get(name, helps[name]) for name in COMMANDS}
+    assert SUMMARIES.keys() <= helps.keys()
 
 
 def test_help_is_instant() -> None:

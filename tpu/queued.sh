@@ -1,16 +1,18 @@
 #!/usr/bin/env bash
-# Training on TPU VMs obtained by queued resources: one slice or several, spot or not.
+# Training and answering on TPU VMs obtained by queued resources: one slice or several, spot or not.
 set -euo pipefail
 
 usage() {
   cat <<'TEXT'
-usage: tpu/queued.sh [--dry-run] create | wait | install | train | watch | delete | run
+usage: tpu/queued.sh [--dry-run] create | wait | install | train | generate | watch | fetch | delete | run
        (from the top of the repository)
 
   create   ask for the slices           wait     until they are there, saying what for
   install  the package on every host, and the shared folder if there is one
   train    on every host, in the background there: a closed laptop does not stop it; then `watch`
-  watch    the training: its last lines as they come, and its status at the end; Ctrl-C leaves it running
+  generate answers to posts, by all hosts together, in the background as `train`; then `watch`
+  watch    the training, or the answering: its last lines as they come, and its status at the end; Ctrl-C leaves it running
+  fetch    the folder `predictions` of the first host, to here
   delete   the slices; bucket and shared folder stay
   run      create, wait, install, train; after a preemption again from `create`, until the training is finished; then
            asks whether to delete what is billed. Start it in tmux to close the laptop while it waits.
@@ -24,6 +26,8 @@ variables (those without a default must be set):
   RUNTIME   runtime version, such as v2-alpha-tpuv5-lite
   NFS       HOST:/EXPORT of a file share, mounted as /mnt/shared on every host (default: none; all is on a bucket)
   CONFIG    such as configs/llama2-7b.yaml
+  GENERATE  for `generate`, the words behind `mentallama generate`, such as
+            "gs://BUCKET/runs/7b --data gs://BUCKET/imhi:test --out predictions/7b.jsonl --batch-size 256"
   OVERRIDES changes to it, such as "training.run_dir=gs://BUCKET/runs/7b training.seed=1" (default: none)
   SLICES    number of slices (default 1)
   SPOT      1 asks for spot capacity (default 0)
@@ -42,7 +46,7 @@ need() {
   done
 }
 
-SLICES=${SLICES:-1} SPOT=${SPOT:-0} ATTEMPTS=${ATTEMPTS:-20} OVERRIDES=${OVERRIDES:-} NFS=${NFS:-}
+SLICES=${SLICES:-1} SPOT=${SPOT:-0} ATTEMPTS=${ATTEMPTS:-20} OVERRIDES=${OVERRIDES:-} GENERATE=${GENERATE:-} NFS=${NFS:-}
 WAIT_HOURS=${WAIT_HOURS:-24} DELETE=${DELETE:-ask} dry=0
 
 for number in SLICES ATTEMPTS WAIT_HOURS; do
@@ -142,15 +146,14 @@ running() {
 }
 
 # On every host in a session of its own, which a lost connection does not end; its status is written down. A training
-# that is under way is not started again. exec: SIGTERM, which a host gets before it is taken away, reaches the training
+# that is under way is not started again. exec: SIGTERM, which a host gets before it is taken away, reaches the command
 # itself, and it saves.
-train() {
-  need NAME ZONE CONFIG
+start() {
   on_all "cd mentallama && if $runs 2>/dev/null; then echo 'a training is under way already' >&2; exit; fi
 rm -f train.status train.pid
 cat > train.sh <<'END'
 . .venv/bin/activate
-(exec mentallama train $CONFIG $OVERRIDES --distributed) &
+(exec mentallama $1 --distributed) &
 echo \$! > train.pid
 wait \$!
 echo \$? > train.status
@@ -160,11 +163,28 @@ until [ -s train.pid ]; do sleep 0.2; done" || return
   watch
 }
 
+train() {
+  need NAME ZONE CONFIG
+  start "train $CONFIG $OVERRIDES"
+}
+
+generate() {
+  need NAME ZONE GENERATE
+  start "generate $GENERATE"
+}
+
+fetch() {
+  need NAME ZONE
+  local first
+  first=$(nodes | head -n 1)
+  cloud compute tpus tpu-vm scp --recurse "$first:mentallama/predictions" . --zone="$ZONE" --worker=0
+}
+
 # The log of every host until it has written its status. A lost connection is tried again while the chips are there.
 watch() {
   need NAME ZONE
   local status now lost
-  echo "the training runs on the hosts; a closed laptop or Ctrl-C leaves it running: tpu/queued.sh watch" >&2
+  echo "it runs on the hosts; a closed laptop or Ctrl-C leaves it running: tpu/queued.sh watch" >&2
   for ((lost = 0; lost < 5; lost++)); do
     status=0
     on_all 'cd mentallama && { tail -n 20 -F train.log & } && until [ -s train.status ] || ! '"$runs"' 2>/dev/null; do
@@ -228,7 +248,7 @@ for word in "$@"; do
 done
 case "${words[*]:-}" in
   -h | --help) usage ;;
-  create | install | train | watch | delete | run) "${words[0]}" ;;
+  create | install | train | generate | watch | fetch | delete | run) "${words[0]}" ;;
   wait) wait_active ;;
-  *) usage >&2; fail "say what to do: create, wait, install, train, watch, delete or run" ;;
+  *) usage >&2; fail "say what to do: create, wait, install, train, generate, watch, fetch, delete or run" ;;
 esac

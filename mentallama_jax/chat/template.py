@@ -41,7 +41,7 @@ class _Shape(NamedTuple):
 class ChatTemplate:
     """A chat template with the special tokens of its tokenizer. Messages are given by their contents alone.
 
-    The first message is the user's, then user and assistant take turns.
+    The first message is the user's, then user and assistant take turns. `conversation` takes a system message besides.
     """
 
     def __init__(self, template: str, names: tuple[tuple[str, str], ...], added: tuple[AddedToken, ...]) -> None:
@@ -51,6 +51,7 @@ class ChatTemplate:
         parts = [rf"(?<!\w){re.escape(t.content)}(?!\w)" if t.single_word else re.escape(t.content) for t in spellings]
         self._special = re.compile("|".join(parts) or r"(?!)")
         self._shapes: dict[int, _Shape] = {}
+        self._with_system: dict[int, tuple[str, ...]] = {}
 
     def prompt(self, contents: Sequence[str]) -> tuple[Segment, ...]:
         """The segments of a prompt whose last message is the user's question.
@@ -60,6 +61,20 @@ class ChatTemplate:
         """
         shape = self._shape(len(contents))
         written = self._written(shape.literals, contents, self._render(contents, prompt=True))
+        return tuple(merged([*self._split(written)]))
+
+    def conversation(self, system: str, contents: Sequence[str]) -> tuple[Segment, ...]:
+        """The segments of a prompt that begins with a system message.
+
+        Raises:
+            UserError: as `prompt`, or the template takes no system message.
+        """
+        said = [system, *contents]
+        if len(said) not in self._with_system:
+            words = _words(len(said))
+            self._with_system[len(said)] = self._around(words, self._render(words, prompt=True, system=True))
+        text = self._render(said, prompt=True, system=True)
+        written = self._written(self._with_system[len(said)], said, text, system=True)
         return tuple(merged([*self._split(written)]))
 
     def answer(self, contents: Sequence[str], response: str) -> tuple[Segment, ...]:
@@ -91,7 +106,7 @@ class ChatTemplate:
         return self._shapes[count]
 
     def _measure(self, count: int) -> _Shape:
-        words = [f"{_WORD}{number:04d}w" for number in range(count + 1)]
+        words = _words(count + 1)
         prompt = self._render(words[:-1], prompt=True)
         literals = self._around(words[:-1], prompt)
         full = self._render(words, prompt=False)
@@ -126,10 +141,13 @@ class ChatTemplate:
                 )
         return (*pieces, rest)
 
-    def _written(self, literals: Sequence[str], contents: Sequence[str], text: str) -> list[str]:
+    def _written(
+        self, literals: Sequence[str], contents: Sequence[str], text: str, *, system: bool = False
+    ) -> list[str]:
         """Literals and contents in turns, the contents as the template writes them: trimmed, or as they are."""
-        for user, assistant in itertools.product(_TRIMS, _TRIMS):
-            said = [(assistant if place % 2 else user)(content) for place, content in enumerate(contents)]
+        for user, assistant, first in itertools.product(_TRIMS, _TRIMS, _TRIMS if system else (str,)):
+            trims = itertools.chain((first,) * system, itertools.cycle((user, assistant)))
+            said = [trim(content) for trim, content in zip(trims, contents, strict=False)]
             pieces = [*itertools.chain.from_iterable(zip(literals, said, strict=False)), literals[-1]]
             if "".join(pieces) == text:
                 return pieces
@@ -148,10 +166,15 @@ class ChatTemplate:
                 start = found.end()
             yield Segment(piece[start:])
 
-    def _render(self, contents: Sequence[str], *, prompt: bool) -> str:
-        roles = itertools.cycle(("user", "assistant"))
+    def _render(self, contents: Sequence[str], *, prompt: bool, system: bool = False) -> str:
+        roles = itertools.chain(("system",) * system, itertools.cycle(("user", "assistant")))
         messages = [{"role": role, "content": content} for role, content in zip(roles, contents, strict=False)]
         return self._sandbox.render(messages, self._names, prompt=prompt)
+
+
+def _words(count: int) -> list[str]:
+    """Unguessable words, none of which is in another."""
+    return [f"{_WORD}{number:04d}w" for number in range(count)]
 
 
 def template_of(tokenizer: SegmentTokenizer) -> ChatTemplate:

@@ -1,14 +1,12 @@
 """`mentallama bench`: how fast are training and generation on the devices that are here?"""
 
 import argparse
-import datetime
 import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.files import regular_file
 from mentallama_jax.foreign import parse_json
 from mentallama_jax.storage import expanded, local_path
 
@@ -63,6 +61,8 @@ def add_parser(subparsers: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Measure; print a table and a row of Markdown."""
+    from datetime import UTC, datetime
+
     from mentallama_jax.config import load_config
     from mentallama_jax.jobs.open_shape import trained_shape
     from mentallama_jax.jobs.tune import with_remat
@@ -89,7 +89,7 @@ def run(options: argparse.Namespace) -> int:
     values = {
         "config": options.config,
         "overrides": options.overrides,
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "date": datetime.now(UTC).date().isoformat(),
         "versions": _versions(),
         "results": [_as_json(one) for one in results],
     }
@@ -115,6 +115,8 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _read_plan(path: str) -> dict[str, Any]:
+    from mentallama_jax.files import regular_file
+
     content = regular_file(Path(path)).read_bytes()
     plans = None
     with suppress(UserError):

@@ -42,8 +42,8 @@ with explanations, is said by the terms of the platforms and data sets, and by y
 EXPLAIN_EPILOG = """\
 examples:
   mentallama data explain sample:test --model runs/toy --examples sample:train --out explained
-  mentallama data explain data/dr.jsonl --model gpt-4o-mini --endpoint https://api.openai.com/v1 --examples experts.csv --prices prices.yaml --max-cost 20 --send-posts --out explained
-  mentallama data explain data/dr.jsonl --model runs/chat-7b --examples experts.csv --classifiers runs/classifiers --bartscore-model models/bart --out explained
+  mentallama data explain data/dr.jsonl --model gpt-4o-mini --endpoint https://api.openai.com/v1 --examples experts/DR.csv --prices prices.yaml --max-cost 20 --send-posts --out explained
+  mentallama data explain data/dr.jsonl --model runs/chat-7b --examples experts/DR.csv --classifiers runs/classifiers --bartscore-model models/bart --out explained
 
 then have a part of them marked by people:
   mentallama data annotate explained/predictions.jsonl --data explained/kept.jsonl --out study --rows 50

@@ -11,6 +11,10 @@ Write a model as a folder that transformers (and what builds on it) loads: safet
 tokenizer and a model card. SOURCE is a run directory, or a model to convert: a Hugging Face folder, a hub id, a .gguf
 file, or package:NAME for the .gguf file inside an installed Python package. Of a run that trains an adapter, the base
 model with the adapter merged into it is written, or with --adapter-only the adapter alone.
+
+With --push the folder is uploaded to the Hugging Face hub as well, into a private repository. What goes there are
+weights, config, tokenizer and a card that says that the model is for research only; nothing that it was tuned on.
+Models that were tuned on posts may repeat them. Look at what the data's terms allow before you use --public.
 """
 
 _EPILOG = """\
@@ -20,6 +24,7 @@ examples:
   mentallama export model.gguf --out exports/converted
   mentallama export runs/llama2-7b-lora --out exports/lora --adapter-only
   mentallama export meta-llama/Llama-2-7b-hf --adapter exports/lora --out exports/merged --dtype bfloat16
+  mentallama export runs/chat-7b --out exports/chat-7b --push my-group/chat-7b          private; see --public
 
 then, in Python:
   transformers.AutoModelForCausalLM.from_pretrained("exports/toy")   (AutoModelForSeq2SeqLM for BART and T5)
@@ -65,6 +70,12 @@ def add_parser(subparsers: Any) -> None:
         metavar="GB",
         help="split the weights into files of at most this size (default: 2)",
     )
+    parser.add_argument(
+        "--push",
+        metavar="OWNER/NAME",
+        help="upload the folder into this repository of the hub; made if it is not there",
+    )
+    parser.add_argument("--public", action="store_true", help="with --push: let everybody see it (default: private)")
     add_tasks(parser, run="source")
     parser.set_defaults(run=run)
 
@@ -83,7 +94,11 @@ def run(options: argparse.Namespace) -> int:
         dtype=options.dtype,
         scores=options.scores,
         max_shard_gb=options.max_shard_gb,
+        push=options.push,
+        public=options.public,
     )
     dtype = "float32" if options.adapter_only else options.dtype
     print(f"wrote {done.what} to {options.out} ({done.size / 1e6:.1f} MB, {dtype})")
+    if done.pushed is not None:
+        print(f"pushed to {done.pushed.url} ({'public' if done.pushed.public else 'private'})")
     return 0

@@ -6,6 +6,8 @@ from collections import Counter
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from mentallama_jax.cli.generation_on_hosts import STOPPED, add_hosts, how_to_go_on, line_on_hosts, on_hosts
+from mentallama_jax.cli.process_options import are_several
 from mentallama_jax.cli.prompting_options import (
     EXAMPLES,
     HELP,
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from mentallama_jax.imhi.records import Record
     from mentallama_jax.jobs.answer import Answerer, Questions
     from mentallama_jax.jobs.answer_sequences import SequenceAnswerer
+    from mentallama_jax.training.interruption import StopRequest
 
 STYLES = ("plain", "completion", "llama2-chat", "chatml", "chat")
 _SHOWN_PROBLEMS = 5
@@ -48,6 +51,9 @@ end the file is in the order of the data. The same seed gives the same answers w
 Posts need no labels: with --task, DATA is a table with the column post (and id, aspect, split or label, if there are
 any), and the question of that data set is asked about each; every aspect of MultiWD and IRF, or one with --aspect.
 --post answers a single text: the answer is printed, and neither it nor the post is written anywhere.
+
+On several hosts all devices answer together, and the first host writes the one file, which is that of one host. Without
+--mesh each host holds a copy of the model and answers its share, or as few hosts as hold it share one.
 """
 
 _EPILOG = f"""\
@@ -59,6 +65,7 @@ examples:
   mentallama generate runs/bart-large --data data/imhi:test --out bart.jsonl --beams 4
   mentallama generate runs/chat-7b --data posts.csv --task DR --out answers.jsonl
   mentallama generate runs/chat-7b --post "I cannot sleep before exams." --task dreaddit
+  mentallama generate gs://BUCKET/runs/chat-7b --data gs://BUCKET/imhi:test --out chat-7b.jsonl --distributed
 {EXAMPLES}
 then:
   mentallama evaluate predictions/toy.jsonl --out scores/toy
@@ -151,7 +158,7 @@ def add_parser(subparsers: Any) -> None:
         type=int,
         default=16,
         metavar="N",
-        help="rows at once; changes speed and memory only (default: 16)",
+        help="rows at once, of all hosts together; changes speed and memory only (default: 16)",
     )
     add(
         "--mesh",
@@ -170,18 +177,26 @@ def add_parser(subparsers: Any) -> None:
     add("--revision", help="of a hub id: branch, tag or commit (default: its main branch)")
     add("--adapter", type=local_path, metavar="FOLDER", help="a PEFT adapter (LoRA, DoRA) to merge into MODEL")
     add("--show", type=int, default=0, metavar="N", help="print the first N answers; they may quote posts (default: 0)")
+    add_hosts(parser)
     add_tasks(parser, run="model")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Generate; print what was written and what to look at in it."""
+    _check_options(options)
+    if not are_several(options):
+        return _generate(options, None)
+    return on_hosts(options, lambda stop: _generate(options, stop))
+
+
+def _generate(options: argparse.Namespace, stop: "StopRequest | None") -> int:
     from mentallama_jax.cli.generation_progress import GenerationProgress
     from mentallama_jax.generation.engine import Settings
     from mentallama_jax.generation.sampling import Sampling
     from mentallama_jax.jobs import answer as job
+    from mentallama_jax.parallel.processes import writes_files
 
-    _check_options(options)
     sampling = Sampling(options.temperature, options.top_k, options.top_p, options.min_p, options.repetition_penalty)
     settings = Settings(
         options.max_new_tokens, sampling, options.seed, options.batch_size, stop_strings=tuple(options.stop)
@@ -189,14 +204,16 @@ def run(options: argparse.Namespace) -> int:
     questions = _questions(options)
     manner = manner_of(options, questions.records)
     answerer = _answerer(options)
-    print(f"model: {answerer.opened.name}\nstyle: {answerer.style} ({answerer.style_reason})")
-    print(f"records: {_counts(questions.records)}")
+    first = writes_files()
+    if first:
+        print(f"model: {answerer.opened.name}\nstyle: {answerer.style} ({answerer.style_reason})")
+        print(f"records: {_counts(questions.records)}{line_on_hosts(answerer.mesh)}")
     if options.post is not None:
         with answerer.on_mesh():
             answers = answerer.answers(questions.records, settings, score_labels=options.score_labels, manner=manner)
             _print_answers(questions.records, chain.from_iterable(answers))
         return 0
-    with GenerationProgress() as progress:
+    with GenerationProgress(quiet=not first) as progress:
 
         def begin(left: int) -> None:
             if left < len(questions.records):
@@ -211,12 +228,19 @@ def run(options: argparse.Namespace) -> int:
                 settings,
                 score_labels=options.score_labels,
                 manner=manner,
+                stop=stop,
                 on_start=begin,
                 on_batch=progress.add,
             )
+        except job.StoppedError as stopped:
+            if first:
+                print(how_to_go_on(options, str(stopped)))
+            return STOPPED
         except KeyboardInterrupt:
             progress.say(f"stopped; finished rows are in {options.out}, and the same command goes on from there")
             raise
+    if not first:
+        return 0
     for row in predictions[: options.show]:
         print(printable(f"\n{row.id} (gold: {row.label or 'none'})\n{row.generated_text}\n"))
     print(_summary(options, predictions, progress, lines_on_prompting(manner.prompting, predictions)))
@@ -233,6 +257,8 @@ def _answerer(options: argparse.Namespace) -> "Answerer | SequenceAnswerer":
     how = {"style": options.style, "max_length": options.max_length, "dtype": options.dtype}
     writing = Writing(options.beams, options.length_penalty, options.no_repeat_ngram)
     if (opened := open_sequence(options.model, **where, adapter=options.adapter)) is not None:
+        if are_several(options):
+            raise UserError(f"{options.model}: an encoder-decoder answers on one host; leave the other processes out")
         return open_sequence_answerer(opened, **how, mesh=_mesh(options.mesh), writing=writing)
     if writing != Writing():
         raise UserError(
@@ -244,6 +270,7 @@ def _answerer(options: argparse.Namespace) -> "Answerer | SequenceAnswerer":
 def _questions(options: argparse.Namespace) -> "Questions":
     """What is asked; rows that are left out are told on standard error."""
     from mentallama_jax.jobs.answer import questions_about, questions_in
+    from mentallama_jax.parallel.processes import writes_files
 
     if options.post is not None:
         return questions_about(options.post, options.task, aspect=options.aspect)
@@ -256,7 +283,8 @@ def _questions(options: argparse.Namespace) -> "Questions":
         seed=options.seed,
         repair_mojibake=options.repair_mojibake,
     )
-    show_left_out(questions)
+    if writes_files():
+        show_left_out(questions)
     return questions
 
 

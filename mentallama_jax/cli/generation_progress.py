@@ -17,8 +17,9 @@ class GenerationProgress:
         rows: answered so far.
     """
 
-    def __init__(self) -> None:
-        self._console = Console(stderr=True)
+    def __init__(self, *, quiet: bool = False) -> None:
+        """Begin with nothing; `quiet` shows nothing."""
+        self._console = Console(stderr=True, quiet=quiet)
         columns = (BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("rows  {task.fields[speed]}"))
         self._bar = Progress(
             *columns, TimeRemainingColumn(), console=self._console, disable=not self._console.is_terminal

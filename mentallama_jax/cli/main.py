@@ -1,7 +1,7 @@
 """The `mentallama` command: parse, build a config, make one call.
 
-Each subcommand lives in a module of this package with `add_parser(subparsers)`; what it runs is imported
-only when it runs, so that `--help` stays instant.
+Each subcommand lives in a module of this package with `add_parser(subparsers)`, which is imported when that command is
+asked for; what it runs is imported only when it runs, so that `--help` stays instant.
 """
 
 import argparse
@@ -13,6 +13,7 @@ from io import TextIOWrapper
 from typing import Any, NoReturn
 
 from mentallama_jax import __version__
+from mentallama_jax.cli.command_summaries import SUMMARIES
 from mentallama_jax.cli.common_options import (
     add_short_options,
     check_out,
@@ -40,7 +41,9 @@ COMMANDS = (
     "agree",
     "probe",
     "report",
+    "study",
     "export",
+    "serve",
     "quickstart",
     "completion",
 )
@@ -58,6 +61,7 @@ the usual order:
   mentallama probe fairness RUN --data DATA --out SCORES   change posts, and see what that does to labels
   mentallama report SCORES_A SCORES_B --out REPORT         several side by side, or training runs
   mentallama export RUN --out FOLDER                       a folder that transformers loads
+  mentallama serve RUN                                     the model over HTTP: analyses of posts, OpenAI's API
 
 -o, -d and -n are short for --out, --data and --max-rows. `mentallama completion bash` (zsh, fish) completes all others.
 
@@ -80,8 +84,8 @@ class _Parser(OnceParser):
         self.exit(2, f"{short_usage(self)}{self.prog}: error: {one_line(message)}\n")
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser with every subcommand."""
+def build_parser(words: Sequence[str] | None = None) -> argparse.ArgumentParser:
+    """The parser with every subcommand; of those that a command line does not name, the summary alone."""
     parser = _Parser(
         prog="mentallama",
         description="Tune, sample, evaluate and export LLaMA-2-family models on the IMHI benchmark.",
@@ -91,18 +95,21 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"mentallama-jax {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for command in COMMANDS:
-        importlib.import_module(f"mentallama_jax.cli.{command}_command").add_parser(subparsers)
+        if words is None or command in words or command not in SUMMARIES:
+            importlib.import_module(f"mentallama_jax.cli.{command}_command").add_parser(subparsers)
+        else:
+            subparsers.add_parser(command, help=SUMMARIES[command])
     add_short_options(parser)
     return parser
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The options of a command line; `key=value` may stand anywhere after the config, which argparse alone refuses."""
-    parser = build_parser()
-    for word in sys.argv[1:] if arguments is None else arguments:
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    parser = build_parser(words)
+    for word in words:
         if not _is_text(word):
             parser.error(f"an argument is not UTF-8: {word!r}")
-    words = sys.argv[1:] if arguments is None else list(arguments)
     options, rest = parser.parse_known_args(words or ["--help"])
     if "overrides" in options and getattr(options, "tasks", None):  # a list of files takes what stands behind it
         rest += [word for word in options.tasks if "=" in word]

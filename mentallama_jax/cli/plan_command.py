@@ -3,7 +3,6 @@
 import argparse
 import json
 import sys
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mentallama_jax.cli.task_options import add_tasks, with_tasks
@@ -33,7 +32,8 @@ The time is a range: with all communication hidden behind computation, and with 
 compiler's own estimate, plus a formula for attention kernels, for which the compiler has none.
 
 With --generate it is the program of `mentallama generate` instead of the training step: prompts in, answers out, along
-the config's mesh and in its compute_dtype. The config's data and batch do not count then.
+the config's mesh and in its compute_dtype. The config's data and batch do not count then. On several hosts a config
+that says nothing of its mesh is planned as `generate` works there: a copy of the model on each host, if it holds one.
 
 With --score MODEL, and no CONFIG, it is the program of `mentallama evaluate --metrics bartscore`: pairs of texts in,
 log-probabilities out, in fp32, the whole model on every chip. MODEL is a shape (bart-large), or a folder or a hub id of
@@ -47,6 +47,7 @@ examples:
   mentallama plan configs/llama2-7b.yaml mesh.data=2 training.micro_batch_rows=512 training.batch_size=512 \\
       training.batch_unit=rows --topology v5e-256 --slices 2 --json
   mentallama plan configs/llama2-7b.yaml mesh.tensor=8 --topology v5e-8 --generate --batch-size 64
+  mentallama plan configs/llama2-7b.yaml --topology v5e-16 --generate --batch-size 256
   mentallama plan configs/classifier-minilm.yaml model.source=bert-base model.compute_dtype=bfloat16 \\
       data.max_length=512 training.micro_batch_rows=64 training.batch_size=64 training.batch_unit=rows --topology v5e-8
   mentallama plan configs/continued-pretraining.yaml training.steps=4000 --topology v5e-64
@@ -186,7 +187,7 @@ def _command(options: argparse.Namespace, plan: "Plan") -> list[str]:
     chosen = chosen_keys(plan.config, given, plan.topology)
     changed = {word.partition("=")[0] for word in chosen}
     kept = [word for word in options.overrides if word.partition("=")[0] not in changed]
-    hosts = ["--distributed"] if plan.topology.chips > plan.topology.chip.host else []
+    hosts = [] if plan.topology.is_one_host else ["--distributed"]
     tasks = ["--tasks", *map(str, options.tasks)] if options.tasks else []
     return ["mentallama", "train", str(options.config), *kept, *chosen, *hosts, *tasks]
 
@@ -287,6 +288,8 @@ def _search(
 
 
 def _recipe(config: "RunConfig", options: argparse.Namespace) -> "Recipe":
+    from dataclasses import replace
+
     from mentallama_jax.config import ClassificationSection, DocumentsSection, GrpoSection, SequenceSection
     from mentallama_jax.imhi.learnt_classes import classes_of
     from mentallama_jax.imhi.mixture import ALL

@@ -6,7 +6,6 @@ import shlex
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext, redirect_stdout
-from importlib import resources
 from io import StringIO
 from itertools import count
 from pathlib import Path
@@ -134,6 +133,8 @@ def _steps_again(run_dir: Path, again: Path) -> Iterator[list[str]]:
 
 def _config() -> Path:
     """The toy's config: where a clone shows it, or else the one inside the package."""
+    from importlib import resources
+
     shown = Path("configs/toy.yaml")
     return shown if shown.is_file() else Path(str(resources.files("mentallama_jax.imhi"))) / "sample" / "toy.yaml"
 

@@ -5,11 +5,10 @@ import atexit
 import os
 import shlex
 import sys
-from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from mentallama_jax.cli.process_options import add_processes, joined_processes, process_words
 from mentallama_jax.cli.task_options import add_tasks, named_tasks, with_tasks
-from mentallama_jax.errors import UserError
 from mentallama_jax.storage import expanded
 
 if TYPE_CHECKING:
@@ -74,16 +73,20 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--extend", action="store_true", help="go on with a run for more training.steps or training.epochs than it had"
     )
-    several = parser.add_argument_group(
-        "several processes, one a host",
+    parser.add_argument(
+        "--log-to",
+        choices=("wandb", "mlflow"),
+        action="append",
+        default=[],
+        help="send the figures there too, where it is installed; may be repeated. All that is sent are figures, and "
+        "numbers and choices of the config. Where it fails, the run goes on",
+    )
+    add_processes(
+        parser,
         "The same command on each, training.run_dir on storage that all share, such as gs://BUCKET/runs/7b.\n"
         "Where one is lost or fails, the others end within 25 s with status 76 and a line that names it; the same\n"
         "commands again resume the run.",
     )
-    several.add_argument("--distributed", action="store_true", help="find the others: TPU pods, Slurm, Kubernetes")
-    several.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0; with --processes and --process")
-    several.add_argument("--processes", type=int, metavar="N", help="how many there are")
-    several.add_argument("--process", type=int, metavar="I", help="which this one is, from 0")
     add_tasks(parser)
     parser.set_defaults(run=run)
 
@@ -99,11 +102,14 @@ def run(options: argparse.Namespace) -> int:
 
         print(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), end="")
         return 0
-    with _processes(options), StopRequest(_leave_at_once) as stop:
+    with joined_processes(options), StopRequest(_leave_at_once) as stop:
         stop.where = "once this part of the start is done"
         from mentallama_jax.jobs.tune import tune
+        from mentallama_jax.training.run.figure_trackers import sending_figures_to
 
-        status = _tell(options, config, tune(config, stop, extend=options.extend))
+        with sending_figures_to(options.log_to):
+            result = tune(config, stop, extend=options.extend)
+        status = _tell(options, config, result)
         atexit.register(ignore_signals)
         return status
 
@@ -122,7 +128,9 @@ def _tell(options: argparse.Namespace, config: "RunConfig", result: "TrainResult
     if not writes_files():
         return STOPPED if result.stopped_by else 0
     if result.stopped_by:
-        command = shlex.join(["mentallama", "train", options.config, *options.overrides, *_flags(options)])
+        log_to = [word for name in options.log_to for word in ("--log-to", name)]
+        flags = [*named_tasks(options), *log_to, *process_words(options)]
+        command = shlex.join(["mentallama", "train", options.config, *options.overrides, *flags])
         where = " (and so on the other hosts, each with its own --process)" if options.coordinator else ""
         print(f"stopped after update {result.steps} of {result.total_steps}; to go on: {command}{where}")
         return STOPPED
@@ -143,29 +151,3 @@ def _next(config: "RunConfig", run: str) -> list[str]:
     source, _, split = config.data.train[0].rpartition(":")
     test = f"{source}:test" if source and split == "train" else "DATA:test"
     return ["mentallama", "generate", run, "--data", test, "--out", "PREDICTIONS.jsonl"]
-
-
-def _processes(options: argparse.Namespace) -> AbstractContextManager[None]:
-    explicit = (options.coordinator, options.processes, options.process)
-    if not options.distributed and explicit == (None, None, None):
-        return nullcontext()
-    if options.distributed == (explicit != (None, None, None)) or (not options.distributed and None in explicit):
-        raise UserError("give either --distributed alone, or --coordinator, --processes and --process together")
-    if not options.distributed and not 0 <= options.process < options.processes:
-        raise UserError(
-            f"--process {options.process}: must be from 0 to {options.processes - 1} (--processes less one)"
-        )
-    from mentallama_jax.parallel.processes import joined
-
-    return joined(*explicit)
-
-
-def _flags(options: argparse.Namespace) -> list[str]:
-    """The user's own flags: of task files, and of several processes."""
-    tasks = named_tasks(options)
-    if options.distributed:
-        return ["--distributed", *tasks]
-    names = ("coordinator", "processes", "process")
-    return tasks + [
-        word for name in names if options.coordinator for word in (f"--{name}", str(getattr(options, name)))
-    ]

@@ -5,6 +5,7 @@ section can be one of several kinds, a union told by its key `kind`. The YAML is
 in it are read from the folder the command runs in.
 """
 
+import copy
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
@@ -46,9 +47,19 @@ def read_config(root: type[Root], path: str | Path, overrides: Sequence[str] = (
     values = parse_yaml(regular_file(path).read_bytes(), path)
     if not isinstance(values, dict):
         raise UserError(f"{path}: expected sections such as `model:` and `data:`")
+    return changed(root, values, str(path), overrides)
+
+
+def changed(root: type[Root], values: dict[str, Any], origin: str, overrides: Sequence[str]) -> Root:
+    """Apply overrides to plain values, as read from YAML, and check them; `origin` names them in errors.
+
+    Raises:
+        UserError: as `read_config`.
+    """
+    values = copy.deepcopy(values)
     given = [_apply(values, override) for override in overrides]
     _clear_alternatives(values, given)
-    return validate(root, values, str(path), given)
+    return validate(root, values, origin, given)
 
 
 def validate(root: type[Root], values: Any, origin: str, overridden: Sequence[str] = ()) -> Root:

@@ -7,21 +7,34 @@ from pathlib import Path
 
 _PACKAGE = "mentallama-jax"
 _FOLDER = "mentallama_jax/configs"
+_STUDIES = "study"
 _NEAR = 0.6
 
 
 @cache
 def shipped_configs() -> dict[str, Path]:
     """Name -> file, sorted by name; none where they were not installed."""
+    return _shipped("")
+
+
+@cache
+def shipped_studies() -> dict[str, Path]:
+    """Name -> file of the studies, which are no configs of runs."""
+    return _shipped(_STUDIES)
+
+
+def _shipped(below: str) -> dict[str, Path]:
     clone = Path(__file__).resolve().parents[2]
     if (clone / "pyproject.toml").is_file() and (clone / "configs").is_dir():
-        found = list((clone / "configs").glob("*.yaml"))
+        found = list((clone / "configs" / below).glob("*.yaml"))
     else:
         try:
             listed = files(_PACKAGE) or []
         except PackageNotFoundError:
             listed = []
-        found = [Path(str(each.locate())) for each in listed if _FOLDER in each.as_posix() and each.suffix == ".yaml"]
+        folder = f"{_FOLDER}/{below}".rstrip("/")
+        inside = [each for each in listed if each.as_posix().rpartition("/")[0].endswith(folder)]
+        found = [Path(str(each.locate())) for each in inside if each.suffix == ".yaml"]
     return {path.stem: path for path in sorted(found) if path.is_file()}
 
 
@@ -31,6 +44,14 @@ def find_config(path: str | Path) -> Path:
     if path.is_file() or path.parent.name not in ("", "configs") or path.suffix not in ("", ".yaml"):
         return path
     return shipped_configs().get(path.name.removesuffix(".yaml"), path)
+
+
+def find_study(path: str | Path) -> Path:
+    """The file that a study's name stands for: a file, else a shipped one, as `toy` or `configs/study/toy.yaml`."""
+    path = Path(path)
+    if path.is_file() or path.parent.name not in ("", _STUDIES) or path.suffix not in ("", ".yaml"):
+        return path
+    return shipped_studies().get(path.name.removesuffix(".yaml"), path)
 
 
 def near_config(path: Path) -> str:

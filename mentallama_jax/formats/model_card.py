@@ -104,22 +104,41 @@ def _prompt(card: ModelCard, chat_template: str | None) -> str:
 def _usage(card: ModelCard, *, has_template: bool) -> str:
     """A program that asks the model, with the example of the prompt where there is one."""
     asked = "..." if not card.prompt else card.prompt
+    special = "add_special_tokens=False)  # the prompt has its own" if _has_start(asked) else "add_special_tokens=True)"
+    writes_targets = card.pipeline == "text2text-generation"
+    begin = "" if writes_targets else ', tokens["input_ids"].shape[1] :'
+    if writes_targets:  # some tokenizers of encoders number texts as well, which those models do not read
+        special = f"return_token_type_ids=False, {special}"
     lines = [
-        "from transformers import AutoModelForCausalLM, AutoTokenizer",
-        "",
-        f"folder = {card.name!r}  # this folder, or the name under which it was uploaded",
-        "tokenizer = AutoTokenizer.from_pretrained(folder)",
-        "model = AutoModelForCausalLM.from_pretrained(folder)",
+        *_loading(card, "AutoModelForSeq2SeqLM" if writes_targets else "AutoModelForCausalLM"),
         f"prompt = {asked!r}  # as in the section above, with the post to ask about",
-    ]
-    special = "  # the prompt has its own" if card.prompt else ""
-    lines += [
-        f'tokens = tokenizer(prompt, return_tensors="pt", add_special_tokens={not _has_start(asked)}){special}',
+        f'tokens = tokenizer(prompt, return_tensors="pt", {special}',
         "answer = model.generate(**tokens, max_new_tokens=256, do_sample=False)",
-        'print(tokenizer.decode(answer[0, tokens["input_ids"].shape[1] :], skip_special_tokens=True))',
+        f"print(tokenizer.decode(answer[0{begin}], skip_special_tokens=True))",
     ]
     told = "\nFor conversations, `tokenizer.apply_chat_template` makes the same prompts.\n" if has_template else ""
     return _fenced("\n".join(lines), "python") + told
+
+
+def _loading(card: ModelCard, model: str) -> list[str]:
+    """The lines that load it; an adapter's folder has no tokenizer of its own."""
+    folder = f"folder = {card.name!r}  # this folder, or the name under which it was uploaded"
+    if card.library == "peft":
+        return [
+            "from peft import AutoPeftModelForCausalLM",
+            "from transformers import AutoTokenizer",
+            "",
+            folder,
+            f"tokenizer = AutoTokenizer.from_pretrained({card.base_model!r})",
+            "model = AutoPeftModelForCausalLM.from_pretrained(folder)",
+        ]
+    return [
+        f"from transformers import {model}, AutoTokenizer",
+        "",
+        folder,
+        "tokenizer = AutoTokenizer.from_pretrained(folder)",
+        f"model = {model}.from_pretrained(folder)",
+    ]
 
 
 def _has_start(prompt: str) -> bool:

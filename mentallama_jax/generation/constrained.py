@@ -1,6 +1,6 @@
-"""Follows the trees of `label_trie` while tokens are chosen.
+"""Follows the trees of `label_trie` while tokens are chosen, and unpacks masks of tokens.
 
-Shape suffixes: B rows, C children of a node, V vocabulary.
+Shape suffixes: B rows, C children of a node, V vocabulary, W words of a mask.
 """
 
 import jax
@@ -34,6 +34,12 @@ def next_nodes(constraint: Constraint, nodes_B: jax.Array, tokens_B: jax.Array) 
     tokens_BC = _of_nodes(constraint.tokens_NC, nodes_B)
     children_BC = _of_nodes(constraint.children_NC, nodes_B)
     return jnp.max(jnp.where(tokens_BC == tokens_B[:, None], children_BC, FREE), axis=1)
+
+
+def unpacked(bits_BW: jax.Array, tokens: int) -> jax.Array:
+    """[B, tokens] bool of int32 words that hold 32 bits each, the lowest first."""
+    each_BW32 = (bits_BW[..., None] >> jnp.arange(32)) & 1
+    return each_BW32.reshape(len(bits_BW), -1)[:, :tokens].astype(bool)
 
 
 def _of_nodes(table_NC: NDArray[np.int32], nodes_B: jax.Array) -> jax.Array:

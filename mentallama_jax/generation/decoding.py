@@ -4,6 +4,7 @@ A slot is refilled as soon as its answer is complete, while the others go on. Pr
 and wait on the device until a slot is free. Nothing that is decided here changes an answer.
 """
 
+import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from mentallama_jax.generation.key_value_cache import KeyValueCache
 from mentallama_jax.generation.label_trie import FREE, Constraint
 from mentallama_jax.generation.packs import FULL, PROMPTS, WIDTHS, Past, pack, read, read_past, width_of
 from mentallama_jax.generation.placement import batch_parts, whole_batch
-from mentallama_jax.generation.requests import Answer, Event, Request
+from mentallama_jax.generation.requests import Answer, Event, Request, TokenMask
 from mentallama_jax.generation.sampling import Sampling, SamplingRows, Uses, key_words
 from mentallama_jax.generation.slots import (
     STEPS,
@@ -87,6 +88,7 @@ class _Active:
     sample: int
     length: int
     node: int
+    mask: TokenMask | None = None
     tokens: list[int] = field(default_factory=list)
     logs: list[float] = field(default_factory=list)
     likeliest: list[tuple[tuple[int, float], ...]] = field(default_factory=list)
@@ -97,7 +99,14 @@ class _Active:
 
 
 class Decoding:
-    """Answers to requests, a few steps at a time: submit, step, cancel. Use it on the mesh of the engine."""
+    """Answers to requests, a few steps at a time: submit, step, cancel. Use it on the mesh of the engine.
+
+    Several processes work on one mesh: each does the same with the same requests, and what a loop has written reaches
+    all of them, so that all decide alike.
+
+    Attributes:
+        busy_seconds: the time of all loops so far, each times the share of its slots' steps that wrote a token.
+    """
 
     def __init__(
         self,
@@ -107,6 +116,7 @@ class Decoding:
         constraint: Constraint | None = None,
         text_of: Callable[[Sequence[int]], str] | None = None,
         patience: bool = True,
+        places: Callable[[int], int] = places_for,
     ) -> None:
         """Begin with nothing to do.
 
@@ -116,16 +126,19 @@ class Decoding:
             constraint: trees that requests may name a root of.
             text_of: decodes tokens; needed for stop strings.
             patience: whether finished answers may wait for a few others, so that the device is visited less often.
+            places: the places of the cache for slots that hold so many tokens; programs are compiled for each size.
         """
+        self._places = places
         self._model, self._constraint, self._text_of, self._patience = model, constraint, text_of, patience
         self._parts = batch_parts()
         self._active: list[_Active | None] = [None] * whole_batch(slots)
         self._waiting: deque[_Waiting] = deque()
         self._read: list[list[_Read]] = [[] for _ in range(self._parts)]
         self._pasts: OrderedDict[tuple[int, ...], Past] = OrderedDict()
-        self._uses, self._alternatives, self._ends = Uses(), False, _ENDS
+        self._uses, self._ends = Uses(), _ENDS
         self._slots: Slots | None = None
         self._submitted = 0
+        self.busy_seconds = 0.0
 
     @property
     def is_idle(self) -> bool:
@@ -148,7 +161,6 @@ class Decoding:
         if request.root != FREE and self._constraint is None:
             raise ValueError("the request names a root and there is no constraint")
         self._uses = self._uses.joined(request.settings.sampling.uses)
-        self._alternatives |= request.settings.alternatives
         self._ends = max(self._ends, -(-len(request.end_ids) // _ENDS) * _ENDS)
         self._waiting.append(_Waiting(self._submitted, request))
         self._submitted += 1
@@ -162,6 +174,7 @@ class Decoding:
 
     def step(self, at_most: int = STEPS) -> list[Event]:
         """Fill free slots, write up to `at_most` tokens in each slot, and say what is new."""
+        began = time.monotonic()
         self._fill()
         if not any(self._active):
             return []
@@ -169,7 +182,7 @@ class Decoding:
         left = self._waiting or any(self._read)
         running = sum(one is not None for one in self._active)
         enough = running if not left else max(1, len(self._active) // 8) if self._patience else 1
-        rows = self._rows()
+        rows, allowed_BW = self._rows(), self._allowed()
         recent, logits_BV, seen_BV, written = decode(
             self._model.weights,
             slots.cache,
@@ -177,14 +190,16 @@ class Decoding:
             slots.seen_BV,
             rows,
             self._constraint,
-            np.int32(min(at_most, STEPS)),
+            np.int32(min(at_most, STEPS) if allowed_BW is None else 1),
             np.int32(enough),
             config=self._model.config,
-            uses=self._uses,
-            alternatives=self._alternatives,
+            uses=self._uses_now(),
+            alternatives=any(one.request.settings.alternatives for one in self._active if one),
+            allowed_BW=allowed_BW,
         )
         self._slots = Slots(append(slots.cache, recent, rows.lengths_B), logits_BV, seen_BV)
         host: WrittenSteps = jax.device_get(written)
+        self.busy_seconds += (time.monotonic() - began) * float(host.taken_B.mean() / host.taken_B.max())
         return [self._note(place, one, host) for place, one in enumerate(self._active) if one is not None]
 
     def run(self) -> Iterator[list[Event]]:
@@ -239,9 +254,9 @@ class Decoding:
         self._slots = insert(slots, first.cache, move, first.logits_PMV, seen_PV)
         for part, (place, one) in chosen.items():
             waiting = one.waiting
-            self._active[place] = _Active(
-                waiting, waiting.next_sample, len(waiting.request.tokens), waiting.request.root
-            )
+            request = waiting.request
+            mask = request.masks() if request.masks else None
+            self._active[place] = _Active(waiting, waiting.next_sample, len(request.tokens), request.root, mask)
             waiting.next_sample += 1
             if waiting.next_sample == waiting.request.samples:
                 self._read[part].remove(one)
@@ -297,7 +312,7 @@ class Decoding:
     def _with_room(self, more: int = 0) -> Slots:
         """The slots with places for what they hold, another prompt, and the tokens of a loop."""
         lengths = [one.length for one in self._active if one is not None]
-        need = places_for(max([more, *lengths]))
+        need = self._places(max([more, *lengths]))
         slots = self._slots
         if slots is None:
             return empty_slots(
@@ -310,7 +325,7 @@ class Decoding:
         if self._uses.penalty and slots.seen_BV is None:
             slots = slots._replace(seen_BV=self._seen())
         places = slots.cache[0].keys_BKHS.shape[3]
-        if places < need or (places > places_for(max([more, *lengths]) + STEPS) and not self._longer_waits(places)):
+        if places < need or (places > self._places(max([more, *lengths]) + STEPS) and not self._longer_waits(places)):
             slots = slots._replace(cache=resized(slots.cache, places=need))
         return slots
 
@@ -318,7 +333,7 @@ class Decoding:
         """Whether a prompt will soon need as many places."""
         read = (one.waiting for part in self._read for one in part)
         soon = [*read, *islice(self._waiting, _LOOKED_AT)]
-        return any(places_for(len(one.request.tokens)) >= places for one in soon)
+        return any(self._places(len(one.request.tokens)) >= places for one in soon)
 
     def _seen(self) -> np.ndarray[Any, Any]:
         seen_BV = np.zeros((len(self._active), self._model.config.vocab_size), bool)
@@ -328,6 +343,24 @@ class Decoding:
         return seen_BV
 
     # Steps
+
+    def _uses_now(self) -> Uses:
+        """What the rows in the slots ask for; a penalty stays, as its array does."""
+        uses = Uses(penalty=self._uses.penalty)
+        for one in self._active:
+            if one is not None:
+                uses = uses.joined(one.request.settings.sampling.uses)
+        return uses
+
+    def _allowed(self) -> np.ndarray[Any, Any] | None:
+        """The tokens that each slot may go on with, [B, W]; None where no slot has a mask."""
+        if not any(one is not None and one.mask for one in self._active):
+            return None
+        allowed_BW = np.full((len(self._active), -(-self._model.config.vocab_size // 32)), -1, np.int32)
+        for place, one in enumerate(self._active):
+            if one is not None and one.mask is not None:
+                allowed_BW[place] = one.mask.allowed()
+        return allowed_BW
 
     def _rows(self) -> Rows:
         rows = idle_rows(len(self._active), self._ends)
@@ -350,6 +383,9 @@ class Decoding:
         one.logs += written.log_probabilities_BR[place, :count].tolist()
         one.length += count
         one.node = int(written.nodes_B[place])
+        if one.mask is not None:
+            for token in one.tokens[before:]:
+                one.mask.take(token)
         settings = one.request.settings
         if settings.alternatives and written.likeliest_BRA is not None and written.likeliest_logs_BRA is not None:
             ids, logs = (
@@ -365,7 +401,8 @@ class Decoding:
             answer = Answer(tuple(one.tokens[:kept]), tuple(one.logs[:kept]), ended, stop, tuple(one.likeliest[:kept]))
             self._active[place] = None
         new = slice(before, kept)
-        return Event(one.waiting.number, one.sample, tuple(one.tokens[new]), tuple(one.logs[new]), answer)
+        likeliest = tuple(one.likeliest[new])
+        return Event(one.waiting.number, one.sample, tuple(one.tokens[new]), tuple(one.logs[new]), answer, likeliest)
 
     def _stopped(self, one: _Active, before: int) -> tuple[str, int]:
         """The stop string that the answer holds, and the tokens up to the one that completes it; else all of them."""

@@ -18,6 +18,7 @@ from mentallama_jax.generation.label_trie import FREE, Constraint
 from mentallama_jax.generation.placement import whole_batch
 from mentallama_jax.generation.requests import Answer, Request, Settings
 from mentallama_jax.generation.shared_beginnings import shared_beginnings
+from mentallama_jax.generation.slots import places_for
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.module import Params
 
@@ -25,7 +26,13 @@ __all__ = ["Answer", "Engine", "Request", "Settings"]
 
 
 class Engine:
-    """A decoder with its weights, for answers and for the scores of given candidates."""
+    """A decoder with its weights, for answers and for the scores of given candidates.
+
+    Attributes:
+        config: of the model.
+        dtype: of weights and activations.
+        busy_seconds: see `Decoding.busy_seconds`, of all answers so far.
+    """
 
     def __init__(self, config: LlamaConfig, dtype: Any = jnp.float32) -> None:
         """Make an engine without weights.
@@ -34,8 +41,8 @@ class Engine:
             config: of the model.
             dtype: of weights and activations.
         """
-        self.config = config
-        self._dtype = jnp.dtype(dtype)
+        self.config, self.dtype = config, jnp.dtype(dtype)
+        self.busy_seconds = 0.0
         self._model: UnrolledLlama | None = None
 
     def update(self, params: Params, *, donate: bool = False) -> None:
@@ -46,7 +53,7 @@ class Engine:
             donate: delete the stacked arrays of `params` on the way, so that the device never holds two models.
         """
         self.release()
-        self._model = unroll(self.config, params, self._dtype, donate=donate)
+        self._model = unroll(self.config, params, self.dtype, donate=donate)
 
     def release(self) -> None:
         """Free the weights, until the next `update`."""
@@ -59,10 +66,11 @@ class Engine:
         constraint: Constraint | None = None,
         text_of: Callable[[Sequence[int]], str] | None = None,
         patience: bool = True,
+        places: Callable[[int], int] = places_for,
     ) -> Decoding:
         """Answer requests step by step with the present weights; see `Decoding` for the arguments."""
-        model = Model(self.config, self.weights, self._dtype)
-        return Decoding(model, slots, constraint=constraint, text_of=text_of, patience=patience)
+        model = Model(self.config, self.weights, self.dtype)
+        return Decoding(model, slots, constraint=constraint, text_of=text_of, patience=patience, places=places)
 
     def answers(
         self,
@@ -119,6 +127,8 @@ class Engine:
             decoding.submit(Request(prompts[place], names[place], settings, end_ids, count, root, shared))
             order.append(place)
         for events in decoding.run():
+            self.busy_seconds += decoding.busy_seconds
+            decoding.busy_seconds = 0.0
             done = {(order[one.request], one.sample): one.answer for one in events if one.answer is not None}
             if done:
                 yield done

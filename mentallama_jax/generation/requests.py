@@ -1,7 +1,11 @@
 """What the engine is asked, and what it answers: prompts of tokens in, tokens with log-probabilities out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.generation.label_trie import FREE
@@ -36,6 +40,16 @@ class Settings:
             raise UserError("a stop string is empty; every answer would end at once")
 
 
+class TokenMask(Protocol):
+    """What one answer may go on with, asked before each of its tokens."""
+
+    def allowed(self) -> NDArray[np.int32]:
+        """The tokens that may follow, 32 to a word, the lowest bit first; [W], W = vocabulary / 32, rounded up."""
+
+    def take(self, token: int) -> None:
+        """Go on behind a token, which `allowed` holds."""
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """A prompt that waits for answers.
@@ -48,6 +62,8 @@ class Request:
         samples: how many answers; they share the reading of the prompt.
         root: where the answer begins in the trees of the constraint; `label_trie.FREE` where it is free.
         shared: so many of the first tokens are those of other requests, and are read once for all of them.
+        masks: makes the mask of an answer, one for each sample; None where any token may follow. While such an answer
+            is written, the loops of all have one step.
     """
 
     tokens: Sequence[int]
@@ -57,6 +73,7 @@ class Request:
     samples: int = 1
     root: int = FREE
     shared: int = 0
+    masks: Callable[[], TokenMask] | None = None
 
     def __post_init__(self) -> None:
         if not self.tokens:
@@ -97,6 +114,7 @@ class Event:
         tokens: new ones.
         log_probabilities: of the new ones.
         answer: the whole, once it is complete.
+        alternatives: of the new ones, as in `Answer`.
     """
 
     request: int
@@ -104,3 +122,4 @@ class Event:
     tokens: tuple[int, ...]
     log_probabilities: tuple[float, ...]
     answer: Answer | None = None
+    alternatives: tuple[tuple[tuple[int, float], ...], ...] = ()

@@ -1,10 +1,13 @@
-"""A predictions file that survives being stopped: rows are appended batch by batch, and ordered at the end."""
+"""A predictions file that survives being stopped: rows are appended batch by batch, and ordered at the end.
+
+Several processes answer together, and the first of them has the file: it tells the others which rows are left.
+"""
 
 import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from io import FileIO
@@ -13,6 +16,8 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+from numpy.typing import NDArray
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.files import lock_file, regular_file, write_jsonl
@@ -20,6 +25,7 @@ from mentallama_jax.foreign import parse_json, reading, shown, shown_cell
 from mentallama_jax.imhi.predictions import Prediction, parse_prediction
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.models.module import Params
+from mentallama_jax.parallel.processes import first_tells, writes_files
 
 MAY_DIFFER = ("model", "revision", "sources", "shots_from", "versions")
 """Keys of the signature that going on does not compare: what they name is compared by its fingerprint."""
@@ -46,7 +52,7 @@ def write_predictions(
     """Answer the records that `path` does not hold yet; at the end it holds all, in the order of `records`.
 
     Each batch is on disk before the next begins. A last line that was cut off is dropped and its record answered
-    again.
+    again. All processes of several call this, with the same records; the first alone touches files.
 
     Args:
         path: ends in `.jsonl`; `signature_path(path)` is written beside it.
@@ -56,7 +62,7 @@ def write_predictions(
         on_batch: is told of each batch once it is on disk.
 
     Returns:
-        All predictions in the order of `records`.
+        All predictions in the order of `records`; of several processes only the first has those that were there.
 
     Raises:
         UserError: the file was made with another signature or is not one of ours, or another process writes it.
@@ -64,14 +70,19 @@ def write_predictions(
     path = Path(path)
     if path.suffix != ".jsonl":
         raise UserError(f"{path}: predictions are written to a file that ends in .jsonl")
-    for place in (path, signature_path(path)):
-        if place.exists():
-            regular_file(place)
     wanted = {record.id: record for record in records}
     if len(wanted) != len(records):
         raise UserError(
             f"{path}: {len(records) - len(wanted)} of the records to answer repeat an id; ids must be unique"
         )
+    if not writes_files():
+        left = _agreed(records, ())
+        rows = [row for batch in (answer(left) if left else ()) for row in batch]
+        found = {row.id: row for row in rows}
+        return [found[record.id] for record in left]
+    for place in (path, signature_path(path)):
+        if place.exists():
+            regular_file(place)
     if _holds_rows(path) and not signature_path(path).exists():
         raise UserError(
             f"{path}: exists without {signature_path(path).name}, which says how it was made; name another file"
@@ -82,7 +93,7 @@ def write_predictions(
         done = _read_done(path)
         if strangers := done.keys() - wanted.keys():
             raise UserError(f"{path}: holds {len(strangers)} rows of other records; name another file")
-        left = [record for record in records if record.id not in done]
+        left = _agreed(records, done)
         if left:
             with path.open("ab", buffering=0) as stream:
                 for rows in answer(left):
@@ -92,6 +103,13 @@ def write_predictions(
         predictions = [done[record.id] for record in records]
         write_jsonl(path, (row.to_json() for row in predictions))
         return predictions
+
+
+def _agreed(records: Sequence[Record], done: Container[str]) -> list[Record]:
+    """The records that are left, on every process: process 0 says which are done."""
+    left = np.array([record.id not in done for record in records], np.uint8)
+    told = np.frombuffer(first_tells(left.tobytes()), np.uint8)
+    return [record for record, missing in zip(records, told, strict=True) if missing]
 
 
 def records_fingerprint(records: Sequence[Record]) -> str:
@@ -112,8 +130,17 @@ def params_fingerprint(params: Params) -> str:
     for path, array in jax.tree_util.tree_leaves_with_path(params):
         digest.update(f"{jax.tree_util.keystr(path)} {array.shape} {array.dtype}".encode())
         places = np.unravel_index(np.linspace(0, array.size - 1, min(array.size, _SAMPLE), dtype=np.int64), array.shape)
-        digest.update(np.asarray(array[places]).astype(np.float32).tobytes())
+        digest.update(_numbers(array, places).astype(np.float32).tobytes())
     return digest.hexdigest()
+
+
+def _numbers(array: jax.Array, places: tuple[NDArray[np.int64], ...]) -> NDArray[Any]:
+    """The numbers at some places, whichever host holds them."""
+    if array.is_fully_addressable:
+        return np.asarray(array[places])
+    assert isinstance(array.sharding, NamedSharding)
+    whole = NamedSharding(array.sharding.mesh, PartitionSpec())
+    return np.asarray(jax.jit(lambda x: x[places], out_shardings=whole)(array))
 
 
 def _append(stream: FileIO, rows: Sequence[Prediction], path: Path) -> None:

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mentallama_jax.generation.constrained import allowed_logits, next_nodes
+from mentallama_jax.generation.constrained import allowed_logits, next_nodes, unpacked
 from mentallama_jax.generation.decoder import UnrolledLlama, embed_tokens, logits
 from mentallama_jax.generation.key_value_cache import CACHE, KeyValueCache, LayerCache, empty, joint_attention, write
 from mentallama_jax.generation.label_trie import FREE, Constraint
@@ -180,6 +180,7 @@ def decode(
     config: LlamaConfig,
     uses: Uses,
     alternatives: bool,
+    allowed_BW: Any = None,
 ) -> tuple[KeyValueCache, jax.Array, jax.Array | None, WrittenSteps]:
     """Write tokens in all running slots until enough of them have ended, or for a number of steps.
 
@@ -193,6 +194,7 @@ def decode(
         config: of the model.
         uses: what any row's sampling asks for.
         alternatives: whether the likeliest tokens are given too.
+        allowed_BW: int32, the tokens that may be written, 32 bits a word; None where all may. Goes with one step.
 
     Returns:
         The block of keys and values, for `append`; the other arrays of the slots; and what was written.
@@ -205,7 +207,7 @@ def decode(
         return (loop.step < at_most) & (begun - jnp.sum(loop.running_B) < enough) & jnp.any(loop.running_B)
 
     def advance(loop: _Loop) -> _Loop:
-        token_B, seen_BV, running_B, written = _choose(loop, rows, constraint, uses)
+        token_B, seen_BV, running_B, written = _choose(loop, rows, constraint, uses, allowed_BW)
         hidden_BD, recent = _step(model, config, cache, loop.recent, token_B, rows.lengths_B, loop.step)
         scores_BV = constrain(logits(model, hidden_BD), "batch", "vocabulary")
         return _Loop(loop.step + 1, recent, scores_BV, seen_BV, running_B, written)
@@ -237,7 +239,7 @@ def append(cache: KeyValueCache, recent: KeyValueCache, lengths_B: Any) -> KeyVa
 
 
 def _choose(
-    loop: _Loop, rows: Rows, constraint: Constraint | None, uses: Uses
+    loop: _Loop, rows: Rows, constraint: Constraint | None, uses: Uses, allowed_BW: Any
 ) -> tuple[jax.Array, jax.Array | None, jax.Array, WrittenSteps]:
     """Choose each slot's next token: (tokens, tokens seen, which slots still run, what is written)."""
     written, counts_B = loop.written, rows.counts_B + loop.step
@@ -246,6 +248,8 @@ def _choose(
         scores_BV = penalised(scores_BV, loop.seen_BV, rows.sampling.penalty_B)
     if constraint is not None:
         scores_BV = allowed_logits(scores_BV, constraint, written.nodes_B)
+    if allowed_BW is not None:
+        scores_BV = jnp.where(unpacked(jnp.asarray(allowed_BW), scores_BV.shape[1]), scores_BV, -jnp.inf)
     keys_B = jax.random.wrap_key_data(jnp.asarray(rows.keys_B2), impl="threefry2x32")
     token_B = choose(scores_BV, keys_B, counts_B, rows.sampling, uses)
     total_B = jax.nn.logsumexp(loop.logits_BV, axis=1)

@@ -123,6 +123,25 @@ def sample_rows(records: Sequence[Record], count: int, seed: int) -> list[Record
     return [records[index] for index in kept]
 
 
+def choose_rows(
+    records: Sequence[Record], datasets: Sequence[str] = (ALL,), max_rows: int | None = None, seed: int = 0
+) -> list[Record]:
+    """The rows of some data sets, of each at most `max_rows`, which `seed` chooses; their order is kept.
+
+    Raises:
+        UserError: a data set that is not there.
+    """
+    found = mix(records, datasets=datasets, drop_posts=())
+    if max_rows is None:
+        return found
+    kept = {
+        record.id
+        for name in {record.dataset for record in found}
+        for record in sample_rows([each for each in found if each.dataset == name], max_rows, seed)
+    }
+    return [record for record in found if record.id in kept]
+
+
 def group_by_post(records: Iterable[Record]) -> dict[str, list[Record]]:
     """Post id -> its records, in order of first appearance: the questions about one post are not independent."""
     groups: dict[str, list[Record]] = {}

@@ -175,16 +175,16 @@ def render(
         ]
         return Rendered((*turns, *_llama2_prompt(query(record))), f" {instruction_response(record)} ")
     if style == "chatml":
-        opening = _chatml_message("system", system) if system else ()
+        opening = chatml_message("system", system) if system else ()
         turns = [
             segment
             for example in examples
             for segment in (
-                *_chatml_message("user", query(example)),
-                *_chatml_message("assistant", instruction_response(example)),
+                *chatml_message("user", query(example)),
+                *chatml_message("assistant", instruction_response(example)),
             )
         ]
-        question = _chatml_message("user", query(record))
+        question = chatml_message("user", query(record))
         answer = (Segment(IM_START, special=True), Segment("assistant\n"))
         return Rendered(tuple(merged((*opening, *turns, *question, *answer))), instruction_response(record))
     pairs = [_plain_pair(shown, style, query) for shown in (*examples, record)]
@@ -250,10 +250,12 @@ def encode_question(text: str, style: Style, tokenizer: PromptTokenizer) -> list
     begin = Segment(BOS, special=True)
     if style == "chatml":
         system = default_system(tokenizer.chat_template)
-        opening = _chatml_message("system", system) if system else ()
+        opening = chatml_message("system", system) if system else ()
         answer = (Segment(IM_START, special=True), Segment("assistant\n"))
-        return list(_tokens(tuple(merged((*opening, *_chatml_message("user", text), *answer))), tokenizer))
-    return list(_tokens((begin, Segment(f"[INST] {text} [/INST]" if style == "llama2-chat" else text)), tokenizer))
+        return list(segment_tokens(tuple(merged((*opening, *chatml_message("user", text), *answer))), tokenizer))
+    return list(
+        segment_tokens((begin, Segment(f"[INST] {text} [/INST]" if style == "llama2-chat" else text)), tokenizer)
+    )
 
 
 def encode_example(
@@ -287,7 +289,7 @@ def _fit(
         cut = replace(record, post=record.post[:characters])
         if style == "chat":
             return encode_segments(template_of(tokenizer).prompt(_contents(cut, examples, query)), tokenizer)
-        return list(_tokens(render(cut, style, examples, system=system, query=query).prompt, tokenizer))
+        return list(segment_tokens(render(cut, style, examples, system=system, query=query).prompt, tokenizer))
 
     room = max_length - len(answer)
     whole = prompt(len(record.post))
@@ -327,7 +329,8 @@ def _chat_answer(record: Record, tokenizer: PromptTokenizer, examples: Sequence[
     return ids if template.end is not None else [*ids, tokenizer.eos_id]
 
 
-def _tokens(segments: Sequence[Segment], tokenizer: PromptTokenizer) -> Iterator[int]:
+def segment_tokens(segments: Sequence[Segment], tokenizer: PromptTokenizer) -> Iterator[int]:
+    """Token ids of segments that begin a text, BOS and EOS in the tokenizer's own spelling."""
     before = BOS
     for segment in segments:
         if not segment.special:
@@ -356,5 +359,6 @@ def _llama2_turn(record: Record, query: Query) -> tuple[Segment, Segment]:
     return begin, Segment(f"{asked.text} {instruction_response(record)} ")
 
 
-def _chatml_message(role: str, content: str) -> tuple[Segment, ...]:
+def chatml_message(role: str, content: str) -> tuple[Segment, ...]:
+    """A message of ChatML with its end."""
     return Segment(IM_START, special=True), Segment(f"{role}\n{content}"), Segment(IM_END, special=True), Segment("\n")

@@ -1,5 +1,6 @@
 """Answers questions about posts with a model: from what is asked to predictions, in a file or in memory."""
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
@@ -15,23 +16,34 @@ from mentallama_jax.errors import UserError
 from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer
 from mentallama_jax.generation.answers import answer_batches, score_batches
 from mentallama_jax.generation.engine import Engine, Settings
-from mentallama_jax.generation.placement import param_shardings
-from mentallama_jax.generation.resumable import params_fingerprint, records_fingerprint, write_predictions
+from mentallama_jax.generation.placement import mesh_of_hosts, param_shardings
+from mentallama_jax.generation.resumable import (
+    MAY_DIFFER,
+    params_fingerprint,
+    records_fingerprint,
+    write_predictions,
+)
 from mentallama_jax.generation.sampling import Sampling
 from mentallama_jax.generation.votes import Votes
 from mentallama_jax.imhi.data_files.posts import read_posts, records_of_text
 from mentallama_jax.imhi.data_files.readers import read_records
-from mentallama_jax.imhi.mixture import mix, sample_rows
+from mentallama_jax.imhi.mixture import choose_rows
 from mentallama_jax.imhi.predictions import Prediction
 from mentallama_jax.imhi.prompting import Prompting
 from mentallama_jax.imhi.prompts import IM_START, stop_ids
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.jobs.open_model import OpenedModel, open_model
 from mentallama_jax.parallel.mesh import use_mesh
+from mentallama_jax.parallel.processes import are_several, check_alike
+from mentallama_jax.training.interruption import StopRequest
 from mentallama_jax.training.run.checkpoints import Which
 from mentallama_jax.training.run.run_directory import versions
 
 _MAX_LENGTH = 2048
+
+
+class StoppedError(Exception):
+    """Asked to stop, by the signal that the message names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +95,7 @@ def questions_in(
         result = read_records(sources, repair_mojibake=repair_mojibake, need_labels=False)
     labelled = [record for record in result.records if record.label]
     unlabelled = len(result.records) - len(labelled) if labelled else 0
-    records = mix(labelled or result.records, datasets=datasets, drop_posts=())
-    if max_rows is not None:
-        kept = {
-            record.id
-            for name in {record.dataset for record in records}
-            for record in sample_rows([r for r in records if r.dataset == name], max_rows, seed)
-        }
-        records = [record for record in records if record.id in kept]
+    records = choose_rows(labelled or result.records, datasets, max_rows, seed)
     return Questions(tuple(records), tuple(map(str, sources)), tuple(map(str, result.problems)), unlabelled)
 
 
@@ -267,7 +272,8 @@ def open_answerer(
         max_length: tokens of prompt and answer together; by default as trained, else 2,048; never more than the model
             has positions for.
         dtype: of weights and activations; by default float32 on CPU, bfloat16 elsewhere.
-        mesh: of devices that share the work.
+        mesh: of devices that share the work; by default one device, and of several processes
+            `placement.mesh_of_hosts`.
 
     Raises:
         UserError: no such model, one that does not divide along the mesh, or too few positions.
@@ -281,6 +287,8 @@ def open_answerer(
     tokenizer = opened.load_tokenizer()
     usual = (style, "as asked") if style else _usual_style(opened, tokenizer)
     trained = _MAX_LENGTH if opened.run is None else opened.run.data.max_length
+    if mesh is None and are_several():
+        mesh = mesh_of_hosts(opened.config, dtype)
     params = opened.load_params(dtype, param_shardings(opened.config, mesh=mesh) if mesh else None)
     weights = params_fingerprint(params)
     answerer = Answerer(
@@ -319,10 +327,14 @@ def answer(
     *,
     score_labels: bool = False,
     manner: Manner = PLAINLY,
+    stop: StopRequest | None = None,
     on_start: Callable[[int], None] = lambda left: None,
     on_batch: Callable[[list[Prediction]], None] = lambda rows: None,
 ) -> list[Prediction]:
     """Answer questions into a predictions file, or go on with one that was stopped.
+
+    Several processes answer together: all call this with the same arguments, each inside the same mesh, and the first
+    writes the file. What a batch of answers is made of reaches all of them, so that all decide the same.
 
     Args:
         answerer: see `open_answerer` and `answer_sequences.open_sequence_answerer`.
@@ -331,22 +343,30 @@ def answer(
         settings: see `Settings`.
         score_labels: choose the likeliest label sentence instead of generating.
         manner: how questions are put and labels decided.
+        stop: ends the work of all processes behind a batch where one of them is asked to stop; None where a signal
+            ends it.
         on_start: is told how many rows are left.
         on_batch: is told of each batch once it is on disk.
 
     Returns:
-        All predictions in the order of the questions.
+        All predictions in the order of the questions; of several processes the first alone has all of them.
 
     Raises:
-        UserError: see `generation.resumable.write_predictions` and `generation.answers`.
+        StoppedError: asked to stop; what is finished is in the file.
+        UserError: a process has another model or other questions than the first; see also
+            `generation.resumable.write_predictions` and `generation.answers`.
     """
     settings = settings or Settings()
     manner.prompting.check_style(answerer.style)
 
     def rest(left: list[Record]) -> Iterator[list[Prediction]]:
         on_start(len(left))
-        return answerer.answers(left, settings, score_labels=score_labels, manner=manner)
+        for rows in answerer.answers(left, settings, score_labels=score_labels, manner=manner):
+            yield rows
+            if stop is not None and stop.agreed():
+                raise StoppedError(stop.signal_name)
 
     signature = answerer.signature(questions, settings, score_labels=score_labels, manner=manner)
+    check_alike("model or data", json.dumps([value for name, value in signature.items() if name not in MAY_DIFFER]))
     with answerer.on_mesh():
         return write_predictions(Path(out), questions.records, signature, rest, on_batch)

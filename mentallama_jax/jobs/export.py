@@ -21,6 +21,7 @@ from mentallama_jax.jobs.adapter_runs import tensors_of_run
 from mentallama_jax.jobs.export_sequence import export_sequence
 from mentallama_jax.jobs.open_model import OpenedModel, is_run, open_model
 from mentallama_jax.jobs.open_sequence import open_sequence
+from mentallama_jax.jobs.push_export import Pushed, check_push, push_export
 from mentallama_jax.jobs.run_card import card_of_other_run, card_of_training, public_name
 from mentallama_jax.models.adapters import adapter_of
 from mentallama_jax.models.llama import LlamaConfig
@@ -34,10 +35,12 @@ class Exported(NamedTuple):
     Attributes:
         what: for people, such as "checkpoint of step 20".
         size: bytes of the folder.
+        pushed: where it is on the hub; None where that was not asked for.
     """
 
     what: str
     size: int
+    pushed: Pushed | None = None
 
 
 class _Contents(NamedTuple):
@@ -61,6 +64,8 @@ def export(
     dtype: ExportDtype = "float32",
     scores: Path | None = None,
     max_shard_gb: float = 2.0,
+    push: str | None = None,
+    public: bool = False,
 ) -> Exported:
     """Write a model as a folder that transformers loads; all of it or nothing.
 
@@ -71,13 +76,46 @@ def export(
         dtype: of the stored weights.
         scores: a scores.json to show in the model card.
         max_shard_gb: weights are split into files of at most this size.
+        push: upload the folder into this repository of the hub, `owner/name`; see `push_export`.
+        public: whether everybody may see a repository that is made for it.
 
     Raises:
-        UserError: no such model, an unreadable scores.json, or see `formats.hf_folder.save_hf`.
+        UserError: no such model, an unreadable scores.json, or see `formats.hf_folder.save_hf`. What keeps it from
+            being pushed is found before anything is written, where the hub says it.
     """
+    if public and push is None:
+        raise UserError("--public goes with --push OWNER/NAME")
+    if push is not None:
+        check_push(push, public=public)
+    done = write_export(
+        source,
+        Path(out),
+        checkpoint=checkpoint,
+        revision=revision,
+        adapter=adapter,
+        adapter_only=adapter_only,
+        dtype=dtype,
+        scores=scores,
+        max_shard_gb=max_shard_gb,
+    )
+    return done if push is None else done._replace(pushed=push_export(out, push, public=public))
+
+
+def write_export(
+    source: str,
+    out: Path,
+    *,
+    checkpoint: Which | None,
+    revision: str | None,
+    adapter: str | Path | None,
+    adapter_only: bool,
+    dtype: ExportDtype,
+    scores: Path | None,
+    max_shard_gb: float,
+) -> Exported:
+    """Write the folder; the arguments are those of `export`."""
     if max_shard_gb <= 0:
         raise UserError(f"--max-shard-gb {max_shard_gb}: give a size above 0")
-    out = Path(out)
     shown_scores = read_scores(scores)
     if adapter_only:
         if adapter is not None or revision is not None:

@@ -10,6 +10,7 @@ from mentallama_jax.config import GrpoSection, RunConfig
 from mentallama_jax.evaluation.label_readers import RULES, label_of
 from mentallama_jax.evaluation.rewards import CONSISTENCY, Reward, open_rewards
 from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer
+from mentallama_jax.generation.answers_while_training import holding
 from mentallama_jax.generation.engine import Engine, Settings
 from mentallama_jax.generation.sampling import Sampling
 from mentallama_jax.imhi.predictions import answer_to
@@ -63,14 +64,13 @@ class EngineSampler:
         ]
         at_once = ANSWERS_AT_ONCE if jax.default_backend() == "cpu" else _ON_ACCELERATORS
         settings = Settings(longest, Sampling(temperature), self._config.training.seed, at_once)
-        self._engine.update(params)
         found: dict[tuple[int, int], SampledAnswer] = {}
         ends = stop_ids(data.style, self._tokenizer)
-        for batch in self._engine.samples(prompts, names, settings, ends, count=count):
-            for (place, sample), answer in batch.items():
-                text = self._tokenizer.decode(list(answer.tokens)).strip()
-                found[place, sample] = SampledAnswer(prompts[place], answer.tokens, answer.ended, text)
-        self._engine.release()  # training needs the room
+        with holding(self._engine, params):
+            for batch in self._engine.samples(prompts, names, settings, ends, count=count):
+                for (place, sample), answer in batch.items():
+                    text = self._tokenizer.decode(list(answer.tokens)).strip()
+                    found[place, sample] = SampledAnswer(prompts[place], answer.tokens, answer.ended, text)
         return [found[place, sample] for place in range(len(prompts)) for sample in range(count)]
 
 

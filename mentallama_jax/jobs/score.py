@@ -106,12 +106,16 @@ class _Options:
 
 
 def score(
-    predictions: Sequence[str | AnyPath], out: str | Path, *, pool: bool = False, **options: Unpack[ScoreOptions]
+    predictions: Sequence[str | AnyPath | Predictions],
+    out: str | Path,
+    *,
+    pool: bool = False,
+    **options: Unpack[ScoreOptions],
 ) -> Scored:
     """Score the predictions of one system; write scores.json and the report that is made of it.
 
     Args:
-        predictions: each a file or a folder that `evaluation.reading` reads.
+        predictions: each a file or a folder that `evaluation.reading` reads, or what it read.
         out: folder for the report.
         pool: whether several are taken for one: seeds of a recipe, or parts of a benchmark.
         options: see `ScoreOptions`.
@@ -125,7 +129,9 @@ def score(
             "several predictions are pooled on request alone: pool=True, or score_each to see them side by side"
         )
     how = _checked(out, options)
-    parts = [read_predictions(as_path(path), how.read_as) for path in predictions]
+    parts = [
+        each if isinstance(each, Predictions) else read_predictions(as_path(each), how.read_as) for each in predictions
+    ]
     refuse_twice(parts)
     return _score(parts, Path(out), how)
 

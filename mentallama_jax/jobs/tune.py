@@ -1,21 +1,15 @@
 """Tunes a model as a config says: finds what it starts from, what fits into memory, and how its labels are measured."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import jax
 
 from mentallama_jax.config import ClassificationSection, GrpoSection, RunConfig, SequenceSection
 from mentallama_jax.errors import UserError
-from mentallama_jax.evaluation.correctness import label_rows, separate_labels, tally_rows
-from mentallama_jax.evaluation.label_readers import RULES
-from mentallama_jax.evaluation.statistics.f1 import weighted_f1
 from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer
-from mentallama_jax.generation.answers import answer_records
-from mentallama_jax.generation.engine import Engine, Settings
-from mentallama_jax.imhi.records import Record
 from mentallama_jax.imhi.tasks import own_tasks
 from mentallama_jax.jobs.classify import tune_classifier
+from mentallama_jax.jobs.label_f1 import GeneratedLabelF1
 from mentallama_jax.jobs.open_model import open_model
 from mentallama_jax.jobs.open_tokenizer import open_tokenizer
 from mentallama_jax.jobs.policy_sampling import policy_tools
@@ -32,8 +26,6 @@ from mentallama_jax.planning.search import choose_remat
 from mentallama_jax.terminal import Console
 from mentallama_jax.training.interruption import StopRequest
 from mentallama_jax.training.loop import BaseModel, TrainResult, train
-from mentallama_jax.training.preflight import ANSWERS_AT_ONCE
-from mentallama_jax.training.validation import LabelF1
 
 
 def tune(
@@ -67,7 +59,9 @@ def _tune_language_model(
     if isinstance(config.objective, GrpoSection):
         tools = policy_tools(config, model, _tokenizer_of(config, model))
         return train(config, base, console=console, stop=stop, policy=tools, extend=extend)
-    label_f1 = _label_f1(config, model) if config.evaluation.generate_rows else None
+    label_f1 = None
+    if config.evaluation.generate_rows:
+        label_f1 = GeneratedLabelF1(config, model, _tokenizer_of(config, model))
     return train(config, base, label_f1, console=console, stop=stop, extend=extend)
 
 
@@ -115,24 +109,3 @@ def _tokenizer_of(config: RunConfig, model: LlamaConfig) -> Tokenizer:
     if config.model.tokenizer is not None:
         return open_tokenizer(config.model.tokenizer, rows=model.vocab_size)
     return open_model(config.model.source, revision=config.model.revision).load_tokenizer()
-
-
-def _label_f1(config: RunConfig, model: LlamaConfig) -> LabelF1:
-    """Greedy answers, their labels read by the templates, and the weighted F1 of all data sets together."""
-    if config.mesh.sequence > 1:
-        raise UserError(
-            f"mesh.sequence {config.mesh.sequence}: answers for label_f1 are generated token by token, which cannot be "
-            "cut; set mesh.sequence=1 or evaluation.generate_rows=0"
-        )
-    tokenizer = _tokenizer_of(config, model)
-    engine = Engine(model, config.model.compute_dtype)
-    settings = Settings(config.evaluation.max_new_tokens, batch_size=ANSWERS_AT_ONCE)
-    style, max_length = config.data.style, config.data.max_length
-
-    def label_f1(params: Params, records: Sequence[Record]) -> float:
-        engine.update(params)
-        answers = answer_records(engine, tokenizer, records, style=style, max_length=max_length, settings=settings)
-        engine.release()  # training needs the room
-        return float(weighted_f1(tally_rows(separate_labels(label_rows(answers, RULES))).total()))
-
-    return label_f1

@@ -1,4 +1,4 @@
-"""Several processes that train as one: how they start, agree, and end together when one is lost."""
+"""Several processes that work as one: how they start, agree, and end together when one is lost."""
 
 import ctypes
 import hashlib
@@ -132,39 +132,69 @@ def _name_process_0_on_abort(coordinator: str, host: str) -> None:
 
 
 def _end(reason: str, first: str = "") -> NoReturn:
-    line = f"error: {reason}; {first}run the same command on all hosts again: it resumes from the last checkpoint\n"
+    line = f"error: {reason}; {first}run the same command on all hosts again: it goes on from what is saved\n"
     os.write(2, line.encode())
     os._exit(LOST)
 
 
+def are_several() -> bool:
+    """Whether this process works with others; asked before there are any, it leaves the devices alone."""
+    return bool(jax.distributed.is_initialized()) and jax.process_count() > 1
+
+
 def writes_files() -> bool:
     """Whether this process is the one that writes the files of a run."""
-    return jax.process_index() == 0
+    return not are_several() or jax.process_index() == 0
 
 
 def barrier(name: str) -> None:
     """Wait until every process is here."""
-    if jax.process_count() > 1:
+    if are_several():
         multihost_utils.sync_global_devices(name)
 
 
 def any_says(number: int) -> int:
     """The largest of the numbers of all processes, the same everywhere."""
-    if jax.process_count() == 1:
+    if not are_several():
         return number
     return int(np.max(multihost_utils.process_allgather(np.array(number, np.int32))))
 
 
 def first_says(answer: bool) -> bool:
     """What process 0 says, on every process."""
-    if jax.process_count() == 1:
+    if not are_several():
         return answer
     return bool(multihost_utils.broadcast_one_to_all(np.array(answer, np.int32)))
 
 
+def first_tells(data: bytes) -> bytes:
+    """The bytes that process 0 hands over, on every process; what the others hand over does not count."""
+    if not are_several():
+        return data
+    size = int(multihost_utils.broadcast_one_to_all(np.array(len(data), np.int32)))
+    mine = data if writes_files() else bytes(size)
+    return bytes(np.asarray(multihost_utils.broadcast_one_to_all(np.frombuffer(mine, np.uint8)))) if size else b""
+
+
+def check_alike(what: str, text: str) -> None:
+    """Refuse processes that were told something else than process 0.
+
+    Args:
+        what: the text is, for people.
+        text: the same on all processes, where all is well.
+
+    Raises:
+        UserError: names the processes whose text is another one; on all of them.
+    """
+    if others := strangers(text):
+        raise UserError(
+            f"process {', '.join(map(str, others))}: another {what} than that of process 0; give all hosts the same"
+        )
+
+
 def strangers(text: str) -> list[int]:
     """The processes whose text is another than that of process 0, the same everywhere."""
-    if jax.process_count() == 1:
+    if not are_several():
         return []
     digest = np.frombuffer(hashlib.sha256(text.encode()).digest(), np.uint8)
     all_PB = multihost_utils.process_allgather(digest)

@@ -38,11 +38,6 @@ def warnings(plan: AnswerPlan) -> list[str]:
             f"along fsdp {plan.mesh['fsdp']} each device gathers the weights for every batch and holds them whole, "
             f"{size(plan.bytes.read - plan.bytes.cache)}; a larger mesh.tensor reads them where they are"
         )
-    if topology.chips > topology.chip.host:
-        said.append(
-            f"`generate` works on one host, which has at most {topology.chip.host} of these chips: answer a part of "
-            "the data on each host, and plan for one"
-        )
     if topology.is_gpu:
         said.append(
             "GPU figures are formulas, nothing was compiled: matrix products at half of the peak, memory at its full "
@@ -115,7 +110,7 @@ def _time_json(time: StepTime) -> dict[str, Any]:
 
 
 def command(plan: AnswerPlan) -> list[str]:
-    """The words of the command that answers as planned; names of model, data and predictions are to be filled in."""
+    """The words of the command that answers as planned, on each host; names are to be filled in."""
     sizes = [f"{axis}={plan.mesh[axis]}" for axis in ("data", "fsdp", "tensor")]
     numbers = ["--batch-size", str(plan.answers.rows), "--max-new-tokens", str(plan.answers.new_tokens)]
     return [
@@ -129,6 +124,7 @@ def command(plan: AnswerPlan) -> list[str]:
         "--mesh",
         *sizes,
         *numbers,
+        *([] if plan.topology.is_one_host else ["--distributed"]),
     ]
 
 

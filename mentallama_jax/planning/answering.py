@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import AbstractMesh
 
-from mentallama_jax.config import RunConfig
+from mentallama_jax.config import MeshSection, RunConfig
 from mentallama_jax.errors import UserError
 from mentallama_jax.generation.lowering import pack_width
-from mentallama_jax.generation.placement import abstract_model
+from mentallama_jax.generation.placement import abstract_model, axes_of_hosts
 from mentallama_jax.generation.slots import STEPS, places_for
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.parallel.mesh import mesh_sizes
@@ -25,6 +25,7 @@ from mentallama_jax.planning.cost import (
     step_time,
 )
 from mentallama_jax.planning.hlo import Collective, Program
+from mentallama_jax.planning.plan import with_overrides
 from mentallama_jax.planning.prices import Price, Rent
 from mentallama_jax.planning.topologies import Topology
 from mentallama_jax.training.preflight import tree_bytes
@@ -127,6 +128,8 @@ def make_answer_plan(
 ) -> AnswerPlan:
     """Plan the answers to posts: for TPUs by the compiler, for GPUs by formulas alone.
 
+    On several hosts a config that says nothing of the mesh is planned on the one that `generate` takes there.
+
     Args:
         model: its shape.
         config: of a run, for the mesh and the dtype of weights and activations.
@@ -146,6 +149,10 @@ def make_answer_plan(
         raise UserError(
             f"{answers.prompt} + {answers.new_tokens} tokens: the model has {model.max_positions} positions"
         )
+    if not topology.is_one_host and config.mesh == MeshSection():
+        dtype, devices = config.model.compute_dtype, topology.devices
+        axes = axes_of_hosts(model, dtype, devices, topology.host_devices, topology.device_memory)
+        config = with_overrides(config, mesh=axes.model_dump())
     mesh = mesh_sizes(config.mesh, topology.devices, topology.slices)
     parts = mesh["data"] * mesh["fsdp"]
     answers = Answers(math.ceil(answers.rows / parts) * parts, answers.prompt, answers.new_tokens)

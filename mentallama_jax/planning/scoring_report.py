@@ -32,7 +32,7 @@ def warnings(plan: ScorePlan) -> list[str]:
     """What the user should know before paying."""
     topology = plan.topology
     said = device_warnings(plan.compiled, topology, plan.fits, ["a smaller model, or chips with more memory"])
-    if topology.chips > topology.chip.host:
+    if not topology.is_one_host:
         said.append(
             f"`evaluate` works on one host, which has at most {topology.chip.host} of these chips: score a part of the "
             "predictions on each host, and plan for one"

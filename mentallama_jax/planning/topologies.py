@@ -95,6 +95,17 @@ class Topology:
         return self.chips * (2 if self.family == "v4" else 1)
 
     @property
+    def is_one_host(self) -> bool:
+        """Whether one host has all of its chips."""
+        return self.chips <= self.chip.host
+
+    @property
+    def host_devices(self) -> int:
+        """The devices of each host: of several that share a slice of TPUs each has four chips."""
+        chips = min(self.chips, self.chip.host if self.is_one_host or self.is_gpu else 4)
+        return self.devices * chips // self.chips
+
+    @property
     def device_memory(self) -> int:
         """Bytes that a program may use on a device."""
         return self.chip.memory * self.chips // self.devices

@@ -4,7 +4,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,6 +13,7 @@ from typing import Any, Protocol, cast
 
 import jax
 from jax.sharding import Mesh
+from numpy.typing import NDArray
 from rich.table import Table
 
 from mentallama_jax.config import (
@@ -31,7 +32,7 @@ from mentallama_jax.models.adapters import adapted_config, is_adapter
 from mentallama_jax.models.module import Params, abstract_params, count_params, split_params
 from mentallama_jax.models.registry import TrainedConfig
 from mentallama_jax.parallel.mesh import make_mesh, use_mesh
-from mentallama_jax.parallel.processes import barrier, strangers, writes_files
+from mentallama_jax.parallel.processes import are_several, barrier, check_alike, writes_files
 from mentallama_jax.storage import AnyPath
 from mentallama_jax.terminal import Console
 from mentallama_jax.training.data.batches import Batch, TrainingData
@@ -42,7 +43,7 @@ from mentallama_jax.training.data.rollouts import PolicyData
 from mentallama_jax.training.data.tokens import FingerprintedTokenizer
 from mentallama_jax.training.early_stopping import EarlyStopping
 from mentallama_jax.training.interruption import StopRequest
-from mentallama_jax.training.mesh_placement import abstract_state, check_batch, held_rows, place_batch
+from mentallama_jax.training.mesh_placement import abstract_state, check_batch, held_part, held_rows, place_batch
 from mentallama_jax.training.objectives.objective import Objective
 from mentallama_jax.training.objectives.of_config import objective_of
 from mentallama_jax.training.objectives.policy import Policy
@@ -59,12 +60,21 @@ from mentallama_jax.training.progress import Speed, TrainingProgress
 from mentallama_jax.training.reference_answers import with_reference
 from mentallama_jax.training.run.checkpoints import Checkpoints
 from mentallama_jax.training.run.disk import naming
+from mentallama_jax.training.run.figure_trackers import FigureSender
 from mentallama_jax.training.run.loss_picture import draw_loss_curve
 from mentallama_jax.training.run.manifest import Checkpoint
 from mentallama_jax.training.run.metrics import MetricsLog, read_metrics
 from mentallama_jax.training.run.run_directory import RunDirectory, SavableTokenizer
 from mentallama_jax.training.step import Metrics, TrainState, init_state, make_train_step, model_params
-from mentallama_jax.training.validation import Evaluator, LabelF1, before_and_after, make_evaluators, measure_all
+from mentallama_jax.training.validation import (
+    Evaluator,
+    LabelF1,
+    before_and_after,
+    clocks,
+    make_evaluators,
+    measure_all,
+    words_on_idling,
+)
 
 RunData = TrainingData | PolicyData
 """Where the batches of a run come from: examples that are planned, or answers that are sampled."""
@@ -149,7 +159,7 @@ def train(
         if stop is None:
             stop = stack.enter_context(StopRequest())
         stop.where = "once this part of the start is done"
-        _check_alike("config", _shared(config))
+        check_alike("config", _shared(config))
         progress = stack.enter_context(TrainingProgress(run.log if writes_files() else Path(os.devnull), console))
         mesh = make_mesh(config.mesh)
         stack.enter_context(use_mesh(mesh))
@@ -159,7 +169,7 @@ def train(
         if jax.default_backend() == "cpu":
             keep_freed_memory()
         examples = load_examples(config, base.tokenizer, progress.say)
-        _check_alike("data or tokenizer", json.dumps(examples.facts["fingerprints"]))
+        check_alike("data or tokenizer", json.dumps(examples.facts["fingerprints"]))
         objective = _objective(config, base, examples)
         if isinstance(objective, Preference):
             examples = _with_reference(objective, config, base, examples, mesh)
@@ -193,7 +203,10 @@ def train(
             first = state = _first_state(objective, config, base, data.steps, state_shapes)
 
         stop.where = "after this update"
-        metrics = stack.enter_context(MetricsLog(run.metrics, run.tensorboard, start, evaluated=scored))
+        sender = stack.enter_context(FigureSender(run.path.name, config, run.trackers, progress.say))
+        metrics = stack.enter_context(
+            MetricsLog(run.metrics, run.tensorboard, start, evaluated=scored, also=sender.send)
+        )
         train_step = make_train_step(objective, config, data.steps, _shardings(state_shapes))
         if sampling is None:
             evaluators = make_evaluators(config, objective, examples, label_f1, stop, mesh)
@@ -208,7 +221,8 @@ def train(
         progress.start_bar(data.steps, start)
         done = start
         if due.evaluation(start) and not scored:  # it was interrupted
-            recorder.add_scores(start, measure_all(evaluators, state, start, stop), checkpoints, early)
+            scores = measure_all(evaluators, state, start, stop)
+            recorder.add_scores(start, scores, clocks(evaluators), checkpoints, early)
         for batch in stack.enter_context(closing(data.iterate(place))):
             if early.agreed() or stop.agreed():
                 break
@@ -223,7 +237,8 @@ def train(
                 run.publish()
                 checkpoints.save(done, state, data.state(done))
             if due.evaluation(done) and not stop:
-                recorder.add_scores(done, measure_all(evaluators, state, done, stop), checkpoints, early)
+                scores = measure_all(evaluators, state, done, stop)
+                recorder.add_scores(done, scores, clocks(evaluators), checkpoints, early)
         recorder.flush()
         if done > start:
             checkpoints.save(
@@ -279,7 +294,12 @@ class _Sampling:
         self._config, self._tools, self._examples = config, tools, examples
         self._compute = AnswerLogProbabilities(objective, mesh)
         self._start = StartWeights(load, config)
-        self.data = PolicyData(examples.records, config, tools.sampler, tools.rewards, self._compute, self._start)
+
+        def held(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+            return held_part(arrays, config.training.micro_batch_rows, mesh)
+
+        given = (examples.records, config, tools.sampler, tools.rewards, self._compute, self._start, held)
+        self.data = PolicyData(*given)
 
     def learn_from(self, state: Callable[[], TrainState], first: TrainState) -> None:
         """Sample from a state, which changes with every update; `first` is that before the first one."""
@@ -413,11 +433,18 @@ class _Recorder:
             self._metrics.write("train", step, {"epoch": batch.epoch + 1, **figures})
         self._progress.update(step, figures["loss"], figures["learning_rate"], batch.pad_share, self._speed)
 
-    def add_scores(self, step: int, scores: dict[str, float], checkpoints: Checkpoints, early: EarlyStopping) -> None:
+    def add_scores(
+        self,
+        step: int,
+        scores: dict[str, float],
+        times: dict[str, float],
+        checkpoints: Checkpoints,
+        early: EarlyStopping,
+    ) -> None:
         """Log what an evaluation found and note it for its checkpoint; there are no scores where it was interrupted."""
         self._clock = None  # the next update is left out of the speed: the evaluation took time as well
         if scores:
-            self._metrics.write("validation", step, scores)
+            self._metrics.write("validation", step, scores | times)
             self._run.publish()
             if step:  # before the first update there is no checkpoint
                 checkpoints.add_scores(step, scores)
@@ -425,7 +452,7 @@ class _Recorder:
             if writes_files():
                 draw_loss_curve(self._run.metrics, self._run.loss_curve, self._metric)
             figures = ", ".join(f"{name} {score:.4f}" for name, score in scores.items())
-            self._progress.say(f"after update {step}: {figures}")
+            self._progress.say(f"after update {step}: {figures}{words_on_idling(times)}")
 
     @contextmanager
     def compile_time(self, train_step: Any, batch: Batch) -> Iterator[None]:
@@ -453,12 +480,10 @@ class _Recorder:
 
 
 def _check_processes(config: RunConfig) -> None:
-    if jax.process_count() > 1 and isinstance(config.objective, GrpoSection):
-        raise UserError(f"objective.kind grpo: answers are sampled by one process, and there are {jax.process_count()}")
-    if jax.process_count() > 1 and config.evaluation.generate_rows:
+    if are_several() and config.evaluation.generate_rows and isinstance(config.objective, SequenceSection):
         raise UserError(
-            f"evaluation.generate_rows={config.evaluation.generate_rows}: answers are generated by one process only "
-            f"and there are {jax.process_count()}; set it to 0 and use `mentallama generate` on the checkpoints"
+            f"evaluation.generate_rows={config.evaluation.generate_rows}: an encoder-decoder answers in one process "
+            f"only and there are {jax.process_count()}; set it to 0 and use `mentallama generate` on the checkpoints"
         )
 
 
@@ -470,13 +495,6 @@ def _shared(config: RunConfig) -> str:
     if isinstance(config.objective, DocumentsSection):
         places["objective"] = {"instructions"}
     return config.model_dump_json(exclude=places | {"model": {"source", "tokenizer"}})
-
-
-def _check_alike(what: str, text: str) -> None:
-    if others := strangers(text):
-        raise UserError(
-            f"process {', '.join(map(str, others))}: another {what} than that of process 0; give all hosts the same"
-        )
 
 
 def _check_model(config: RunConfig, base: BaseModel) -> None:

@@ -95,6 +95,19 @@ def held_rows(mesh: Mesh, rows: int) -> tuple[int, ...]:
     return tuple(sorted({row for index in places.values() if index for row in range(*index[0].indices(rows))}))
 
 
+def held_part(arrays: Mapping[str, NDArray[Any]], micro_batch_rows: int, mesh: Mesh) -> dict[str, NDArray[Any]]:
+    """The part of whole arrays, all rows of each micro-batch, that `place_batch` wants of this process."""
+    held = held_rows(mesh, micro_batch_rows)
+    if len(held) == micro_batch_rows:
+        return dict(arrays)
+
+    def part(values: NDArray[Any]) -> NDArray[Any]:
+        cut = values.reshape(-1, micro_batch_rows, *values.shape[1:])[:, list(held)]
+        return cut.reshape(-1, *values.shape[1:])
+
+    return {name: values if name == MICRO_BATCHES else part(values) for name, values in arrays.items()}
+
+
 def abstract_batch(
     config: RunConfig, mesh: Mesh | AbstractMesh, micro_batches: int, spec_of_batch: BatchSpec = PACKED_TOKENS
 ) -> dict[str, jax.ShapeDtypeStruct]:

@@ -22,11 +22,12 @@ from mentallama_jax.evaluation.statistics.f1 import weighted_f1
 from mentallama_jax.imhi.predictions import answer_to
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.models.module import Params, merge_params
+from mentallama_jax.training.agreed_rewards import agreed_rewards
 from mentallama_jax.training.data.batch_spec import MICRO_BATCHES, SAMPLED_ANSWERS
 from mentallama_jax.training.data.packing import pack_rows
 from mentallama_jax.training.data.rollouts import SampledAnswer, Sampler, fill_answers, reward_means
 from mentallama_jax.training.interruption import StopRequest
-from mentallama_jax.training.mesh_placement import place_batch
+from mentallama_jax.training.mesh_placement import held_part, place_batch
 from mentallama_jax.training.objectives.policy import Policy
 from mentallama_jax.training.step import TrainState, model_params
 from mentallama_jax.training.validation import Evaluator
@@ -49,14 +50,15 @@ class AnswerLogProbabilities:
     """Log-probabilities of sampled answers by the very computation of the objective."""
 
     def __init__(self, objective: Policy, mesh: Mesh) -> None:
-        """Take the objective and the mesh of all devices of this process."""
+        """Take the objective and the mesh of all devices."""
         self._mesh, self._rows = mesh, objective.config.training.micro_batch_rows
         whole = NamedSharding(mesh, PartitionSpec())
         self._compute = jax.jit(objective.log_probabilities, out_shardings=whole)
 
     def __call__(self, params: Params, arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
         """Float32 [rows, T], nats, at the positions that predict tokens which are learnt; else 0."""
-        placed = place_batch(arrays, self._rows, self._mesh, SAMPLED_ANSWERS)
+        own = held_part(arrays, self._rows, self._mesh)
+        placed = place_batch(own, self._rows, self._mesh, SAMPLED_ANSWERS)
         found = np.zeros(arrays["tokens"].shape, np.float32)
         for number in range(int(arrays[MICRO_BATCHES])):
             micro = {name: value[number] for name, value in placed.items() if name != MICRO_BATCHES}
@@ -139,7 +141,7 @@ class PolicyWatch:
         if self._stop.agreed():
             return None
         rewards = self._tools.rewards
-        values_AR = rewards.of(self._records, [answer.text for answer in sampled])
+        values_AR = agreed_rewards(rewards, self._records, [answer.text for answer in sampled])
         rows = [answer_to(record, answer.text) for record, answer in zip(self._records, greedy, strict=True)]
         stated = label_rows(rows, RULES)
         figures = {

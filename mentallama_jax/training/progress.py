@@ -1,4 +1,4 @@
-"""What a person sees of a run: a bar on a terminal, now and then a line elsewhere, and everything said in `log.txt`."""
+"""What a person sees of a run: a bar on a terminal or in a notebook, elsewhere now and then a line; all in log.txt."""
 
 import time
 from collections import deque
@@ -10,7 +10,7 @@ from typing import Self
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-from mentallama_jax.terminal import Console
+from mentallama_jax.terminal import Console, NotebookLine
 from mentallama_jax.training.run.disk import naming
 
 _WINDOW = 50
@@ -52,6 +52,7 @@ class TrainingProgress:
         """Say things on `console` and in the file `log`; the bar comes with `start_bar`."""
         self._console, self._log = console, log
         self._bar: Progress | None = None
+        self._line: NotebookLine | None = None
         self._task = TaskID(0)
         self._total = 0
         self._line_due = 0.0
@@ -64,13 +65,18 @@ class TrainingProgress:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
+        if self._line is not None:
+            self._line.close()
         if error is not None:
             with suppress(OSError):  # the disk may be full: that is what the error says then
                 self._keep(f"ended by {type(error).__name__}: {error}")
 
     def start_bar(self, total_steps: int, start_step: int) -> None:
-        """Begin at `start_step` updates of `total_steps`; on a terminal, show a bar."""
+        """Begin at `start_step` updates of `total_steps`; on a terminal and in a notebook, show a bar."""
         self._total = total_steps
+        if self._console.is_jupyter:
+            self._line = NotebookLine(total_steps)
+            self._line.show(start_step, "starting")
         if self._console.is_terminal:
             columns = (BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("{task.fields[figures]}"))
             self._bar = Progress(*columns, console=self._console)
@@ -90,9 +96,11 @@ class TrainingProgress:
             figures += f"  {speed.tokens_per_second:,.0f} tokens/s  {left} left"
         if self._bar is not None:
             self._bar.update(self._task, completed=step, figures=figures)
+        if self._line is not None:
+            self._line.show(step, figures)
         if time.monotonic() >= self._line_due or step == self._total:
             line = f"update {step} of {self._total}  {figures}"
-            if self._bar is None:
+            if self._bar is None and self._line is None:
                 self._console.print(line, markup=False, highlight=False, soft_wrap=True)
             self._keep(line)
             self._line_due = time.monotonic() + _LINE_SECONDS

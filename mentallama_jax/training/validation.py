@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -28,16 +28,26 @@ LabelF1 = Callable[[Params, Sequence[Record]], float]
 """Answers records by generation and returns the weighted F1 of their labels, pooled over data sets."""
 
 
+@runtime_checkable
+class Clocked(Protocol):
+    """What knows the times of its last measurement."""
+
+    def clock(self) -> dict[str, float]:
+        """Return them by name."""
+
+
 class Evaluator(NamedTuple):
     """One figure of a state of training; `config.HIGHER_IS_BETTER` has those that may choose a checkpoint.
 
     Attributes:
         name: of the figure.
         measure: (state, updates done) -> the figure; None where it was asked to stop before it was known.
+        clock: the times that the last measurement took, by name; they are logged, and belong to no comparison.
     """
 
     name: str
     measure: Callable[[TrainState, int], float | None]
+    clock: Callable[[], dict[str, float]] = dict
 
 
 def make_evaluators(
@@ -76,7 +86,8 @@ def make_evaluators(
 
         if label_f1 is None:
             raise ValueError("evaluation.generate_rows needs a label_f1 function")
-        found.append(Evaluator("label_f1", lambda state, _: label_f1(merged(state), examples.to_answer)))
+        clock = label_f1.clock if isinstance(label_f1, Clocked) else dict
+        found.append(Evaluator("label_f1", lambda state, _: label_f1(merged(state), examples.to_answer), clock))
     return found
 
 
@@ -105,6 +116,18 @@ def measure_all(evaluators: Sequence[Evaluator], state: TrainState, step: int, s
             return {}
         scores[evaluator.name] = figure
     return {} if stop else scores
+
+
+def clocks(evaluators: Sequence[Evaluator]) -> dict[str, float]:
+    """The times of the last measurements."""
+    return {name: seconds for evaluator in evaluators for name, seconds in evaluator.clock().items()}
+
+
+def words_on_idling(times: Mapping[str, float]) -> str:
+    """How long the answers of an evaluation took and how idle the devices were, behind its figures; "" without any."""
+    if "label_f1_idle" not in times:
+        return ""
+    return f" (answered in {times['label_f1_seconds']:.1f} s, the devices idle for {times['label_f1_idle']:.0%} of it)"
 
 
 class ValidationLoss:

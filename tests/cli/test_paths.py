@@ -17,7 +17,7 @@ from mentallama_jax.storage import as_path, local_path
 NO_PLACES = {
     "ACTION", "COMMAND", "NAME", "NAMES", "NAME=W", "NAME=FILE", "ROLE=COLUMN",
     "SPLIT", "ASPECT", "AXIS=N", "N", "K", "P", "T", "W", "X", "GB", "DOLLARS",
-    "HOST:PORT", "I", "TEXT", "key=value", "QUESTION", "URL",
+    "HOST:PORT", "I", "TEXT", "key=value", "QUESTION", "URL", "OWNER/NAME",
 }  # fmt: skip
 """What options stand for that are no places, beside the tokenizer's T, which is one."""
 

@@ -203,3 +203,21 @@ def test_mistakes_are_one_line(model: Path, tmp_path: Path, capsys, change: list
 
 def test_styles_offered_are_those_there_are() -> None:
     assert get_args(Style) == STYLES
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--distributed", "--process", "1"], "either --distributed alone"),
+        (["--distributed", "--beams", "4"], "encoder-decoders answer on one host"),
+    ],
+)
+def test_what_one_host_alone_can_do_is_refused_before_anything_is_read(tmp_path, capsys, words, said) -> None:
+    asked = ["generate", str(tmp_path / "absent"), "--data", str(tmp_path / "absent"), "--out", "p.jsonl"]
+    assert main([*asked, *words]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+    one = ["generate", "absent", "--post", "text", "--task", "DR", "--coordinator", "h:1", "--processes", "2"]
+    assert main([*one, "--process", "0"]) == 2
+    assert "--post is answered by one host" in capsys.readouterr().err

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,12 @@ from tiny_decoder import shape
 from mentallama_jax.config import MeshSection
 from mentallama_jax.errors import UserError
 from mentallama_jax.generation.placement import param_shardings
+from mentallama_jax.models.module import count_params
 from mentallama_jax.parallel.mesh import make_mesh
 from mentallama_jax.planning.compilation import COMPILER_ENVIRONMENT
 
+ENOUGH_FOR_HALF = 8 * (4 * count_params(shape(num_heads=8, num_kv_heads=4, tie_embeddings=True, num_layers=2)) // 2)
+"""Bytes of a device of which an eighth is half of the weights of `ANSWERS`."""
 ROOT = Path(__file__).resolve().parents[2]
 MESHES = [(1, 2, 1), (1, 1, 2), (4, 1, 1), (1, 2, 2), (1, 8, 1), (2, 2, 2), (2, 1, 4)]
 
@@ -26,6 +30,7 @@ import jax, jax.numpy as jnp, numpy as np
 from tiny_decoder import random_params, random_prompts, shape
 from mentallama_jax.config import MeshSection
 from mentallama_jax.generation import shared_beginnings
+from mentallama_jax.generation.answers_while_training import holding
 from mentallama_jax.generation.engine import Engine, Request, Settings
 from mentallama_jax.generation.placement import param_shardings
 from mentallama_jax.generation.sampling import Sampling
@@ -63,8 +68,26 @@ def outcome(mesh):
                  for x in (layer.keys_BKHS, layer.values_BKSH, engine.weights.layers[0].mlp.gate[...])]
     return out, [scores[row] for row in range(3)], share
 
+def while_training(sizes, memory):
+    # Greedy answers from weights that training has cut along fsdp, and how the engine has cut them.
+    mesh = make_mesh(MeshSection(**sizes))
+    with use_mesh(mesh):
+        params = jax.device_put(random_params(config), param_shardings(config, mesh))
+        engine = Engine(config)
+        with holding(engine, params, memory):
+            found = {}
+            for batch in engine.answers(prompts, [str(row) for row in range(len(prompts))],
+                                        Settings(8, batch_size=8), (5, 9)):
+                found |= batch
+            used = engine.weights.layers[0].mlp.gate[...].sharding.mesh.shape
+        kept = params["layers"]["mlp"]["gate"]
+        assert not kept.is_deleted() and kept.sharding.mesh == mesh
+    return [list(found[row].tokens) for row in range(len(prompts))], [used[axis] for axis in ("data", "fsdp", "tensor")]
+
 result = [outcome(None)]
-for data, fsdp, tensor in json.loads(sys.argv[1]):
+for sizes, memory in json.loads(sys.argv[1])["training"]:
+    result.append(while_training(sizes, memory))
+for data, fsdp, tensor in json.loads(sys.argv[1])["meshes"]:
     result.append(outcome(make_mesh(MeshSection(data=data, fsdp=fsdp, tensor=tensor))))
 print(json.dumps(result))
 """
@@ -143,8 +166,13 @@ def run(program: str, argument: object, devices: int, **variables: str) -> str:
     return done.stdout
 
 
-def compare(meshes: list[tuple[int, int, int]]) -> None:
-    alone, *others = json.loads(run(ANSWERS, meshes, 8))
+def compare(meshes: list[tuple[int, int, int]], training: Sequence[tuple[dict[str, int], int, list[int]]] = ()) -> None:
+    asked = {"meshes": meshes, "training": [(sizes, memory) for sizes, memory, _ in training]}
+    alone, *others = json.loads(run(ANSWERS, asked, 8))
+    for (tokens, used), (_, _, expected) in zip(others, training, strict=False):
+        assert tokens == alone[0][0]
+        assert used == expected
+    others = others[len(training) :]
     for (data, fsdp, tensor), (tokens, scores, share) in zip(meshes, others, strict=True):
         assert tokens == alone[0]
         assert scores == [pytest.approx(row, abs=1e-4, rel=1e-5) for row in alone[1]]
@@ -153,12 +181,19 @@ def compare(meshes: list[tuple[int, int, int]]) -> None:
 
 
 def test_answers_and_scores_equal_those_of_one_device() -> None:
-    compare([(1, 2, 2), (2, 1, 4)])
+    compare([(1, 2, 2), (2, 1, 4)], [({"fsdp": 4, "data": 2}, ENOUGH_FOR_HALF, [4, 1, 2])])
 
 
 @pytest.mark.slow
 def test_answers_and_scores_on_every_mesh() -> None:
-    compare(MESHES)
+    """Training lays its weights out as few devices as hold them; where nothing is known of memory, not at all."""
+    training = [
+        ({"fsdp": 8}, 0, [1, 8, 1]),
+        ({"fsdp": 8}, 2**30, [8, 1, 1]),
+        ({"fsdp": 4, "tensor": 2}, ENOUGH_FOR_HALF, [4, 1, 2]),
+        ({"fsdp": 8}, 1, [2, 1, 4]),  # the key/value heads are four
+    ]
+    compare(MESHES, training)
 
 
 def test_a_mesh_that_cannot_answer_is_refused() -> None:

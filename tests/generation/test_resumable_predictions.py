@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import pytest
 
 from mentallama_jax.errors import UserError
+from mentallama_jax.generation import resumable
 from mentallama_jax.generation.resumable import (
     params_fingerprint,
     records_fingerprint,
@@ -52,6 +53,28 @@ class Answerer:
 
 def ids(path: Path) -> list[str]:
     return [json.loads(line)["id"] for line in path.read_text("utf-8").splitlines()]
+
+
+def test_the_first_process_tells_the_others_what_is_left_and_they_write_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, told = tmp_path / "p.jsonl", []
+    monkeypatch.setattr(resumable, "first_tells", lambda data: told.append(data) or data)
+    first, other = Answerer(stop_after=2), Answerer()
+    with pytest.raises(KeyboardInterrupt):
+        write_predictions(path, RECORDS, SIGNATURE, first)
+    first.stop_after = None
+    write_predictions(path, RECORDS, SIGNATURE, first)
+    monkeypatch.setattr(resumable, "first_tells", lambda data: told[-1])
+    monkeypatch.setattr(resumable, "writes_files", lambda: False)
+    elsewhere = tmp_path / "absent" / "p.jsonl"
+    returned = write_predictions(elsewhere, RECORDS, SIGNATURE, other)
+    assert other.asked == first.asked[4:] == ["DR/test/3", "DR/test/2", "DR/test/1"]
+    assert [row.id for row in returned] == ["DR/test/1", "DR/test/2", "DR/test/3"]
+    assert not elsewhere.parent.exists()
+    monkeypatch.setattr(resumable, "first_tells", lambda data: bytes(len(data)))
+    assert write_predictions(elsewhere, RECORDS, SIGNATURE, other) == []  # all is done
+    assert len(other.asked) == 3
 
 
 def test_rows_come_in_input_order_with_their_signature(tmp_path: Path) -> None:

@@ -1,13 +1,18 @@
 """The benchmark and a small model under the real lm-evaluation-harness, where it is installed."""
 
+import ast
 import json
 import sys
+import textwrap
 from dataclasses import replace
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import mentallama_jax.harness
 from mentallama_jax.cli.main import main
 from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.correctness import evaluate
@@ -38,6 +43,19 @@ def test_a_folder_of_tasks_holds_every_data_set_twice(tmp_path: Path, capsys: py
     assert "20 tasks" in capsys.readouterr().out
     with pytest.raises(UserError, match="exists already"):
         write_tasks(tmp_path / "t", RECORDS)
+
+
+def test_the_package_says_how_a_program_uses_it_in_names_that_there_are() -> None:
+    text = textwrap.dedent(
+        (mentallama_jax.harness.__doc__ or "").partition("itself:\n")[2].partition("`task_folder")[0]
+    )
+    program = ast.parse(text)
+    for node in (node for node in program.body if isinstance(node, ast.ImportFrom)):
+        if str(node.module).startswith("mentallama_jax") or find_spec("lm_eval"):
+            module = import_module(str(node.module))
+            assert [alias.name for alias in node.names if not hasattr(module, alias.name)] == []
+    assert "mentallama_jax.harness" in (mentallama_jax.__doc__ or "")
+    assert write_tasks.__module__ == "mentallama_jax.harness.task_folder"
 
 
 def test_answers_are_read_as_evaluate_reads_them() -> None:

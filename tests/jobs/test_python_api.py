@@ -1,74 +1,98 @@
-"""The package as it is imported: its names, without jax until one needs it, and one whole day's work by them."""
+"""The package as it is imported: four names, stable and documented, without jax until one needs it."""
 
-import json
+import inspect
 import subprocess
 import sys
+import types
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from child_processes import cpu_environment
 
 import mentallama_jax as mj
+from mentallama_jax.jobs.evaluated import Evaluation
+from mentallama_jax.jobs.finished_run import FinishedRun
+from mentallama_jax.jobs.loaded_model import LoadedModel
 
-SAMPLE_CONFIG = Path(__file__).resolve().parents[2] / "configs" / "toy.yaml"
+HEAVY = {"jax", "numpy", "scipy", "pandas", "pydantic", "yaml", "rich", "torch", "transformers"}
+SIGNATURES = {
+    mj.load_model: "source adapter= checkpoint= revision= style= max_length= dtype= calibration=",
+    mj.train: "config tasks= extend= log_to= **overrides",
+    mj.evaluate: "predictions out= pool= columns= dataset= gold= data= metrics= calibrate_on= reader= tasks=",
+    LoadedModel.analyse: "post task aspect= abstain_below= max_new_tokens= batch_size=",
+    LoadedModel.generate: "messages max_new_tokens= temperature= top_p= seed= stop= batch_size=",
+    LoadedModel.score_labels: "post task aspect= batch_size=",
+    FinishedRun.load_model: "**options",
+    FinishedRun.to_pandas: "",
+    Evaluation.to_pandas: "",
+    Evaluation.to_html: "",
+}
+"""What the package promises: what may come as it stands, and what by its name alone."""
 
 
-def imported_by(code: str) -> set[str]:
-    script = f"import sys\n{code}\nprint(*sorted(sys.modules))"
+def in_a_fresh_interpreter(code: str) -> list[str]:
+    """The words that a program prints last."""
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=cpu_environment()
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=cpu_environment()
     )
-    return set(done.stdout.splitlines()[-1].split())
+    return done.stdout.splitlines()[-1].split()
 
 
-def test_importing_the_package_imports_nothing_heavy() -> None:
-    assert not {"jax", "numpy", "torch", "transformers"} & imported_by("import mentallama_jax, mentallama_jax.errors")
+def test_importing_the_names_is_quick_and_loads_nothing_heavy() -> None:
+    code = """
+import sys, time
+start = time.perf_counter()
+from mentallama_jax import Task, evaluate, load_model, train
+print(time.perf_counter() - start, *sys.modules)
+"""
+    taken: list[float] = []
+    while len(taken) < 5 and (not taken or min(taken) >= 0.1):  # a busy machine gets more than one try
+        seconds, *modules = in_a_fresh_interpreter(code)
+        assert not HEAVY & set(modules)
+        taken.append(float(seconds))
+    assert min(taken) < 0.1, f"seconds of {len(taken)} imports: {taken}"
 
 
-@pytest.mark.parametrize("name", ["score", "audit"])
-def test_what_needs_no_device_imports_no_jax(name: str) -> None:
-    assert "jax" not in imported_by(f"import mentallama_jax as mj; mj.{name}")
+def test_scoring_needs_no_jax() -> None:
+    code = """
+import sys
+from mentallama_jax import evaluate
+rows = [{"id": str(n), "dataset": "DR", "label": "yes", "output": "Yes.", "post_id": str(n)} for n in range(3)]
+print(evaluate(rows).scores["pooled"]["n"], "jax" in sys.modules)
+"""
+    assert in_a_fresh_interpreter(code) == ["3", "False"]
+
+
+def test_nothing_else_is_public() -> None:
+    assert mj.__all__ == ["Task", "evaluate", "load_model", "train"]
+    assert set(dir(mj)) == {*mj.__all__, "__version__"}
+    given: dict[str, Any] = {}
+    exec("from mentallama_jax import *", given)
+    assert given.keys() - {"__builtins__"} == set(mj.__all__)
+    for name in ("tun", "tune", "score"):
+        with pytest.raises(AttributeError, match=f"has no attribute '{name}'"):
+            getattr(mj, name)
+
+
+def test_the_package_says_that_it_is_typed() -> None:
+    assert (Path(mj.__file__).parent / "py.typed").is_file()
+
+
+@pytest.mark.parametrize("of", SIGNATURES, ids=lambda of: of.__qualname__)
+def test_signatures_stay_and_every_argument_is_explained(of: Callable[..., Any]) -> None:
+    marks = {inspect.Parameter.KEYWORD_ONLY: "{}=", inspect.Parameter.VAR_KEYWORD: "**{}"}
+    parameters = [each for each in inspect.signature(of).parameters.values() if each.name != "self"]
+    assert " ".join(marks.get(each.kind, "{}").format(each.name) for each in parameters) == SIGNATURES[of]
+    assert isinstance(of, types.FunctionType)
+    text = of.__doc__ or ""
+    if "Args:" in text:
+        explained = text.partition("Args:")[2]
+        assert [each.name for each in parameters if f"{each.name}:" not in explained] == []
 
 
 @pytest.mark.parametrize("name", mj.__all__)
-def test_every_name_is_there_and_documented(name: str) -> None:
+def test_every_name_is_documented(name: str) -> None:
     assert getattr(mj, name).__doc__
-    assert name in dir(mj)
-
-
-def test_another_name_is_refused() -> None:
-    with pytest.raises(AttributeError, match="has no attribute 'tun'"):
-        _ = mj.tun  # type: ignore[attr-defined]
-
-
-def test_from_config_to_scores_and_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    changes = ["training.run_dir=run", "training.epochs=null", "training.steps=2", "data.max_rows=40"]
-    result = mj.tune(mj.load_config(SAMPLE_CONFIG, changes))
-    assert result.steps == 2
-    answerer = mj.open_answerer("run")
-    questions = mj.questions_in(["sample:test"], datasets=["DR"])
-    settings = mj.Settings(max_new_tokens=4)
-    first = mj.answer(answerer, questions, "predictions.jsonl", settings)
-    again = mj.answer(answerer, questions, "again.jsonl", settings)  # the engine holds its weights
-    assert [row.generated_text for row in first] == [row.generated_text for row in again]
-    labels = mj.answer(answerer, questions, "labels.jsonl", settings, score_labels=True)
-    assert {row.finish for row in labels} == {"label"}
-    scored = mj.score(["labels.jsonl"], "scores")
-    assert json.loads(Path("scores/scores.json").read_text())["datasets"].keys() == {"DR"}
-    assert scored.paths[0] == Path("scores/scores.json")
-    exported = mj.export("run", "exported")
-    assert exported.what == "checkpoint of step 2"
-    assert exported.size == sum(path.stat().st_size for path in Path("exported").iterdir())
-    one = mj.questions_about("I slept well.", "DR")
-    (batch,) = answerer.answers(one.records, settings)
-    assert batch[0].new_tokens <= 4
-
-
-def test_a_run_is_named_as_the_tokenizer_of_an_audit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    changes = ["training.run_dir=run", "training.epochs=null", "training.steps=1", "data.max_rows=20"]
-    mj.tune(mj.load_config(SAMPLE_CONFIG, changes))
-    by_run, by_name = (mj.audit(["sample:test"], tokenizer=name, max_length=256) for name in ("run", "sample"))
-    assert by_run.lengths == by_name.lengths
-    assert by_run.padding == by_name.padding is not None
+    assert name in (mj.__doc__ or "")

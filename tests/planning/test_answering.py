@@ -3,6 +3,7 @@
 import importlib.util
 import io
 import json
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -11,6 +12,7 @@ from mentallama_jax.cli.main import main
 from mentallama_jax.config import parse_config
 from mentallama_jax.errors import UserError
 from mentallama_jax.generation.key_value_cache import MATRIX_ROWS
+from mentallama_jax.generation.placement import axes_of_hosts
 from mentallama_jax.generation.slots import STEPS, places_for
 from mentallama_jax.models.module import count_params
 from mentallama_jax.models.presets import PRESETS
@@ -111,13 +113,34 @@ def test_what_does_not_fit_says_what_to_change(monkeypatch):
     answer_report.show(made, Console(file=io.StringIO()))
 
 
-def test_fsdp_and_more_than_a_host_are_warned_of(monkeypatch):
+def test_fsdp_is_warned_of(monkeypatch):
     monkeypatch.setattr("mentallama_jax.planning.answering.compile_job", lambda job: compiled())
     made = answer_plan("v5e-64")
     assert made.answers.rows == 16
     assert any("fsdp 8" in line for line in answer_report.warnings(made))
-    assert any("one host, which has at most 8" in line for line in answer_report.warnings(made))
     assert answer_plan("v5e-64", Answers(9, 256, 256)).answers.rows == 16  # as `generate` fills a batch up
+
+
+def test_several_hosts_have_a_copy_each_or_as_few_as_hold_one_share_it(monkeypatch):
+    monkeypatch.setattr("mentallama_jax.planning.answering.compile_job", lambda job: compiled())
+    plain = with_overrides(SEVEN, mesh={"tensor": 1})
+    made = answer_plan("v5e-16", config=plain)
+    assert (made.mesh["data"], made.mesh["fsdp"], made.mesh["tensor"]) == (4, 1, 4)  # hosts of four chips
+    assert made.compiled is not None
+    words = answer_report.command(made)
+    assert words[-1] == "--distributed"
+    assert words[words.index("--mesh") + 1 :][:3] == ["data=4", "fsdp=1", "tensor=4"]
+    assert not answer_report.warnings(made)
+    assert answer_report.command(answer_plan())[-1] != "--distributed"
+    assert answer_plan("v5e-16").mesh["tensor"] == 8  # what the config says stays
+    wide = with_overrides(plain, model={"compute_dtype": "float32"})
+    assert answer_plan("v5e-16", config=wide).mesh["tensor"] == 4
+    large = axes_of_hosts(replace(MODEL, num_layers=80), "float32", 16, 4, 16 * 2**30)  # 66 GB, of 64 on a host
+    assert (large.data, large.fsdp, large.tensor) == (2, 1, 8)
+    odd = axes_of_hosts(replace(MODEL, num_kv_heads=2), "bfloat16", 16, 4, 16 * 2**30)
+    assert (odd.data, odd.tensor) == (8, 2)  # what divides among a host's devices
+    assert parse_topology("v5p-32").host_devices == 4
+    assert parse_topology("v4-32").host_devices == 8
 
 
 def test_gpus_are_planned_by_formulas_and_the_report_says_so():

@@ -60,6 +60,17 @@ def test_what_is_copied_exists_and_reaches_the_builder() -> None:
         assert any(fnmatch.fnmatch(needed, source) for source in sources)
 
 
+def test_all_that_the_package_is_made_of_is_there_before_it_is_installed() -> None:
+    """setuptools leaves out data files that are not there, without a word."""
+    words = [(word, rest) for word, rest in instructions() if word == "COPY" or rest.startswith("pip install")]
+    names = [word for word, _ in words]
+    assert names.index("RUN") == len(names) - 1
+    copied = {source for _, rest in words[:-1] for source in rest.split()[:-1]}
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]
+    for pattern in (pattern for patterns in tools["data-files"].values() for pattern in patterns):
+        assert pattern.partition("/")[0] in copied
+
+
 def test_it_runs_the_command() -> None:
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["scripts"]
     (entry,) = (json.loads(rest) for rest in given("ENTRYPOINT"))

@@ -130,6 +130,26 @@ def test_train_runs_on_every_slice_and_fails_with_it(stands: Stands) -> None:
     check_training(training)
 
 
+def test_generate_runs_on_every_host_and_fetch_brings_its_file(stands: Stands) -> None:
+    stands.add("gcloud")
+    asked = "gs://b/runs/7b --data gs://b/imhi:test --out predictions/7b.jsonl --batch-size 512"
+    variables = {name: value for name, value in QUEUED.items() if name != "CONFIG"}
+    assert stands.run("queued.sh", "generate", **variables).returncode == 2
+    assert stands.run("queued.sh", "generate", **variables, GENERATE=asked).returncode == 0
+    (answering,) = re.findall(r"^\(exec (mentallama generate .*)\) &$", remote(stands.calls())[0], re.MULTILINE)
+    check_answering(answering, asked)
+    assert stands.run("queued.sh", "fetch", **variables, SLICES="2").returncode == 0
+    copied = of(stands.calls(), "gcloud compute tpus tpu-vm scp")
+    assert [call[5:] for call in copied] == [["--recurse", "n-0:mentallama/predictions", ".", "--zone=z", "--worker=0"]]
+
+
+def check_answering(command: str, asked: str) -> None:
+    """The real parser takes it, with the words that were asked for."""
+    words = shlex.split(command)
+    assert words == ["mentallama", "generate", *asked.split(), "--distributed"]
+    assert build_parser().parse_args(words[1:]).distributed
+
+
 def remote(calls: list[list[str]]) -> list[str]:
     """What was run on hosts, each command once."""
     commands = [word.removeprefix("--command=") for call in calls for word in call if word.startswith("--command=")]
@@ -289,6 +309,16 @@ def test_slurm_queues_again_what_stopped_and_saved(status: int, requeued: int, s
     assert done.returncode == (0 if requeued else status)
     assert len(of(stands.calls(), "scontrol requeue 7")) == requeued
     check_training(f"exec {shlex.join(stands.calls()[0][2:])}")
+
+
+def test_slurm_answers_too(stands: Stands) -> None:
+    (stands.folder / "bin").mkdir()
+    (stands.folder / "bin/activate").touch()
+    stands.add("srun")
+    asked = "/shared/runs/7b --data /shared/imhi:test --out 7b.jsonl"
+    done = stands.run("slurm.sh", GENERATE=asked, VENV=str(stands.folder), SLURM_JOB_ID="7")
+    assert done.returncode == 0, done.stderr
+    check_answering(shlex.join(stands.calls()[0][2:]), asked)
 
 
 FIELDS = {"JobSet": "jobset.x-k8s.io/v1alpha2", "Job": "batch/v1", "Service": "v1"}

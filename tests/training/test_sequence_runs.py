@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from pathlib import Path
 
 import jax
@@ -157,13 +158,17 @@ def test_it_answers_in_the_common_format_and_goes_on_where_it_stopped(reference,
     assert scores["datasets"]["DR"]["n"] == 6
 
 
-def test_label_scores_are_the_log_probabilities_of_transformers(reference, tmp_path):
+def test_label_scores_are_the_log_probabilities_of_transformers(reference, tmp_path, monkeypatch, capsys):
+    """The program of the model card loads the export."""
     torch = pytest.importorskip("torch", reason="the extra parity is not installed")
-    transformers = pytest.importorskip("transformers")
     folder = tmp_path / "export"
     assert main(["export", str(reference[0].run_dir), "--out", str(folder)]) == 0
-    model = transformers.AutoModelForSeq2SeqLM.from_pretrained(folder).eval()
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    monkeypatch.chdir(tmp_path)
+    (program,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text("utf-8"), re.DOTALL)
+    capsys.readouterr()
+    exec(program.replace("max_new_tokens=256", "max_new_tokens=8"), used := {})
+    model, tokenizer = used["model"].eval(), used["tokenizer"]
+    assert capsys.readouterr().out.strip() == tokenizer.decode(used["answer"][0], skip_special_tokens=True).strip()
     record = next(record for record in read_records(["sample:test"]).records if record.dataset == "DR")
     source = tokenizer(source_text(record, "completion"), return_tensors="pt")
     ours = open_sequence(str(folder))

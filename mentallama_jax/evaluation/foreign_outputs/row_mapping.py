@@ -49,7 +49,15 @@ def read_foreign(path: AnyPath, read_as: ReadAs) -> ForeignRows:
     Raises:
         UserError: it cannot be read, its columns cannot be told, an id stands twice, or nothing says the data set.
     """
-    table = read_output_table(path, read_as.columns.get("filter"))
+    return read_output_rows(read_output_table(path, read_as.columns.get("filter")), path, read_as)
+
+
+def read_output_rows(table: OutputTable, path: AnyPath, read_as: ReadAs) -> ForeignRows:
+    """The predictions of a table; `path` names it in errors.
+
+    Raises:
+        UserError: as `read_foreign`.
+    """
     return _Mapping(path, table, find_roles(table, read_as, path), read_as).read()
 
 

@@ -21,6 +21,7 @@ from mentallama_jax.formats.file_names import HINT_FILES, TOKENIZER_FILES
 from mentallama_jax.formats.folder import read_small
 from mentallama_jax.formats.notices import notice
 from mentallama_jax.formats.tokenizers.text_after_special import Sections
+from mentallama_jax.formats.tokenizers.token_bytes import bytes_of, is_byte_level
 from mentallama_jax.formats.tokenizers.tokenizer_checks import check_spec
 
 if TYPE_CHECKING:
@@ -135,6 +136,22 @@ class Tokenizer:
         """Text of `ids` without special tokens; SentencePiece's dummy space at the start is dropped."""
         known = (int(id_) for id_ in ids if id_ < self.vocab_size)
         return str(self._start.decode([id_ for id_ in known if id_ not in self._special], skip_special_tokens=False))
+
+    def token_bytes(self, id_: int) -> bytes:
+        """The bytes that a token adds to a text; of a special token its spelling, and none where there is no token."""
+        spelling = self._start.id_to_token(id_)
+        if spelling is None:
+            return b""
+        return spelling.encode() if id_ in self._special else bytes_of(spelling, byte_level=self._is_byte_level)
+
+    @property
+    def special_ids(self) -> tuple[int, ...]:
+        """Ids that no text turns into."""
+        return tuple(sorted(self._special))
+
+    @cached_property
+    def _is_byte_level(self) -> bool:
+        return is_byte_level(self._json("tokenizer.json"))
 
     def special_id(self, token: str) -> int:
         """Id of a token written out, such as `<|im_start|>`.

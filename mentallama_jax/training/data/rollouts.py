@@ -1,7 +1,8 @@
 """The batches of a run that learns from its own answers: sampled from the weights of the moment, rewarded, packed.
 
 What is sampled depends on the weights, the seed and the number of the update alone, so a checkpoint that holds the
-weights and that number is enough to sample the same answers again. Where several updates are made from the same answers
+weights and that number is enough to sample the same answers again. Several processes sample together and all have every
+answer; each gives the devices its own rows. Where several updates are made from the same answers
 (`objective.num_iterations`), a checkpoint between them holds the batch itself, as its weights are gone.
 """
 
@@ -20,6 +21,7 @@ from mentallama_jax.evaluation.rewards import Rewards
 from mentallama_jax.imhi.labels import read_label
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.models.module import Params
+from mentallama_jax.training.agreed_rewards import agreed_rewards
 from mentallama_jax.training.data.advantages import advantages
 from mentallama_jax.training.data.batch_spec import MICRO_BATCHES, SAMPLED_ANSWERS
 from mentallama_jax.training.data.batches import Batch
@@ -86,6 +88,7 @@ class PolicyData:
         rewards: Rewards,
         log_probabilities: Computes,
         start: Callable[[], Params],
+        held: Callable[[Mapping[str, NDArray[Any]]], dict[str, NDArray[Any]]] = dict,
     ) -> None:
         """Plan which prompts are asked when.
 
@@ -96,10 +99,12 @@ class PolicyData:
             rewards: judge the answers.
             log_probabilities: of the objective.
             start: gives the weights that the run starts from, as often as they are needed.
+            held: of whole arrays, the rows that the devices of this process hold.
         """
         assert isinstance(config.objective, GrpoSection)
         self._records, self._config, self._objective = records, config, config.objective
         self._sample, self._rewards, self._compute, self._start = sampler, rewards, log_probabilities, start
+        self._held_part = held
         self._prompts = config.training.batch_size // config.objective.num_generations
         self._repeats = config.objective.num_iterations
         epoch = len(records) * self._repeats / self._prompts
@@ -163,7 +168,7 @@ class PolicyData:
         names = [f"{generation}/{place}" for place in chosen]
         answers = self._sample(self.weights(), records, names, group, temperature=objective.temperature)
         asked = [record for record in records for _ in range(group)]
-        values_AR = self._rewards.of(asked, [answer.text for answer in answers])
+        values_AR = agreed_rewards(self._rewards, asked, [answer.text for answer in answers])
         totals_A = self._rewards.totals(values_AR)
         gains_A = advantages(totals_A, group, objective.scale_rewards)
         arrays = self._arrays(answers, gains_A)
@@ -218,7 +223,7 @@ class PolicyData:
         computed = int(arrays[MICRO_BATCHES]) * micro * arrays["tokens"].shape[1]
         real = int(np.count_nonzero(arrays["segment_ids"]))
         return Batch(
-            arrays=arrays,
+            arrays=self._held_part(arrays),
             step=step,
             epoch=self.epoch_of(step),
             examples=np.array(made["examples"], np.int64),

@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Literal, Self
@@ -30,7 +30,15 @@ class MetricsLog:
     Every method raises `OSError` where the disk is full or gone.
     """
 
-    def __init__(self, path: Path, tensorboard: Path, start_step: int, *, evaluated: bool) -> None:
+    def __init__(
+        self,
+        path: Path,
+        tensorboard: Path,
+        start_step: int,
+        *,
+        evaluated: bool,
+        also: Callable[[Kind, int, Mapping[str, float]], None] = lambda kind, step, figures: None,
+    ) -> None:
         """Open the files of a run that has done `start_step` updates; drop what was written past that.
 
         Args:
@@ -38,8 +46,9 @@ class MetricsLog:
             tensorboard: folder of the event files.
             start_step: updates done.
             evaluated: whether the evaluation after `start_step` was completed, so that its line stays.
+            also: is told of each line once it is written; it must not fail.
         """
-        self._writes = writes_files()
+        self._writes, self._also = writes_files(), also
         if not self._writes:
             return
         kept = [
@@ -70,6 +79,7 @@ class MetricsLog:
             self._stream.flush()
         for name, value in figures.items():
             self._events.write(f"{kind}/{name}", step, value)
+        self._also(kind, step, figures)
 
     def sync(self) -> None:
         """Put every line on the disk, so that no checkpoint is ahead of its figures after a power cut."""

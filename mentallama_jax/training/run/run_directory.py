@@ -91,6 +91,7 @@ class RunDirectory:
         self.tensorboard = here / "tensorboard"
         self.checkpoints = self.path / "checkpoints"
         self.log = here / "log.txt"
+        self.trackers = here / "trackers.json"
         self.bad_batch = here / "bad_batch.json"
         self._lock = here / "run.lock"
         self._here = here

@@ -1,0 +1,68 @@
+"""The text of an answer as it grows, token by token: what can still change, or be cut off, is held back."""
+
+from collections.abc import Callable, Sequence
+
+from mentallama_jax.generation.requests import Answer
+
+_UNFINISHED = "\ufffd"
+"""What tokenizers show for bytes that are not a whole character yet."""
+
+
+class AnswerText:
+    """The text of one answer. All pieces that `add` returns, joined, are its whole text."""
+
+    def __init__(self, decode: Callable[[Sequence[int]], str], stops: Sequence[str] = (), blank: str = "") -> None:
+        """Begin with nothing.
+
+        Args:
+            decode: tokens to text.
+            stops: the answer ends before any of them.
+            blank: what the prompt's style puts before an answer; it is left out.
+        """
+        self._decode, self._stops, self._blank = decode, tuple(stops), blank
+        self._tokens: list[int] = []
+        self._given = ""
+
+    def add(self, tokens: Sequence[int], answer: Answer | None = None) -> str:
+        """The text that new tokens add for sure; with `answer`, which is complete, all that is left."""
+        if answer is not None:
+            whole = self._without_blank(self._cut(answer))
+        else:
+            self._tokens += tokens
+            whole = self._settled(self._decode(self._tokens))
+        if not whole.startswith(self._given):  # a decoder that changed earlier text: wait for the end
+            return whole[len(self._given) :] if answer is not None else ""
+        new = whole[len(self._given) :]
+        self._given += new
+        return new
+
+    @property
+    def so_far(self) -> str:
+        """The text that was given."""
+        return self._given
+
+    def _cut(self, answer: Answer) -> str:
+        """The text before the stop string that the last token completes."""
+        text = self._decode(answer.tokens)
+        if stop := answer.stopped_by:
+            before = len(self._decode(answer.tokens[:-1]))
+            place = text.find(stop, max(0, before - len(stop) + 1))
+            text = text[: place if place >= 0 else len(text)]
+        return text
+
+    def _settled(self, text: str) -> str:
+        """The beginning of a text that no further token changes."""
+        text = text.rstrip(_UNFINISHED)
+        kept = max((_overlap(text, stop) for stop in self._stops), default=0)
+        text = text[: len(text) - kept]
+        if len(text) <= len(self._blank) and self._blank.startswith(text):
+            return ""
+        return self._without_blank(text)
+
+    def _without_blank(self, text: str) -> str:
+        return text.removeprefix(self._blank)
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Characters at the end of a text that a stop string may begin with."""
+    return next((size for size in range(min(len(stop) - 1, len(text)), 0, -1) if text.endswith(stop[:size])), 0)

@@ -1,0 +1,110 @@
+"""What the routes of the server share."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from mentallama_jax.config import Style
+from mentallama_jax.imhi.prompts import PromptTokenizer
+from mentallama_jax.serving.engine_thread import EngineThread
+from mentallama_jax.serving.grammars import Grammars
+from mentallama_jax.serving.post_analysis import PostAnalyser
+from mentallama_jax.serving.prometheus import ServerFigures
+
+
+class ServedTokenizer(PromptTokenizer, Protocol):
+    """What serving needs of a tokenizer."""
+
+    @property
+    def special_ids(self) -> Sequence[int]:
+        """Ids that no text turns into."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of tokens, special ones left out."""
+
+    def token_bytes(self, id_: int) -> bytes:
+        """Return the bytes that a token adds to a text."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServeLimits:
+    """What a request may ask for, and how many may wait.
+
+    Attributes:
+        slots: answers that are written at once.
+        queue: answers that may wait for a slot.
+        max_length: tokens of prompt and answer together.
+        max_new_tokens: of an answer where a request does not say.
+        seconds: that a request may take.
+        body_bytes: of a request.
+        warm_up: tokens of the longest prompt that programs are compiled for before the first request.
+    """
+
+    slots: int = 16
+    queue: int = 64
+    max_length: int = 2048
+    max_new_tokens: int = 256
+    seconds: float = 120.0
+    body_bytes: int = 1 << 20
+    warm_up: int = 512
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """The model that answers.
+
+    Attributes:
+        name: by which clients know it.
+        fingerprint: of weights and computation; with a seed and equal fingerprints, answers are equal.
+        created: when it was loaded, in seconds since 1970.
+        rows: of its embedding; token ids are below.
+        style: how questions become prompts.
+        blank: what this style puts before an answer.
+        end_ids: tokens that end an answer.
+        tokenizer: its own.
+    """
+
+    name: str
+    fingerprint: str
+    created: int
+    rows: int
+    style: Style
+    blank: str
+    end_ids: tuple[int, ...]
+    tokenizer: ServedTokenizer
+
+
+@dataclass
+class Service:
+    """A running server.
+
+    Attributes:
+        model: see `ServedModel`.
+        limits: see `ServeLimits`.
+        engine: the thread that computes.
+        grammars: makes masks of JSON schemas.
+        analyser: reads posts.
+        key: that clients must send; "" for none.
+        figures: what was done so far.
+        stopping: whether new requests are refused.
+        open: requests that are being answered.
+    """
+
+    model: ServedModel
+    limits: ServeLimits
+    engine: EngineThread
+    grammars: Grammars
+    analyser: PostAnalyser
+    key: str = field(default="", repr=False)
+    figures: ServerFigures = field(default_factory=ServerFigures)
+    stopping: bool = False
+    open: int = 0
+
+    @property
+    def gauges(self) -> tuple[tuple[str, str, Callable[[], float]], ...]:
+        """What is read when figures are asked for."""
+        return (
+            ("rows", "Answers that are written or wait for a slot.", lambda: self.engine.rows),
+            ("slots", "Answers that can be written at once.", lambda: self.limits.slots),
+            ("ready", "Whether requests are taken.", lambda: self.engine.state == "ready" and not self.stopping),
+        )

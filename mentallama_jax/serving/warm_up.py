@@ -1,0 +1,46 @@
+"""What is compiled before the first request: programs for prompts of each width, greedy and sampled."""
+
+from collections.abc import Callable, Iterator
+
+from mentallama_jax.generation.decoding import Decoding
+from mentallama_jax.generation.packs import WIDTHS
+from mentallama_jax.generation.requests import Request, Settings
+from mentallama_jax.generation.sampling import Sampling
+from mentallama_jax.generation.slots import places_for
+
+_FEWEST_PLACES = 128
+
+
+def few_places(longest: int) -> Callable[[int], int]:
+    """Places of the cache in powers of two, so that a program is compiled for few sizes.
+
+    Args:
+        longest: tokens of prompt and answer together; no size is larger than they need.
+    """
+    most = places_for(longest)
+
+    def places(length: int) -> int:
+        need = places_for(length)
+        size = _FEWEST_PLACES
+        while size < need:
+            size *= 2
+        return max(need, min(size, most))
+
+    return places
+
+
+def warm_up(decoding: Decoding, longest: int, token: int) -> Iterator[None]:
+    """Answer prompts of every width, and forget the answers.
+
+    Args:
+        decoding: to compile for.
+        longest: prompt to compile for.
+        token: that prompts consist of.
+    """
+    lengths = sorted({min(width, longest) for width in WIDTHS})
+    for sampling in (Sampling(), Sampling(1.0)):
+        for length in lengths:
+            decoding.submit(Request([token] * length, "", Settings(2, sampling)))
+            while not decoding.is_idle:
+                decoding.step()
+                yield

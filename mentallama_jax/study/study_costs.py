@@ -1,0 +1,98 @@
+"""What a study cost: time, tokens, and money of endpoints, row by row."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from mentallama_jax.errors import UserError
+from mentallama_jax.evaluation.reports.document import Paragraph, ReportSection
+from mentallama_jax.files import read_jsonl, write_json
+from mentallama_jax.study.step_manifests import StepManifests
+from mentallama_jax.study.study_graph import StudyGraph
+from mentallama_jax.study.study_steps import StudyStep
+from mentallama_jax.study.traced_figures import Cell, FiguresFile, TracedTables
+
+COSTS = "costs.json"
+_OF_ALL = "all"
+
+
+def write_costs(graph: StudyGraph) -> FiguresFile:
+    """Count what the steps that are done cost, and write `costs.json`."""
+    rows: dict[str, dict[str, Any]] = {}
+    manifests = StepManifests(graph.folder)
+    for step in graph.steps.values():
+        try:
+            done = manifests.manifest(step.name)
+        except UserError:
+            continue
+        row = rows.setdefault(step.row or _OF_ALL, _nothing())
+        row["seconds"] += float(done["seconds"])
+        row["steps"] += 1
+        row["tries"] += int(done["tries"])
+        for key, found in _counted(step):
+            row[key] = (row[key] or 0) + found
+    total = _nothing()
+    for row in rows.values():
+        for key, value in row.items():
+            total[key] = (total[key] or 0) + value if value is not None else total[key]
+    value = {"schema_version": 1, "rows": rows, "total": total}
+    path = graph.folder.path / COSTS
+    write_json(path, value)
+    return FiguresFile(path, COSTS, value)
+
+
+def _nothing() -> dict[str, Any]:
+    return {"seconds": 0.0, "steps": 0, "tries": 0, "trained_tokens": None, "written_tokens": None, "dollars": None}
+
+
+def _counted(step: StudyStep) -> Iterator[tuple[str, float]]:
+    """Tokens and dollars of a step that is done, where its files say them."""
+    with suppress(UserError, OSError, KeyError, TypeError, ValueError):
+        if step.words[:1] == ("train",):
+            lines = read_jsonl(step.leftovers[0] / "metrics.jsonl", lenient=True)
+            yield "trained_tokens", sum(int(line["real_tokens"]) for line in lines if line["kind"] == "train")
+        elif step.words[:1] in (("generate",), ("ask",)):
+            yield "written_tokens", sum(int(line.get("new_tokens", 0)) for line in read_jsonl(step.outputs[0]))
+        if step.words[:1] == ("ask",):
+            yield "dollars", spent(step.outputs[0].with_suffix(".answers.jsonl"))
+
+
+def spent(journal: Path) -> float:
+    """Dollars of the answers that an endpoint's journal holds, and of attempts that may have to be paid."""
+    total, open_attempts = 0.0, dict[int, float]()
+    for line in journal.read_bytes().splitlines():
+        row: Mapping[str, Any] = json.loads(line)
+        if "attempt" in row:
+            open_attempts[row["attempt"]] = row["most"]
+        elif "over" in row:
+            open_attempts.pop(row["over"], None)
+            total += row.get("cost", 0.0) + row.get("perhaps", 0.0)
+    return total + sum(open_attempts.values())
+
+
+def costs_section(graph: StudyGraph, file: FiguresFile, tables: TracedTables) -> ReportSection:
+    """The table of costs."""
+    rows: list[list[Cell]] = []
+    for name in file.get("rows") or {}:
+        row = graph.config.rows.get(name)
+        title = (row.title or name) if row is not None else "comparisons"
+        rows.append([title, *_cells(file, ("rows", name))])
+    rows.append(["total", *_cells(file, ("total",))])
+    heads = ["row", "time", "steps", "starts", "tokens trained on", "tokens written", "dollars of endpoints"]
+    notes = (
+        "Time of the steps, earlier tries of those that were stopped included as far as they were noted. Starts: how "
+        "often steps were started. Tokens trained on count each epoch.",
+    )
+    said = Paragraph("Of this machine as it was: other programs that ran beside it are in the time.")
+    table = tables.table("Costs", heads, rows, [file], notes=notes, printed=False)
+    return ReportSection("Costs", [said, table])
+
+
+def _cells(file: FiguresFile, at: tuple[str, ...]) -> list[Cell]:
+    return [
+        file.cell("duration", (*at, "seconds")),
+        *(file.cell("count", (*at, key)) for key in ("steps", "tries", "trained_tokens", "written_tokens")),
+        file.cell("dollars", (*at, "dollars")),
+    ]

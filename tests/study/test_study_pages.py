@@ -1,0 +1,179 @@
+"""Every figure of the pages is traced: to a file, a place in it, and the predictions that it was made of."""
+
+import hashlib
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from stand_ins import StandIns
+
+from mentallama_jax.evaluation.reports.published import published_tables
+from mentallama_jax.study.traced_figures import FORMS
+
+
+@pytest.fixture
+def out(unbroken: tuple[Path, StandIns]) -> Path:
+    """The folder of a study."""
+    return unbroken[0]
+
+
+class PageTables(HTMLParser):
+    """The tables of a page: caption -> rows of cells, without their heads."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tables: dict[str, list[list[str]]] = {}
+        self._caption, self._text, self._body = "", None, False
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        if tag in ("caption", "td") or (tag == "th" and self._body):
+            self._text = ""
+        elif tag == "tbody":
+            self._body = True
+        elif tag == "tr" and self._body:
+            self.tables[self._caption].append([])
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "caption":
+            self._caption = self._text or ""
+            self.tables[self._caption] = []
+        elif tag in ("td", "th") and self._body:
+            self.tables[self._caption][-1].append(self._text or "")
+        elif tag == "tbody":
+            self._body = False
+
+    def handle_data(self, data: str) -> None:
+        if self._text is not None:
+            self._text += data
+
+
+WORDS = {"How answers were made", "Predictions behind the figures", "Steps without a result"}
+"""Tables that hold no figures of their own."""
+
+
+def content(out: Path, name: str) -> Any:
+    if name == "published.yaml":
+        return {"tables": [{"models": table.models} for table in published_tables()]}
+    return json.loads((out / name).read_text("utf-8"))
+
+
+def untraced(out: Path) -> list[str]:
+    """Cells of the page with a figure that no trace leads to, or whose trace does not give it."""
+    traced = json.loads((out / "figures.json").read_text("utf-8"))
+    known = {(each["table"], each["row"], each["column"]): each for each in traced["figures"]}
+    faults = []
+    for caption, rows in PageTables((out / "report.html").read_text("utf-8")).tables.items():
+        for number, row in enumerate(rows if caption not in WORDS else []):
+            for column, text in enumerate(row[1:], start=1):
+                trace = known.pop((caption, number, column), None)
+                if trace is None:
+                    faults += [f"{caption}: {text}"] if re.search(r"\d", text) else []
+                    continue
+                values = []
+                for keys in trace["keys"]:
+                    found = content(out, trace["file"])
+                    for key in keys:
+                        found = found.get(key) if isinstance(found, dict) else found[key]
+                    values.append(found)
+                if FORMS[trace["form"]](*values) != text:
+                    faults.append(f"{caption}: {text} is not {values}")
+    return faults + [f"not shown: {key}" for key in known]
+
+
+def unfounded(out: Path) -> list[str]:
+    """Files of figures that are not those read, or whose predictions are not those there."""
+    files = json.loads((out / "figures.json").read_text("utf-8"))["files"]
+    faults = []
+    for name, said in files.items():
+        if name not in ("published.yaml", "costs.json"):
+            faults += [name] if not said["predictions"] else []
+            for each in [{"file": name, "sha256": said["sha256"]}, *said["predictions"]]:
+                if hashlib.sha256((out / each["file"]).read_bytes()).hexdigest() != each["sha256"]:
+                    faults.append(f"{name}: {each['file']}")
+    return faults
+
+
+def test_every_figure_is_traced_to_predictions_and_their_signature(out: Path) -> None:
+    assert untraced(out) == []
+    assert unfounded(out) == []
+    figures = json.loads((out / "figures.json").read_text("utf-8"))["figures"]
+    assert len({each["table"] for each in figures}) >= 9
+    page = (out / "report.html").read_text("utf-8")
+    for system in ("tuned", "plain", "floor"):
+        assert hashlib.sha256((out / f"predictions/{system}.jsonl").read_bytes()).hexdigest() in page
+
+
+def test_a_figure_that_was_changed_by_hand_is_found(out: Path) -> None:
+    page, predictions = out / "report.html", out / "predictions/tuned.jsonl"
+    text, lines = page.read_text("utf-8"), predictions.read_text("utf-8")
+    figure = next(
+        each for each in json.loads((out / "figures.json").read_text("utf-8"))["figures"] if "(" in each["text"]
+    )
+    try:
+        page.write_text(text.replace(f">{figure['text']}<", ">99.9 (98.0–99.9)<", 1), "utf-8")
+        predictions.write_text(lines + "\n", "utf-8")
+        assert len(untraced(out)) == 1
+        assert any("predictions/tuned.jsonl" in fault for fault in unfounded(out))
+    finally:
+        page.write_text(text, "utf-8")
+        predictions.write_text(lines, "utf-8")
+
+
+def test_the_tables_of_the_paper_stand_in_all_three_forms(out: Path) -> None:
+    markdown, latex = ((out / name).read_text("utf-8") for name in ("report.md", "tables.tex"))
+    captions = (
+        "Recall of classes of high risk",
+        "Correctness: weighted F1",
+        "Differences of weighted F1",
+        "Generalisation: weighted F1 on held-out tasks",
+        "Metrics of explanations, whole responses",
+    )
+    for caption in captions:
+        assert caption in markdown
+        assert caption in latex
+    assert "MentaLLaMA-chat-13B (published)" in markdown
+    rows = PageTables((out / "report.html").read_text("utf-8")).tables[captions[3]]
+    assert [row[:2] for row in rows[:3]] == [
+        ["Tuned", "none of them"],
+        ["plain", "none of them"],
+        ["floor", "dreaddit"],
+    ]
+
+
+def test_pictures_say_what_the_tables_say(out: Path) -> None:
+    text = (out / "report.html").read_text("utf-8")
+    shown = set(
+        re.findall(
+            r"\d+\.\d", " ".join(each for rows in PageTables(text).tables.values() for row in rows for each in row)
+        )
+    )
+    drawn = re.findall(r"<desc[^>]*>(.*?)</desc>", text)
+    assert drawn
+    assert set(re.findall(r"\d+\.\d", " ".join(drawn))) <= shown
+
+
+def test_costs_are_counted(out: Path) -> None:
+    rows = json.loads((out / "costs.json").read_text("utf-8"))["rows"]
+    assert rows["tuning"]["trained_tokens"] == 400
+    assert rows["tuned"]["written_tokens"] == 0
+    assert rows["all"]["steps"] == 2
+
+
+def test_money_of_an_endpoint_counts_what_may_have_to_be_paid(tmp_path: Path) -> None:
+    from mentallama_jax.study.study_costs import spent
+
+    lines = [
+        {"form": "mentallama answers 1"},
+        {"attempt": 0, "of": "a", "most": 0.5},
+        {"over": 0, "key": "a", "cost": 0.25, "text": "x"},
+        {"attempt": 1, "of": "b", "most": 0.5},
+        {"over": 1, "perhaps": 0.125},
+        {"attempt": 2, "of": "c", "most": 1.0},
+    ]
+    path = tmp_path / "kept.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert spent(path) == 0.25 + 0.125 + 1.0

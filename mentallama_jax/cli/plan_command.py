@@ -5,6 +5,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
+from mentallama_jax.cli.int8_options import INT8_OPTIONS, add_int8_options, int8_of
 from mentallama_jax.cli.task_options import add_tasks, with_tasks
 from mentallama_jax.errors import UserError
 from mentallama_jax.storage import expanded
@@ -47,6 +48,7 @@ examples:
   mentallama plan configs/llama2-7b.yaml mesh.data=2 training.micro_batch_rows=512 training.batch_size=512 \\
       training.batch_unit=rows --topology v5e-256 --slices 2 --json
   mentallama plan configs/llama2-7b.yaml mesh.tensor=8 --topology v5e-8 --generate --batch-size 64
+  mentallama plan configs/llama2-7b.yaml mesh.tensor=8 --topology v5e-8 --generate --weights int8 --cache-dtype int8
   mentallama plan configs/llama2-7b.yaml --topology v5e-16 --generate --batch-size 256
   mentallama plan configs/classifier-minilm.yaml model.source=bert-base model.compute_dtype=bfloat16 \\
       data.max_length=512 training.micro_batch_rows=64 training.batch_size=64 training.batch_unit=rows --topology v5e-8
@@ -108,6 +110,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--batch-size", type=int, metavar="N", help="--generate: rows at once (16)")
     parser.add_argument("--prompt", type=int, metavar="N", help="--generate: tokens of every prompt (256)")
     parser.add_argument("--new-tokens", type=int, metavar="N", help="--generate: tokens of every answer (256)")
+    add_int8_options(parser, "--generate: ")
     parser.add_argument(
         "--cache-dir", type=expanded, default=".cache/plan", metavar="DIR", help="where compiled figures are kept"
     )
@@ -203,7 +206,7 @@ def _answering(options: argparse.Namespace, topologies: "list[Topology]") -> "li
     config = with_tasks(load_config(options.config, options.overrides), options.tasks)
     model = language_model(trained_shape(config), config.model.source)
     rows, prompt, new_tokens = (getattr(options, name) or default for name, default in _ANSWERS.items())
-    answers, posts = Answers(rows, prompt, new_tokens), options.rows or TEST_POSTS
+    answers, posts = Answers(rows, prompt, new_tokens, **int8_of(options)), options.rows or TEST_POSTS
     given = (options.cache_dir, options.kernel_efficiency)
     return [
         make_answer_plan(model, config, topology, answers, posts, chip_price(topology, options.price), *given)
@@ -246,6 +249,9 @@ def _check(options: argparse.Namespace) -> None:
         if value is not None and value <= 0:
             raise UserError(f"--{name.replace('_', '-')}: must be above 0")
         if value is not None and name in _ANSWERS and not options.generate:
+            raise UserError(f"--{name.replace('_', '-')} goes with --generate")
+    for name in INT8_OPTIONS:
+        if getattr(options, name) is not None and not options.generate:
             raise UserError(f"--{name.replace('_', '-')} goes with --generate")
     if options.score and (options.config or options.generate or options.search or options.data):
         raise UserError("--score takes no CONFIG, no key=value, and none of --generate, --search and --data")

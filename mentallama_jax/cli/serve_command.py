@@ -153,9 +153,10 @@ def run(options: argparse.Namespace) -> int:
     from mentallama_jax.serving.crisis_lines import read_crisis_lines
 
     lines = read_crisis_lines(as_path(options.crisis_lines) if options.crisis_lines else None)
-
     start = time.monotonic()
     service = open_service(_answerer(options), limits, name=options.name, key=key, calibration=options.calibration)
+    if lines.unchecked:
+        _say(f"nobody has checked the crisis lines of the page ({len(lines.unchecked)} countries); see --crisis-lines")
 
     def on_start(address: str) -> None:
         needed = f"the key of {KEY_VARIABLE} is needed" if key else "no key is needed"

@@ -28,6 +28,8 @@ from mentallama_jax.foreign import shown
 from mentallama_jax.strict_yaml import parse_yaml
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
+_OF_ALL = "all"
+"""Begins the names of steps that concern all systems."""
 _AT_HOME = re.compile(r"https?://(?:localhost|127\.0\.0\.1|\[::1\])(?:[:/]|$)")
 _Temperature = Annotated[float, FINITE, Field(ge=0, le=100)]
 
@@ -350,8 +352,10 @@ def parse_study(values: Any, origin: str) -> StudyConfig:
 
 
 def _row(name: Any, values: Any, origin: str) -> Section:
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise UserError(f"{origin}: row {shown(name)}: a name has letters, digits, _ and - only, sixty at most")
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or name == _OF_ALL:
+        raise UserError(
+            f"{origin}: row {shown(name)}: a name has letters, digits, _ and - only, and is not `{_OF_ALL}`"
+        )
     place = f"{origin}, rows.{name}"
     if not isinstance(values, dict) or values.get("kind") not in ROW_KINDS:
         raise UserError(f"{place}: kind: give one of {', '.join(ROW_KINDS)}")

@@ -5,7 +5,7 @@ and hold all of them on each device, which many devices have no room for. So whi
 along `tensor` by as many devices as it takes, and copies of the model share the rows.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -40,7 +40,7 @@ def holding(engine: Engine, params: Params, memory: int | None = None) -> Iterat
     mesh = answering = jax.sharding.get_mesh()
     if isinstance(mesh, Mesh) and current_mesh() is not None:
         memory = device_memory() if memory is None else memory
-        answering = answering_mesh(mesh, engine.config, engine.dtype, memory) if memory else mesh
+        answering = _answering_mesh(mesh, engine, memory) if memory else mesh
     with nullcontext() if answering == mesh else use_mesh(answering):
         engine.update(params if answering == mesh else _placed(engine, params, answering))
         try:
@@ -49,22 +49,27 @@ def holding(engine: Engine, params: Params, memory: int | None = None) -> Iterat
             engine.release()  # training needs the room
 
 
-def answering_mesh(mesh: Mesh, config: LlamaConfig, dtype: Any, memory: int) -> Mesh:
-    """The devices of a mesh of training in the same order, `fsdp` divided between `data` and `tensor`.
+def axes_while_training(config: LlamaConfig, dtype: Any, sizes: Mapping[str, int], memory: int) -> dict[str, int]:
+    """The axes of a mesh of training with `fsdp` divided between `data` and, as little as will do, `tensor`.
 
     Args:
-        mesh: of training.
         config: of the model.
         dtype: of the weights that answer.
+        sizes: of the axes of the mesh of training.
         memory: bytes of a device.
     """
-    data, fsdp, tensor, sequence = (mesh.shape[axis] for axis in mesh.axis_names)
+    fsdp, tensor = sizes["fsdp"], sizes["tensor"]
     weights = count_params(config) * jnp.dtype(dtype).itemsize
     possible = [more for more in range(1, fsdp + 1) if fsdp % more == 0 and divides(config, tensor=more * tensor)]
     held = (more for more in possible if weights / (more * tensor) <= _SHARE_OF_WEIGHTS * memory)
     more = next(held, max(possible, default=1))
-    devices = mesh.devices.reshape(data * (fsdp // more), 1, more * tensor, sequence)
-    return Mesh(devices, mesh.axis_names, axis_types=mesh.axis_types)
+    return {**sizes, "data": sizes["data"] * (fsdp // more), "fsdp": 1, "tensor": more * tensor}
+
+
+def _answering_mesh(mesh: Mesh, engine: Engine, memory: int) -> Mesh:
+    """The devices of a mesh of training, in the same order."""
+    sizes = axes_while_training(engine.config, engine.dtype, mesh.shape, memory)
+    return Mesh(mesh.devices.reshape(tuple(sizes.values())), tuple(sizes), axis_types=mesh.axis_types)
 
 
 def _placed(engine: Engine, params: Params, mesh: Mesh) -> Params:

@@ -5,6 +5,7 @@ Shape suffixes: B rows, P prompt slots, C candidates, U tokens of a candidate, S
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.parallel.rules import constrain
 
 
-@partial(jax.jit, static_argnames="config")
+@partial(jax.jit, static_argnames=("config", "cache_dtype"))
 def score_candidates(
     model: UnrolledLlama,
     tokens_BP: jax.Array,
@@ -24,6 +25,7 @@ def score_candidates(
     candidate_lengths_BC: jax.Array,
     *,
     config: LlamaConfig,
+    cache_dtype: Any = None,
 ) -> jax.Array:
     """Log-probability (nats, fp32) of each candidate as the continuation of its row's prompt; [B, C].
 
@@ -37,10 +39,11 @@ def score_candidates(
         candidates_BCU: int32 candidates, padded on the right.
         candidate_lengths_BC: int32 real tokens of each candidate; one with none scores 0.
         config: of the model.
+        cache_dtype: int8, or None for that of the activations.
     """
     P = tokens_BP.shape[1]
     B, C, U = candidates_BCU.shape
-    last_BD, cache = prefill(model, config, tokens_BP, lengths_B, P + C * U)
+    last_BD, cache = prefill(model, config, tokens_BP, lengths_B, P + C * U, cache_dtype)
 
     prompt_BP = jnp.arange(P) >= P - lengths_B[:, None]
     candidate, place = jnp.divmod(jnp.arange(C * U), U)

@@ -13,11 +13,19 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
-from mentallama_jax.generation.key_value_cache import KeyValueCache, LayerCache, cached_attention, laid_out, write
+from mentallama_jax.generation.key_value_cache import (
+    KeyValueCache,
+    LayerCache,
+    as_held,
+    cached_attention,
+    laid_out,
+    write,
+)
 from mentallama_jax.models.attention import Places, attention
+from mentallama_jax.models.int8_weights import int8_params, with_int8_weights
 from mentallama_jax.models.layers import RMSNorm
 from mentallama_jax.models.llama import DecoderLayer, LlamaConfig
-from mentallama_jax.models.low_rank import cast_floats
+from mentallama_jax.models.low_rank import ADAPTER, SCALE, cast_floats
 from mentallama_jax.models.module import Params, bind
 from mentallama_jax.models.rotary import rotary_tables
 from mentallama_jax.parallel.rules import constrain, current_mesh
@@ -37,7 +45,9 @@ class UnrolledLlama(NamedTuple):
     """None where the embedding is the head too."""
 
 
-def unroll(config: LlamaConfig, params: Params, dtype: Any, *, donate: bool = False) -> UnrolledLlama:
+def unroll(
+    config: LlamaConfig, params: Params, dtype: Any, *, donate: bool = False, int8_weights: bool = False
+) -> UnrolledLlama:
     """Parameters for decoding, in the dtype of the computation.
 
     Args:
@@ -46,13 +56,22 @@ def unroll(config: LlamaConfig, params: Params, dtype: Any, *, donate: bool = Fa
         dtype: of weights and activations.
         donate: delete each stacked array once its layers are copied out, so that a device needs room for the
             model and one such array instead of two models. `params` cannot be used afterwards.
+        int8_weights: keep the projections in int8, see `models.int8_weights`.
     """
+    if int8_weights:
+        config = with_int8_weights(config)
+        params = int8_params(config, params, donate=donate)
     model = bind(config, params)
     stacked, structure = jax.tree.flatten(model.layers)
+    heads = with_heads(params)
     split = []
     for array in stacked:
-        split.append(_split(dtype, _of_one_layer(array))(array))
-        if donate:
+        joined = id(array) in heads
+        placed = None
+        if current_mesh() is not None and isinstance(array.sharding, NamedSharding):
+            placed = of_one_layer(array.sharding, array.ndim, joined)
+        split.append(_split(dtype, placed, joined)(array))
+        if donate or (int8_weights and array.dtype == jnp.int8):  # made above
             jax.block_until_ready(split[-1])
             array.delete()
     layers = tuple(jax.tree.unflatten(structure, leaves) for leaves in zip(*split, strict=True))
@@ -65,20 +84,34 @@ def unroll(config: LlamaConfig, params: Params, dtype: Any, *, donate: bool = Fa
 
 
 @lru_cache(maxsize=64)
-def _split(dtype: Any, sharding: NamedSharding | None) -> Callable[[jax.Array], tuple[jax.Array, ...]]:
-    """The jitted cut of a stack into layers, each born where `sharding` says."""
+def _split(dtype: Any, sharding: NamedSharding | None, joined: bool) -> Callable[[jax.Array], tuple[jax.Array, ...]]:
+    """The jitted cut of a stack into layers, each born where `sharding` says; heads are side by side where `joined`."""
 
     def split(stacked: jax.Array) -> tuple[jax.Array, ...]:
+        if joined:
+            stacked = stacked.reshape(*stacked.shape[:-2], -1)
         return tuple(cast_floats([stacked[layer] for layer in range(stacked.shape[0])], dtype))
 
     return jax.jit(split, out_shardings=sharding)
 
 
-def _of_one_layer(stacked: jax.Array) -> NamedSharding | None:
-    """The sharding of a stack without its first dimension, which no rule cuts; None on one device."""
-    if current_mesh() is None or not isinstance(stacked.sharding, NamedSharding):
-        return None
-    return NamedSharding(stacked.sharding.mesh, PartitionSpec(*stacked.sharding.spec[1:]))
+def with_heads(params: Params) -> set[int]:
+    """The identities of stacked weights [L, D, N, H] whose layers are kept as [D, N * H], and of what goes with them.
+
+    With two dimensions they lie in the memory of a TPU as a product of few rows wants them. With three the compiler
+    lays them out again at each visit, and their results too.
+    """
+    attention = params["layers"]["attention"]
+    names = [name + ending for name in ("query", "key", "value") for ending in ("", SCALE)]
+    beside = [attention.get(name + ADAPTER, {}) for name in ("query", "key", "value")]
+    of_adapters = {id(each[part]) for each in beside for part in ("b", "magnitude") if part in each}
+    return of_adapters | {id(attention[name]) for name in names if name in attention}
+
+
+def of_one_layer(stacked: NamedSharding, dimensions: int, joined: bool) -> NamedSharding:
+    """The sharding of a stack without its first dimension, which no rule cuts; the last one is gone where joined."""
+    names = [*stacked.spec, *(None,) * dimensions][1:dimensions]
+    return NamedSharding(stacked.mesh, PartitionSpec(*names[:-1] if joined else names))
 
 
 def embed_tokens(model: UnrolledLlama, tokens_BT: jax.Array) -> jax.Array:
@@ -88,7 +121,12 @@ def embed_tokens(model: UnrolledLlama, tokens_BT: jax.Array) -> jax.Array:
 
 
 def prefill(
-    model: UnrolledLlama, config: LlamaConfig, tokens_BP: jax.Array, lengths_B: jax.Array, slots: int
+    model: UnrolledLlama,
+    config: LlamaConfig,
+    tokens_BP: jax.Array,
+    lengths_B: jax.Array,
+    slots: int,
+    cache_dtype: Any = None,
 ) -> tuple[jax.Array, KeyValueCache]:
     """Run prompts through the decoder and keep their keys and values.
 
@@ -98,6 +136,7 @@ def prefill(
         tokens_BP: int32 prompts, padded on the left.
         lengths_B: int32 real tokens of each row; 0 for a row that only fills up the batch.
         slots: size of the cache, at least P.
+        cache_dtype: int8, or None for that of the activations.
 
     Returns:
         [B, D]: the last token's hidden state after the final norm. The cache, prompts in its first P slots.
@@ -111,8 +150,8 @@ def prefill(
     for layer in model.layers:
 
         def attend(q_BPNH: jax.Array, k_BPKH: jax.Array, v_BPKH: jax.Array) -> jax.Array:
-            caches.append(laid_out(k_BPKH, v_BPKH, slots - P))
-            return attention(q_BPNH, k_BPKH, v_BPKH, places)
+            caches.append(laid_out(k_BPKH, v_BPKH, slots - P, cache_dtype))
+            return attention(q_BPNH, as_held(k_BPKH, cache_dtype), as_held(v_BPKH, cache_dtype), places)
 
         x_BPD = constrain(layer(x_BPD, rotary, attend), "batch", None, None)
     return model.final_norm(x_BPD[:, -1]), tuple(caches)

@@ -14,27 +14,15 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from mentallama_jax.generation.cache_moves import STEPS, append, places_for, resized, sized_for
 from mentallama_jax.generation.decoder import UnrolledLlama
-from mentallama_jax.generation.key_value_cache import KeyValueCache
+from mentallama_jax.generation.key_value_cache import KeyValueCache, slots_of
 from mentallama_jax.generation.label_trie import FREE, Constraint
 from mentallama_jax.generation.packs import FULL, PROMPTS, WIDTHS, Past, pack, read, read_past, width_of
 from mentallama_jax.generation.placement import batch_parts, whole_batch
 from mentallama_jax.generation.requests import Answer, Event, Request, TokenMask
 from mentallama_jax.generation.sampling import Sampling, SamplingRows, Uses, key_words
-from mentallama_jax.generation.slots import (
-    STEPS,
-    Move,
-    Rows,
-    Slots,
-    WrittenSteps,
-    append,
-    decode,
-    empty_slots,
-    idle_rows,
-    insert,
-    places_for,
-    resized,
-)
+from mentallama_jax.generation.slots import Move, Rows, Slots, WrittenSteps, decode, empty_slots, idle_rows, insert
 from mentallama_jax.models.llama import LlamaConfig
 
 _KEPT_PASTS = 2
@@ -46,11 +34,12 @@ _ENDS = 4
 
 
 class Model(NamedTuple):
-    """What decoding needs of an engine."""
+    """What decoding needs of an engine; `cache_dtype` is int8, or None for that of the activations."""
 
     config: LlamaConfig
     weights: UnrolledLlama
     dtype: Any
+    cache_dtype: Any = None
 
 
 @dataclass(slots=True)
@@ -105,7 +94,8 @@ class Decoding:
     all of them, so that all decide alike.
 
     Attributes:
-        busy_seconds: the time of all loops so far, each times the share of its slots' steps that wrote a token.
+        busy_seconds: of all calls of `step` for which nothing was compiled, the time of each times the share of steps
+            in its slots that wrote a token.
     """
 
     def __init__(
@@ -174,7 +164,7 @@ class Decoding:
 
     def step(self, at_most: int = STEPS) -> list[Event]:
         """Fill free slots, write up to `at_most` tokens in each slot, and say what is new."""
-        began = time.monotonic()
+        compiled, began = _compiled(), time.monotonic()
         self._fill()
         if not any(self._active):
             return []
@@ -197,9 +187,11 @@ class Decoding:
             alternatives=any(one.request.settings.alternatives for one in self._active if one),
             allowed_BW=allowed_BW,
         )
-        self._slots = Slots(append(slots.cache, recent, rows.lengths_B), logits_BV, seen_BV)
+        room = bool(rows.lengths_B.max() + STEPS <= slots_of(slots.cache))
+        self._slots = Slots(append(slots.cache, recent, rows.lengths_B, room=room), logits_BV, seen_BV)
         host: WrittenSteps = jax.device_get(written)
-        self.busy_seconds += (time.monotonic() - began) * float(host.taken_B.mean() / host.taken_B.max())
+        if compiled == _compiled():
+            self.busy_seconds += (time.monotonic() - began) * float(host.taken_B.mean() / host.taken_B.max())
         return [self._note(place, one, host) for place, one in enumerate(self._active) if one is not None]
 
     def run(self) -> Iterator[list[Event]]:
@@ -273,7 +265,8 @@ class Decoding:
         tails = [[one.request.tokens[len(begun) :] for one in row] for row in chosen]
         width = width_of(max(sum(map(len, row)) for row in tails))
         arrays = pack(tails, width)
-        cache, logits_PMV = read(self._model.weights, arrays, past, config=self._model.config)
+        model = self._model
+        cache, logits_PMV = read(model.weights, arrays, past, config=model.config, cache_dtype=model.cache_dtype)
         for part, row in enumerate(chosen):
             start = 0
             for number, one in enumerate(row):
@@ -305,26 +298,29 @@ class Decoding:
             while len(self._pasts) >= _KEPT_PASTS:
                 self._pasts.popitem(last=False)
             model = self._model
-            self._pasts[begun] = read_past(model.weights, begun, self._parts, config=model.config, dtype=model.dtype)
+            fixed = {"config": model.config, "dtype": model.dtype, "cache_dtype": model.cache_dtype}
+            self._pasts[begun] = read_past(model.weights, begun, self._parts, **fixed)
         self._pasts.move_to_end(begun)
         return self._pasts[begun]
 
     def _with_room(self, more: int = 0) -> Slots:
         """The slots with places for what they hold, another prompt, and the tokens of a loop."""
-        lengths = [one.length for one in self._active if one is not None]
-        need = self._places(max([more, *lengths]))
+        active = [one for one in self._active if one is not None]
+        lengths = [one.length for one in active]
+        most = max((len(one.request.tokens) + one.request.settings.max_new_tokens - 1 for one in active), default=0)
+        need = self._places(max(more, sized_for(max(lengths, default=0), most)))
         slots = self._slots
         if slots is None:
             return empty_slots(
                 config=self._model.config,
                 slots=len(self._active),
                 places=need,
-                dtype=self._model.dtype,
+                dtype=self._model.cache_dtype or self._model.dtype,
                 penalty=self._uses.penalty,
             )
         if self._uses.penalty and slots.seen_BV is None:
             slots = slots._replace(seen_BV=self._seen())
-        places = slots.cache[0].keys_BKHS.shape[3]
+        places = slots_of(slots.cache)
         if places < need or (places > self._places(max([more, *lengths]) + STEPS) and not self._longer_waits(places)):
             slots = slots._replace(cache=resized(slots.cache, places=need))
         return slots
@@ -419,6 +415,12 @@ def _first(text: str, stops: Sequence[str]) -> str:
     """The stop string that begins first in a text; of those that begin together the longest; or nothing."""
     found = [(text.index(stop), -len(stop), stop) for stop in stops if stop in text]
     return min(found)[2] if found else ""
+
+
+def _compiled() -> int:
+    """How many programs there are by now."""
+    programs: tuple[Any, ...] = (read, insert, decode, append, resized, empty_slots)
+    return sum(int(program._cache_size()) for program in programs if hasattr(program, "_cache_size"))
 
 
 def _same_source(one: _Read, other: _Read) -> bool:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mentallama_jax.generation.batching import batches_by_length, pad_left
+from mentallama_jax.generation.cache_moves import places_for
 from mentallama_jax.generation.candidates import pad_candidates, score_candidates
 from mentallama_jax.generation.decoder import UnrolledLlama, unroll
 from mentallama_jax.generation.decoding import Decoding, Model
@@ -18,7 +19,6 @@ from mentallama_jax.generation.label_trie import FREE, Constraint
 from mentallama_jax.generation.placement import whole_batch
 from mentallama_jax.generation.requests import Answer, Request, Settings
 from mentallama_jax.generation.shared_beginnings import shared_beginnings
-from mentallama_jax.generation.slots import places_for
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.module import Params
 
@@ -34,14 +34,20 @@ class Engine:
         busy_seconds: see `Decoding.busy_seconds`, of all answers so far.
     """
 
-    def __init__(self, config: LlamaConfig, dtype: Any = jnp.float32) -> None:
+    def __init__(
+        self, config: LlamaConfig, dtype: Any = jnp.float32, *, int8_cache: bool = False, int8_weights: bool = False
+    ) -> None:
         """Make an engine without weights.
 
         Args:
             config: of the model.
             dtype: of weights and activations.
+            int8_cache: keep keys and values in int8.
+            int8_weights: keep the projections in int8.
         """
         self.config, self.dtype = config, jnp.dtype(dtype)
+        self._cache_dtype = jnp.dtype(jnp.int8) if int8_cache else None
+        self._int8_weights = int8_weights
         self.busy_seconds = 0.0
         self._model: UnrolledLlama | None = None
 
@@ -53,7 +59,7 @@ class Engine:
             donate: delete the stacked arrays of `params` on the way, so that the device never holds two models.
         """
         self.release()
-        self._model = unroll(self.config, params, self.dtype, donate=donate)
+        self._model = unroll(self.config, params, self.dtype, donate=donate, int8_weights=self._int8_weights)
 
     def release(self) -> None:
         """Free the weights, until the next `update`."""
@@ -69,7 +75,7 @@ class Engine:
         places: Callable[[int], int] = places_for,
     ) -> Decoding:
         """Answer requests step by step with the present weights; see `Decoding` for the arguments."""
-        model = Model(self.config, self.weights, self.dtype)
+        model = Model(self.config, self.weights, self.dtype, self._cache_dtype)
         return Decoding(model, slots, constraint=constraint, text_of=text_of, patience=patience, places=places)
 
     def answers(
@@ -155,7 +161,8 @@ class Engine:
         for batch in batches_by_length([len(prompt) for prompt in prompts], batch_size):
             tokens_BP, lengths_B = pad_left([prompts[place] for place in batch], batch_size)
             padded = pad_candidates([candidates[place] for place in batch], (batch_size, *width))
-            scores_BC = np.asarray(score_candidates(self.weights, tokens_BP, lengths_B, *padded, config=self.config))
+            fixed = {"config": self.config, "cache_dtype": self._cache_dtype}
+            scores_BC = np.asarray(score_candidates(self.weights, tokens_BP, lengths_B, *padded, **fixed))
             yield {place: scores_BC[row, : len(candidates[place])] for row, place in enumerate(batch)}
 
     @property

@@ -3,7 +3,7 @@
 Shape suffixes: B rows, T new tokens, S cache slots, N query heads, K key/value heads, G = N / K, H head width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Any, NamedTuple
 
@@ -14,7 +14,8 @@ from mentallama_jax.models.attention.dispatch import platform
 from mentallama_jax.models.attention.forms import MASKED
 from mentallama_jax.models.attention.reference import by_group
 from mentallama_jax.models.llama import LlamaConfig
-from mentallama_jax.parallel.rules import constrain
+from mentallama_jax.models.quantised import SCALE_DTYPE, to_int8
+from mentallama_jax.parallel.rules import constrain, current_mesh
 
 MATRIX_ROWS = 8
 """Rows of a product that the matrix unit of a TPU takes at once."""
@@ -23,41 +24,85 @@ CACHE = ("batch", "heads", None, None)
 
 
 class LayerCache(NamedTuple):
-    """Keys and values of one layer, laid out so that neither product of a decoding step transposes them."""
+    """Keys and values of one layer, laid out so that neither product of a decoding step transposes them.
+
+    Attributes:
+        keys_BKHS: in the dtype of the activations, or int8.
+        values_BKSH: likewise.
+        key_scales_BK1S: of int8 keys, bfloat16: one for each head and slot; else None.
+        value_scales_BK1S: of int8 values.
+    """
 
     keys_BKHS: jax.Array
     values_BKSH: jax.Array
+    key_scales_BK1S: jax.Array | None = None
+    value_scales_BK1S: jax.Array | None = None
 
 
 KeyValueCache = tuple[LayerCache, ...]
 """One for each layer."""
+_SLOT_AXES = (3, 2, 3, 3)
+
+
+def each_array(function: Callable[..., jax.Array], *caches: LayerCache) -> LayerCache:
+    """The cache of what `function` makes of each array: (the axis of its slots, that array of each of the caches)."""
+    sides = zip(_SLOT_AXES, *caches, strict=True)
+    made = [None if arrays[0] is None else function(axis, *arrays) for axis, *arrays in sides]
+    return LayerCache(*made)  # type: ignore[arg-type]  # the first two are always there
+
+
+def slots_of(cache: KeyValueCache) -> int:
+    """The slots of a row."""
+    return cache[0].keys_BKHS.shape[3]
 
 
 def empty(
     config: LlamaConfig, rows: int, slots: int, dtype: Any, names: tuple[str | None, ...] = CACHE
 ) -> KeyValueCache:
-    """A cache of nothing but room, its dimensions by these names."""
+    """A cache of nothing but room, its dimensions by these names; of the dtype int8 with room for scales."""
     K, H = config.num_kv_heads, config.head_dim
-    keys = constrain(jnp.zeros((rows, K, H, slots), dtype), *names)
-    values = constrain(jnp.zeros((rows, K, slots, H), dtype), *names)
-    return (LayerCache(keys, values),) * config.num_layers
+    layer = LayerCache(jnp.zeros((rows, K, H, slots), dtype), jnp.zeros((rows, K, slots, H), dtype))
+    if jnp.dtype(dtype) == jnp.int8:
+        scales = jnp.zeros((rows, K, 1, slots), SCALE_DTYPE)
+        layer = LayerCache(layer.keys_BKHS, layer.values_BKSH, scales, scales)
+    return (each_array(lambda axis, x: constrain(x, *names), layer),) * config.num_layers
 
 
-def laid_out(k_BTKH: jax.Array, v_BTKH: jax.Array, free: int = 0) -> LayerCache:
-    """A cache that holds these keys and values in its first slots, and has `free` slots behind them."""
-    return _constrained(
-        jnp.pad(jnp.transpose(k_BTKH, (0, 2, 3, 1)), ((0, 0), (0, 0), (0, 0), (0, free))),
-        jnp.pad(jnp.transpose(v_BTKH, (0, 2, 1, 3)), ((0, 0), (0, 0), (0, free), (0, 0))),
-    )
+def laid_out(k_BTKH: jax.Array, v_BTKH: jax.Array, free: int = 0, dtype: Any = None) -> LayerCache:
+    """A cache that holds these keys and values in its first slots, and has `free` slots behind them.
+
+    `dtype` is that of the cache: int8, or else that of what it holds.
+    """
+    k_BKTH, v_BKTH = (jnp.transpose(x, (0, 2, 1, 3)) for x in (k_BTKH, v_BTKH))
+    if dtype is not None and jnp.dtype(dtype) == jnp.int8:
+        (k_BKTH, k_scales), (v_BKTH, v_scales) = to_int8(k_BKTH, (3,)), to_int8(v_BKTH, (3,))
+        layer = LayerCache(k_BKTH.swapaxes(2, 3), v_BKTH, k_scales.swapaxes(2, 3), v_scales.swapaxes(2, 3))
+    else:
+        layer = LayerCache(k_BKTH.swapaxes(2, 3), v_BKTH)
+
+    def padded(axis: int, x: jax.Array) -> jax.Array:
+        padding = [(0, 0)] * 4
+        padding[axis] = (0, free)
+        return constrain(jnp.pad(x, padding), *CACHE)
+
+    return each_array(padded, layer)
+
+
+def as_held(x_BTKH: jax.Array, dtype: Any) -> jax.Array:
+    """Keys or values as a cache of this dtype gives them back, so that all who see them see the same."""
+    if dtype is None or jnp.dtype(dtype) != jnp.int8:
+        return x_BTKH
+    units, scales = to_int8(x_BTKH, (3,))
+    return units.astype(x_BTKH.dtype) * scales.astype(x_BTKH.dtype)
 
 
 def write(cache: LayerCache, k_BTKH: jax.Array, v_BTKH: jax.Array, slot: jax.Array | int) -> LayerCache:
     """The cache with these keys and values from `slot` on."""
-    k_BKHT, v_BKTH = jnp.transpose(k_BTKH, (0, 2, 3, 1)), jnp.transpose(v_BTKH, (0, 2, 1, 3))
-    return _constrained(
-        jax.lax.dynamic_update_slice(cache.keys_BKHS, k_BKHT, (0, 0, 0, slot)),
-        jax.lax.dynamic_update_slice(cache.values_BKSH, v_BKTH, (0, 0, slot, 0)),
-    )
+
+    def written(axis: int, old: jax.Array, new: jax.Array) -> jax.Array:
+        return constrain(jax.lax.dynamic_update_slice_in_dim(old, new, slot, axis), *CACHE)
+
+    return each_array(written, cache, laid_out(k_BTKH, v_BTKH, dtype=cache.keys_BKHS.dtype))
 
 
 def cached_attention(
@@ -68,13 +113,12 @@ def cached_attention(
     K, S = cache.values_BKSH.shape[1:3]
     G = N // K
     q_BKRH = q_BTNH.reshape(B, T, K, G, H).swapaxes(1, 2).reshape(B, K, T * G, H)
-    scores = jnp.einsum("BKRH,BKHS->BKRS", q_BKRH, cache.keys_BKHS, preferred_element_type=jnp.float32) * H**-0.5
-    scores = scores.reshape(B, K, T, G, S)
+    scores = _scores(q_BKRH, cache).reshape(B, K, T, G, S)
     if bias_BNTS is not None:
         scores = scores + by_group(bias_BNTS, K).swapaxes(2, 3)
     scores = jnp.where(visible_BTS[:, None, :, None], scores, MASKED)
-    weights_BKRS = jax.nn.softmax(scores, axis=-1).astype(cache.values_BKSH.dtype).reshape(B, K, T * G, S)
-    out_BKRH = jnp.einsum("BKRS,BKSH->BKRH", weights_BKRS, cache.values_BKSH)
+    weights_BKRS = jax.nn.softmax(scores, axis=-1).reshape(B, K, T * G, S)
+    out_BKRH = _mixed(weights_BKRS, cache, q_BTNH.dtype).astype(q_BTNH.dtype)
     out_BTNH = out_BKRH.reshape(B, K, T, G, H).swapaxes(1, 2).reshape(B, T, N, H)
     return constrain(out_BTNH, "batch", None, "heads", None)
 
@@ -88,45 +132,91 @@ def joint_attention(q_B1NH: jax.Array, caches: Sequence[LayerCache], visible: Se
         visible: for each cache [B or 1, S] bool, which of its slots a row sees.
     """
     B, _, N, H = q_B1NH.shape
-    K = caches[0].values_BKSH.shape[1]
-    G, dtype = N // K, caches[0].values_BKSH.dtype
-    q_BKRH = _whole_rows(q_B1NH.reshape(B, K, G, H))
+    K, dtype = caches[0].keys_BKHS.shape[1], q_B1NH.dtype
+    J = _heads_together(K, N // K)
+    q_BMRJH = _apart(q_B1NH.reshape(B, K // J, J, N // K, H))
+    joined = [each_array(lambda _, x: x.reshape(B, K // J, J, *x.shape[2:]), cache) for cache in caches]
     scores = [
-        jnp.where(visible_BS[:, None, None], _product("BKRH,BKHS->BKRS", q_BKRH, cache.keys_BKHS) * H**-0.5, MASKED)
-        for cache, visible_BS in zip(caches, visible, strict=True)
+        jnp.where(visible_BS[:, None, None], _joined_scores(q_BMRJH, cache), MASKED)
+        for cache, visible_BS in zip(joined, visible, strict=True)
     ]
     # The sums of the softmax divide at the end: so no array of all scores is put together and cut again.
-    highest_BKR1 = reduce(jnp.maximum, (jnp.max(one, axis=-1, keepdims=True) for one in scores))
-    weights = [jnp.exp(one - highest_BKR1) for one in scores]
-    total_BKR1 = reduce(jnp.add, (jnp.sum(one, axis=-1, keepdims=True) for one in weights))
-    out_BKRH = reduce(
-        jnp.add,
-        (
-            _product("BKRS,BKSH->BKRH", one.astype(dtype), cache.values_BKSH)
-            for one, cache in zip(weights, caches, strict=True)
-        ),
-    )
-    out_BKGH = (out_BKRH / total_BKR1)[:, :, :G].astype(dtype)
-    return constrain(out_BKGH.reshape(B, 1, N, H), "batch", None, "heads", None)
+    highest_BMR1 = reduce(jnp.maximum, (jnp.max(one, axis=-1, keepdims=True) for one in scores))
+    weights = [jnp.exp(one - highest_BMR1) for one in scores]
+    total_BMR1 = reduce(jnp.add, (jnp.sum(one, axis=-1, keepdims=True) for one in weights))
+    out_BMRJH = reduce(jnp.add, (_joined_values(*pair, dtype) for pair in zip(weights, joined, strict=True)))
+    out_BMJGH = _of_own_head(out_BMRJH / total_BMR1[..., None], N // K).astype(dtype)
+    return constrain(out_BMJGH.reshape(B, 1, N, H), "batch", None, "heads", None)
+
+
+def _heads_together(K: int, G: int) -> int:
+    """How many key/value heads on a device share a product: as many as fill the rows of the matrix unit of a TPU.
+
+    The query of a head then stands beside zeros in the place of the other heads. That costs the matrix unit nothing, as
+    it takes eight rows at once whether they are there or not, and it is what makes the compiler use it: the product of
+    a single query becomes sums of the vector unit, at six times the cycles, more than the memory takes to deliver keys
+    and values. Scores of several heads in the rows of one array also cost the softmax an eighth of what they cost
+    filled up with rows of nothing.
+    """
+    if platform() != "tpu":
+        return 1
+    mesh = current_mesh()
+    own = K if mesh is None else K // mesh.shape["tensor"]
+    return next(J for J in range(max(1, min(own, MATRIX_ROWS // G)), 0, -1) if own % J == 0)
+
+
+def _apart(q_BMJGH: jax.Array) -> jax.Array:
+    """[B, M, J * G, J, H]: the queries of J heads, each beside zeros in the place of the others.
+
+    On TPUs they stand behind a barrier, so that they are made at once, and a single one is filled up to `MATRIX_ROWS`.
+    """
+    B, M, J, G, H = q_BMJGH.shape
+    own_J1J1 = jnp.eye(J, dtype=q_BMJGH.dtype)[:, None, :, None]
+    q_BMRJH = (q_BMJGH[:, :, :, :, None] * own_J1J1).reshape(B, M, J * G, J, H)
+    if platform() != "tpu":
+        return q_BMRJH
+    missing = MATRIX_ROWS - 1 if J * G == 1 else 0
+    return jax.lax.optimization_barrier(jnp.pad(q_BMRJH, ((0, 0), (0, 0), (0, missing), (0, 0), (0, 0))))
+
+
+def _of_own_head(out_BMRJH: jax.Array, G: int) -> jax.Array:
+    """[B, M, J, G, H]: of each row, what came of the values of its own head."""
+    B, M, _, J, H = out_BMRJH.shape
+    out_BMJGJH = out_BMRJH[:, :, : J * G].reshape(B, M, J, G, J, H)
+    return jnp.sum(out_BMJGJH * jnp.eye(J, dtype=out_BMRJH.dtype)[:, None, :, None], axis=4)
+
+
+def _joined_scores(q_BMRJH: jax.Array, cache: LayerCache) -> jax.Array:
+    B, M, R, J, H = q_BMRJH.shape
+    keys_BMES = cache.keys_BKHS.astype(q_BMRJH.dtype).reshape(B, M, J * H, -1)
+    scores = _product("BMRE,BMES->BMRS", q_BMRJH.reshape(B, M, R, J * H), keys_BMES) * H**-0.5
+    return scores if cache.key_scales_BK1S is None else scores * _by_row(cache.key_scales_BK1S, R)
+
+
+def _joined_values(weights_BMRS: jax.Array, cache: LayerCache, dtype: Any) -> jax.Array:
+    if cache.value_scales_BK1S is not None:
+        weights_BMRS = weights_BMRS * _by_row(cache.value_scales_BK1S, weights_BMRS.shape[2])
+    return _product("BMRS,BMJSH->BMRJH", weights_BMRS.astype(dtype), cache.values_BKSH.astype(dtype))
+
+
+def _by_row(scales_BMJ1S: jax.Array, R: int) -> jax.Array:
+    """[B, M, R, S] fp32: the scales of the head of each row; those of rows that fill up do not matter."""
+    B, M, J, _, S = scales_BMJ1S.shape
+    return jnp.broadcast_to(scales_BMJ1S.astype(jnp.float32), (B, M, J, R // J, S)).reshape(B, M, R, S)
+
+
+def _scores(q_BKRH: jax.Array, cache: LayerCache) -> jax.Array:
+    """[B, K, R, S] fp32: products of queries and keys over the root of their width."""
+    scores = _product("BKRH,BKHS->BKRS", q_BKRH, cache.keys_BKHS.astype(q_BKRH.dtype)) * q_BKRH.shape[-1] ** -0.5
+    return scores if cache.key_scales_BK1S is None else scores * cache.key_scales_BK1S.astype(jnp.float32)
+
+
+def _mixed(weights_BKRS: jax.Array, cache: LayerCache, dtype: Any) -> jax.Array:
+    """[B, K, R, H] fp32: sums of values by their weights; the product is one of numbers of `dtype`."""
+    if cache.value_scales_BK1S is not None:
+        weights_BKRS = weights_BKRS * cache.value_scales_BK1S.astype(jnp.float32)
+    return _product("BKRS,BKSH->BKRH", weights_BKRS.astype(dtype), cache.values_BKSH.astype(dtype))
 
 
 def _product(subscripts: str, one: jax.Array, other: jax.Array) -> jax.Array:
     return jnp.einsum(subscripts, one, other, preferred_element_type=jnp.float32)
-
-
-def _whole_rows(q_BKGH: jax.Array) -> jax.Array:
-    """The query heads of a group, on TPUs filled up to `MATRIX_ROWS`.
-
-    With as many rows the compiler for TPUs gives the products with keys and values to the matrix unit. With one, as in
-    a model without grouped heads, they become sums of the vector unit, at six times the cycles: more than the
-    memory takes to deliver keys and values.
-    """
-    missing = MATRIX_ROWS - q_BKGH.shape[2]
-    if missing <= 0 or platform() != "tpu":
-        return q_BKGH
-    # Behind a barrier, as the compiler would see through the zeros.
-    return jax.lax.optimization_barrier(jnp.pad(q_BKGH, ((0, 0), (0, 0), (0, missing), (0, 0))))
-
-
-def _constrained(keys_BKHS: jax.Array, values_BKSH: jax.Array) -> LayerCache:
-    return LayerCache(constrain(keys_BKHS, *CACHE), constrain(values_BKSH, *CACHE))

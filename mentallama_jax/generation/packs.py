@@ -16,9 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from mentallama_jax.generation.batching import prompt_slots
+from mentallama_jax.generation.cache_moves import COPIED, copied
 from mentallama_jax.generation.decoder import UnrolledLlama, embed_tokens, logits
-from mentallama_jax.generation.key_value_cache import KeyValueCache, LayerCache, empty, laid_out
-from mentallama_jax.generation.slots import COPIED, copied
+from mentallama_jax.generation.key_value_cache import KeyValueCache, LayerCache, as_held, empty, laid_out
 from mentallama_jax.models.attention import Places, attention
 from mentallama_jax.models.attention.forms import MASKED
 from mentallama_jax.models.llama import LlamaConfig
@@ -80,9 +80,9 @@ def width_of(tokens: int) -> int:
     return next(width for width in WIDTHS if tokens <= width)
 
 
-@partial(jax.jit, static_argnames="config")
+@partial(jax.jit, static_argnames=("config", "cache_dtype"))
 def read(
-    model: UnrolledLlama, pack: Pack, past: Past | None, *, config: LlamaConfig
+    model: UnrolledLlama, pack: Pack, past: Past | None, *, config: LlamaConfig, cache_dtype: Any = None
 ) -> tuple[KeyValueCache, jax.Array]:
     """Read prompts.
 
@@ -91,6 +91,7 @@ def read(
         pack: the prompts.
         past: what each of them follows; None where they follow nothing.
         config: of the model.
+        cache_dtype: int8, or None for that of the activations.
 
     Returns:
         Keys and values of the rows, `COPIED` free places behind them. Scores of each prompt's next token, [P, M, V]
@@ -104,7 +105,8 @@ def read(
     for number, layer in enumerate(model.layers):
 
         def attend(q_PWNH: jax.Array, k_PWKH: jax.Array, v_PWKH: jax.Array, number: int = number) -> jax.Array:
-            caches.append(laid_out(k_PWKH, v_PWKH, COPIED))
+            caches.append(laid_out(k_PWKH, v_PWKH, COPIED, cache_dtype))
+            k_PWKH, v_PWKH = as_held(k_PWKH, cache_dtype), as_held(v_PWKH, cache_dtype)
             if past is None:
                 return attention(q_PWNH, k_PWKH, v_PWKH, places)
             return _attention_with_past(q_PWNH, k_PWKH, v_PWKH, places.segment_ids_BT, past.cache[number], begun)
@@ -123,20 +125,34 @@ def _attention_with_past(
     """Tokens see what was read before, and those of their own prompt that stand in front of them."""
     P, W, N, H = q_PWNH.shape
     K, S = past.values_BKSH.shape[1:3]
+    dtype = q_PWNH.dtype
     q_PWKGH = q_PWNH.reshape(P, W, K, N // K, H)
     score = partial(jnp.einsum, preferred_element_type=jnp.float32)
-    before = score("PWKGH,KHS->PKGWS", q_PWKGH, past.keys_BKHS[0]) * H**-0.5
+    before = score("PWKGH,KHS->PKGWS", q_PWKGH, past.keys_BKHS[0].astype(dtype)) * H**-0.5
+    if past.key_scales_BK1S is not None:
+        before = before * past.key_scales_BK1S.astype(jnp.float32)[:, :, None]
     before = jnp.where(jnp.arange(S) < begun, before, MASKED)
     own = score("PWKGH,PXKH->PKGWX", q_PWKGH, k_PWKH) * H**-0.5
     visible_PWX = (segments_PW[:, :, None] == segments_PW[:, None]) & jnp.tri(W, dtype=bool)
     own = jnp.where(visible_PWX[:, None, None], own, MASKED)
-    weights = jax.nn.softmax(jnp.concatenate([before, own], axis=-1), axis=-1).astype(v_PWKH.dtype)
-    out_PWKGH = jnp.einsum("PKGWS,KSH->PWKGH", weights[..., :S], past.values_BKSH[0])
-    out_PWKGH = out_PWKGH + jnp.einsum("PKGWX,PXKH->PWKGH", weights[..., S:], v_PWKH)
+    weights = jax.nn.softmax(jnp.concatenate([before, own], axis=-1), axis=-1)
+    before = weights[..., :S]
+    if past.value_scales_BK1S is not None:
+        before = before * past.value_scales_BK1S.astype(jnp.float32)[:, :, None]
+    out_PWKGH = jnp.einsum("PKGWS,KSH->PWKGH", before.astype(dtype), past.values_BKSH[0].astype(dtype))
+    out_PWKGH = out_PWKGH + jnp.einsum("PKGWX,PXKH->PWKGH", weights[..., S:].astype(dtype), v_PWKH)
     return constrain(out_PWKGH.reshape(P, W, N, H), "batch", None, "heads", None)
 
 
-def read_past(model: UnrolledLlama, tokens: Sequence[int], parts: int, *, config: LlamaConfig, dtype: Any) -> Past:
+def read_past(
+    model: UnrolledLlama,
+    tokens: Sequence[int],
+    parts: int,
+    *,
+    config: LlamaConfig,
+    dtype: Any,
+    cache_dtype: Any = None,
+) -> Past:
     """Read the beginning of prompts, in several rows where it is long.
 
     Args:
@@ -144,14 +160,19 @@ def read_past(model: UnrolledLlama, tokens: Sequence[int], parts: int, *, config
         tokens: of the beginning.
         parts: of the mesh, see `Pack`; they all compute the same.
         config: of the model.
-        dtype: of the cache.
+        dtype: of the activations.
+        cache_dtype: int8, or None for that of the activations.
     """
     past: Past | None = None
     for start in range(0, len(tokens), FULL):
         chunk = tokens[start : start + FULL]
         rows = pack([[chunk]] * parts, width_of(len(chunk)))
-        made, _ = read(model, rows, past, config=config)
-        room = _room(config=config, places=prompt_slots(len(tokens)), dtype=dtype) if past is None else past.cache
+        made, _ = read(model, rows, past, config=config, cache_dtype=cache_dtype)
+        room = (
+            _room(config=config, places=prompt_slots(len(tokens)), dtype=cache_dtype or dtype)
+            if past is None
+            else past.cache
+        )
         cache = _extended(room, made, np.int32(start), np.int32(len(chunk)))
         past = Past(cache, np.int32(start + len(chunk)))
     assert past is not None

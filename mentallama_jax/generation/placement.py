@@ -5,11 +5,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding
 
 from mentallama_jax.config import MeshSection
 from mentallama_jax.errors import UserError
-from mentallama_jax.generation.decoder import UnrolledLlama
+from mentallama_jax.generation.decoder import UnrolledLlama, of_one_layer, with_heads
+from mentallama_jax.models.int8_weights import abstract_int8_params, with_int8_weights
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.module import Params, abstract_params, bind, count_params, param_dimensions
 from mentallama_jax.parallel.mesh import AXES, make_mesh
@@ -87,22 +88,29 @@ def whole_batch(rows: int) -> int:
     return -(-rows // parts) * parts
 
 
-def abstract_model(config: LlamaConfig, mesh: Mesh, dtype: Any) -> UnrolledLlama:
-    """What `cache.unroll` gives, as `jax.ShapeDtypeStruct` with shardings.
+def abstract_model(config: LlamaConfig, mesh: Mesh, dtype: Any, *, int8_weights: bool = False) -> UnrolledLlama:
+    """What `decoder.unroll` gives, as `jax.ShapeDtypeStruct` with shardings.
 
     Raises:
         UserError: see `param_shardings`.
     """
 
-    def place(x: Any, where: NamedSharding) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(x.shape, dtype, sharding=where)
+    shapes = abstract_params(config, dtype)
+    if int8_weights:
+        config = with_int8_weights(config)
+        shapes = abstract_int8_params(config, dtype)
 
-    params = jax.tree.map(place, abstract_params(config), param_shardings(config, mesh))
+    def place(x: Any, where: NamedSharding) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where)
+
+    params = jax.tree.map(place, shapes, param_shardings(config, mesh))
     model = bind(config, params)
-    layer = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(
-            x.shape[1:], dtype, sharding=NamedSharding(mesh, PartitionSpec(*x.sharding.spec[1:]))
-        ),
-        model.layers,
-    )
+    heads = with_heads(params)
+
+    def of_layer(x: Any) -> jax.ShapeDtypeStruct:
+        joined = id(x) in heads
+        shape = (*x.shape[1:-2], x.shape[-2] * x.shape[-1]) if joined else x.shape[1:]
+        return jax.ShapeDtypeStruct(shape, x.dtype, sharding=of_one_layer(x.sharding, len(x.shape), joined))
+
+    layer = jax.tree.map(of_layer, model.layers)
     return UnrolledLlama(params["embedding"], (layer,) * config.num_layers, model.final_norm, params.get("head"))

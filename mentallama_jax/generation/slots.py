@@ -16,30 +16,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mentallama_jax.generation.cache_moves import STEPS, copied, on_each_part
 from mentallama_jax.generation.constrained import allowed_logits, next_nodes, unpacked
 from mentallama_jax.generation.decoder import UnrolledLlama, embed_tokens, logits
-from mentallama_jax.generation.key_value_cache import CACHE, KeyValueCache, LayerCache, empty, joint_attention, write
+from mentallama_jax.generation.key_value_cache import (
+    KeyValueCache,
+    LayerCache,
+    empty,
+    joint_attention,
+    slots_of,
+    write,
+)
 from mentallama_jax.generation.label_trie import FREE, Constraint
 from mentallama_jax.generation.sampling import Sampling, SamplingRows, Uses, choose, penalised
-from mentallama_jax.models.attention.dispatch import platform
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.rotary import rotary_tables
-from mentallama_jax.parallel.rules import constrain, current_mesh, spec
+from mentallama_jax.parallel.rules import constrain
 
-STEPS = 32
-"""Steps of a loop at most, and so the places of a block."""
-COPIED = 32
-"""Places of a cache that are copied at once; what is copied last may reach so far beyond its end."""
 ALTERNATIVES = 5
 """The likeliest tokens whose log-probabilities are given where they are asked for."""
-
-_FIRST_PLACES, _MORE_PLACES = (64, 128, 192, 256), 128
-
-
-def places_for(length: int) -> int:
-    """The places of the cache, of few sizes, for slots that hold so many tokens at most when a loop begins."""
-    need = length + max(STEPS, COPIED)
-    return next((size for size in _FIRST_PLACES if need <= size), -(-need // _MORE_PLACES) * _MORE_PLACES)
 
 
 class Slots(NamedTuple):
@@ -152,20 +147,6 @@ def empty_slots(*, config: LlamaConfig, slots: int, places: int, dtype: Any, pen
     return Slots(empty(config, slots, places, dtype), scores_BV, seen_BV)
 
 
-@partial(jax.jit, static_argnames="places")
-def resized(cache: KeyValueCache, *, places: int) -> KeyValueCache:
-    """The cache with more or fewer places at its end."""
-
-    def fitted(x: jax.Array, axis: int) -> jax.Array:
-        if places <= x.shape[axis]:
-            return constrain(jax.lax.slice_in_dim(x, 0, places, axis=axis), *CACHE)
-        padding = [(0, 0)] * 4
-        padding[axis] = (0, places - x.shape[axis])
-        return constrain(jnp.pad(x, padding), *CACHE)
-
-    return tuple(LayerCache(fitted(one.keys_BKHS, 3), fitted(one.values_BKSH, 2)) for one in cache)
-
-
 @partial(jax.jit, static_argnames=("config", "uses", "alternatives"), donate_argnames=("logits_BV", "seen_BV"))
 def decode(
     model: UnrolledLlama,
@@ -231,13 +212,6 @@ def decode(
     return end.recent, end.logits_BV, end.seen_BV, written
 
 
-@partial(jax.jit, donate_argnames="cache")
-def append(cache: KeyValueCache, recent: KeyValueCache, lengths_B: Any) -> KeyValueCache:
-    """The cache with each slot's block at its length; of a slot that has no room for it the last places."""
-    appended: KeyValueCache = _on_each_part(_append, (cache, recent, jnp.asarray(lengths_B)))
-    return appended
-
-
 def _choose(
     loop: _Loop, rows: Rows, constraint: Constraint | None, uses: Uses, allowed_BW: Any
 ) -> tuple[jax.Array, jax.Array | None, jax.Array, WrittenSteps]:
@@ -291,7 +265,7 @@ def _step(
 ) -> tuple[jax.Array, KeyValueCache]:
     """One token of each slot through the decoder: its hidden state [B, D], and the block with the token in it."""
     rotary = rotary_tables((lengths_B + step)[:, None], config.head_dim, config.rope_theta, config.rope_scaling)
-    before_BS = jnp.arange(cache[0].keys_BKHS.shape[3]) < jnp.asarray(lengths_B)[:, None]
+    before_BS = jnp.arange(slots_of(cache)) < jnp.asarray(lengths_B)[:, None]
     now_R = jnp.arange(STEPS) <= step
     x_B1D = embed_tokens(model, token_B[:, None])
     blocks = []
@@ -311,45 +285,6 @@ def _step(
     return model.final_norm(x_B1D[:, 0]), tuple(blocks)
 
 
-def _append(cache: KeyValueCache, recent: KeyValueCache, lengths_B: jax.Array) -> KeyValueCache:
-    """Append each slot's block at its length, slot by slot: updates of a loop's own arrays copy nothing.
-
-    What is taken from the block passes a barrier, without which the compiler for TPUs fails: it takes the updated array
-    and the block for one another.
-    """
-    if _in_one_pass():
-        wanted_BS = jnp.arange(cache[0].keys_BKHS.shape[3]) - lengths_B[:, None]
-        return tuple(_selected(own, block, wanted_BS, STEPS) for own, block in zip(cache, recent, strict=True))
-
-    def one(slot: jax.Array, cache: KeyValueCache) -> KeyValueCache:
-        return tuple(
-            LayerCache(
-                _put(own.keys_BKHS, _take(block.keys_BKHS, slot, 0, STEPS, 3), slot, lengths_B[slot], 3),
-                _put(own.values_BKSH, _take(block.values_BKSH, slot, 0, STEPS, 2), slot, lengths_B[slot], 2),
-            )
-            for own, block in zip(cache, recent, strict=True)
-        )
-
-    return jax.lax.fori_loop(0, len(lengths_B), one, cache)
-
-
-def _in_one_pass() -> bool:
-    """Whether places are copied by passes over whole rows; else by loops over small pieces, each a launch on GPUs."""
-    return platform() == "gpu"
-
-
-def _selected(own: LayerCache, other: LayerCache, wanted_BS: jax.Array, count: jax.Array | int) -> LayerCache:
-    """The places of `other` that are wanted at each place of `own`, where they are from 0 to below `count`."""
-    inside_BS = (wanted_BS >= 0) & (wanted_BS < count)
-
-    def along(axis: int, new: jax.Array, old: jax.Array) -> jax.Array:
-        places, inside = (jnp.expand_dims(x_BS, (1, 5 - axis)) for x_BS in (wanted_BS, inside_BS))
-        places = jnp.clip(places, 0, new.shape[axis] - 1)
-        return jnp.where(inside, jnp.take_along_axis(new, places, axis=axis), old)
-
-    return LayerCache(along(3, other.keys_BKHS, own.keys_BKHS), along(2, other.values_BKSH, own.values_BKSH))
-
-
 @partial(jax.jit, donate_argnames="slots")
 def insert(
     slots: Slots, source: KeyValueCache, move: Move, logits_PMV: jax.Array | None, seen_PV: jax.Array | None
@@ -363,7 +298,7 @@ def insert(
         logits_PMV: of the next tokens of the prompts of a pack; None where more of the prompt follows.
         seen_PV: bool, the tokens of the prompts, where `slots` holds them.
     """
-    cache = _on_each_part(_copy_to_slot, (slots.cache, source, jax.tree.map(jnp.asarray, move)))
+    cache = on_each_part(_copy_to_slot, (slots.cache, source, jax.tree.map(jnp.asarray, move)))
     if logits_PMV is None:
         return slots._replace(cache=cache)
     P = len(move.count_P)
@@ -388,64 +323,3 @@ def insert(
 def _copy_to_slot(cache: KeyValueCache, source: KeyValueCache, move: Move) -> KeyValueCache:
     """The part of `insert` that one part of the mesh does with its own slots."""
     return copied(cache, source, move.slot_P[0], move.start_P[0], move.source_P[0], move.count_P[0])
-
-
-def copied(
-    cache: KeyValueCache,
-    source: KeyValueCache,
-    slot: jax.Array | int,
-    start: jax.Array | int,
-    source_start: jax.Array | int,
-    count: jax.Array | int,
-) -> KeyValueCache:
-    """Copy places of the first row of `source` into a row of `cache`, `COPIED` at a time; both must have room."""
-
-    if _in_one_pass():
-        offsets_S = jnp.arange(cache[0].keys_BKHS.shape[3]) - start
-        copied_S = (offsets_S >= 0) & (offsets_S < count)
-        wanted_1S = jnp.where(copied_S, offsets_S + source_start, -1)[None]
-        made = []
-        for own, other in zip(cache, source, strict=True):
-            row = LayerCache(*(jax.lax.dynamic_slice_in_dim(x, slot, 1) for x in own))
-            new = _selected(row, LayerCache(*(x[:1] for x in other)), wanted_1S, 2**30)
-            made.append(LayerCache(*(_put(x, part, slot, 0, 2) for x, part in zip(own, new, strict=True))))
-        return tuple(made)
-
-    def one(block: jax.Array, cache: KeyValueCache) -> KeyValueCache:
-        there, here = start + block * COPIED, source_start + block * COPIED
-        return tuple(
-            LayerCache(
-                _put(own.keys_BKHS, _take(other.keys_BKHS, 0, here, COPIED, 3), slot, there, 3),
-                _put(own.values_BKSH, _take(other.values_BKSH, 0, here, COPIED, 2), slot, there, 2),
-            )
-            for own, other in zip(cache, source, strict=True)
-        )
-
-    return jax.lax.fori_loop(0, (count + COPIED - 1) // COPIED, one, cache)
-
-
-def _take(x: jax.Array, row: jax.Array | int, start: jax.Array | int, count: int, axis: int) -> jax.Array:
-    sizes = [1, *x.shape[1:]]
-    sizes[axis] = count
-    where: list[Any] = [row, 0, 0, 0]
-    where[axis] = start
-    return jax.lax.optimization_barrier(jax.lax.dynamic_slice(x, where, sizes))
-
-
-def _put(x: jax.Array, part: jax.Array, row: jax.Array | int, start: jax.Array | int, axis: int) -> jax.Array:
-    where: list[Any] = [row, 0, 0, 0]
-    where[axis] = start
-    return jax.lax.dynamic_update_slice(x, part, where)
-
-
-def _on_each_part(function: Any, arguments: tuple[Any, ...]) -> Any:
-    """Call a function of a cache with its own rows on each part of the mesh, so that no row leaves its device."""
-    if current_mesh() is None:
-        return function(*arguments)
-
-    def where(x: jax.Array) -> Any:
-        rows = "batch" if x.shape[0] > 1 else None
-        return spec(rows) if x.ndim == 1 else spec(rows, *CACHE[1:])
-
-    specs = jax.tree.map(where, arguments)
-    return jax.shard_map(function, in_specs=specs, out_specs=specs[0], check_vma=False)(*arguments)

@@ -149,6 +149,7 @@ class Answerer:
         dtype: of weights and activations.
         weights: fingerprint of the parameters.
         mesh: of devices that share the work; None for one device.
+        int8: what is kept in int8 instead: none, some or all of `cache` and `weights`.
     """
 
     opened: OpenedModel
@@ -160,6 +161,7 @@ class Answerer:
     dtype: str
     weights: str
     mesh: Mesh | None = field(repr=False)
+    int8: tuple[str, ...] = ()
 
     def answers(
         self,
@@ -205,6 +207,8 @@ class Answerer:
                 answers["stop_strings"] = list(settings.stop_strings)
         model = self.opened.identity | {"weights": self.weights, "tokenizer": self.tokenizer.fingerprint}
         asked = {"dtype": self.dtype, "style": self.style, "max_length": self.max_length}
+        if self.int8:  # only where it is so, and files of before can be continued
+            asked["int8"] = list(self.int8)
         return model | asked | answers | manner.signature() | signature_of_questions(questions)
 
 
@@ -262,6 +266,8 @@ def open_answerer(
     max_length: int | None = None,
     dtype: str | None = None,
     mesh: Mesh | None = None,
+    int8_cache: bool = False,
+    int8_weights: bool = False,
 ) -> Answerer:
     """Read a model onto the devices, ready to answer.
 
@@ -274,6 +280,8 @@ def open_answerer(
         dtype: of weights and activations; by default float32 on CPU, bfloat16 elsewhere.
         mesh: of devices that share the work; by default one device, and of several processes
             `placement.mesh_of_hosts`.
+        int8_cache: keep keys and values in int8.
+        int8_weights: keep the weights of projections in int8.
 
     Raises:
         UserError: no such model, one that does not divide along the mesh, or too few positions.
@@ -293,13 +301,14 @@ def open_answerer(
     weights = params_fingerprint(params)
     answerer = Answerer(
         opened,
-        Engine(opened.config, dtype),
+        Engine(opened.config, dtype, int8_cache=int8_cache, int8_weights=int8_weights),
         tokenizer,
         *usual,
         min(max_length or trained, opened.config.max_positions),
         dtype,
         weights,
         mesh,
+        tuple(name for name, asked in (("cache", int8_cache), ("weights", int8_weights)) if asked),
     )
     with answerer.on_mesh():
         answerer.engine.update(params, donate=True)

@@ -13,6 +13,7 @@ from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.comparison import Comparison, compare_systems
 from mentallama_jax.evaluation.comparison_report import write_comparison
 from mentallama_jax.evaluation.explanations import Progress, no_progress, score_explanations
+from mentallama_jax.evaluation.foreign_outputs.read_as import AS_THEY_SAY, ReadAs
 from mentallama_jax.evaluation.label_readers import CLASSIFIER, RULES, LabelReader
 from mentallama_jax.evaluation.reading import read_predictions
 from mentallama_jax.evaluation.row_matching import SeedAnswers, System
@@ -42,6 +43,7 @@ def compare(
     metrics: Sequence[str] = (),
     metric_models: MetricModels | None = None,
     matched_only: bool = False,
+    read_as: ReadAs = AS_THEY_SAY,
     draws: int = 5000,
     seed: int = 0,
     confidence: float = 0.95,
@@ -58,6 +60,7 @@ def compare(
         metrics: of explanations, names in `jobs.open_metrics.METRICS`, computed here; none takes those of the folders.
         metric_models: which models the metrics are computed with.
         matched_only: leave out rows that not all systems have, instead of refusing them.
+        read_as: what files of other programs do not say themselves: columns, data set, gold.
         draws: exchanges drawn for a test where they are too many to go through.
         seed: of the draws.
         confidence: of intervals; a corrected p of less than 1 - confidence distinguishes systems.
@@ -79,7 +82,8 @@ def compare(
         raise UserError(f"{out}: is a file; give a folder to --out")
     settings = ExchangeSettings(draws=draws, seed=seed, confidence=confidence)
     opened = [
-        System(name, tuple(_answers(as_path(path), not metrics) for path in files)) for name, files in systems.items()
+        System(name, tuple(_answers(as_path(path), not metrics, read_as) for path in files))
+        for name, files in systems.items()
     ]
     if metrics:
         opened = _scored(opened, out, metrics, metric_models or MetricModels(), settings, progress)
@@ -97,14 +101,14 @@ def compare(
     return Compared(comparison, write_comparison(out, comparison))
 
 
-def _answers(path: AnyPath, with_scores: bool) -> SeedAnswers:
+def _answers(path: AnyPath, with_scores: bool, read_as: ReadAs) -> SeedAnswers:
     """The answers of a predictions file, or those that a scores folder was made of."""
     if not (path.is_dir() and (path / _SCORES).is_file()):
-        return SeedAnswers(str(path), read_predictions(path))
+        return SeedAnswers(str(path), read_predictions(path, read_as))
     file = _scored_file(path)
     by_row = Path(str(path)) / _BY_ROW
     scored = read_scores(by_row) if with_scores and by_row.is_file() else None
-    return SeedAnswers(str(path), read_predictions(file), scored)
+    return SeedAnswers(str(path), read_predictions(file, read_as), scored)
 
 
 def _scored_file(folder: AnyPath) -> AnyPath:

@@ -57,7 +57,7 @@ class GeneratedLabelF1:
     def clock(self) -> dict[str, float]:
         """Return the seconds of the last measurement, and the share of them in which a place for an answer was idle.
 
-        It is the mean over all places of all devices: they wait for the program to be compiled, for weights to be laid
+        It is the mean over all places of all devices: they wait for programs to be compiled, for weights to be laid
         out, for labels to be read, and for the last answers once there are no more prompts.
         """
         idle = 1 - self._busy / self._seconds if self._seconds else 0.0

@@ -78,7 +78,8 @@ class LowRank(nnx.Module):
 
     def __call__(self, x: jax.Array, y: jax.Array, weight: jax.Array) -> jax.Array:
         """Add to `y`, which is `x` times `weight`, of one layer. [B, T, inputs...] and [B, T, outputs...]."""
-        a, b = constrain(self.a[...], *_whole(self._first), None), constrain(self.b[...], None, *_whole(self._outputs))
+        outputs = _whole(self._outputs)[: self.b[...].ndim - 1]  # a decoder keeps heads side by side
+        a, b = constrain(self.a[...], *_whole(self._first), None), constrain(self.b[...], None, *outputs)
         key = getattr(self, "key", None)
         taken = x if key is None else _dropped(x, self.dropout, key[...])
         low_BTR = constrain(contract(taken, a, self._inputs), "batch", "length", None)

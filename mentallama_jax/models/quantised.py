@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 
 LARGEST_INT8 = 127
-SCALE_DTYPE = jnp.bfloat16
+_NOTHING = 1e-30
+SCALE_DTYPE = jnp.dtype(jnp.bfloat16)
 GROUP = 64
 """Weights along the input that share a scale in int4; the largest divisor below it where it does not divide."""
 _LEAST_INT4, _LARGEST_INT4 = -8, 7
@@ -20,12 +21,13 @@ _LEAST_INT4, _LARGEST_INT4 = -8, 7
 def to_int8(x: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
     """int8 numbers of the shape of `x`, and bfloat16 scales, one for all numbers along `axes`, which have size 1 there.
 
-    The largest number under a scale is 127; where all of them are zero, the scale is 1.
+    The largest number under a scale is 127. Numbers that are all below `_NOTHING` become zeros with the scale 1; one
+    that is not finite makes its scale not finite, so that what is damaged is seen to be.
     """
     whole = x.astype(jnp.float32)
     largest = jnp.max(jnp.abs(whole), axis=axes, keepdims=True)
     # In the dtype that they are used in, before they divide: what is rounded there is made up for here.
-    scales = jnp.where(largest > 0, largest / LARGEST_INT8, 1).astype(SCALE_DTYPE)
+    scales = jnp.where(largest < _NOTHING, 1, largest / LARGEST_INT8).astype(SCALE_DTYPE)
     units = jnp.clip(jnp.round(whole / scales.astype(jnp.float32)), -LARGEST_INT8, LARGEST_INT8)
     return units.astype(jnp.int8), scales
 
@@ -53,7 +55,7 @@ def to_int4(x: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
     farthest = jnp.argmax(jnp.abs(grouped), axis=axis + 1, keepdims=True)
     largest = jnp.take_along_axis(grouped, farthest, axis=axis + 1)
     # In the dtype that they are used in, before they divide, as in `to_int8`.
-    scales = jnp.where(largest != 0, largest / _LEAST_INT4, 1).astype(SCALE_DTYPE)
+    scales = jnp.where(jnp.abs(largest) < _NOTHING, 1, largest / _LEAST_INT4).astype(SCALE_DTYPE)
     units = jnp.clip(jnp.round(grouped / scales.astype(jnp.float32)), _LEAST_INT4, _LARGEST_INT4)
     return units.reshape(x.shape).astype(jnp.int4), jnp.squeeze(scales, axis + 1)
 

@@ -25,7 +25,8 @@ from mentallama_jax.training.preflight import size
 RULE = (
     "every prompt and answer at full length; a slot whose answer ends earlier takes the next prompt. Model FLOPs: 2 "
     "for each weight of a matrix product and token, attention at half of T x T. From computation, memory and links all "
-    f"hidden behind the longest, to none hidden and {HOP_SECONDS * 1e6:g} us for each step of a ring"
+    "hidden behind the longest, to none hidden (of memory what is copied beside other work, as the rest is in the "
+    f"cycles) and {HOP_SECONDS * 1e6:g} us for each step of a ring"
 )
 
 
@@ -53,6 +54,7 @@ def remedies(plan: AnswerPlan) -> list[str]:
         changes.append("a smaller --batch-size")
     if plan.config.model.compute_dtype == "float32":
         changes.append("model.compute_dtype=bfloat16")
+    changes += [word for word, asked in _int8(plan).items() if not asked]
     changes.append("a larger mesh.tensor or mesh.fsdp, on more chips")
     changes.append("shorter --prompt and --new-tokens")
     return changes
@@ -65,6 +67,7 @@ def as_json(plan: AnswerPlan) -> dict[str, Any]:
         **topology_json(topology),
         "mesh": plan.mesh,
         "dtype": plan.config.model.compute_dtype,
+        "int8": [name for name, asked in _int8(plan).items() if asked],
         "batch_size": plan.answers.rows,
         "prompt": plan.answers.prompt,
         "new_tokens": plan.answers.new_tokens,
@@ -103,6 +106,7 @@ def _time_json(time: StepTime) -> dict[str, Any]:
         "compiled": time.compiled,
         "kernels": time.kernels,
         "memory": time.memory,
+        "copied": time.copied,
         "links": time.links,
         "latency": time.latency,
         "total": [time.lower, time.upper],
@@ -125,7 +129,13 @@ def command(plan: AnswerPlan) -> list[str]:
         *sizes,
         *numbers,
         *([] if plan.topology.is_one_host else ["--distributed"]),
+        *(word for option, asked in _int8(plan).items() if asked for word in option.split()),
     ]
+
+
+def _int8(plan: AnswerPlan) -> dict[str, bool]:
+    """The options of `generate` that keep something in int8, and whether they are planned with."""
+    return {"--weights int8": plan.answers.int8_weights, "--cache-dtype int8": plan.answers.int8_cache}
 
 
 def verdict(plan: AnswerPlan) -> Verdict:
@@ -159,7 +169,7 @@ def _show_details(plan: AnswerPlan, console: Console) -> None:
     table.add_row(
         "a batch",
         f"{answers.rows} prompts of {answers.prompt} tokens, {answers.new_tokens} new ones each; weights and cache in "
-        f"{plan.config.model.compute_dtype}",
+        f"{plan.config.model.compute_dtype}{''.join(f', {name}' for name, asked in _int8(plan).items() if asked)}",
     )
     add_memory(table, plan.compiled, topology, plan.fits)
     table.add_row("of it", f"weights {size(plan.bytes.weights)}, in the cache {size(plan.bytes.cache)} of full answers")
@@ -190,7 +200,8 @@ def _add_part(table: Table, name: str, program: Program, flops: float, time: Ste
     table.add_row(
         Text(name, style="italic"),
         f"{1e3 * time.lower:.2f} to {1e3 * time.upper:.2f} ms: compiled {1e3 * time.compiled:.2f}, kernels "
-        f"{1e3 * time.kernels:.2f}, memory {1e3 * time.memory:.2f}, links {1e3 * time.links:.2f}, latency "
+        f"{1e3 * time.kernels:.2f}, memory {1e3 * time.memory:.2f} "
+        f"({1e3 * time.copied:.2f} beside), links {1e3 * time.links:.2f}, latency "
         f"{1e3 * time.latency:.2f}",
     )
     table.add_row(

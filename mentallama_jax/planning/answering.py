@@ -10,10 +10,11 @@ from jax.sharding import AbstractMesh
 
 from mentallama_jax.config import MeshSection, RunConfig
 from mentallama_jax.errors import UserError
+from mentallama_jax.generation.cache_moves import STEPS, places_for
 from mentallama_jax.generation.lowering import pack_width
 from mentallama_jax.generation.placement import abstract_model, axes_of_hosts
-from mentallama_jax.generation.slots import STEPS, places_for
 from mentallama_jax.models.llama import LlamaConfig
+from mentallama_jax.models.quantised import SCALE_DTYPE
 from mentallama_jax.parallel.mesh import mesh_sizes
 from mentallama_jax.planning.compilation import Answers, Compiled, Job, compile_job
 from mentallama_jax.planning.cost import (
@@ -22,7 +23,6 @@ from mentallama_jax.planning.cost import (
     decode_flops_per_token,
     generation_time,
     prefill_flops_per_token,
-    step_time,
 )
 from mentallama_jax.planning.hlo import Collective, Program
 from mentallama_jax.planning.plan import with_overrides
@@ -155,7 +155,7 @@ def make_answer_plan(
         config = with_overrides(config, mesh=axes.model_dump())
     mesh = mesh_sizes(config.mesh, topology.devices, topology.slices)
     parts = mesh["data"] * mesh["fsdp"]
-    answers = Answers(math.ceil(answers.rows / parts) * parts, answers.prompt, answers.new_tokens)
+    answers = replace(answers, rows=math.ceil(answers.rows / parts) * parts)
     held = device_bytes(model, config, mesh, answers)
     if topology.is_gpu:
         compiled = _estimate(model, topology, mesh, answers, held)
@@ -165,8 +165,12 @@ def make_answer_plan(
     if compiled.program is not None and compiled.loop is not None:
         prefill = generation_time(compiled.program, topology, held.read - held.cache, kernel_efficiency)
         token = generation_time(compiled.loop, topology, held.read, kernel_efficiency)
-        visits = sum(step_time(one, topology, kernel_efficiency).compute for one in compiled.visit)
-        token = replace(token, compiled=token.compiled + visits / STEPS)
+        visits = [generation_time(one, topology, 0, kernel_efficiency) for one in compiled.visit]
+        token = replace(
+            token,
+            compiled=token.compiled + sum(one.compute for one in visits) / STEPS,
+            copied=token.copied + sum(one.copied for one in visits) / STEPS,
+        )
     return AnswerPlan(model, config, topology, mesh, answers, posts, held, compiled, prefill, token, price)
 
 
@@ -178,11 +182,12 @@ def device_bytes(model: LlamaConfig, config: RunConfig, mesh: dict[str, int], an
     """
     dtype = jnp.dtype(config.model.compute_dtype)
     abstract = AbstractMesh(tuple(mesh.values()), tuple(mesh))
-    weights = abstract_model(model, abstract, dtype)  # type: ignore[arg-type]
+    weights = abstract_model(model, abstract, dtype, int8_weights=answers.int8_weights)  # type: ignore[arg-type]
     held = sum(_shard_bytes(leaf) for leaf in jax.tree.leaves(weights))
     used = tree_bytes(weights) - (0 if model.tie_embeddings else tree_bytes(weights.embedding_VD))
-    row = 2 * model.num_layers * model.num_kv_heads * model.head_dim * (answers.prompt + answers.new_tokens)
-    cache = row * dtype.itemsize * answers.rows // (mesh["data"] * mesh["fsdp"] * mesh["tensor"])
+    head = model.head_dim * dtype.itemsize if not answers.int8_cache else model.head_dim + SCALE_DTYPE.itemsize
+    row = 2 * model.num_layers * model.num_kv_heads * head * (answers.prompt + answers.new_tokens)
+    cache = row * answers.rows // (mesh["data"] * mesh["fsdp"] * mesh["tensor"])
     return Bytes(held, cache, used // mesh["tensor"] + cache)
 
 
@@ -199,16 +204,16 @@ def _estimate(model: LlamaConfig, topology: Topology, mesh: dict[str, int], answ
     rows, width = answers.rows // parts, pack_width(answers.prompt)
     gathered = held.read - held.cache if mesh["fsdp"] > 1 else 0
 
-    def part(tokens: int, flops_per_token: float) -> Program:
+    def part(tokens: int, flops_per_token: float, read: int) -> Program:
         collectives = []
         if mesh["tensor"] > 1:  # after attention and after the feed-forward part of each layer
             sums = 2 * model.num_layers
             summed = sums * tokens * model.hidden_size * 2
             collectives.append(Collective("all-reduce", ("tensor",), mesh["tensor"], sums, summed, 0, 0))
         flops = parts * tokens * flops_per_token / topology.devices
-        return Program(flops, 0, {}, tuple(collectives), (), {}, ())
+        return Program(flops, 0, {}, tuple(collectives), (), {}, (), copied_beside=read)
 
-    prefill = part(width, prefill_flops_per_token(model, answers.prompt))
+    prefill = part(width, prefill_flops_per_token(model, answers.prompt), held.read - held.cache)
     if gathered:
         gathers = Collective("all-gather", ("fsdp",), mesh["fsdp"], model.num_layers, gathered, 0, 0)
         prefill = replace(prefill, collectives=(gathers, *prefill.collectives))
@@ -221,5 +226,5 @@ def _estimate(model: LlamaConfig, topology: Topology, mesh: dict[str, int], answ
         arguments=held.weights + cache,
         temporaries=temporaries,
         program=prefill,
-        loop=part(rows, decode_flops_per_token(model, answers.prompt, answers.new_tokens)),
+        loop=part(rows, decode_flops_per_token(model, answers.prompt, answers.new_tokens), held.read),
     )

@@ -28,7 +28,7 @@ from mentallama_jax.planning.figures_cache import FiguresCache
 from mentallama_jax.planning.hlo import Program, read_phases, read_program
 from mentallama_jax.planning.topologies import Topology
 
-READER = "4"
+READER = "5"
 """The version of what is read from a text; a part of the cache's key, raised when `hlo` counts differently."""
 TOTAL_STEPS = 1000
 """The number of updates of the schedule; no figure depends on it."""
@@ -44,11 +44,16 @@ _UNITS = {"": 1, "B": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """A batch that `generate` answers: `rows` prompts of `prompt` tokens, up to `new_tokens` tokens each."""
+    """A batch that `generate` answers: `rows` prompts of `prompt` tokens, up to `new_tokens` tokens each.
+
+    Keys and values, and the weights of projections, may be kept in int8.
+    """
 
     rows: int
     prompt: int
     new_tokens: int
+    int8_cache: bool = False
+    int8_weights: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,6 +117,8 @@ class StepTime:
         links: bytes over the published speed of all links of a chip, none of them idle.
         network: bytes between slices or nodes over the network's speed.
         memory: of generation, bytes that must come from memory over its bandwidth, which cycles may not show.
+        copied: of generation, those bytes of them over the bandwidth that the program's cycles do not show, as copies
+            bring them beside other work.
         latency: of generation, the steps of all rings at `HOP_SECONDS`; its messages are short.
     """
 
@@ -125,6 +127,7 @@ class StepTime:
     links: float
     network: float
     memory: float = 0.0
+    copied: float = 0.0
     latency: float = 0.0
 
     @property
@@ -144,8 +147,8 @@ class StepTime:
 
     @property
     def upper(self) -> float:
-        """None of it hidden."""
-        return self.compute + self.memory + self.communication + self.latency
+        """None of it hidden; what is read within an instruction is in its cycles and counts once."""
+        return max(self.compute + self.copied, self.memory) + self.communication + self.latency
 
 
 def step_time(program: Program, topology: Topology, kernel_efficiency: float = KERNEL_EFFICIENCY) -> StepTime:
@@ -169,4 +172,6 @@ def generation_time(
     steps = sum(one.times * _RING[one.kind] * (one.group - 1) for one in program.collectives)
     bandwidth = topology.chip.memory_bandwidth * topology.chips / topology.devices
     time = step_time(program, topology, kernel_efficiency)
-    return replace(time, memory=memory_bytes / bandwidth, latency=steps * HOP_SECONDS)
+    return replace(
+        time, memory=memory_bytes / bandwidth, copied=program.copied_beside / bandwidth, latency=steps * HOP_SECONDS
+    )

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from mentallama_jax.models.attention.forms import BIDIRECTIONAL
-from mentallama_jax.planning.hlo_text import HloModule, Instruction, array_bytes, widest_dimensions
+from mentallama_jax.planning.hlo_text import HloModule, Instruction, array_bytes, moved_bytes, widest_dimensions
 
 COLLECTIVES = (
     "all-gather",
@@ -37,6 +37,7 @@ _CARRIES_ON, _ENDS, _SCATTERED = "async_collective_fusion", "AsyncCollectiveDone
 _MOVES = frozenset(
     ["copy", "transpose", "reshape", "bitcast", "slice", "dynamic-slice", "dynamic-update-slice", "pad", "concatenate"]
 ) | frozenset(["broadcast", "iota"])
+_COPIES = frozenset(["copy-start", "slice-start", "dynamic-slice-start"])
 _NOTHING = frozenset(["parameter", "constant", "tuple", "get-tuple-element"])
 
 
@@ -106,6 +107,8 @@ class Program:
         kernels: see `Kernel`.
         custom_calls: target -> how often it runs.
         top: the most costly instructions.
+        copied_beside: bytes that copies move between a chip's memory and its fast one while other work goes on. They
+            cost no cycles in the text; what an instruction reads from memory itself is in its cycles.
     """
 
     matmul_flops: float
@@ -115,6 +118,7 @@ class Program:
     kernels: tuple[Kernel, ...]
     custom_calls: dict[str, int]
     top: tuple[Costly, ...]
+    copied_beside: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for `from_json`."""
@@ -211,7 +215,7 @@ class _Tally:
 
     def __init__(self, module: HloModule, mesh: Mapping[str, int], micro_batches: int) -> None:
         self.module, self.mesh, self.micro_batches = module, mesh, micro_batches
-        self.flops = 0.0
+        self.flops, self.copied = 0.0, 0
         self.categories = dict.fromkeys(("matmul", "copies", "other"), 0)
         self.sums: dict[tuple[str, tuple[str, ...], int], list[int]] = defaultdict(lambda: [0, 0, 0, 0])
         self.kernels: Counter[tuple[str, tuple[int, ...]]] = Counter()
@@ -240,6 +244,8 @@ class _Tally:
             self._operation(one, times)
         elif one.opcode == "custom-call":
             self._custom_call(one, times)
+        elif one.opcode in _COPIES:
+            self.copied += times * moved_bytes(one.shape)
         if one.cycles:
             self.categories[self._category(one, flops)] += times * one.cycles
             entry = self.costly[f"{re.sub(r'[.0-9]+$', '', one.name)} {one.op_name}".strip()]
@@ -297,4 +303,5 @@ class _Tally:
             kernels=tuple(Kernel(*key, times) for key, times in sorted(self.kernels.items())),
             custom_calls=dict(sorted(self.custom.items())),
             top=tuple(Costly(name, times, cycles) for name, (times, cycles) in ranked[:TOP]),
+            copied_beside=self.copied,
         )

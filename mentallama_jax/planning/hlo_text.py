@@ -43,6 +43,22 @@ def array_bytes(shape: str) -> list[int]:
     ]
 
 
+_ARRAY = re.compile(r"(\w+\[[\d,]*\])(\{[^{}]*\})?")
+_FAST = "S(1)"
+"""How the layout of an array says that it lies in the fast memory of a TPU core; one without `S` lies in the other."""
+
+
+def moved_bytes(shape: str) -> int:
+    """Bytes that an asynchronous copy moves between the memory of a chip and its fast one, by the shape of its start.
+
+    A slice has its whole operand in the shape; what lies in the fast memory is what is moved. 0 where both ends lie in
+    one memory.
+    """
+    arrays = [(array, layout) for array, layout in _ARRAY.findall(shape) if array_bytes(array) and "S(2)" not in layout]
+    fast = [sum(array_bytes(array)) for array, layout in arrays if _FAST in layout]
+    return min(fast) if 0 < len(fast) < len(arrays) else 0
+
+
 @dataclass(frozen=True, slots=True)
 class Instruction:
     """One line: `name = shape opcode(operands), attributes`; and of a kernel the `further` lines of its attributes."""

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Iterator
 
+from mentallama_jax.generation.cache_moves import places_for
 from mentallama_jax.generation.decoding import Decoding
 from mentallama_jax.generation.packs import WIDTHS
 from mentallama_jax.generation.requests import Request, Settings
 from mentallama_jax.generation.sampling import Sampling
-from mentallama_jax.generation.slots import places_for
 
 _FEWEST_PLACES = 128
 
@@ -16,15 +16,18 @@ def few_places(longest: int) -> Callable[[int], int]:
 
     Args:
         longest: tokens of prompt and answer together; no size is larger than they need.
-    """
-    most = places_for(longest)
 
-    def places(length: int) -> int:
+    Returns:
+        As `places_for`; how many tokens the slots will ever hold would give sizes of its own, and does not count.
+    """
+    largest = places_for(longest)
+
+    def places(length: int, most: int | None = None) -> int:
         need = places_for(length)
         size = _FEWEST_PLACES
         while size < need:
             size *= 2
-        return max(need, min(size, most))
+        return max(need, min(size, largest))
 
     return places
 

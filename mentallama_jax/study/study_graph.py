@@ -221,7 +221,7 @@ def _of_all(systems: Sequence[StudySystem], study: StudyConfig, folder: StudyFol
 
 def _read_otherwise(row: StudyRow) -> bool:
     """Whether a file is read in a way that `compare` has no options for."""
-    return isinstance(row, PredictionsRow) and bool(row.columns or row.dataset or row.gold)
+    return isinstance(row, PredictionsRow) and bool(row.columns or row.dataset or row.gold or "," in row.file)
 
 
 def narrowed(step: StudyStep, failed: Collection[str]) -> StudyStep | None:

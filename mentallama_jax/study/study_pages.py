@@ -43,7 +43,10 @@ def write_study_pages(graph: StudyGraph, states: Mapping[str, StepState]) -> lis
     tables = TracedTables()
     scored = _scored(graph, states)
     matrices = [
-        (title, FiguresFile(place / "transfer.json", _name(graph, place / "transfer.json")))
+        (
+            title,
+            FiguresFile(place / "transfer.json", _name(graph, place / "transfer.json"), behind=place / "predictions"),
+        )
         for name, title, place in graph.transfers
         if _has_result(states, f"{name}.transfer")
     ]

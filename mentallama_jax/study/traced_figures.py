@@ -92,12 +92,19 @@ Cell = str | TracedCell
 class FiguresFile:
     """A JSON file that figures come from."""
 
-    def __init__(self, path: Path, name: str, value: Any = None) -> None:
-        """Read `path`; `name` is what it is called in the pages, and `value` its content where it is known."""
+    def __init__(self, path: Path, name: str, value: Any = None, behind: Path | None = None) -> None:
+        """Read `path`.
+
+        Args:
+            path: the file.
+            name: what it is called in the pages.
+            value: its content, where it is known.
+            behind: the folder of the predictions that it was made of, where its signature does not name them.
+        """
         if value is None:
             with reading(path, "JSON"):
                 value = parse_json(path.read_bytes(), path)
-        self.path, self.name, self.value = path, name, value
+        self.path, self.name, self.value, self._behind = path, name, value, behind
 
     def get(self, *keys: str | int) -> Any:
         """The value at a place; None where there is none."""
@@ -117,11 +124,14 @@ class FiguresFile:
         return TracedCell(FORMS[form](*values), self.name, places, form)
 
     def predictions(self) -> Iterator[dict[str, str]]:
-        """The predictions that the file was made of, by its signature: `file` and `sha256`."""
+        """The predictions, or marks of people, that the file was made of: `file` and `sha256`."""
         signatures = [self.get("signature"), *(each for of in (self.get("systems") or {}).values() for each in of)]
         for signature in signatures:
-            for each in (signature.get("predictions") if isinstance(signature, dict) else None) or ():
-                yield {"file": str(each["file"]), "sha256": str(each["sha256"])}
+            for key in ("predictions", "marks"):
+                for each in (signature.get(key) if isinstance(signature, dict) else None) or ():
+                    yield {"file": str(each["file"]), "sha256": str(each["sha256"])}
+        for path in sorted(self._behind.glob("*.jsonl")) if self._behind else ():
+            yield {"file": str(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
 class TracedTables:

@@ -32,7 +32,7 @@ from mentallama_jax.models.adapters import adapted_config, is_adapter
 from mentallama_jax.models.module import Params, abstract_params, count_params, split_params
 from mentallama_jax.models.registry import TrainedConfig
 from mentallama_jax.parallel.mesh import make_mesh, use_mesh
-from mentallama_jax.parallel.processes import are_several, barrier, check_alike, writes_files
+from mentallama_jax.parallel.processes import barrier, check_alike, writes_files
 from mentallama_jax.storage import AnyPath
 from mentallama_jax.terminal import Console
 from mentallama_jax.training.data.batches import Batch, TrainingData
@@ -152,8 +152,8 @@ def train(
         UserError: anything that the user can mend, before the first update where that can be known; a loss that is
             not finite; a full disk. The run can then be resumed from its last checkpoint.
     """
-    console = console or Console(stderr=True, quiet=not writes_files())
     _check_processes(config)
+    console = console or Console(stderr=True, quiet=not writes_files())
     run = RunDirectory(config.training.run_dir, extend=extend)
     with _explained(config, run), run.locked(console.print), ExitStack() as stack:
         if stop is None:
@@ -480,7 +480,7 @@ class _Recorder:
 
 
 def _check_processes(config: RunConfig) -> None:
-    if are_several() and config.evaluation.generate_rows and isinstance(config.objective, SequenceSection):
+    if jax.process_count() > 1 and config.evaluation.generate_rows and isinstance(config.objective, SequenceSection):
         raise UserError(
             f"evaluation.generate_rows={config.evaluation.generate_rows}: an encoder-decoder answers in one process "
             f"only and there are {jax.process_count()}; set it to 0 and use `mentallama generate` on the checkpoints"

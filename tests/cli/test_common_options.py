@@ -149,3 +149,20 @@ def test_what_comes_next_can_be_run(tmp_path):
     options = parse(["evaluate", "a.jsonl", "--out", str(tmp_path / "s")])
     assert next_of_evaluate(options)[1:4] == ["compare", "a.jsonl", "OTHERS.jsonl"]
     parse(next_of_evaluate(options)[1:])
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["--epochs", "3"], "; keys of the config have no dashes: training.epochs=VALUE"),
+        (["--learning-rate=2e-5"], "; keys of the config have no dashes: optimizer.learning_rate=VALUE"),
+        (["--training.steps", "9"], "; keys of the config have no dashes: training.steps=VALUE"),
+        (["--nothing-of-the-kind"], ""),
+    ],
+)
+def test_a_key_that_is_given_as_an_option_is_shown_as_one(words, hint, capsys) -> None:
+    with pytest.raises(SystemExit):
+        parse(["train", "toy", *words])
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert hint in told
+    assert ("keys of the config" in told) == bool(hint)

@@ -142,7 +142,8 @@ def write_tables(folder: Path) -> None:
         (folder / f"{name}.csv").write_text(names + "\n".join(rows) + "\n")
     alpaca = [{"instruction": "Is the poster depressed?", "input": post, "output": "Yes."} for post in posts]
     (folder / "alpaca.json").write_text(json.dumps(alpaca))
-    (folder / "DR_llama3.csv").write_text("answer,output\nyes,Yes.\nno,Yes.\n")
+    for name, second in (("DR_llama3", "Yes."), ("DR_theirs", "No.")):
+        (folder / f"{name}.csv").write_text(f"answer,output\nyes,Yes.\nno,{second}\n")
     (folder / "model_output").mkdir()
     (folder / "model_output/DR.csv").write_text("goldens,generated_text\nyes,Yes.\nno,No.\n")
     (folder / "prices.yaml").write_text("gpt-4o-mini: {in: 0.15, out: 0.6}\n")

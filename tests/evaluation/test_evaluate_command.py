@@ -3,11 +3,13 @@
 import argparse
 import csv
 import json
+import shlex
 
 import pytest
 
 from mentallama_jax.cli import evaluate_command as evaluate
 from mentallama_jax.cli import report_command
+from mentallama_jax.cli.main import main
 from mentallama_jax.errors import UserError
 from mentallama_jax.imhi.tasks import TASKS
 
@@ -149,3 +151,20 @@ def test_outputs_are_shown_only_where_asked_for_and_masked(tmp_path, capsys):
     assert not (out / "examples.json").exists()
     with pytest.raises(UserError, match="--raw goes with --show-posts"):
         run(tmp_path / "DR.csv", "--out", out, "--raw")
+
+
+def test_what_comes_next_reads_files_of_other_programs_as_they_were_read(tmp_path, capsys):
+    for name, second in (("DR_ours", "Yes."), ("OTHERS", "No.")):
+        (tmp_path / f"{name}.csv").write_text(f"answer,output,set\nyes,Yes.,DR\nno,{second},DR\n")
+    columns = ["--columns", "gold=answer,text=output,dataset=set"]
+    assert main(["evaluate", str(tmp_path / "DR_ours.csv"), *columns, "--out", str(tmp_path / "scores")]) == 0
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert said.startswith("next: mentallama compare ")
+    words = shlex.split(said)[2:]
+    words[words.index("OTHERS.csv")] = str(tmp_path / "OTHERS.csv")
+    words[words.index("COMPARISON")] = str(tmp_path / "comparison")
+    assert main(words) == 0
+    found = json.loads((tmp_path / "comparison" / "comparison.json").read_text())
+    assert "DR" in json.dumps(found)
+    assert main(["compare", *words[1:3], "--out", str(tmp_path / "none")]) == 2
+    assert "say it by --columns gold=COLUMN" in capsys.readouterr().err

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tiny_decoder import SHAPES, continue_greedily, random_params, random_prompts, shape
 
-from mentallama_jax.generation import packs, slots
+from mentallama_jax.generation import cache_moves, packs, slots
 from mentallama_jax.generation.engine import Engine, Settings
 from mentallama_jax.generation.sampling import Sampling
 
@@ -58,7 +58,7 @@ def test_answers_do_not_depend_on_slots_neighbours_or_order(sampling: Sampling) 
 def test_answers_longer_than_a_loop_go_on_where_it_ended() -> None:
     config, params = shape(), random_params(shape())
     prompts = random_prompts([5, 50])
-    new = 2 * slots.STEPS + 5
+    new = 2 * cache_moves.STEPS + 5
     got = answers(engine_of(config, params), prompts, new=new, batch_size=1)
     assert got == [(continue_greedily(params, config, prompt, new), False) for prompt in prompts]
 
@@ -107,7 +107,7 @@ def test_few_shapes_serve_prompts_and_answers_of_all_lengths() -> None:
     # Packs of 128 and 256 besides, and slots of 128 places.
     assert packs.read._cache_size() <= before[0] + 3
     assert slots.decode._cache_size() <= before[1] + 3
-    assert [slots.places_for(length) for length in (1, 32, 33, 500, 700)] == [64, 64, 128, 640, 768]
+    assert [cache_moves.places_for(length) for length in (1, 32, 33, 500, 700)] == [64, 64, 128, 640, 768]
     assert [packs.width_of(tokens) for tokens in (1, 64, 65, 1000, 2048)] == [64, 64, 128, 1024, 2048]
 
 

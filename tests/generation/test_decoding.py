@@ -8,12 +8,13 @@ from scipy.special import log_softmax
 from tiny_decoder import VOCABULARY, continue_greedily, full_logits, random_params, random_prompts, shape
 
 from mentallama_jax.generation import decoding as module
+from mentallama_jax.generation.cache_moves import STEPS, append, copied
 from mentallama_jax.generation.engine import Engine, Request, Settings
 from mentallama_jax.generation.key_value_cache import LayerCache
 from mentallama_jax.generation.label_trie import constraint_of, opening_tree
 from mentallama_jax.generation.sampling import Sampling
 from mentallama_jax.generation.shared_beginnings import shared_beginnings
-from mentallama_jax.generation.slots import ALTERNATIVES, STEPS, append, copied, decode, idle_rows
+from mentallama_jax.generation.slots import ALTERNATIVES, decode, idle_rows
 
 CONFIG = shape(num_layers=2)
 PARAMS = random_params(CONFIG)
@@ -266,5 +267,5 @@ def test_copies_in_one_pass_are_those_of_loops(monkeypatch) -> None:
     held, block, read = cache(3, 128), cache(3, STEPS), cache(1, 160)
     lengths_B = np.array([0, 7, 96], np.int32)
     loops = results()
-    monkeypatch.setattr("mentallama_jax.generation.slots._in_one_pass", lambda: True)
+    monkeypatch.setattr("mentallama_jax.generation.cache_moves._in_one_pass", lambda: True)
     jax.tree.map(np.testing.assert_array_equal, results(), loops)

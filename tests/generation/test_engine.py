@@ -1,6 +1,7 @@
 """The engine: log-probabilities beside a plain pass, weights that are replaced and freed, nothing compiled again."""
 
 import gc
+import time
 
 import jax
 import jax.numpy as jnp
@@ -9,12 +10,13 @@ import pytest
 from scipy.special import log_softmax
 from tiny_decoder import SHAPES, full_logits, random_params, random_prompts, shape
 
+from mentallama_jax.generation.cache_moves import append
 from mentallama_jax.generation.candidates import score_candidates
 from mentallama_jax.generation.decoder import _split
 from mentallama_jax.generation.engine import Answer, Engine, Settings
 from mentallama_jax.generation.packs import read
 from mentallama_jax.generation.sampling import Sampling
-from mentallama_jax.generation.slots import append, decode, insert
+from mentallama_jax.generation.slots import decode, insert
 
 PROMPTS = random_prompts([5, 40, 17])
 NAMES = ["a", "b", "c"]
@@ -66,7 +68,10 @@ def test_other_weights_compile_nothing_and_the_old_ones_are_freed() -> None:
     added = sum(array.nbytes for array in jax.tree.leaves(other))
     for _ in range(3):
         engine.update(other)
+    began, busy = time.monotonic(), engine.busy_seconds
     second = all_answers(engine)
+    # Three answers in two places: one of them is idle at the end.
+    assert 0 < engine.busy_seconds - busy < time.monotonic() - began
     list(engine.scores(PROMPTS, [[[3, 4], [5]]] * 3, SETTINGS, (2, 2)))
     assert compiled_programs() == programs
     assert second != first

@@ -113,6 +113,17 @@ def test_the_same_command_goes_on_and_another_is_refused(model: Path, tmp_path: 
     assert out.read_bytes() == whole
 
 
+def test_int8_is_in_the_signature_and_other_words_are_refused(model: Path, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "p.jsonl"
+    assert generate(model, out, "--datasets", "DR", "--cache-dtype", "int8", "--weights", "int8") == 0
+    assert json.loads((tmp_path / "p.meta.json").read_text())["int8"] == ["cache", "weights"]
+    capsys.readouterr()
+    assert generate(model, out, "--datasets", "DR", "--weights", "int8") == 2
+    assert "int8" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        generate(model, out, "--weights", "int4")
+
+
 def test_ctrl_c_keeps_what_is_finished(model: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*arguments, **options):
         yield next(answer_batches(*arguments, **options))

@@ -13,8 +13,10 @@ from tiny_decoder import shape
 
 from mentallama_jax.config import MeshSection
 from mentallama_jax.errors import UserError
+from mentallama_jax.generation.answers_while_training import axes_while_training
 from mentallama_jax.generation.placement import param_shardings
 from mentallama_jax.models.module import count_params
+from mentallama_jax.models.presets import PRESETS
 from mentallama_jax.parallel.mesh import make_mesh
 from mentallama_jax.planning.compilation import COMPILER_ENVIRONMENT
 
@@ -138,14 +140,15 @@ for tied in (True, False):
         mesh = make_mesh(MeshSection(**sizes))
         with use_mesh(mesh):
             params = jax.tree.map(lambda x: x.astype(jnp.bfloat16), random_params(config))  # as they are loaded
-            engine = Engine(config, jnp.bfloat16)
+            int8 = {"int8_cache": tied, "int8_weights": tied}
+            engine = Engine(config, jnp.bfloat16, **int8)
             engine.update(jax.device_put(params, param_shardings(config, mesh)))
             decoding = engine.decoding(8)
             for row, prompt in enumerate(random_prompts([60] * 9)):
                 decoding.submit(Request(prompt, str(row), Settings(8)))
             decoding.step(2)
             decoding.step(2)
-            absent = lower_answers(config, mesh, rows=8, prompt=60, new_tokens=8, dtype=jnp.bfloat16)
+            absent = lower_answers(config, mesh, rows=8, prompt=60, new_tokens=8, dtype=jnp.bfloat16, **int8)
         for name, text in texts.items():
             assert text == getattr(absent, name).as_text(), (name, sizes)
 print("equal")
@@ -181,7 +184,7 @@ def compare(meshes: list[tuple[int, int, int]], training: Sequence[tuple[dict[st
 
 
 def test_answers_and_scores_equal_those_of_one_device() -> None:
-    compare([(1, 2, 2), (2, 1, 4)], [({"fsdp": 4, "data": 2}, ENOUGH_FOR_HALF, [4, 1, 2])])
+    compare([(1, 2, 2), (2, 1, 4)])
 
 
 @pytest.mark.slow
@@ -194,6 +197,17 @@ def test_answers_and_scores_on_every_mesh() -> None:
         ({"fsdp": 8}, 1, [2, 1, 4]),  # the key/value heads are four
     ]
     compare(MESHES, training)
+
+
+def test_weights_of_training_are_cut_along_tensor_no_more_than_memory_asks_for() -> None:
+    seven, sizes = PRESETS["llama2-7b"], {"data": 1, "fsdp": 64, "tensor": 1, "sequence": 1}
+    v5e = 16 * 2**30
+    assert axes_while_training(seven, "bfloat16", sizes, v5e) == {"data": 8, "fsdp": 1, "tensor": 8, "sequence": 1}
+    assert axes_while_training(seven, "float32", sizes, v5e)["tensor"] == 16
+    assert axes_while_training(PRESETS["toy"], "bfloat16", sizes, v5e)["data"] == 64
+    assert axes_while_training(seven, "bfloat16", {**sizes, "fsdp": 4}, v5e)["tensor"] == 4  # there are no more
+    shared = axes_while_training(seven, "bfloat16", {**sizes, "fsdp": 16, "tensor": 4, "data": 2}, v5e)
+    assert (shared["data"], shared["fsdp"], shared["tensor"]) == (16, 1, 8)
 
 
 def test_a_mesh_that_cannot_answer_is_refused() -> None:

@@ -83,7 +83,7 @@ def test_empty_cells_of_a_frame_are_no_text() -> None:
         (ROWS, {"columns": COLUMNS, "reader": "magic"}, "there is no 'magic'"),
         (ROWS, {"columns": {"filter": "x"}}, "a filter says nothing"),
         ([{**ROWS[0], "answer": "zanzibar is a place"}], {"columns": COLUMNS, "dataset": "DR"}, "none can be scored"),
-        ("gone.jsonl", {}, "no such file or folder"),
+        ("gone.jsonl", {}, "no such file"),
     ],
     ids=["number", "mapping", "none", "numbers", "role", "reader", "filter", "gold", "gone"],
 )

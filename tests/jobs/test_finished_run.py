@@ -28,7 +28,12 @@ def trained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[RunConfig]:
 
 
 def test_changes_come_by_section_or_by_key(trained: list[RunConfig]) -> None:
-    words = ["training.steps=3", "training.run_dir=a folder: #1", "optimizer.learning_rate=1e-7", "data.train=[sample]"]
+    words = [
+        "training.steps=3",
+        'training.run_dir="a folder: #1"',
+        "optimizer.learning_rate=1e-7",
+        "data.train=[sample]",
+    ]
     expected = load_config(TOY, [*words, "adapter=null"])
     values = {
         "training": {"steps": 3, "run_dir": Path("a folder: #1")},

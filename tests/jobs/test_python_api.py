@@ -43,16 +43,18 @@ def in_a_fresh_interpreter(code: str) -> list[str]:
 def test_importing_the_names_is_quick_and_loads_nothing_heavy() -> None:
     code = """
 import sys, time
-start = time.perf_counter()
+start = time.process_time()
 from mentallama_jax import Task, evaluate, load_model, train
-print(time.perf_counter() - start, *sys.modules)
+print(time.process_time() - start, *sys.modules)
 """
     taken: list[float] = []
-    while len(taken) < 5 and (not taken or min(taken) >= 0.1):  # a busy machine gets more than one try
+    while len(taken) < 5 and (
+        not taken or min(taken) >= 0.1
+    ):  # a busy machine gets more than one try, and counts its own time
         seconds, *modules = in_a_fresh_interpreter(code)
         assert not HEAVY & set(modules)
         taken.append(float(seconds))
-    assert min(taken) < 0.1, f"seconds of {len(taken)} imports: {taken}"
+    assert min(taken) < 0.1, f"seconds of CPU time of {len(taken)} imports: {taken}"
 
 
 def test_scoring_needs_no_jax() -> None:

@@ -12,7 +12,7 @@ from mentallama_jax.formats.tokenizers.tokenizer import load_tokenizer
 from mentallama_jax.generation.engine import Engine
 from mentallama_jax.jobs.answer import Answerer
 from mentallama_jax.models.llama import LlamaConfig
-from mentallama_jax.models.module import abstract_params
+from mentallama_jax.models.module import Params, abstract_params
 
 TOKENIZER = Path(__file__).resolve().parents[2] / "mentallama_jax" / "imhi" / "sample" / "tokenizer"
 CONFIG = LlamaConfig(
@@ -21,12 +21,16 @@ CONFIG = LlamaConfig(
 )  # fmt: skip
 
 
-def toy_answerer(style: Style = "plain", max_length: int = 256) -> Answerer:
+def toy_params() -> Params:
     """The same weights each time, large enough that answers depend on every part of the prompt."""
     source = np.random.default_rng(0)
-    params = jax.tree.map(lambda x: jnp.asarray(source.normal(0, 0.3, x.shape), x.dtype), abstract_params(CONFIG))
+    return jax.tree.map(lambda x: jnp.asarray(source.normal(0, 0.3, x.shape), x.dtype), abstract_params(CONFIG))
+
+
+def toy_answerer(style: Style = "plain", max_length: int = 256) -> Answerer:
+    """An engine with the weights of `toy_params`."""
     engine = Engine(CONFIG, "float32")
-    engine.update(params)
+    engine.update(toy_params())
     opened = cast(Any, None)  # where the weights come from does not matter to answers
     tokenizer = load_tokenizer(TOKENIZER)
     return Answerer(opened, engine, tokenizer, style, "as asked", max_length, "float32", "of the toy", None)

@@ -11,9 +11,8 @@ from rich.console import Console
 from mentallama_jax.cli.main import main
 from mentallama_jax.config import parse_config
 from mentallama_jax.errors import UserError
-from mentallama_jax.generation.key_value_cache import MATRIX_ROWS
+from mentallama_jax.generation.cache_moves import STEPS
 from mentallama_jax.generation.placement import axes_of_hosts
-from mentallama_jax.generation.slots import STEPS, places_for
 from mentallama_jax.models.module import count_params
 from mentallama_jax.models.presets import PRESETS
 from mentallama_jax.planning import answer_report, cost
@@ -71,6 +70,23 @@ def test_weights_and_cache_are_counted_by_their_shapes():
     assert gathered.read - gathered.cache == 8 * (found.read - found.cache)
 
 
+def test_int8_is_counted_by_its_bytes_and_named_in_the_command(monkeypatch):
+    mesh = {"data": 1, "fsdp": 1, "tensor": 8, "sequence": 1}
+    plain = device_bytes(MODEL, SEVEN, mesh, BATCH)
+    found = device_bytes(MODEL, SEVEN, mesh, replace(BATCH, int8_cache=True, int8_weights=True))
+    assert found.cache == plain.cache * (128 + 2) // 256  # a byte a number, and a scale of two for each head of 128
+    projections = 32 * (4 * 4096 * 4096 + 3 * 4096 * 11008) // 8
+    scales = 32 * 2 * (4096 // 8 * 3 + 4096 + 2 * 11008 // 8 + 4096)  # of outputs that are not cut, whole everywhere
+    assert plain.weights - found.weights == projections - scales
+    assert plain.read - found.read == pytest.approx(projections + plain.cache - found.cache, rel=1e-3)
+    monkeypatch.setattr("mentallama_jax.planning.answering.compile_job", lambda job: compiled())
+    made = answer_plan(answers=replace(BATCH, int8_cache=True))
+    assert answer_report.command(made)[-2:] == ["--cache-dtype", "int8"]
+    assert answer_report.as_json(made)["int8"] == ["--cache-dtype int8"]
+    assert "--weights int8" in answer_report.remedies(made)
+    assert "--cache-dtype int8" not in answer_report.remedies(made)
+
+
 def test_a_range_is_from_all_hidden_to_none_and_memory_bounds_a_step(monkeypatch):
     monkeypatch.setattr("mentallama_jax.planning.answering.compile_job", lambda job: compiled())
     made = answer_plan()
@@ -79,7 +95,11 @@ def test_a_range_is_from_all_hidden_to_none_and_memory_bounds_a_step(monkeypatch
     assert made.prefill.latency == pytest.approx(10 * 14 * cost.HOP_SECONDS)
     bound = made.bytes.read / 819e9
     assert made.token.lower == pytest.approx(bound)  # more than its 2 ms of cycles
-    assert made.token.upper == pytest.approx(bound + 0.002)
+    assert made.token.upper == pytest.approx(bound)  # all of it is read within the instructions, as far as cycles say
+    beside = replace(compiled().loop, copied_beside=made.bytes.read)
+    monkeypatch.setattr("mentallama_jax.planning.answering.compile_job", lambda job: replace(compiled(), loop=beside))
+    assert answer_plan().token.upper == pytest.approx(bound + 0.002)
+    assert answer_plan().token.lower == pytest.approx(bound)
     seconds = 4 * 0.1 + 256 * bound  # 16 x 256 tokens in packs of 1,024
     assert made.seconds[0] == pytest.approx(seconds)
     assert made.rent.hours[0] == pytest.approx(63 * seconds / 3600)  # 1,000 posts by 16
@@ -186,6 +206,8 @@ def test_options_of_answering_want_generate(tmp_path, capsys):
     (tmp_path / "toy.yaml").write_text(TOY)
     assert main(["plan", str(tmp_path / "toy.yaml"), "--topology", "v5e-4", "--prompt", "64"]) == 2
     assert "--prompt goes with --generate" in capsys.readouterr().err
+    assert main(["plan", str(tmp_path / "toy.yaml"), "--topology", "v5e-4", "--weights", "int8"]) == 2
+    assert "--weights goes with --generate" in capsys.readouterr().err
 
 
 def test_too_many_positions_are_refused():
@@ -208,14 +230,14 @@ def test_the_command_compiles_the_program_and_finds_it_again(tmp_path, capsys):
     assert prefill["cycles"] > step["cycles"] > 0
     assert sum(kernel["launches"] for kernel in prefill["kernels"]) == PRESETS["toy"].num_layers
     assert not step["kernels"]
-    # Without the loop there is no more than a pack; and a step is what one token of each row costs, with the heads of a
-    # group filled up to rows of the matrix unit, over all places of the cache and of a loop's block.
+    # Without the loop there is no more than a pack; and a step is what one token of each row costs, with the places of
+    # the cache that hold nothing and those of a loop's block.
     assert prefill["matmul_flops"] == pytest.approx(prefill["model_flops"], rel=0.3)
     toy, rows = PRESETS["toy"], 8 / 4
     attention = 4 * toy.num_layers * toy.head_dim * rows
     weights = step["model_flops"] - attention * toy.num_heads * (128 + 32 / 2)
-    filled_up = attention * toy.num_kv_heads * MATRIX_ROWS * (places_for(128 + 31) + STEPS)
-    assert step["matmul_flops"] == pytest.approx(weights + filled_up, rel=0.1)
+    places = 192 + STEPS
+    assert step["matmul_flops"] == pytest.approx(weights + attention * toy.num_heads * places, rel=0.1)
     assert any(one["axes"] == ["tensor"] for one in step["collectives"])
     assert main(command) == 0
     again = json.loads(capsys.readouterr().out)[0]
@@ -228,7 +250,7 @@ def test_the_command_compiles_the_program_and_finds_it_again(tmp_path, capsys):
 def test_seven_billion_parameters_answer_on_a_v5e_8(tmp_path):
     made = answer_plan(cache_dir=str(tmp_path))
     assert made.fits
-    assert made.compiled.arguments == pytest.approx(made.bytes.weights + made.bytes.cache * 640 / 512, rel=0.02)
+    assert made.compiled.arguments == pytest.approx(made.bytes.weights + made.bytes.cache, rel=0.02)
     assert made.compiled.temporaries < made.bytes.weights
     assert made.compiled.program.matmul_flops == pytest.approx(made.prefill_flops, rel=0.02)
     assert made.compiled.loop.matmul_flops == pytest.approx(made.token_flops, rel=0.02)

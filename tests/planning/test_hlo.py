@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mentallama_jax.planning.hlo import Collective, Costly, Kernel, Program, group_axes, read_phases, read_program
+from mentallama_jax.planning.hlo_text import moved_bytes
 
 SMALL = (Path(__file__).parent / "small.hlo").read_text("utf-8")
 MESH = {"data": 2, "fsdp": 4, "tensor": 1, "sequence": 1}
@@ -52,6 +53,20 @@ def test_figures_of_a_small_module_as_computed_by_hand():
     assert program.collectives == (gather, reduce)
     assert program.kernels == (Kernel("splash_mha_fwd", (1, 2, 128, 64), 3),)
     assert program.top[0] == Costly("fusion jit(step)/mlp", 3, 3000)
+
+
+def test_copies_beside_other_work_are_counted_by_what_they_move():
+    """Starts of copies as the compiler writes them: operand, result and what it signals with, in either order."""
+    slow, fast = "bf16[64,4,640,128]{3,2,1,0:T(8,128)(2,1)}", "bf16[16,4,640,128]{3,2,1,0:T(8,128)(2,1)S(1)}"
+    assert moved_bytes(f"(({slow}), {fast}, s32[]{{:S(2)}})") == 2 * 16 * 4 * 640 * 128
+    both = "bf16[4,8]{1,0:T(8,128)(2,1)S(1)}, bf16[4,8]{1,0:T(8,128)(2,1)}, u32[]{:S(2)}"
+    assert moved_bytes(f"({both})") == 64
+    assert moved_bytes("(f32[8]{0:T(128)S(1)}, f32[8]{0:T(128)S(1)}, u32[]{:S(2)})") == 0
+    assert moved_bytes("(f32[8]{0:T(128)}, f32[8]{0:T(128)}, u32[]{:S(2)})") == 0
+    copy = f"  %start.1 = ({both}) copy-start(bf16[4,8]{{1,0}} %p)\n"
+    head = SMALL.index("\n", SMALL.index("ENTRY ")) + 1
+    assert read_program(SMALL[:head] + copy + SMALL[head:], MESH).copied_beside == 64
+    assert read_program(SMALL, MESH).copied_beside == 0
 
 
 def test_scratch_memory_of_a_kernel_is_not_its_output():

@@ -30,6 +30,7 @@ from mentallama_jax.serving.warm_up import few_places, warm_up
         (["--timeout", "nan"], "--timeout nan"),
         (["--port", "65536"], "--port 65536"),
         (["--max-body", "10"], "--max-body 10: give a number from 1024"),
+        (["--crisis-lines", "/nowhere.yaml"], "/nowhere.yaml: no such file of crisis lines"),
         ([], "/nowhere"),
     ],
 )

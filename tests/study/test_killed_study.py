@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from child_processes import cpu_environment
+from test_study_pages import unfounded, untraced
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -79,3 +80,5 @@ def test_the_toy_study_survives_two_kills(tmp_path: Path) -> None:
     assert json.loads((out / "steps/label-first.answer.json").read_text("utf-8"))["tries"] == 2
     run(unbroken)
     assert tables(out) == tables(unbroken)
+    assert untraced(out) == []
+    assert unfounded(out) == []

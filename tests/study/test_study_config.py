@@ -64,7 +64,50 @@ def test_rows_that_mean_nothing_are_refused(row: dict[str, Any], said: str) -> N
 
 
 def test_names_of_rows_name_files() -> None:
-    assert "letters, digits" in refusal(**{"../a": {"kind": "baseline"}})
+    for name in ("../a", "all", "a.b", ""):
+        assert "letters, digits" in refusal(**{name: {"kind": "baseline"}})
+
+
+def test_every_kind_of_row_becomes_commands_that_parse(tmp_path: Path) -> None:
+    values = copy.deepcopy(CONFIG)
+    values["study"]["out"] = str(tmp_path / "study")
+    values["evaluation"] |= {
+        "calibrate": ["sample:val"],
+        "people": ["marks.csv"],
+        "metric_options": ["--bertscore-idf"],
+    }
+    values["answers"] = {"max_new_tokens": 32, "max_length": 512}
+    values["rows"] |= {
+        "voted": {
+            "kind": "generate", "run": "tuning", "votes": 3, "temperature": 0.7, "shots": 1, "mesh": ["tensor=2"],
+            "shots_from": ["sample:train"], "shots_choice": "nearest", "adapter": "x", "options": ["--keep-votes"],
+        },
+        "scored": {"kind": "generate", "model": "x.gguf", "score_labels": True, "dtype": "float32", "style": "chatml"},
+        "classes": {"kind": "classifier", "config": "classifier-toy"},
+        "tfidf": {"kind": "baseline", "floor": "tfidf", "train": ["sample:train"], "validation": ["sample:val"]},
+        "matrix": {"kind": "transfer", "config": "toy", "datasets": ["DR", "SAD"], "together": True},
+        "asked": ASKED | {"endpoint": "http://localhost:1/v1", "max_cost": 1.0, "price_in": 0.5, "price_out": 1.0},
+        "theirs": {"kind": "predictions", "file": "x.csv", "columns": "gold=a,text=b", "dataset": "DR"},
+    }  # fmt: skip
+    graph = study_graph(parse_study(values, "test"))
+    for step in graph.steps.values():
+        if step.words:
+            parse(list(step.words))
+        assert step.outputs
+        assert set(step.after) <= graph.steps.keys()
+    assert {name.partition(".")[2] for name in graph.steps} == {
+        "train", "train-DR", "train-dreaddit", "answer", "answer-validation", "gather", "gather-validation",
+        "evaluate", "transfer", "compare", "compare-explanations", "people",
+    }  # fmt: skip
+    compared = " ".join(graph.steps["all.compare"].words)
+    assert "--system voted=" in compared
+    assert "theirs" not in compared, "compare cannot be told how to read its columns"
+    assert "--calibrate-on" in graph.steps["voted.evaluate"].words
+    assert "--metrics" not in graph.steps["scored.evaluate"].words, "it explains nothing"
+    assert [name for name, _, _ in graph.transfers] == ["matrix"]
+    known = {system.name: system.trained_on for system in graph.systems}
+    assert known["voted"] == ("DR",)
+    assert known["scored"] == known["theirs"] == ()
 
 
 def test_an_endpoint_is_not_asked_without_consent(tmp_path: Path) -> None:

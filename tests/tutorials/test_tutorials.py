@@ -26,6 +26,7 @@ def test_a_model_is_tuned_and_scored(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(tmp_path)
     short = {
         "STEPS = 252": "STEPS = 2",
+        "max_new_tokens=60": "max_new_tokens=8",
         "for row in map(json.loads, lines) if": "for row in [*map(json.loads, lines)][:60] if",
     }
     left = run("tune_and_score.py", short, tmp_path)

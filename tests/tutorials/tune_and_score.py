@@ -35,23 +35,17 @@ print(run.to_pandas()[["kind", "step", "loss"]].tail())
 # ## Ask
 #
 # An analysis has a label with the probability of each, the model's reasons for that label, and where it quotes the
-# post. Below `abstain_below` it says that it is too unsure. A toy writes poorly; the numbers are what to look at.
+# post. Below `abstain_below` it says that it is too unsure. One post gives one analysis; several go through together:
+# here a post of our own, and those of the sample's test split that are asked about depression. A toy writes poorly.
 
 # %%
 model = load_model("runs/tutorial", max_length=400)
 print(model)
-one = model.analyse(
-    "I count the cracks of the ceiling until it gets light.", "DR", abstain_below=0.6, max_new_tokens=60
-)
-print(one)
-
-# %% [markdown]
-# Several posts go through together. These are the posts of the sample's test split that are asked about depression.
-
-# %%
 lines = (resources.files("mentallama_jax.imhi") / "sample" / "test.jsonl").read_text("utf-8").splitlines()
 rows = [row for row in map(json.loads, lines) if row["dataset"] == "DR"]
-analyses = model.analyse([row["post"] for row in rows], "DR", max_new_tokens=60)
+posts = ["I count the cracks of the ceiling until it gets light.", *(row["post"] for row in rows)]
+own, *analyses = model.analyse(posts, "DR", abstain_below=0.6, max_new_tokens=60)
+print(own)
 for row, found in zip(rows[:3], analyses, strict=False):
     print(f"{row['label']:>4} is gold; {found!r}")
 

@@ -16,13 +16,10 @@ def few_places(longest: int) -> Callable[[int], int]:
 
     Args:
         longest: tokens of prompt and answer together; no size is larger than they need.
-
-    Returns:
-        As `places_for`; how many tokens the slots will ever hold would give sizes of its own, and does not count.
     """
     largest = places_for(longest)
 
-    def places(length: int, most: int | None = None) -> int:
+    def places(length: int) -> int:
         need = places_for(length)
         size = _FEWEST_PLACES
         while size < need:

@@ -61,7 +61,11 @@ JOBS = (
     (r"train ", "jobs.tune.tune"),
     (r"transfer ", "jobs.transfer.transfer"),
     (r"generate .* --post ", "jobs.answer.Answerer.answers"),
+    (r"generate .* --distributed", "parallel.processes.joined"),
     (r"generate ", "jobs.answer.answer"),
+    (r"serve ", "jobs.serve.open_service"),
+    (r"study .*--dry-run", "jobs.run_study.plan_study"),
+    (r"study ", "jobs.run_study.run_study"),
     (r"probe (\w+)", r"jobs.probe.probe_\1"),
     (r"export ", "jobs.export.export"),
     (r"bench step ", "planning.measure.measure_step"),
@@ -108,7 +112,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, name: str, result: Any = None) -> 
 def answerer(model: str) -> Any:
     """What `generate` asks of one before it answers."""
     opened = SimpleNamespace(name=model)
-    made = SimpleNamespace(opened=opened, style="plain", style_reason="told so", on_mesh=nullcontext)
+    made = SimpleNamespace(opened=opened, style="plain", style_reason="told so", on_mesh=nullcontext, mesh=None)
     made.answers = partial(Answerer.answers, made)
     return made
 
@@ -256,6 +260,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
         == 0
     )
+    shutil.copy(folder / "sleep.yaml", folder / "my-task.yaml")
     write_plan(folder / "plan.json")
     of_dr = [row for row in test if row.dataset == "DR"]
     write_foreign_logs(folder, of_dr[0])
@@ -290,7 +295,7 @@ PLACEHOLDERS = {"PREDICTIONS": "predictions.jsonl", "OTHERS": "base.jsonl", "URL
 
 def words_of(example: str, folder: Path) -> list[str]:
     """Its words as a shell gives them; nothing is where it is to write."""
-    words = [PLACEHOLDERS.get(word, word) for word in shlex.split(example)[1:]]
+    words = [PLACEHOLDERS.get(word, word).replace("gs://BUCKET/", "") for word in shlex.split(example)[1:]]
     for option, value in itertools.pairwise(words):
         if option in ("--out", "--new-key"):
             place = Path(value).expanduser()

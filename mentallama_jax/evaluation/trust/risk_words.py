@@ -3,7 +3,8 @@
 It decides only whether crisis lines are shown. That costs little where it is wrong, so reports about others and denials
 count too. It is no screening: a post that holds none of these wordings may still be a call for help. Of 20 further
 sentences of danger, written after the list, it found 11, and of 20 harmless ones it took one for danger; then the list
-was mended with them.
+was mended with them. In the released benchmark it then points to all 7 posts that T-SID labels suicide, 0.1 % of SAD,
+1.6 % of dreaddit without stress, 4.8 % of DR without and 29.8 % with depression.
 
 The wordings are regular expressions that Python and browsers read alike, and `evened` is simple enough to be written
 there again, so that a page can look for them before anything is sent.

@@ -260,11 +260,9 @@ def _answerer(options: argparse.Namespace) -> "Answerer | SequenceAnswerer":
     how = {"style": options.style, "max_length": options.max_length, "dtype": options.dtype}
     writing = Writing(options.beams, options.length_penalty, options.no_repeat_ngram)
     int8 = int8_of(options)
-    if (opened := open_sequence(options.model, **where)) is not None:
+    if (opened := open_sequence(options.model, **where, adapter=options.adapter)) is not None:
         if are_several(options):
             raise UserError(f"{options.model}: an encoder-decoder answers on one host; leave the other processes out")
-        if options.adapter is not None:
-            raise UserError(f"{options.model}: --adapter goes with a LLaMA; this is an encoder-decoder")
         if any(int8.values()):
             raise UserError(f"{options.model}: --cache-dtype and --weights go with a LLaMA; this is an encoder-decoder")
         return open_sequence_answerer(opened, **how, mesh=_mesh(options.mesh), writing=writing)

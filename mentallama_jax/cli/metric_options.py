@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from mentallama_jax.cli.speed_progress import speed_progress
+from mentallama_jax.errors import UserError
 from mentallama_jax.storage import expanded, local_path
 
 if TYPE_CHECKING:
@@ -55,6 +56,9 @@ def add_metric_models(parser: argparse.ArgumentParser) -> None:
         "--lm-model", metavar="MODEL", type=expanded, help="a LLaMA, for lm: whatever `mentallama generate` takes"
     )
     group.add_argument(
+        "--adapter", type=local_path, metavar="FOLDER", help="a PEFT adapter (LoRA, DoRA) to merge into --lm-model"
+    )
+    group.add_argument(
         "--data",
         metavar="SOURCE",
         type=expanded,
@@ -69,6 +73,8 @@ def metric_models(options: argparse.Namespace) -> "MetricModels":
     """The models that the options of `add_metric_models` name."""
     from mentallama_jax.jobs.metric_models import MetricModels
 
+    if options.adapter is not None and options.lm_model is None:
+        raise UserError(f"--adapter {options.adapter}: adapts --lm-model; name that model too")
     return MetricModels(
         bartscore=options.bartscore_model,
         bartscore_weights=options.bartscore_weights,
@@ -78,6 +84,7 @@ def metric_models(options: argparse.Namespace) -> "MetricModels":
         bertscore_rescale=options.bertscore_rescale,
         embedding=options.embedding_model,
         lm=options.lm_model,
+        lm_adapter=options.adapter,
         data=options.data,
     )
 

@@ -164,11 +164,12 @@ class RunConfig(Section):
             raise ValueError(f"mesh.sequence {self.mesh.sequence}: answers are sampled token by token; set it to 1")
 
     def _check_adapter(self) -> None:
-        """Refuse what there is no adapter for."""
-        if self.adapter is not None and self.objective.kind == "sequence_to_sequence":
-            raise ValueError("adapter: goes with a LLaMA or an encoder; an encoder-decoder is trained whole")
-        if self.adapter is not None and self.objective.kind in ("dpo", "grpo"):
-            raise ValueError(f"adapter: {self.objective.kind} trains the whole model; set adapter to null")
+        """Refuse dropout where two models are compared."""
+        if self.adapter is not None and self.adapter.dropout and self.objective.kind in ("dpo", "grpo"):
+            raise ValueError(
+                f"adapter.dropout {self.adapter.dropout}: {self.objective.kind} compares answers with what a model "
+                "without dropout says of them; set it to 0"
+            )
 
     def _check_places(self) -> None:
         """Checkpoints are written to file systems and to buckets of one kind; caches are here."""

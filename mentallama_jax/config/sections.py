@@ -204,8 +204,8 @@ class AdapterSection(Section):
     """Divide alpha by the root of the rank (rsLoRA)."""
     dora: Flag = False
     """Learn the length of each column of the sum apart (DoRA)."""
-    base_dtype: Literal["float32", "bfloat16", "int8"] = "bfloat16"
-    """The dtype of the frozen weights; `int8` keeps a scale for each output of a projection."""
+    base_dtype: Literal["float32", "bfloat16", "int8", "int4"] = "bfloat16"
+    """The dtype of the frozen weights; `int8` has a scale for each output, `int4` for each 64 inputs of it."""
 
 
 ObjectiveSection = Annotated[

@@ -23,8 +23,9 @@ from mentallama_jax.formats.hf_folder import ReadTensor
 from mentallama_jax.formats.peft_options import CONFIG, PeftOptions, read_options, written_options
 from mentallama_jax.formats.safetensors_header import FLOATS, read_header
 from mentallama_jax.formats.safetensors_writer import write_safetensors
-from mentallama_jax.models.adapters import PROJECTIONS, Adapter
+from mentallama_jax.models.adapters import Adapter
 from mentallama_jax.models.finite import unfit
+from mentallama_jax.models.projections import projections_of
 from mentallama_jax.models.registry import AnyModelConfig
 
 WEIGHTS = "adapter_model.safetensors"
@@ -143,6 +144,7 @@ def read_adapter(folder: str | Path, config: AnyModelConfig) -> AdapterTensors:
     read = _Reader(path, header, names)
     matrices: dict[LayerPlace, Matrices] = {}
     whole: dict[LayerPlace, _Array] = {}
+    projections = projections_of(config)
     for parameter, shape, count in model_parameters(config):
         foreign = parameter.foreign_shape(shape)
         for layer in range(count):
@@ -150,7 +152,7 @@ def read_adapter(folder: str | Path, config: AnyModelConfig) -> AdapterTensors:
             module, place = hf.removesuffix(".weight"), (parameter.path, layer if parameter.stacked else 0)
             if PREFIX + hf in names and not parameter.stacked and parameter.path[0] not in ("embedding", "head"):
                 whole[place] = read(PREFIX + hf, foreign)
-            if f"{PREFIX}{module}.{_A}" in names and parameter.path in PROJECTIONS.get(config.model_type, {}):
+            if f"{PREFIX}{module}.{_A}" in names and parameter.path in projections:
                 matrices[place] = _matrices(read, module, foreign, options)
     _refuse_left_over(path, config, read.left, bool(matrices))
     return AdapterTensors(matrices, whole, str(folder), read.fingerprint)
@@ -284,7 +286,7 @@ def _refuse_left_over(path: Path, config: AnyModelConfig, left: Mapping[str, Non
         known = [
             f"{PREFIX}{parameter.name('hf', layer).removesuffix('.weight')}.{ending}"
             for parameter, _, count in model_parameters(config)
-            if parameter.path in PROJECTIONS.get(config.model_type, {})
+            if parameter.path in projections_of(config)
             for layer in range(count)
             for ending in (_A, _B)
         ]

@@ -8,9 +8,11 @@ from typing import Any
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.foreign import shown
+from mentallama_jax.formats.architectures.known_architectures import model_parameters
 from mentallama_jax.formats.folder import read_object
-from mentallama_jax.models.adapters import PROJECTIONS, Adapter, scale_of
-from mentallama_jax.models.registry import AnyModelConfig
+from mentallama_jax.models.adapters import Adapter, scale_of
+from mentallama_jax.models.projections import Path as Place
+from mentallama_jax.models.registry import AnyModelConfig, SequenceConfig
 
 CONFIG = "adapter_config.json"
 _LARGEST_RANK = 2**16
@@ -99,23 +101,23 @@ def written_options(
     power = 0.5 if adapter.rslora else 1.0
     alphas = {one.path: round(one.scale * one.rank**power, 9) for one in adapter.projections}
     alpha = max(sorted(set(alphas.values())), key=list(alphas.values()).count)
-    targets: list[str] = []
+    names = _module_names(config, {one.path: (one.rank, alphas[one.path]) for one in adapter.projections})
     rank_pattern: dict[str, int] = {}
     alpha_pattern: dict[str, float] = {}
     for one in adapter.projections:
-        names = _module_names(config, one.path)
-        targets += names
-        rank_pattern |= dict.fromkeys(names, one.rank) if one.rank != usual else {}
-        alpha_pattern |= dict.fromkeys(names, _plain(alphas[one.path])) if alphas[one.path] != alpha else {}
+        own, own_alpha = names[one.path], alphas[one.path]
+        rank_pattern |= dict.fromkeys(own, one.rank) if one.rank != usual else {}
+        alpha_pattern |= dict.fromkeys(own, _plain(own_alpha)) if own_alpha != alpha else {}
+    writes = "SEQ_2_SEQ_LM" if isinstance(config, SequenceConfig) else "CAUSAL_LM"
     return {
         "peft_type": "LORA",
-        "task_type": "SEQ_CLS" if whole else "CAUSAL_LM",
+        "task_type": "SEQ_CLS" if whole else writes,
         "base_model_name_or_path": base,
         "inference_mode": True,
         "r": usual,
         "lora_alpha": _plain(alpha),
         "lora_dropout": adapter.dropout,
-        "target_modules": targets,
+        "target_modules": list(dict.fromkeys(name for own in names.values() for name in own)),
         "rank_pattern": rank_pattern,
         "alpha_pattern": alpha_pattern,
         "bias": "none",
@@ -128,14 +130,28 @@ def written_options(
     }
 
 
-def _module_names(config: AnyModelConfig, path: tuple[str, ...]) -> list[str]:
-    """How PEFT is told of a projection: by its last name where no other one ends so, else by that of every layer."""
-    known = PROJECTIONS[config.model_type]
-    name = known[path].name
-    last = name.rpartition(".")[2]
-    if [one for one in known.values() if one.name.endswith(f".{last}")] == [known[path]]:
-        return [last]
-    return [name.format(layer=layer) for layer in range(config.num_layers)]  # type: ignore[union-attr]
+def _module_names(config: AnyModelConfig, adapted: Mapping[Place, tuple[int, float]]) -> dict[Place, list[str]]:
+    """How PEFT is told of projections: by the last name where all that end so are alike, else by that of every layer.
+
+    Args:
+        config: the base model.
+        adapted: path of a projection -> its rank and its alpha.
+    """
+    called = {
+        parameter.path: (parameter.hf.removesuffix(".weight"), count)
+        for parameter, _, count in model_parameters(config)
+        if parameter.hf.endswith(".weight")
+    }
+
+    def names_of(path: Place) -> list[str]:
+        name, count = called[path]
+        last = name.rpartition(".")[2]
+        alike = [other for other, (theirs, _) in called.items() if theirs.rpartition(".")[2] == last]
+        if all(adapted.get(other) == adapted[path] for other in alike):
+            return [last]
+        return [name.format(layer=layer) for layer in range(count)]
+
+    return {path: names_of(path) for path in adapted}
 
 
 def _plain(number: float) -> float | int:

@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 from mentallama_jax.generation.engine import Engine
 from mentallama_jax.generation.placement import device_memory, divides, param_shardings
 from mentallama_jax.models.llama import LlamaConfig
+from mentallama_jax.models.low_rank import cast_floats
 from mentallama_jax.models.module import Params, count_params
 from mentallama_jax.parallel.mesh import use_mesh
 from mentallama_jax.parallel.rules import current_mesh
@@ -73,7 +74,7 @@ def _answering_mesh(mesh: Mesh, engine: Engine, memory: int) -> Mesh:
 
 def _placed(engine: Engine, params: Params, mesh: Mesh) -> Params:
     def cast(params: Params) -> Params:
-        return jax.tree.map(lambda x: x.astype(engine.dtype), params)
+        return cast_floats(params, engine.dtype)
 
     placed: Params = jax.jit(cast, out_shardings=param_shardings(engine.config, mesh))(params)
     return placed

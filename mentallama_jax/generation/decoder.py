@@ -25,7 +25,7 @@ from mentallama_jax.models.attention import Places, attention
 from mentallama_jax.models.int8_weights import int8_params, with_int8_weights
 from mentallama_jax.models.layers import RMSNorm
 from mentallama_jax.models.llama import DecoderLayer, LlamaConfig
-from mentallama_jax.models.low_rank import SCALE, cast_floats
+from mentallama_jax.models.low_rank import ADAPTER, SCALE, cast_floats
 from mentallama_jax.models.module import Params, bind
 from mentallama_jax.models.rotary import rotary_tables
 from mentallama_jax.parallel.rules import constrain, current_mesh
@@ -71,7 +71,7 @@ def unroll(
         if current_mesh() is not None and isinstance(array.sharding, NamedSharding):
             placed = of_one_layer(array.sharding, array.ndim, joined)
         split.append(_split(dtype, placed, joined)(array))
-        if donate or array.dtype == jnp.int8:  # made above
+        if donate or (int8_weights and array.dtype == jnp.int8):  # made above
             jax.block_until_ready(split[-1])
             array.delete()
     layers = tuple(jax.tree.unflatten(structure, leaves) for leaves in zip(*split, strict=True))
@@ -96,14 +96,16 @@ def _split(dtype: Any, sharding: NamedSharding | None, joined: bool) -> Callable
 
 
 def with_heads(params: Params) -> set[int]:
-    """The identities of the stacked weights [L, D, N, H] whose layers are kept as [D, N * H], and of their scales.
+    """The identities of stacked weights [L, D, N, H] whose layers are kept as [D, N * H], and of what goes with them.
 
     With two dimensions they lie in the memory of a TPU as a product of few rows wants them. With three the compiler
     lays them out again at each visit, and their results too.
     """
     attention = params["layers"]["attention"]
     names = [name + ending for name in ("query", "key", "value") for ending in ("", SCALE)]
-    return {id(attention[name]) for name in names if name in attention}
+    beside = [attention.get(name + ADAPTER, {}) for name in ("query", "key", "value")]
+    of_adapters = {id(each[part]) for each in beside for part in ("b", "magnitude") if part in each}
+    return of_adapters | {id(attention[name]) for name in names if name in attention}
 
 
 def of_one_layer(stacked: NamedSharding, dimensions: int, joined: bool) -> NamedSharding:

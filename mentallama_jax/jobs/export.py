@@ -13,20 +13,20 @@ from mentallama_jax.formats.licences import UNKNOWN, licence_of
 from mentallama_jax.formats.model_card import ModelCard, render_card
 from mentallama_jax.formats.peft import write_adapter
 from mentallama_jax.formats.proof import Chat
-from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer
+from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from mentallama_jax.imhi.prompts import example_chat, example_prompt, stop_ids, style_template
 from mentallama_jax.imhi.task_files.kept_tasks import KEPT, to_keep
 from mentallama_jax.imhi.tasks import TASKS
 from mentallama_jax.jobs.adapter_runs import tensors_of_run
 from mentallama_jax.jobs.export_sequence import export_sequence
-from mentallama_jax.jobs.open_model import OpenedModel, open_model
+from mentallama_jax.jobs.open_model import OpenedModel, is_run, open_model
 from mentallama_jax.jobs.open_sequence import open_sequence
 from mentallama_jax.jobs.push_export import Pushed, check_push, push_export
-from mentallama_jax.jobs.run_card import card_of_training, public_name
+from mentallama_jax.jobs.run_card import card_of_other_run, card_of_training, public_name
 from mentallama_jax.models.adapters import adapter_of
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.training.run.checkpoints import Which
-from mentallama_jax.training.run.run_directory import open_run
+from mentallama_jax.training.run.run_directory import describe_run
 
 
 class Exported(NamedTuple):
@@ -117,14 +117,16 @@ def write_export(
     if max_shard_gb <= 0:
         raise UserError(f"--max-shard-gb {max_shard_gb}: give a size above 0")
     shown_scores = read_scores(scores)
-    sequence = open_sequence(source, revision=revision, checkpoint=checkpoint)
+    if adapter_only:
+        if adapter is not None or revision is not None:
+            raise UserError("--adapter-only: writes what a run trains; leave --adapter and --revision out")
+        return _export_adapter(source, out, checkpoint, shown_scores)
+    sequence = open_sequence(source, revision=revision, checkpoint=checkpoint, adapter=adapter)
     if sequence is not None:
         shard = int(max_shard_gb * 1e9)
         what = export_sequence(sequence, out, dtype=dtype, scores=shown_scores, max_shard_bytes=shard)
         return Exported(what, _size_of(out))
     opened = open_model(source, revision=revision, checkpoint=checkpoint, adapter=adapter)
-    if adapter_only:
-        return _export_adapter(opened, out, shown_scores)
     if opened.run is None:
         contents, what = _of_source(opened, out.name, shown_scores), source
     else:
@@ -150,28 +152,30 @@ def _size_of(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.iterdir())
 
 
-def _export_adapter(opened: OpenedModel, out: Path, scores: dict[str, Any] | None) -> Exported:
-    """Write the adapter that a run trains."""
-    run, step = opened.run, opened.update
-    if run is None or step is None or run.adapter is None or opened.adapter is not None:
-        raise UserError(f"{opened.name}: --adapter-only goes with the run directory of an adapter, and this is none")
-    found = open_run(opened.source, step)
-    tensors = tensors_of_run(found.checkpoint, opened.config, run)
+def _export_adapter(source: str, out: Path, checkpoint: Which | None, scores: dict[str, Any] | None) -> Exported:
+    """Write the adapter that a run trains, whatever model it adapts."""
+    if not is_run(source) or (found := describe_run(source, checkpoint or "best")).config.adapter is None:
+        raise UserError(f"{source}: --adapter-only goes with the run directory of an adapter, and this is none")
+    model, run = found.model_config, found.config
+    tensors = tensors_of_run(found.checkpoint, model, run)
     numbers = sum(part.size for one in tensors.matrices.values() for part in one[:3] if part is not None)
-    card = replace(
-        _card_of_run(out.name, run, opened.config, opened.load_tokenizer(), opened.update, scores), library="peft"
-    )
+    numbers += sum(whole.size for whole in tensors.whole.values())
+    if isinstance(model, LlamaConfig):
+        tokenizer = load_tokenizer(found.tokenizer, rows=model.vocab_size)
+        card = _card_of_run(out.name, run, model, tokenizer, found.checkpoint.step, scores)
+    else:
+        card = card_of_other_run(out.name, run, model, found.checkpoint.step, scores)
+    assert run.adapter is not None
     write_adapter(
         out,
-        adapter_of(opened.config, run.adapter),
+        adapter_of(model, run.adapter),
         tensors,
-        opened.config,
+        model,
         base=card.base_model if card.base_is_hub_id else run.model.source,
         options={"peft_type": run.adapter.kind.upper()},
-        card=render_card(card, numbers, "float32"),
+        card=render_card(replace(card, library="peft"), numbers, "float32"),
     )
-    what = f"adapter of step {opened.update}"
-    return Exported(what, _size_of(out))
+    return Exported(f"adapter of step {found.checkpoint.step}", _size_of(out))
 
 
 def read_scores(path: Path | None) -> dict[str, Any] | None:

@@ -7,9 +7,9 @@ from typing import Any
 
 from mentallama_jax.formats.hf_folder import ExportDtype, save_model
 from mentallama_jax.formats.model_card import ModelCard, render_card
-from mentallama_jax.imhi.pair_texts import example_source, specials_of
+from mentallama_jax.imhi.pair_texts import specials_of
 from mentallama_jax.jobs.open_sequence import OpenedSequence
-from mentallama_jax.jobs.run_card import card_of_training, public_name
+from mentallama_jax.jobs.run_card import card_of_other_run, public_name
 from mentallama_jax.models.module import count_params
 
 
@@ -53,6 +53,5 @@ def _card(opened: OpenedSequence, name: str, scores: dict[str, Any] | None) -> M
         shown = f"{base} (revision {opened.revision})" if opened.revision else base
         card = ModelCard(name, shown, is_hub_id and not opened.revision, scores=scores)
     else:
-        card = card_of_training(name, opened.run, opened.update, scores)
-        card = replace(card, prompt=example_source(opened.run.data.style))
+        return card_of_other_run(name, opened.run, opened.config, opened.update, scores)
     return replace(card, pipeline="text2text-generation", family=opened.config.model_type)

@@ -22,6 +22,7 @@ class MetricModels:
         bertscore_rescale: whether the English baseline of the model becomes 0.
         embedding: an encoder of sentences, whose tokens' mean counts.
         lm: a model as `jobs.open_model` opens it; None where no such metric is asked for.
+        lm_adapter: the folder of an adapter to merge into it; None merges none.
         data: sources of the questions and posts, matched by the ids of rows.
     """
 
@@ -33,4 +34,5 @@ class MetricModels:
     bertscore_rescale: bool = False
     embedding: str = "sentence-transformers/all-MiniLM-L6-v2"
     lm: str | None = None
+    lm_adapter: Path | None = None
     data: Sequence[str] = ()

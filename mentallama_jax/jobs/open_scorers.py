@@ -154,7 +154,7 @@ def open_embeddings(source: str) -> tuple[EmbeddingSimilarity, str]:
 def _lm(models: MetricModels, records: dict[str, Record] | None, mesh: Mesh | None) -> PairMetric:
     if models.lm is None or records is None:
         raise UserError("--metrics lm: name a language model with --lm-model and the questions with --data")
-    answerer = open_answerer(models.lm, dtype="float32", mesh=mesh)
+    answerer = open_answerer(models.lm, adapter=models.lm_adapter, dtype="float32", mesh=mesh)
     scorer = LanguageModelScorer(
         answerer.engine,
         answerer.tokenizer,
@@ -163,8 +163,8 @@ def _lm(models: MetricModels, records: dict[str, Record] | None, mesh: Mesh | No
         settings=Settings(batch_size=8),
     )
     said = (
-        f"{models.lm}, weights {answerer.weights[:12]}, tokenizer {answerer.tokenizer.fingerprint[:12]}, style "
-        f"{answerer.style}, at most {answerer.max_length} tokens, float32"
+        f"{answerer.opened.name}, weights {answerer.weights[:12]}, tokenizer {answerer.tokenizer.fingerprint[:12]}, "
+        f"style {answerer.style}, at most {answerer.max_length} tokens, float32"
     )
     questions = records_fingerprint(sorted(records.values(), key=lambda record: record.id))
     return LanguageModelMetric(scorer, records, f"{said}; questions {questions[:12]}")

@@ -1,7 +1,7 @@
 """Opens encoder-decoders: to tune them, to let them answer, and to export them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -14,19 +14,23 @@ from mentallama_jax.config import RunConfig
 from mentallama_jax.errors import UserError
 from mentallama_jax.formats.assembly import assemble
 from mentallama_jax.formats.fingerprint import source_fingerprint
-from mentallama_jax.formats.hf_folder import ReadTensor, tensors_of_arrays, tensors_of_file
+from mentallama_jax.formats.hf_folder import ReadTensor, tensors_of_arrays, tensors_of_file, tensors_of_params
 from mentallama_jax.formats.load import load_model_config, open_tensors
 from mentallama_jax.formats.locate import locate
+from mentallama_jax.formats.peft import AdapterTensors, TensorsAsFile, read_adapter
 from mentallama_jax.formats.tokenizers.encoder_tokenizer import EncoderTokenizer
 from mentallama_jax.imhi.pair_texts import specials_of
+from mentallama_jax.jobs.adapter_runs import tensors_of_run
 from mentallama_jax.jobs.open_model import is_run
-from mentallama_jax.models.module import Params, abstract_params
+from mentallama_jax.models.adapters import frozen_dtype
+from mentallama_jax.models.module import Params, abstract_params, init_params
 from mentallama_jax.models.presets import SEQUENCE_PRESETS
 from mentallama_jax.models.registry import SequenceConfig, encoder_decoder
 from mentallama_jax.training.loop import BaseModel
 from mentallama_jax.training.run.checkpoints import Which, load_params
 from mentallama_jax.training.run.layerwise import CheckpointTensors
-from mentallama_jax.training.run.run_directory import describe_run
+from mentallama_jax.training.run.manifest import Checkpoint
+from mentallama_jax.training.run.run_directory import base_fingerprint, describe_run
 
 _BEYOND_THE_TABLE = 1
 """Tokens that a tokenizer may have more than the model: some published BARTs lack a row for their mask."""
@@ -46,6 +50,7 @@ class OpenedSequence:
         tensors: opens what reads one tensor at a time, as Hugging Face lays it out.
         load_params: (dtype, shardings) -> parameters. Shardings are a tree like the parameters, or None for the first
             device.
+        adapter: the folder of an adapter that is merged into the weights; None without one.
     """
 
     source: str
@@ -56,37 +61,51 @@ class OpenedSequence:
     tokenizer: EncoderTokenizer
     tensors: Callable[[], ReadTensor]
     load_params: Callable[[Any, Any], Params]
+    adapter: str | None = None
 
     @property
     def name(self) -> str:
         """For people: the source, and the checkpoint of a run."""
-        return self.source if self.update is None else f"{self.source}, checkpoint of update {self.update}"
+        named = self.source if self.update is None else f"{self.source}, checkpoint of update {self.update}"
+        return named if self.adapter is None else f"{named}, adapter {self.adapter}"
 
     @property
     def identity(self) -> dict[str, Any]:
         """What goes into the signature of predictions."""
-        return {"model": self.source, "revision": self.revision, "update": self.update}
+        adapter = {} if self.adapter is None else {"adapter": self.adapter}
+        return {"model": self.source, "revision": self.revision, "update": self.update, **adapter}
 
 
 def open_sequence(
-    source: str, *, revision: str | None = None, checkpoint: Which | None = None
+    source: str, *, revision: str | None = None, checkpoint: Which | None = None, adapter: str | Path | None = None
 ) -> OpenedSequence | None:
     """Find an encoder-decoder and read its shape; None where the source is a model of another kind.
+
+    Of a run that trains an adapter, the model is its base with the adapter merged into it.
 
     Args:
         source: a run directory, a Hugging Face folder, its URL, or a hub id.
         revision: of a hub id.
         checkpoint: of a run: "best" by its metric (the default), "last", or a step.
+        adapter: the folder of a PEFT adapter to merge into the weights; None merges none.
 
     Raises:
         UserError: nothing there, a tokenizer that is another model's, or an argument that does not go with the source.
     """
+    if adapter is not None:
+        opened = open_sequence(source, revision=revision, checkpoint=checkpoint)
+        if opened is None:
+            return None
+        return replace(_merged(opened, read_adapter(adapter, opened.config)), adapter=str(adapter))
     if is_run(source):
         described, tokenizer_folder, run, found = describe_run(source, checkpoint or "best")
         if not isinstance(described, SequenceConfig):
             return None
         if revision is not None:
             raise UserError(f"{source}: a revision ({revision}) goes with a hub id, but this is a run directory")
+
+        if run.adapter is not None:
+            return _of_adapter_run(source, run, described, tokenizer_folder, found)
 
         def read_run(dtype: Any, shardings: Any) -> Params:
             first = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
@@ -97,10 +116,10 @@ def open_sequence(
 
         tokenizer = EncoderTokenizer(tokenizer_folder)
 
-        def tensors_of_run() -> ReadTensor:
+        def read_tensors() -> ReadTensor:
             return tensors_of_arrays(CheckpointTensors(found).read)
 
-        return OpenedSequence(source, None, described, run, found.step, tokenizer, tensors_of_run, read_run)
+        return OpenedSequence(source, None, described, run, found.step, tokenizer, read_tensors, read_run)
     config = load_model_config(source, revision=revision)
     if not isinstance(config, SequenceConfig):
         return None
@@ -120,6 +139,56 @@ def open_sequence(
 
     shape = encoder_decoder(fitted, source)
     return OpenedSequence(source, revision, shape, None, None, tokenizer, tensors_of_source, read)
+
+
+def _of_adapter_run(
+    source: str, run: RunConfig, model: SequenceConfig, tokenizer: Path, checkpoint: Checkpoint
+) -> OpenedSequence:
+    """The base of a run with the adapter of its checkpoint."""
+    tensors, load_params = _base_of_run(source, run, model)
+    opened = OpenedSequence(
+        source, None, model, run, checkpoint.step, EncoderTokenizer(tokenizer), tensors, load_params
+    )
+    return _merged(opened, tensors_of_run(checkpoint, model, run))
+
+
+def _base_of_run(
+    source: str, run: RunConfig, model: SequenceConfig
+) -> tuple[Callable[[], ReadTensor], Callable[[Any, Any], Params]]:
+    """What reads the weights that a run adapts, as `OpenedSequence` has it.
+
+    Raises:
+        UserError: they are gone, or others than those that were adapted.
+    """
+    if run.model.weights == "random":
+
+        def random(*_: Any) -> Params:
+            return init_params(model, jax.random.key(run.training.seed), run.model.parameter_dtype)
+
+        return lambda: tensors_of_params(random()), random
+    try:
+        base = open_sequence(run.model.source, revision=run.model.revision)
+        known, now = base_fingerprint(source), source_fingerprint(run.model.source, run.model.revision)
+    except UserError as error:
+        raise UserError(f"{source}: the base model of its adapter cannot be read: {error}") from None
+    if base is None or base.config != model or known != now:
+        raise UserError(
+            f"{source}: adapts other weights than {run.model.source} holds now; put those back that it was trained with"
+        )
+    return base.tensors, base.load_params
+
+
+def _merged(opened: OpenedSequence, adapter: AdapterTensors) -> OpenedSequence:
+    """The model with an adapter merged into its weights, tensor by tensor."""
+
+    def tensors() -> ReadTensor:
+        return adapter.merged(opened.tensors())
+
+    def load_params(dtype: Any, shardings: Any) -> Params:
+        file = TensorsAsFile(opened.config, tensors(), f"{opened.source} with its adapter")
+        return assemble(file, opened.config, dtype, shardings)
+
+    return replace(opened, tensors=tensors, load_params=load_params)
 
 
 def base_sequence_model(config: RunConfig) -> BaseModel:
@@ -145,7 +214,7 @@ def base_sequence_model(config: RunConfig) -> BaseModel:
 
     def read(shardings: Any) -> Params:
         _, file = open_tensors(model.source, revision=model.revision)
-        return assemble(file, shape, jnp.dtype(model.parameter_dtype), shardings)
+        return assemble(file, shape, frozen_dtype(config.adapter, model.parameter_dtype), shardings)
 
     return BaseModel(shape, tokenizer, read, partial(source_fingerprint, model.source, model.revision))
 

@@ -18,6 +18,7 @@ from mentallama_jax.imhi.prompts import encode_prompt, stop_ids
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.imhi.tasks import TASKS
 from mentallama_jax.jobs.reward_model import reward_of_model
+from mentallama_jax.models.adapters import adapted_config
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.module import Params
 from mentallama_jax.scorers.label_classifier import LabelClassifier, open_classifiers, read_explanations
@@ -44,9 +45,13 @@ class EngineSampler:
     """Samples with the engine, which holds the weights while it does; see `rollouts.Sampler`."""
 
     def __init__(self, config: RunConfig, model: LlamaConfig, tokenizer: Tokenizer) -> None:
-        """Make an engine of the model; what it compiles stays for all updates."""
+        """Make an engine of the model; what it compiles stays for all updates.
+
+        An adapter stays beside the frozen weights: merged into weights of few bits, small updates would be rounded
+        away, and others would answer than learn.
+        """
         self._config, self._tokenizer = config, tokenizer
-        self._engine = Engine(model, config.model.compute_dtype)
+        self._engine = Engine(adapted_config(model, config.adapter), config.model.compute_dtype)
 
     def __call__(
         self, params: Params, records: Sequence[Record], names: Sequence[str], count: int, *, temperature: float

@@ -1,10 +1,14 @@
 """What a model card tells of the run that a model comes from, whatever its architecture."""
 
+from dataclasses import replace
 from typing import Any
 
 from mentallama_jax.config import RunConfig
 from mentallama_jax.formats.model_card import ModelCard
+from mentallama_jax.imhi.pair_texts import example_source
 from mentallama_jax.imhi.tasks import TASKS
+from mentallama_jax.models.bert import BertConfig
+from mentallama_jax.models.registry import SequenceConfig
 from mentallama_jax.storage import RemotePath, as_path
 
 _OF_ADAMW = ("beta1", "beta2", "epsilon", "first_moment_dtype")
@@ -44,6 +48,17 @@ def card_of_training(name: str, config: RunConfig, step: int | None, scores: dic
     recipe |= {f"model.{k}": getattr(config.model, k) for k in ("compute_dtype", "parameter_dtype")}
     recipe = {key: value for key, value in recipe.items() if value is not None}
     return ModelCard(name, base, is_hub_id, data=data, recipe=recipe, scores=scores, style=config.data.style)
+
+
+def card_of_other_run(
+    name: str, config: RunConfig, model: BertConfig | SequenceConfig, step: int | None, scores: dict[str, Any] | None
+) -> ModelCard:
+    """The card of a run that tunes an encoder or an encoder-decoder; the arguments are those of `card_of_training`."""
+    card = card_of_training(name, config, step, scores)
+    if isinstance(model, BertConfig):
+        return replace(card, pipeline="text-classification", family=model.model_type)
+    prompt = example_source(config.data.style)
+    return replace(card, prompt=prompt, pipeline="text2text-generation", family=model.model_type)
 
 
 def public_name(source: str) -> tuple[str, bool]:

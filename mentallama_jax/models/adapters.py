@@ -15,58 +15,23 @@ from flax import nnx, traverse_util
 
 from mentallama_jax.config import AdapterSection
 from mentallama_jax.errors import UserError
+from mentallama_jax.models.bart import Bart, BartConfig
 from mentallama_jax.models.bert import Bert, BertConfig, RobertaConfig
 from mentallama_jax.models.llama import Llama, LlamaConfig
 from mentallama_jax.models.low_rank import ADAPTER, SCALE, LowRank, column_lengths
 from mentallama_jax.models.module import Params, init_params
-from mentallama_jax.models.quantised import quantise
-from mentallama_jax.models.registry import TrainedConfig
+from mentallama_jax.models.projections import Path, projections_of
+from mentallama_jax.models.quantised import dense, in_groups, quantise, quantise_in_groups
+from mentallama_jax.models.registry import SequenceConfig, TrainedConfig
+from mentallama_jax.models.t5 import T5, T5Config
 
-Path = tuple[str, ...]
 ALL_LINEAR = "all-linear"
+_QUANTISED: Mapping[str, Callable[[jax.Array, int], tuple[jax.Array, jax.Array]]] = {
+    "int8": quantise,
+    "int4": quantise_in_groups,
+}
 _HEADS = ("pooler", "pooler_bias", "classifier", "classifier_bias")
 """What an adapted classifier trains whole: its classes are new."""
-
-
-@dataclass(frozen=True, slots=True)
-class Projection:
-    """A projection that can be adapted.
-
-    Attributes:
-        name: of the module in Hugging Face's and PEFT's files; `{layer}` stands for the layer's number.
-        inputs: how many axes it contracts.
-    """
-
-    name: str
-    inputs: int = 1
-
-
-def _bert(prefix: str) -> dict[Path, Projection]:
-    layer = f"{prefix}.encoder.layer.{{layer}}"
-    return {
-        ("layers", "attention", "query"): Projection(f"{layer}.attention.self.query"),
-        ("layers", "attention", "key"): Projection(f"{layer}.attention.self.key"),
-        ("layers", "attention", "value"): Projection(f"{layer}.attention.self.value"),
-        ("layers", "attention", "output"): Projection(f"{layer}.attention.output.dense", 2),
-        ("layers", "mlp", "up"): Projection(f"{layer}.intermediate.dense"),
-        ("layers", "mlp", "down"): Projection(f"{layer}.output.dense"),
-    }
-
-
-PROJECTIONS: Mapping[str, Mapping[Path, Projection]] = {
-    LlamaConfig.model_type: {
-        ("layers", "attention", "query"): Projection("model.layers.{layer}.self_attn.q_proj"),
-        ("layers", "attention", "key"): Projection("model.layers.{layer}.self_attn.k_proj"),
-        ("layers", "attention", "value"): Projection("model.layers.{layer}.self_attn.v_proj"),
-        ("layers", "attention", "output"): Projection("model.layers.{layer}.self_attn.o_proj", 2),
-        ("layers", "mlp", "gate"): Projection("model.layers.{layer}.mlp.gate_proj"),
-        ("layers", "mlp", "up"): Projection("model.layers.{layer}.mlp.up_proj"),
-        ("layers", "mlp", "down"): Projection("model.layers.{layer}.mlp.down_proj"),
-    },
-    BertConfig.model_type: _bert("bert"),
-    RobertaConfig.model_type: _bert("roberta"),
-}
-"""Model type -> path of a parameter -> the projection that it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +54,7 @@ class Adapter:
         rslora: whether the scale is alpha over the root of the rank.
         dora: whether the lengths of columns are learnt apart.
         base_dtype: of the frozen weights.
-        quantised: the projections whose frozen weights are in int8, with how many axes each contracts.
+        quantised: the projections whose frozen weights are in int8 or int4, with how many axes each contracts.
     """
 
     projections: tuple[AdaptedProjection, ...]
@@ -148,12 +113,36 @@ class AdaptedRoberta(AdaptedConfig, RobertaConfig):
         return _attached(RobertaConfig.build(self, rngs, dtype), self.adapter, rngs, dtype)
 
 
+@dataclass(frozen=True, slots=True)
+class AdaptedBart(AdaptedConfig, BartConfig):
+    """A BART with an adapter."""
+
+    adapter: Adapter
+
+    def build(self, rngs: nnx.Rngs, dtype: Any) -> Bart:
+        """Make the module with random parameters."""
+        return _attached(BartConfig.build(self, rngs, dtype), self.adapter, rngs, dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptedT5(AdaptedConfig, T5Config):
+    """A T5 with an adapter."""
+
+    adapter: Adapter
+
+    def build(self, rngs: nnx.Rngs, dtype: Any) -> T5:
+        """Make the module with random parameters."""
+        return _attached(T5Config.build(self, rngs, dtype), self.adapter, rngs, dtype)
+
+
 _ADAPTED: Mapping[type[Any], Callable[..., Any]] = {
     LlamaConfig: AdaptedLlama,
     BertConfig: AdaptedBert,
     RobertaConfig: AdaptedRoberta,
+    BartConfig: AdaptedBart,
+    T5Config: AdaptedT5,
 }
-Adaptable = TypeVar("Adaptable", bound=LlamaConfig | BertConfig)
+Adaptable = TypeVar("Adaptable", bound=LlamaConfig | BertConfig | SequenceConfig)
 _Module = TypeVar("_Module", bound=nnx.Module)
 
 
@@ -177,7 +166,7 @@ def adapter_of(model: TrainedConfig, section: AdapterSection) -> Adapter:
     Raises:
         UserError: as `adapted_config`.
     """
-    known = PROJECTIONS[model.model_type]
+    known = projections_of(model)
     chosen = {path: one for path, one in known.items() if _is_target(one.name, section.targets)}
     for target in section.targets:
         if target != ALL_LINEAR and not any(_is_target(one.name, (target,)) for one in known.values()):
@@ -194,7 +183,7 @@ def adapter_of(model: TrainedConfig, section: AdapterSection) -> Adapter:
         rank = _by_pattern(one.name, section.rank_pattern, section.rank)
         alpha = _by_pattern(one.name, section.alpha_pattern, section.alpha)
         projections.append(AdaptedProjection(path, one.inputs, rank, scale_of(alpha, rank, section.rslora)))
-    quantised = tuple((path, one.inputs) for path, one in known.items()) if section.base_dtype == "int8" else ()
+    quantised = tuple((path, one.inputs) for path, one in known.items()) if section.base_dtype in _QUANTISED else ()
     return Adapter(tuple(projections), section.dropout, section.rslora, section.dora, section.base_dtype, quantised)
 
 
@@ -212,10 +201,13 @@ def _by_pattern(name: str, patterns: Mapping[str, Any], default: Any) -> Any:
 
 
 def frozen_dtype(section: AdapterSection | None, parameter_dtype: str) -> Any:
-    """The dtype that the weights of a base are read in: of int8 ones, that which they are made from."""
-    if section is None:
-        return jnp.dtype(parameter_dtype)
-    return jnp.dtype("bfloat16" if section.base_dtype == "int8" else section.base_dtype)
+    """The dtype that the weights of a base are read in: of int8 and int4 ones, that which they are made from."""
+    return jnp.dtype(parameter_dtype if section is None else _float_dtype(section.base_dtype))
+
+
+def _float_dtype(base_dtype: str) -> str:
+    """The dtype of what is frozen and not quantised."""
+    return "bfloat16" if base_dtype in _QUANTISED else base_dtype
 
 
 def is_adapter(path: Path) -> bool:
@@ -238,13 +230,13 @@ def adapted_params(model: Any, base: Params | None, key: jax.Array, dtype: Any) 
     adapter: Adapter = model.adapter
     if base is None:
         base = init_params(model.base, key, jnp.dtype(dtype))
-    frozen_dtype = jnp.dtype("bfloat16" if adapter.base_dtype == "int8" else adapter.base_dtype)
+    frozen_dtype = jnp.dtype(_float_dtype(adapter.base_dtype))
     flat = {
         path: jnp.asarray(value, dtype if is_adapter(path) else frozen_dtype)
         for path, value in traverse_util.flatten_dict(base).items()
     }
     for path, inputs in adapter.quantised:
-        whole, scales = quantise(flat[path], inputs)
+        whole, scales = _QUANTISED[adapter.base_dtype](flat[path], inputs)
         flat[path], flat[_beside(path, SCALE)] = whole, scales
     for number, one in enumerate(adapter.projections):
         weight = flat[one.path]
@@ -273,7 +265,7 @@ def merged_params(model: Any, params: Params) -> Params:
         params: all its parameters.
 
     Returns:
-        Those of `model.base`, in the dtype of the frozen ones (bfloat16 where they are in int8).
+        Those of `model.base`, in the dtype of the frozen ones (bfloat16 where they are in int8 or int4).
     """
     if not isinstance(model, AdaptedConfig):
         return params
@@ -313,6 +305,8 @@ def _dense(flat: Mapping[Path, jax.Array], path: Path) -> jax.Array:
     weight, scales = flat[path], flat.get(_beside(path, SCALE))
     if scales is None:
         return weight
+    if in_groups(weight, scales):
+        return dense(weight, scales)
     inputs = weight.ndim - scales.ndim
     return weight.astype(scales.dtype) * jnp.expand_dims(scales, tuple(range(1, 1 + inputs)))
 
@@ -330,9 +324,13 @@ def _attached(module: _Module, adapter: Adapter, rngs: nnx.Rngs, dtype: Any) -> 
     for path, inputs in adapter.quantised:
         owner, weight = _owner(module, path)
         names = weight.get_metadata("dimensions")
-        scales = jnp.ones((weight.shape[0], *weight.shape[1 + inputs :]), dtype)
-        whole = tuple(None if name == "width" else name for name in names[1 + inputs :])
-        setattr(owner, path[-1] + SCALE, nnx.Param(scales, dimensions=(names[0], *whole)))
+        own = _QUANTISED[adapter.base_dtype]
+        shape = jax.eval_shape(lambda weight, own=own, inputs=inputs: own(weight, inputs), weight[...])[1].shape
+        if len(shape) == weight.ndim:  # the groups are not cut: there need not be as many as devices
+            kept = tuple(None if axis == inputs else name for axis, name in enumerate(names))
+        else:
+            kept = (names[0], *(None if name == "width" else name for name in names[1 + inputs :]))
+        setattr(owner, path[-1] + SCALE, nnx.Param(jnp.ones(shape, dtype), dimensions=kept))
     for one in adapter.projections:
         owner, weight = _owner(module, one.path)
         matrices = LowRank(

@@ -23,7 +23,7 @@ from mentallama_jax.models.biased_layers import (
     Shape,
 )
 from mentallama_jax.models.encoder_decoder import Cross, cross_to
-from mentallama_jax.models.layer_stack import Dropout, dropout_of, dropped, run_stack
+from mentallama_jax.models.layer_stack import Dropout, dropout_of, dropped, key_of_adapters, run_stack
 from mentallama_jax.models.layers import Attend, LayerNorm, embed, matrix, vector
 from mentallama_jax.models.module import DescribedConfig
 from mentallama_jax.models.remat import kept_as
@@ -168,6 +168,7 @@ class Bart(nnx.Module):
             lambda layer, x_BSD, own: layer(x_BSD, attend, own),
             dropout=dropout,
             remat=remat,
+            adapter_key=key_of_adapters(key, 0),
         )[0]
 
     def decode(
@@ -199,6 +200,7 @@ class Bart(nnx.Module):
             dropout=dropout,
             remat=remat,
             first=first,
+            adapter_key=key_of_adapters(key, 1),
         )[0]
 
     def logits(self, hidden_BTD: jax.Array) -> jax.Array:

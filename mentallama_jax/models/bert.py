@@ -15,7 +15,7 @@ from flax import nnx
 from mentallama_jax.config import Remat, SavedTensor
 from mentallama_jax.models.attention import Places, attention
 from mentallama_jax.models.biased_layers import ACTIVATIONS, Activation, EncoderLayer, Shape
-from mentallama_jax.models.layer_stack import dropout_of, dropped, run_stack
+from mentallama_jax.models.layer_stack import dropout_of, dropped, key_of_adapters, run_stack
 from mentallama_jax.models.layers import LayerNorm, embed, matrix, project, vector
 from mentallama_jax.models.module import DescribedConfig
 
@@ -147,7 +147,7 @@ class Bert(nnx.Module):
             dropout=dropout_of(config.dropout, key),
             remat=remat,
             keep_layers=keep_layers,
-            adapter_key=None if key is None else jax.random.fold_in(key, 2**31),
+            adapter_key=key_of_adapters(key, 0),
         )
 
     def embed(self, tokens_BT: jax.Array, positions_BT: jax.Array, types_BT: jax.Array | None, dtype: Any) -> jax.Array:

@@ -11,8 +11,8 @@ import jax
 from flax import nnx
 
 from mentallama_jax.models.layer_stack import Dropout, dropped
-from mentallama_jax.models.layers import Attend, LayerNorm, gathered, matrix, project, vector
-from mentallama_jax.models.low_rank import adapted
+from mentallama_jax.models.layers import Attend, LayerNorm, matrix, project, project_heads, vector
+from mentallama_jax.models.low_rank import projected
 from mentallama_jax.models.remat import kept_as
 from mentallama_jax.parallel.rules import constrain
 
@@ -65,16 +65,13 @@ class BiasedAttention(nnx.Module):
 
     def mixed(self, o_BTNH: jax.Array) -> jax.Array:
         """What attention gave, projected back: [B, T, N, H] to [B, T, D]."""
-        N, H, D = self.output.shape
-        flat_BTE = o_BTNH.reshape(*o_BTNH.shape[:-2], N * H)
-        output_ED = gathered(self.output[...], "heads", None, None).reshape(N * H, D)
-        mixed_BTD = adapted(self, "output", o_BTNH, project(flat_BTE, output_ED))
+        mixed_BTD = projected(self, "output", o_BTNH, project_heads, "heads", None, None)
         return mixed_BTD + self.output_bias[...].astype(o_BTNH.dtype)
 
 
 def _heads(attention: BiasedAttention, name: str, x_BTD: jax.Array) -> jax.Array:
-    weight, bias = getattr(attention, name), getattr(attention, f"{name}_bias")
-    x_BTNH = adapted(attention, name, x_BTD, project(x_BTD, gathered(weight[...], None, "heads", None)))
+    bias = getattr(attention, f"{name}_bias")
+    x_BTNH = projected(attention, name, x_BTD, project, None, "heads", None)
     return constrain(x_BTNH + bias[...].astype(x_BTNH.dtype), "batch", "length", "heads", None)
 
 
@@ -91,12 +88,10 @@ class FeedForward(nnx.Module):
 
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
         """Map [B, T, D] to [B, T, D]."""
-        up_BTF = adapted(self, "up", x_BTD, project(x_BTD, gathered(self.up[...], None, "feed_forward")))
+        up_BTF = projected(self, "up", x_BTD, project, None, "feed_forward")
         up_BTF = kept_as("up", up_BTF + self.up_bias[...].astype(x_BTD.dtype))
         hidden_BTF = constrain(ACTIVATIONS[self.activation](up_BTF), "batch", "length", "feed_forward")
-        down_BTD = adapted(
-            self, "down", hidden_BTF, project(hidden_BTF, gathered(self.down[...], "feed_forward", None))
-        )
+        down_BTD = projected(self, "down", hidden_BTF, project, "feed_forward", None)
         return down_BTD + self.down_bias[...].astype(x_BTD.dtype)
 
 

@@ -41,6 +41,11 @@ def dropped(x: jax.Array, dropout: Dropout | None, place: int) -> jax.Array:
     return x if dropout is None else dropout(x, place)
 
 
+def key_of_adapters(key: jax.Array | None, stack: int) -> jax.Array | None:
+    """The key of the dropout of the adapters of a stack of layers, from that of the model; None where there is none."""
+    return None if key is None else jax.random.fold_in(key, 2**31 + stack)
+
+
 def run_stack(
     layers: Any,
     x_BTD: jax.Array,

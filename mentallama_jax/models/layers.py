@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from mentallama_jax.models.low_rank import adapted, contract
+from mentallama_jax.models.low_rank import contract, projected
 from mentallama_jax.models.remat import kept_as
 from mentallama_jax.models.rotary import apply_rotary
 from mentallama_jax.parallel.rules import Names, constrain, current_mesh
@@ -79,6 +79,11 @@ def project(x_BTD: jax.Array, weight: jax.Array) -> jax.Array:
     return contract(x_BTD, weight, 1)
 
 
+def project_heads(o_BTNH: jax.Array, weight_NHD: jax.Array) -> jax.Array:
+    """What attention gave, projected back as one vector of all heads: [B, T, N, H] to [B, T, D]."""
+    return project(o_BTNH.reshape(*o_BTNH.shape[:-2], -1), weight_NHD.reshape(-1, weight_NHD.shape[-1]))
+
+
 def apart(x_BTE: jax.Array) -> jax.Array:
     """`x_BTE`; of single tokens, as in decoding, behind a barrier between the products on its two sides.
 
@@ -86,15 +91,6 @@ def apart(x_BTE: jax.Array) -> jax.Array:
     three quarters of the speed, and would lay out weights and queries for products of many rows.
     """
     return jax.lax.optimization_barrier(x_BTE) if x_BTE.shape[1] == 1 else x_BTE
-
-
-def gathered(weight: jax.Array, *dimensions: str | None) -> jax.Array:
-    """The weight with its whole width, the dimension named None here, on every device, before it is multiplied.
-
-    Left to itself the compiler for v5p multiplies piece by piece while the pieces go round, and adds up sixteen partial
-    results in memory: 1.6 times the cycles of gathering first.
-    """
-    return constrain(weight, *dimensions)
 
 
 class Attention(nnx.Module):
@@ -119,19 +115,14 @@ class Attention(nnx.Module):
         k_BTKH = constrain(self._projected("key", x_BTD), *heads)
         v_BTKH = constrain(self._projected("value", x_BTD), *heads)
         o_BTNH = attend(apply_rotary(q_BTNH, *rotary), apply_rotary(k_BTKH, *rotary), v_BTKH)
-        if current_mesh() is not None:  # both dimensions at once, so that TPUs need no other layout of the heads
-            output_NHD = gathered(self.output[...].astype(o_BTNH.dtype), "heads", None, None)
-            return adapted(self, "output", o_BTNH, jnp.tensordot(o_BTNH, output_NHD, 2))
-        N, H, D = self.output.shape
-        mixed_BTD = project(o_BTNH.reshape(*x_BTD.shape[:-1], N * H), self.output[...].reshape(N * H, D))
-        return adapted(self, "output", o_BTNH, mixed_BTD)
+        # Both dimensions of heads at once on a mesh, so that TPUs need no other layout of them.
+        return projected(self, "output", o_BTNH, lambda x, weight: contract(x, weight, 2), "heads", None, None)
 
     def _projected(self, name: str, x_BTD: jax.Array) -> jax.Array:
-        weight = getattr(self, name)[...]
-        if weight.ndim == 2:  # heads side by side, as a decoder keeps them
-            y_BTE = adapted(self, name, x_BTD, apart(project(x_BTD, gathered(weight, None, "heads"))))
+        if getattr(self, name)[...].ndim == 2:  # heads side by side, as a decoder keeps them
+            y_BTE = projected(self, name, x_BTD, lambda x, weight: apart(project(x, weight)), None, "heads")
             return y_BTE.reshape(*y_BTE.shape[:-1], -1, self.output.shape[-2])
-        return adapted(self, name, x_BTD, project(x_BTD, gathered(weight, None, "heads", None)))
+        return projected(self, name, x_BTD, project, None, "heads", None)
 
 
 @jax.custom_vjp
@@ -192,4 +183,4 @@ class GatedMlp(nnx.Module):
         return self._projected("down", apart(hidden_BTF), "feed_forward", None)
 
     def _projected(self, name: str, x: jax.Array, *dimensions: str | None) -> jax.Array:
-        return adapted(self, name, x, project(x, gathered(getattr(self, name)[...], *dimensions)))
+        return projected(self, name, x, project, *dimensions)

@@ -17,8 +17,9 @@ from mentallama_jax.config import Remat, SavedTensor
 from mentallama_jax.models.attention import Places, attention
 from mentallama_jax.models.biased_layers import ACTIVATIONS, Activation
 from mentallama_jax.models.encoder_decoder import Cross, cross_to
-from mentallama_jax.models.layer_stack import Dropout, dropout_of, dropped, run_stack
-from mentallama_jax.models.layers import Attend, RMSNorm, embed, gathered, matrix, project
+from mentallama_jax.models.layer_stack import Dropout, dropout_of, dropped, key_of_adapters, run_stack
+from mentallama_jax.models.layers import Attend, RMSNorm, embed, matrix, project, project_heads
+from mentallama_jax.models.low_rank import projected
 from mentallama_jax.models.module import DescribedConfig
 from mentallama_jax.models.remat import kept_as
 from mentallama_jax.parallel.rules import constrain
@@ -103,21 +104,20 @@ class UnscaledAttention(nnx.Module):
 
     def queries(self, x_BTD: jax.Array) -> jax.Array:
         """[B, T, N, H] of the tokens that ask, times the root of H, by which attention will divide."""
-        return _heads(x_BTD, self.query) * jnp.asarray(self.query.shape[-1] ** 0.5, x_BTD.dtype)
+        return _heads(self, "query", x_BTD) * jnp.asarray(self.query.shape[-1] ** 0.5, x_BTD.dtype)
 
     def keys_and_values(self, x_BSD: jax.Array) -> tuple[jax.Array, jax.Array]:
         """[B, S, N, H] each, of the tokens that are asked."""
-        return _heads(x_BSD, self.key), _heads(x_BSD, self.value)
+        return _heads(self, "key", x_BSD), _heads(self, "value", x_BSD)
 
     def mixed(self, o_BTNH: jax.Array) -> jax.Array:
         """What attention gave, projected back: [B, T, N, H] to [B, T, D]."""
-        N, H, D = self.output.shape
-        output_ED = gathered(self.output[...], "heads", None, None).reshape(N * H, D)
-        return project(o_BTNH.reshape(*o_BTNH.shape[:-2], N * H), output_ED)
+        return projected(self, "output", o_BTNH, project_heads, "heads", None, None)
 
 
-def _heads(x_BTD: jax.Array, weight: nnx.Param[jax.Array]) -> jax.Array:
-    return constrain(project(x_BTD, gathered(weight[...], None, "heads", None)), "batch", "length", "heads", None)
+def _heads(attention: UnscaledAttention, name: str, x_BTD: jax.Array) -> jax.Array:
+    x_BTNH = projected(attention, name, x_BTD, project, None, "heads", None)
+    return constrain(x_BTNH, "batch", "length", "heads", None)
 
 
 class T5FeedForward(nnx.Module):
@@ -138,14 +138,15 @@ class T5FeedForward(nnx.Module):
         """Map [B, T, D] to [B, T, D]; the dropout's place 8 is inside."""
         activate = ACTIVATIONS[self.activation]
         if self.gated:
-            gate_BTF = kept_as("gate", project(x_BTD, gathered(self.gate[...], None, "feed_forward")))
-            hidden_BTF = activate(gate_BTF) * kept_as(
-                "up", project(x_BTD, gathered(self.up[...], None, "feed_forward"))
-            )
+            gate_BTF = kept_as("gate", self._projected("gate", x_BTD, None, "feed_forward"))
+            hidden_BTF = activate(gate_BTF) * kept_as("up", self._projected("up", x_BTD, None, "feed_forward"))
         else:
-            hidden_BTF = activate(kept_as("up", project(x_BTD, gathered(self.inner[...], None, "feed_forward"))))
+            hidden_BTF = activate(kept_as("up", self._projected("inner", x_BTD, None, "feed_forward")))
         hidden_BTF = dropped(constrain(hidden_BTF, "batch", "length", "feed_forward"), dropout, 8)
-        return project(hidden_BTF, gathered(self.down[...], "feed_forward", None))
+        return self._projected("down", hidden_BTF, "feed_forward", None)
+
+    def _projected(self, name: str, x: jax.Array, *dimensions: str | None) -> jax.Array:
+        return projected(self, name, x, project, *dimensions)
 
 
 class T5EncoderLayer(nnx.Module):
@@ -245,6 +246,7 @@ class T5(nnx.Module):
             lambda layer, x_BSD, own: layer(x_BSD, attend, own),
             dropout=dropout,
             remat=remat,
+            adapter_key=key_of_adapters(key, 0),
         )
         return dropped(self.encoder.final_norm(x_BSD), None if dropout is None else dropout.of(0), 1)
 
@@ -278,6 +280,7 @@ class T5(nnx.Module):
             dropout=dropout,
             remat=remat,
             first=first,
+            adapter_key=key_of_adapters(key, 1),
         )
         return dropped(self.finish(x_BTD), None if dropout is None else dropout.of(first), 1)
 

@@ -33,18 +33,20 @@ def model_flops_per_token(
     Where weights are `frozen` beside an adapter, backward costs them as much as forward; the adapter's own products,
     less than a hundredth, do not count.
     """
+    passes = 2.0 if frozen else 3.0
     if isinstance(model, SequenceConfig):
-        return 3.0 * _pair_flops(model, row_length, target_length) / row_length
+        weights, attention = _pair_flops(model, row_length, target_length)
+        return (passes * weights + 3.0 * attention) / row_length
     width = model.head_dim * (2 * model.num_heads + 2 * model.num_kv_heads)
     encoder = isinstance(model, BertConfig)
     weights = model.num_layers * model.hidden_size * (width + (2 if encoder else 3) * model.intermediate_size)
     weights += 0 if encoder else model.hidden_size * model.vocab_size
     attention = model.num_layers * (4 if encoder else 2) * row_length * model.num_heads * model.head_dim
-    return (2.0 if frozen else 3.0) * 2 * weights + 3.0 * attention
+    return passes * 2 * weights + 3.0 * attention
 
 
-def _pair_flops(model: SequenceConfig, sources: int, targets: int) -> float:
-    """Operations of a forward pass over a row of sources and one of targets."""
+def _pair_flops(model: SequenceConfig, sources: int, targets: int) -> tuple[float, float]:
+    """Operations of a forward pass over a row of sources and one of targets: with weights, and of attention itself."""
     D = model.hidden_size
     if isinstance(model, BartConfig):
         widths, gates = (D, D), 2
@@ -52,11 +54,13 @@ def _pair_flops(model: SequenceConfig, sources: int, targets: int) -> float:
     else:
         widths, gates = (model.num_heads * model.head_dim,) * 2, 3 if model.gated else 2
         inner = (model.intermediate_size,) * 2
-    encoder = 2 * sources * D * (4 * widths[0] + gates * inner[0]) + 4 * sources * sources * widths[0]
+    encoder = 2 * sources * D * (4 * widths[0] + gates * inner[0])
     decoder = 2 * targets * D * (6 * widths[1] + gates * inner[1]) + 2 * sources * D * 2 * widths[1]
-    decoder += (2 * targets * targets + 4 * targets * sources) * widths[1]
     head = 2 * targets * D * model.vocab_size
-    return float(model.encoder_layers * encoder + model.decoder_layers * decoder + head)
+    weights = model.encoder_layers * encoder + model.decoder_layers * decoder + head
+    attention = model.encoder_layers * 4 * sources * sources * widths[0]
+    attention += model.decoder_layers * (2 * targets * targets + 4 * targets * sources) * widths[1]
+    return float(weights), float(attention)
 
 
 def prefill_flops_per_token(model: LlamaConfig, prompt: int) -> float:

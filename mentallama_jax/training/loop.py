@@ -29,8 +29,6 @@ from mentallama_jax.errors import UserError
 from mentallama_jax.files import write_json
 from mentallama_jax.host_memory import keep_freed_memory
 from mentallama_jax.models.adapters import adapted_config, is_adapter
-from mentallama_jax.models.bert import BertConfig
-from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.module import Params, abstract_params, count_params, split_params
 from mentallama_jax.models.registry import TrainedConfig
 from mentallama_jax.parallel.mesh import make_mesh, use_mesh
@@ -50,7 +48,7 @@ from mentallama_jax.training.objectives.objective import Objective
 from mentallama_jax.training.objectives.of_config import objective_of
 from mentallama_jax.training.objectives.policy import Policy
 from mentallama_jax.training.objectives.preference import Preference
-from mentallama_jax.training.policy_watch import AnswerLogProbabilities, PolicyTools, PolicyWatch
+from mentallama_jax.training.policy_watch import AnswerLogProbabilities, PolicyTools, PolicyWatch, StartWeights
 from mentallama_jax.training.preflight import (
     check_answers_fit,
     check_disk,
@@ -196,12 +194,13 @@ def train(
         if restored is not None:
             checkpoint, state = restored
             start, scored = checkpoint.step, bool(checkpoint.scores)
-            state = state | {"frozen": _frozen(objective, config, base, data, state_shapes)}
+            first = _first_of_adapter(objective, config, base, data, state_shapes)
+            state = state | {"frozen": first["frozen"]}
             place = checkpoint.data_state or data.state(start)
             progress.say(f"resuming after update {start} of {data.steps}")
         else:
             start, scored, place = 0, False, data.state(0)
-            state = _first_state(objective, config, base, data.steps, state_shapes)
+            first = state = _first_state(objective, config, base, data.steps, state_shapes)
 
         stop.where = "after this update"
         sender = stack.enter_context(FigureSender(run.path.name, config, run.trackers, progress.say))
@@ -212,8 +211,9 @@ def train(
         if sampling is None:
             evaluators = make_evaluators(config, objective, examples, label_f1, stop, mesh)
         else:
-            sampling.data.weights = lambda: model_params(state)
+            sampling.learn_from(lambda: state, first)
             evaluators = sampling.evaluators(stop)
+        del first
         recorder = _Recorder(config, run, data, examples.train.ids, metrics, progress)
         due = _Due(config, data, examples)
         early = EarlyStopping(config, run.metrics, checkpoints)
@@ -287,17 +287,25 @@ class _Sampling:
         mesh: Mesh,
         tools: PolicyTools,
     ) -> None:
-        def start() -> Params:
+        def load() -> Params:
             shapes = abstract_state(objective, config, 1, mesh)
             return model_params(_first_state(objective, config, base, 1, shapes))
 
-        self._config, self._tools, self._examples, self._start = config, tools, examples, start
+        self._config, self._tools, self._examples = config, tools, examples
         self._compute = AnswerLogProbabilities(objective, mesh)
+        self._start = StartWeights(load, config)
 
         def held(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
             return held_part(arrays, config.training.micro_batch_rows, mesh)
 
-        self.data = PolicyData(examples.records, config, tools.sampler, tools.rewards, self._compute, start, held)
+        given = (examples.records, config, tools.sampler, tools.rewards, self._compute, self._start, held)
+        self.data = PolicyData(*given)
+
+    def learn_from(self, state: Callable[[], TrainState], first: TrainState) -> None:
+        """Sample from a state, which changes with every update; `first` is that before the first one."""
+        self.data.weights = lambda: model_params(state())
+        if self._config.adapter is not None:
+            self._start.beside(first["params"], lambda: state()["frozen"])
 
     def evaluators(self, stop: StopRequest) -> list[Evaluator]:
         """What is watched; nothing where no records are held out."""
@@ -545,17 +553,17 @@ def _first_state(
     return first(params)
 
 
-def _frozen(
+def _first_of_adapter(
     objective: Objective,
     config: RunConfig,
     base: BaseModel,
     data: RunData,
     state_shapes: TrainState,
-) -> Params:
-    """The parameters that checkpoints do not hold: those of the base model, read again."""
+) -> TrainState:
+    """The first state where parameters are frozen: checkpoints do not hold these, so the base model is read again."""
     if not state_shapes["frozen"]:
-        return {}
-    return dict(_first_state(objective, config, base, data.steps, state_shapes)["frozen"])
+        return {"frozen": {}}
+    return _first_state(objective, config, base, data.steps, state_shapes)
 
 
 def _shardings(state_shapes: TrainState) -> TrainState:
@@ -604,7 +612,7 @@ def _summary(
 
 
 def _parameters(config: RunConfig, model: TrainedConfig) -> str:
-    if config.adapter is None or not isinstance(model, LlamaConfig | BertConfig):
+    if config.adapter is None:
         return f"{count_params(model):,} in {config.model.parameter_dtype}"
     trained = split_params(abstract_params(adapted_config(model, config.adapter)), is_adapter)[0]
     return (

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from mentallama_jax.evaluation.rewards import Rewards
 from mentallama_jax.evaluation.statistics.f1 import weighted_f1
 from mentallama_jax.imhi.predictions import answer_to
 from mentallama_jax.imhi.records import Record
-from mentallama_jax.models.module import Params
+from mentallama_jax.models.module import Params, merge_params
 from mentallama_jax.training.agreed_rewards import agreed_rewards
 from mentallama_jax.training.data.batch_spec import MICRO_BATCHES, SAMPLED_ANSWERS
 from mentallama_jax.training.data.packing import pack_rows
@@ -63,6 +64,38 @@ class AnswerLogProbabilities:
             micro = {name: value[number] for name, value in placed.items() if name != MICRO_BATCHES}
             found[number * self._rows : (number + 1) * self._rows] = np.asarray(self._compute(params, micro))
         return found
+
+
+class StartWeights:
+    """Gives the weights that a run starts from, as often as they are asked for.
+
+    Of a run that trains an adapter they are the frozen ones of the moment and the first adapter: no second model.
+    """
+
+    def __init__(self, load: Callable[[], Params], config: RunConfig) -> None:
+        """Take what reads all of them, which is not called where there is an adapter."""
+        assert isinstance(config.objective, GrpoSection)
+        self._load = load
+        # The loss asks for them at every update; an evaluation alone does not keep a second model.
+        self._keeps = config.objective.beta > 0
+        self._held: Params | None = None
+        self._frozen: Callable[[], Params] | None = None
+
+    def beside(self, adapter: Params, frozen: Callable[[], Params]) -> None:
+        """Take the first adapter, and what gives the frozen weights of the moment."""
+        self._held, self._frozen = jax.tree.map(jnp.copy, adapter), frozen  # an update gives its buffers away
+
+    def __call__(self) -> Params:
+        """All parameters of the model."""
+        if self._frozen is not None:
+            assert self._held is not None
+            return merge_params(self._held, self._frozen())
+        if self._held is not None:
+            return self._held
+        params = self._load()
+        if self._keeps:
+            self._held = params
+        return params
 
 
 class PolicyWatch:

@@ -23,6 +23,7 @@ from mentallama_jax.imhi.prompts import PromptTokenizer, encode_prompt
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.models.bert import BertConfig
 from mentallama_jax.models.llama import LlamaConfig
+from mentallama_jax.models.quantised import stored_bits
 from mentallama_jax.models.registry import SequenceConfig, TrainedConfig
 from mentallama_jax.models.remat import saved_tensors
 from mentallama_jax.parallel.mesh import AXES
@@ -89,7 +90,7 @@ def estimate_memory(
     trained, frozen = abstract_state["params"], abstract_state["frozen"]
     whole = tree_bytes(trained) + tree_bytes(abstract_state["opt_state"])
     params = _device_bytes(trained) + _device_bytes(frozen)
-    if isinstance(config.objective, GrpoSection) and config.objective.beta:
+    if isinstance(config.objective, GrpoSection) and config.objective.beta and config.adapter is None:
         params *= 2  # the weights that the run starts from are held too
     moments = _device_bytes(abstract_state["opt_state"])
     count = _device_numbers(trained)
@@ -122,11 +123,11 @@ def estimate_memory(
     else:
         logits = 3 * 4 * min(tokens, CHUNK_TOKENS) * model.vocab_size // devices["tensor"]
     answers = 0
-    if config.evaluation.generate_rows:
+    if config.evaluation.generate_rows or isinstance(config.objective, GrpoSection):
         rows_held = -(-ANSWERS_AT_ONCE // (devices["data"] * devices["fsdp"]))
         groups = model.num_kv_heads * model.head_dim // devices["tensor"]
         cache = 2 * model.num_layers * rows_held * config.data.max_length * groups
-        answers = (weights + cache) * width
+        answers = _engine_bytes(trained, frozen, width) + cache * width
     return MemoryEstimate(params, moments, gradients, kept + logits + casts, whole, answers)
 
 
@@ -234,7 +235,7 @@ def available_memory() -> int:
 
 def tree_bytes(tree: Any) -> int:
     """Bytes of all arrays of a tree, abstract or not."""
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+    return sum(leaf.size * stored_bits(leaf.dtype) // 8 for leaf in jax.tree.leaves(tree))
 
 
 def _cast_parts(state: Any, dtype: Any) -> list[Any]:
@@ -250,7 +251,14 @@ def tree_numbers(tree: Any) -> int:
 
 def _device_bytes(tree: Any) -> int:
     """Bytes of a tree on one device."""
-    return sum(math.prod(_device_shape(leaf)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+    return sum(math.prod(_device_shape(leaf)) * stored_bits(leaf.dtype) // 8 for leaf in jax.tree.leaves(tree))
+
+
+def _engine_bytes(trained: Any, frozen: Any, width: int) -> int:
+    """Bytes of the copy of the weights that answers, on one device: floats have `width` bytes, whole numbers stay."""
+    leaves = jax.tree.leaves((trained, frozen))
+    bits = [8 * width if jnp.issubdtype(leaf.dtype, jnp.floating) else stored_bits(leaf.dtype) for leaf in leaves]
+    return sum(_device_numbers(leaf) * each // 8 for leaf, each in zip(leaves, bits, strict=True))
 
 
 def _device_numbers(tree: Any) -> int:

@@ -128,7 +128,8 @@ def _part(store: TokenStore, part: slice) -> TokenStore:
 
 def _key(store: TokenStore, part: slice, config: RunConfig, model_name: str) -> str:
     own = _part(store, part)
-    digest = hashlib.sha256(json.dumps([model_name, config.model.compute_dtype, config.model.parameter_dtype]).encode())
+    weights = config.model.parameter_dtype if config.adapter is None else f"frozen {config.adapter.base_dtype}"
+    digest = hashlib.sha256(json.dumps([model_name, config.model.compute_dtype, weights]).encode())
     assert own.middles is not None
     for values in (own.tokens, own.offsets, own.targets, own.middles):
         digest.update(np.ascontiguousarray(values).data)

@@ -1,19 +1,24 @@
 """DPO and GRPO of a tuned model: rewards that can be checked, label F1, consistency and quotes, before and after.
 
-    python tests/benchmarks/preference_figures.py MODEL --data data/imhi --out runs/preference
-    python tests/benchmarks/preference_figures.py MODEL --data data/imhi --out runs/preference --dtype bfloat16 \
-        --micro-batch-rows 16 --grpo-updates 60                                  (one H200)
-    python tests/benchmarks/preference_figures.py MODEL --data data/imhi --out try --rows 6 --train-rows 12 \
-        --pair-rows 12 --dpo-updates 2 --grpo-updates 2 --watch-rows 4 --dpo-batch 4 --grpo-batch 8   (a trial)
+    python tests/benchmarks/preference_figures.py MODEL --data data/imhi --out runs/preference          (two CPU cores)
+    python tests/benchmarks/preference_figures.py MODEL --data data/imhi --out runs/preference --full \\
+        --datasets DR dreaddit SAD --rows 300 --pair-rows 600 --train-rows 1920 --dpo-updates 20 --grpo-updates 60 \\
+        --grpo-batch 64 --generations 8 --max-length 768 --max-new-tokens 128 --dtype bfloat16 --micro-batch-rows 16 \\
+        --dpo-minutes 60 --grpo-minutes 60                                                                (one H200)
+    python tests/benchmarks/preference_figures.py MODEL --data data/imhi --out try --rows 4 --train-rows 8 \\
+        --pair-rows 8 --dpo-updates 1 --grpo-updates 1 --watch-rows 2 --dpo-batch 2 --grpo-batch 4           (a trial)
 
 MODEL is a tuned model as `mentallama generate` takes it. Posts of the training split make pairs and are asked in GRPO;
 the figures are of greedy answers to posts of the test split, the same before and after, with 95 % intervals of the
-paired difference over posts. Every step is a command that continues where it was stopped, so the same line may be given
-again: what is there is kept. Prints a table and writes `figures.json`.
+paired difference over posts. Both runs train an adapter (with `--full` the model), for so many updates or minutes,
+whichever comes first. Every step is a command that continues where it was stopped, so the same line may be given again:
+what is there is kept. Prints a table and writes `figures.json`, after DPO and again after GRPO.
 """
 
 import argparse
 import json
+import os
+import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,10 +39,14 @@ from mentallama_jax.evaluation.statistics.intervals import (
     one_seed_difference,
     row_scores,
 )
+from mentallama_jax.files import write_json
 from mentallama_jax.imhi.predictions import Prediction
 from mentallama_jax.jobs.policy_sampling import classifier_consistency
 from mentallama_jax.jobs.posts_by_id import records_by_id
+from mentallama_jax.training.run.metrics import read_metrics
 
+_STOPPED = 75
+"""Status of a command that was asked to stop and can go on."""
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
@@ -57,7 +66,11 @@ def generate(model: object, split: str, rows: int, out: Path, options: argparse.
 
 
 def overrides(options: argparse.Namespace, updates: int, batch: int, name: str) -> list[str]:
+    adapter = [f"adapter.rank={options.rank}", f"adapter.alpha={2 * options.rank}", "adapter.base_dtype=float32"]
+    rate = "full_learning_rate" if options.full else "learning_rate"
     return [
+        *([] if options.full else adapter),
+        f"optimizer.learning_rate={getattr(options, rate)}",
         f"training.batch_size={batch}",
         f"model.source={options.model}",
         f"model.compute_dtype={options.dtype}",
@@ -65,37 +78,64 @@ def overrides(options: argparse.Namespace, updates: int, batch: int, name: str) 
         f"training.micro_batch_rows={options.micro_batch_rows}",
         f"training.run_dir={options.out / name}",
         f"training.steps={updates}",
-        "checkpoint.every_steps=5",
+        "checkpoint.every_steps=2",
         "training.epochs=null",
     ]
 
 
-def tune(options: argparse.Namespace) -> None:
+def train(options: argparse.Namespace, name: str, *words: object) -> None:
+    """Train until the updates or the minutes are over; what was done is noted, and not done again."""
+    marker, limit = options.out / f"{name}.done.json", 60 * getattr(options, f"{name}_minutes")
+    spent_file = options.out / f"{name}.seconds"
+    if marker.exists():
+        return
+    spent = float(spent_file.read_text()) if spent_file.exists() else 0.0
+    started = time.monotonic()
+    signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGTERM))  # training then saves and ends
+    signal.setitimer(signal.ITIMER_REAL, max(limit - spent, 1))
+    command = [str(word) for word in ("train", *words)]
+    print("$ mentallama", " ".join(command), flush=True)
+    status = mentallama(command)
+    over = signal.setitimer(signal.ITIMER_REAL, 0)[0] == 0
+    spent += time.monotonic() - started
+    spent_file.write_text(str(spent))
+    if status and not (status == _STOPPED and over):
+        raise SystemExit(status)
+    rows = [row for row in read_metrics(options.out / name / "metrics.jsonl") if row["kind"] == "train"]
+    marker.write_text(json.dumps({"updates": len(rows), "seconds": round(spent, 1)}))
+
+
+def tune_pairs(options: argparse.Namespace) -> None:
     sampled, pairs = options.out / "sampled.jsonl", options.out / "pairs.jsonl"
     generate(options.model, "train", options.pair_rows, sampled, options, "--temperature", 1)
     if not pairs.exists():
         run("data", "pairs", sampled, "--data", f"{options.data}:train", "--out", pairs)
-    run(
-        "train",
+    train(
+        options,
+        "dpo",
         CONFIGS / "dpo-smollm2.yaml",
         *overrides(options, options.dpo_updates, options.dpo_batch, "dpo"),
         f"data.train=[{pairs}]",
+        f"data.max_length={2 * options.max_length}",
     )
-    grpo = [
+
+
+def tune_rewards(options: argparse.Namespace) -> None:
+    train(
+        options,
+        "grpo",
+        CONFIGS / "grpo-smollm2.yaml",
+        *overrides(options, options.grpo_updates, options.grpo_batch, "grpo"),
+        f"objective.num_generations={options.generations}",
         f"data.train=['{options.data}:train']",
         f"data.validation=['{options.data}:val']",
         f"data.datasets={json.dumps(options.datasets)}",
         f"data.max_rows={options.train_rows}",
+        f"data.max_length={options.max_length}",
         f"evaluation.max_rows={options.watch_rows}",
         f"evaluation.generate_rows={options.watch_rows}",
         f"evaluation.max_new_tokens={options.max_new_tokens}",
-        f"evaluation.every_steps={max(1, options.grpo_updates // 4)}",
-    ]
-    run(
-        "train",
-        CONFIGS / "grpo-smollm2.yaml",
-        *overrides(options, options.grpo_updates, options.grpo_batch, "grpo"),
-        *grpo,
+        f"evaluation.every_steps={max(1, options.grpo_updates // 2)}",
     )
 
 
@@ -116,14 +156,14 @@ def figures(rows: Sequence[Prediction], options: argparse.Namespace) -> dict[str
     return found
 
 
-def table(options: argparse.Namespace) -> list[dict]:
+def table(options: argparse.Namespace, names: Sequence[str]) -> list[dict]:
     settings = IntervalSettings()
-    files = {name: options.out / f"{name}.jsonl" for name in ("before", "dpo", "grpo")}
+    files = {name: options.out / f"{name}.jsonl" for name in ("before", *names)}
     read = {name: sorted(read_predictions(path).rows, key=lambda row: row.id) for name, path in files.items()}
     posts = [row.post_id for row in read["before"]]
     before = figures(read["before"], options)
     lines = []
-    for name in ("dpo", "grpo"):
+    for name in names:
         after = figures(read[name], options)
         for figure, values in after.items():
             both = [*values, *before[figure]]
@@ -150,19 +190,26 @@ def main() -> None:
     add("model")
     add("--data", required=True)
     add("--out", type=Path, required=True)
-    add("--datasets", nargs="+", default=["DR", "dreaddit", "SAD"])
+    add("--datasets", nargs="+", default=["dreaddit", "SAD"])
     add("--style", default="chatml")
-    add("--rows", type=int, default=300, help="test posts that are answered before and after")
-    add("--pair-rows", type=int, default=600, help="training posts that are answered for pairs")
-    add("--train-rows", type=int, default=1920, help="training posts that GRPO asks about")
-    add("--watch-rows", type=int, default=48, help="held-out posts that GRPO reports on while it runs")
-    add("--dpo-updates", type=int, default=20)
+    add("--rows", type=int, default=80, help="test posts of each data set that are answered before and after")
+    add("--pair-rows", type=int, default=150, help="training posts of each data set that are answered for pairs")
+    add("--train-rows", type=int, default=600, help="training posts that GRPO asks about")
+    add("--watch-rows", type=int, default=16, help="held-out posts that GRPO reports on while it runs")
+    add("--dpo-updates", type=int, default=16)
     add("--grpo-updates", type=int, default=40)
-    add("--dpo-batch", type=int, default=16, help="pairs an update")
-    add("--grpo-batch", type=int, default=64, help="answers an update, eight to a prompt")
+    add("--dpo-minutes", type=float, default=12)
+    add("--grpo-minutes", type=float, default=20)
+    add("--dpo-batch", type=int, default=8, help="pairs an update")
+    add("--grpo-batch", type=int, default=32, help="answers an update")
+    add("--generations", type=int, default=4, help="answers to a prompt")
+    add("--full", action="store_true", help="train the whole model, not an adapter")
+    add("--rank", type=int, default=16, help="of the adapter")
+    add("--learning-rate", type=float, default=2e-4, help="of the adapter")
+    add("--full-learning-rate", type=float, default=1e-5, help="of the model")
     add("--max-new-tokens", type=int, default=128)
-    add("--max-length", type=int, default=768)
-    add("--batch-size", type=int, default=64)
+    add("--max-length", type=int, default=448, help="tokens of prompt and answer; a longer post loses its end")
+    add("--batch-size", type=int, default=32)
     add("--micro-batch-rows", type=int, default=1)
     add("--dtype", default="float32")
     add("--classifiers", help="classifiers of explanations, for consistency")
@@ -170,12 +217,16 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     generate(options.model, "test", options.rows, options.out / "before.jsonl", options)
-    tune(options)
-    for name in ("dpo", "grpo"):
+    for names, tune in ((["dpo"], tune_pairs), (["dpo", "grpo"], tune_rewards)):
+        tune(options)
         last = ("--checkpoint", "last")
-        generate(options.out / name, "test", options.rows, options.out / f"{name}.jsonl", options, *last)
-    found = {"figures": table(options), "options": yaml.safe_load(json.dumps(vars(options), default=str))}
-    (options.out / "figures.json").write_text(json.dumps(found, indent=1), "utf-8")
+        generate(options.out / names[-1], "test", options.rows, options.out / f"{names[-1]}.jsonl", options, *last)
+        found = {
+            "figures": table(options, names),
+            "training": {name: json.loads((options.out / f"{name}.done.json").read_text()) for name in names},
+            "options": yaml.safe_load(json.dumps(vars(options), default=str)),
+        }
+        write_json(options.out / "figures.json", found)
     print(f"{time.monotonic() - started:.0f} s in this call")
 
 

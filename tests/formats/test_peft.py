@@ -21,9 +21,11 @@ from mentallama_jax.formats.assembly import assemble
 from mentallama_jax.formats.hf_folder import tensors_of_file
 from mentallama_jax.formats.load import load_model, open_tensors
 from mentallama_jax.formats.peft import PREFIX, AdapterTensors, TensorsAsFile, read_adapter, write_adapter
-from mentallama_jax.models.adapters import PROJECTIONS, adapted_config, adapted_params, is_adapter, merged_params
+from mentallama_jax.models.adapters import adapted_config, adapted_params, is_adapter, merged_params
+from mentallama_jax.models.attention import Places
 from mentallama_jax.models.low_rank import ADAPTER
 from mentallama_jax.models.module import bind, split_params
+from mentallama_jax.models.projections import projections_of
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "peft"
 LLAMA, BERT = FIXTURES / "llama", FIXTURES / "bert"
@@ -37,10 +39,15 @@ SECTIONS = {
     "rslora": {"targets": ("q_proj", "v_proj"), "rank": 4, "alpha": 3.0, "rslora": True},
     "dora": {"rank": 2, "alpha": 4.0, "dora": True},
     "classifier": {"targets": ("query", "key", "value", "dense"), "rank": 2, "alpha": 4.0},
+    "bart": {"rank": 3, "alpha": 6.0, "rank_pattern": {"fc1": 2}},
+    "t5-gated": {"rank": 2, "alpha": 4.0, "dora": True},
 }
+SEQUENCES = ("bart", "t5-gated")
 
 
 def base_of(name: str) -> Path:
+    if name in SEQUENCES:
+        return FIXTURES.parent / "sequence" / name
     return BERT if name == "classifier" else LLAMA
 
 
@@ -56,12 +63,16 @@ def logits_of(config, params, tokens, labels=None):
     if config.model_type == "bert":
         hidden, _ = model.hidden(tokens, *places, dtype=jnp.float32)
         return model.class_logits(hidden)[:, 0]
+    if config.model_type in ("bart", "t5"):
+        read, at = jnp.roll(jnp.asarray(tokens), 1, 1), Places(*places)
+        memory = model.encode(tokens, at, dtype=jnp.float32)
+        return model.logits(model.decode(read, at, memory, at, dtype=jnp.float32))
     hidden = model.hidden(tokens, *places, dtype=jnp.float32, remat="none", offload=False)
     return hidden @ model.head_DV()
 
 
-def loss_of(logits, labels):
-    if logits.ndim == 3:
+def loss_of(logits, labels, name):
+    if logits.ndim == 3 and name not in SEQUENCES:
         logits, labels = logits[:, :-1], labels[:, 1:]
     return -jnp.mean(jnp.take_along_axis(jax.nn.log_softmax(logits), labels[..., None], -1))
 
@@ -71,7 +82,7 @@ def in_training(config, base, tensors: AdapterTensors, section: AdapterSection):
     model = adapted_config(config, section)
     flat = traverse_util.flatten_dict(adapted_params(model, base, jax.random.key(0), jnp.float32))
     for one in model.adapter.projections:
-        found = [tensors.matrices[one.path, layer] for layer in range(config.num_layers)]
+        found = [each for (path, _), each in sorted(tensors.matrices.items()) if path == one.path]
         place = (*one.path[:-1], one.path[-1] + ADAPTER)
         assert [each.scale for each in found] == [pytest.approx(one.scale)] * len(found)
         for name, values in (
@@ -88,7 +99,7 @@ def in_training(config, base, tensors: AdapterTensors, section: AdapterSection):
     return model, traverse_util.unflatten_dict(flat)
 
 
-@pytest.mark.parametrize("name", ["lora", "dora", "classifier"])
+@pytest.mark.parametrize("name", ["lora", "dora", "classifier", *SEQUENCES])
 def test_logits_and_gradients_are_those_of_peft(name: str) -> None:
     golden = golden_of(name)
     config, base = load_model(base_of(name))
@@ -99,7 +110,7 @@ def test_logits_and_gradients_are_those_of_peft(name: str) -> None:
     def loss(trained):
         whole = traverse_util.unflatten_dict(traverse_util.flatten_dict(frozen) | traverse_util.flatten_dict(trained))
         logits = logits_of(model, whole, golden["tokens"])
-        return loss_of(logits, golden["labels"]), logits
+        return loss_of(logits, golden["labels"], name), logits
 
     (value, logits), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(trained)
     np.testing.assert_allclose(logits, golden["logits"], rtol=1e-4, atol=1e-4)
@@ -107,8 +118,8 @@ def test_logits_and_gradients_are_those_of_peft(name: str) -> None:
     flat = traverse_util.flatten_dict(gradients)
     compared = 0
     for one in model.adapter.projections:
-        for layer in range(config.num_layers):
-            module = PREFIX + PROJECTIONS[config.model_type][one.path].name.format(layer=layer)
+        for layer in range(2):
+            module = PREFIX + projections_of(config)[one.path].name.format(layer=layer)
             place = (*one.path[:-1], one.path[-1] + ADAPTER)
             for ours, theirs in (("a", "lora_A"), ("b", "lora_B"), ("magnitude", "lora_magnitude_vector")):
                 if (*place, ours) in flat:
@@ -170,18 +181,21 @@ def test_peft_reads_what_is_written(name: str, tmp_path: Path) -> None:
     write_adapter(
         tmp_path / "out", adapter, read_adapter(FIXTURES / name, config), config, base=None, options={}, card=""
     )
-    kind = "AutoModelForSequenceClassification" if name == "classifier" else "AutoModelForCausalLM"
+    kinds = {"classifier": "AutoModelForSequenceClassification"} | dict.fromkeys(SEQUENCES, "AutoModelForSeq2SeqLM")
+    kind = kinds.get(name, "AutoModelForCausalLM")
     model = peft.PeftModel.from_pretrained(getattr(transformers, kind).from_pretrained(base_of(name)), tmp_path / "out")
+    tokens = torch.from_numpy(golden["tokens"]).long()
+    read = {"decoder_input_ids": torch.roll(tokens, 1, 1)} if name in SEQUENCES else {}
     with torch.no_grad():
-        logits = model.eval()(input_ids=torch.from_numpy(golden["tokens"]).long()).logits.numpy()
+        logits = model.eval()(input_ids=tokens, **read).logits.numpy()
     np.testing.assert_allclose(logits, golden["logits"], rtol=1e-4, atol=1e-4)
 
 
 def test_projections_are_called_as_in_the_tables_of_names() -> None:
-    for folder in (LLAMA, BERT):
+    for folder in (LLAMA, BERT, *(base_of(name) for name in SEQUENCES), FIXTURES.parent / "sequence" / "t5"):
         config = load_model(folder)[0]
         table = {parameter.path: parameter for parameter, _, _ in model_parameters(config)}
-        for path, one in PROJECTIONS[config.model_type].items():
+        for path, one in projections_of(config).items():
             assert (table[path].hf, table[path].inputs) == (f"{one.name}.weight", one.inputs)
 
 

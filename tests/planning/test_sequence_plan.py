@@ -34,6 +34,9 @@ def test_operations_are_those_of_every_matrix(name: str) -> None:
     operations += model.encoder_layers * 4 * S * S * width
     operations += model.decoder_layers * (2 * T * T + 4 * T * S) * width
     assert model_flops_per_token(model, S, T) == pytest.approx(3 * operations / S)
+    attention = model.encoder_layers * 4 * S * S * width + model.decoder_layers * (2 * T * T + 4 * T * S) * width
+    frozen = model_flops_per_token(model, S, T, frozen=True)
+    assert frozen == pytest.approx((2 * operations + attention) / S)
 
 
 def test_the_estimate_counts_factored_moments() -> None:

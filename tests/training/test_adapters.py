@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from child_processes import cpu_environment
+from flax import traverse_util
 
 from mentallama_jax.config import AdapterSection, parse_config
 from mentallama_jax.errors import UserError
@@ -66,6 +67,21 @@ def config_of(**adapter):
         "training": {"run_dir": "-", "steps": 10, "micro_batch_rows": 2},
     }
     return parse_config(values, "test")
+
+
+def grpo_of(base_dtype):
+    """Learns from rewards and keeps to the start, with or without an adapter."""
+    values = config_of(rank=2, base_dtype=base_dtype or "int8").model_dump()
+    changes = {"objective": {"kind": "grpo", "rewards": {"label": 1.0}, "beta": 0.1, "num_generations": 2}}
+    evaluation = values["evaluation"] | {"max_new_tokens": 8}
+    return parse_config(
+        values | changes | {"evaluation": evaluation} | ({} if base_dtype else {"adapter": None}), "test"
+    )
+
+
+def grpo_shapes(base_dtype):
+    config = grpo_of(base_dtype)
+    return jax.eval_shape(partial(init_state, objective_of(TOY, config), config, 10))
 
 
 def logits(config, params):
@@ -125,18 +141,47 @@ def test_int8_weights_are_near_and_zero_columns_stay() -> None:
 
 def test_memory_falls_with_what_is_trained() -> None:
     needs = {}
-    for name, section in {"whole": None, "bfloat16": {"rank": 2}, "int8": {"rank": 2, "base_dtype": "int8"}}.items():
+    sections = {name: {"rank": 2, "base_dtype": name} for name in ("bfloat16", "int8", "int4")}
+    for name, section in {"whole": None, **sections}.items():
         config = config_of(**section) if section is not None else config_of().model_copy(update={"adapter": None})
         shapes = jax.eval_shape(partial(init_state, objective_of(TOY, config), config, 10))
         needs[name] = estimate_memory(TOY, config, 4, 64, shapes)
-    whole, bfloat16, int8 = needs["whole"], needs["bfloat16"], needs["int8"]
+    whole, bfloat16, int8, int4 = needs.values()
     numbers = tree_numbers(split_params(_abstract(TOY, rank=2), is_adapter)[0])
     assert whole.params == 4 * count_params(TOY)
     assert bfloat16.params == 2 * count_params(TOY) + 4 * numbers
     assert int8.params < 1.5 * count_params(TOY) + 4 * numbers
+    # Half a byte for each weight, and two for each scale: one for all inputs of a head or the model, which are few.
+    flat = traverse_util.flatten_dict(abstract_params(TOY))
+    weights = {path: x for path, x in flat.items() if path[0] == "layers" and x.ndim > 2}
+    scales = sum(x.size // x.shape[2 if path[-1] == "output" else 1] for path, x in weights.items())
+    small = sum(x.size for x in weights.values())
+    assert int4.params == small // 2 + 2 * scales + 2 * (count_params(TOY) - small) + 4 * numbers
+    beside = {name: estimate_memory(TOY, grpo_of(name), 4, 64, grpo_shapes(name)).params for name in (None, "int4")}
+    assert beside[None] == 2 * whole.params  # the start is held beside the policy, but for an adapter
+    assert beside["int4"] == int4.params
     assert bfloat16.moments == int8.moments == pytest.approx(2 * 4 * numbers, abs=64)
     assert bfloat16.gradients == 4 * numbers * 2  # accumulated over micro-batches
     assert bfloat16.checkpoint == bfloat16.moments + 4 * numbers
+
+
+@pytest.mark.parametrize("base_dtype", ["int8", "int4"])
+def test_no_weight_of_few_bits_is_kept_as_floats_for_the_backward_pass(base_dtype) -> None:
+    """Else a run that recomputes nothing would hold the base as floats after all."""
+    config = config_of(rank=4, base_dtype=base_dtype)  # its `remat` is `none`
+    objective = objective_of(TOY, config)
+    state = jax.eval_shape(partial(init_state, objective, config, 10))
+    batch = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in full_rows(2, 20, TOY.vocab_size).items()}
+
+    def loss(trained, frozen, batch):
+        return objective.loss(trained, frozen, batch, None, training=True)[0]
+
+    traced = jax.make_jaxpr(jax.grad(loss))(state["params"], state["frozen"], batch)
+    forward = next(equation for equation in traced.eqns if equation.primitive.name == "scan")
+    kept = [(one.aval.shape, jnp.issubdtype(one.aval.dtype, jnp.floating)) for one in forward.outvars]
+    weights = [x.shape for x in jax.tree.leaves(abstract_params(TOY)["layers"]) if x.ndim > 2]
+    assert ((2, 2, 20, TOY.hidden_size), True) in kept  # activations are
+    assert not [shape for shape in weights if (shape, True) in kept]
 
 
 def test_frozen_weights_cost_two_thirds_of_the_operations() -> None:
@@ -246,7 +291,7 @@ def test_an_adapter_that_matches_nothing_is_refused(adapter, message: str) -> No
         ({"kind": "ia3"}, r"adapter\.kind: Input should be 'lora'"),
         ({"rank": 0}, r"adapter\.rank: .*greater than or equal to 1"),
         ({"dropout": 1.0}, r"adapter\.dropout: .*less than 1"),
-        ({"base_dtype": "int4"}, r"adapter\.base_dtype: .*'float32', 'bfloat16' or 'int8'"),
+        ({"base_dtype": "int3"}, r"adapter\.base_dtype: .*'float32', 'bfloat16', 'int8' or 'int4'"),
         ({"alhpa": 3.0}, r"unknown key adapter\.alhpa; did you mean adapter\.alpha\?"),
         ({"targets": []}, r"adapter\.targets: .*at least 1"),
     ],
@@ -257,6 +302,7 @@ def test_a_wrong_section_is_one_clear_line(adapter, message: str) -> None:
 
 
 ON_EIGHT_DEVICES = """
+import sys
 import jax, numpy as np
 from dataclasses import replace
 from functools import partial
@@ -276,7 +322,7 @@ for sizes in ({"fsdp": 1}, {"data": 2, "fsdp": 2, "tensor": 2}):
     config = parse_config({"model": {"source": "toy", "weights": "random", "compute_dtype": "float32"},
         "data": {"train": ["x"], "max_length": 16}, "mesh": sizes, "optimizer": {"learning_rate": 1e-2},
         "adapter": {"rank": 4, "targets": ["q_proj", "o_proj", "down_proj"], "dora": True, "dropout": 0.1,
-            "base_dtype": "int8"},
+            "base_dtype": sys.argv[1]},
         "training": {"run_dir": "-", "steps": 10, "micro_batch_rows": 8}}, "test")
     mesh = make_mesh(config.mesh, jax.devices()[:8 if len(sizes) > 1 else 1])
     objective = objective_of(toy, config)
@@ -302,9 +348,10 @@ print("equal")
 
 
 @pytest.mark.slow
-def test_eight_devices_train_the_same_adapter() -> None:
+@pytest.mark.parametrize("base_dtype", ["int8", "int4"])
+def test_eight_devices_train_the_same_adapter(base_dtype) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", ON_EIGHT_DEVICES],
+        [sys.executable, "-c", ON_EIGHT_DEVICES, base_dtype],
         capture_output=True,
         text=True,
         env=cpu_environment(8),

@@ -98,7 +98,7 @@ class PolicyData:
             sampler: answers them.
             rewards: judge the answers.
             log_probabilities: of the objective.
-            start: gives the weights that the run starts from.
+            start: gives the weights that the run starts from, as often as they are needed.
             held: of whole arrays, the rows that the devices of this process hold.
         """
         assert isinstance(config.objective, GrpoSection)
@@ -115,7 +115,6 @@ class PolicyData:
         self.rows = -(-config.training.batch_size // micro) * micro
         self.row_lengths = (config.data.max_length,)
         self._orders: dict[int, NDArray[np.int64]] = {}
-        self._held: Params | None = None
         self._current: dict[str, Any] | None = None
         self.weights: Callable[[], Params] | None = None
 
@@ -176,14 +175,9 @@ class PolicyData:
         if self._repeats > 1:
             arrays["old_log_probabilities"] = self._compute(self.weights(), arrays)
         if objective.beta:
-            arrays["reference_log_probabilities"] = self._compute(self._reference(), arrays)
+            arrays["reference_log_probabilities"] = self._compute(self._start(), arrays)
         figures = self._figures(asked, answers, values_AR, totals_A, gains_A)
         return {"arrays": arrays, "figures": figures, "examples": chosen}
-
-    def _reference(self) -> Params:
-        if self._held is None:
-            self._held = self._start()
-        return self._held
 
     def _arrays(self, answers: Sequence[SampledAnswer], gains_A: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
         objective = self._objective

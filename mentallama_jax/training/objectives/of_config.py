@@ -37,12 +37,12 @@ def objective_of(model: TrainedConfig, config: RunConfig, class_counts: NDArray[
         weights = class_weights(config.objective, counts, groups)
         return Classification(classifier, config, weights, trained, groups=groups)
     if isinstance(config.objective, DpoSection):
-        return Preference(language_model(model, source), config)
+        return Preference(adapted_config(language_model(model, source), adapter), config, trained)
     if isinstance(config.objective, GrpoSection):
-        return Policy(language_model(model, source), config)
+        return Policy(adapted_config(language_model(model, source), adapter), config, trained)
     if isinstance(config.objective, SequenceSection):
         spec = paired_texts(config.data.max_length, config.objective.target_length)
-        return SequenceToSequence(encoder_decoder(model, source), config, spec)
+        return SequenceToSequence(adapted_config(encoder_decoder(model, source), adapter), config, spec, trained)
     # Pieces of documents are examples in which every token but the first is a target.
     adapted = adapted_config(language_model(model, source), adapter)
     if adapter is None:

@@ -1,5 +1,6 @@
 """Group-relative policy optimisation: answers that the model samples become likelier as they are better than others."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
@@ -22,10 +23,12 @@ class Policy:
     Attributes:
         model: the shape.
         config: the run; its objective is a `GrpoSection`.
+        trained: (path of a parameter) -> whether it is trained.
     """
 
     model: LlamaConfig
     config: RunConfig
+    trained: Callable[[tuple[str, ...]], bool] = everything
     batch_spec: BatchSpec = SAMPLED_ANSWERS
     draws: bool = False
 
@@ -36,8 +39,8 @@ class Policy:
         return self.config.objective
 
     def is_trained(self, path: tuple[str, ...]) -> bool:
-        """Return True: the whole model is trained."""
-        return everything(path)
+        """Return whether the parameter at this path is trained."""
+        return self.trained(path)
 
     def weight(self, batch: BatchArrays) -> jax.Array:
         """Return the number of tokens that are learnt from, fp32, at least 1."""

@@ -1,5 +1,6 @@
 """Direct preference optimisation: of two answers to a prompt, the chosen one is to gain more than the rejected one."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
@@ -22,10 +23,12 @@ class Preference:
     Attributes:
         model: the shape.
         config: the run; its objective is a `DpoSection`.
+        trained: (path of a parameter) -> whether it is trained.
     """
 
     model: LlamaConfig
     config: RunConfig
+    trained: Callable[[tuple[str, ...]], bool] = everything
     batch_spec: BatchSpec = PREFERENCE_PAIRS
     draws: bool = False
 
@@ -36,8 +39,8 @@ class Preference:
         return self.config.objective
 
     def is_trained(self, path: tuple[str, ...]) -> bool:
-        """Return True: the whole model is trained."""
-        return everything(path)
+        """Return whether the parameter at this path is trained."""
+        return self.trained(path)
 
     def weight(self, batch: BatchArrays) -> jax.Array:
         """Return the number of pairs, fp32; for `sft` that of the target tokens of chosen answers."""

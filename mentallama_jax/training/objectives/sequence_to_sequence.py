@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from mentallama_jax.config import RunConfig
+from mentallama_jax.models.adapters import AdaptedConfig
 from mentallama_jax.models.attention import Places
 from mentallama_jax.models.encoder_decoder import EncoderDecoder
 from mentallama_jax.models.module import Params, bind, merge_params
@@ -39,7 +40,8 @@ class SequenceToSequence:
     @property
     def draws(self) -> bool:
         """Whether anything is dropped."""
-        return self.model.dropout > 0
+        of_adapter = self.model.adapter.dropout if isinstance(self.model, AdaptedConfig) else 0.0
+        return max(self.model.dropout, of_adapter) > 0
 
     def is_trained(self, path: tuple[str, ...]) -> bool:
         """Return whether the parameter at this path is trained."""

@@ -28,9 +28,9 @@ def test_a_signal_lets_an_answer_finish(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mentallama_jax", "serve", str(folder), *options]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=cpu_environment()) as process:
         assert process.stderr is not None
-        line = process.stderr.readline()
-        url = line.partition(" at ")[2].partition(" ")[0]
+        line = next(line for line in process.stderr if " at http" in line or "error" in line)
         assert line.startswith("tiny at http://127.0.0.1:")
+        url = line.partition(" at ")[2].partition(" ")[0]
         with httpx.Client(base_url=url, timeout=120, trust_env=False) as http:
             assert http.get("/health").status_code in (200, 503)
             while http.get("/health").status_code != 200:

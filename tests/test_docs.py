@@ -103,7 +103,7 @@ def test_every_shipped_config_has_a_row_in_the_table_of_systems() -> None:
 
 
 def test_the_readme_can_be_read_in_one_sitting() -> None:
-    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 210
+    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 260
 
 
 def test_docstrings_are_sentences() -> None:

@@ -38,8 +38,14 @@ def test_options_may_come_first():
 @pytest.mark.parametrize(
     ("words", "unknown"),
     [
-        (["train", "run.yaml", "--distributed", "--steps=5"], "--steps=5"),
-        (["train", "run.yaml", "--steps", "training.seed=1"], "--steps"),
+        (
+            ["train", "run.yaml", "--distributed", "--steps=5"],
+            "--steps=5; keys of the config have no dashes: training.steps=VALUE",
+        ),
+        (
+            ["train", "run.yaml", "--steps", "training.seed=1"],
+            "--steps; keys of the config have no dashes: training.steps=VALUE",
+        ),
         (["train", "run.yaml", "--distributed", "another.yaml"], "another.yaml"),
         (["evaluate", "answers", "--out", "scores", "training.seed=1"], "training.seed=1"),
     ],

@@ -1,20 +1,25 @@
 """Starts steps as processes of their own, and ends them."""
 
-import ctypes
 import os
 import shlex
 import signal
 import subprocess
 import sys
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
 from mentallama_jax.study.study_steps import StudyStep
 
-_DEATH_SIGNAL = 1
-"""PR_SET_PDEATHSIG of Linux."""
+_TIED = """\
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+if os.getppid() == int(sys.argv[1]):
+    os.execvp(sys.argv[2], sys.argv[2:])
+sys.exit("error: the process that started this step has ended")
+"""
+"""Lets Linux kill this process when the one that started it dies, `kill -9` included (PR_SET_PDEATHSIG), and becomes
+the step. The process that starts it may have threads, so that nothing may run between its fork and its exec."""
 _LONGEST_ERROR = 600
 _TAIL = 1 << 16
 
@@ -36,9 +41,9 @@ class StepProcess:
         """Start it; all that it prints is added to `log`."""
         log.parent.mkdir(parents=True, exist_ok=True)
         words, environment = process_words(step, os.environ)
-        with log.open("ab") as stream, warnings.catch_warnings():
-            # A process with threads is warned of code between fork and exec; here that is one call of the system.
-            warnings.simplefilter("ignore", DeprecationWarning)
+        if sys.platform == "linux":
+            words = [sys.executable, "-I", "-S", "-c", _TIED, str(os.getpid()), *words]
+        with log.open("ab") as stream:
             stream.write(f"$ {shlex.join(['mentallama', *step.words])}\n".encode())
             stream.flush()
             self._process = subprocess.Popen(
@@ -48,7 +53,6 @@ class StepProcess:
                 stdout=stream,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
             )
 
     def poll(self) -> int | None:
@@ -62,15 +66,6 @@ class StepProcess:
                 os.killpg(self._process.pid, signal.SIGKILL if at_once else signal.SIGTERM)
             except ProcessLookupError:
                 return
-
-
-_C = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
-
-
-def _die_with_parent() -> None:
-    """Let the system kill this process when the one that started it dies, kill -9 included."""
-    if _C is not None:
-        _C.prctl(_DEATH_SIGNAL, signal.SIGKILL)
 
 
 def process_words(step: StudyStep, environment: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:

@@ -80,8 +80,9 @@ NO_TASKS = {
     "mentallama configs list",
     "mentallama quickstart",
     "mentallama data new-task",
+    "mentallama study",
 }
-"""Commands that read neither records nor predictions."""
+"""Commands that read neither records nor predictions, and `study`, whose file names them in `evaluation.tasks`."""
 
 
 def leaves(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:

@@ -111,7 +111,7 @@ print(min(one.compile().memory_analysis().argument_size_in_bytes for one in lowe
 """
 
 PROGRAMS = """
-import json, sys
+import json, re, sys
 import jax, jax.numpy as jnp, numpy as np
 from tiny_decoder import random_params, random_prompts, shape
 from mentallama_jax.config import MeshSection
@@ -130,6 +130,10 @@ def lowering(name):
         texts.setdefault(name, function.lower(*arguments, **fixed).as_text())
         return function(*arguments, **fixed)
     return called
+
+def cut(text, mesh):  # an axis of one device cuts nothing, and the compiler may name it or not
+    single = "|".join(axis for axis, size in mesh.shape.items() if size == 1)
+    return re.sub(rf'"(?:{single})", (?=")|, "(?:{single})"(?=[,}}])', "", text)
 
 for name in ("read", "decode", "append"):
     setattr(module, name, lowering(name))
@@ -150,7 +154,7 @@ for tied in (True, False):
             decoding.step(2)
             absent = lower_answers(config, mesh, rows=8, prompt=60, new_tokens=8, dtype=jnp.bfloat16, **int8)
         for name, text in texts.items():
-            assert text == getattr(absent, name).as_text(), (name, sizes)
+            assert cut(text, mesh) == cut(getattr(absent, name).as_text(), mesh), (name, sizes)
 print("equal")
 """
 

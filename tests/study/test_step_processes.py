@@ -2,6 +2,7 @@
 
 import io
 import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from mentallama_jax.study.study_runner import StepState
 from mentallama_jax.study.study_steps import StudyStep
 from mentallama_jax.terminal import Console
 
+ROOT = Path(__file__).resolve().parents[2]
 STEP = StudyStep("a.b", "a", ("--version",), (), (), "mentallama_jax.cli.train_command")
 
 
@@ -70,6 +72,32 @@ def test_a_step_is_stopped(tmp_path: Path) -> None:
         assert time.monotonic() < until
         time.sleep(0.01)
     process.stop()
+
+
+PARENT = """
+import os, sys
+from pathlib import Path
+from mentallama_jax.study.step_processes import StepProcess
+from mentallama_jax.study.study_steps import StudyStep
+step = StudyStep("a.b", "a", ("x",), (), (), "m", launcher="bash -c 'echo it runs; sleep 60' --")
+process, log = StepProcess(step, Path(sys.argv[1])), Path(sys.argv[1])
+while "it runs" not in log.read_text("utf-8").splitlines():
+    pass
+print(process._process.pid, flush=True)
+os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not end children with their parent")
+def test_a_step_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
+    parent = subprocess.run(
+        [sys.executable, "-c", PARENT, str(tmp_path / "log")], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert parent.returncode == -9, parent.stderr
+    until = time.monotonic() + 10
+    while Path(f"/proc/{int(parent.stdout)}").exists():
+        assert time.monotonic() < until
+        time.sleep(0.01)
 
 
 @pytest.fixture

@@ -328,6 +328,7 @@ def test_the_description_is_written_by_one_process_without_the_others(tmp_path, 
     for name in ("process_allgather", "broadcast_one_to_all", "sync_global_devices"):
         monkeypatch.setattr(f"jax.experimental.multihost_utils.{name}", alone)
     monkeypatch.setattr("jax.process_count", lambda *_: 2)
+    monkeypatch.setattr("jax.distributed.is_initialized", lambda: True)
     monkeypatch.setattr(run_directory, "complete_checkpoints", lambda _: ["one"])
     prepare(run, tiny_config(run.path))
     with pytest.raises(AssertionError, match="asked the other processes"):

@@ -1,14 +1,14 @@
 """How tests, and the programs that they start, compile for the CPU and how many threads they take."""
 
-import mmap
 import os
-import re
+import subprocess
+import sys
 from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
 
 LITTLE_OF_LLVM = ("--xla_backend_optimization_level=0", "--xla_cpu_use_fusion_emitters=false")
 """LLVM optimises nothing, and fused operations go by XLA's older, shorter way to LLVM."""
+
+_KNOWN = "TESTS_KNOW_XLA_FLAGS"
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 """torch and BLAS wait for their threads in loops, which costs the processes beside them more than it saves."""
@@ -18,18 +18,20 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 def quick_compiles() -> str:
     """Flags with which programs for the CPU are compiled in a third of the time; sharding and all else is the same.
 
-    jaxlib ends a process that is given a flag which it does not know, so flags are looked for in its library first.
+    jaxlib ends a process that is given a flag which it does not know, so it is asked by processes of their own, once for
+    all workers of a run of tests.
     """
-    spec = find_spec("jaxlib")
-    folder = Path(spec.origin).parent if spec and spec.origin else Path()
-    libraries = [path for path in folder.glob("*.so*") if path.stat().st_size > 10_000_000]
-    return " ".join(flag for flag in LITTLE_OF_LLVM if any(_holds(path, flag) for path in libraries))
+    if _KNOWN not in os.environ:
+        os.environ[_KNOWN] = " ".join(flag for flag in LITTLE_OF_LLVM if _is_known(flag))
+    return os.environ[_KNOWN]
 
 
-def _holds(library: Path, flag: str) -> bool:
-    name = flag.removeprefix("--").partition("=")[0]
-    with library.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return re.search(re.escape(name).encode(), content) is not None
+def _is_known(flag: str) -> bool:
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flag}
+    done = subprocess.run(
+        [sys.executable, "-c", "import jax; jax.devices()"], env=environment, capture_output=True, check=False
+    )
+    return done.returncode == 0
 
 
 def cpu_environment(devices: int = 1, **variables: str) -> dict[str, str]:

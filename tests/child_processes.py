@@ -18,8 +18,8 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 def quick_compiles() -> str:
     """Flags with which programs for the CPU are compiled in a third of the time; sharding and all else is the same.
 
-    jaxlib ends a process that is given a flag which it does not know, so it is asked by processes of their own, once for
-    all workers of a run of tests.
+    jaxlib ends a process that is given a flag which it does not know, so children ask it, once for all
+    workers of a run of tests.
     """
     if _KNOWN not in os.environ:
         os.environ[_KNOWN] = " ".join(flag for flag in LITTLE_OF_LLVM if _is_known(flag))

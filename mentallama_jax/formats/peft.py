@@ -283,10 +283,11 @@ def _refuse_left_over(path: Path, config: AnyModelConfig, left: Mapping[str, Non
             "here; merge it with PEFT first"
         )
     if left:
+        projections = projections_of(config)
         known = [
             f"{PREFIX}{parameter.name('hf', layer).removesuffix('.weight')}.{ending}"
             for parameter, _, count in model_parameters(config)
-            if parameter.path in projections_of(config)
+            if parameter.path in projections
             for layer in range(count)
             for ending in (_A, _B)
         ]

@@ -4,7 +4,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,7 +13,6 @@ from typing import Any, Protocol, cast
 
 import jax
 from jax.sharding import Mesh
-from numpy.typing import NDArray
 from rich.table import Table
 
 from mentallama_jax.config import (
@@ -295,11 +294,8 @@ class _Sampling:
         self._compute = AnswerLogProbabilities(objective, mesh)
         self._start = StartWeights(load, config)
 
-        def held(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-            return held_part(arrays, config.training.micro_batch_rows, mesh)
-
-        given = (examples.records, config, tools.sampler, tools.rewards, self._compute, self._start, held)
-        self.data = PolicyData(*given)
+        held = partial(held_part, micro_batch_rows=config.training.micro_batch_rows, mesh=mesh)
+        self.data = PolicyData(examples.records, config, tools.sampler, tools.rewards, self._compute, self._start, held)
 
     def learn_from(self, state: Callable[[], TrainState], first: TrainState) -> None:
         """Sample from a state, which changes with every update; `first` is that before the first one."""

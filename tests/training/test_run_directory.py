@@ -260,7 +260,7 @@ def test_a_key_that_came_with_a_newer_version_has_its_default(tmp_path, tiny_con
     old = json.loads(run.config.read_text())
     del old["optimizer"]["epsilon"]
     run.config.write_text(json.dumps(old))
-    prepare(run, tiny_config(run.path))
+    assert prepare(run, tiny_config(run.path)) == []
 
 
 def test_other_versions_are_said_and_kept_beside_the_first(tmp_path, tiny_config, monkeypatch):

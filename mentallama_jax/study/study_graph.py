@@ -18,7 +18,7 @@ from mentallama_jax.config.study_config import (
 )
 from mentallama_jax.imhi.mixture import ALL
 from mentallama_jax.imhi.tasks import TASKS, task_named
-from mentallama_jax.study.row_steps import asked_datasets, row_steps, tasks_words
+from mentallama_jax.study.row_steps import asked_datasets, data_words, options_of, row_steps, tasks_words
 from mentallama_jax.study.study_steps import StudyFolder, StudyStep
 
 _CLI = "mentallama_jax.cli"
@@ -158,10 +158,9 @@ def _evaluate(
     system: StudySystem, row: StudyRow, study: StudyConfig, folder: StudyFolder, steps: dict[str, StudyStep]
 ) -> StudyStep:
     asked = study.evaluation
-    words = ["evaluate", str(system.predictions)]
+    words = ["evaluate", str(system.predictions), *data_words(asked.data)]
     after = [f"{system.name}.{what}" for what in ("answer", "gather") if f"{system.name}.{what}" in steps]
     reads: list[str] = list(asked.data)
-    words += [word for place in asked.data for word in ("--data", place)]
     if system.explains and asked.metrics:
         words += ["--metrics", ",".join(asked.metrics), *asked.metric_options]
         reads += asked.metric_options
@@ -173,8 +172,7 @@ def _evaluate(
         after += validation
     if isinstance(row, PredictionsRow):
         reads.append(row.file)
-        for key in ("columns", "dataset", "gold"):
-            words += [f"--{key}", getattr(row, key)] if getattr(row, key) else []
+        words += options_of(row, "columns", "dataset", "gold")
     return StudyStep(
         name=f"{system.name}.evaluate",
         row=system.name,
@@ -204,8 +202,7 @@ def _of_all(systems: Sequence[StudySystem], study: StudyConfig, folder: StudyFol
     if len(explaining) > 1 and asked.metrics:
         yield _compare("all.compare-explanations", explaining, study, folder.explanations, scored=True)
     if asked.people:
-        words = ["agree", *asked.people]
-        words += [word for place in asked.data for word in ("--data", place)]
+        words = ["agree", *asked.people, *data_words(asked.data)]
         words += ["--metrics", ",".join(asked.metrics), *asked.metric_options] if asked.metrics else []
         yield StudyStep(
             name="all.people",

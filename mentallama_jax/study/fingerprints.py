@@ -21,7 +21,6 @@ from mentallama_jax.storage import as_path, file_sizes, is_remote
 _PACKAGE = Path(__file__).resolve().parents[1]
 _ROOT = _PACKAGE.name
 _SPLITS = ("train", "val", "test")
-_BLOCK = 1 << 22
 _STILL_WARM = 2.0
 """Seconds after a change in which another one may leave a file's time as it is: such a hash is not kept."""
 
@@ -49,14 +48,12 @@ class FileHashes:
         known = self._known.get(name)
         if isinstance(known, list) and known[:2] == stamp and len(known) == 3:
             return str(known[2])
-        digest = hashlib.sha256()
         with path.open("rb") as stream:
-            while block := stream.read(_BLOCK):
-                digest.update(block)
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
         if time.time() - found.st_mtime > _STILL_WARM:
-            self._known[name] = [*stamp, digest.hexdigest()]
+            self._known[name] = [*stamp, digest]
             self._changed = True
-        return digest.hexdigest()
+        return digest
 
     def of_place(self, path: Path) -> str | None:
         """The hash of a file, or of all files below a folder with their names; None where nothing is there."""

@@ -159,7 +159,7 @@ class StepManifests:
         for path in there:
             os.replace(path, aside / path.name)
 
-    def finish(self, step: StudyStep, inputs: Inputs, seconds: float) -> dict[str, Any]:
+    def finish(self, step: StudyStep, inputs: Inputs, seconds: float) -> None:
         """Write the manifest of a step that is done.
 
         Raises:
@@ -183,7 +183,6 @@ class StepManifests:
         write_json(self._folder.manifest(step.name), manifest)
         begun.unlink(missing_ok=True)
         self._hashes.keep()
-        return manifest
 
     def earlier_seconds(self, step: StudyStep) -> float | None:
         """How long the step took when it was last done, whatever its inputs were."""

@@ -33,7 +33,6 @@ class StudySystem:
     Attributes:
         name: its key in the config.
         title: what the tables call it.
-        kind: of its row.
         predictions: its answers.
         scores: the folder of its scores.
         explains: whether it writes explanations.
@@ -42,7 +41,6 @@ class StudySystem:
 
     name: str
     title: str
-    kind: str
     predictions: Path
     scores: Path
     explains: bool
@@ -119,7 +117,6 @@ def _system(name: str, row: StudyRow, study: StudyConfig, folder: StudyFolder) -
     return StudySystem(
         name=name,
         title=row.title or name,
-        kind=row.kind,
         predictions=Path(row.file) if isinstance(row, PredictionsRow) else folder.predictions(name),
         scores=folder.scores(name),
         explains=isinstance(row, EndpointRow | PredictionsRow)

@@ -38,15 +38,20 @@ def row_steps(name: str, row: StudyRow, study: StudyConfig, folder: StudyFolder)
 
 
 def _train(name: str, row: TrainRow, study: StudyConfig, folder: StudyFolder) -> Iterator[StudyStep]:
-    overrides, after = list(row.overrides), []
+    overrides = list(row.overrides)
+    makers: dict[str, str] = {}  # place that another step makes -> that step
     if row.source:
-        overrides.append(f"model.source={folder.run(row.source)}")
-        after.append(f"{row.source}.train")
+        source = str(folder.run(row.source))
+        overrides.append(f"model.source={source}")
+        makers[source] = f"{row.source}.train"
     if row.pairs:
         yield from _pairs(name, row.source, row.pairs, study, folder)
-        overrides.append(f"data.train=[{folder.of_row(name, 'pairs.jsonl')}]")
-        after.append(f"{name}.pairs")
-    yield train_step(f"{name}.train", name, row, overrides, folder.run(name), study, after)
+        pairs = str(folder.of_row(name, "pairs.jsonl"))
+        overrides.append(f"data.train=[{pairs}]")
+        makers[pairs] = f"{name}.pairs"
+    step = train_step(f"{name}.train", name, row, overrides, folder.run(name), study)
+    found = tuple(place for place in step.reads if place not in makers)
+    yield replace(step, after=tuple(makers.values()), reads=found)
 
 
 def train_step(
@@ -56,12 +61,10 @@ def train_step(
     overrides: Sequence[str],
     run: Path,
     study: StudyConfig,
-    after: Sequence[str],
 ) -> StudyStep:
     """The step that tunes by a config; its outputs are checkpoints and what a model is opened with."""
     changes = [*overrides, f"training.run_dir={run}"]
     loaded = load_config(row.config, changes)
-    made = {str(run), *(word.partition("=")[2] for word in overrides)}
     classifies = isinstance(loaded.objective, ClassificationSection)
     outputs = [run / "checkpoints", run / "tokenizer", run / "model_config.json"]
     if classifies:
@@ -73,8 +76,7 @@ def train_step(
         outputs=tuple(outputs),
         leftovers=(run,),
         entry=f"{_CLI}.train_command",
-        after=tuple(after),
-        reads=tuple(place for place in read_places(loaded) if place not in made and f"[{place}]" not in made),
+        reads=tuple(read_places(loaded)),
         settings=recipe(loaded),
         heavy=True,
     )
@@ -236,7 +238,7 @@ def _classifier(name: str, row: ClassifierRow, study: StudyConfig, folder: Study
     for dataset, run in runs.items():
         own = [f"data.datasets=[{dataset}]"] if dataset else []
         step = train_step(
-            f"{name}.train{'-' if dataset else ''}{dataset}", name, row, [*row.overrides, *own], run, study, ()
+            f"{name}.train{'-' if dataset else ''}{dataset}", name, row, [*row.overrides, *own], run, study
         )
         names.append(step.name)
         yield step

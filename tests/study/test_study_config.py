@@ -110,6 +110,21 @@ def test_every_kind_of_row_becomes_commands_that_parse(tmp_path: Path) -> None:
     assert known["scored"] == known["theirs"] == ()
 
 
+def test_what_an_override_names_is_read(tmp_path: Path) -> None:
+    values = copy.deepcopy(CONFIG)
+    values["study"]["out"] = str(tmp_path / "study")
+    overrides = values["rows"]["tuning"]["overrides"] + ["data.train=[mine.csv]", "model.tokenizer=my-tokenizer"]
+    values["rows"]["tuning"]["overrides"] = overrides
+    values["rows"]["later"] = {
+        "kind": "train", "config": "dpo-smollm2", "source": "tuning", "pairs": {"data": ["sample:train"]},
+    }  # fmt: skip
+    graph = study_graph(parse_study(values, "test"))
+    assert {"mine.csv", "my-tokenizer"} <= set(graph.steps["tuning.train"].reads)
+    later = graph.steps["later.train"]
+    assert later.after == ("tuning.train", "later.pairs")
+    assert not any(str(tmp_path) in place for place in later.reads), "what other steps make is known by their manifests"
+
+
 def test_an_endpoint_is_not_asked_without_consent(tmp_path: Path) -> None:
     values = copy.deepcopy(CONFIG)
     values["study"]["out"] = str(tmp_path / "study")

@@ -80,17 +80,16 @@ def study_graph(study: StudyConfig) -> StudyGraph:
         for name, row in rows.items()
         if isinstance(row, TransferRow)
     )
+    by_row = {system.name: system for system in systems}
     steps: dict[str, StudyStep] = {}
     for name in _in_order(rows):
-        for step in row_steps(name, rows[name], study, folder):
+        steps |= {step.name: step for step in row_steps(name, rows[name], study, folder)}
+        if name in by_row:
+            step = _evaluate(by_row[name], rows[name], study, folder, steps)
             steps[step.name] = step
-        for system in systems:
-            if system.name == name:
-                step = _evaluate(system, rows[name], study, folder, steps)
-                steps[step.name] = step
-    for step in _of_all(systems, study, folder):
-        steps[step.name] = step
-    return StudyGraph(study, folder, steps, systems, transfers)
+    steps |= {step.name: step for step in _of_all(systems, study, folder)}
+    knowing = {name: replace(step, reads=(*step.reads, *study.evaluation.tasks)) for name, step in steps.items()}
+    return StudyGraph(study, folder, knowing, systems, transfers)
 
 
 def _answers(row: StudyRow) -> bool:

@@ -110,6 +110,13 @@ def test_every_kind_of_row_becomes_commands_that_parse(tmp_path: Path) -> None:
     assert known["scored"] == known["theirs"] == ()
 
 
+def test_every_step_reads_the_task_files(tmp_path: Path) -> None:
+    values = copy.deepcopy(CONFIG)
+    values["study"]["out"] = str(tmp_path / "study")
+    values["evaluation"]["tasks"] = ["mine.yaml"]
+    assert all("mine.yaml" in step.reads for step in study_graph(parse_study(values, "test")).steps.values())
+
+
 def test_what_an_override_names_is_read(tmp_path: Path) -> None:
     values = copy.deepcopy(CONFIG)
     values["study"]["out"] = str(tmp_path / "study")

@@ -182,6 +182,10 @@ class StepManifests:
         }
         write_json(self._folder.manifest(step.name), manifest)
         begun.unlink(missing_ok=True)
+        self.keep_hashes()
+
+    def keep_hashes(self) -> None:
+        """Write down the hashes of files, so that the next run need not read them again."""
         self._hashes.keep()
 
     def earlier_seconds(self, step: StudyStep) -> float | None:

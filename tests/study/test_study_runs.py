@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import shlex
 import shutil
 import signal
@@ -51,6 +52,17 @@ def test_nothing_is_done_twice(unbroken: tuple[Path, StandIns]) -> None:
     assert again.started == []
     assert {each.state for each in outcome.states.values()} == {"reused"}
     assert {name: (out / name).read_bytes() for name in PAGES} == pages
+
+
+def test_a_run_without_steps_keeps_the_hashes_of_results(unbroken: tuple[Path, StandIns], tmp_path: Path) -> None:
+    out = tmp_path / "study"
+    shutil.copytree(unbroken[0], out)
+    kept = out / "steps" / "file-hashes.json"
+    kept.unlink()
+    for path in (out / "scores" / "tuned").iterdir():
+        os.utime(path, ns=(0, 0))
+    assert study(out, start=StandIns()).failed == []
+    assert str(out / "scores" / "tuned" / "scores.json") in json.loads(kept.read_text("utf-8"))
 
 
 def test_a_study_that_is_killed_twice_has_the_tables_of_one_that_is_not(

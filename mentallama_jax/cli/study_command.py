@@ -91,7 +91,8 @@ def _study(options: argparse.Namespace) -> "StudyConfig":
 def _again(options: argparse.Namespace) -> str:
     words = ["mentallama", "study", options.study]
     words += ["--out", str(options.out)] if options.out else []
-    return shlex.join([*words, *(["--jobs", str(options.jobs)] if options.jobs else [])])
+    words += ["--jobs", str(options.jobs)] if options.jobs else []
+    return shlex.join([*words, *(["--any-code"] if options.any_code else [])])
 
 
 def _tell(outcome: "StudyOutcome", console: "Console") -> int:

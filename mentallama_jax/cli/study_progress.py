@@ -7,16 +7,16 @@ from rich.live import Live
 from rich.table import Table
 
 from mentallama_jax.study.step_progress import share_done
+from mentallama_jax.study.study_runner import FINAL
+from mentallama_jax.terminal import Console
 
 if TYPE_CHECKING:
     from mentallama_jax.study.study_graph import StudyGraph
     from mentallama_jax.study.study_runner import StepState
     from mentallama_jax.study.study_steps import StudyStep
-from mentallama_jax.terminal import Console
 
 _EVERY = 1.0
 _LINE_EVERY = 300.0
-_FINAL = ("reused", "done", "failed", "blocked", "stopped")
 _STYLES = {"running": "bold", "failed": "red", "blocked": "red", "done": "green", "reused": "dim", "waiting": "dim"}
 
 
@@ -88,7 +88,7 @@ def _shown_names(states: "dict[str, StepState]", rows: int) -> list[str]:
 
 
 def _line(name: str, state: "StepState", states: "dict[str, StepState]") -> str:
-    ended = sum(each.state in _FINAL for each in states.values())
+    ended = sum(each.state in FINAL for each in states.values())
     spent = f" in {duration(state.seconds)}" if state.state in ("done", "failed") else ""
     why = f" ({state.why})" if state.why else ""
     return f"[{ended}/{len(states)}] {name}: {state.state}{spent}{why}"
@@ -112,7 +112,7 @@ def time_left(graph: "StudyGraph", states: "dict[str, StepState]") -> str:
     """How long the rest may take, by what steps took earlier and by how far those are that run."""
     known, unknown = 0.0, 0
     for name, each in states.items():
-        if each.state in _FINAL:
+        if each.state in FINAL:
             continue
         left = each.expected if each.state == "waiting" else _left(each, share_done(graph, graph.steps[name]))
         known, unknown = (known, unknown + 1) if left is None else (known + left, unknown)

@@ -1,5 +1,6 @@
 """The configs that are shipped: in `configs/` of a clone, or where the wheel put them."""
 
+from collections.abc import Callable
 from difflib import get_close_matches
 from functools import cache
 from importlib.metadata import PackageNotFoundError, files
@@ -40,18 +41,18 @@ def _shipped(below: str) -> dict[str, Path]:
 
 def find_config(path: str | Path) -> Path:
     """The file that a config's name stands for: a file, else a shipped config, as `toy` or `configs/toy.yaml`."""
-    path = Path(path)
-    if path.is_file() or path.parent.name not in ("", "configs") or path.suffix not in ("", ".yaml"):
-        return path
-    return shipped_configs().get(path.name.removesuffix(".yaml"), path)
+    return _found(Path(path), "configs", shipped_configs)
 
 
 def find_study(path: str | Path) -> Path:
     """The file that a study's name stands for: a file, else a shipped one, as `toy` or `configs/study/toy.yaml`."""
-    path = Path(path)
-    if path.is_file() or path.parent.name not in ("", _STUDIES) or path.suffix not in ("", ".yaml"):
+    return _found(Path(path), _STUDIES, shipped_studies)
+
+
+def _found(path: Path, folder: str, shipped: Callable[[], dict[str, Path]]) -> Path:
+    if path.is_file() or path.parent.name not in ("", folder) or path.suffix not in ("", ".yaml"):
         return path
-    return shipped_studies().get(path.name.removesuffix(".yaml"), path)
+    return shipped().get(path.name.removesuffix(".yaml"), path)
 
 
 def near_config(path: Path) -> str:

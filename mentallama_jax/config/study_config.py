@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -315,9 +315,6 @@ class StudyConfig(_StudyHead):
     """Everything that decides a study."""
 
     rows: dict[str, Any]
-
-
-_AnyRow = TypeVar("_AnyRow", bound=Section)
 
 
 def load_study(path: str | Path, out: str | Path | None = None) -> StudyConfig:

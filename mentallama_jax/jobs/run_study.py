@@ -90,13 +90,16 @@ def plan_study(
 
 @contextmanager
 def _signals_as_interrupts() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP stop a study as Ctrl-C does."""
+    """Let SIGTERM and SIGHUP stop a study as Ctrl-C does; SIGHUP that is ignored, as by `nohup`, stays ignored."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
+    numbers = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
     try:
-        before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+        before = {number: signal.signal(number, interrupt) for number in numbers}
     except ValueError:  # not in the main thread
         yield
         return

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from mentallama_jax.evaluation.comparison import POOLED
 from mentallama_jax.evaluation.reports.document import Block, Paragraph, ReportSection
 from mentallama_jax.evaluation.reports.numerals import NONE
-from mentallama_jax.study.label_tables import SystemScores
+from mentallama_jax.study.label_tables import SystemScores, title_of
 from mentallama_jax.study.traced_figures import FEW, Cell, FiguresFile, TracedTables
 
 _PARTS = {"response": "whole responses", "explanation": "explanations alone"}
@@ -86,7 +86,7 @@ def _differences(scored: SystemScores, comparison: FiguresFile, tables: TracedTa
         if each["dataset"] == POOLED and each["metric"].endswith("(response)"):
             at = ("differences", place)
             share = units.get(each["metric"]) == "share"
-            titles = [scored[name][0].title if name in scored else name for name in (each["first"], each["second"])]
+            titles = [title_of(scored, name) for name in (each["first"], each["second"])]
             rows.append(
                 [
                     each["metric"],

@@ -21,7 +21,6 @@ from mentallama_jax.storage import as_path, file_sizes, is_remote
 _PACKAGE = Path(__file__).resolve().parents[1]
 _ROOT = _PACKAGE.name
 _SPLITS = ("train", "val", "test")
-_BLOCK = 1 << 22
 _STILL_WARM = 2.0
 """Seconds after a change in which another one may leave a file's time as it is: such a hash is not kept."""
 
@@ -49,14 +48,12 @@ class FileHashes:
         known = self._known.get(name)
         if isinstance(known, list) and known[:2] == stamp and len(known) == 3:
             return str(known[2])
-        digest = hashlib.sha256()
         with path.open("rb") as stream:
-            while block := stream.read(_BLOCK):
-                digest.update(block)
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
         if time.time() - found.st_mtime > _STILL_WARM:
-            self._known[name] = [*stamp, digest.hexdigest()]
+            self._known[name] = [*stamp, digest]
             self._changed = True
-        return digest.hexdigest()
+        return digest
 
     def of_place(self, path: Path) -> str | None:
         """The hash of a file, or of all files below a folder with their names; None where nothing is there."""
@@ -120,6 +117,15 @@ def _package(name: str) -> str:
 @cache
 def code_of(entry: str) -> str:
     """The hash of a module of the package and of all that it imports in it, with the data files beside them."""
+    files = {_module_file(name) for name in modules_of(entry)}
+    folders = {path.parent for path in files} - {_PACKAGE}
+    beside = {each for folder in folders for each in _data_files(folder)}
+    lines = [f"{path.relative_to(_PACKAGE)} {_content(path)}" for path in sorted(files | beside)]
+    return digest_of(lines)
+
+
+def modules_of(entry: str) -> set[str]:
+    """A module of the package and all that it imports in it, with the packages that they are in."""
     graph = _imports()
     reached, todo = set(), [entry]
     while todo:
@@ -127,11 +133,7 @@ def code_of(entry: str) -> str:
         if name in graph and name not in reached:
             reached.add(name)
             todo += [*graph[name], name.rpartition(".")[0]]
-    files = {_module_file(name) for name in reached}
-    folders = {path.parent for path in files} - {_PACKAGE}
-    beside = {each for folder in folders for each in _data_files(folder)}
-    lines = [f"{path.relative_to(_PACKAGE)} {_content(path)}" for path in sorted(files | beside)]
-    return digest_of(lines)
+    return reached
 
 
 @cache
@@ -153,8 +155,11 @@ def _module_file(name: str) -> Path:
 
 @cache
 def _imports() -> dict[str, set[str]]:
-    """Module -> the modules of the package that it imports, late imports among them."""
-    names = {_module_name(path): path for path in _PACKAGE.rglob("*.py")}
+    """Module -> the modules of the package that it imports, late imports among them.
+
+    The package's own module is none: it is in front of all of them, and names of what others may ask of it.
+    """
+    names = {name: path for path in _PACKAGE.rglob("*.py") if (name := _module_name(path)) != _ROOT}
     return {name: _imported(path.read_bytes(), names) for name, path in names.items()}
 
 
@@ -169,4 +174,4 @@ def _imported(source: bytes, known: Mapping[str, Path]) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return {name for name in found if name in known and name != _ROOT}
+    return {name for name in found if name in known}

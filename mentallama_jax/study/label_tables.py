@@ -71,12 +71,13 @@ def _best(scored: SystemScores, comparison: FiguresFile | None) -> Iterator[Para
     """Which systems are not known to be worse than the best."""
     for each in (comparison.get("standings") if comparison else None) or ():
         if each["metric"] == _F1 and each["dataset"] == POOLED:
-            alike = [_title(scored, name) for name in each["not_distinguished"] if name != each["best"]]
+            alike = [title_of(scored, name) for name in each["not_distinguished"] if name != each["best"]]
             said = f"not distinguished from it: {'; '.join(alike)}" if alike else "all others are known to be worse"
-            yield Paragraph(f"Best over all rows: {_title(scored, each['best'])}; {said} (Holm's method).")
+            yield Paragraph(f"Best over all rows: {title_of(scored, each['best'])}; {said} (Holm's method).")
 
 
-def _title(scored: SystemScores, name: str) -> str:
+def title_of(scored: SystemScores, name: str) -> str:
+    """What the tables call a system of a comparison."""
     return scored[name][0].title if name in scored else name
 
 
@@ -124,7 +125,7 @@ def _left_out(comparison: FiguresFile) -> list[tuple[str, int]]:
 
 def _difference(scored: SystemScores, comparison: FiguresFile, place: int) -> list[Cell]:
     at = ("differences", place)
-    first, second = (_title(scored, comparison.get(*at, key)) for key in ("first", "second"))
+    first, second = (title_of(scored, comparison.get(*at, key)) for key in ("first", "second"))
     return [
         f"{first} less {second}",
         comparison.cell("count", (*at, "rows")),

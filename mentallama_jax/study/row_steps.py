@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mentallama_jax.config import ClassificationSection, RunConfig, load_config
+from mentallama_jax.config.sections import Section
 from mentallama_jax.config.study_config import (
     BaselineRow,
     ClassifierRow,
@@ -37,15 +38,20 @@ def row_steps(name: str, row: StudyRow, study: StudyConfig, folder: StudyFolder)
 
 
 def _train(name: str, row: TrainRow, study: StudyConfig, folder: StudyFolder) -> Iterator[StudyStep]:
-    overrides, after = list(row.overrides), []
+    overrides = list(row.overrides)
+    makers: dict[str, str] = {}  # place that another step makes -> that step
     if row.source:
-        overrides.append(f"model.source={folder.run(row.source)}")
-        after.append(f"{row.source}.train")
+        source = str(folder.run(row.source))
+        overrides.append(f"model.source={source}")
+        makers[source] = f"{row.source}.train"
     if row.pairs:
         yield from _pairs(name, row.source, row.pairs, study, folder)
-        overrides.append(f"data.train=[{folder.of_row(name, 'pairs.jsonl')}]")
-        after.append(f"{name}.pairs")
-    yield train_step(f"{name}.train", name, row, overrides, folder.run(name), study, after)
+        pairs = str(folder.of_row(name, "pairs.jsonl"))
+        overrides.append(f"data.train=[{pairs}]")
+        makers[pairs] = f"{name}.pairs"
+    step = train_step(f"{name}.train", name, row, overrides, folder.run(name), study)
+    found = tuple(place for place in step.reads if place not in makers)
+    yield replace(step, after=tuple(makers.values()), reads=found)
 
 
 def train_step(
@@ -55,12 +61,10 @@ def train_step(
     overrides: Sequence[str],
     run: Path,
     study: StudyConfig,
-    after: Sequence[str],
 ) -> StudyStep:
     """The step that tunes by a config; its outputs are checkpoints and what a model is opened with."""
     changes = [*overrides, f"training.run_dir={run}"]
     loaded = load_config(row.config, changes)
-    made = {str(run), *(word.partition("=")[2] for word in overrides)}
     classifies = isinstance(loaded.objective, ClassificationSection)
     outputs = [run / "checkpoints", run / "tokenizer", run / "model_config.json"]
     if classifies:
@@ -72,8 +76,7 @@ def train_step(
         outputs=tuple(outputs),
         leftovers=(run,),
         entry=f"{_CLI}.train_command",
-        after=tuple(after),
-        reads=tuple(place for place in read_places(loaded) if place not in made and f"[{place}]" not in made),
+        reads=tuple(read_places(loaded)),
         settings=recipe(loaded),
         heavy=True,
     )
@@ -116,8 +119,7 @@ PLACES_READ: Mapping[str, Sequence[str]] = {
 def _pairs(name: str, source: str, pairs: PairsSection, study: StudyConfig, folder: StudyFolder) -> Iterator[StudyStep]:
     sampled, made = folder.of_row(name, "sampled.jsonl"), folder.of_row(name, "pairs.jsonl")
     words = ["generate", str(folder.run(source)), "--data", *pairs.data, "--datasets", *pairs.datasets]
-    if pairs.max_rows is not None:
-        words += ["--max-rows", str(pairs.max_rows)]
+    words += options_of(pairs, "max_rows")
     words += ["--temperature", f"{pairs.temperature:g}", "--seed", str(pairs.seed)]
     words += answer_words(study, max_new_tokens=pairs.max_new_tokens)
     yield StudyStep(
@@ -131,12 +133,11 @@ def _pairs(name: str, source: str, pairs: PairsSection, study: StudyConfig, fold
         reads=pairs.data,
         heavy=True,
     )
-    kinds = ["--kinds", *pairs.kinds] if pairs.kinds else []
-    data = [word for place in pairs.data for word in ("--data", place)]
+    read = [*data_words(pairs.data), *options_of(pairs, "kinds")]
     yield StudyStep(
         name=f"{name}.pairs",
         row=name,
-        words=("data", "pairs", str(sampled), *data, *kinds, *tasks_words(study), "--out", str(made)),
+        words=("data", "pairs", str(sampled), *read, *tasks_words(study), "--out", str(made)),
         outputs=(made,),
         leftovers=(made,),
         entry=f"{_CLI}.data_pairs",
@@ -148,11 +149,8 @@ def _pairs(name: str, source: str, pairs: PairsSection, study: StudyConfig, fold
 
 def _generate(name: str, row: GenerateRow, study: StudyConfig, folder: StudyFolder) -> Iterator[StudyStep]:
     words = ["generate", str(folder.run(row.run)) if row.run else row.model]
-    asked = _options(row, "adapter", "style", "prompt", "shots", "shots_choice", "shots_seed", "beams", "dtype")
-    asked += ["--shots-from", *row.shots_from] if row.shots_from else []
-    asked += ["--mesh", *row.mesh] if row.mesh else []
-    asked += [f"--{key.replace('_', '-')}" for key in ("label_first", "score_labels") if getattr(row, key)]
-    asked += ["--votes", str(row.votes)] if row.votes > 1 else []
+    asked = options_of(row, "adapter", "style", "prompt", "shots", "shots_choice", "shots_seed", "beams", "dtype")
+    asked += options_of(row, "shots_from", "mesh", "label_first", "score_labels", "votes")
     asked += ["--temperature", f"{row.temperature:g}"] if row.temperature else []
     asked += answer_words(study, row.max_new_tokens, row.max_length, row.batch_size)
     asked += [*row.options, *tasks_words(study)]
@@ -181,14 +179,20 @@ def _asked(
         yield "answer-validation", study.evaluation.calibrate, folder.of_row(name, "validation.jsonl")
 
 
-def _options(row: Any, *keys: str) -> list[str]:
-    """The options of keys that say something else than their default."""
+def options_of(section: Section, *keys: str) -> list[str]:
+    """The options of keys that say something else than their default: a flag alone, a list word by word."""
     words = []
     for key in keys:
-        value, default = getattr(row, key), type(row).model_fields[key].default
+        value, default = getattr(section, key), type(section).model_fields[key].default
         if value != default:
-            words += [f"--{key.replace('_', '-')}", str(value)]
+            words.append(f"--{key.replace('_', '-')}")
+            words += value if isinstance(value, tuple) else () if value is True else (str(value),)
     return words
+
+
+def data_words(places: Sequence[str]) -> list[str]:
+    """The words of a command that takes `--data` once for each place."""
+    return [word for place in places for word in ("--data", place)]
 
 
 def answer_words(
@@ -209,8 +213,13 @@ def answer_words(
 def asked_words(study: StudyConfig, data: Sequence[str]) -> list[str]:
     """Which rows are answered."""
     asked = study.evaluation
-    words = ["--data", *data, "--datasets", *asked.datasets]
-    return words + (["--max-rows", str(asked.max_rows), "--seed", str(asked.seed)] if asked.max_rows else [])
+    return ["--data", *data, "--datasets", *asked.datasets, *_drawn_words(study)]
+
+
+def _drawn_words(study: StudyConfig) -> list[str]:
+    """How many rows of each data set, and which."""
+    asked = study.evaluation
+    return ["--max-rows", str(asked.max_rows), "--seed", str(asked.seed)] if asked.max_rows else []
 
 
 def tasks_words(study: StudyConfig) -> list[str]:
@@ -229,7 +238,7 @@ def _classifier(name: str, row: ClassifierRow, study: StudyConfig, folder: Study
     for dataset, run in runs.items():
         own = [f"data.datasets=[{dataset}]"] if dataset else []
         step = train_step(
-            f"{name}.train{'-' if dataset else ''}{dataset}", name, row, [*row.overrides, *own], run, study, ()
+            f"{name}.train{'-' if dataset else ''}{dataset}", name, row, [*row.overrides, *own], run, study
         )
         names.append(step.name)
         yield step
@@ -265,8 +274,7 @@ def asked_datasets(study: StudyConfig) -> list[str]:
 
 
 def _baseline(name: str, row: BaselineRow, study: StudyConfig, folder: StudyFolder) -> Iterator[StudyStep]:
-    learnt = ["baseline", row.floor, "--train", *row.train]
-    learnt += ["--validation", *row.validation] if row.validation else []
+    learnt = ["baseline", row.floor, "--train", *row.train, *options_of(row, "validation")]
     for what, data, out in _asked(name, study, folder, gives_probabilities=True):
         asked = [*asked_words(study, data), *row.options, *tasks_words(study)]
         yield StudyStep(
@@ -282,10 +290,9 @@ def _baseline(name: str, row: BaselineRow, study: StudyConfig, folder: StudyFold
 
 def _transfer(name: str, row: TransferRow, study: StudyConfig, folder: StudyFolder) -> Iterator[StudyStep]:
     out = folder.of_row(name, "transfer")
-    asked = study.evaluation
-    rows = ["--max-rows", str(asked.max_rows), "--seed", str(asked.seed)] if asked.max_rows else []
-    words = ["transfer", row.config, *row.overrides, "--datasets", *row.datasets, "--data", *asked.data, *rows]
-    words += [f"--{key.replace('_', '-')}" for key in ("together", "score_labels") if getattr(row, key)]
+    data = study.evaluation.data
+    words = ["transfer", row.config, *row.overrides, "--datasets", *row.datasets, "--data", *data]
+    words += [*_drawn_words(study), *options_of(row, "together", "score_labels")]
     words += ["--max-new-tokens", str(study.answers.max_new_tokens), "--batch-size", str(study.answers.batch_size)]
     loaded = load_config(row.config, row.overrides)
     yield StudyStep(
@@ -295,7 +302,7 @@ def _transfer(name: str, row: TransferRow, study: StudyConfig, folder: StudyFold
         outputs=(out / "transfer.json", out / "predictions"),
         leftovers=(out,),
         entry=f"{_CLI}.transfer_command",
-        reads=(*read_places(loaded), *asked.data),
+        reads=(*read_places(loaded), *data),
         settings=recipe(loaded),
         heavy=True,
     )
@@ -304,9 +311,8 @@ def _transfer(name: str, row: TransferRow, study: StudyConfig, folder: StudyFold
 def _endpoint(name: str, row: EndpointRow, study: StudyConfig, folder: StudyFolder) -> Iterator[StudyStep]:
     out = folder.predictions(name)
     words = ["ask", row.model, "--endpoint", row.endpoint, *asked_words(study, study.evaluation.data)]
-    words += _options(row, "max_cost", "prices", "price_in", "price_out", "prompt", "shots")
-    words += ["--shots-from", *row.shots_from] if row.shots_from else []
-    words += ["--send-posts"] if row.send_posts else []
+    words += options_of(row, "max_cost", "prices", "price_in", "price_out", "prompt", "shots")
+    words += options_of(row, "shots_from", "send_posts")
     words += ["--max-new-tokens", str(row.max_new_tokens or study.answers.max_new_tokens)]
     kept = out.with_suffix(".answers.jsonl")
     yield StudyStep(

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 from mentallama_jax.config import load_config
@@ -127,7 +128,7 @@ def plan_words(graph: StudyGraph, step: StudyStep) -> tuple[str, ...] | None:
     if row is None or not row.topology or not step.heavy:
         return None
     if step.words[0] == "train":
-        overrides = [word for word in step.words[2:] if "=" in word]
+        overrides = list(takewhile(lambda word: not word.startswith("-"), step.words[2:]))
         words = ["plan", step.words[1], *_of_base(graph, row, overrides)]
         words += ["--rows", str(_pairs(row))] if isinstance(row, TrainRow) and row.pairs and _pairs(row) else []
     elif step.words[0] == "transfer":

@@ -159,7 +159,7 @@ class StepManifests:
         for path in there:
             os.replace(path, aside / path.name)
 
-    def finish(self, step: StudyStep, inputs: Inputs, seconds: float) -> dict[str, Any]:
+    def finish(self, step: StudyStep, inputs: Inputs, seconds: float) -> None:
         """Write the manifest of a step that is done.
 
         Raises:
@@ -182,8 +182,11 @@ class StepManifests:
         }
         write_json(self._folder.manifest(step.name), manifest)
         begun.unlink(missing_ok=True)
+        self.keep_hashes()
+
+    def keep_hashes(self) -> None:
+        """Write down the hashes of files, so that the next run need not read them again."""
         self._hashes.keep()
-        return manifest
 
     def earlier_seconds(self, step: StudyStep) -> float | None:
         """How long the step took when it was last done, whatever its inputs were."""

@@ -1,11 +1,12 @@
 """How far a step is that runs, by the files that it writes."""
 
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
-from mentallama_jax.config import load_config
 from mentallama_jax.errors import UserError
 from mentallama_jax.foreign import parse_json
+from mentallama_jax.imhi.mixture import ALL
 from mentallama_jax.study.study_graph import StudyGraph
 from mentallama_jax.study.study_steps import StudyStep
 
@@ -25,15 +26,15 @@ def share_done(graph: StudyGraph, step: StudyStep) -> float | None:
 def _of_run(step: StudyStep) -> float | None:
     """Updates that are logged, of all."""
     run = step.leftovers[0]
-    config = load_config(step.words[1], [word for word in step.words[2:] if "=" in word])
+    training = step.settings["training"]
     with (run / "metrics.jsonl").open("rb") as stream:
         stream.seek(max(0, (run / "metrics.jsonl").stat().st_size - _TAIL))
         lines = [line for line in stream.read().splitlines()[-20:] if line.startswith(b'{"kind": "train"')]
     updates = int(parse_json(lines[-1], run)["step"])
-    total = float(config.training.steps or 0)
+    total = float(training["steps"] or 0)
     if not total:
         known = parse_json((run / "data.json").read_bytes(), run)
-        total = int(known["train"]["examples"]) * (config.training.epochs or 1) / config.training.batch_size
+        total = int(known["train"]["examples"]) * (training["epochs"] or 1) / training["batch_size"]
     return min(updates / max(total, 1), 1.0)
 
 
@@ -41,12 +42,22 @@ def _of_answers(graph: StudyGraph, step: StudyStep) -> float | None:
     """Rows that are written, of those that every system answers."""
     out = step.outputs[0]
     asked = graph.config.evaluation
-    if not step.name.endswith(".answer"):
+    if not step.name.endswith(".answer") or ALL in asked.datasets:
         return None
     others = [system.predictions for system in graph.systems if system.predictions != out]
-    done = [_lines(path) for path in others if graph.folder.manifest(f"{path.stem}.answer").is_file()]
+    done = [
+        _lines_at_rest(path, path.stat().st_mtime_ns)
+        for path in others
+        if graph.folder.manifest(f"{path.stem}.answer").is_file()
+    ]
     known = max(done, default=0) or (asked.max_rows or 0) * len(asked.datasets)
-    return min(_lines(out) / known, 1.0) if known and "all" not in asked.datasets else None
+    return min(_lines(out) / known, 1.0) if known else None
+
+
+@cache
+def _lines_at_rest(path: Path, changed: int) -> int:
+    """The lines of a file that is asked about every second; `changed` is its time, of which there is one in a run."""
+    return _lines(path)
 
 
 def _lines(path: Path) -> int:

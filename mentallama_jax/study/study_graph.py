@@ -18,7 +18,7 @@ from mentallama_jax.config.study_config import (
 )
 from mentallama_jax.imhi.mixture import ALL
 from mentallama_jax.imhi.tasks import TASKS, task_named
-from mentallama_jax.study.row_steps import asked_datasets, row_steps, tasks_words
+from mentallama_jax.study.row_steps import asked_datasets, data_words, options_of, row_steps, tasks_words
 from mentallama_jax.study.study_steps import StudyFolder, StudyStep
 
 _CLI = "mentallama_jax.cli"
@@ -33,7 +33,6 @@ class StudySystem:
     Attributes:
         name: its key in the config.
         title: what the tables call it.
-        kind: of its row.
         predictions: its answers.
         scores: the folder of its scores.
         explains: whether it writes explanations.
@@ -42,7 +41,6 @@ class StudySystem:
 
     name: str
     title: str
-    kind: str
     predictions: Path
     scores: Path
     explains: bool
@@ -82,17 +80,16 @@ def study_graph(study: StudyConfig) -> StudyGraph:
         for name, row in rows.items()
         if isinstance(row, TransferRow)
     )
+    by_row = {system.name: system for system in systems}
     steps: dict[str, StudyStep] = {}
     for name in _in_order(rows):
-        for step in row_steps(name, rows[name], study, folder):
+        steps |= {step.name: step for step in row_steps(name, rows[name], study, folder)}
+        if name in by_row:
+            step = _evaluate(by_row[name], rows[name], study, folder, steps)
             steps[step.name] = step
-        for system in systems:
-            if system.name == name:
-                step = _evaluate(system, rows[name], study, folder, steps)
-                steps[step.name] = step
-    for step in _of_all(systems, study, folder):
-        steps[step.name] = step
-    return StudyGraph(study, folder, steps, systems, transfers)
+    steps |= {step.name: step for step in _of_all(systems, study, folder)}
+    knowing = {name: replace(step, reads=(*step.reads, *study.evaluation.tasks)) for name, step in steps.items()}
+    return StudyGraph(study, folder, knowing, systems, transfers)
 
 
 def _answers(row: StudyRow) -> bool:
@@ -119,7 +116,6 @@ def _system(name: str, row: StudyRow, study: StudyConfig, folder: StudyFolder) -
     return StudySystem(
         name=name,
         title=row.title or name,
-        kind=row.kind,
         predictions=Path(row.file) if isinstance(row, PredictionsRow) else folder.predictions(name),
         scores=folder.scores(name),
         explains=isinstance(row, EndpointRow | PredictionsRow)
@@ -158,10 +154,9 @@ def _evaluate(
     system: StudySystem, row: StudyRow, study: StudyConfig, folder: StudyFolder, steps: dict[str, StudyStep]
 ) -> StudyStep:
     asked = study.evaluation
-    words = ["evaluate", str(system.predictions)]
+    words = ["evaluate", str(system.predictions), *data_words(asked.data)]
     after = [f"{system.name}.{what}" for what in ("answer", "gather") if f"{system.name}.{what}" in steps]
     reads: list[str] = list(asked.data)
-    words += [word for place in asked.data for word in ("--data", place)]
     if system.explains and asked.metrics:
         words += ["--metrics", ",".join(asked.metrics), *asked.metric_options]
         reads += asked.metric_options
@@ -173,8 +168,7 @@ def _evaluate(
         after += validation
     if isinstance(row, PredictionsRow):
         reads.append(row.file)
-        for key in ("columns", "dataset", "gold"):
-            words += [f"--{key}", getattr(row, key)] if getattr(row, key) else []
+        words += options_of(row, "columns", "dataset", "gold")
     return StudyStep(
         name=f"{system.name}.evaluate",
         row=system.name,
@@ -204,8 +198,7 @@ def _of_all(systems: Sequence[StudySystem], study: StudyConfig, folder: StudyFol
     if len(explaining) > 1 and asked.metrics:
         yield _compare("all.compare-explanations", explaining, study, folder.explanations, scored=True)
     if asked.people:
-        words = ["agree", *asked.people]
-        words += [word for place in asked.data for word in ("--data", place)]
+        words = ["agree", *asked.people, *data_words(asked.data)]
         words += ["--metrics", ",".join(asked.metrics), *asked.metric_options] if asked.metrics else []
         yield StudyStep(
             name="all.people",

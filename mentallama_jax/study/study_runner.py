@@ -116,6 +116,7 @@ class StudyRunner:
         except BaseException:
             self._stop_all()
             raise
+        self.manifests.keep_hashes()
         self._watch(self.states)
         return all(each.state in WITH_RESULT for each in self.states.values())
 

@@ -38,10 +38,6 @@ def _points_ends(value: Any, ends: Any = None) -> str:
     return f"{points(value)} ({points_range(ends)})" if ends else points(value)
 
 
-def _nats_ends(value: Any, ends: Any = None) -> str:
-    return f"{decimal(value)} ({decimal_range(ends)})" if ends else decimal(value)
-
-
 def _probability(value: Any) -> str:
     return NONE if value is None else "< 0.001" if value < 0.001 else decimal(value, 3)
 
@@ -59,7 +55,7 @@ FORMS: Mapping[str, Callable[..., str]] = MappingProxyType(
         "decimal": decimal,
         "decimal with interval": _decimal_ends,
         "points with interval": _points_ends,
-        "difference with interval": _nats_ends,
+        "difference with interval": _decimal_ends,
         "count": count,
         "p": _probability,
         "duration": _duration,
@@ -147,7 +143,7 @@ class TracedTables:
         caption: str,
         header: Sequence[str],
         rows: Sequence[Sequence[Cell]],
-        source: Mapping[str, FiguresFile] | Sequence[FiguresFile],
+        source: Sequence[FiguresFile],
         **options: Any,
     ) -> FigureTable:
         """A table of the report.
@@ -159,7 +155,7 @@ class TracedTables:
             source: the files that cells name.
             options: see `FigureTable`.
         """
-        for each in source.values() if isinstance(source, Mapping) else source:
+        for each in source:
             self._files[each.name] = each
         for number, row in enumerate(rows):
             for column, cell in enumerate(row):

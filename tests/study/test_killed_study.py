@@ -7,11 +7,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from child_processes import cpu_environment
 from test_study_pages import unfounded, untraced
+from test_study_runs import tables
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -58,11 +58,6 @@ def kill_at(out: Path, step: str, seconds: float) -> None:
         assert time.monotonic() < until, "steps live on without their runner"
         time.sleep(0.05)
     assert below, f"{step} was over before the kill"
-
-
-def tables(out: Path) -> list[dict[str, Any]]:
-    figures = json.loads((out / "figures.json").read_text("utf-8"))["figures"]
-    return [figure for figure in figures if figure["file"] != "costs.json"]
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from stand_ins import CONFIG
 from mentallama_jax import __version__
 from mentallama_jax.cli.study_progress import StudyProgress, duration, time_left
 from mentallama_jax.config.study_config import parse_study
-from mentallama_jax.study.fingerprints import FileHashes, code_of
+from mentallama_jax.study.fingerprints import FileHashes, code_of, modules_of
 from mentallama_jax.study.step_processes import StepProcess, process_words, reason_of
 from mentallama_jax.study.step_progress import share_done
 from mentallama_jax.study.study_graph import StudyGraph, study_graph
@@ -190,15 +190,7 @@ def test_sources_are_known_by_content_here_and_by_name_elsewhere(tmp_path: Path)
 
 
 def test_the_code_of_a_step_is_what_its_command_imports() -> None:
-    from mentallama_jax.study.fingerprints import _imports
-
-    graph = _imports()
-    reached, todo = set(), ["mentallama_jax.cli.baseline_command"]
-    while todo:
-        name = todo.pop()
-        if name not in reached:
-            reached.add(name)
-            todo += graph[name]
+    reached = modules_of("mentallama_jax.cli.baseline_command")
     assert "mentallama_jax.baselines.floors" in reached, "late imports count"
     assert not any(part in name for name in reached for part in (".study.", ".reports.", ".planning."))
     commands = ("train", "generate", "evaluate", "baseline")

@@ -16,6 +16,7 @@ from mentallama_jax.config import RunConfig, load_config, study_config
 from mentallama_jax.config.shipped import shipped_configs, shipped_studies
 from mentallama_jax.config.study_config import EndpointRow, StudyConfig, TrainRow, load_study, parse_study
 from mentallama_jax.errors import UserError
+from mentallama_jax.jobs.metric_models import MODEL_METRICS
 from mentallama_jax.jobs.run_study import plan_study
 from mentallama_jax.storage import expanded
 from mentallama_jax.study.row_steps import PLACES_READ
@@ -108,6 +109,37 @@ def test_every_kind_of_row_becomes_commands_that_parse(tmp_path: Path) -> None:
     known = {system.name: system.trained_on for system in graph.systems}
     assert known["voted"] == ("DR",)
     assert known["scored"] == known["theirs"] == ()
+
+
+def test_metrics_that_take_a_model_want_devices(tmp_path: Path) -> None:
+    values = copy.deepcopy(CONFIG)
+    values["study"]["out"] = str(tmp_path / "study")
+    for name in ("rouge", *MODEL_METRICS):
+        values["evaluation"]["metrics"] = [name]
+        step = study_graph(parse_study(values, "test")).steps["tuned.evaluate"]
+        assert step.heavy is (name in MODEL_METRICS), name
+
+
+def test_every_step_reads_the_task_files(tmp_path: Path) -> None:
+    values = copy.deepcopy(CONFIG)
+    values["study"]["out"] = str(tmp_path / "study")
+    values["evaluation"]["tasks"] = ["mine.yaml"]
+    assert all("mine.yaml" in step.reads for step in study_graph(parse_study(values, "test")).steps.values())
+
+
+def test_what_an_override_names_is_read(tmp_path: Path) -> None:
+    values = copy.deepcopy(CONFIG)
+    values["study"]["out"] = str(tmp_path / "study")
+    overrides = values["rows"]["tuning"]["overrides"] + ["data.train=[mine.csv]", "model.tokenizer=my-tokenizer"]
+    values["rows"]["tuning"]["overrides"] = overrides
+    values["rows"]["later"] = {
+        "kind": "train", "config": "dpo-smollm2", "source": "tuning", "pairs": {"data": ["sample:train"]},
+    }  # fmt: skip
+    graph = study_graph(parse_study(values, "test"))
+    assert {"mine.csv", "my-tokenizer"} <= set(graph.steps["tuning.train"].reads)
+    later = graph.steps["later.train"]
+    assert later.after == ("tuning.train", "later.pairs")
+    assert not any(str(tmp_path) in place for place in later.reads), "what other steps make is known by their manifests"
 
 
 def test_an_endpoint_is_not_asked_without_consent(tmp_path: Path) -> None:

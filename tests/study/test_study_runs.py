@@ -2,7 +2,10 @@
 
 import copy
 import json
+import os
+import shlex
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -49,6 +52,17 @@ def test_nothing_is_done_twice(unbroken: tuple[Path, StandIns]) -> None:
     assert again.started == []
     assert {each.state for each in outcome.states.values()} == {"reused"}
     assert {name: (out / name).read_bytes() for name in PAGES} == pages
+
+
+def test_a_run_without_steps_keeps_the_hashes_of_results(unbroken: tuple[Path, StandIns], tmp_path: Path) -> None:
+    out = tmp_path / "study"
+    shutil.copytree(unbroken[0], out)
+    kept = out / "steps" / "file-hashes.json"
+    kept.unlink()
+    for path in (out / "scores" / "tuned").iterdir():
+        os.utime(path, ns=(0, 0))
+    assert study(out, start=StandIns()).failed == []
+    assert str(out / "scores" / "tuned" / "scores.json") in json.loads(kept.read_text("utf-8"))
 
 
 def test_a_study_that_is_killed_twice_has_the_tables_of_one_that_is_not(
@@ -198,6 +212,31 @@ def test_what_is_under_way_is_stopped_with_the_runner(tmp_path: Path) -> None:
         study(tmp_path / "study", start=lambda step: Endless())
     assert asked[0] is False
     assert json.loads((tmp_path / "study/steps/tuning.train.begun.json").read_text("utf-8"))["tries"] == 1
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_signals_stop_a_study_but_for_one_that_nohup_ignores(ignored: bool, tmp_path: Path) -> None:
+    start, found = StandIns(), []
+    start.before = lambda step: found.append([signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP)])
+    start.fails = {"tuning.train", "plain.answer", "floor.answer"}
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
+    try:
+        study(tmp_path / "study", start=start)
+    finally:
+        after = signal.signal(signal.SIGHUP, before)
+    assert after == (signal.SIG_IGN if ignored else signal.SIG_DFL)
+    for of_term, of_hangup in found:
+        assert callable(of_term)
+        assert (of_hangup == signal.SIG_IGN) is ignored
+    assert len(found) == 3
+
+
+def test_the_command_that_goes_on_is_the_same() -> None:
+    from mentallama_jax.cli.main import parse
+    from mentallama_jax.cli.study_command import _again
+
+    words = ["study", "toy", "--out", "of mine", "--jobs", "2", "--any-code"]
+    assert _again(parse(words)) == shlex.join(["mentallama", *words])
 
 
 def test_steps_run_side_by_side_but_for_those_of_equal_devices(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.trust.kept_temperatures import read_temperatures
-from mentallama_jax.evaluation.trust.risk_words import speaks_of_risk
 from mentallama_jax.generation.batching import PROMPT_SLOTS
 from mentallama_jax.generation.requests import Answer, Request, Settings
 from mentallama_jax.imhi.predictions import Prediction
@@ -107,7 +106,7 @@ def open_service(
     if limits.max_new_tokens >= limits.max_length:
         raise UserError(f"--max-new-tokens {limits.max_new_tokens}: give less than the {limits.max_length} in all")
     temperatures = None if calibration is None else read_temperatures(calibration)
-    settings = AnalysisSettings(limits.max_new_tokens, temperatures=temperatures, words_point_to_risk=speaks_of_risk)
+    settings = AnalysisSettings(limits.max_new_tokens, temperatures=temperatures)
     ends = stop_ids(answerer.style, answerer.tokenizer)
     model = ServedModel(
         name or _usual_name(answerer),

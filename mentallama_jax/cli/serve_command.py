@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from mentallama_jax.cli.answerer_options import STYLES, add_answerer_options, answerer_of
+from mentallama_jax.cli.common_options import check_numbers
 from mentallama_jax.cli.task_options import add_tasks
 from mentallama_jax.errors import UserError
 from mentallama_jax.storage import as_path, expanded
@@ -168,17 +169,8 @@ def _say(line: str) -> None:
 
 
 def _limits(options: argparse.Namespace) -> "ServeLimits":
-    for name, least in (
-        ("slots", 1),
-        ("queue", 0),
-        ("max_new_tokens", 1),
-        ("max_body", 1024),
-        ("port", 0),
-        ("warm_up", 1),
-    ):
-        if getattr(options, name) < least:
-            given = getattr(options, name)
-            raise UserError(f"--{name.replace('_', '-')} {given}: give a number from {least}")
+    least = {"slots": 1, "queue": 0, "max_new_tokens": 1, "max_body": 1024, "port": 0, "warm_up": 1}
+    check_numbers(options, least)
     if options.port > 65535:
         raise UserError(f"--port {options.port}: give a number up to 65535")
     if not 0 < options.timeout < float("inf"):

@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mentallama_jax.cli.common_options import check_numbers
 from mentallama_jax.errors import UserError
 from mentallama_jax.foreign import parse_json
 from mentallama_jax.storage import expanded, local_path
@@ -106,10 +107,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> None:
-    for name, least in (("repeats", 1), ("micro_batches", 1), ("rows", 1), ("prompt", 1), ("new_tokens", 2)):
-        value = getattr(options, name)
-        if value is not None and value < least:
-            raise UserError(f"--{name.replace('_', '-')} {value}: give a number from {least}")
+    check_numbers(options, {"repeats": 1, "micro_batches": 1, "rows": 1, "prompt": 1, "new_tokens": 2})
     if options.what == "generate" and options.plan:
         raise UserError("--plan: a plan is of the training step; use it with `mentallama bench step`")
 

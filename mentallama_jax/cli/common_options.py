@@ -1,8 +1,8 @@
-"""What all commands share: short options, the nearest option to a wrong one, and whether `--out` can be written."""
+"""What all commands share: short options, the nearest option to a wrong one, and checks of what was given."""
 
 import argparse
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from mentallama_jax.errors import UserError
@@ -76,6 +76,22 @@ def short_usage(parser: argparse.ArgumentParser) -> str:
         elif not action.option_strings:
             words.append(f"[{name} ...]" if action.nargs == "*" else f"[{name}]" if action.nargs == "?" else str(name))
     return f"usage: {' '.join(words)}    ({parser.prog} --help tells all)\n"
+
+
+def check_numbers(options: argparse.Namespace, least: Mapping[str, int]) -> None:
+    """Refuse numbers that are too small; those that were not given pass.
+
+    Args:
+        options: of the command.
+        least: name, as `options` has it -> the smallest number that makes sense.
+
+    Raises:
+        UserError: names the first.
+    """
+    for name, smallest in least.items():
+        value = getattr(options, name)
+        if value is not None and value < smallest:
+            raise UserError(f"--{name.replace('_', '-')} {value}: give a number from {smallest}")
 
 
 def check_out(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:

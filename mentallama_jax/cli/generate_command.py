@@ -6,6 +6,7 @@ from collections import Counter
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from mentallama_jax.cli.answerer_options import STYLES, add_answerer_options
 from mentallama_jax.cli.generation_on_hosts import STOPPED, add_hosts, how_to_go_on, line_on_hosts, on_hosts
 from mentallama_jax.cli.int8_options import add_int8_options, int8_of
 from mentallama_jax.cli.process_options import are_several
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from mentallama_jax.jobs.answer_sequences import SequenceAnswerer
     from mentallama_jax.training.interruption import StopRequest
 
-STYLES = ("plain", "completion", "llama2-chat", "chatml", "chat")
 _SHOWN_PROBLEMS = 5
 _RESEARCH_ONLY = (
     "For research only: an answer can be wrong and sound sure. It is no diagnosis and must not decide anything about\n"
@@ -170,15 +170,8 @@ def add_parser(subparsers: Any) -> None:
         help="devices that share the model (fsdp, tensor) and the rows (data, fsdp), such as fsdp=4 tensor=2; the "
         "answers are those of one device (default: one device)",
     )
-    add(
-        "--dtype",
-        choices=("float32", "bfloat16"),
-        help="of weights and activations (default: float32 on CPU, bfloat16 elsewhere)",
-    )
+    add_answerer_options(parser)
     add_int8_options(parser)
-    add("--checkpoint", choices=("best", "last"), help="of a run: best by its metric, or the last one (default: best)")
-    add("--revision", help="of a hub id: branch, tag or commit (default: its main branch)")
-    add("--adapter", type=local_path, metavar="FOLDER", help="a PEFT adapter (LoRA, DoRA) to merge into MODEL")
     add("--show", type=int, default=0, metavar="N", help="print the first N answers; they may quote posts (default: 0)")
     add_hosts(parser)
     add_tasks(parser, run="model")

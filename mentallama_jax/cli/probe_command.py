@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mentallama_jax.cli.generate_command import STYLES, show_left_out
+from mentallama_jax.cli.answerer_options import STYLES, add_answerer_options, answerer_of
+from mentallama_jax.cli.generate_command import show_left_out
 from mentallama_jax.cli.json_output import add_json_option, figures_printed
 from mentallama_jax.cli.speed_progress import speed_progress
 from mentallama_jax.cli.task_options import add_tasks
@@ -91,6 +92,7 @@ def add_parser(subparsers: Any) -> None:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         _add_options(probe.add_argument)
+        add_answerer_options(probe)
         add_json_option(probe)
         add_tasks(probe, run="model")
         probe.set_defaults(run=_printing_figures(run))
@@ -123,14 +125,6 @@ def _add_options(add: Callable[..., Any]) -> None:
     add("--max-length", type=int, metavar="N", help="tokens of prompt and answer together (default: as in generate)")
     add("--seed", type=int, default=0, metavar="N", help="of --max-rows, variants and tests (default: 0)")
     add("--batch-size", type=int, default=16, metavar="N", help="prompts at once (default: 16)")
-    add(
-        "--dtype",
-        choices=("float32", "bfloat16"),
-        help="of weights and activations (default: float32 on CPU, bfloat16 elsewhere)",
-    )
-    add("--checkpoint", choices=("best", "last"), help="of a run: best by its metric, or the last one (default: best)")
-    add("--revision", help="of a hub id: branch, tag or commit (default: its main branch)")
-    add("--adapter", type=local_path, metavar="FOLDER", help="a PEFT adapter (LoRA, DoRA) to merge into MODEL")
 
 
 def _add_faithfulness(add: Callable[..., Any]) -> None:
@@ -225,7 +219,7 @@ def _settings(options: argparse.Namespace, **more: int) -> "ProbeSettings":
 
 def _opened(options: argparse.Namespace, max_rows: int | None) -> "tuple[Questions, Answerer]":
     """The rows and the model; rows that are left out are told on standard error."""
-    from mentallama_jax.jobs.answer import open_answerer, questions_in
+    from mentallama_jax.jobs.answer import questions_in
 
     questions = questions_in(
         options.data,
@@ -235,15 +229,7 @@ def _opened(options: argparse.Namespace, max_rows: int | None) -> "tuple[Questio
         repair_mojibake=options.repair_mojibake,
     )
     show_left_out(questions)
-    answerer = open_answerer(
-        options.model,
-        revision=options.revision,
-        checkpoint=options.checkpoint,
-        adapter=options.adapter,
-        style=options.style,
-        max_length=options.max_length,
-        dtype=options.dtype,
-    )
+    answerer = answerer_of(options)
     print(f"model: {answerer.opened.name}\nstyle: {answerer.style} ({answerer.style_reason})")
     return questions, answerer
 

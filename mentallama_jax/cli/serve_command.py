@@ -6,13 +6,13 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from mentallama_jax.cli.generate_command import STYLES
+from mentallama_jax.cli.answerer_options import STYLES, add_answerer_options, answerer_of
+from mentallama_jax.cli.common_options import check_numbers
 from mentallama_jax.cli.task_options import add_tasks
 from mentallama_jax.errors import UserError
-from mentallama_jax.storage import as_path, expanded, local_path
+from mentallama_jax.storage import as_path, expanded
 
 if TYPE_CHECKING:
-    from mentallama_jax.jobs.answer import Answerer
     from mentallama_jax.serving.service import ServeLimits
 
 KEY_VARIABLE = "MENTALLAMA_API_KEY"
@@ -132,14 +132,7 @@ def add_parser(subparsers: Any) -> None:
         help=f"let a --host that other machines reach be used by everybody, without {KEY_VARIABLE}",
     )
     add("--style", choices=STYLES, help="how messages become a prompt (default: as the run was trained)")
-    add(
-        "--dtype",
-        choices=("float32", "bfloat16"),
-        help="of weights and activations (default: float32 on CPU, bfloat16 elsewhere)",
-    )
-    add("--checkpoint", choices=("best", "last"), help="of a run: best by its metric, or the last one (default: best)")
-    add("--revision", help="of a hub id: branch, tag or commit (default: its main branch)")
-    add("--adapter", type=local_path, metavar="FOLDER", help="a PEFT adapter (LoRA, DoRA) to merge into MODEL")
+    add_answerer_options(parser)
     add_tasks(parser, run="model")
     parser.set_defaults(run=run)
 
@@ -154,7 +147,7 @@ def run(options: argparse.Namespace) -> int:
 
     lines = read_crisis_lines(as_path(options.crisis_lines) if options.crisis_lines else None)
     start = time.monotonic()
-    service = open_service(_answerer(options), limits, name=options.name, key=key, calibration=options.calibration)
+    service = open_service(answerer_of(options), limits, name=options.name, key=key, calibration=options.calibration)
     if lines.unchecked:
         _say(f"nobody has checked the crisis lines of the page ({len(lines.unchecked)} countries); see --crisis-lines")
 
@@ -175,32 +168,9 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _answerer(options: argparse.Namespace) -> "Answerer":
-    from mentallama_jax.jobs.answer import open_answerer
-
-    return open_answerer(
-        options.model,
-        revision=options.revision,
-        checkpoint=options.checkpoint,
-        adapter=options.adapter,
-        style=options.style,
-        max_length=options.max_length,
-        dtype=options.dtype,
-    )
-
-
 def _limits(options: argparse.Namespace) -> "ServeLimits":
-    for name, least in (
-        ("slots", 1),
-        ("queue", 0),
-        ("max_new_tokens", 1),
-        ("max_body", 1024),
-        ("port", 0),
-        ("warm_up", 1),
-    ):
-        if getattr(options, name) < least:
-            given = getattr(options, name)
-            raise UserError(f"--{name.replace('_', '-')} {given}: give a number from {least}")
+    least = {"slots": 1, "queue": 0, "max_new_tokens": 1, "max_body": 1024, "port": 0, "warm_up": 1}
+    check_numbers(options, least)
     if options.port > 65535:
         raise UserError(f"--port {options.port}: give a number up to 65535")
     if not 0 < options.timeout < float("inf"):

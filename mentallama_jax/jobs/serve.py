@@ -10,7 +10,6 @@ from typing import Any
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.trust.kept_temperatures import read_temperatures
-from mentallama_jax.evaluation.trust.risk_words import speaks_of_risk
 from mentallama_jax.generation.batching import PROMPT_SLOTS
 from mentallama_jax.generation.requests import Answer, Request, Settings
 from mentallama_jax.imhi.predictions import Prediction
@@ -41,7 +40,7 @@ class ServedAnalyser:
         Raises:
             UserError: temperatures of another model.
         """
-        self._analyser, self._settings, self._answerer = Analyser(answerer, settings), settings, answerer
+        self._analyser = Analyser(answerer, settings)
 
     def question(self, post: str, task: str, aspect: str | None) -> Record:
         """The question about a post; a UserError says what is wrong with it."""
@@ -50,12 +49,12 @@ class ServedAnalyser:
 
     def score(self, question: Record) -> Prediction:
         """The scores of the labels of a question."""
-        ((scored,),) = self._answerer.answers([question], Settings(batch_size=1), score_labels=True)
+        ((scored,),) = self._analyser.answerer.answers([question], Settings(batch_size=1), score_labels=True)
         return scored
 
     def warm_up(self, longest: int) -> Iterator[None]:
         """Score posts of each compiled length up to `longest` tokens, by the question of the first task."""
-        task, room = next(iter(TASKS.values())), self._answerer.max_length
+        task, room = next(iter(TASKS.values())), self._analyser.answerer.max_length
         for length in (slots for slots in PROMPT_SLOTS if slots <= longest):
             post = _WORD * length
             while len(post) > len(_WORD):
@@ -70,15 +69,15 @@ class ServedAnalyser:
     def explanation(self, question: Record, scores: Prediction) -> Request:
         """What asks the engine for an explanation of the likeliest label."""
         prompt = self._analyser.explanation_prompt(question, likeliest(scores)).prompt
-        settings = Settings(self._settings.max_new_tokens)
+        settings = Settings(self._analyser.settings.max_new_tokens)
         return Request(prompt.tokens, question.id, settings, self._analyser.end_ids)
 
     def analysis(
         self, question: Record, scores: Prediction, tokens: Sequence[int], answer: Answer | None, abstain_below: float
     ) -> dict[str, Any]:
         """The analysis as JSON; `answer` is None where time was up after `tokens`."""
-        text = self._answerer.tokenizer.decode(tokens).strip()
-        settings = replace(self._settings, abstain_below=abstain_below)
+        text = self._analyser.answerer.tokenizer.decode(tokens).strip()
+        settings = replace(self._analyser.settings, abstain_below=abstain_below)
         complete = answer is not None and answer.ended
         return analysis_of(question, scores, text, settings, complete=complete).to_json()
 
@@ -107,7 +106,7 @@ def open_service(
     if limits.max_new_tokens >= limits.max_length:
         raise UserError(f"--max-new-tokens {limits.max_new_tokens}: give less than the {limits.max_length} in all")
     temperatures = None if calibration is None else read_temperatures(calibration)
-    settings = AnalysisSettings(limits.max_new_tokens, temperatures=temperatures, words_point_to_risk=speaks_of_risk)
+    settings = AnalysisSettings(limits.max_new_tokens, temperatures=temperatures)
     ends = stop_ids(answerer.style, answerer.tokenizer)
     model = ServedModel(
         name or _usual_name(answerer),

@@ -14,7 +14,6 @@ class RunningAnswers:
     """Events of requests; when the iteration ends, however it ends, nothing of them is left in the engine.
 
     Attributes:
-        timed_out: whether the limit of time ended it after some tokens.
         new_tokens: that were written.
     """
 
@@ -27,7 +26,6 @@ class RunningAnswers:
         """
         self._service, self._started = service, started
         self._deadline = started + service.limits.seconds
-        self.timed_out = False
         self.new_tokens = 0
 
     async def in_time(self, work: Awaitable[Any]) -> Any:
@@ -95,4 +93,3 @@ class RunningAnswers:
         if not self.new_tokens:
             seconds = self._service.limits.seconds
             raise ApiError(504, f"no answer was begun within {seconds:g} seconds; ask again later", code="timeout")
-        self.timed_out = True

@@ -1,29 +1,19 @@
 """What the routes of the server share."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from mentallama_jax.config import Style
-from mentallama_jax.imhi.prompts import PromptTokenizer
+from mentallama_jax.generation.answers import AnswerTokenizer
 from mentallama_jax.serving.engine_thread import EngineThread
-from mentallama_jax.serving.grammars import Grammars
+from mentallama_jax.serving.grammars import Grammars, MaskTokenizer
 from mentallama_jax.serving.post_analysis import PostAnalyser
 from mentallama_jax.serving.prometheus import ServerFigures
 
 
-class ServedTokenizer(PromptTokenizer, Protocol):
+class ServedTokenizer(AnswerTokenizer, MaskTokenizer, Protocol):
     """What serving needs of a tokenizer."""
-
-    @property
-    def special_ids(self) -> Sequence[int]:
-        """Ids that no text turns into."""
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """Return the text of tokens, special ones left out."""
-
-    def token_bytes(self, id_: int) -> bytes:
-        """Return the bytes that a token adds to a text."""
 
 
 @dataclass(frozen=True, slots=True)

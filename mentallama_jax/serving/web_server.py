@@ -18,6 +18,7 @@ class WebServer(uvicorn.Server):
         """Make a server that does not run yet; `on_ready` is called once the model is warm."""
         config = uvicorn.Config(
             app,
+            log_config=None,  # the logging of the whole process is not for the server to set up anew
             log_level="critical",  # its warnings and tracebacks may hold what was sent
             access_log=False,
             server_header=False,

@@ -14,7 +14,7 @@ from child_processes import cpu_environment
 from command_words import changed
 from tiny_decoder import random_params, shape
 
-from mentallama_jax.cli.generate_command import STYLES
+from mentallama_jax.cli.answerer_options import STYLES
 from mentallama_jax.cli.main import main
 from mentallama_jax.config import Style, parse_config
 from mentallama_jax.formats.hf_folder import save_hf

@@ -12,7 +12,6 @@ import openai
 import pytest
 from live_server import LiveServer
 
-from mentallama_jax.evaluation.trust.risk_words import speaks_of_risk
 from mentallama_jax.generation.engine import Request, Settings
 from mentallama_jax.imhi.prompts import encode_question, stop_ids
 from mentallama_jax.imhi.tasks import TASKS
@@ -132,8 +131,8 @@ def test_log_probabilities_of_tokens_and_alternatives(client: openai.OpenAI, alo
 def test_stop_strings_end_an_answer(client: openai.OpenAI, alone: dict[str, str]) -> None:
     whole = alone[QUESTIONS[1]]
     stop = whole[5:8]
-    for made in (chat(client, QUESTIONS[1], stop=[stop, "\n\n\n"]).choices[0],):
-        assert (made.message.content, made.finish_reason) == (whole[: whole.index(stop)], "stop")
+    made = chat(client, QUESTIONS[1], stop=[stop, "\n\n\n"]).choices[0]
+    assert (made.message.content, made.finish_reason) == (whole[: whole.index(stop)], "stop")
     text, pieces = streamed(client, QUESTIONS[1], stop=stop)
     assert (text, pieces[-1].choices[0].finish_reason) == (whole[: whole.index(stop)], "stop")
 
@@ -215,7 +214,7 @@ def test_analyses_are_those_of_python(server: LiveServer, answerer: Answerer) ->
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(lambda body: server.http.post("/v1/analyse", json=body), asked))
     assert [answer.status_code for answer in answers] == [200] * 4
-    settings = AnalysisSettings(12, words_point_to_risk=speaks_of_risk)
+    settings = AnalysisSettings(12)
     for body, answer in zip(asked, answers, strict=True):
         expected = analysed(answerer, settings, body["post"], body["task"], body.get("aspect"))
         found = answer.json()

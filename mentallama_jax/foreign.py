@@ -136,6 +136,15 @@ def printable(text: str) -> str:
     return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
 
 
+def holds_half_pair(text: str) -> bool:
+    """Whether a text holds half of a surrogate pair, which UTF-8 cannot write."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
 def one_line(message: object, limit: int = _LONGEST_LINE) -> str:
     """A message on one line: control characters are shown by their codes, and a long middle is left out."""
     line = printable(" ".join(str(message).split()))

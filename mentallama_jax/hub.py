@@ -2,7 +2,7 @@
 
 import errno
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -56,12 +56,8 @@ def told(label: str, kind: RepositoryKind) -> Iterator[None]:
     Raises:
         UserError: the block raised something. A `UserError` of the block passes as it is.
     """
-    try:
+    with _in_one_line(label, lambda error: _what_to_do(error, kind)):
         yield
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(f"{label}: {_what_to_do(error, kind)}") from None
 
 
 @contextmanager
@@ -71,19 +67,29 @@ def told_writing(label: str) -> Iterator[None]:
     Raises:
         UserError: the block raised something. A `UserError` of the block passes as it is.
     """
+    with _in_one_line(label, _what_to_do_about_writing):
+        yield
+
+
+@contextmanager
+def _in_one_line(label: str, what_to_do: Callable[[Exception], str]) -> Iterator[None]:
     try:
         yield
     except UserError:
         raise
     except Exception as error:
-        raise UserError(f"{label}: {_what_to_do_about_writing(error)}") from None
+        try:
+            from huggingface_hub import constants, errors  # noqa: F401
+        except Exception as reason:  # no home folder to keep a cache in, for example
+            advice = f"the hub's client cannot start ({_words(reason)}); set HF_HOME to a folder"
+        else:
+            advice = what_to_do(error)
+        raise UserError(f"{label}: {advice}") from None
 
 
 def _what_to_do_about_writing(error: Exception) -> str:
-    try:
-        from huggingface_hub import constants, errors
-    except Exception as reason:
-        return f"the hub's client cannot start ({_words(reason)}); set HF_HOME to a folder"
+    from huggingface_hub import constants, errors
+
     causes = list(_causes(error))
     status = next((each.response.status_code for each in causes if isinstance(each, errors.HfHubHTTPError)), 0)
     login = "log in with `hf auth login`, or set HF_TOKEN, with a token that may write"
@@ -116,10 +122,8 @@ def _be_impatient(request: Any) -> None:
 
 
 def _what_to_do(error: Exception, kind: RepositoryKind) -> str:
-    try:
-        from huggingface_hub import errors
-    except Exception as reason:  # no home folder to keep a cache in, for example
-        return f"the hub's client cannot start ({_words(reason)}); set HF_HOME to a folder"
+    from huggingface_hub import errors
+
     causes = list(_causes(error))
 
     def any_of(*kinds: type[BaseException], named: str = "") -> bool:

@@ -7,9 +7,9 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from mentallama_jax.cli.answerer_options import STYLES, add_answerer_options
-from mentallama_jax.cli.generation_on_hosts import STOPPED, add_hosts, how_to_go_on, line_on_hosts, on_hosts
+from mentallama_jax.cli.generation_on_hosts import add_hosts, how_to_go_on, line_on_hosts, on_hosts
 from mentallama_jax.cli.int8_options import add_int8_options, int8_of
-from mentallama_jax.cli.process_options import are_several
+from mentallama_jax.cli.process_options import STOPPED, are_several
 from mentallama_jax.cli.prompting_options import (
     EXAMPLES,
     HELP,

@@ -5,7 +5,7 @@ import atexit
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from mentallama_jax.cli.process_options import add_processes, joined_processes, process_words
+from mentallama_jax.cli.process_options import add_processes, joined_processes, on_other_hosts, process_words
 from mentallama_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     from mentallama_jax.training.interruption import StopRequest
 
-STOPPED = 75
-"""Exit status of hosts that were asked to stop; what is finished is in the file (EX_TEMPFAIL: run it again)."""
 _OWN = {"model", "data", "out", "adapter", "tasks", "coordinator", "process", "run"}
 """Options in which hosts may differ: names of places, and which of them each is."""
 
@@ -29,7 +27,7 @@ def add_hosts(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def refuse_one_host(options: argparse.Namespace) -> None:
+def _refuse_one_host(options: argparse.Namespace) -> None:
     """Refuse what one host alone can do, before anything is read.
 
     Raises:
@@ -45,7 +43,7 @@ def on_hosts(options: argparse.Namespace, generate: Callable[["StopRequest"], in
     """Generate together with the other hosts; the exit status."""
     from mentallama_jax.training.interruption import StopRequest, ignore_signals
 
-    refuse_one_host(options)
+    _refuse_one_host(options)
     with joined_processes(options), StopRequest() as stop:
         from mentallama_jax.parallel.processes import check_alike
 
@@ -68,8 +66,7 @@ def line_on_hosts(mesh: "Mesh | None") -> str:
 
 def how_to_go_on(options: argparse.Namespace, signal_name: str) -> str:
     """What is said once all hosts have stopped."""
-    where = " (and so on the other hosts, each with its own --process)" if options.coordinator else ""
     return (
         f"stopped by {signal_name}; finished rows are in {options.out}. To go on: the same command with "
-        f"{' '.join(process_words(options))}{where}"
+        f"{' '.join(process_words(options))}{on_other_hosts(options)}"
     )

@@ -5,6 +5,8 @@ from contextlib import AbstractContextManager, nullcontext
 
 from mentallama_jax.errors import UserError
 
+STOPPED = 75
+"""Exit status of processes that were asked to stop and kept what was finished (EX_TEMPFAIL: run it again)."""
 _NAMES = ("coordinator", "processes", "process")
 
 
@@ -46,6 +48,11 @@ def joined_processes(options: argparse.Namespace) -> AbstractContextManager[None
     from mentallama_jax.parallel.processes import joined
 
     return joined(options.coordinator, options.processes, options.process)
+
+
+def on_other_hosts(options: argparse.Namespace) -> str:
+    """What is said behind the command that goes on here, where the other hosts need one of their own."""
+    return " (and so on the other hosts, each with its own --process)" if options.coordinator else ""
 
 
 def process_words(options: argparse.Namespace) -> list[str]:

@@ -7,16 +7,13 @@ import shlex
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from mentallama_jax.cli.process_options import add_processes, joined_processes, process_words
+from mentallama_jax.cli.process_options import STOPPED, add_processes, joined_processes, on_other_hosts, process_words
 from mentallama_jax.cli.task_options import add_tasks, named_tasks, with_tasks
 from mentallama_jax.storage import expanded
 
 if TYPE_CHECKING:
     from mentallama_jax.config import RunConfig
     from mentallama_jax.training.loop import TrainResult
-
-STOPPED = 75
-"""Exit status of a run that was asked to stop and saved itself (EX_TEMPFAIL: run it again)."""
 
 _DESCRIPTION = """\
 Tune a LLaMA on IMHI rows, go on with its pre-training on raw text, or tune an encoder to read the labels of one data
@@ -131,8 +128,8 @@ def _tell(options: argparse.Namespace, config: "RunConfig", result: "TrainResult
         log_to = [word for name in options.log_to for word in ("--log-to", name)]
         flags = [*named_tasks(options), *log_to, *process_words(options)]
         command = shlex.join(["mentallama", "train", options.config, *options.overrides, *flags])
-        where = " (and so on the other hosts, each with its own --process)" if options.coordinator else ""
-        print(f"stopped after update {result.steps} of {result.total_steps}; to go on: {command}{where}")
+        done = f"{result.steps} of {result.total_steps}"
+        print(f"stopped after update {done}; to go on: {command}{on_other_hosts(options)}")
         return STOPPED
     if result.best is not None:
         scores = ", ".join(f"{name} {score:.4f}" for name, score in result.best.scores.items())

@@ -5,6 +5,7 @@ import shlex
 import sys
 from typing import TYPE_CHECKING, Any
 
+from mentallama_jax.cli.process_options import STOPPED
 from mentallama_jax.cli.task_options import add_tasks, with_tasks
 from mentallama_jax.errors import UserError
 from mentallama_jax.storage import expanded, local_path
@@ -12,7 +13,6 @@ from mentallama_jax.storage import expanded, local_path
 if TYPE_CHECKING:
     from mentallama_jax.config import RunConfig
 
-_STOPPED = 75
 _DESCRIPTION = """\
 Single-data-set tuning and its transfer matrix: train a model on each data set of --datasets by the recipe of CONFIG,
 let each answer the test rows of all of them, and write the weighted F1 of each on each, with intervals over posts, as
@@ -100,7 +100,7 @@ def _transferred(options: argparse.Namespace, config: "RunConfig") -> int:
     )
     if found.matrix is None:
         print(f"stopped by {found.stopped_by} in {shlex.quote(found.run_dir)}; the same command goes on from there")
-        return _STOPPED
+        return STOPPED
     table = figures_table(found.matrix)
     print(f"{table.caption}; * trained on")
     widths = [max(map(len, column)) for column in zip(table.header, *table.rows, strict=True)]

@@ -5,11 +5,10 @@ import jax.numpy as jnp
 from jax.sharding import SingleDeviceSharding
 
 from mentallama_jax.config import RunConfig
-from mentallama_jax.errors import UserError
 from mentallama_jax.formats.assembly import assemble
 from mentallama_jax.formats.hf_folder import tensors_of_params
 from mentallama_jax.formats.peft import TensorsAsFile
-from mentallama_jax.jobs.adapter_runs import tensors_of_run
+from mentallama_jax.jobs.adapter_runs import other_weights, tensors_of_run
 from mentallama_jax.jobs.open_encoder import base_encoder
 from mentallama_jax.models.bert import BertConfig
 from mentallama_jax.models.module import Params, abstract_params, init_params
@@ -39,9 +38,6 @@ def _base(run_dir: str | AnyPath, config: RunConfig, model: BertConfig) -> Param
     if base.load_params is None:
         return init_params(model, jax.random.key(config.training.seed), config.model.parameter_dtype)
     if base.fingerprint is not None and base_fingerprint(run_dir) != base.fingerprint():
-        raise UserError(
-            f"{run_dir}: adapts other weights than {config.model.source} holds now; put those back that it was trained "
-            "with"
-        )
+        raise other_weights(run_dir, config)
     first = SingleDeviceSharding(jax.local_devices()[0])
     return base.load_params(jax.tree.map(lambda _: first, abstract_params(model)))

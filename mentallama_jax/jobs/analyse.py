@@ -22,6 +22,7 @@ from mentallama_jax.evaluation.trust.kept_temperatures import KeptTemperatures
 from mentallama_jax.evaluation.trust.quotes import QuotedPost
 from mentallama_jax.evaluation.trust.risk_signs import signs_of_risk
 from mentallama_jax.evaluation.trust.risk_words import speaks_of_risk
+from mentallama_jax.foreign import holds_half_pair
 from mentallama_jax.generation.requests import Settings
 from mentallama_jax.imhi.data_files.build import match_aspect
 from mentallama_jax.imhi.labels.gold_response import REASONING
@@ -30,10 +31,8 @@ from mentallama_jax.imhi.prompting import Asked, Prompting
 from mentallama_jax.imhi.prompts import answer_opening, encode_answer, label_answers, stop_ids
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.imhi.tasks import Task, task_named
-from mentallama_jax.jobs.analysis_result import NOTICE, Analysis, QuoteInPost
+from mentallama_jax.jobs.analysis_result import Analysis, QuoteInPost
 from mentallama_jax.jobs.answer import Answerer
-
-__all__ = ["NOTICE", "Analyser", "Analysis", "AnalysisSettings", "QuoteInPost", "analyse", "analyse_posts"]
 
 LONGEST_POST = 100_000
 """Characters of the longest post that is tokenised at all."""
@@ -295,7 +294,7 @@ def _check_text(post: Any, what: str) -> None:
         raise UserError(f"{what} has {len(post):,} characters; shorten it")
     if not any(character.isprintable() and not character.isspace() for character in post):
         raise UserError(f"{what} is empty; there is nothing to analyse")
-    if any("\ud800" <= character <= "\udfff" for character in post):
+    if holds_half_pair(post):
         raise UserError(f"{what} holds half of a surrogate pair, which is no text")
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_args
 
 from mentallama_jax.errors import UserError
+from mentallama_jax.foreign import holds_half_pair
 from mentallama_jax.generation.engine import Settings
 from mentallama_jax.imhi.conversations import ChatMessage, Role, encode_conversation
 from mentallama_jax.imhi.prompts import stop_ids
@@ -73,7 +74,7 @@ def _messages(conversation: Any, what: str) -> list[ChatMessage]:
 
 def _prompt(answerer: Answerer, conversation: Any, what: str) -> list[int]:
     messages = _messages(conversation, what)
-    if any("\ud800" <= character <= "\udfff" for message in messages for character in message.content):
+    if any(holds_half_pair(message.content) for message in messages):
         raise UserError(f"{what} holds half of a surrogate pair, which is no text")
     try:
         return encode_conversation(messages, answerer.style, answerer.tokenizer)

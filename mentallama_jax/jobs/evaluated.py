@@ -6,13 +6,14 @@ Nothing heavy is imported before something is scored, and jax only for metrics t
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from mentallama_jax.errors import UserError
 
 if TYPE_CHECKING:
     import pandas
 
+    from mentallama_jax.evaluation.foreign_outputs.read_as import ReadAs
     from mentallama_jax.evaluation.reading import Predictions
 
 _INTERVALS = ("accuracy", "weighted_f1", "macro_f1")
@@ -146,7 +147,6 @@ def evaluate(
         task = task_named(dataset) if dataset else None
         how = ReadAs(dict(columns or {}), task, gold_rows(gold) if gold else None)
         folder = Path(nowhere) if out is None else Path(out)
-        single = isinstance(calibrate_on, str | Path)
         scored = score(
             list(_given(predictions, how)),
             folder,
@@ -155,14 +155,14 @@ def evaluate(
             reader=reader,
             metrics=tuple(metrics),
             metric_models=MetricModels(data=tuple(data)),
-            calibrate_on=[cast("str", calibrate_on)] if single else list(cast("Sequence[str]", calibrate_on)),
+            calibrate_on=[calibrate_on] if isinstance(calibrate_on, str | Path) else calibrate_on,
         )
         scores = parse_json(scored.paths[0].read_bytes(), scored.paths[0])
         page = next(path for path in scored.paths if path.suffix == ".html").read_text("utf-8")
         return Evaluation(scores, page, scored.paths if out is not None else ())
 
 
-def _given(predictions: Any, how: Any) -> "Iterator[str | Predictions]":
+def _given(predictions: Any, how: "ReadAs") -> "Iterator[str | Predictions]":
     """The parts of what is to be scored: names of files, or rows that are in memory."""
     from mentallama_jax.evaluation.rows_in_memory import predictions_of_rows
 

@@ -87,50 +87,30 @@ def export(
         raise UserError("--public goes with --push OWNER/NAME")
     if push is not None:
         check_push(push, public=public)
-    done = write_export(
-        source,
-        Path(out),
-        checkpoint=checkpoint,
-        revision=revision,
-        adapter=adapter,
-        adapter_only=adapter_only,
-        dtype=dtype,
-        scores=scores,
-        max_shard_gb=max_shard_gb,
-    )
-    return done if push is None else done._replace(pushed=push_export(out, push, public=public))
-
-
-def write_export(
-    source: str,
-    out: Path,
-    *,
-    checkpoint: Which | None,
-    revision: str | None,
-    adapter: str | Path | None,
-    adapter_only: bool,
-    dtype: ExportDtype,
-    scores: Path | None,
-    max_shard_gb: float,
-) -> Exported:
-    """Write the folder; the arguments are those of `export`."""
     if max_shard_gb <= 0:
         raise UserError(f"--max-shard-gb {max_shard_gb}: give a size above 0")
-    shown_scores = read_scores(scores)
+    out, shown_scores, max_shard_bytes = Path(out), read_scores(scores), int(max_shard_gb * 1e9)
     if adapter_only:
         if adapter is not None or revision is not None:
             raise UserError("--adapter-only: writes what a run trains; leave --adapter and --revision out")
-        return _export_adapter(source, out, checkpoint, shown_scores)
-    sequence = open_sequence(source, revision=revision, checkpoint=checkpoint, adapter=adapter)
-    if sequence is not None:
-        shard = int(max_shard_gb * 1e9)
-        what = export_sequence(sequence, out, dtype=dtype, scores=shown_scores, max_shard_bytes=shard)
-        return Exported(what, _size_of(out))
-    opened = open_model(source, revision=revision, checkpoint=checkpoint, adapter=adapter)
-    if opened.run is None:
-        contents, what = _of_source(opened, out.name, shown_scores), source
+        what = _export_adapter(source, out, checkpoint, shown_scores)
+    elif sequence := open_sequence(source, revision=revision, checkpoint=checkpoint, adapter=adapter):
+        what = export_sequence(sequence, out, dtype=dtype, scores=shown_scores, max_shard_bytes=max_shard_bytes)
     else:
-        contents, what = _of_run(opened, opened.run, out.name, shown_scores), f"checkpoint of step {opened.update}"
+        opened = open_model(source, revision=revision, checkpoint=checkpoint, adapter=adapter)
+        what = _export_language_model(opened, out, dtype, shown_scores, max_shard_bytes)
+    size = sum(path.stat().st_size for path in out.iterdir())
+    return Exported(what, size, None if push is None else push_export(out, push, public=public))
+
+
+def _export_language_model(
+    opened: OpenedModel, out: Path, dtype: ExportDtype, scores: dict[str, Any] | None, max_shard_bytes: int
+) -> str:
+    """Write a LLaMA; what was written, for people."""
+    if opened.run is None:
+        contents, what = _of_source(opened, out.name, scores), opened.source
+    else:
+        contents, what = _of_run(opened, opened.run, out.name, scores), f"checkpoint of step {opened.update}"
     save_hf(
         out,
         opened.config,
@@ -138,22 +118,17 @@ def write_export(
         contents.tokenizer,
         card=contents.card,
         dtype=dtype,
-        max_shard_bytes=int(max_shard_gb * 1e9),
+        max_shard_bytes=max_shard_bytes,
         end_ids=contents.end_ids,
         chat=contents.chat,
     )
     if opened.run is not None and TASKS.own:
         write_json(out / KEPT, to_keep(TASKS.own))  # `generate` finds the wording there
-    return Exported(what, _size_of(out))
+    return what
 
 
-def _size_of(folder: Path) -> int:
-    """Bytes of the files of a folder."""
-    return sum(path.stat().st_size for path in folder.iterdir())
-
-
-def _export_adapter(source: str, out: Path, checkpoint: Which | None, scores: dict[str, Any] | None) -> Exported:
-    """Write the adapter that a run trains, whatever model it adapts."""
+def _export_adapter(source: str, out: Path, checkpoint: Which | None, scores: dict[str, Any] | None) -> str:
+    """Write the adapter that a run trains, whatever model it adapts; what was written, for people."""
     if not is_run(source) or (found := describe_run(source, checkpoint or "best")).config.adapter is None:
         raise UserError(f"{source}: --adapter-only goes with the run directory of an adapter, and this is none")
     model, run = found.model_config, found.config
@@ -175,7 +150,7 @@ def _export_adapter(source: str, out: Path, checkpoint: Which | None, scores: di
         options={"peft_type": run.adapter.kind.upper()},
         card=render_card(replace(card, library="peft"), numbers, "float32"),
     )
-    return Exported(f"adapter of step {found.checkpoint.step}", _size_of(out))
+    return f"adapter of step {found.checkpoint.step}"
 
 
 def read_scores(path: Path | None) -> dict[str, Any] | None:

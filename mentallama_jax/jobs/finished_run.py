@@ -49,13 +49,9 @@ class FinishedRun:
     @property
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl: `kind` (train or validation), `step`, and figures."""
-        from mentallama_jax.foreign import parse_json
         from mentallama_jax.training.run.metrics import read_metrics
 
-        path = self.run_dir / "metrics.jsonl"
-        if isinstance(path, Path):
-            return read_metrics(path)
-        return [parse_json(line, path) for line in path.read_bytes().splitlines()]
+        return read_metrics(self.run_dir / "metrics.jsonl")
 
     def to_pandas(self) -> "pandas.DataFrame":
         """The metrics as a data frame, a row for each line.

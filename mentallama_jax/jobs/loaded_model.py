@@ -99,14 +99,14 @@ class LoadedModel:
         Raises:
             UserError: no such task or aspect, or a post that is empty or too long. No message quotes a post.
         """
-        from mentallama_jax.jobs.analyse import AnalysisSettings, analyse_posts
+        from mentallama_jax.jobs.analyse import AnalysisSettings, analyse, analyse_posts
         from mentallama_jax.terminal import CountingBar
 
-        posts = [post] if isinstance(post, str) else list(post)
         settings = AnalysisSettings(max_new_tokens, abstain_below, self._temperatures, batch_size=batch_size)
         with self._knowing(task) as name:
             if isinstance(post, str):
-                return analyse_posts(self._answerer, posts, name, aspect=aspect, settings=settings)[0]
+                return analyse(self._answerer, post, name, aspect=aspect, settings=settings)
+            posts = list(post)
             with CountingBar(len(posts)) as bar:
                 return analyse_posts(self._answerer, posts, name, aspect=aspect, settings=settings, on_done=bar.add)
 
@@ -203,10 +203,10 @@ class LoadedModel:
         from mentallama_jax.jobs.analyse import label_scores
         from mentallama_jax.terminal import CountingBar
 
-        posts = [post] if isinstance(post, str) else list(post)
         with self._knowing(task) as name:
             if isinstance(post, str):
-                return label_scores(self._answerer, posts, name, aspect, batch_size)[0]
+                return label_scores(self._answerer, [post], name, aspect, batch_size)[0]
+            posts = list(post)
             with CountingBar(len(posts)) as bar:
                 return label_scores(self._answerer, posts, name, aspect, batch_size, bar.add)
 
@@ -284,7 +284,7 @@ def load_model(
         temperatures = temperatures_in(calibration.scores, "the calibration")
     elif calibration is not None:
         temperatures = read_temperatures(str(calibration))
-    tasks = () if source.startswith(("package:", "hub:")) else kept_tasks(source)
+    tasks = kept_tasks(source)
     if open_sequence(source, revision=revision, checkpoint=checkpoint) is not None:
         raise UserError(
             f"{source}: an encoder-decoder, which answers by `mentallama generate`; load_model takes LLaMAs"

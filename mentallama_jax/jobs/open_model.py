@@ -11,13 +11,12 @@ import jax
 
 from mentallama_jax.config import RunConfig
 from mentallama_jax.errors import UserError
-from mentallama_jax.formats.assembly import assemble
 from mentallama_jax.formats.fingerprint import source_fingerprint
 from mentallama_jax.formats.hf_folder import ReadTensor, tensors_of_arrays, tensors_of_file, tensors_of_params
 from mentallama_jax.formats.load import load_model, load_model_config, open_tensors
-from mentallama_jax.formats.peft import AdapterTensors, TensorsAsFile, read_adapter
+from mentallama_jax.formats.peft import AdapterTensors, read_adapter
 from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer, load_tokenizer
-from mentallama_jax.jobs.adapter_runs import tensors_of_run
+from mentallama_jax.jobs.adapter_runs import merged_readers, other_weights, tensors_of_run
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.module import Params, init_params
 from mentallama_jax.models.registry import language_model
@@ -154,13 +153,7 @@ def _with_adapter(opened: OpenedModel, folder: Path) -> OpenedModel:
 
 def _merged(opened: OpenedModel, adapter: AdapterTensors) -> OpenedModel:
     """The model with an adapter merged into its weights, tensor by tensor."""
-
-    def tensors() -> ReadTensor:
-        return adapter.merged(opened.tensors())
-
-    def load_params(dtype: Any, shardings: Any) -> Params:
-        file = TensorsAsFile(opened.config, tensors(), f"{opened.source} with its adapter")
-        return assemble(file, opened.config, dtype, shardings)
+    tensors, load_params = merged_readers(adapter, opened.tensors, opened.config, opened.source)
 
     def fingerprint() -> str:
         return hashlib.sha256(f"{opened.fingerprint()} {adapter.fingerprint()}".encode()).hexdigest()
@@ -183,10 +176,7 @@ def base_of_run(source: str, config: RunConfig, model: LlamaConfig) -> OpenedMod
     except UserError as error:
         raise UserError(f"{source}: the base model of its adapter cannot be read: {error}") from None
     if changed:
-        raise UserError(
-            f"{source}: adapts other weights than {config.model.source} holds now; put those back that it was trained "
-            "with"
-        )
+        raise other_weights(source, config)
     return base
 
 

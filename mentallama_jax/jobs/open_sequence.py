@@ -17,10 +17,10 @@ from mentallama_jax.formats.fingerprint import source_fingerprint
 from mentallama_jax.formats.hf_folder import ReadTensor, tensors_of_arrays, tensors_of_file, tensors_of_params
 from mentallama_jax.formats.load import load_model_config, open_tensors
 from mentallama_jax.formats.locate import locate
-from mentallama_jax.formats.peft import AdapterTensors, TensorsAsFile, read_adapter
+from mentallama_jax.formats.peft import AdapterTensors, read_adapter
 from mentallama_jax.formats.tokenizers.encoder_tokenizer import EncoderTokenizer
 from mentallama_jax.imhi.pair_texts import specials_of
-from mentallama_jax.jobs.adapter_runs import tensors_of_run
+from mentallama_jax.jobs.adapter_runs import merged_readers, other_weights, tensors_of_run
 from mentallama_jax.jobs.open_model import is_run
 from mentallama_jax.models.adapters import frozen_dtype
 from mentallama_jax.models.module import Params, abstract_params, init_params
@@ -172,22 +172,13 @@ def _base_of_run(
     except UserError as error:
         raise UserError(f"{source}: the base model of its adapter cannot be read: {error}") from None
     if base is None or base.config != model or known != now:
-        raise UserError(
-            f"{source}: adapts other weights than {run.model.source} holds now; put those back that it was trained with"
-        )
+        raise other_weights(source, run)
     return base.tensors, base.load_params
 
 
 def _merged(opened: OpenedSequence, adapter: AdapterTensors) -> OpenedSequence:
     """The model with an adapter merged into its weights, tensor by tensor."""
-
-    def tensors() -> ReadTensor:
-        return adapter.merged(opened.tensors())
-
-    def load_params(dtype: Any, shardings: Any) -> Params:
-        file = TensorsAsFile(opened.config, tensors(), f"{opened.source} with its adapter")
-        return assemble(file, opened.config, dtype, shardings)
-
+    tensors, load_params = merged_readers(adapter, opened.tensors, opened.config, opened.source)
     return replace(opened, tensors=tensors, load_params=load_params)
 
 

@@ -9,6 +9,8 @@ from mentallama_jax import __version__
 from mentallama_jax.errors import UserError
 from mentallama_jax.foreign import shown
 from mentallama_jax.formats.file_names import TOKENIZER_FILES
+from mentallama_jax.formats.peft import WEIGHTS as ADAPTER_WEIGHTS
+from mentallama_jax.formats.peft_options import CONFIG as ADAPTER_CONFIG
 from mentallama_jax.hub import told_writing
 from mentallama_jax.imhi.task_files.kept_tasks import KEPT
 
@@ -20,8 +22,8 @@ RESEARCH_ONLY = "Not for clinical use"
 """Words of the card that `formats.model_card` writes into each."""
 
 _OF_A_MODEL = frozenset(
-    {CARD, KEPT, "config.json", "generation_config.json", "model.safetensors.index.json", "adapter_config.json"}
-    | {"vocab.txt", "vocab.json", "merges.txt", "spiece.model", "adapter_model.safetensors", *TOKENIZER_FILES}
+    {CARD, KEPT, "config.json", "generation_config.json", "model.safetensors.index.json"}
+    | {"vocab.txt", "vocab.json", "merges.txt", "spiece.model", ADAPTER_CONFIG, ADAPTER_WEIGHTS, *TOKENIZER_FILES}
 )
 _WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors")
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
@@ -101,7 +103,7 @@ def check_folder(folder: Path) -> list[str]:
                 f"{folder}: holds {shown(name)}, which is no part of an export; it may be what a model was tuned on, "
                 "and is not uploaded: move it away"
             )
-    if not any(_WEIGHTS.fullmatch(name) or name == "adapter_model.safetensors" for name in names):
+    if not any(_WEIGHTS.fullmatch(name) or name == ADAPTER_WEIGHTS for name in names):
         raise UserError(f"{folder}: holds no weights; `mentallama export` writes a folder that does")
     if CARD not in names or RESEARCH_ONLY not in (folder / CARD).read_text("utf-8", errors="replace"):
         raise UserError(

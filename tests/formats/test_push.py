@@ -11,7 +11,6 @@ from huggingface_hub import constants
 from mentallama_jax.cli.main import main
 from mentallama_jax.errors import UserError
 from mentallama_jax.formats.model_card import ModelCard, render_card
-from mentallama_jax.jobs.export import Exported
 from mentallama_jax.jobs.push_export import push_export
 
 LLAMA = Path(__file__).resolve().parents[1] / "fixtures" / "llama" / "mha-untied"
@@ -119,11 +118,12 @@ def test_the_command_asks_before_it_exports_and_says_where_the_model_is(
 ) -> None:
     exported: list[str] = []
 
-    def export(source: str, out: Path, **_: object) -> Exported:
-        exported.append(source)
-        return Exported("checkpoint of step 2", 5)
+    def export(opened: str, out: Path, **_: object) -> str:
+        exported.append(opened)
+        return "checkpoint of step 2"
 
-    monkeypatch.setattr("mentallama_jax.jobs.export.write_export", export)
+    monkeypatch.setattr("mentallama_jax.jobs.export.open_sequence", lambda source, **_: source)
+    monkeypatch.setattr("mentallama_jax.jobs.export.export_sequence", export)
     words = ["export", "runs/toy", "--out", str(folder), "--push", NAME]
     hub.refuse = 403
     assert main(words) == 2

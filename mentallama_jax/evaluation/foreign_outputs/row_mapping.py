@@ -10,7 +10,7 @@ from mentallama_jax.evaluation.foreign_outputs.output_forms import read_output_t
 from mentallama_jax.evaluation.foreign_outputs.output_table import OutputTable, answer_in
 from mentallama_jax.evaluation.foreign_outputs.read_as import ReadAs, dataset_of_name
 from mentallama_jax.evaluation.foreign_outputs.roles import find_roles
-from mentallama_jax.foreign import shown, shown_cell
+from mentallama_jax.foreign import holds_half_pair, shown, shown_cell
 from mentallama_jax.imhi.data_files.build import match_aspect, match_label
 from mentallama_jax.imhi.data_files.readers import question_of, split_query
 from mentallama_jax.imhi.data_files.table_records import name_cell, word_cell
@@ -187,10 +187,8 @@ class _Mapping:
         value = cells[column]
         text = str(value).lower() if isinstance(value, bool) else _number(value)
         text = answer_in(value) if text is None else text
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError:
-            raise UserError("its output holds half a character (a lone surrogate)") from None
+        if holds_half_pair(text):
+            raise UserError("its output holds half a character (a lone surrogate)")
         prompt = cells.get(self.roles.get("prompt", ""))
         if isinstance(prompt, str) and prompt and text.startswith(prompt):
             self.notes["the prompt was taken off the head of outputs"] += 1

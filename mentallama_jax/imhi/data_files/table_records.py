@@ -7,7 +7,7 @@ from itertools import chain, count
 from typing import Any
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.foreign import shown_cell
+from mentallama_jax.foreign import holds_half_pair, shown_cell
 from mentallama_jax.imhi.data_files import cleaning
 from mentallama_jax.imhi.data_files.sources import SourceFile
 from mentallama_jax.imhi.data_files.table_rows import Problem, Table, Unread
@@ -142,10 +142,8 @@ def _rows(table: Table, file: SourceFile, read_row: RowReader, need_labels: bool
 def _check_texts(record: Record) -> None:
     if not record.post.strip():
         raise UserError("the post is empty")
-    try:
-        (record.id + record.post + record.explanation).encode("utf-8")
-    except UnicodeEncodeError:
-        raise UserError("the text holds half a character (a lone surrogate)") from None
+    if holds_half_pair(record.id + record.post + record.explanation):
+        raise UserError("the text holds half a character (a lone surrogate)")
 
 
 def _repaired(record: Record) -> Record:

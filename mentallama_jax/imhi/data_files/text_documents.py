@@ -14,7 +14,7 @@ from typing import Any
 from mentallama_jax.config import TextDivision
 from mentallama_jax.errors import UserError
 from mentallama_jax.files import regular_file
-from mentallama_jax.foreign import parse_json, reading, shown
+from mentallama_jax.foreign import holds_half_pair, parse_json, reading, shown
 from mentallama_jax.imhi.data_files.arrow import column_cells
 from mentallama_jax.imhi.data_files.cleaning import repair_mojibake
 from mentallama_jax.imhi.data_files.sources import tables_below
@@ -155,9 +155,7 @@ def _checked(found: Any) -> tuple[str, str]:
         return "", "is empty"
     if len(found) > LONGEST_DOCUMENT:
         return "", _TOO_LONG.reason
-    try:
-        found.encode("utf-8")
-    except UnicodeEncodeError:
+    if holds_half_pair(found):
         return "", "holds half of a surrogate pair"
     return found, ""
 

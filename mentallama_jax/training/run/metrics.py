@@ -17,6 +17,7 @@ from mentallama_jax.errors import UserError
 from mentallama_jax.files import regular_file, write_jsonl
 from mentallama_jax.foreign import parse_json, reading, shown
 from mentallama_jax.parallel.processes import writes_files
+from mentallama_jax.storage import AnyPath
 from mentallama_jax.training.run.disk import naming
 
 Kind = Literal["train", "validation"]
@@ -136,7 +137,7 @@ def _torch_out_of_sight() -> Iterator[None]:
             del sys.modules["torch"]
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
+def read_metrics(path: AnyPath) -> list[dict[str, Any]]:
     """The lines of a metrics file; a last one that was cut off while it was written is left out.
 
     Raises:

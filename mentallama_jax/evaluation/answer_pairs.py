@@ -77,8 +77,9 @@ def faulty_pairs(
     pairs: list[FaultyPair] = []
     for row in rows:
         record, seen = records[row.id], set[str]()
-        for number, text in enumerate((row.generated_text, *row.samples)):
-            reason = _why_not(record, row, text, seen)
+        endings = (row.finish, *(row.samples_finish or [""] * len(row.samples)))
+        for number, (text, finish) in enumerate(zip((row.generated_text, *row.samples), endings, strict=True)):
+            reason = _why_not(record, text, row.finish if text == row.generated_text else finish, seen)
             kind = None if reason else _fault(record, row if not number else None, text, consistency)
             if not reason and kind is None:
                 reason = "no fault"
@@ -95,11 +96,11 @@ def faulty_pairs(
     return FaultyPairs(pairs, left_out)
 
 
-def _why_not(record: Record, row: Prediction, text: str, seen: set[str]) -> str:
-    """Why a text is not looked at; "" where it is."""
+def _why_not(record: Record, text: str, finish: str, seen: set[str]) -> str:
+    """Why a text that ended so is not looked at; "" where it is."""
     if not record.label or not record.explanation:
         return "no gold explanation"
-    if row.finish == "length" and text == row.generated_text:
+    if finish == "length":
         return "cut at the limit"
     if text in seen or not text.strip() or text.strip() == instruction_response(record):
         return "seen already"

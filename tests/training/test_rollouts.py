@@ -12,9 +12,12 @@ import test_policy
 from mentallama_jax.config import GrpoSection
 from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.rewards import open_rewards
-from mentallama_jax.imhi.prompts import encode_prompt
+from mentallama_jax.generation.engine import Answer, Settings
+from mentallama_jax.generation.sampling import Sampling
+from mentallama_jax.imhi.prompts import encode_prompt, stop_ids
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.jobs.open_tokenizer import open_tokenizer
+from mentallama_jax.jobs.policy_sampling import EngineSampler
 from mentallama_jax.jobs.tune import base_model, tune
 from mentallama_jax.models.module import bind, init_params
 from mentallama_jax.training.data.advantages import advantages
@@ -25,7 +28,7 @@ from mentallama_jax.training.log_probabilities import members_of
 from mentallama_jax.training.objectives.of_config import objective_of
 from mentallama_jax.training.objectives.policy_losses import TokenFigures, token_losses
 from mentallama_jax.training.policy_watch import PolicyTools, PolicyWatch
-from mentallama_jax.training.preflight import warn_of_cut_prompts
+from mentallama_jax.training.preflight import ANSWERS_AT_ONCE, warn_of_cut_prompts
 
 grpo_config, variety = test_policy.grpo_config, test_policy.variety
 
@@ -163,6 +166,25 @@ def test_a_batch_has_the_advantages_that_the_config_asks_for(grpo_config, tmp_pa
         assert sorted(found[found != 0].tolist()) == pytest.approx(sorted(expected.tolist()), rel=1e-6)
 
 
+def test_old_and_reference_log_probabilities_are_of_their_own_weights(grpo_config, tmp_path) -> None:
+    config = grpo_config(tmp_path / "run", {"num_iterations": 2, "beta": 0.1})
+
+    def computes(params, arrays):
+        return np.full(arrays["tokens"].shape, params["w"], np.float32)
+
+    sampler, rewards = FixedSampler(["a", "b"]), open_rewards({"label": 1.0})
+    data = PolicyData([RECORD] * 2, config, sampler, rewards, computes, lambda: {"w": -1.5})
+    data.weights = lambda: {"w": -1.0}
+    batches = data.iterate(data.state(0))
+    first, second = next(batches), next(batches)
+    assert set(np.unique(first.arrays["old_log_probabilities"])) == {-1.0}
+    assert set(np.unique(first.arrays["reference_log_probabilities"])) == {-1.5}
+    assert second.arrays is first.arrays or all(
+        (second.arrays[name] == first.arrays[name]).all() for name in first.arrays
+    )
+    assert len(sampler.names) == 2  # both updates learn from the same answers
+
+
 @pytest.mark.parametrize(("high", "expected"), [(None, -1.2), (0.5, -1.4)])
 def test_the_upper_bound_is_the_lower_one_where_it_is_null(high, expected) -> None:
     one = jnp.ones((1, 1))
@@ -198,3 +220,42 @@ def test_what_is_watched_comes_of_greedy_answers_and_rewards_of_sampled_ones(grp
     assert found["kl"] == pytest.approx(np.exp(-0.5) + 0.5 - 1)  # exp(start - now) - (start - now) - 1
     names = ["held-out/r", "held-out/s"]
     assert asked == [(-1.0, names, 1, 0.7), (-1.0, names, 1, 0)]  # measured once for all figures
+
+
+class NotingEngine:
+    """Notes how it is asked, and answers the last prompt first."""
+
+    def __init__(self) -> None:
+        self.asked: dict = {}
+
+    def update(self, params) -> None: ...
+
+    def release(self) -> None: ...
+
+    def samples(self, prompts, names, settings, ends, *, count):
+        self.asked = {"prompts": prompts, "names": names, "settings": settings, "ends": ends}
+        for place in reversed(range(len(prompts))):
+            yield {
+                (place, sample): Answer((20 + place, 40 + sample), (0.0, 0.0), not sample) for sample in range(count)
+            }
+
+
+def test_answers_are_sampled_as_the_config_says(grpo_config, tmp_path) -> None:
+    config = grpo_config(tmp_path / "run", training={"seed": 7})
+    tokenizer = open_tokenizer("sample", rows=1024)
+    sampler = EngineSampler(config, base_model(config).config, tokenizer)
+    sampler._engine = engine = NotingEngine()
+    long = replace(RECORD, post="I cannot sleep before exams. " * 40)
+    found = sampler({}, [RECORD, long], ["a", "b"], 2, temperature=0.7)
+    prompts = [tuple(encode_prompt(record, "plain", tokenizer, 192 - 12).tokens) for record in (RECORD, long)]
+    assert 170 < len(prompts[1]) <= 180  # cut, so that the longest answer fits behind it
+    assert engine.asked == {
+        "prompts": prompts,
+        "names": ["a", "b"],
+        "settings": Settings(12, Sampling(0.7), 7, ANSWERS_AT_ONCE),
+        "ends": stop_ids("plain", tokenizer),
+    }
+    assert [(one.prompt, one.tokens, one.ended) for one in found] == [
+        (prompts[place], (20 + place, 40 + sample), not sample) for place in (0, 1) for sample in (0, 1)
+    ]
+    assert found[0].text == tokenizer.decode([20, 40]).strip()

@@ -17,7 +17,8 @@ the gold explanation is preferred to it. Kinds of faults, the first that is foun
   invented_quote  the right label, and a quote that the post does not have
 
 Answers of the training split make training pairs: generate some with a temperature above 0. An answer that was cut at
-its limit makes none. The file holds posts, as records do; nothing of them is printed.
+its limit makes none, nor does one whose fault the gold answer has too: of the benchmark's gold explanations some quote
+what no post says. The file holds posts, as records do; nothing of them is printed.
 """
 
 PAIRS_EPILOG = """\

@@ -52,7 +52,7 @@ class FaultyPairs:
     Attributes:
         pairs: in the order of the outputs.
         left_out: reason -> answers: `no gold explanation`, `cut at the limit`, `no fault`, `fault not asked for`,
-            `seen already`.
+            `gold answer has it too`, `seen already`.
     """
 
     pairs: list[FaultyPair]
@@ -85,6 +85,8 @@ def faulty_pairs(
                 reason = "no fault"
             elif not reason and kind not in kinds:
                 reason = "fault not asked for"
+            elif not reason and kind == _fault(record, None, instruction_response(record), consistency):
+                reason = "gold answer has it too"
             if reason:
                 left_out[reason] += 1
                 continue

@@ -20,7 +20,8 @@ Of the wrong labels of a data set so many are kept that each label is preferred 
 misses `yes` more often than `no` would otherwise learn to say yes to more posts, right or wrong. --one-sided keeps all.
 
 Answers of the training split make training pairs: generate some with a temperature above 0. An answer that was cut at
-its limit makes none. The file holds posts, as records do; nothing of them is printed.
+its limit makes none, nor does one whose fault the gold answer has too: of the benchmark's gold explanations some quote
+what no post says. The file holds posts, as records do; nothing of them is printed.
 """
 
 PAIRS_EPILOG = """\

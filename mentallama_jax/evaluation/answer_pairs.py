@@ -53,7 +53,7 @@ class FaultyPairs:
     Attributes:
         pairs: in the order of the outputs.
         left_out: reason -> answers: `no gold explanation`, `cut at the limit`, `no fault`, `fault not asked for`,
-            `seen already`, `one-sided`.
+            `gold answer has it too`, `seen already`, `one-sided`.
     """
 
     pairs: list[FaultyPair]
@@ -82,22 +82,25 @@ def faulty_pairs(
     preferences: dict[tuple[str, str], dict[str, tuple[str, str]]] = {}
     for row in rows:
         record, seen = records[row.id], set[str]()
-        for number, text in enumerate((row.generated_text, *row.samples)):
-            reason = _why_not(record, row, text, seen)
+        gold = instruction_response(record)
+        endings = (row.finish, *(row.samples_finish or [""] * len(row.samples)))
+        for number, (text, finish) in enumerate(zip((row.generated_text, *row.samples), endings, strict=True)):
+            reason = _why_not(record, text, row.finish if text == row.generated_text else finish, seen)
             label = None if reason else _label(record, row if not number else None, text)
             kind = None if reason else _fault(record, label, text, consistency)
             if not reason and kind is None:
                 reason = "no fault"
             elif not reason and kind not in kinds:
                 reason = "fault not asked for"
+            elif not reason and kind == _fault(record, _label(record, None, gold), gold, consistency):
+                reason = "gold answer has it too"
             if reason:
                 left_out[reason] += 1
                 continue
             seen.add(text)
             assert kind is not None
             name = f"{row.id}#{number}"
-            answer = instruction_response(record)
-            pairs.append(FaultyPair(name, row.dataset, kind, instruction_query(record), answer, text.strip()))
+            pairs.append(FaultyPair(name, row.dataset, kind, instruction_query(record), gold, text.strip()))
             if kind == "wrong_label" and label is not None:
                 preferences.setdefault((row.dataset, record.aspect or ""), {})[name] = (record.label, label)
     if not one_sided:
@@ -113,11 +116,11 @@ def _surplus(preferences: Mapping[str, tuple[str, str]]) -> list[str]:
     return [name for name, keep in zip(preferences, kept, strict=True) if not keep]
 
 
-def _why_not(record: Record, row: Prediction, text: str, seen: set[str]) -> str:
-    """Why a text is not looked at; "" where it is."""
+def _why_not(record: Record, text: str, finish: str, seen: set[str]) -> str:
+    """Why a text that ended so is not looked at; "" where it is."""
     if not record.label or not record.explanation:
         return "no gold explanation"
-    if row.finish == "length" and text == row.generated_text:
+    if finish == "length":
         return "cut at the limit"
     if text in seen or not text.strip() or text.strip() == instruction_response(record):
         return "seen already"

@@ -1,6 +1,7 @@
 """Pairs of a gold answer and one with a fault."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,22 @@ def test_what_makes_no_pair_is_counted() -> None:
     found = faulty_pairs(rows, {RECORD.id: RECORD}, kinds=("wrong_label",), one_sided=True)
     assert [pair.id for pair in found.pairs] == ["dreaddit/train/1#0"]
     assert found.left_out == {"seen already": 2, "fault not asked for": 1, "cut at the limit": 1}
+
+
+def test_a_fault_of_the_gold_answer_too_prefers_nothing() -> None:
+    record = replace(RECORD, explanation='It says "nobody would ever miss me here".')
+    rows = [row(TEXTS["invented_quote"]), row(TEXTS["inconsistent"])]
+    found = faulty_pairs(rows, {RECORD.id: record})
+    assert [pair.kind for pair in found.pairs] == ["inconsistent"]
+    assert found.left_out == {"gold answer has it too": 1}
+
+
+def test_a_kept_sample_that_was_cut_makes_no_pair() -> None:
+    voted_for = row(TEXTS["no fault"], samples=(TEXTS["no fault"], TEXTS["wrong_label"], TEXTS["no_label"]))
+    rows = [replace(voted_for, samples_finish=("eos", "length", "eos"))]
+    found = faulty_pairs(rows, {RECORD.id: RECORD})
+    assert [pair.kind for pair in found.pairs] == ["no_label"]
+    assert found.left_out == {"no fault": 2, "cut at the limit": 1}
 
 
 def test_the_command_writes_pairs_that_training_reads(

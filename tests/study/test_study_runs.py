@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import shlex
 import shutil
 import signal
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from stand_ins import CONFIG, Ended, Killed, StandIns
 
+from mentallama_jax.config.shipped import find_config
 from mentallama_jax.config.study_config import parse_study
 from mentallama_jax.errors import UserError
 from mentallama_jax.files import lock_file
@@ -20,6 +22,7 @@ from mentallama_jax.jobs.run_study import StudyOutcome, run_study
 from mentallama_jax.study import fingerprints, step_manifests
 from mentallama_jax.study.step_manifests import StepManifests
 from mentallama_jax.study.study_graph import StudyGraph, study_graph
+from mentallama_jax.study.study_steps import StudyStep
 
 STEPS = [
     "tuning.train", "tuned.answer", "tuned.evaluate", "plain.answer", "plain.evaluate", "floor.answer",
@@ -243,6 +246,36 @@ def test_a_step_that_ends_well_without_its_result_has_failed(tmp_path: Path) -> 
     assert outcome.states["floor.answer"].why == (
         f"floor.answer: ended well but left no {tmp_path}/study/predictions/floor.jsonl"
     )
+
+
+def test_a_step_that_ends_badly_has_failed_whatever_it_left_behind(tmp_path: Path) -> None:
+    """As one that was stopped between two rows of its answers."""
+    start = StandIns()
+
+    def stopped(step: StudyStep) -> Ended:
+        start(step)
+        return Ended(75 if step.name == "plain.answer" else 0)
+
+    outcome = study(tmp_path / "study", start=stopped)
+    assert outcome.states["plain.answer"].state == "failed"
+    start.started.clear()
+    assert study(tmp_path / "study", start=start).failed == []
+    assert start.started[0] == "plain.answer"
+
+
+def test_a_recipe_is_known_by_what_it_says(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    text = find_config("toy").read_text("utf-8")
+
+    def settings(content: str) -> Any:
+        recipe.write_text(content, "utf-8")
+        graph = graph_at(tmp_path / "study", lambda values: values["rows"]["tuning"].update(config=str(recipe)))
+        return StepManifests(graph.folder).inputs(graph.steps["tuning.train"])
+
+    before = settings(text)
+    assert settings(text + "# a remark\n").changes(before.values) == []
+    other = re.sub(r"learning_rate: \S+", "learning_rate: 0.5", text)
+    assert settings(other).changes(before.values) == ["its settings: optimizer"]
 
 
 def test_two_runners_of_one_folder_are_refused(unbroken: tuple[Path, StandIns]) -> None:

@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from mentallama_jax.cli.int8_options import INT8_OPTIONS, add_int8_options, int8_of
-from mentallama_jax.cli.task_options import add_tasks, with_tasks
+from mentallama_jax.cli.task_options import add_tasks
 from mentallama_jax.errors import UserError
 from mentallama_jax.storage import expanded
 
@@ -157,7 +157,7 @@ def _console() -> "Console":
 
 
 def _training(options: argparse.Namespace, topologies: "list[Topology]") -> "list[Plan]":
-    from mentallama_jax.config import load_config
+    from mentallama_jax.config import load_config, with_tasks
     from mentallama_jax.imhi.tasks import own_tasks
     from mentallama_jax.jobs.open_shape import trained_shape
     from mentallama_jax.planning.plan import make_plan
@@ -196,7 +196,7 @@ def _command(options: argparse.Namespace, plan: "Plan") -> list[str]:
 
 
 def _answering(options: argparse.Namespace, topologies: "list[Topology]") -> "list[AnswerPlan]":
-    from mentallama_jax.config import load_config
+    from mentallama_jax.config import load_config, with_tasks
     from mentallama_jax.jobs.open_shape import trained_shape
     from mentallama_jax.models.registry import language_model
     from mentallama_jax.planning.answering import TEST_POSTS, make_answer_plan

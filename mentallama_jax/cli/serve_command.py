@@ -55,6 +55,8 @@ and from Python, with the package openai:
   print(answer.choices[0].message.content)
 
 A temperature that is not given is 1, as OpenAI's is; the same seed gives the same answer, whatever else is running.
+/v1/analyse takes post, task, aspect (of tasks that ask about one) and abstain_below, the probability under which the
+model abstains. Offsets of its quotes count Unicode code points, as Python does, where JavaScript counts UTF-16 units.
 With more waiting than --queue the server says 429 and when to come again; after --timeout seconds it says 504, or
 ends an answer that was begun, with finish_reason "length". A request of a kind that nobody asked for before (top_p,
 logprobs, a JSON schema, a prompt beyond --warm-up) compiles a program, which takes seconds, and the others wait;

@@ -4,12 +4,8 @@ import argparse
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from mentallama_jax.storage import expanded
-
-if TYPE_CHECKING:
-    from mentallama_jax.config import RunConfig
 
 
 def add_tasks(parser: argparse.ArgumentParser, *, run: str = "") -> None:
@@ -69,14 +65,3 @@ def _keeping_run(options: argparse.Namespace) -> str:
     from mentallama_jax.imhi.task_files.kept_tasks import keeps_tasks
 
     return run if keeps_tasks(run) else ""
-
-
-def with_tasks(config: "RunConfig", files: list[str]) -> "RunConfig":
-    """The config with these task files besides its own."""
-    if not files:
-        return config
-    from mentallama_jax.config import parse_config
-
-    values = config.model_dump(mode="json")
-    values["data"]["tasks"] = list(dict.fromkeys([*values["data"]["tasks"], *files]))
-    return parse_config(values, "--tasks")

@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from mentallama_jax.cli.process_options import STOPPED, add_processes, joined_processes, on_other_hosts, process_words
-from mentallama_jax.cli.task_options import add_tasks, named_tasks, with_tasks
+from mentallama_jax.cli.task_options import add_tasks, named_tasks
 from mentallama_jax.storage import expanded
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Train; print where the results are, or how to resume."""
-    from mentallama_jax.config import load_config
+    from mentallama_jax.config import load_config, with_tasks
     from mentallama_jax.training.interruption import StopRequest, ignore_signals
 
     config = with_tasks(load_config(options.config, options.overrides), options.tasks)

@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from mentallama_jax.cli.process_options import STOPPED
-from mentallama_jax.cli.task_options import add_tasks, with_tasks
+from mentallama_jax.cli.task_options import add_tasks
 from mentallama_jax.errors import UserError
 from mentallama_jax.storage import expanded, local_path
 
@@ -64,7 +64,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Train, answer and score; print the matrix."""
-    from mentallama_jax.config import load_config
+    from mentallama_jax.config import load_config, with_tasks
     from mentallama_jax.imhi.tasks import own_tasks
 
     config = with_tasks(load_config(options.config, options.overrides), options.tasks)

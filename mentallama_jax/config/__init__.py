@@ -2,7 +2,7 @@
 
 from mentallama_jax.config.fields import HIGHER_IS_BETTER, Dtype, Metric, Remat, SavedTensor, Style, TextDivision
 from mentallama_jax.config.loading import known_keys, read_config, validate
-from mentallama_jax.config.run_config import RunConfig, load_config, parse_config
+from mentallama_jax.config.run_config import RunConfig, load_config, parse_config, with_tasks
 from mentallama_jax.config.sections import (
     AdapterSection,
     CheckpointSection,
@@ -50,4 +50,5 @@ __all__ = [
     "parse_config",
     "read_config",
     "validate",
+    "with_tasks",
 ]

@@ -232,3 +232,16 @@ def parse_config(values: Any, origin: str) -> RunConfig:
         UserError: an unknown key (with the nearest known one) or a bad value; at most three are named.
     """
     return validate(RunConfig, values, origin)
+
+
+def with_tasks(config: RunConfig, files: Sequence[str]) -> RunConfig:
+    """The config with these task files besides its own.
+
+    Raises:
+        UserError: as `parse_config`.
+    """
+    if not files:
+        return config
+    values = config.model_dump(mode="json")
+    values["data"]["tasks"] = list(dict.fromkeys([*values["data"]["tasks"], *files]))
+    return parse_config(values, "--tasks")

@@ -110,6 +110,8 @@ def evaluate(
 ) -> Evaluation:
     """Score the predictions of one system, whoever made them.
 
+    Each of `data`, `metrics`, `calibrate_on` and `tasks` may be one or several.
+
     Args:
         predictions: a file or folder that `mentallama evaluate` reads (own JSONL, CSV of any columns, logs of
             lm-evaluation-harness, OpenAI batches), a data frame, a list of mappings from columns to cells, or a list
@@ -137,13 +139,14 @@ def evaluate(
     from mentallama_jax.foreign import parse_json
     from mentallama_jax.imhi.tasks import own_tasks, task_named
     from mentallama_jax.jobs.metric_models import MetricModels
+    from mentallama_jax.jobs.one_or_several import several
     from mentallama_jax.jobs.score import score
 
     if reader not in READERS:
         raise UserError(f"reader: there is no {reader!r}; there are: {', '.join(READERS)}")
     if unknown := sorted(set(columns or {}) - set(ROLES)):
         raise UserError(f"columns: {unknown[0]!r} is nothing that a column is for; there are: {', '.join(ROLES)}")
-    with own_tasks(tasks), TemporaryDirectory() as nowhere:
+    with own_tasks(several(tasks)), TemporaryDirectory() as nowhere:
         task = task_named(dataset) if dataset else None
         how = ReadAs(dict(columns or {}), task, gold_rows(gold) if gold else None)
         folder = Path(nowhere) if out is None else Path(out)
@@ -153,9 +156,9 @@ def evaluate(
             pool=pool,
             read_as=how,
             reader=reader,
-            metrics=tuple(metrics),
-            metric_models=MetricModels(data=tuple(data)),
-            calibrate_on=[calibrate_on] if isinstance(calibrate_on, str | Path) else calibrate_on,
+            metrics=tuple(several(metrics)),
+            metric_models=MetricModels(data=tuple(several(data))),
+            calibrate_on=several(calibrate_on),
         )
         scores = parse_json(scored.paths[0].read_bytes(), scored.paths[0])
         page = next(path for path in scored.paths if path.suffix == ".html").read_text("utf-8")

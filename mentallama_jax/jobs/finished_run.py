@@ -88,7 +88,7 @@ def train(
 
     Args:
         config: the name of a shipped config (such as "toy"), a YAML file, its sections as a mapping, or a `RunConfig`.
-        tasks: task files of your own, besides those of the config.
+        tasks: a task file of your own, or several, besides those of the config.
         extend: make a finished run longer than it was started.
         log_to: trackers that are sent the figures too: "wandb", "mlflow".
         overrides: changes of the config by section: `training={"run_dir": "runs/mine", "steps": 20}`; or by key:
@@ -100,13 +100,12 @@ def train(
     Raises:
         UserError: an unknown key (with the nearest known one), a bad value, or what `mentallama train` refuses.
     """
-    from mentallama_jax.config import RunConfig, load_config
+    from mentallama_jax.config import RunConfig, load_config, with_tasks
     from mentallama_jax.config.loading import changed
+    from mentallama_jax.jobs.one_or_several import several
     from mentallama_jax.jobs.tune import tune
     from mentallama_jax.training.run.figure_trackers import sending_figures_to
 
-    if tasks:
-        overrides = {**overrides, "data": {**overrides.get("data", {}), "tasks": [str(file) for file in tasks]}}
     changes = [f"{key}={_yaml(key, value)}" for key, value in _flat(overrides)]
     if isinstance(config, str | Path):
         read = load_config(config, changes)
@@ -116,8 +115,8 @@ def train(
         read = changed(RunConfig, dict(config), "config", changes)
     else:
         raise UserError(f"config: give a name, a file, a mapping or a RunConfig, not {type(config).__name__}")
-    with sending_figures_to([log_to] if isinstance(log_to, str) else log_to):
-        return FinishedRun(tune(read, extend=extend))
+    with sending_figures_to(several(log_to)):
+        return FinishedRun(tune(with_tasks(read, [str(file) for file in several(tasks)]), extend=extend))
 
 
 def _flat(changes: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

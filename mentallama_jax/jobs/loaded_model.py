@@ -155,7 +155,7 @@ class LoadedModel:
             temperature: 0 takes the likeliest token each time.
             top_p: with a temperature: only the likeliest tokens that hold this probability.
             seed: of sampling; each conversation draws by the seed and its place alone.
-            stop: texts that end an answer; it is cut before them.
+            stop: a text that ends an answer, or several; it is cut before them.
             batch_size: conversations at once; changes speed and memory, not answers.
 
         Returns:
@@ -167,12 +167,13 @@ class LoadedModel:
         from mentallama_jax.generation.engine import Settings
         from mentallama_jax.generation.sampling import Sampling
         from mentallama_jax.jobs.converse import converse
+        from mentallama_jax.jobs.one_or_several import several
         from mentallama_jax.terminal import CountingBar
 
         alone = isinstance(messages, str) or (bool(messages) and all(isinstance(each, Mapping) for each in messages))
         asked: Sequence[Any] = [messages] if alone else list(messages)
         sampling = Sampling(temperature, top_p=top_p)
-        settings = Settings(max_new_tokens, sampling, seed, batch_size, stop_strings=tuple(stop))
+        settings = Settings(max_new_tokens, sampling, seed, batch_size, stop_strings=tuple(several(stop)))
         if alone:
             return converse(self._answerer, asked, settings)[0]
         with CountingBar(len(asked)) as bar:

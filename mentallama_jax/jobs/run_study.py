@@ -23,7 +23,7 @@ class StudyOutcome(NamedTuple):
     Attributes:
         graph: its steps and systems.
         states: step -> how it ended.
-        paths: of the pages; none where there is nothing to show yet.
+        paths: of the pages.
     """
 
     graph: StudyGraph

@@ -32,6 +32,13 @@ class AnswerText:
             whole = self._settled(self._decode(self._tokens))
         if not whole.startswith(self._given):  # a decoder that changed earlier text: wait for the end
             return whole[len(self._given) :] if answer is not None else ""
+        return self._new_of(whole)
+
+    def rest(self) -> str:
+        """What was held back, where no more tokens come although the answer is not complete."""
+        return self._new_of(self._without_blank(self._decode(self._tokens).rstrip(_UNFINISHED)))
+
+    def _new_of(self, whole: str) -> str:
         new = whole[len(self._given) :]
         self._given += new
         return new
@@ -42,13 +49,9 @@ class AnswerText:
         return self._given
 
     def _cut(self, answer: Answer) -> str:
-        """The text before the stop string that the last token completes."""
+        """The text before the stop string that the last token completes; no earlier place holds it."""
         text = self._decode(answer.tokens)
-        if stop := answer.stopped_by:
-            before = len(self._decode(answer.tokens[:-1]))
-            place = text.find(stop, max(0, before - len(stop) + 1))
-            text = text[: place if place >= 0 else len(text)]
-        return text
+        return text.partition(answer.stopped_by)[0] if answer.stopped_by else text
 
     def _settled(self, text: str) -> str:
         """The beginning of a text that no further token changes."""

@@ -1,5 +1,6 @@
 """The choices of a completion as they grow, and their JSON in the two forms that OpenAI's clients know."""
 
+from codecs import getincrementaldecoder
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,6 +8,7 @@ from mentallama_jax.generation.requests import Event
 from mentallama_jax.serving.answer_text import AnswerText
 from mentallama_jax.serving.service import ServedModel
 
+_UTF8 = getincrementaldecoder("utf-8")
 _LEAST = -9999.0
 """In place of minus infinity, which JSON does not know; as OpenAI gives it."""
 
@@ -27,7 +29,7 @@ class GrowingChoice:
         self.finish: str | None = None
         self._tokens: list[tuple[int, float, Sequence[tuple[int, float]]]] = []
         self._given = 0
-        self._offset = 0
+        self._offset, self._characters = 0, _UTF8("replace")
 
     @property
     def text(self) -> str:
@@ -45,9 +47,12 @@ class GrowingChoice:
         self._tokens += zip(tokens, event.log_probabilities, likely, strict=False)
         return self._text.add(event.tokens, event.answer)
 
-    def cut(self) -> None:
-        """End an answer at the limit of time."""
-        self.finish = self.finish or "length"
+    def cut(self) -> str:
+        """End an answer that is not complete at the limit of time; the text that it adds."""
+        if self.finish is not None:
+            return ""
+        self.finish = "length"
+        return self._text.rest()
 
     def new_logprobs(self) -> dict[str, Any] | None:
         """The log-probabilities of tokens since the last call; None where they are not asked for."""
@@ -76,7 +81,7 @@ class GrowingChoice:
             found["token_logprobs"].append(spelt["logprob"])
             found["top_logprobs"].append(top)
             found["text_offset"].append(self._offset)
-            self._offset += len(spelt["token"])
+            self._offset += len(self._characters.decode(bytes(spelt["bytes"])))  # tokens may be parts of a character
         return found
 
     def to_json(self) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from mentallama_jax.errors import UserError
 from mentallama_jax.foreign import one_line
 from mentallama_jax.generation.decoding import Decoding
 from mentallama_jax.generation.requests import Event, Request
-from mentallama_jax.serving.api_errors import ApiError, busy, not_now
+from mentallama_jax.serving.api_errors import ApiError, busy, not_now, refuse
 
 EngineState = Literal["starting", "ready", "failed"]
 
@@ -145,13 +145,17 @@ class EngineThread:
         """Take up room for answers while the block runs; what is submitted inside belongs to it.
 
         Raises:
-            ApiError: 429 where too many wait already, 503 where the engine does not run.
+            ApiError: 429 where too many wait already, 400 where there would be too many in any case, 503 where the
+                engine does not run.
         """
         if self.state == "failed":
             raise not_now(_FAILED, "engine_failed", 60)
         if self.state == "starting":
             raise not_now("the model is being made ready; ask again soon", "starting")
-        if self.rows >= self.slots + self._queue:
+        most = self.slots + self._queue
+        if rows > most:
+            refuse(f"{rows} answers are more than this server takes at once, which is {most}", code="too_many_answers")
+        if self.rows + rows > most:
             raise busy("too many requests wait already; ask again later", _SECONDS_TO_RETRY)
         self.rows += rows
         try:
@@ -193,7 +197,7 @@ class EngineThread:
                 self.state = "ready"
                 while self._take_orders():
                     self._advance()
-        except Exception as error:
+        except BaseException as error:  # a panic of a library in Rust is no Exception; nobody else hears of it here
             self._report(error)
             self._give_up()
 
@@ -232,7 +236,7 @@ class EngineThread:
         try:
             self._score()
             self._step()
-        except Exception as error:
+        except BaseException as error:  # as above
             self._report(error)
             self._failures += 1
             self._fail_all()
@@ -250,7 +254,7 @@ class EngineThread:
                 scoring.tell(self.work.score(scoring.asked))
             except UserError as error:  # the weights are damaged; it says so
                 scoring.tell(ApiError(500, one_line(error)))
-            except Exception as error:
+            except BaseException as error:  # as above
                 self._report(error)
                 scoring.tell(ApiError(500, _BATCH_FAILED))
             return
@@ -287,7 +291,7 @@ class EngineThread:
                 case ("take", ticket):
                     ticket.tell([(0, failed)])
 
-    def _report(self, error: Exception) -> None:
+    def _report(self, error: BaseException) -> None:
         """Say on standard error what failed and where; an exception's own words may quote a prompt."""
         print(f"error: the engine failed: {where_failed(error)}", file=sys.stderr, flush=True)
 

@@ -118,7 +118,7 @@ class HttpExchange:
                         begun = True
                         headers = [(b"content-type", _STREAM.encode())]
                         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
-                    await self._send_event(json.dumps(event, ensure_ascii=False, allow_nan=False))
+                    await self._send_event(json.dumps(event, allow_nan=False))
         except ApiError as error:
             if not begun:
                 raise
@@ -128,7 +128,8 @@ class HttpExchange:
         await self._send({"type": "http.response.body", "body": b""})
 
     async def _send_event(self, data: str) -> None:
-        body = f"data: {data}\n\n".encode("utf-8", "replace")
+        # All of it is ASCII: many clients take U+2028 or U+0085 for the end of a line, and so of an event.
+        body = f"data: {data}\n\n".encode("ascii")
         await self._send({"type": "http.response.body", "body": body, "more_body": True})
 
 

@@ -96,7 +96,8 @@ class Gate:
             raise ApiError(403, "this server does not go by the name in the Host header; see --allow-name", code="host")
         origin = headers.get("origin")
         if origin is not None and origin.partition("://")[2] != headers.get("host", ""):
-            raise ApiError(403, "pages of other sites may not use this server", code="origin")
+            what = "pages of other sites may not use this server; a proxy before it must pass on the Host header"
+            raise ApiError(403, what, code="origin")
 
     def _check_key(self, headers: Headers) -> None:
         key = self._service.key

@@ -55,9 +55,10 @@ async def _answer(
     service = exchange.service
     if wanted.model is not None:
         _check_model(service.model, wanted.model)
+    answers = RunningAnswers(service, exchange.started)
     with service.engine.room(len(prompts) * wanted.choices):
-        asked = await asyncio.to_thread(_asked, service, prompts, wanted)
-        response = _Response(exchange, kind, asked, wanted)
+        asked = await answers.in_time(asyncio.to_thread(_asked, service, prompts, wanted))
+        response = _Response(service, kind, asked, wanted, answers)
         if wanted.stream:
             await exchange.while_here(exchange.send_events(response.pieces()))
         else:
@@ -132,10 +133,15 @@ def _room(service: Service, prompt: int, wanted: int | None) -> int:
 class _Response:
     """The response to a completion, whole or in pieces."""
 
-    def __init__(self, exchange: HttpExchange, kind: Literal["chat", "text"], asked: _Asked, wanted: Wanted) -> None:
-        service = exchange.service
-        self._asked, self._wanted, self._chat = asked, wanted, kind == "chat"
-        self._answers = RunningAnswers(service, exchange.started)
+    def __init__(
+        self,
+        service: Service,
+        kind: Literal["chat", "text"],
+        asked: _Asked,
+        wanted: Wanted,
+        answers: RunningAnswers,
+    ) -> None:
+        self._asked, self._wanted, self._chat, self._answers = asked, wanted, kind == "chat", answers
         self._choices = [
             GrowingChoice(index, service.model, wanted.stops, wanted.logprobs, chat=self._chat)
             for index in range(len(asked.requests) * wanted.choices)
@@ -153,7 +159,9 @@ class _Response:
         async with aclosing(self._answers.events(self._asked.requests)) as events:
             async for place, event in events:
                 self._choice(place, event.sample).add(event)
-        self._end()
+        self._check_masks()
+        for choice in self._choices:
+            choice.cut()
         choices = [choice.to_json() for choice in self._choices]
         return {**self._head, "object": self._object, "choices": choices, "usage": self._usage()}
 
@@ -171,10 +179,10 @@ class _Response:
                     self._check_masks()
                 if text or event.answer is not None:
                     yield self._piece([choice.piece(text)])
-        left = [choice for choice in self._choices if choice.finish is None]
-        self._end()
-        for choice in left:
-            yield self._piece([choice.piece("", begins=self._chat and choice.index not in begun)])
+        self._check_masks()
+        for choice in self._choices:
+            if choice.finish is None:
+                yield self._piece([choice.piece(choice.cut(), begins=self._chat and choice.index not in begun)])
         if self._wanted.usage_in_stream:
             yield {**self._piece([]), "usage": self._usage()}
 
@@ -184,11 +192,6 @@ class _Response:
     def _piece(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
         none_yet = {"usage": None} if self._wanted.usage_in_stream else {}
         return {**self._head, "object": self._object_of_pieces, "choices": choices, **none_yet}
-
-    def _end(self) -> None:
-        self._check_masks()
-        for choice in self._choices:
-            choice.cut()
 
     def _check_masks(self) -> None:
         for mask in self._asked.masks:

@@ -26,7 +26,11 @@ _STILL_WARM = 2.0
 
 
 class FileHashes:
-    """SHA-256 of files, computed again only where size or time of a file changed."""
+    """SHA-256 of files, computed again only where size or times of a file changed.
+
+    The time of the last change of the file's entry (`ctime`) is one of them: no program can set it back, as copies that
+    keep times do with the other one.
+    """
 
     def __init__(self, kept: Path) -> None:
         """Read what an earlier run kept in the file `kept`."""
@@ -44,13 +48,13 @@ class FileHashes:
             OSError: it cannot be read.
         """
         name, found = str(path.absolute()), path.stat()
-        stamp = [found.st_size, found.st_mtime_ns]
+        stamp = [found.st_size, found.st_mtime_ns, found.st_ctime_ns]
         known = self._known.get(name)
-        if isinstance(known, list) and known[:2] == stamp and len(known) == 3:
-            return str(known[2])
+        if isinstance(known, list) and known[:-1] == stamp:
+            return str(known[-1])
         with path.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        if time.time() - found.st_mtime > _STILL_WARM:
+        if time.time() - max(found.st_mtime, found.st_ctime) > _STILL_WARM:
             self._known[name] = [*stamp, digest]
             self._changed = True
         return digest

@@ -55,12 +55,25 @@ def correctness(scored: SystemScores, comparison: FiguresFile | None, tables: Tr
     notes = (
         "Weighted F1 in %, with 95 % intervals over posts. An answer without a readable label is wrong, and counted.",
         f"Published: {source.source}. Other test rows, prompts and readers of labels in part; without intervals.",
+        *_parts_of_test_sets(scored, names),
         FEW,
     )
     files_used = [file for _, file in scored.values()] + [published]
     table = tables.table("Correctness: weighted F1", head, rows, files_used, notes=notes)
     blocks: list[Block] = [table, *_best(scored, comparison), _picture(scored)]
     return ReportSection("Correctness", blocks)
+
+
+def _parts_of_test_sets(scored: SystemScores, names: Sequence[str]) -> Iterator[str]:
+    """On how many rows published figures are, where those here are fewer."""
+    found = []
+    for name in names:
+        sizes = TASKS[name].sizes if name in TASKS else None
+        here = max(file.get("datasets", name, "n") or 0 for _, file in scored.values())
+        if sizes and here < sizes[2]:
+            found.append(f"{name} {here:,} of {sizes[2]:,}")
+    if found:
+        yield f"Published figures are of whole test sets, those here of fewer rows: {', '.join(found)}."
 
 
 def _f1(file: FiguresFile, *place: str) -> Cell:

@@ -76,8 +76,9 @@ def train_step(
         outputs=tuple(outputs),
         leftovers=(run,),
         entry=f"{_CLI}.train_command",
-        reads=tuple(read_places(loaded)),
+        reads=(*read_places(loaded), *row.options),
         settings=recipe(loaded),
+        idle_words=tuple(word for word in row.overrides if word.partition("=")[0].rpartition(".")[2] in _NO_DATA),
         heavy=True,
     )
 
@@ -284,7 +285,7 @@ def _baseline(name: str, row: BaselineRow, study: StudyConfig, folder: StudyFold
             outputs=(out, out.with_suffix(".meta.json")),
             leftovers=(out, out.with_suffix(".meta.json")),
             entry=f"{_CLI}.baseline_command",
-            reads=(*row.train, *row.validation, *data),
+            reads=(*row.train, *row.validation, *row.options, *data),
         )
 
 
@@ -323,7 +324,7 @@ def _endpoint(name: str, row: EndpointRow, study: StudyConfig, folder: StudyFold
         # Kept answers stay: they are paid for, and each is known by all that was sent.
         leftovers=(out, out.with_suffix(".meta.json")),
         entry=f"{_CLI}.ask_command",
-        reads=tuple(filter(None, (row.prompt, *row.shots_from, *study.evaluation.data))),
+        reads=tuple(filter(None, (row.prompt, *row.shots_from, *row.options, *study.evaluation.data))),
         refused="" if row.send_posts or row.at_home else "send_posts is false, so that no post leaves this machine",
     )
 

@@ -1,6 +1,7 @@
 """Which steps are done: each has a manifest, written after it, with the hashes of what it read and left behind."""
 
 import os
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,11 +25,6 @@ class Inputs:
     """What decides the result of a step: name -> hash or text, in groups."""
 
     values: Mapping[str, Any]
-
-    @property
-    def key(self) -> str:
-        """One hash of all."""
-        return digest_of(self.values)
 
     def changes(self, before: Any) -> list[str]:
         """What is different from the inputs of a manifest, in words."""
@@ -60,6 +56,7 @@ class StepManifests:
     def __init__(self, folder: StudyFolder, *, any_code: bool = False) -> None:
         """Keep hashes in the folder; `any_code` takes results that other code made for done."""
         self._folder, self._any_code = folder, any_code
+        self._own_place = re.compile(rf"(?<![^=\[]){re.escape(str(folder.path))}(?=/)")
         self._hashes = FileHashes(folder.path / "steps" / "file-hashes.json")
         self._sources: dict[str, str] = {}
 
@@ -68,7 +65,7 @@ class StepManifests:
         settings = {key: self._portable(value) for key, value in step.settings.items()}
         return Inputs(
             {
-                "words": self._portable(list(step.words)),
+                "words": self._portable([word for word in step.words if word not in step.idle_words]),
                 "settings": settings,
                 "read": {place: self._source(place) for place in step.reads},
                 "steps": {name: digest_of(self.manifest(name)["outputs"]) for name in step.after},
@@ -82,9 +79,9 @@ class StepManifests:
         return self._sources[place]
 
     def _portable(self, value: Any) -> Any:
-        """A JSON value with a sign in place of the study's folder."""
+        """A JSON value with a sign in place of the study's folder, in places below it."""
         if isinstance(value, str):
-            return value.replace(str(self._folder.path), _OUT)
+            return self._own_place.sub(_OUT, value)
         if isinstance(value, list | tuple):
             return [self._portable(each) for each in value]
         return {key: self._portable(each) for key, each in value.items()} if isinstance(value, dict) else value
@@ -106,14 +103,15 @@ class StepManifests:
             found = _read(path)
         except UserError:
             return "its manifest cannot be read"
-        changes = inputs.changes(found["inputs"])
-        if self._any_code:
-            changes = [change for change in changes if change != _GROUPS["code"]]
-        if changes:
+        if changes := self._changes(inputs, found["inputs"]):
             return f"changed: {'; '.join(changes)}"
         if self.outputs(step) != found["outputs"]:
             return "its result was changed or is gone"
         return ""
+
+    def _changes(self, inputs: Inputs, before: Any) -> list[str]:
+        """What is different from earlier inputs and matters, in words."""
+        return [each for each in inputs.changes(before) if not (self._any_code and each == _GROUPS["code"])]
 
     def outputs(self, step: StudyStep) -> dict[str, str | None]:
         """The hashes of what a step leaves behind; None where something is missing."""
@@ -132,19 +130,19 @@ class StepManifests:
                 before = _read(begun)
             except UserError:
                 before = {}
-        goes_on = before.get("key") == inputs.key and step.resumable
+        goes_on = step.resumable and not self._changes(inputs, before.get("begun_with"))
         if not goes_on:
             self._put_aside(step)
         spent = float(before.get("seconds", 0.0)) if goes_on else 0.0
         tries = int(before.get("tries", 0)) + 1 if goes_on else 1
-        write_json(begun, {"key": inputs.key, "seconds": spent, "tries": tries})
+        write_json(begun, {"begun_with": dict(inputs.values), "seconds": spent, "tries": tries})
         done.unlink(missing_ok=True)
         return spent
 
-    def note(self, step: StudyStep, inputs: Inputs, seconds: float) -> None:
+    def note(self, step: StudyStep, seconds: float) -> None:
         """Note how long a step that is under way has taken, for the case that it is killed."""
-        tries = _read(self._folder.begun(step.name)).get("tries", 1)
-        write_json(self._folder.begun(step.name), {"key": inputs.key, "seconds": seconds, "tries": tries})
+        begun = self._folder.begun(step.name)
+        write_json(begun, _read(begun) | {"seconds": seconds})
 
     def _put_aside(self, step: StudyStep) -> None:
         there = [path for path in step.leftovers if path.exists()]

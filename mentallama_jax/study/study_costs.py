@@ -19,20 +19,22 @@ _OF_ALL = "all"
 
 
 def write_costs(graph: StudyGraph) -> FiguresFile:
-    """Count what the steps that are done cost, and write `costs.json`."""
+    """Count what the steps that are done cost, and the money of all, and write `costs.json`."""
     rows: dict[str, dict[str, Any]] = {}
     manifests = StepManifests(graph.folder)
     for step in graph.steps.values():
-        try:
+        counted = dict(_spent(step))
+        with suppress(UserError):
             done = manifests.manifest(step.name)
-        except UserError:
-            continue
-        row = rows.setdefault(step.row or _OF_ALL, _nothing())
-        row["seconds"] += float(done["seconds"])
-        row["steps"] += 1
-        row["tries"] += int(done["tries"])
-        for key, found in _counted(step):
-            row[key] = (row[key] or 0) + found
+            counted |= {
+                "seconds": float(done["seconds"]),
+                "steps": 1,
+                "tries": int(done["tries"]),
+                **dict(_counted(step)),
+            }
+        if counted:
+            row = rows.setdefault(step.row or _OF_ALL, _nothing())
+            row |= {key: (row[key] or 0) + found for key, found in counted.items()}
     total = _nothing()
     for row in rows.values():
         for key, value in row.items():
@@ -55,14 +57,20 @@ def _counted(step: StudyStep) -> Iterator[tuple[str, float]]:
             yield "trained_tokens", sum(int(line["real_tokens"]) for line in lines if line["kind"] == "train")
         elif step.words[:1] in (("generate",), ("ask",)):
             yield "written_tokens", sum(int(line.get("new_tokens", 0)) for line in read_jsonl(step.outputs[0]))
-        if step.words[:1] == ("ask",):
+
+
+def _spent(step: StudyStep) -> Iterator[tuple[str, float]]:
+    """Dollars of a step that asks an endpoint, done or not."""
+    if step.words[:1] == ("ask",):
+        with suppress(OSError, KeyError, TypeError, ValueError):
             yield "dollars", spent(step.outputs[0].with_suffix(".answers.jsonl"))
 
 
 def spent(journal: Path) -> float:
     """Dollars of the answers that an endpoint's journal holds, and of attempts that may have to be paid."""
     total, open_attempts = 0.0, dict[int, float]()
-    for line in journal.read_bytes().splitlines():
+    content = journal.read_bytes()
+    for line in content[: content.rfind(b"\n") + 1].splitlines():  # the last line may be cut off
         row: Mapping[str, Any] = json.loads(line)
         if "attempt" in row:
             open_attempts[row["attempt"]] = row["most"]

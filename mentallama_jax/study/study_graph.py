@@ -167,7 +167,7 @@ def _evaluate(
         words += ["--calibrate-on", str(steps[validation[0]].outputs[0])]
         after += validation
     if isinstance(row, PredictionsRow):
-        reads.append(row.file)
+        reads += filter(None, (row.file, str(Path(row.file).with_suffix(".meta.json")), row.gold))
         words += options_of(row, "columns", "dataset", "gold")
     return StudyStep(
         name=f"{system.name}.evaluate",

@@ -34,7 +34,7 @@ FIGURES = "figures.json"
 
 
 def write_study_pages(graph: StudyGraph, states: Mapping[str, StepState]) -> list[Path]:
-    """Write report.html, report.md, tables.tex and figures.json of what is there; none where no system was scored.
+    """Write report.html, report.md, tables.tex and figures.json of what is there; they say what is missing.
 
     Args:
         graph: the study.
@@ -50,8 +50,6 @@ def write_study_pages(graph: StudyGraph, states: Mapping[str, StepState]) -> lis
         for name, title, place in graph.transfers
         if _has_result(states, f"{name}.transfer")
     ]
-    if not scored and not matrices:
-        return []
     comparison = _file(graph, states, "all.compare")
     sections = [
         high_risk(scored, tables) if scored else None,
@@ -65,7 +63,7 @@ def write_study_pages(graph: StudyGraph, states: Mapping[str, StepState]) -> lis
         _missing(graph, states),
         costs_section(graph, write_costs(graph), tables),
         _answered(scored),
-        _signatures(graph, scored),
+        _signatures(graph, scored) if scored else None,
     ]
     study = graph.config.study
     found = [section for section in sections if section is not None]
@@ -104,7 +102,8 @@ def _name(graph: StudyGraph, path: Path) -> str:
 
 
 def _subtitle(scored: SystemScores) -> str:
-    return f"{len(scored)} systems: {'; '.join(system.title for system, _ in scored.values())}"
+    titles = "; ".join(system.title for system, _ in scored.values())
+    return f"{len(scored)} systems: {titles}" if scored else "no system has a result"
 
 
 def _missing(graph: StudyGraph, states: Mapping[str, StepState]) -> ReportSection | None:

@@ -185,11 +185,11 @@ class StudyRunner:
             if status is None:
                 if time.monotonic() - running.noted > _NOTE_EVERY:
                     running.noted = time.monotonic()
-                    self.manifests.note(running.step, running.inputs, state.seconds)
+                    self.manifests.note(running.step, state.seconds)
                 continue
             ended = True
             del self._running[name]
-            self.manifests.note(running.step, running.inputs, state.seconds)
+            self.manifests.note(running.step, state.seconds)
             if status == 0:
                 try:
                     self.manifests.finish(running.step, running.inputs, state.seconds)
@@ -218,7 +218,7 @@ class StudyRunner:
             time.sleep(_POLL / 10)
         for name, running in self._running.items():
             self.states[name].state = "stopped"
-            self.manifests.note(running.step, running.inputs, self.states[name].seconds)
+            self.manifests.note(running.step, self.states[name].seconds)
 
     def _still_running(self) -> bool:
         return any(each.process.poll() is None for each in self._running.values())

@@ -17,6 +17,7 @@ class StudyStep:
         after: names of the steps whose outputs it reads.
         reads: places that it reads besides: data, models, files.
         settings: what decides the result besides the words, as JSON.
+        idle_words: those of the words that say nothing of the result.
         outputs: files and folders that are its result; all must be there when it is done.
         leftovers: what is moved away before it begins anew; the outputs are in there.
         entry: the module of the package that the command begins with; it and all it imports are the step's code.
@@ -38,6 +39,7 @@ class StudyStep:
     after: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
+    idle_words: tuple[str, ...] = ()
     resumable: bool = True
     heavy: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)

@@ -37,6 +37,14 @@ def test_rows_in_memory_score_as_a_file_of_them(tmp_path: Path) -> None:
     assert of_file.paths == ()
 
 
+def test_one_of_what_may_be_several_is_given_alone() -> None:
+    alone = mj.evaluate(ROWS, columns=COLUMNS, dataset="DR", metrics="chrf")
+    several = mj.evaluate(ROWS, columns=COLUMNS, dataset="DR", metrics=["chrf"])
+    assert figures(alone) == figures(several)
+    with pytest.raises(UserError, match="row 'r0': its post is not in"):
+        mj.evaluate(ROWS, columns=COLUMNS, dataset="DR", data="sample:test")
+
+
 def test_files_are_written_where_a_folder_is_named(tmp_path: Path) -> None:
     found = mj.evaluate(ROWS, columns=COLUMNS, dataset="DR", out=tmp_path / "scores")
     assert found.paths[0] == tmp_path / "scores" / "scores.json"

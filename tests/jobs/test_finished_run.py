@@ -55,6 +55,13 @@ def test_changes_come_by_section_or_by_key(trained: list[RunConfig]) -> None:
     assert trained[1] == trained[3] == trained[4] == expected
 
 
+def test_task_files_come_besides_those_of_the_config(trained: list[RunConfig]) -> None:
+    own = {"data": {"tasks": ["of-the-config.yaml"]}}
+    for given in ("mine.yaml", Path("mine.yaml"), ["mine.yaml"], ["mine.yaml", "of-the-config.yaml"]):
+        mj.train("toy", tasks=given, **own)
+        assert trained.pop().data.tasks == ("of-the-config.yaml", "mine.yaml")
+
+
 def test_a_change_of_steps_replaces_the_epochs_of_a_config(trained: list[RunConfig]) -> None:
     mj.train(load_config(TOY), training={"steps": 2})
     assert (trained[0].training.steps, trained[0].training.epochs) == (2, None)

@@ -122,6 +122,7 @@ def test_an_answer_ends_before_a_stop(model: LoadedModel) -> None:
     cut = model.generate(texts, max_new_tokens=5, stop=[stop], batch_size=1)[0]
     assert cut == whole.partition(stop)[0].strip()
     assert len(cut) < len(whole)
+    assert model.generate(texts, max_new_tokens=5, stop=stop, batch_size=1)[0] == cut
 
 
 @pytest.mark.parametrize(

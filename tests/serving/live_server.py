@@ -49,7 +49,9 @@ def live(service: Service, names: tuple[str, ...] = (), *, start_engine: bool = 
         service.engine.start()
     try:
         with httpx.Client(base_url=url, timeout=60, trust_env=False) as http:
+            end = time.monotonic() + 120
             while start_engine and http.get("/health").status_code != 200:
+                assert time.monotonic() < end, "the engine is never ready"
                 time.sleep(0.01)
             yield LiveServer(url, service, web, http)
     finally:

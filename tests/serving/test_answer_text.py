@@ -7,8 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mentallama_jax.formats.tokenizers.tokenizer import load_tokenizer
-from mentallama_jax.generation.requests import Answer
+from mentallama_jax.generation.requests import Answer, Event
 from mentallama_jax.serving.answer_text import AnswerText
+from mentallama_jax.serving.choices import GrowingChoice
+from mentallama_jax.serving.service import ServedModel
 
 TOKENIZER = load_tokenizer(Path(__file__).resolve().parents[2] / "mentallama_jax" / "imhi" / "sample" / "tokenizer")
 TEXTS = st.text(st.sampled_from("ab .\nENDé日🙂\u0301"), max_size=24)
@@ -37,13 +39,40 @@ def test_pieces_are_the_whole_text_and_hold_whole_characters(text: str, cuts: li
 
 
 @settings(max_examples=60)
-@given(TEXTS, TEXTS, st.lists(st.integers(0, 30)))
-def test_nothing_of_a_stop_string_is_given(before: str, after: str, cuts: list[int]) -> None:
-    tokens = TOKENIZER.encode(f"{before}END{after}", continues=True)
-    kept = next(n for n in range(1, len(tokens) + 1) if "END" in TOKENIZER.decode(tokens[:n]))
-    answer = Answer(tuple(tokens[:kept]), (), False, "END")
-    pieces = streamed(tokens[:kept], answer, cuts, ("END", "ENDURE"))
-    assert "".join(pieces) == TOKENIZER.decode(tokens).partition("END")[0]
+@given(TEXTS, TEXTS, st.lists(st.integers(0, 30)), st.sampled_from(["END", "日", "🙂", "é 日", "N🙂"]))
+def test_nothing_of_a_stop_string_is_given(before: str, after: str, cuts: list[int], stop: str) -> None:
+    tokens = TOKENIZER.encode(f"{before}{stop}{after}", continues=True)
+    kept = next(n for n in range(1, len(tokens) + 1) if stop in TOKENIZER.decode(tokens[:n]))
+    answer = Answer(tuple(tokens[:kept]), (), False, stop)
+    pieces = streamed(tokens[:kept], answer, cuts, (stop, "ENDURE"))
+    assert "".join(pieces) == TOKENIZER.decode(tokens).partition(stop)[0]
+
+
+def test_what_may_begin_a_stop_string_is_given_where_time_is_up() -> None:
+    model = ServedModel("m", "fp", 0, 1024, "plain", " ", (2,), TOKENIZER)
+    choice = GrowingChoice(0, model, ("END",), None, chat=True)
+    tokens = TOKENIZER.encode(" so EN🙂", continues=True)[:-1]  # the last character is not whole
+    given = choice.add(Event(0, 0, tuple(tokens), (-1.0,) * len(tokens)))
+    assert given == "so "
+    assert (choice.cut(), choice.text, choice.finish) == ("EN", "so EN", "length")
+    assert choice.cut() == ""
+
+
+def test_offsets_of_tokens_count_characters_that_are_whole() -> None:
+    tokens = TOKENIZER.encode("a🙂日b", continues=True)
+    model = ServedModel("m", "fp", 0, 1024, "plain", "", (2,), TOKENIZER)
+    choice = GrowingChoice(0, model, (), 0, chat=False)
+    choice.add(Event(0, 0, tuple(tokens), (-1.0,) * len(tokens), Answer(tuple(tokens), (), False)))
+    found = choice.to_json()
+    starts = [len(bytes_.decode("utf-8", "ignore")) for bytes_ in before(tokens)]
+    assert found["logprobs"]["text_offset"] == starts
+    assert found["text"][starts[-1] :] == "b"
+
+
+def before(tokens: list[int]) -> list[bytes]:
+    """The bytes in front of each token."""
+    spelt = [TOKENIZER.token_bytes(token) for token in tokens]
+    return [b"".join(spelt[:place]) for place in range(len(spelt))]
 
 
 def test_the_blank_of_a_style_is_left_out_even_where_it_comes_alone() -> None:

@@ -136,6 +136,25 @@ def test_broken_bodies_are_refused_and_not_said_again(
     assert MARKER not in http.get("/metrics").text
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_fault_of_the_server_is_told_without_its_words(
+    stream: bool, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def broken(schema: Any) -> None:
+        raise ValueError(f"cannot follow {MARKER}")
+
+    with paced() as (server, _):
+        monkeypatch.setattr(server.service.grammars, "masks", broken)
+        asked = CHAT | {"response_format": {"type": "json_object"}, "stream": stream}
+        failed = server.http.post("/v1/chat/completions", json=asked)
+        server.wait_until_idle()
+    said = capfd.readouterr().err
+    assert failed.status_code == 500
+    assert failed.json()["error"]["type"] == "server_error"
+    assert "error: a request failed: ValueError at test_gate.py:" in said
+    assert MARKER not in failed.text + said
+
+
 def test_headers_of_every_response_keep_it_out_of_caches(http: httpx.Client) -> None:
     for response in (http.get("/health"), http.get("/nothing"), http.post("/v1/completions", json={})):
         assert response.headers["cache-control"] == "no-store"

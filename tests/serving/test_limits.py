@@ -1,20 +1,23 @@
 """What bounds a request: room, time, size, and clients that leave; with an engine that writes only when it is let."""
 
+import asyncio
 import json
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
-from live_server import LiveServer
-from paced import ENGINE_FAULT, PacedDecoding, paced
+from live_server import LiveServer, live
+from paced import ENGINE_FAULT, PacedDecoding, paced, paced_service
 
 from mentallama_jax.serving import exchange
+from mentallama_jax.serving.api_errors import ClientLeft
 
 CHAT = {"messages": [{"role": "user", "content": "Hello"}], "temperature": 0}
 
@@ -62,6 +65,29 @@ def test_a_full_queue_is_refused_with_the_time_to_come_again() -> None:
         assert [future.result().status_code for future in (first, second)] == [200, 200]
         server.wait_until_idle()
         assert ask(server).status_code == 200
+
+
+def test_a_request_never_takes_more_room_than_there_is() -> None:
+    with paced() as (server, decoding), ThreadPoolExecutor(1) as pool:
+        refused = ask(server, n=4)
+        assert (refused.status_code, error_of(refused)["code"]) == (400, "too_many_answers")
+        decoding.going.clear()
+        running = pool.submit(ask, server, n=2)
+        until(lambda: len(decoding.rows) == 2)
+        assert ask(server, n=2).status_code == 429, "one of the two would fit"
+        decoding.going.set()
+        assert running.result().status_code == 200
+
+
+def test_time_is_up_while_a_prompt_is_made_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    ready = threading.Event()
+    with paced(seconds=0.1) as (server, decoding):
+        monkeypatch.setattr(server.service.grammars, "masks", lambda schema: ready.wait(10))
+        late = ask(server, response_format={"type": "json_object"})
+        ready.set()
+        assert late.status_code == 504
+        server.wait_until_idle()
+        assert decoding.requests == []
 
 
 def test_time_is_up_before_the_first_token_or_after_some() -> None:
@@ -163,6 +189,84 @@ def test_a_failure_of_the_engine_is_told_without_its_words_and_passes(capfd: pyt
         assert ENGINE_FAULT not in said
 
 
+def test_a_panic_of_a_library_is_a_failure_like_others(capfd: pytest.CaptureFixture[str]) -> None:
+    class Panic(BaseException):
+        """As those of libraries in Rust, which are no exceptions."""
+
+    with paced() as (server, decoding):
+        usual, faults = decoding.step, iter([Panic(ENGINE_FAULT)])
+
+        def step(at_most: int) -> list[Any]:
+            for fault in faults:
+                raise fault
+            return usual(at_most)
+
+        decoding.step = step  # type: ignore[method-assign]
+        assert ask(server).status_code == 500
+        assert ask(server).status_code == 200
+        said = capfd.readouterr().err
+        assert "Panic at test_limits.py:" in said
+        assert ENGINE_FAULT not in said
+
+
+def test_labels_of_a_post_whose_client_has_left_are_not_scored() -> None:
+    scored: list[str] = []
+    engine = paced_service(PacedDecoding()).engine
+    engine.work = replace(engine.work, score=lambda asked: scored.append(asked))
+
+    async def run() -> None:
+        leaving = asyncio.create_task(engine.scores("of one who left"))
+        await asyncio.sleep(0)
+        leaving.cancel()
+        await asyncio.sleep(0)
+        engine.start()
+        await engine.scores("of one who waits")
+
+    asyncio.run(run())
+    engine.stop()
+    assert scored == ["of one who waits"]
+
+
+def test_a_client_that_reads_nothing_has_left_some_time_behind_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange, "_SECONDS_TO_READ", 0.05)
+    service = paced_service(PacedDecoding(), seconds=0.05)
+    ended: list[bool] = []
+
+    async def never() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(True)
+
+    async def run() -> None:
+        asked = exchange.HttpExchange(service, {"type": "http", "headers": []}, never, None)  # type: ignore[arg-type]
+        with pytest.raises(ClientLeft):
+            await asyncio.wait_for(asked.while_here(never()), 5)
+        await asyncio.sleep(0)
+
+    asyncio.run(run())
+    assert ended == [True, True]
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\u0085", "\u2029"])
+def test_what_some_clients_take_for_an_end_of_line_stands_in_no_stream(separator: str) -> None:
+    sent: list[bytes] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message.get("body", b""))
+
+    async def events() -> AsyncGenerator[dict[str, str], None]:
+        yield {"content": f"one{separator}two"}
+
+    async def run() -> None:
+        scope = {"type": "http", "headers": []}
+        await exchange.HttpExchange(None, scope, None, send).send_events(events())  # type: ignore[arg-type]
+
+    asyncio.run(run())
+    first = b"".join(sent).decode().splitlines()[0]
+    assert json.loads(first.removeprefix("data: "))["content"] == f"one{separator}two"
+
+
 @pytest.mark.parametrize("log", [float("nan"), float("-inf")])
 def test_answers_by_numbers_that_are_none_are_not_given(log: float) -> None:
     with paced() as (server, decoding):
@@ -213,9 +317,6 @@ def test_a_second_signal_drops_what_runs() -> None:
 
 
 def test_until_the_programs_are_compiled_requests_are_refused() -> None:
-    from live_server import live
-    from paced import paced_service
-
     with live(paced_service(PacedDecoding()), start_engine=False) as server:
         health = server.http.get("/health")
         assert (health.status_code, health.json()) == (503, {"status": "starting", "needs_key": False})

@@ -151,6 +151,35 @@ def test_lines_are_shown_first_even_where_the_server_fails(tab, server):
     assert tab.shown("#lines")
 
 
+def test_lines_are_shown_first_where_the_tasks_cannot_be_had(browser, server):
+    server.tasks_reply = error(503, "starting")
+    tab = opened_page(browser, server)
+    paste(tab, DANGEROUS)
+    tab.run("document.getElementById('send').click()")
+    tab.wait(FIRST)
+    tab.wait(FAILED)
+    assert "Samaritans" in tab.text("#lines")
+    tab.close()
+
+
+def test_lines_are_shown_first_as_long_as_the_words_of_danger_are_not_there(browser, server, monkeypatch):
+    with monkeypatch.context() as lacking:
+        lacking.delitem(server.files, "/care.json")
+        tab = browser.open(server.url)
+        tab.wait("document.querySelectorAll('#task option').length > 2")
+        server.analyse = lambda asked: error(500, "no more memory")
+        read(tab, CALM, until=FAILED)
+        assert tab.run(FIRST)
+        assert "findahelpline.com" in tab.text("#lines")
+    server.analyse = lambda asked: (200, analysis(asked), {})
+    read(tab, CALM)
+    tab.wait("document.querySelectorAll('#country option').length > 2")
+    read(tab, DANGEROUS)
+    assert tab.run(FIRST)
+    assert "Samaritans" in tab.text("#lines")
+    tab.close()
+
+
 def test_a_label_of_high_risk_shows_lines_first_and_the_next_post_puts_them_back(tab):
     read(tab, CALM, task="DR")
     assert tab.run(FIRST)

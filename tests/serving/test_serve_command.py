@@ -82,10 +82,12 @@ def test_a_server_lives_until_a_signal_and_says_where_it_is(
     monkeypatch.setattr("mentallama_jax.jobs.answer.open_answerer", lambda *_, **__: answerer)
     monkeypatch.setattr(serving_job, "open_service", lambda *_, **__: service)
     status: list[int] = []
-    thread = threading.Thread(target=lambda: status.append(main(["serve", "m", "--port", "0"])))
+    thread = threading.Thread(target=lambda: status.append(main(["serve", "m", "--port", "0"])), daemon=True)
     thread.start()
-    said = ""
+    said, end = "", time.monotonic() + 60
     while "ready after" not in said:
+        assert thread.is_alive(), f"ended with {status}: {said}"
+        assert time.monotonic() < end, said
         time.sleep(0.02)
         said += capfd.readouterr().err
     url = said.partition(" at ")[2].partition(" ")[0]

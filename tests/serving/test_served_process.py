@@ -33,7 +33,9 @@ def test_a_signal_lets_an_answer_finish(tmp_path: Path) -> None:
         url = line.partition(" at ")[2].partition(" ")[0]
         with httpx.Client(base_url=url, timeout=120, trust_env=False) as http:
             assert http.get("/health").status_code in (200, 503)
+            end = time.monotonic() + 300
             while http.get("/health").status_code != 200:
+                assert time.monotonic() < end, "never ready"
                 time.sleep(0.1)
             body = {"prompt": f"{MARKER} ", "max_tokens": 150, "temperature": 0, "stream": True}
             with http.stream("POST", "/v1/completions", json=body) as answer:

@@ -1,6 +1,7 @@
 """The server with the toy model, asked by the real client of OpenAI: every answer is that of its prompt alone."""
 
 import json
+import logging
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -270,9 +271,15 @@ def test_analyses_that_cannot_be_made(server: LiveServer, body: dict[str, Any], 
 
 
 def test_nothing_that_is_typed_is_kept(
-    server: LiveServer, client: openai.OpenAI, capfd: pytest.CaptureFixture[str], tmp_path: Any, monkeypatch: Any
+    server: LiveServer,
+    client: openai.OpenAI,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Any,
+    monkeypatch: Any,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    caplog.set_level(logging.DEBUG)
     text = f"{MARKER} cannot sleep"
     chat(client, text)
     streamed(client, text, stop=[MARKER], user=MARKER)
@@ -293,6 +300,9 @@ def test_nothing_that_is_typed_is_kept(
     said = capfd.readouterr()
     assert "ValueError at test_server_api.py" in said.err
     assert MARKER not in said.out + said.err
+    of_clients = ("httpx", "httpcore", "openai")
+    logged = [record for record in caplog.records if not record.name.startswith(of_clients)]
+    assert not any(MARKER in f"{record.getMessage()} {record.exc_text}" for record in logged)
     assert MARKER not in server.http.get("/metrics").text
     assert os.listdir(tmp_path) == []
 

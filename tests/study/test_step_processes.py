@@ -1,6 +1,8 @@
 """Steps as processes: their words and environment, what is said of a failure, and what is shown while they run."""
 
+import hashlib
 import io
+import os
 import subprocess
 import sys
 import time
@@ -13,6 +15,7 @@ from stand_ins import CONFIG
 from mentallama_jax import __version__
 from mentallama_jax.cli.study_progress import StudyProgress, duration, time_left
 from mentallama_jax.config.study_config import parse_study
+from mentallama_jax.study import fingerprints
 from mentallama_jax.study.fingerprints import FileHashes, code_of, modules_of
 from mentallama_jax.study.step_processes import StepProcess, process_words, reason_of
 from mentallama_jax.study.step_progress import share_done
@@ -90,9 +93,8 @@ os.kill(os.getpid(), 9)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not end children with their parent")
 def test_a_step_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
-    parent = subprocess.run(
-        [sys.executable, "-c", PARENT, str(tmp_path / "log")], capture_output=True, text=True, check=False, cwd=ROOT
-    )
+    words = [sys.executable, "-c", PARENT, str(tmp_path / "log")]
+    parent = subprocess.run(words, capture_output=True, text=True, check=False, cwd=ROOT, timeout=120)
     assert parent.returncode == -9, parent.stderr
     until = time.monotonic() + 10
     while Path(f"/proc/{int(parent.stdout)}").exists():
@@ -156,23 +158,42 @@ def test_the_time_left_is_by_earlier_times_and_by_what_is_written(graph: StudyGr
     assert [duration(seconds) for seconds in (5, 600, 9000)] == ["5 s", "10 min", "2.5 h"]
 
 
-def test_hashes_are_kept_only_of_files_that_are_at_rest(tmp_path: Path) -> None:
-    import os
-
+def test_hashes_are_kept_only_of_files_that_are_at_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+    digest = hashlib.file_digest
+    monkeypatch.setattr(
+        hashlib, "file_digest", lambda file, name: (read.append(Path(file.name)), digest(file, name))[1]
+    )
     path, kept = tmp_path / "file", tmp_path / "kept.json"
     path.write_text("one")
     hashes = FileHashes(kept)
-    first = hashes.of_file(path)
-    stamp = path.stat()
-    path.write_text("two")
-    os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
-    assert hashes.of_file(path) != first, "a change within one tick of the clock is seen"
-    os.utime(path, ns=(0, 0))
-    second = hashes.of_file(path)
+    assert len({hashes.of_file(path), hashes.of_file(path)}) == 1
     hashes.keep()
-    path.write_text("six")
+    assert FileHashes(kept).of_file(path) == hashes.of_file(path)
+    assert read == [path] * 4, "a file that has just changed is read each time"
+    monkeypatch.setattr(fingerprints, "_STILL_WARM", -1.0)
+    first = hashes.of_file(path)
+    hashes.keep()
+    read.clear()
+    assert FileHashes(kept).of_file(path) == first
+    assert read == [], "size and times are unchanged for long"
+
+
+def test_a_change_that_keeps_size_and_time_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `cp -p`, `rsync -t` and archives make them."""
+    monkeypatch.setattr(fingerprints, "_STILL_WARM", -1.0)
+    path, kept = tmp_path / "file", tmp_path / "kept.json"
+    path.write_text("one")
     os.utime(path, ns=(0, 0))
-    assert FileHashes(kept).of_file(path) == second, "size and time are unchanged for long"
+    hashes = FileHashes(kept)
+    first = hashes.of_file(path)
+    hashes.keep()
+    before = path.stat().st_ctime_ns
+    while path.stat().st_ctime_ns == before:  # a tick of the file system's clock
+        path.write_text("two")
+        os.utime(path, ns=(0, 0))
+    assert FileHashes(kept).of_file(path) != first
+    assert hashes.of_file(path) != first
 
 
 def test_sources_are_known_by_content_here_and_by_name_elsewhere(tmp_path: Path) -> None:

@@ -14,7 +14,14 @@ from stand_ins import CONFIG
 from mentallama_jax.cli.main import main, parse
 from mentallama_jax.config import RunConfig, load_config, study_config
 from mentallama_jax.config.shipped import shipped_configs, shipped_studies
-from mentallama_jax.config.study_config import EndpointRow, StudyConfig, TrainRow, load_study, parse_study
+from mentallama_jax.config.study_config import (
+    ROW_KINDS,
+    EndpointRow,
+    StudyConfig,
+    TrainRow,
+    load_study,
+    parse_study,
+)
 from mentallama_jax.errors import UserError
 from mentallama_jax.jobs.metric_models import MODEL_METRICS
 from mentallama_jax.jobs.run_study import plan_study
@@ -279,6 +286,35 @@ def test_every_key_of_a_run_that_names_a_place_is_read_or_written() -> None:
     assert {"model.source", "data.train", "data.tasks", "training.run_dir"} <= places
     listed = {f"{section}.{key}" for section, keys in PLACES_READ.items() for key in keys}
     assert places - listed == {"training.run_dir", "data.cache_dir", "training.compile_cache_dir"}
+
+
+LEAST: dict[str, dict[str, Any]] = {
+    "train": {"config": "dpo-smollm2", "source": "tuning", "pairs": {"data": ["rows.jsonl"]}},
+    "generate": {"model": "a-model"},
+    "classifier": {"config": "classifier-toy"},
+    "baseline": {"floor": "tfidf", "train": ["rows.jsonl"]},
+    "transfer": {"config": "toy", "datasets": ["DR"]},
+    "endpoint": {"model": "m", "endpoint": "http://localhost:1/v1"},
+    "predictions": {"file": "x.csv"},
+}
+"""The keys that a row of each kind must have."""
+NOT_READ = {"config", "prices"}
+"""Places whose content decides no answer, or is in the settings of the step."""
+
+
+@pytest.mark.parametrize("kind", ROW_KINDS)
+def test_every_file_that_a_row_names_is_read(kind: str) -> None:
+    """A change of its content must not go unseen."""
+    places = {key for key, info in ROW_KINDS[kind].model_fields.items() if names_a_place(info)} - NOT_READ
+    places |= {"options"} & ROW_KINDS[kind].model_fields.keys()
+    for key in places:
+        values = copy.deepcopy(CONFIG)
+        marks = ["--prompt", f"{key}.txt"] if key == "options" else f"{key}.txt"
+        as_list = key != "options" and "tuple" in str(ROW_KINDS[kind].model_fields[key].annotation)
+        values["rows"]["mine"] = {"kind": kind, **LEAST[kind], key: [marks] if as_list else marks}
+        steps = study_graph(parse_study(values, "test")).steps.values()
+        assert any(f"{key}.txt" in step.reads for step in steps if step.row == "mine"), key
+    assert places or kind == "transfer"
 
 
 def test_the_guide_explains_every_key_as_the_code_does() -> None:

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stand_ins import StandIns
+from stand_ins import CONFIG, StandIns
 
+from mentallama_jax.config.study_config import parse_study
 from mentallama_jax.evaluation.reports.published import published_tables
+from mentallama_jax.study.study_graph import study_graph
 from mentallama_jax.study.traced_figures import FORMS
 
 
@@ -184,3 +186,27 @@ def test_money_of_an_endpoint_counts_what_may_have_to_be_paid(tmp_path: Path) ->
     path = tmp_path / "kept.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert spent(path) == 0.25 + 0.125 + 1.0
+    with path.open("a") as stream:
+        stream.write('{"attempt": 3, "o')  # the program was killed over this line
+    assert spent(path) == 0.25 + 0.125 + 1.0
+
+
+def test_money_of_a_step_that_failed_is_counted(tmp_path: Path) -> None:
+    from mentallama_jax.study.study_costs import write_costs
+
+    values = CONFIG | {"study": {"out": str(tmp_path)}}
+    values["rows"] = {"asked": {"kind": "endpoint", "model": "m", "endpoint": "http://localhost:1/v1"}}
+    graph = study_graph(parse_study(values, "test"))
+    assert write_costs(graph).value["rows"] == {}
+    journal = graph.steps["asked.answer"].outputs[0].with_suffix(".answers.jsonl")
+    journal.parent.mkdir()
+    journal.write_text('{"form": "mentallama answers 1"}\n{"over": 0, "key": "a", "cost": 0.25}\n')
+    row = write_costs(graph).value["rows"]["asked"]
+    assert (row["dollars"], row["steps"], row["tries"]) == (0.25, 0, 0)
+
+
+def test_it_is_said_where_published_figures_are_of_more_rows(out: Path) -> None:
+    markdown = (out / "report.md").read_text("utf-8")
+    assert "Published figures are of whole test sets, those here of fewer rows: DR 8 of 405, dreaddit 8 of 414." in (
+        markdown.replace("\n", " ")
+    )

@@ -372,18 +372,20 @@ async function send() {
     byId("post").focus();
     return;
   }
+  const byWords = speaksOfRisk(post);
+  const first = byWords || !care; // without the words that point to danger, nothing says that there are none
+  showCare(first, byWords ? WORDS : "");
+  if (!care) loadCare();
   const task = byId("task").value;
   if (!task) {
     await loadAgain();
     return;
   }
-  const byWords = speaksOfRisk(post);
-  showCare(byWords, byWords ? WORDS : "");
   const asked = question();
   const here = document.activeElement;
   const own = running = new AbortController();
   wait(true);
-  say(byWords ? `Crisis lines are shown first: ${firstLine()}. The model is reading.` : "The model is reading.");
+  say(first ? `Crisis lines are shown first: ${firstLine()}. The model is reading.` : "The model is reading.");
   bringIntoView();
   try {
     const aspect = byId("aspect-field").hidden ? null : byId("aspect").value;

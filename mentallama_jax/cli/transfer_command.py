@@ -12,6 +12,7 @@ from mentallama_jax.storage import expanded, local_path
 
 if TYPE_CHECKING:
     from mentallama_jax.config import RunConfig
+    from mentallama_jax.evaluation.reports.document import FigureTable
 
 _DESCRIPTION = """\
 Single-data-set tuning and its transfer matrix: train a model on each data set of --datasets by the recipe of CONFIG,
@@ -73,6 +74,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _transferred(options: argparse.Namespace, config: "RunConfig") -> int:
+    from mentallama_jax.cli.generation_progress import GenerationProgress
     from mentallama_jax.evaluation.reports.sections_on_transfer import figures_table
     from mentallama_jax.generation.engine import Settings
     from mentallama_jax.jobs.answer import questions_in
@@ -97,15 +99,29 @@ def _transferred(options: argparse.Namespace, config: "RunConfig") -> int:
         together=options.together,
         drop_posts_in=() if options.keep_shared_posts else options.data,
         say=lambda line: print(line, file=sys.stderr, flush=True),
+        watched=GenerationProgress,
     )
     if found.matrix is None:
         print(f"stopped by {found.stopped_by} in {shlex.quote(found.run_dir)}; the same command goes on from there")
         return STOPPED
-    table = figures_table(found.matrix)
-    print(f"{table.caption}; * trained on")
-    widths = [max(map(len, column)) for column in zip(table.header, *table.rows, strict=True)]
-    for row in (table.header, *table.rows):
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    _show(figures_table(found.matrix))
     for path in found.paths:
         print(f"{path} written")
     return 0
+
+
+def _show(figures: "FigureTable") -> None:
+    """Print the matrix, cut into parts where it is wider than the terminal."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    from mentallama_jax.terminal import Console
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for place, name in enumerate(figures.header):
+        table.add_column(name, justify="right" if place else "left", no_wrap=bool(place))
+    for row in figures.rows:
+        table.add_row(*row)
+    console = Console(highlight=False)
+    console.print(f"{figures.caption}; * trained on", soft_wrap=True)
+    console.print(table)

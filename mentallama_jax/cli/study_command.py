@@ -33,7 +33,7 @@ _EPILOG = """\
 examples:
   mentallama study toy                                     the whole machinery on the bundled sample, in a minute
   mentallama study configs/study/laptop.yaml --dry-run     what would be done, how long, for how much money
-  mentallama study configs/study/laptop.yaml               small models on real data, in some hours on two cores
+  mentallama study configs/study/laptop.yaml               small models on real data, in about two hours on two cores
   mentallama study configs/study/paper.yaml --jobs 4       every system of the paper
   mentallama study toy --out studies/again --any-code      keep results although the program was updated
 

@@ -149,6 +149,9 @@ def test_what_comes_next_can_be_run(tmp_path):
     options = parse(["evaluate", "a.jsonl", "--out", str(tmp_path / "s")])
     assert next_of_evaluate(options)[1:4] == ["compare", "a.jsonl", "OTHERS.jsonl"]
     parse(next_of_evaluate(options)[1:])
+    options = parse(["evaluate", "a.jsonl", "--tasks", "sleep.yaml", "mood.yaml", "--out", "scores"])
+    words = next_of_evaluate(options)
+    assert parse(words[1:]).tasks == ["sleep.yaml", "mood.yaml"]  # another process does not know them by itself
 
 
 @pytest.mark.parametrize(

@@ -182,7 +182,7 @@ def _percent(value: float) -> str:
 
 
 def _points(value: float) -> str:
-    return f"{round(100 * value, 1) + 0.0:+.1f}"  # no minus in front of 0.0
+    return f"{100 * value:+z.1f}"  # z: no minus in front of 0.0
 
 
 def _range(figure: MeanFigure) -> str:

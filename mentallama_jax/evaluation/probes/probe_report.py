@@ -134,13 +134,14 @@ def robustness_table(found: Mapping[str, RobustnessScores]) -> "Table":
     for name, scores in found.items():
         if len(found) > 1:
             table.add_row(name, str(scores.rows), "", "", "", _percent(scores.weighted_f1), style="dim")
+        before = "- " if len(found) > 1 else ""
         for kind, of in scores.variants.items():
             if of.flip_rate is None or of.f1_change is None or of.weighted_f1 is None:
-                table.add_row(f"- {kind}", "0", str(of.unchanged))
+                table.add_row(f"{before}{kind}", "0", str(of.unchanged))
                 continue
             mark = "*" if of.warning else ""
             table.add_row(
-                f"- {kind}",
+                f"{before}{kind}",
                 str(of.rows),
                 str(of.unchanged),
                 _percent(of.flip_rate.value),

@@ -46,7 +46,7 @@ def add_parser(subparsers: Any) -> None:
     )
     add = parser.add_argument
     add("config", type=expanded, metavar="CONFIG", help="the recipe, such as configs/llama2-chat-7b.yaml")
-    add("overrides", metavar="key=value", nargs="*", help="changes to it, such as training.epochs=3")
+    add("overrides", metavar="key=value", nargs="*", default=[], help="changes to it, such as training.epochs=3")
     add("--datasets", nargs="+", required=True, metavar="NAME", help="data sets to train on and to test on")
     add(
         "--data", nargs="+", type=expanded, required=True, metavar="SOURCE", help="test rows; SOURCE:test takes a split"

@@ -27,6 +27,22 @@ def test_without_words_it_helps(capsys):
     assert "the usual order:" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("command", ["data", "configs", "probe", "baseline"])
+def test_a_command_of_several_helps_without_words_too(command, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main([command])
+    assert "positional arguments:" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="2"):
+        main([command, "--nothing"])
+
+
+def test_changes_are_not_called_required(capsys):
+    for words in (["train"], ["transfer"], ["bench", "step"]):
+        with pytest.raises(SystemExit, match="2"):
+            main(words)
+        assert "key=value" not in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_the_package_is_a_program():
     source = (Path(common_options.__file__).parents[1] / "__main__.py").read_text("utf-8")
     assert "from mentallama_jax.cli.main import main" in source

@@ -28,7 +28,7 @@ TOGETHER = "together"
 """The model that is trained on all the data sets."""
 
 
-class Watcher(Protocol):
+class AnswerWatcher(Protocol):
     """Is told of the answers of a model as they are written."""
 
     def begin(self, rows: int) -> None:
@@ -76,7 +76,7 @@ def transfer(
     together: bool = False,
     drop_posts_in: Sequence[str] = (),
     say: Callable[[str], None] = lambda line: None,
-    watched: Callable[[], AbstractContextManager[Watcher]] = lambda: nullcontext(Unwatched()),
+    watched: Callable[[], AbstractContextManager[AnswerWatcher]] = lambda: nullcontext(Unwatched()),
 ) -> Transfer:
     """Train, answer and score; the same call again goes on where it was stopped.
 

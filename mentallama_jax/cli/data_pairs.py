@@ -16,8 +16,12 @@ the gold explanation is preferred to it. Kinds of faults, the first that is foun
                   by a classifier of explanations for each data set
   invented_quote  the right label, and a quote that the post does not have
 
+Of the wrong labels of a data set so many are kept that each label is preferred as often as it is rejected: a model that
+misses `yes` more often than `no` would otherwise learn to say yes to more posts, right or wrong. --one-sided keeps all.
+
 Answers of the training split make training pairs: generate some with a temperature above 0. An answer that was cut at
-its limit makes none. The file holds posts, as records do; nothing of them is printed.
+its limit makes none, nor does one whose fault the gold answer has too: of the benchmark's gold explanations some quote
+what no post says. The file holds posts, as records do; nothing of them is printed.
 """
 
 PAIRS_EPILOG = """\
@@ -52,6 +56,7 @@ def add_pairs(parser: argparse.ArgumentParser) -> None:
     add("--out", type=local_path, metavar="FILE", required=True, help="new file of pairs; ends in .jsonl")
     add("--kinds", metavar="NAME", nargs="+", help="faults to take (default: all four)")
     add("--classifiers", type=expanded, metavar="DIR", help="classifiers of explanations, a folder a data set")
+    add("--one-sided", action="store_true", help="keep all wrong labels, even where they prefer one label mostly")
     add("--reward-data", type=local_path, metavar="DIR", help="new folder of records for a reward model")
     add_tasks(parser)
     parser.set_defaults(run=run_pairs)
@@ -75,6 +80,7 @@ def run_pairs(options: argparse.Namespace) -> int:
         kinds=options.kinds or KINDS,
         classifiers=options.classifiers,
         reward_data=options.reward_data,
+        one_sided=options.one_sided,
     )
     counts = Counter((pair.dataset, pair.kind) for pair in found.pairs)
     for (dataset, kind), count in sorted(counts.items()):

@@ -125,6 +125,15 @@ class RunConfig(Section):
             )
         if objective.length_normalised and objective.loss_type in ("ipo", "sigmoid_norm", "sft"):
             raise ValueError(f"objective.length_normalised: {objective.loss_type} divides by lengths already")
+        if objective.loss_type == "sft":
+            if objective.beta != type(objective).model_fields["beta"].default:
+                raise ValueError(
+                    f"objective.beta {objective.beta:g}: sft compares with no other weights and reads none"
+                )
+            if self.evaluation.metric == "rewards/accuracies":
+                raise ValueError(
+                    "evaluation.metric rewards/accuracies: sft compares no answers; choose validation_loss"
+                )
         if self.evaluation.generate_rows:
             raise ValueError(
                 f"evaluation.generate_rows {self.evaluation.generate_rows}: pairs are not asked; set it to 0, and use "
@@ -136,6 +145,8 @@ class RunConfig(Section):
             raise ValueError(
                 "data.datasets, data.exclude and data.weights choose records; choose pairs where they are made"
             )
+        if self.data.repair_mojibake:
+            raise ValueError("data.repair_mojibake: pairs are read as they are; repair records before they are paired")
         if self.evaluation.metric == "rewards/accuracies" and not self.data.validation:
             raise ValueError("evaluation.metric rewards/accuracies needs data.validation")
 
@@ -158,6 +169,10 @@ class RunConfig(Section):
             )
         if bool(self.data.validation) != bool(evaluation.generate_rows):
             raise ValueError("data.validation and evaluation.generate_rows: give both or neither")
+        if not objective.beta and not objective.use_bias_correction_kl:
+            raise ValueError(
+                "objective.use_bias_correction_kl false: it is about the divergence that objective.beta 0 leaves out"
+            )
         if self.data.validation and evaluation.metric not in ("reward", "label_f1"):
             raise ValueError(f"evaluation.metric {evaluation.metric}: nothing is predicted; choose reward or label_f1")
         if self.mesh.sequence > 1:

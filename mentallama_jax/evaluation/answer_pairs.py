@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mentallama_jax.evaluation.label_readers import RULES, label_of
+from mentallama_jax.evaluation.pair_balance import balanced
 from mentallama_jax.evaluation.rewards import consistency_reward
 from mentallama_jax.evaluation.trust.grounding import quotes_of_post
 from mentallama_jax.evaluation.trust.label_only import reasons_of
@@ -52,7 +53,7 @@ class FaultyPairs:
     Attributes:
         pairs: in the order of the outputs.
         left_out: reason -> answers: `no gold explanation`, `cut at the limit`, `no fault`, `fault not asked for`,
-            `seen already`.
+            `gold answer has it too`, `seen already`, `one-sided`.
     """
 
     pairs: list[FaultyPair]
@@ -64,6 +65,8 @@ def faulty_pairs(
     records: Mapping[str, Record],
     kinds: Sequence[str] = KINDS,
     consistency: Contradicts = consistency_reward,
+    *,
+    one_sided: bool = False,
 ) -> FaultyPairs:
     """Make pairs of outputs and the records that they answer.
 
@@ -72,43 +75,65 @@ def faulty_pairs(
         records: row id -> its record, with gold.
         kinds: the faults to take.
         consistency: tells explanations that say another label.
+        one_sided: keep wrong labels that prefer one label more often than they reject it, see `pair_balance`.
     """
     left_out: Counter[str] = Counter()
     pairs: list[FaultyPair] = []
+    preferences: dict[tuple[str, str], dict[str, tuple[str, str]]] = {}
     for row in rows:
         record, seen = records[row.id], set[str]()
-        for number, text in enumerate((row.generated_text, *row.samples)):
-            reason = _why_not(record, row, text, seen)
-            kind = None if reason else _fault(record, row if not number else None, text, consistency)
+        gold = instruction_response(record)
+        endings = (row.finish, *(row.samples_finish or [""] * len(row.samples)))
+        for number, (text, finish) in enumerate(zip((row.generated_text, *row.samples), endings, strict=True)):
+            reason = _why_not(record, text, row.finish if text == row.generated_text else finish, seen)
+            label = None if reason else _label(record, row if not number else None, text)
+            kind = None if reason else _fault(record, label, text, consistency)
             if not reason and kind is None:
                 reason = "no fault"
             elif not reason and kind not in kinds:
                 reason = "fault not asked for"
+            elif not reason and kind == _fault(record, _label(record, None, gold), gold, consistency):
+                reason = "gold answer has it too"
             if reason:
                 left_out[reason] += 1
                 continue
             seen.add(text)
             assert kind is not None
             name = f"{row.id}#{number}"
-            answer = instruction_response(record)
-            pairs.append(FaultyPair(name, row.dataset, kind, instruction_query(record), answer, text.strip()))
-    return FaultyPairs(pairs, left_out)
+            pairs.append(FaultyPair(name, row.dataset, kind, instruction_query(record), gold, text.strip()))
+            if kind == "wrong_label" and label is not None:
+                preferences.setdefault((row.dataset, record.aspect or ""), {})[name] = (record.label, label)
+    if not one_sided:
+        surplus = {name for found in preferences.values() for name in _surplus(found)}
+        pairs = [pair for pair in pairs if pair.id not in surplus]
+        left_out["one-sided"] += len(surplus)
+    return FaultyPairs(pairs, +left_out)
 
 
-def _why_not(record: Record, row: Prediction, text: str, seen: set[str]) -> str:
-    """Why a text is not looked at; "" where it is."""
+def _surplus(preferences: Mapping[str, tuple[str, str]]) -> list[str]:
+    """The names of those that are left out for balance."""
+    kept = balanced(list(preferences.values()))
+    return [name for name, keep in zip(preferences, kept, strict=True) if not keep]
+
+
+def _why_not(record: Record, text: str, finish: str, seen: set[str]) -> str:
+    """Why a text that ended so is not looked at; "" where it is."""
     if not record.label or not record.explanation:
         return "no gold explanation"
-    if row.finish == "length" and text == row.generated_text:
+    if finish == "length":
         return "cut at the limit"
     if text in seen or not text.strip() or text.strip() == instruction_response(record):
         return "seen already"
     return ""
 
 
-def _fault(record: Record, row: Prediction | None, text: str, consistency: Contradicts) -> str | None:
+def _label(record: Record, row: Prediction | None, text: str) -> str | None:
+    """The label that a text states: a row's own where it is given; None where none can be read."""
+    return label_of(row, RULES) if row is not None else read_label(text, record.task, record.aspect)
+
+
+def _fault(record: Record, label: str | None, text: str, consistency: Contradicts) -> str | None:
     """The kind of the first fault; None where there is none."""
-    label = label_of(row, RULES) if row is not None else read_label(text, record.task, record.aspect)
     if label is None:
         return "no_label"
     if label != record.label:

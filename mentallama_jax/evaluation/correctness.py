@@ -217,6 +217,11 @@ def tally_rows(rows: Sequence[LabelledRow], classes: Sequence[str] | None = None
     return tally([row.gold for row in rows], [row.predicted for row in rows], [row.post for row in rows], classes)
 
 
+def pooled_f1(rows: Iterable[LabelledRow]) -> float:
+    """The weighted F1 of the labels of all rows together, as the report has it for all data sets."""
+    return float(weighted_f1(tally_rows(separate_labels(rows)).total()))
+
+
 def _of(row: LabelledRow, label: str) -> str:
     return f"{row.dataset}: {label}"
 

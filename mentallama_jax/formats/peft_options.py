@@ -21,9 +21,9 @@ _HARMLESS = re.findall(
     r"\w+",
     "peft_type task_type auto_mapping peft_version base_model_name_or_path revision inference_mode target_modules "
     "exclude_modules modules_to_save layers_to_transform layers_pattern lora_dropout megatron_core qalora_group_size "
-    "ensure_weight_tying runtime_config r lora_alpha rank_pattern alpha_pattern use_rslora use_dora",
+    "ensure_weight_tying eva_config runtime_config r lora_alpha rank_pattern alpha_pattern use_rslora use_dora",
 )
-_PLAIN_STARTS = (True, False, "gaussian", "orthogonal")
+_PLAIN_STARTS = (True, False, "gaussian", "eva", "orthogonal")
 """Values of `init_lora_weights` that leave the base as it is."""
 
 

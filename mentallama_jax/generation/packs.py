@@ -27,8 +27,9 @@ from mentallama_jax.parallel.rules import constrain
 
 WIDTHS = (64, 128, 256, 512, 1024, 2048)
 """Widths of rows that programs are compiled for; a longer prompt is read in several."""
-FULL = 1024
-"""The width of a row while there is enough to read."""
+FULL = 512
+"""The width of a row while there is enough to read: wide enough that reading the weights costs little beside the
+products, and half as wide as 1,024, where each token also pays for its neighbours' places in the attention."""
 PROMPTS = 16
 """Prompts of a row at most."""
 

@@ -27,7 +27,7 @@ from mentallama_jax.imhi.records import Record
 from mentallama_jax.models.module import Params
 from mentallama_jax.parallel.processes import first_tells, writes_files
 
-MAY_DIFFER = ("model", "revision", "sources", "shots_from", "versions")
+MAY_DIFFER = ("model", "revision", "adapter", "sources", "shots_from", "versions")
 """Keys of the signature that going on does not compare: what they name is compared by its fingerprint."""
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")

@@ -60,6 +60,7 @@ def voted(samples: Sequence[Prediction], *, keep: bool = False) -> Prediction:
         votes={label: counts[label] for label in task.labels if counts[label]},
         label_log_probabilities=_shares(counts, winner, task.labels) if winner else None,
         samples=tuple(row.generated_text for row in samples) if keep else (),
+        samples_finish=tuple(row.finish for row in samples) if keep else (),
     )
 
 

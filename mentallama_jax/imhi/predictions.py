@@ -22,7 +22,7 @@ LabelLogProbabilities = Mapping[str, Mapping[str, float]]
 
 _REQUIRED = ("id", "dataset", "post_id", "label", "generated_text")
 _TEXTS = (*_REQUIRED, "aspect", "split", "goldens", "finish", "decided_label")
-_LISTS = ("examples", "samples")
+_LISTS = ("examples", "samples", "samples_finish")
 _WHERE_THERE = ("label_log_probabilities", "decided_label", "votes", *_LISTS)
 """Fields that a line has only where they say something."""
 
@@ -50,6 +50,7 @@ class Prediction:
         examples: ids of the few-shot examples in the prompt, in the order shown.
         votes: label -> how many samples gave it, where samples voted; those that state no label are in none.
         samples: every sample that voted, where they are kept.
+        samples_finish: the `finish` of each of them; () where that is not known.
     """
 
     id: str
@@ -68,6 +69,7 @@ class Prediction:
     examples: tuple[str, ...] = ()
     votes: Mapping[str, int] | None = None
     samples: tuple[str, ...] = ()
+    samples_finish: tuple[str, ...] = ()
 
     @property
     def task(self) -> Task:
@@ -153,6 +155,8 @@ def parse_prediction(line: bytes, place: object) -> Prediction:
     if (decided := values.get("decided_label")) and decided not in task.sentences:
         raise UserError(f"{place}: decided_label {shown_cell(decided, task.labels)} is no label of {task.name}")
     values |= {key: _list(row, key, place) for key in _LISTS if key in row}
+    if (finishes := values.get("samples_finish")) and len(finishes) != len(values.get("samples", ())):
+        raise UserError(f"{place}: samples_finish has another length than samples")
     return Prediction(
         **values,
         prompt_truncated=cut,

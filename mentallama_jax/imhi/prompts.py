@@ -268,10 +268,22 @@ def encode_example(
     """
     need_label(record)
     if style == "chat":
-        return _fit(record, style, tokenizer, max_length, examples, _chat_answer(record, tokenizer, examples))
-    response = render(record, style).response
-    answer = [*tokenizer.encode(response, continues=True), end_id(style, tokenizer)]
+        answer = _chat_answer(_contents(record, examples), instruction_response(record), tokenizer)
+    else:
+        answer = _ended(render(record, style).response, style, tokenizer)
     return _fit(record, style, tokenizer, max_length, examples, answer)
+
+
+def encode_reply(question: str, text: str, style: Style, tokenizer: PromptTokenizer) -> list[int]:
+    """Tokens of an answer to a question, whatever they are, with its end; `encode_example` has the same of gold."""
+    if style == "chat":
+        return _chat_answer([question], text, tokenizer)
+    closing = " " if style == "llama2-chat" else ""
+    return _ended(f"{answer_blank(style, tokenizer)}{text}{closing}", style, tokenizer)
+
+
+def _ended(response: str, style: Style, tokenizer: PromptTokenizer) -> list[int]:
+    return [*tokenizer.encode(response, continues=True), end_id(style, tokenizer)]
 
 
 def _fit(
@@ -322,9 +334,10 @@ def _contents(record: Record, examples: Sequence[Record], query: Query = instruc
     return [*shown, query(record)]
 
 
-def _chat_answer(record: Record, tokenizer: PromptTokenizer, examples: Sequence[Record]) -> list[int]:
-    template, contents = template_of(tokenizer), _contents(record, examples)
-    segments = template.answer(contents, instruction_response(record))
+def _chat_answer(contents: Sequence[str], response: str, tokenizer: PromptTokenizer) -> list[int]:
+    """Tokens of a response to the prompt of these contents, as the template writes it, with its end."""
+    template = template_of(tokenizer)
+    segments = template.answer(contents, response)
     ids = encode_segments(segments, tokenizer, last_segment(template.prompt(contents), tokenizer))
     return ids if template.end is not None else [*ids, tokenizer.eos_id]
 

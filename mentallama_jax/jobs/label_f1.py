@@ -5,9 +5,8 @@ from collections.abc import Sequence
 
 from mentallama_jax.config import RunConfig
 from mentallama_jax.errors import UserError
-from mentallama_jax.evaluation.correctness import label_rows, separate_labels, tally_rows
+from mentallama_jax.evaluation.correctness import label_rows, pooled_f1
 from mentallama_jax.evaluation.label_readers import RULES
-from mentallama_jax.evaluation.statistics.f1 import weighted_f1
 from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer
 from mentallama_jax.generation.answers import answer_records
 from mentallama_jax.generation.answers_while_training import holding
@@ -50,7 +49,7 @@ class GeneratedLabelF1:
                 max_length=data.max_length,
                 settings=settings,
             )
-        figure = float(weighted_f1(tally_rows(separate_labels(label_rows(answers, RULES))).total()))
+        figure = pooled_f1(label_rows(answers, RULES))
         self._seconds, self._busy = time.monotonic() - began, self._engine.busy_seconds - busy
         return figure
 

@@ -32,6 +32,7 @@ def make_pairs(
     kinds: Sequence[str] = KINDS,
     classifiers: str | None = None,
     reward_data: Path | None = None,
+    one_sided: bool = False,
 ) -> FaultyPairs:
     """Write the pairs of outputs with a fault as JSON lines `id,dataset,kind,prompt,chosen,rejected`.
 
@@ -42,6 +43,7 @@ def make_pairs(
         kinds: the faults to take, see `evaluation.answer_pairs`.
         classifiers: a folder of classifiers of explanations, which tell inconsistent ones; by default label words do.
         reward_data: a new folder of what a reward model is tuned on, see `jobs.reward_model`; by default none.
+        one_sided: keep wrong labels that prefer one label more often than they reject it.
 
     Raises:
         UserError: an unknown kind, a row without its record, or no pair.
@@ -60,10 +62,10 @@ def make_pairs(
             "their source"
         )
     consistency = consistency_reward if classifiers is None else classifier_consistency(classifiers)
-    found = faulty_pairs(rows, records, kinds, consistency)
+    found = faulty_pairs(rows, records, kinds, consistency, one_sided=one_sided)
     if not found.pairs:
         why = ", ".join(f"{reason} {count}" for reason, count in found.left_out.items())
-        raise UserError(f"no answer makes a pair ({why}); give outputs of a weaker model, or samples")
+        raise UserError(f"no answer makes a pair ({why}); give outputs of a weaker model, or samples, or --one-sided")
     if reward_data is not None:
         write_reward_data(reward_data, found.pairs)
     write_jsonl(out, map(asdict, found.pairs))

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 
 from mentallama_jax.config import RunConfig, SequenceSection
 from mentallama_jax.errors import UserError
-from mentallama_jax.evaluation.correctness import label_rows, separate_labels, tally_rows
+from mentallama_jax.evaluation.correctness import label_rows, pooled_f1
 from mentallama_jax.evaluation.label_readers import RULES
-from mentallama_jax.evaluation.statistics.f1 import weighted_f1
 from mentallama_jax.formats.tokenizers.encoder_tokenizer import EncoderTokenizer
 from mentallama_jax.generation.beam_search import BeamSearch
 from mentallama_jax.generation.engine import Settings
@@ -64,6 +63,6 @@ def _label_f1(config: RunConfig, base: BaseModel) -> LabelF1:
         by_id = {row.id: row for rows in answer_sequences(engine, reading, records, settings, search) for row in rows}
         engine.release()
         answers = [by_id[record.id] for record in records]
-        return float(weighted_f1(tally_rows(separate_labels(label_rows(answers, RULES))).total()))
+        return pooled_f1(label_rows(answers, RULES))
 
     return label_f1

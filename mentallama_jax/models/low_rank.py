@@ -87,9 +87,10 @@ class LowRank(nnx.Module):
         if not hasattr(self, "magnitude"):
             return y + added
         lengths = column_lengths(weight, a, b, self.scale, self._inputs)
-        ratio = (self.magnitude[...].astype(jnp.float32) / jax.lax.stop_gradient(lengths)).astype(x.dtype)
+        # The gap is what is learnt: near 1, bfloat16 has steps of 0.4 and 0.8 %.
+        gap = (self.magnitude[...].astype(jnp.float32) / jax.lax.stop_gradient(lengths) - 1).astype(x.dtype)
         base = y if key is None else contract(taken, weight, self._inputs)
-        return y + (ratio - 1) * base + ratio * added
+        return y + added + gap * (base + added)
 
 
 def column_lengths(weight: jax.Array, a: jax.Array, b: jax.Array, scale: float, inputs: int) -> jax.Array:

@@ -12,8 +12,7 @@ from mentallama_jax.training.preflight import size
 
 _SHOWN = 20
 _COLUMNS = ("no.", "topology", "chips", "mesh", "rows x n", "remat", "memory", "s/update", "MFU", "hours", "dollars")
-_LEFT_OUT = ("MFU", "memory", "chips", "remat", "hours", "rows x n", "mesh")
-"""Columns that a narrow terminal does without, the first of these first."""
+_FIGURES = ("chips", "memory", "s/update", "MFU", "hours", "dollars")
 
 
 def show_ranking(plans: Sequence[Plan], commands: Sequence[Sequence[str]], console: Console) -> None:
@@ -38,7 +37,7 @@ def show_ranking(plans: Sequence[Plan], commands: Sequence[Sequence[str]], conso
     else:
         _say("cheapest", 0, *both[0], console)
         _say("fastest", fastest, *both[fastest], console)
-    console.print(_table(ranked, console.width, console))
+    console.print(_table(ranked))
     if len(ranked) > _SHOWN:
         console.print(f"and {len(ranked) - _SHOWN} dearer ones; --json has all", style="dim")
 
@@ -52,19 +51,13 @@ def _say(what: str, number: int, plan: Plan, command: Sequence[str], console: Co
     show_command("run", command, console)
 
 
-def _table(ranked: Sequence[Plan], width: int, console: Console) -> Table:
-    """The table with as many columns as the width has room for."""
-    names = list(_COLUMNS)
-    for name in (*_LEFT_OUT, None):
-        table = Table(title="by price, the cheapest first")
-        for column in names:
-            table.add_column(column, no_wrap=True)
-        for number, plan in enumerate(ranked[:_SHOWN], start=1):
-            cells = _cells(number, plan)
-            table.add_row(*(cells[column] for column in names))
-        if name is None or console.measure(table, options=console.options.update(width=1000)).maximum <= width:
-            break
-        names.remove(name)
+def _table(ranked: Sequence[Plan]) -> Table:
+    table = Table(title="by price, the cheapest first")
+    for column in _COLUMNS:
+        table.add_column(column, no_wrap=True, justify="right" if column in _FIGURES else "left")
+    for number, plan in enumerate(ranked[:_SHOWN], start=1):
+        cells = _cells(number, plan)
+        table.add_row(*(cells[column] for column in _COLUMNS))
     return table
 
 

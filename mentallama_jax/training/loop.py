@@ -54,6 +54,7 @@ from mentallama_jax.training.preflight import (
     check_memory,
     estimate_memory,
     tree_numbers,
+    warn_of_cut_prompts,
 )
 from mentallama_jax.training.progress import Speed, TrainingProgress
 from mentallama_jax.training.reference_answers import with_reference
@@ -170,11 +171,12 @@ def train(
         examples = load_examples(config, base.tokenizer, progress.say)
         check_alike("data or tokenizer", json.dumps(examples.facts["fingerprints"]))
         objective = _objective(config, base, examples)
-        if isinstance(objective, Preference):
+        if isinstance(objective, Preference) and objective.compares:
             examples = _with_reference(objective, config, base, examples, mesh)
         sampling = None
         if isinstance(objective, Policy):
             assert policy is not None
+            warn_of_cut_prompts(config, examples.train, progress.say)
             sampling = _Sampling(objective, config, base, examples, mesh, policy)
         data = _plan(config, run, examples, mesh) if sampling is None else sampling.data
         _warn_of_padding(config, data, progress.say)
@@ -286,13 +288,9 @@ class _Sampling:
         mesh: Mesh,
         tools: PolicyTools,
     ) -> None:
-        def load() -> Params:
-            shapes = abstract_state(objective, config, 1, mesh)
-            return model_params(_first_state(objective, config, base, 1, shapes))
-
         self._config, self._tools, self._examples = config, tools, examples
         self._compute = AnswerLogProbabilities(objective, mesh)
-        self._start = StartWeights(load, config)
+        self._start = StartWeights(partial(_first_params, objective, config, base, mesh), config)
 
         held = partial(held_part, micro_batch_rows=config.training.micro_batch_rows, mesh=mesh)
         self.data = PolicyData(examples.records, config, tools.sampler, tools.rewards, self._compute, self._start, held)
@@ -317,11 +315,7 @@ def _with_reference(
     """The examples with what the weights that the run starts from say of them."""
     random = json.dumps([base.config.to_json(), config.training.seed])
     name = base.fingerprint() if base.fingerprint is not None else random
-
-    def load() -> Params:
-        shapes = abstract_state(objective, config, 1, mesh)
-        return model_params(_first_state(objective, config, base, 1, shapes))
-
+    load = partial(_first_params, objective, config, base, mesh)
     stores = [examples.train] + ([examples.validation] if examples.validation is not None else [])
     train, *validation = with_reference(stores, objective, name, load, mesh)
     return replace(examples, train=train, validation=validation[0] if validation else None)
@@ -330,7 +324,8 @@ def _with_reference(
 def _objective(config: RunConfig, base: BaseModel, examples: Examples) -> Objective:
     """What the run minimises, over what it has read."""
     if isinstance(config.objective, SupervisedSection | GrpoSection):
-        check_answers_fit(config, examples.to_answer, cast(TrainingTokenizer, base.tokenizer))
+        prompts = examples.records if isinstance(config.objective, GrpoSection) else ()
+        check_answers_fit(config, [*prompts, *examples.to_answer], cast(TrainingTokenizer, base.tokenizer))
     return objective_of(base.config, config, examples.class_counts)
 
 
@@ -547,6 +542,19 @@ def _first_state(
     donated = 0 if config.adapter is None else ()
     first = jax.jit(partial(init_state, objective, config, steps), out_shardings=shardings, donate_argnums=donated)
     return first(params)
+
+
+def _first_params(objective: Objective, config: RunConfig, base: BaseModel, mesh: Mesh) -> Params:
+    """All parameters before the first update; moments, which may not fit beside those of the run, are not made."""
+    shardings = model_params(_shardings(abstract_state(objective, config, 1, mesh)))
+    params = base.load_params(shardings) if base.load_params is not None else None
+
+    def first(params: Params | None) -> Params:
+        return model_params(init_state(objective, config, 1, params))
+
+    donated = 0 if config.adapter is None else ()
+    found: Params = jax.jit(first, out_shardings=shardings, donate_argnums=donated)(params)
+    return found
 
 
 def _first_of_adapter(

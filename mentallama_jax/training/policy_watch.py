@@ -15,10 +15,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from numpy.typing import NDArray
 
 from mentallama_jax.config import GrpoSection, RunConfig
-from mentallama_jax.evaluation.correctness import label_rows, separate_labels, tally_rows
+from mentallama_jax.evaluation.correctness import label_rows, pooled_f1
 from mentallama_jax.evaluation.label_readers import RULES
 from mentallama_jax.evaluation.rewards import Rewards
-from mentallama_jax.evaluation.statistics.f1 import weighted_f1
 from mentallama_jax.imhi.predictions import answer_to
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.models.module import Params, merge_params
@@ -146,7 +145,7 @@ class PolicyWatch:
         stated = label_rows(rows, RULES)
         figures = {
             **reward_means(rewards, values_AR, rewards.totals(values_AR)),
-            "label_f1": float(weighted_f1(tally_rows(separate_labels(stated)).total())),
+            "label_f1": pooled_f1(stated),
             "unparsed": float(np.mean([row.unparsed for row in stated])),
             "answer_tokens": float(np.mean([len(answer.tokens) for answer in greedy])),
             "kl": self._divergence(params, sampled),

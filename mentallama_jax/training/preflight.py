@@ -8,12 +8,13 @@ a factor of about 1.7, so what exceeds it only with them is a warning.
 import math
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import psutil
 from jax.sharding import NamedSharding
 
@@ -28,6 +29,7 @@ from mentallama_jax.models.registry import SequenceConfig, TrainedConfig
 from mentallama_jax.models.remat import saved_tensors
 from mentallama_jax.parallel.mesh import AXES
 from mentallama_jax.storage import AnyPath, RemotePath
+from mentallama_jax.training.data.tokens import TokenStore
 from mentallama_jax.training.loss import CHUNK_TOKENS
 from mentallama_jax.training.sequence_memory import sequence_activations
 
@@ -200,24 +202,38 @@ def check_answers_fit(config: RunConfig, records: Sequence[Record], tokenizer: P
 
     Args:
         config: the run.
-        records: the validation records that generation answers; none where that is not asked for.
+        records: what the model answers while it is trained; none where it answers nothing.
         tokenizer: the one that they will be answered with.
 
     Raises:
         UserError: `evaluation.max_new_tokens` leaves no room for a prompt.
     """
     room = config.data.max_length - config.evaluation.max_new_tokens
-    for record in records:
+    # A post can be cut to nothing, so one record of each question is enough.
+    for record in {(record.dataset, record.aspect): replace(record, post="") for record in records}.values():
         try:
             if room < 1:
                 raise UserError("no room is left for a prompt")
             encode_prompt(record, config.data.style, tokenizer, room)
         except UserError as error:
+            otherwise = "" if isinstance(config.objective, GrpoSection) else ", or set evaluation.generate_rows=0"
             raise UserError(
                 f"evaluation.max_new_tokens {config.evaluation.max_new_tokens} of data.max_length "
                 f"{config.data.max_length} tokens leave {max(room, 0)} for the prompt of {record.id}: {error}; lower "
-                "evaluation.max_new_tokens, raise data.max_length, or set evaluation.generate_rows=0"
+                f"evaluation.max_new_tokens or raise data.max_length{otherwise}"
             ) from None
+
+
+def warn_of_cut_prompts(config: RunConfig, store: TokenStore, say: Callable[[str], None]) -> None:
+    """Say how many posts lose their end so that an answer of the model fits behind them, however short the gold one."""
+    room = config.data.max_length - config.evaluation.max_new_tokens
+    cut = int(np.count_nonzero(store.lengths - store.target_counts + store.truncated > room))
+    if cut:
+        say(
+            f"training: {cut} of {len(store)} posts lose their end where the model answers: "
+            f"evaluation.max_new_tokens {config.evaluation.max_new_tokens} leave {room} tokens of data.max_length "
+            f"{config.data.max_length} for a prompt"
+        )
 
 
 def available_memory() -> int:

@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import Mesh
 from numpy.typing import NDArray
 
-from mentallama_jax.config import DocumentsSection, DpoSection, RunConfig
+from mentallama_jax.config import DocumentsSection, RunConfig
 from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.statistics.f1 import tally_of_confusion, weighted_f1
 from mentallama_jax.imhi.records import Record
@@ -21,6 +21,7 @@ from mentallama_jax.training.interruption import StopRequest
 from mentallama_jax.training.mesh_placement import held_rows, place_batch
 from mentallama_jax.training.objectives.classification import CONFUSION, Classification
 from mentallama_jax.training.objectives.objective import Objective
+from mentallama_jax.training.objectives.preference import Preference
 from mentallama_jax.training.step import TrainState, make_eval_step, model_params
 
 _LARGEST_LOSS = 690.0
@@ -71,7 +72,7 @@ def make_evaluators(
         found.append(Evaluator("validation_loss", loss))
         if isinstance(objective, Classification):
             found.append(Evaluator("weighted_f1", ClassF1(loss, objective.groups)))
-        if isinstance(config.objective, DpoSection) and config.objective.loss_type != "sft":
+        if isinstance(objective, Preference) and objective.compares:
             for name in ("rewards/accuracies", "rewards/margins"):
                 found.append(Evaluator(name, MeanOfSum(loss, name)))
         if isinstance(config.objective, DocumentsSection):

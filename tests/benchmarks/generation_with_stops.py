@@ -7,7 +7,7 @@ MODEL is what `mentallama generate` takes, DATA a source of IMHI such as data/im
 cores, 16 rows at once. `--static` names a checkout of this project whose batches wait for their longest answer (before
 slots were refilled); `--torch` adds transformers' `generate` on torch, prompts sorted by length, padded on the left
 (needs the extra `parity`, and MODEL a Hugging Face folder). Each way is a process of its own that answers all rows once
-to compile and to warm up, and then again for its figure. No post and no answer is printed.
+to compile, and then again for its figure; torch compiles nothing and answers once. No post and no answer is printed.
 """
 
 import argparse
@@ -93,7 +93,7 @@ def measure(options: argparse.Namespace) -> None:
     """The child's part: one line of JSON."""
     answer = with_torch(options) if options.way == "torch" else with_jax(options)
     seconds, used = [], []
-    for _ in range(options.rounds + 1):
+    for _ in range(1 if options.way == "torch" else options.rounds + 1):
         start, begun = time.perf_counter(), time.process_time()
         tokens, digest = answer()
         seconds.append(time.perf_counter() - start)
@@ -128,19 +128,22 @@ def main() -> None:
     if options.way:
         measure(options)
         return
-    found = {"ours": run("ours", ROOT)}
+    checkouts = {"ours": ROOT}
     if options.static:
-        found["static"] = run("static", options.static.resolve())
+        checkouts["static"] = options.static.resolve()
     if options.torch:
-        found["torch"] = run("torch", ROOT)
-    ours = found["ours"]
-    for way, one in found.items():
+        checkouts["torch"] = ROOT
+    found: dict[str, dict] = {}
+    for way, checkout in checkouts.items():
+        one = found[way] = run(way, checkout)
+        ours = found["ours"]
         speed = one["tokens"] / one["best"]
         same = "" if way == "ours" else f", ours {one['best'] / one['tokens'] / (ours['best'] / ours['tokens']):.2f} x"
         same += "" if way == "ours" else ", equal answers" if one["digest"] == ours["digest"] else ", other answers"
         print(
             f"{WAYS[way]}: {one['tokens']} new tokens in {one['best']:.1f} s, {speed:.1f} tokens/s{same}; "
-            f"{one['cpu']:.1f} s of the cores together; the first time, with compilation, {one['first']:.1f} s"
+            f"{one['cpu']:.1f} s of the cores together; the first time, with compilation, {one['first']:.1f} s",
+            flush=True,
         )
 
 

@@ -1,6 +1,7 @@
 """Pairs of a gold answer and one with a fault."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,7 @@ def row(text: str, finish: str = "eos", number: int = 0, samples: tuple[str, ...
 
 @pytest.mark.parametrize("kind", TEXTS)
 def test_each_fault_is_found(kind: str) -> None:
-    found = faulty_pairs([row(TEXTS[kind])], {RECORD.id: RECORD})
+    found = faulty_pairs([row(TEXTS[kind])], {RECORD.id: RECORD}, one_sided=True)
     if kind == "no fault":
         assert (found.pairs, found.left_out) == ([], {"no fault": 1})
         return
@@ -48,9 +49,25 @@ def test_each_fault_is_found(kind: str) -> None:
 def test_what_makes_no_pair_is_counted() -> None:
     samples = (TEXTS["wrong_label"], TEXTS["no_label"], instruction_response(RECORD))
     rows = [row(TEXTS["wrong_label"], samples=samples), row(TEXTS["no_label"], finish="length")]
-    found = faulty_pairs(rows, {RECORD.id: RECORD}, kinds=("wrong_label",))
+    found = faulty_pairs(rows, {RECORD.id: RECORD}, kinds=("wrong_label",), one_sided=True)
     assert [pair.id for pair in found.pairs] == ["dreaddit/train/1#0"]
     assert found.left_out == {"seen already": 2, "fault not asked for": 1, "cut at the limit": 1}
+
+
+def test_a_fault_of_the_gold_answer_too_prefers_nothing() -> None:
+    record = replace(RECORD, explanation='It says "nobody would ever miss me here".')
+    rows = [row(TEXTS["invented_quote"]), row(TEXTS["inconsistent"])]
+    found = faulty_pairs(rows, {RECORD.id: record})
+    assert [pair.kind for pair in found.pairs] == ["inconsistent"]
+    assert found.left_out == {"gold answer has it too": 1}
+
+
+def test_a_kept_sample_that_was_cut_makes_no_pair() -> None:
+    voted_for = row(TEXTS["no fault"], samples=(TEXTS["no fault"], TEXTS["wrong_label"], TEXTS["no_label"]))
+    rows = [replace(voted_for, samples_finish=("eos", "length", "eos"))]
+    found = faulty_pairs(rows, {RECORD.id: RECORD})
+    assert [pair.kind for pair in found.pairs] == ["no_label"]
+    assert found.left_out == {"no fault": 2, "cut at the limit": 1}
 
 
 def test_the_command_writes_pairs_that_training_reads(
@@ -60,7 +77,9 @@ def test_the_command_writes_pairs_that_training_reads(
     write_records(records, [RECORD])
     outputs.write_text(row(TEXTS["wrong_label"], samples=(TEXTS["no_label"],)).to_line(), "utf-8")
     command = ["data", "pairs", str(outputs), "--data", str(records), "--out", str(out)]
-    assert main([*command, "--reward-data", str(tmp_path / "reward")]) == 0
+    assert main([*command, "--kinds", "wrong_label"]) == 2
+    assert "one-sided 1" in capsys.readouterr().err
+    assert main([*command, "--one-sided", "--reward-data", str(tmp_path / "reward")]) == 0
     said = capsys.readouterr().out
     assert "dreaddit wrong_label: 1 pairs" in said
     assert RECORD.post not in said

@@ -17,6 +17,7 @@ from mentallama_jax.errors import UserError
 from mentallama_jax.formats.hf_folder import save_hf
 from mentallama_jax.formats.proof import Chat
 from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer, load_tokenizer
+from mentallama_jax.imhi.data_files.preference_pairs import AnswerPair
 from mentallama_jax.imhi.prompts import (
     encode_answer,
     encode_example,
@@ -28,6 +29,7 @@ from mentallama_jax.imhi.prompts import (
 )
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.imhi.wording import instruction_query, instruction_response
+from mentallama_jax.training.data.preferred import preference_store
 from mentallama_jax.training.run.checkpoints import Checkpoints
 from mentallama_jax.training.run.run_directory import RunDirectory
 
@@ -178,6 +180,18 @@ def test_ids_are_those_of_apply_chat_template(kind: str, tmp_path: Path, tokeniz
         if KINDS[kind][5]:
             whole = theirs.apply_chat_template(messages, return_dict=False)
             assert whole[: len(encoded.tokens)] == encoded.tokens, post
+
+
+@pytest.mark.parametrize("kind", [kind for kind, (_, family, *_rest) in KINDS.items() if family == "pieces"])
+def test_a_pair_of_answers_is_tokenised_as_the_record_that_it_was_made_of(
+    kind: str, tmp_path: Path, tokenizer: Tokenizer
+) -> None:
+    """The blanks that a template writes around an answer too: a model ends its answers as it was tuned to."""
+    made = make(kind, tmp_path / "source", tokenizer)
+    pair = AnswerPair("a", instruction_query(EXAMPLE), instruction_response(EXAMPLE), "No.")
+    store, _ = preference_store([pair], "chat", made, 400)
+    assert store.tokens[: store.middles[0]].tolist() == encode_example(EXAMPLE, "chat", made, 400).tokens
+    assert store.tokens[-1] == end_id("chat", made)
 
 
 @pytest.mark.parametrize("kind", KINDS)

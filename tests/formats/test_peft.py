@@ -241,6 +241,16 @@ def test_other_kinds_and_options_are_refused_by_name(copy: Path, options, messag
         read_adapter(copy, load_model(LLAMA)[0])
 
 
+@pytest.mark.parametrize("start", [True, False, "gaussian", "orthogonal", "eva"])
+def test_how_training_began_is_of_no_account_where_the_base_stays(copy: Path, start) -> None:
+    config = load_model(LLAMA)[0]
+    before = read_adapter(copy, config)
+    change(copy, init_lora_weights=start, eva_config={"rho": 2.0} if start == "eva" else None)
+    assert {place: one.scale for place, one in read_adapter(copy, config).matrices.items()} == {
+        place: one.scale for place, one in before.matrices.items()
+    }
+
+
 def rewritten(folder: Path, change) -> None:
     path = folder / "adapter_model.safetensors"
     tensors = load_file(path)

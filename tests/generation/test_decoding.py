@@ -87,6 +87,15 @@ def test_a_request_that_comes_later_changes_nothing_for_the_others(engine) -> No
     assert found[1, 0].tokens == alone[0].tokens
 
 
+def test_log_probabilities_are_the_models_own_whatever_chose_the_token(engine) -> None:
+    prompt, drawn = PROMPTS[1], Settings(12, Sampling(1.5, 20, 0.9, 0.01, 1.3), seed=3)  # shares what is compiled above
+    (found,) = engine.answers([prompt], ["late"], drawn, ())
+    tokens = [*prompt, *found[0].tokens]
+    logs = log_softmax(full_logits(PARAMS, CONFIG, tokens)[len(prompt) - 1 : len(tokens) - 1], axis=1)
+    expected = logs[np.arange(12), list(found[0].tokens)]
+    np.testing.assert_allclose(found[0].log_probabilities, expected, atol=1e-4)
+
+
 def test_samples_share_the_reading_of_their_prompt(engine, monkeypatch) -> None:
     read, calls = module.read, []
     monkeypatch.setattr(module, "read", lambda *a, **k: calls.append(a[1].segments_PW.max()) or read(*a, **k))

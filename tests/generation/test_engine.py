@@ -10,6 +10,7 @@ import pytest
 from scipy.special import log_softmax
 from tiny_decoder import SHAPES, full_logits, random_params, random_prompts, shape
 
+from mentallama_jax.generation.answers_while_training import holding
 from mentallama_jax.generation.cache_moves import append
 from mentallama_jax.generation.candidates import score_candidates
 from mentallama_jax.generation.decoder import _split
@@ -51,6 +52,21 @@ def test_log_probabilities_are_those_of_a_plain_pass(name: str, sampling: Sampli
         logits_TV = log_softmax(full_logits(params, config, [*prompt, *tokens]), axis=-1)
         expected = logits_TV[np.arange(len(prompt) - 1, len(prompt) + len(tokens) - 1), tokens]
         np.testing.assert_allclose(answer.log_probabilities, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_weights_of_training_are_held_for_a_block_alone() -> None:
+    """Training needs the room, also where answering fails."""
+    engine = Engine(SHAPES["grouped, untied"])
+
+    def fails() -> None:
+        with holding(engine, random_params(engine.config)):
+            assert engine.weights.layers
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fails()
+    with pytest.raises(RuntimeError, match="holds no weights"):
+        _ = engine.weights
 
 
 def test_other_weights_compile_nothing_and_the_old_ones_are_freed() -> None:

@@ -153,7 +153,8 @@ def test_other_settings_are_refused_with_the_difference(tmp_path: Path) -> None:
         write_predictions(path, RECORDS, SIGNATURE | {"top_p": 0.9}, Answerer())
     assert path.read_bytes() == before
     # Another path to the same weights, or another version, does not change what was asked.
-    write_predictions(path, RECORDS, SIGNATURE | {"model": "elsewhere", "versions": {"jax": "2"}}, Answerer())
+    moved = {"model": "elsewhere", "adapter": "elsewhere/adapter", "versions": {"jax": "2"}}
+    write_predictions(path, RECORDS, SIGNATURE | moved, Answerer())
 
 
 def test_what_is_not_ours_is_refused(tmp_path: Path) -> None:

@@ -38,7 +38,13 @@ def test_the_majority_wins_and_of_equals_the_first_that_was_voted_for(texts, lab
     assert row.generated_text == given[kept].generated_text
     assert row.samples == ()
     assert voted(given, keep=True).samples == tuple(sample.generated_text for sample in given)
-    assert parse_prediction(row.to_line().encode(), "line 1") == row
+    assert row.samples_finish == ()
+    kept_all = voted(
+        [replace(each, finish="length" if place else "eos") for place, each in enumerate(given)], keep=True
+    )
+    assert kept_all.samples_finish == ("eos", *["length"] * (len(given) - 1))
+    for each in (row, kept_all):
+        assert parse_prediction(each.to_line().encode(), "line 1") == each
 
 
 def test_a_label_that_was_decided_is_the_vote_whatever_the_text_goes_on_to_say() -> None:

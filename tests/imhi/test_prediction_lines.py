@@ -80,6 +80,7 @@ def test_a_long_text_is_read() -> None:
         (line(decided_label=1), "decided_label is a int, not a text"),
         (line(examples=MARKER), "examples is not a list of texts"),
         (line(samples=[MARKER, 1]), "samples is not a list of texts"),
+        (line(samples=[MARKER], samples_finish=["eos", "eos"]), "samples_finish has another length than samples"),
         (line(votes={"yes": -1}), "votes does not hold a whole number"),
         (line(votes=[MARKER]), "votes does not hold a whole number"),
         (line(dataset=MARKER), "unknown data set"),

@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +25,8 @@ from mentallama_jax.jobs.open_model import open_model
 from mentallama_jax.jobs.tune import base_model
 from mentallama_jax.models.adapters import adapted_config, adapted_params, is_adapter, merged_params
 from mentallama_jax.models.llama import forward
-from mentallama_jax.models.module import abstract_params, count_params, init_params, merge_params, split_params
+from mentallama_jax.models.low_rank import _dropped
+from mentallama_jax.models.module import abstract_params, bind, count_params, init_params, merge_params, split_params
 from mentallama_jax.models.presets import PRESETS
 from mentallama_jax.planning.cost import model_flops_per_token
 from mentallama_jax.storage import file_sizes
@@ -34,6 +36,7 @@ from mentallama_jax.training.objectives.of_config import objective_of
 from mentallama_jax.training.preflight import estimate_memory, tree_numbers
 from mentallama_jax.training.run.manifest import complete_checkpoints
 from mentallama_jax.training.step import init_state, make_train_step
+from mentallama_jax.training.validation import make_evaluators
 
 TOY = replace(PRESETS["toy"], vocab_size=64, hidden_size=32, intermediate_size=48, num_layers=2, head_dim=8)
 ADAPTER = {"rank": 4, "alpha": 8.0, "dropout": 0.1, "base_dtype": "float32", "rank_pattern": {"v_proj": 2}}
@@ -126,6 +129,49 @@ def test_frozen_bits_stay_and_only_the_adapter_has_moments() -> None:
     assert jax.tree.all(moved)
     merged = merged_params(objective.model, merge_params(state["params"], state["frozen"]))
     assert jax.tree.map(jnp.shape, merged) == jax.tree.map(jnp.shape, abstract_params(TOY))
+
+
+def test_what_dropout_leaves_is_scaled_up() -> None:
+    x = jnp.full((1, 64, 64), 3.0)
+    found = _dropped(x, 0.25, jax.random.key(0))
+    assert set(np.unique(found).tolist()) == {0.0, 4.0}
+    assert float(jnp.mean(found == 0)) == pytest.approx(0.25, abs=0.02)
+
+
+def test_lengths_that_are_learnt_count_in_bfloat16_too() -> None:
+    """They are near their first values for long, and bfloat16 has no number between 1 and 1.0078."""
+    model = adapted_config(TOY, AdapterSection(rank=2, targets=["q_proj"], dora=True, base_dtype="float32"))
+    params = adapted_params(model, init_params(TOY, jax.random.key(0)), jax.random.key(1), jnp.float32)
+    place = params["layers"]["attention"]["query_adapter"]
+    place["magnitude"] = place["magnitude"] * 1.003
+    layer = jax.tree.map(lambda x: x[0].astype(jnp.bfloat16), bind(model, params).layers.attention.query_adapter)
+    x = jax.random.normal(jax.random.key(2), (1, 64, TOY.hidden_size), jnp.bfloat16)
+    weight = params["layers"]["attention"]["query"][0]
+    y = jnp.einsum("BTD,DNH->BTNH", x, weight.astype(jnp.bfloat16))
+    ratio = jnp.sum(jnp.abs(layer(x, y, weight).astype(jnp.float32))) / jnp.sum(jnp.abs(y.astype(jnp.float32)))
+    assert float(ratio) == pytest.approx(1.003, abs=5e-4)
+
+
+@pytest.mark.parametrize("base_dtype", ["float32", "int8"])
+def test_label_f1_is_that_of_the_adapted_model(base_dtype) -> None:
+    config = config_of(rank=2, targets=["q_proj"], base_dtype=base_dtype)
+    objective = objective_of(TOY, config)
+    params = adapted_params(objective.model, None, jax.random.key(1), jnp.float32)
+    place = params["layers"]["attention"]["query_adapter"]
+    place["b"] = place["b"] + 0.5
+    trained, frozen = split_params(params, objective.is_trained)
+    answered = []
+    examples = SimpleNamespace(validation=None, to_answer=["record"])
+    evaluators = make_evaluators(config, objective, examples, lambda p, r: answered.append((p, r)) or 0.5, None, None)
+    assert [(one.name, one.measure({"params": trained, "frozen": frozen}, 1)) for one in evaluators] == [
+        ("label_f1", 0.5)
+    ]
+    ((merged, records),) = answered
+    assert records == ["record"]
+    assert jax.tree.map(jnp.shape, merged) == jax.tree.map(jnp.shape, abstract_params(TOY))
+    np.testing.assert_allclose(logits(TOY, merged), logits(objective.model, params), rtol=0.1, atol=0.02)
+    plain = merged_params(objective.model, adapted_params(objective.model, None, jax.random.key(1), jnp.float32))
+    assert float(abs(logits(TOY, plain) - logits(TOY, merged)).max()) > 0.1
 
 
 def test_int8_weights_are_near_and_zero_columns_stay() -> None:

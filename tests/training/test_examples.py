@@ -145,3 +145,54 @@ def test_cut_posts_are_told(load):
     assert examples.train.truncated_examples
     told = f"training: {examples.train.truncated_examples} of 8 posts lose their end"
     assert any(line.startswith(told) for line in said)
+
+
+PAIR_POSTS = {
+    "same": "The rent is due again and I have no idea how I am to pay for it this time.",
+    "copy": "the rent is due AGAIN, and I have no idea how I am to pay for it this time! www.example.org/x",
+    "other": "We talked for hours about nothing and I came home calm.",
+}
+
+
+@pytest.fixture
+def load_pairs(tmp_path, tiny_config, tokenizer):
+    """Load pairs about `PAIR_POSTS`, with the first of these held out: (examples, lines said)."""
+    held_out = {"dataset": "CLP", "split": "test", "post": PAIR_POSTS["same"], "label": "no"}
+    (tmp_path / "held_out.jsonl").write_text(json.dumps(held_out) + "\n")
+
+    def write_pairs(name: str, posts) -> str:
+        question = "Question: Does the poster suffer from stress?"
+        rows = [
+            {
+                "id": post,
+                "prompt": f'Consider this post: "{PAIR_POSTS[post]}" {question}',
+                "chosen": "No.",
+                "rejected": "Yes.",
+            }
+            for post in posts
+        ]
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return str(tmp_path / name)
+
+    def run(train, validation=()):
+        data = {"train": [write_pairs("train.jsonl", train)], "max_rows": None}
+        data["validation"] = [write_pairs("val.jsonl", validation)] if validation else []
+        data["drop_posts_in"] = [str(tmp_path / "held_out.jsonl")]
+        said: list[str] = []
+        config = tiny_config(tmp_path / "run", data=data, objective={"kind": "dpo"}, evaluation={"max_rows": None})
+        return load_examples(config, tokenizer, said.append), said
+
+    return run
+
+
+def test_pairs_about_posts_of_named_files_and_their_copies_never_train(load_pairs):
+    examples, said = load_pairs(["same", "copy", "other"], ["same"])
+    assert examples.train.ids == ("other",)
+    assert examples.validation.ids == ("same",)
+    assert said == ["data.train: 2 pairs are about posts that must not be trained on and are left out"]
+    assert (examples.facts["train"]["leaks"], examples.facts["validation"]["leaks"]) == (2, 0)
+
+
+def test_pairs_that_are_all_held_out_are_not_called_too_long(load_pairs):
+    with pytest.raises(UserError, match=r"^data\.train: every pair is about a post of data\.drop_posts_in"):
+        load_pairs(["same", "copy"])

@@ -18,7 +18,7 @@ from mentallama_jax.jobs.policy_sampling import EngineSampler
 from mentallama_jax.jobs.tune import base_model, tune
 from mentallama_jax.models.module import init_params
 from mentallama_jax.parallel.mesh import make_mesh
-from mentallama_jax.training.data.advantages import advantages
+from mentallama_jax.training.data.advantages import advantages, deviations
 from mentallama_jax.training.data.batch_spec import MICRO_BATCHES, SAMPLED_ANSWERS
 from mentallama_jax.training.data.rollouts import PolicyData, SampledAnswer, _packed, _unpacked, fill_answers
 from mentallama_jax.training.log_probabilities import members_of
@@ -94,6 +94,17 @@ def test_advantages_are_those_of_trl() -> None:
     eight = np.array([1.0, 0.0, 0.5, 2.0, 3.0, 0.0, 0.0, 1.0])
     gains = eight.reshape(2, 4) - eight.reshape(2, 4).mean(1, keepdims=True)
     np.testing.assert_allclose(advantages(eight, 4, "batch"), gains.ravel() / (eight.std(ddof=1) + 1e-4))
+
+
+def test_deviations_are_those_of_trl() -> None:
+    rewards = np.array([1.1] * 6 + [1.1, 0.0, np.nan, 0.5, 1.1, 0.1] + [np.nan] * 5 + [2.0])
+    found = deviations(rewards, 6, "group")
+    assert found[0] != 0  # the mean of six times 1.1 is another number, and what a group differs by is rounding
+    assert np.isclose(found, 0).tolist() == [True, False, True]
+    assert found[1] == pytest.approx(np.std([1.1, 0.0, 0.5, 1.1, 0.1], ddof=1))
+    assert deviations(rewards, 6, "none").tolist() == found.tolist()
+    everything = np.nanstd(rewards, ddof=1)
+    assert deviations(rewards, 6, "batch").tolist() == [everything] * 3
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ from mentallama_jax.jobs.open_tokenizer import open_tokenizer
 from mentallama_jax.jobs.tune import base_model, tune
 from mentallama_jax.models.module import init_params
 from mentallama_jax.parallel.mesh import make_mesh
+from mentallama_jax.training import loop
 from mentallama_jax.training import reference_answers as reference
 from mentallama_jax.training.data.batch_spec import MICRO_BATCHES
 from mentallama_jax.training.data.batches import evaluation_batches
@@ -212,7 +213,10 @@ def test_packed_pairs_have_the_sums_of_pairs_alone(dpo_config, tmp_path, tokeniz
     batches = evaluation_batches(store, 2, 320)
     assert any(int(batch.arrays["segment_ids"].max()) > 2 for batch in batches)
     # The loss `sft` is the mean over the tokens of all chosen answers together, as in TRL.
-    sft = objective_of(base.config, dpo_config(tmp_path / "run", {"loss_type": "sft"}))
+    of_tokens = dpo_config(
+        tmp_path / "run", {"loss_type": "sft", "beta": 0.1}, evaluation={"metric": "validation_loss"}
+    )
+    sft = objective_of(base.config, of_tokens)
     found = [
         (sft.loss(params, {}, arrays, None, training=True)[0], sft.weight(arrays))
         for batch in batches
@@ -221,6 +225,40 @@ def test_packed_pairs_have_the_sums_of_pairs_alone(dpo_config, tmp_path, tokeniz
     tokens = sum(int(store.targets[a : a + m].sum()) for a, m in zip(store.offsets, store.middles, strict=False))
     assert sum(float(weight) for _, weight in found) == tokens
     np.testing.assert_allclose(sum(float(loss) for loss, _ in found), -together[:, 0].sum(), rtol=1e-5)
+
+
+def test_a_normalised_loss_is_that_of_means(dpo_config, tmp_path, tokenizer) -> None:
+    config = dpo_config(tmp_path / "run")
+    base = base_model(config)
+    store, _ = preference_store(pairs_of(3), "plain", tokenizer, 320)
+    params = reference_params(objective_of(base.config, config))
+    (arrays, *_) = (batch.arrays for batch in evaluation_batches(store, 2, 320))
+    arrays.pop(MICRO_BATCHES)
+    found = []
+    for keys in ({"length_normalised": True}, {"loss_type": "sigmoid_norm"}, {}):
+        objective = objective_of(base.config, dpo_config(tmp_path / "run", keys))
+        found.append(float(objective.loss(params, {}, arrays, None, training=True)[0]))
+    assert found[0] == pytest.approx(found[1], rel=1e-6)
+    assert found[0] != pytest.approx(found[2], rel=1e-2)
+
+
+def test_the_loss_of_tokens_reads_no_reference(dpo_config, tmp_path, monkeypatch) -> None:
+    class ReadError(Exception):
+        pass
+
+    def read(*_args):
+        raise ReadError
+
+    def stops(*_args):
+        raise StoppedError
+
+    monkeypatch.setattr(loop, "_with_reference", read)
+    monkeypatch.setattr(loop, "_plan", stops)
+    evaluation = {"metric": "validation_loss"}
+    with pytest.raises(StoppedError):
+        tune(dpo_config(tmp_path / "run", {"loss_type": "sft", "beta": 0.1}, evaluation=evaluation))
+    with pytest.raises(ReadError):
+        tune(dpo_config(tmp_path / "run", evaluation=evaluation))
 
 
 def test_the_loss_of_tokens_is_that_of_trl() -> None:
@@ -278,6 +316,19 @@ def stopped_after(config, updates: int) -> None:
         patch.setattr(MetricsLog, "write", write_and_stop)
         with pytest.raises(StoppedError):
             tune(config)
+
+
+def test_a_reference_belongs_to_its_weights_dtypes_and_tokens(dpo_config, tmp_path, tokenizer) -> None:
+    store, _ = preference_store(pairs_of(3), "plain", tokenizer, 320)
+    configs = [
+        dpo_config(tmp_path, model=model)
+        for model in ({}, {"compute_dtype": "bfloat16"}, {"parameter_dtype": "bfloat16"})
+    ]
+    cases = [(slice(0, 2), config, "model") for config in configs]
+    cases += [(slice(0, 2), configs[0], "another model"), (slice(1, 3), configs[0], "model")]
+    keys = [reference._key(store, *case) for case in cases]
+    assert len(set(keys)) == len(cases)
+    assert reference._key(store, *cases[0]) == keys[0]
 
 
 def test_a_damaged_reference_is_computed_again(tmp_path: Path) -> None:

@@ -7,12 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 _LEAST = 1e-4
+Scale = Literal["group", "batch", "none"]
 
 
-def advantages(
-    rewards_A: NDArray[np.float64], group: int, scale: Literal["group", "batch", "none"]
-) -> NDArray[np.float64]:
-    """Rewards less the mean of their group, over a standard deviation (Bessel's) and 1e-4.
+def advantages(rewards_A: NDArray[np.float64], group: int, scale: Scale) -> NDArray[np.float64]:
+    """Rewards less the mean of their group, over a standard deviation and 1e-4.
 
     Args:
         rewards_A: of all answers, those to a prompt side by side; NaN where an answer has none: it counts nowhere.
@@ -23,11 +22,25 @@ def advantages(
         [answers]; 0 where there is no reward.
     """
     rewards_PG = rewards_A.reshape(-1, group)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of groups without rewards
+    with _without_warnings():
         gains_PG = rewards_PG - np.nanmean(rewards_PG, axis=1, keepdims=True)
-        if scale == "group":
-            gains_PG = gains_PG / (np.nanstd(rewards_PG, axis=1, ddof=1, keepdims=True) + _LEAST)
-        elif scale == "batch":
-            gains_PG = gains_PG / (np.nanstd(rewards_PG, ddof=1) + _LEAST)
+    if scale != "none":
+        gains_PG = gains_PG / (deviations(rewards_A, group, scale)[:, None] + _LEAST)
     return np.nan_to_num(gains_PG, nan=0.0).ravel()
+
+
+def deviations(rewards_A: NDArray[np.float64], group: int, scale: Scale) -> NDArray[np.float64]:
+    """[prompts]: the standard deviation (Bessel's) of each group, or of all answers with the scale `batch`.
+
+    It is 0 where fewer than two answers have a reward.
+    """
+    rewards_PG = rewards_A.reshape(-1, group)
+    with _without_warnings():
+        of_groups_P = np.nanstd(rewards_PG, axis=1, ddof=1)
+        found_P = np.full_like(of_groups_P, np.nanstd(rewards_A, ddof=1)) if scale == "batch" else of_groups_P
+    return np.nan_to_num(found_P, nan=0.0)
+
+
+def _without_warnings() -> warnings.catch_warnings:
+    """Keep numpy from warning of groups without rewards."""
+    return warnings.catch_warnings(action="ignore", category=RuntimeWarning)

@@ -18,8 +18,9 @@ from mentallama_jax.config import (
 )
 from mentallama_jax.errors import UserError
 from mentallama_jax.imhi.audit.near_copies import ALIKE, CONTAINED
-from mentallama_jax.imhi.data_files.preference_pairs import read_pairs, sample_pairs
-from mentallama_jax.imhi.data_files.readers import read_records
+from mentallama_jax.imhi.audit.posts_in_texts import PostsInTexts
+from mentallama_jax.imhi.data_files.preference_pairs import AnswerPair, read_pairs, sample_pairs
+from mentallama_jax.imhi.data_files.readers import read_records, split_query
 from mentallama_jax.imhi.data_files.table_rows import Problem
 from mentallama_jax.imhi.data_files.text_documents import TextLayout, find_texts
 from mentallama_jax.imhi.learnt_classes import classes_of
@@ -160,9 +161,9 @@ def _training_records(
 
 def _pair_examples(config: RunConfig, tokenizer: FingerprintedTokenizer, say: Say) -> Examples:
     """The pairs of a run."""
-    data, problems = config.data, []
-    forbidden = {record.post for record in _posts_to_drop(config, _Reader(config, say))}
-    stores, facts = {}, {}
+    data, reader = config.data, _Reader(config, say)
+    dropped = PostsInTexts({record.post_id: record.post for record in _posts_to_drop(config, reader)})
+    problems, stores, facts = reader.problems, {}, {}
     wanted = {"train": (data.train, data.max_rows), "validation": (data.validation, config.evaluation.max_rows)}
     for name, (sources, most) in wanted.items():
         if not sources:
@@ -170,8 +171,12 @@ def _pair_examples(config: RunConfig, tokenizer: FingerprintedTokenizer, say: Sa
         key = f"data.{name}"
         try:
             pairs, bad = read_pairs(sources)
-            pairs = [pair for pair in pairs if not any(post in pair.prompt for post in forbidden)]
-            kept = sample_pairs(pairs, most or len(pairs), config.training.seed)
+            allowed = [pair for pair in pairs if name != "train" or dropped.find(_asked_about(pair)) is None]
+            if leaks := len(pairs) - len(allowed):
+                say(f"{key}: {leaks} pairs are about posts that must not be trained on and are left out")
+            if not allowed:
+                raise UserError("every pair is about a post of data.drop_posts_in; name other pairs")
+            kept = sample_pairs(allowed, most or len(allowed), config.training.seed)
             store, too_long = preference_store(kept, data.style, tokenizer, data.max_length)
         except UserError as error:
             raise UserError(f"{key}: {error}") from None
@@ -191,12 +196,21 @@ def _pair_examples(config: RunConfig, tokenizer: FingerprintedTokenizer, say: Sa
             "tokens": int(store.lengths.sum()),
             "target_tokens": int(store.targets.sum()),
             "longest_pair": int(store.lengths.max()),
+            "leaks": leaks,
             "too_long": too_long,
             "posts_cut": store.truncated_examples,
         }
     prints = {name: data_fingerprint(store) for name, store in stores.items()}
     found: dict[str, Any] = {"fingerprints": prints, **facts, "label_f1_rows": [], "problems": problems}
     return Examples(stores["train"], stores.get("validation"), [], {"pairs": len(stores["train"])}, found)
+
+
+def _asked_about(pair: AnswerPair) -> str:
+    """The post that a pair is about; the whole prompt where it is not in the wording of the benchmark."""
+    try:
+        return split_query(pair.prompt)[0]
+    except UserError:
+        return pair.prompt
 
 
 def _document_examples(

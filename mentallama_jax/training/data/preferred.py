@@ -10,7 +10,7 @@ from mentallama_jax.config import Style
 from mentallama_jax.errors import UserError
 from mentallama_jax.imhi.data_files.preference_pairs import AnswerPair
 from mentallama_jax.imhi.data_files.readers import split_query
-from mentallama_jax.imhi.prompts import answer_blank, encode_answer, encode_question, end_id
+from mentallama_jax.imhi.prompts import encode_question, encode_reply
 from mentallama_jax.training.data.tokens import FingerprintedTokenizer, TokenStore
 
 
@@ -32,7 +32,7 @@ def preference_store(
     targets: list[bool] = []
     offsets, middles, truncated, ids = [0], [], [], []
     for pair in pairs:
-        answers = [_answer(text, style, tokenizer) for text in (pair.chosen, pair.rejected)]
+        answers = [encode_reply(pair.prompt, text, style, tokenizer) for text in (pair.chosen, pair.rejected)]
         found = _prompt(pair.prompt, style, tokenizer, (max_length - sum(map(len, answers))) // 2)
         if found is None:
             continue
@@ -56,12 +56,6 @@ def preference_store(
         digest.update(values.data)
     store = TokenStore(digest.hexdigest(), tuple(ids), *arrays, np.array(truncated, np.int32), middles=middles_E)
     return store, len(pairs) - len(ids)
-
-
-def _answer(text: str, style: Style, tokenizer: FingerprintedTokenizer) -> list[int]:
-    closing = " " if style == "llama2-chat" else ""
-    encoded = encode_answer(f"{answer_blank(style, tokenizer)}{text}{closing}", style, tokenizer)
-    return [*encoded, end_id(style, tokenizer)]
 
 
 def _prompt(text: str, style: Style, tokenizer: FingerprintedTokenizer, room: int) -> tuple[list[int], int] | None:

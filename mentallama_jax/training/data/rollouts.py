@@ -22,7 +22,7 @@ from mentallama_jax.imhi.labels import read_label
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.models.module import Params
 from mentallama_jax.training.agreed_rewards import agreed_rewards
-from mentallama_jax.training.data.advantages import advantages
+from mentallama_jax.training.data.advantages import advantages, deviations
 from mentallama_jax.training.data.batch_spec import MICRO_BATCHES, SAMPLED_ANSWERS
 from mentallama_jax.training.data.batches import Batch
 from mentallama_jax.training.data.packing import pack_rows
@@ -165,7 +165,9 @@ class PolicyData:
         objective, group = self._objective, self._objective.num_generations
         chosen = self.chosen(generation)
         records = [self._records[place] for place in chosen]
-        names = [f"{generation}/{place}" for place in chosen]
+        first = generation * self._prompts
+        epochs = [place // len(self._records) for place in range(first, first + len(chosen))]
+        names = [f"{epoch}/{place}" for epoch, place in zip(epochs, chosen, strict=True)]
         answers = self._sample(self.weights(), records, names, group, temperature=objective.temperature)
         asked = [record for record in records for _ in range(group)]
         values_AR = agreed_rewards(self._rewards, asked, [answer.text for answer in answers])
@@ -176,7 +178,7 @@ class PolicyData:
             arrays["old_log_probabilities"] = self._compute(self.weights(), arrays)
         if objective.beta:
             arrays["reference_log_probabilities"] = self._compute(self._start(), arrays)
-        figures = self._figures(asked, answers, values_AR, totals_A, gains_A)
+        figures = self._figures(asked, answers, values_AR, totals_A)
         return {"arrays": arrays, "figures": figures, "examples": chosen}
 
     def _arrays(self, answers: Sequence[SampledAnswer], gains_A: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
@@ -202,16 +204,16 @@ class PolicyData:
         answers: Sequence[SampledAnswer],
         values_AR: NDArray[np.float64],
         totals_A: NDArray[np.float64],
-        gains_A: NDArray[np.float64],
     ) -> dict[str, float]:
         unread = [
             read_label(answer.text, record.task, record.aspect) is None
             for record, answer in zip(asked, answers, strict=True)
         ]
-        groups_PG = gains_A.reshape(-1, self._objective.num_generations)
+        spreads_P = deviations(totals_A, self._objective.num_generations, self._objective.scale_rewards)
         return {
             **reward_means(self._rewards, values_AR, totals_A),
-            "frac_reward_zero_std": float(np.mean(np.all(groups_PG == 0, axis=1))),
+            "reward_std": float(spreads_P.mean()),
+            "frac_reward_zero_std": float(np.mean(np.isclose(spreads_P, 0))),
             "completions/mean_length": float(np.mean([len(answer.tokens) for answer in answers])),
             "completions/clipped_ratio": float(np.mean([not answer.ended for answer in answers])),
             "completions/unparsed": float(np.mean(unread)),
@@ -263,11 +265,9 @@ def fill_answers(
 
 
 def reward_means(rewards: Rewards, values_AR: NDArray[np.float64], totals_A: NDArray[np.float64]) -> dict[str, float]:
-    """The means of the weighted sum and of each reward, over the answers that have one, and the sum's deviation."""
-    there = totals_A[~np.isnan(totals_A)]
-    figures = {"reward": _mean(totals_A), "reward_std": float(there.std()) if len(there) else 0.0}
+    """The means of the weighted sum and of each reward, over the answers that have one."""
     columns = {f"rewards/{name}": _mean(values_AR[:, place]) for place, name in enumerate(rewards.functions)}
-    return figures | columns
+    return {"reward": _mean(totals_A)} | columns
 
 
 def _mean(values: NDArray[np.float64]) -> float:

@@ -63,8 +63,8 @@ class Policy:
             remat=section.remat,
             offload=section.offload,
         )
-        if self.objective.temperature != 1:
-            hidden_BTD = hidden_BTD / jnp.asarray(self.objective.temperature, hidden_BTD.dtype)
+        if self.objective.temperature != 1:  # in fp32: bfloat16 knows no temperature such as 0.7
+            hidden_BTD = (hidden_BTD.astype(jnp.float32) / self.objective.temperature).astype(hidden_BTD.dtype)
         targets_BT, mask_BT = next_token_targets(batch)
         return token_log_probabilities(hidden_BTD, model.head_DV(), targets_BT) * mask_BT
 

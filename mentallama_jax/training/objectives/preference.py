@@ -38,6 +38,11 @@ class Preference:
         assert isinstance(self.config.objective, DpoSection)
         return self.config.objective
 
+    @property
+    def compares(self) -> bool:
+        """Whether the loss reads both answers, and what the weights that the run starts from say of them."""
+        return self.objective.loss_type != "sft"
+
     def is_trained(self, path: tuple[str, ...]) -> bool:
         """Return whether the parameter at this path is trained."""
         return self.trained(path)
@@ -45,7 +50,7 @@ class Preference:
     def weight(self, batch: BatchArrays) -> jax.Array:
         """Return the number of pairs, fp32; for `sft` that of the target tokens of chosen answers."""
         is_chosen = batch["segment_ids"] % 2 == 1
-        if self.objective.loss_type == "sft":
+        if not self.compares:
             return jnp.maximum(jnp.sum(next_token_targets(batch)[1] * is_chosen), 1)
         begins = (batch["positions"] == 0) & (batch["segment_ids"] > 0) & ~is_chosen
         return jnp.maximum(jnp.sum(begins.astype(jnp.float32)), 1)
@@ -81,7 +86,7 @@ class Preference:
         """Return the summed loss of the pairs of one micro-batch [rows, T], and TRL's figures of rewards."""
         sums_BP2, tokens_BP2 = self.answer_sums(merge_params(trainable, frozen), batch)
         objective = self.objective
-        if objective.loss_type == "sft":
+        if not self.compares:
             return -jnp.sum(sums_BP2[..., 0]), {}
         members_BTS = members_of(batch["segment_ids"], most_answers(batch["tokens"].shape[1]))
         reference_BP2 = _pairs(segment_sums(batch["reference"], members_BTS))

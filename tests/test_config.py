@@ -147,6 +147,11 @@ def test_overrides_are_yaml_values() -> None:
     [
         (["optimizer.learning_rat=1"], r"unknown key optimizer\.learning_rat; did you mean optimizer\.learning_rate\?"),
         (["trainnig.seed=1"], r"unknown key trainnig; did you mean training\?"),
+        (
+            ["lora.rank=3"],
+            r"unknown key lora; did you mean adapter\.rank\?",
+        ),
+        (["lora.nothing=3"], r"unknown key lora$"),
         (["learning_rate=1"], r"unknown key learning_rate; did you mean optimizer\.learning_rate\?"),
         (["training.seed"], r"expected section\.key=value"),
         (["training.seed.deep=1"], r"training\.seed is not a section"),

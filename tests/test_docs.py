@@ -64,6 +64,13 @@ def test_shown_commands_parse_and_their_configs_and_overrides_are_valid(
         assert config in ("CONFIG", "mine.yaml"), f"{config} is no shipped config"
 
 
+def test_a_report_of_several_says_where_it_goes() -> None:
+    shown = [parse(shlex.split(command)[1:]) for command in COMMANDS if command.startswith("mentallama report ")]
+    several = [options for options in shown if len(options.folders) > 1]
+    assert several
+    assert [options.folders for options in several if options.out is None] == []  # it would be refused
+
+
 def test_examples_of_every_config_command_are_among_them() -> None:
     """That every example of a key=value is looked at, and that what was once shown in vain would be refused."""
     shown = {command.split()[1] for command in COMMANDS if re.search(r" [a-z]+\.[a-z_]+=", command)}

@@ -39,6 +39,9 @@ TEXT
 
 fail() { echo "error: $*" >&2; exit 2; }
 
+# What is so: nothing of it in a dry run.
+say() { ((dry)) || echo "$*" >&2; }
+
 need() {
   local variable
   for variable in "$@"; do
@@ -56,10 +59,17 @@ done
 
 exec 3>&1
 
+# A word as a shell wants it, quoted where it must be.
+quoted() {
+  if [[ $1 =~ ^[A-Za-z0-9_./:=,@%+-]+$ ]]; then printf '%s' "$1"; else printf "'%s'" "${1//\'/"'\\''"}"; fi
+}
+
 # The one way to the cloud: --dry-run prints what would be called.
 cloud() {
+  local word line=gcloud
   if ((dry)); then
-    { printf 'gcloud'; printf ' %q' "$@"; echo; } >&3
+    for word in "$@"; do line+=" $(quoted "$word")"; done
+    echo "$line" >&3  # at once, as slices are called side by side
   else
     gcloud "$@"
   fi
@@ -117,7 +127,7 @@ wait_active() {
     before=$now
     sleep "${POLL_SECONDS:-30}"
   done
-  echo "$(date +%H:%M) $NAME in $ZONE is ACTIVE, and billed until it is deleted" >&2
+  say "$(date +%H:%M) $NAME in $ZONE is ACTIVE, and billed until it is deleted"
 }
 
 # The package wants Python 3.11, and the python3 of TPU VM images is 3.10: 3.11 of apt, or else of uv.
@@ -184,7 +194,7 @@ fetch() {
 watch() {
   need NAME ZONE
   local status now lost
-  echo "it runs on the hosts; a closed laptop or Ctrl-C leaves it running: tpu/queued.sh watch" >&2
+  say "it runs on the hosts; a closed laptop or Ctrl-C leaves it running: tpu/queued.sh watch"
   for ((lost = 0; lost < 5; lost++)); do
     status=0
     on_all 'cd mentallama && { tail -n 20 -F train.log & } && until [ -s train.status ] || ! '"$runs"' 2>/dev/null; do
@@ -203,15 +213,19 @@ delete() {
   cloud compute tpus queued-resources delete "$NAME" --zone="$ZONE" --force --quiet
 }
 
-# What is billed is not left without a word.
+# What is billed is not left without a word; where there is nothing, as a wrong TYPE was refused, nothing is offered.
 offer_to_delete() {
   local answer=$DELETE
+  if ((dry == 0)) && [[ $(state 2>/dev/null) == UNKNOWN ]]; then
+    echo "$NAME cannot be found in $ZONE; gcloud compute tpus queued-resources list --zone=$ZONE shows what is there" >&2
+    return
+  fi
   if [[ $answer == ask && -t 0 && -t 2 && $dry == 0 ]]; then
     read -r -p "$NAME ($TYPE in $ZONE) is billed until it is deleted. Delete it now? [y/N] " answer || answer=no
   fi
   case $answer in
     y | Y | yes) delete ;;
-    *) echo "$NAME in $ZONE is still there, and billed: tpu/queued.sh delete" >&2 ;;
+    *) say "$NAME in $ZONE is still there, and billed: tpu/queued.sh delete" ;;
   esac
 }
 
@@ -227,7 +241,7 @@ run() {
 train_until_done() {
   local attempt status now
   for ((attempt = 1; attempt <= ATTEMPTS; attempt++)); do
-    now=$(state UNKNOWN)
+    now=$(state UNKNOWN 2>/dev/null)  # that there is none yet is no error
     [[ $now != SUSPENDED && $now != FAILED ]] || { delete; now=UNKNOWN; }
     [[ $now != UNKNOWN ]] || create || return
     status=0
@@ -250,5 +264,6 @@ case "${words[*]:-}" in
   -h | --help) usage ;;
   create | install | train | generate | watch | fetch | delete | run) "${words[0]}" ;;
   wait) wait_active ;;
-  *) usage >&2; fail "say what to do: create, wait, install, train, generate, watch, fetch, delete or run" ;;
+  *) fail "${words[*]:-nothing}: say what to do: create, wait, install, train, generate, watch, fetch, delete or run" \
+    "(tpu/queued.sh --help tells all)" ;;
 esac

@@ -4,7 +4,9 @@ set -euo pipefail
 
 usage() {
   cat <<'TEXT'
-usage: tpu/xpk.sh create | delete
+usage: tpu/xpk.sh [--dry-run] create | delete
+
+  --dry-run prints the command and calls nothing
 
 variables (those without a default must be set):
   CLUSTER   of GKE, made by `xpk cluster create`
@@ -30,19 +32,35 @@ need() {
   done
 }
 
-case "${1:-}" in
+# A word as a shell wants it, quoted where it must be.
+quoted() {
+  if [[ $1 =~ ^[A-Za-z0-9_./:=,@%+-]+$ ]]; then printf '%s' "$1"; else printf "'%s'" "${1//\'/"'\\''"}"; fi
+}
+
+cluster() {
+  local word line=xpk
+  ((dry)) || exec xpk "$@"
+  for word in "$@"; do line+=" $(quoted "$word")"; done
+  echo "$line"
+}
+
+dry=0 words=()
+for word in "$@"; do
+  if [[ $word == --dry-run ]]; then dry=1; else words+=("$word"); fi
+done
+case "${words[*]:-}" in
   -h | --help) usage ;;
   create)
     need CLUSTER NAME PROJECT ZONE TYPE IMAGE CONFIG
     # 75: it was asked to stop and saved itself. 76: it lost another host.
-    exec xpk workload create --cluster="$CLUSTER" --workload="$NAME" --project="$PROJECT" --zone="$ZONE" \
+    cluster workload create --cluster="$CLUSTER" --workload="$NAME" --project="$PROJECT" --zone="$ZONE" \
       --tpu-type="$TYPE" --num-slices="${SLICES:-1}" --docker-image="$IMAGE" ${STORAGE:+--storage="$STORAGE"} \
       --max-restarts="${RESTARTS:-20}" --restart-on-exit-codes=75,76 \
       --command="exec mentallama train $CONFIG ${OVERRIDES:-} --distributed"
     ;;
   delete)
     need CLUSTER NAME PROJECT ZONE
-    exec xpk workload delete --cluster="$CLUSTER" --workload="$NAME" --project="$PROJECT" --zone="$ZONE"
+    cluster workload delete --cluster="$CLUSTER" --workload="$NAME" --project="$PROJECT" --zone="$ZONE"
     ;;
-  *) usage >&2; fail "say what to do: create or delete" ;;
+  *) fail "${words[*]:-nothing}: say what to do: create or delete (tpu/xpk.sh --help tells all)" ;;
 esac

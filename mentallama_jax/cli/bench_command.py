@@ -49,7 +49,7 @@ def add_parser(subparsers: Any) -> None:
     add = parser.add_argument
     add("what", choices=("step", "generate"), help="the training step, or prefill and decode")
     add("config", type=expanded, metavar="CONFIG", help="YAML file, such as configs/llama2-7b.yaml")
-    add("overrides", metavar="key=value", nargs="*", help="changes to it")
+    add("overrides", metavar="key=value", nargs="*", default=[], help="changes to it")
     add("--repeats", type=int, default=10, metavar="N", help="timed runs (10)")
     add("--micro-batches", type=int, metavar="N", help="step: of an update (as `plan` assumes for the batch)")
     add("--plan", type=expanded, metavar="FILE", help="step: print measured / estimated, from `mentallama plan --json`")

@@ -17,9 +17,11 @@ examples:
   mentallama completion fish
 
 to keep it:
-  bash   mentallama completion bash > ~/.local/share/bash-completion/completions/mentallama
+  bash   mkdir -p ~/.local/share/bash-completion/completions
+         mentallama completion bash > ~/.local/share/bash-completion/completions/mentallama
   zsh    mentallama completion zsh > ~/.zsh_mentallama; echo 'source ~/.zsh_mentallama' >> ~/.zshrc
-  fish   mentallama completion fish > ~/.config/fish/completions/mentallama.fish
+  fish   mkdir -p ~/.config/fish/completions
+         mentallama completion fish > ~/.config/fish/completions/mentallama.fish
 """
 
 

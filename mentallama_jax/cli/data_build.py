@@ -32,7 +32,7 @@ post: "..." Question: ...`, `Post: ...  Question: ...`, or the question as instr
 do not tell is not guessed: such rows are left out and counted. Where input is the post, whatever the instruction is,
 give --columns post=input.
 
-Columns for nothing, labels without a meaning with their rows, and the reasons why rows were left out are listed.
+Columns that are not used, labels without a meaning with their rows, and the reasons why rows were left out are listed.
 """
 
 BUILD_EPILOG = """\
@@ -153,7 +153,7 @@ def _say_build(result: "BuildResult") -> None:
     for form in dict.fromkeys(result.forms):
         print(f"read as: {'posts and labels' if form == 'table' else form}")
     if result.unused:
-        print(f"columns that are for nothing: {shown_columns(result.unused)}")
+        print(f"columns that are not used: {shown_columns(result.unused)}")
     if result.unmapped:
         unmapped = Counter(result.unmapped).most_common()
         listed = ", ".join(f"{cell} ({rows:,} rows)" for cell, rows in unmapped[:_MOST_REASONS])

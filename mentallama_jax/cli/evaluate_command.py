@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mentallama_jax.cli.json_output import add_json_option, figures_printed
 from mentallama_jax.cli.metric_options import add_metric_models, metric_models, scoring_progress
-from mentallama_jax.cli.task_options import add_tasks
+from mentallama_jax.cli.task_options import add_tasks, named_tasks
 from mentallama_jax.storage import as_path, expanded, local_path
 
 if TYPE_CHECKING:
@@ -275,7 +275,8 @@ def _show_further(console: "Console", scored: "Scored", options: argparse.Namesp
     for note in notes(scored.scores, scored.covered):
         console.print(note, markup=False, highlight=False, soft_wrap=True)
     if not scored.posts_known:
-        console.print("Intervals take every row for a post of its own: the files have no post_id.", style="dim")
+        said = "Intervals take every row for a post of its own: the files have no post_id."
+        console.print(said, style="dim", highlight=False, soft_wrap=True)
 
 
 def _next(options: argparse.Namespace) -> list[str]:
@@ -284,7 +285,7 @@ def _next(options: argparse.Namespace) -> list[str]:
     others = [] if len(answers) > 1 else [f"OTHERS{options.predictions[0].suffix or '.jsonl'}"]
     given = {"--columns": options.columns, "--dataset": options.dataset, "--gold": options.gold}
     read = [word for option, value in given.items() if value for word in (option, str(value))]
-    return ["mentallama", "compare", *answers, *others, *read, "--out", "COMPARISON"]
+    return ["mentallama", "compare", *answers, *others, *read, *named_tasks(options), "--out", "COMPARISON"]
 
 
 def read_as(options: argparse.Namespace) -> "ReadAs":

@@ -71,16 +71,22 @@ For research only: never for diagnosis, triage or decisions about a person.
 
 
 class _Parser(OnceParser):
-    """A parser whose errors are a line of usage and one line, with the option that a wrong one was meant to be."""
+    """A parser whose errors are a line of usage and one line, with the option that a wrong one was meant to be.
 
-    _words: Sequence[str] = ()
+    A command that has commands below it, and is given no word at all, is asked what it can do: it shows its help.
+    """
+
+    _words: Sequence[str] | None = None
 
     def parse_known_args(self, args: Any = None, namespace: Any = None, **options: Any) -> Any:
         self._words = list(args or ())
         return super().parse_known_args(args, namespace, **options)
 
     def error(self, message: str) -> NoReturn:
-        if "required" in message and (unknown := unknown_options(self, self._words)):
+        if self._words == [] and any(isinstance(action, argparse._SubParsersAction) for action in self._actions):
+            self.print_help()
+            self.exit(0)
+        if "required" in message and (unknown := unknown_options(self, self._words or ())):
             message = f"{message}; unrecognized: {' '.join(unknown)}{nearest(self, unknown)}"
         self.exit(2, f"{short_usage(self)}{self.prog}: error: {one_line(message)}\n")
 

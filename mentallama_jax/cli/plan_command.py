@@ -72,7 +72,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "config", type=expanded, metavar="CONFIG", nargs="?", help="YAML file, such as configs/llama2-7b.yaml"
     )
-    parser.add_argument("overrides", metavar="key=value", nargs="*", help="changes to it")
+    parser.add_argument("overrides", metavar="key=value", nargs="*", default=[], help="changes to it")
     parser.add_argument(
         "--topology",
         action="append",

@@ -58,7 +58,11 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="how many models to tune (default: 3)")
     parser.add_argument(
-        "overrides", metavar="key=value", nargs="*", help="changes to configs/toy.yaml, such as training.epochs=6"
+        "overrides",
+        metavar="key=value",
+        nargs="*",
+        default=[],
+        help="changes to configs/toy.yaml, such as training.epochs=6",
     )
     parser.set_defaults(run=run)
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from mentallama_jax.storage import expanded, local_path
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mentallama_jax.config.study_config import StudyConfig
     from mentallama_jax.jobs.run_study import StudyOutcome
     from mentallama_jax.terminal import Console
@@ -33,7 +35,7 @@ _EPILOG = """\
 examples:
   mentallama study toy                                     the whole machinery on the bundled sample, in a minute
   mentallama study configs/study/laptop.yaml --dry-run     what would be done, how long, for how much money
-  mentallama study configs/study/laptop.yaml               small models on real data, in some hours on two cores
+  mentallama study configs/study/laptop.yaml               small models on real data, in about two hours on two cores
   mentallama study configs/study/paper.yaml --jobs 4       every system of the paper
   mentallama study toy --out studies/again --any-code      keep results although the program was updated
 
@@ -111,7 +113,9 @@ def _show_plan(options: argparse.Namespace, study: "StudyConfig") -> int:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
+    from mentallama_jax.config.shipped import find_study, summary
     from mentallama_jax.jobs.run_study import plan_study
+    from mentallama_jax.study.step_estimates import UNKNOWN
     from mentallama_jax.terminal import Console
 
     to_user = Console(stderr=True)
@@ -120,26 +124,37 @@ def _show_plan(options: argparse.Namespace, study: "StudyConfig") -> int:
         any_code=options.any_code,
         say=lambda line: to_user.print(line, style="dim", highlight=False, soft_wrap=True),
     )
+    to_do = [each for each in found if each.state]
+    planned = any(each.hours or each.dollars != (0, 0) or each.said != UNKNOWN for each in to_do)
     table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for head in ("step", "hours", "dollars", "state", "estimate"):
+    for head in ("step", "hours", "dollars", "state", "estimate") if planned else ("step", "state"):
         table.add_column(head, no_wrap=head != "estimate", justify="right" if head in ("hours", "dollars") else "left")
     for each in found:
         done = not each.state
         figures = ("", "") if done else (_range(each.hours, ".2f"), _range(each.dollars, ",.2f"))
-        table.add_row(each.step, *figures, each.state or "done", "" if done else each.said)
+        state = each.state or "done"
+        table.add_row(each.step, *((*figures, state, "" if done else each.said) if planned else (state,)))
     console = Console()
+    if about := summary(find_study(options.study)):
+        console.print(about, highlight=False, soft_wrap=True)
     console.print(table)
-    to_do = [each for each in found if each.state]
     for each in to_do:
         words = graph.steps[each.step].words
         said = shlex.join(["mentallama", *words]) if words else "joins the predictions of its classifiers"
         console.print(f"{each.step}: {said}", highlight=False, soft_wrap=True)
     for what, ranges in (("hours", [each.hours for each in to_do]), ("dollars", [each.dollars for each in to_do])):
-        known = [each for each in ranges if each is not None]
-        lower, upper = (sum(each[end] for each in known) for end in (0, 1))
-        rest = f"; of {len(ranges) - len(known)} steps they are unknown" if len(known) < len(ranges) else ""
-        console.print(f"{what}, one step after the other: {_range((lower, upper), ',.2f')}{rest}", highlight=False)
+        console.print(_total(what, ranges), highlight=False, soft_wrap=True)
     return 0
+
+
+def _total(what: str, ranges: "Sequence[tuple[float, float] | None]") -> str:
+    """The line of a sum; a sum of nothing is not called zero."""
+    known = [each for each in ranges if each is not None]
+    if ranges and not known:
+        return f"{what}: unknown; a row that names a `topology` is planned, and a step that has run once is timed"
+    lower, upper = (sum(each[end] for each in known) for end in (0, 1))
+    rest = f"; of {len(ranges) - len(known)} steps they are unknown" if len(known) < len(ranges) else ""
+    return f"{what}, one step after the other: {_range((lower, upper), ',.2f')}{rest}"
 
 
 def _range(ends: "tuple[float, float] | None", form: str) -> str:

@@ -65,7 +65,9 @@ def add_parser(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("config", type=expanded, metavar="CONFIG", help="YAML file, or a name such as toy")
-    parser.add_argument("overrides", metavar="key=value", nargs="*", help="changes to it, such as training.steps=20")
+    parser.add_argument(
+        "overrides", metavar="key=value", nargs="*", default=[], help="changes to it, such as training.steps=20"
+    )
     parser.add_argument("--show", action="store_true", help="print the config with every default filled in, and stop")
     parser.add_argument(
         "--extend", action="store_true", help="go on with a run for more training.steps or training.epochs than it had"

@@ -12,6 +12,7 @@ from mentallama_jax.storage import expanded, local_path
 
 if TYPE_CHECKING:
     from mentallama_jax.config import RunConfig
+    from mentallama_jax.evaluation.reports.document import FigureTable
 
 _DESCRIPTION = """\
 Single-data-set tuning and its transfer matrix: train a model on each data set of --datasets by the recipe of CONFIG,
@@ -45,7 +46,7 @@ def add_parser(subparsers: Any) -> None:
     )
     add = parser.add_argument
     add("config", type=expanded, metavar="CONFIG", help="the recipe, such as configs/llama2-chat-7b.yaml")
-    add("overrides", metavar="key=value", nargs="*", help="changes to it, such as training.epochs=3")
+    add("overrides", metavar="key=value", nargs="*", default=[], help="changes to it, such as training.epochs=3")
     add("--datasets", nargs="+", required=True, metavar="NAME", help="data sets to train on and to test on")
     add(
         "--data", nargs="+", type=expanded, required=True, metavar="SOURCE", help="test rows; SOURCE:test takes a split"
@@ -73,6 +74,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _transferred(options: argparse.Namespace, config: "RunConfig") -> int:
+    from mentallama_jax.cli.generation_progress import GenerationProgress
     from mentallama_jax.evaluation.reports.sections_on_transfer import figures_table
     from mentallama_jax.generation.engine import Settings
     from mentallama_jax.jobs.answer import questions_in
@@ -97,15 +99,29 @@ def _transferred(options: argparse.Namespace, config: "RunConfig") -> int:
         together=options.together,
         drop_posts_in=() if options.keep_shared_posts else options.data,
         say=lambda line: print(line, file=sys.stderr, flush=True),
+        watched=GenerationProgress,
     )
     if found.matrix is None:
         print(f"stopped by {found.stopped_by} in {shlex.quote(found.run_dir)}; the same command goes on from there")
         return STOPPED
-    table = figures_table(found.matrix)
-    print(f"{table.caption}; * trained on")
-    widths = [max(map(len, column)) for column in zip(table.header, *table.rows, strict=True)]
-    for row in (table.header, *table.rows):
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    _show(figures_table(found.matrix))
     for path in found.paths:
         print(f"{path} written")
     return 0
+
+
+def _show(figures: "FigureTable") -> None:
+    """Print the matrix, cut into parts where it is wider than the terminal."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    from mentallama_jax.terminal import Console
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for place, name in enumerate(figures.header):
+        table.add_column(name, justify="right" if place else "left", no_wrap=bool(place))
+    for row in figures.rows:
+        table.add_row(*row)
+    console = Console(highlight=False)
+    console.print(f"{figures.caption}; * trained on", soft_wrap=True)
+    console.print(table)

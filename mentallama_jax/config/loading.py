@@ -218,8 +218,23 @@ def _hint(key: str, root: type[BaseModel], values: Mapping[str, Any]) -> str:
     kinds = [kind for kind, member in _members_at(section.split("."), root) if last in member.model_fields]
     if kinds:
         return f"; it goes with {section}.{KIND}={' or '.join(kinds)}"
-    near = max(known_keys(root, values), key=lambda known: _nearness(key, known))
-    return f"; did you mean {near}?" if _nearness(key, near) >= _NEAR else ""
+    names, given = list(known_keys(root, values)), _value_at(values, key)
+    if not isinstance(given, Mapping):
+        near = max(names, key=lambda known: _nearness(key, known))
+        return f"; did you mean {near}?" if _nearness(key, near) >= _NEAR else ""
+    sections = [name for name in names if any(other.startswith(f"{name}.") for other in names)]
+    near = max(sections, key=lambda known: _nearness(key, known), default="")
+    if near and _nearness(key, near) >= _NEAR:
+        return f"; did you mean {near}?"
+    meant = [name for name in names if "." in name and name.rpartition(".")[2] in given]
+    return f"; did you mean {meant[0]}?" if len(meant) == 1 else ""
+
+
+def _value_at(values: Mapping[str, Any], key: str) -> Any:
+    place: Any = values
+    for part in key.split("."):
+        place = place.get(part) if isinstance(place, Mapping) else None
+    return place
 
 
 def _nearness(key: str, known: str) -> float:

@@ -81,11 +81,11 @@ def _difference_table(comparison: Comparison, differences: Sequence[PairedFigure
     for group in _grouped(differences):
         for each in group:
             unit = comparison.units[each.metric]
-            ends = "" if each.interval is None else " to ".join(f"{_points(end, unit):+.1f}" for end in each.interval)
+            ends = "" if each.interval is None else " to ".join(f"{_points(end, unit):+z.1f}" for end in each.interval)
             least = "" if each.minimum_detectable is None else f"{_points(each.minimum_detectable, unit):.1f}"
             table.add_row(
                 _row_name(each),
-                f"{_points(each.difference, unit):+.1f}",
+                f"{_points(each.difference, unit):+z.1f}",
                 ends + ("*" if each.warning else ""),
                 _p(each.p),
                 _p(each.p_holm),

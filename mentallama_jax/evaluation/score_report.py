@@ -119,8 +119,16 @@ def explanation_tables(scores: ExplanationScores) -> list["Table"]:
     names = list(scores.signatures)
     in_nats = any(figure.unit == "nats" for of in scores.pooled.values() for figure in of.metrics.values())
     most = 2 if in_nats else 3 if _with_counts(scores) else 4
+    if _all_without_gold(scores):
+        return []
     groups = [names[start : start + most] for start in range(0, len(names), most)]
     return [_explanation_table(scores, group) for group in groups]
+
+
+def _all_without_gold(scores: ExplanationScores) -> int:
+    """The number of rows, where metrics were asked for and no row has a gold text; else 0."""
+    parts = list(scores.pooled.values())
+    return 0 if any(found.rows for found in parts) else max((found.without_reference for found in parts), default=0)
 
 
 def _with_counts(scores: ExplanationScores) -> bool:
@@ -147,6 +155,9 @@ def _explanation_table(scores: ExplanationScores, names: Sequence[str]) -> "Tabl
 
 def metric_notes(scores: ExplanationScores) -> list[str]:
     """How each metric is computed, and its figure of all rows together where it has one, in a line each."""
+    if rows := _all_without_gold(scores):
+        names = ", ".join(scores.signatures)
+        return [f"{names}: none of {rows} rows has a gold text; --gold SOURCE takes it by the ids of rows"]
     by_signature: dict[str, list[str]] = {}
     for name, signature in scores.signatures.items():
         found = {part: of.metrics[name].corpus for part, of in scores.pooled.items() if name in of.metrics}
@@ -164,8 +175,8 @@ def agreement_table(agreement: Mapping[str, ReaderAgreement]) -> "Table":
         cells = ["", "", ""]
         if found.agreement is not None and found.kappa_interval is not None:
             low, high = found.kappa_interval
-            ends = f"{low:.2f} to {high:.2f}{'*' if found.warning else ''}"
-            cells = [_percent(found.agreement), f"{found.kappa:.2f}", ends]
+            ends = f"{low:z.2f} to {high:z.2f}{'*' if found.warning else ''}"
+            cells = [_percent(found.agreement), f"{found.kappa:z.2f}", ends]
         table.add_row(name, str(found.rows), *cells, str(found.unparsed_by_rules), str(found.unparsed_by_classifier))
     return table
 
@@ -261,4 +272,4 @@ def _percent(value: Any) -> str:
 
 
 def _nats(value: float) -> str:
-    return f"{value:.2f}"
+    return f"{value:z.2f}"

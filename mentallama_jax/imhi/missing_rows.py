@@ -13,6 +13,8 @@ BUNDLED = "sample"
 def missing_rows(rows: Mapping[str, int], split: str, wanted: Iterable[str] | None = None) -> str | None:
     """How many rows of a split of the benchmark there are, and which are missing; None where all are there.
 
+    None as well where nothing of the benchmark is there: rows of tasks of one's own are no part of it.
+
     Args:
         rows: data set -> rows that are there; data sets whose size nobody published are passed over.
         split: "train", "val" or "test".
@@ -28,6 +30,8 @@ def missing_rows(rows: Mapping[str, int], split: str, wanted: Iterable[str] | No
     if not fewer and not absent:
         return None
     here = sum(min(rows.get(name, 0), size) for name, size in sizes.items())
+    if not here:
+        return None
     parts = [f"without {', '.join(absent)}"] if absent else []
     parts += [f"{name} {count:,} of {sizes[name]:,}" for name, count in fewer.items()]
     return f"{here:,} of the {sum(sizes.values()):,} {_NAMES[split]} rows: {'; '.join(parts)}"

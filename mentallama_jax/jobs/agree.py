@@ -210,7 +210,7 @@ def _by_metrics(
             continue
         pairs = reference_pairs(answers, posts, part, one)
         if not any(pair.reference for pair in pairs):
-            what = "name the records with gold with --data, or compare with posts by --against post"
+            what = "name records with gold by --data, or compare with posts by --against post"
             raise UserError(f"--metrics: no answer has a {one} to compare it with; {what}")
         opened = open_metrics(metrics, models, [pair.reference for pair in pairs if pair.reference])
         by_row = out / f"human_agreement_by_row_{one}.parquet"

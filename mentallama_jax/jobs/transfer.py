@@ -1,8 +1,10 @@
 """Tunes a model on each of several data sets, lets each answer the test rows of all, and writes the transfer matrix."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from mentallama_jax.config import ClassificationSection, DocumentsSection, DpoSection, GrpoSection, RunConfig
 from mentallama_jax.errors import UserError
@@ -15,6 +17,7 @@ from mentallama_jax.evaluation.statistics.intervals import IntervalSettings
 from mentallama_jax.evaluation.transfer_matrix import TransferMatrix, transfer_matrix
 from mentallama_jax.files import write_json
 from mentallama_jax.generation.engine import Settings
+from mentallama_jax.imhi.predictions import Prediction
 from mentallama_jax.imhi.tasks import task_named
 from mentallama_jax.jobs.answer import Questions, answer, open_answerer
 from mentallama_jax.jobs.tune import tune
@@ -23,6 +26,26 @@ from mentallama_jax.planning.plan import with_overrides
 FIGURES = "transfer.json"
 TOGETHER = "together"
 """The model that is trained on all the data sets."""
+
+
+class AnswerWatcher(Protocol):
+    """Is told of the answers of a model as they are written."""
+
+    def begin(self, rows: int) -> None:
+        """Take note that `rows` are left to answer."""
+
+    def add(self, predictions: list[Prediction]) -> None:
+        """Take note of a batch that is on disk."""
+
+
+class Unwatched:
+    """A watcher that shows nothing."""
+
+    def begin(self, rows: int) -> None:
+        """Show nothing."""
+
+    def add(self, predictions: list[Prediction]) -> None:
+        """Show nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +76,7 @@ def transfer(
     together: bool = False,
     drop_posts_in: Sequence[str] = (),
     say: Callable[[str], None] = lambda line: None,
+    watched: Callable[[], AbstractContextManager[AnswerWatcher]] = lambda: nullcontext(Unwatched()),
 ) -> Transfer:
     """Train, answer and score; the same call again goes on where it was stopped.
 
@@ -69,6 +93,7 @@ def transfer(
         together: also train a model on all the data sets.
         drop_posts_in: sources whose posts are left out of every training, added to those of the config.
         say: is told what begins.
+        watched: makes what is told of the answers of one model.
 
     Raises:
         UserError: a classifier, an unknown data set or one without test rows, or see `jobs.tune` and `jobs.answer`.
@@ -91,7 +116,17 @@ def transfer(
             return Transfer(None, stopped_by=result.stopped_by, run_dir=run_dir)
         path = out / "predictions" / f"{name}.jsonl"
         say(f"{name}: answering {len(questions.records)} test rows ({path})")
-        answer(open_answerer(run_dir), questions, path, settings, score_labels=score_labels)
+        answerer = open_answerer(run_dir)
+        with watched() as shown:
+            answer(
+                answerer,
+                questions,
+                path,
+                settings,
+                score_labels=score_labels,
+                on_start=shown.begin,
+                on_batch=shown.add,
+            )
         scores[name] = evaluate(read_predictions(path), reader=RULES, settings=IntervalSettings())
     signature = {
         "model": config.model.source,

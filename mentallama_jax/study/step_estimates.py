@@ -24,6 +24,8 @@ from mentallama_jax.study.study_steps import StudyStep
 Range = tuple[float, float]
 Planner = Callable[[Sequence[str]], Any]
 """The JSON that `mentallama plan ... --json` prints for these words; a text says why there is none."""
+UNKNOWN = "unknown"
+"""What is said of a step that names no chips and has never run."""
 _ANY_SHAPE = "llama2-7b"
 """A recipe to plan answers of a model that was not tuned here: its mesh; the model replaces its own."""
 
@@ -77,6 +79,8 @@ def estimates(
     known: dict[tuple[str, ...], Any] = {}
     found: list[StepEstimate] = []
     to_do: set[str] = set()
+    asked = {step.name: plan_words(graph, step) for step in graph.steps.values()}
+    plans = len(set(asked.values()) - {None})
     for step in graph.steps.values():
         before = [name for name in step.after if name in to_do]
         state = f"follows {before[0]}" if before else manifests.why_not_done(step, manifests.inputs(step))
@@ -84,12 +88,12 @@ def estimates(
             found.append(StepEstimate(step.name, "", (0.0, 0.0), (0.0, 0.0), "its result stands"))
             continue
         to_do.add(step.name)
-        words = plan_words(graph, step)
+        words = asked[step.name]
         if words is None:
             found.append(_by_time(graph, step, state, manifests))
         else:
             if words not in known:
-                say(f"planning {step.name}: {shlex.join(words)}")
+                say(f"planning {step.name} ({len(known) + 1} of {plans}): {shlex.join(words)}")
                 known[words] = planner(words)
             found.append(_planned(step.name, state, known[words], 2 if "--together" in step.words else 1))
     return found
@@ -104,7 +108,7 @@ def _by_time(graph: StudyGraph, step: StudyStep, state: str, manifests: StepMani
         dollars = None
     seconds = manifests.earlier_seconds(step)
     if seconds is None:
-        return StepEstimate(step.name, state, None, dollars, step.refused or "unknown")
+        return StepEstimate(step.name, state, None, dollars, step.refused or UNKNOWN)
     return StepEstimate(step.name, state, (seconds / 3600, seconds / 3600), dollars, "as it took before")
 
 

@@ -594,7 +594,8 @@ def _summary(
     epochs = "part of an epoch"
     if data.epoch_ends:
         more = "" if data.epoch_ends[-1] == data.steps else " and part of the next"
-        epochs = f"{len(data.epoch_ends)} epochs of {data.epoch_ends[0]:,}{more}"
+        count = len(data.epoch_ends)
+        epochs = f"{count} epoch{'' if count == 1 else 's'} of {data.epoch_ends[0]:,}{more}"
     validation = len(examples.validation) if examples.validation is not None else 0
     table = Table(show_header=False, box=None, title="training", title_justify="left")
     for name, value in (

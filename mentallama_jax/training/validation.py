@@ -125,10 +125,11 @@ def clocks(evaluators: Sequence[Evaluator]) -> dict[str, float]:
 
 
 def words_on_idling(times: Mapping[str, float]) -> str:
-    """How long the answers of an evaluation took and how idle the devices were, behind its figures; "" without any."""
+    """How long the answers of an evaluation took and how idle their places were, behind its figures; "" without any."""
     if "label_f1_idle" not in times:
         return ""
-    return f" (answered in {times['label_f1_seconds']:.1f} s, the devices idle for {times['label_f1_idle']:.0%} of it)"
+    seconds, idle = times["label_f1_seconds"], times["label_f1_idle"]
+    return f" (answered in {seconds:.1f} s; places for answers were idle for {idle:.0%} of it, compiling included)"
 
 
 class ValidationLoss:

@@ -27,6 +27,22 @@ def test_without_words_it_helps(capsys):
     assert "the usual order:" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("command", ["data", "configs", "probe", "baseline"])
+def test_a_command_of_several_helps_without_words_too(command, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main([command])
+    assert "positional arguments:" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="2"):
+        main([command, "--nothing"])
+
+
+def test_changes_are_not_called_required(capsys):
+    for words in (["train"], ["transfer"], ["bench", "step"]):
+        with pytest.raises(SystemExit, match="2"):
+            main(words)
+        assert "key=value" not in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_the_package_is_a_program():
     source = (Path(common_options.__file__).parents[1] / "__main__.py").read_text("utf-8")
     assert "from mentallama_jax.cli.main import main" in source
@@ -149,6 +165,9 @@ def test_what_comes_next_can_be_run(tmp_path):
     options = parse(["evaluate", "a.jsonl", "--out", str(tmp_path / "s")])
     assert next_of_evaluate(options)[1:4] == ["compare", "a.jsonl", "OTHERS.jsonl"]
     parse(next_of_evaluate(options)[1:])
+    options = parse(["evaluate", "a.jsonl", "--tasks", "sleep.yaml", "mood.yaml", "--out", "scores"])
+    words = next_of_evaluate(options)
+    assert parse(words[1:]).tasks == ["sleep.yaml", "mood.yaml"]  # another process does not know them by itself
 
 
 @pytest.mark.parametrize(

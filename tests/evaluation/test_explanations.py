@@ -19,6 +19,7 @@ from mentallama_jax.evaluation.ngrams import character_ngrams
 from mentallama_jax.evaluation.overlap import FAMILIES, OverlapMetric, longest_common_subsequence, overlap_metrics
 from mentallama_jax.evaluation.pair_metrics import PARTS, Figure, OverlapScores, Pair, Score
 from mentallama_jax.evaluation.schema import FIELDS
+from mentallama_jax.evaluation.score_report import explanation_tables, metric_notes
 from mentallama_jax.evaluation.statistics.intervals import IntervalSettings
 from mentallama_jax.imhi.labels.gold_response import explanation_in
 from mentallama_jax.imhi.predictions import Prediction
@@ -181,6 +182,10 @@ def test_rows_without_a_reference_are_counted_and_empty_outputs_are_zero(tmp_pat
     nothing, _ = scored([row(1, gold, "")], ("rouge",))
     assert nothing.pooled["response"].metrics == {}
     assert nothing.pooled["response"].without_reference == 1
+    assert explanation_tables(nothing) == []  # no table of empty cells
+    assert metric_notes(nothing) == [
+        "rouge1, rouge2, rougeL: none of 1 rows has a gold text; --gold SOURCE takes it by the ids of rows"
+    ]
 
 
 def test_order_does_not_matter_and_the_same_again_is_the_same() -> None:

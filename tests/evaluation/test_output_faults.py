@@ -8,6 +8,7 @@ from mentallama_jax.evaluation.correctness import label_rows
 from mentallama_jax.evaluation.statistics.intervals import IntervalSettings
 from mentallama_jax.evaluation.trust.output_faults import DEFINITIONS, count_faults, faults, is_loop
 from mentallama_jax.evaluation.trust.refusals import is_refusal
+from mentallama_jax.evaluation.trust.trust_tables import fault_table
 from mentallama_jax.imhi.predictions import Prediction
 
 
@@ -142,3 +143,12 @@ def test_a_row_may_have_several_faults_and_all_are_counted():
     assert found.pooled["any"].share == 0.5
     low, high = found.pooled["any"].interval
     assert low < 0.5 < high
+
+
+def test_the_table_says_what_a_question_mark_is() -> None:
+    made = [output(text, finish="", number=number) for number, text in enumerate(["Yes, the poster suffers.", ""])]
+    table = fault_table(count_faults(made, label_rows(made, "templates+words"), IntervalSettings()))
+    assert "?: the files do not say how outputs ended" in str(table.caption)
+    told = [output("", number=1)]
+    found = count_faults(told, label_rows(told, "templates+words"), IntervalSettings())
+    assert "?" not in str(fault_table(found).caption)

@@ -11,10 +11,11 @@ import pytest
 from made_scores import SYSTEMS, comparison_section, trust_sections, write_made_scores
 
 from mentallama_jax.errors import UserError
+from mentallama_jax.evaluation.reports import numerals
 from mentallama_jax.evaluation.reports.canvas import tick_words, ticks
 from mentallama_jax.evaluation.reports.latex import latex_escape
 from mentallama_jax.evaluation.reports.masking import masked
-from mentallama_jax.evaluation.reports.numerals import NONE, percent, percent_range
+from mentallama_jax.evaluation.reports.numerals import NONE, decimal, percent, percent_range, points, points_range
 from mentallama_jax.evaluation.reports.plain_section import plain_blocks
 from mentallama_jax.evaluation.reports.published import published_tables
 from mentallama_jax.files import write_json, write_jsonl
@@ -70,6 +71,14 @@ class Page(HTMLParser):
 
     def table(self, caption: str) -> list[list[str]]:
         return self.tables[self.captions.index(caption)]
+
+
+def test_no_minus_stands_before_a_zero() -> None:
+    assert (points(-0.0001), points(0.0), points_range((-0.0004, 0.0004))) == ("+0.0", "+0.0", "+0.0 to +0.0")
+    assert (decimal(-0.001), decimal(-0.006)) == ("0.00", "\u22120.01")
+    signed = re.compile(r":\+[.,\d]*f\}")  # a format with a sign, but without `z`
+    for path in Path(numerals.__file__).parents[2].rglob("*.py"):
+        assert signed.findall(path.read_text("utf-8")) == [], path
 
 
 @pytest.fixture(scope="module")

@@ -153,7 +153,10 @@ def test_one_post_is_answered_on_the_screen_and_nowhere_else(
         (["--data", "sample:test", "--out", "x.jsonl", "--aspect", "social"], "--aspect goes with --task"),
         (["--data", "sample:test", "--out", "x.jsonl", "--task", "DR"], "leave --task out"),
         (["--data", "posts.csv", "--out", "x.jsonl"], "--task NAME"),
-        (["--data", "texts.csv", "--out", "x.jsonl", "--task", "DR"], "column post is missing (found: text)"),
+        (
+            ["--data", "texts.csv", "--out", "x.jsonl", "--task", "DR"],
+            "column post is missing (found: text); rename the one that holds the posts",
+        ),
         (["--data", "empty.csv", "--out", "x.jsonl", "--task", "DR"], "row 1: the post is empty; no row of the file"),
     ],
 )

@@ -201,7 +201,7 @@ def test_what_could_not_be_mapped_is_said(tmp_path: Path, capsys: pytest.Capture
     options = ["--columns", "post=text,label=class", "--labels", "2=yes", "--out", str(tmp_path / "out.jsonl")]
     assert main(["data", "build", str(path), "--dataset", "DR", *options]) == 0
     shown = capsys.readouterr()
-    assert "columns that are for nothing: who" in shown.out
+    assert "columns that are not used: who" in shown.out
     assert "labels without a meaning, see --labels: '7' (3 rows), (a text of 27 characters) (1 rows)" in shown.out
     assert "  3 rows: '7' is not a label of DR" in shown.out
     assert "zebra" not in shown.out + shown.err

@@ -71,3 +71,8 @@ def test_training_says_so(rows: Path, datasets: str, expected: str) -> None:
     assert len(records) == 3
     assert all(isinstance(record, Record) for record in records)
     assert [line for line in said if line.startswith("data.train: 3 ") and expected in line]
+
+
+def test_rows_of_tasks_of_ones_own_lack_nothing_of_the_benchmark() -> None:
+    assert missing_rows({"sleep": 60}, "train") is None
+    assert missing_rows({"sleep": 60, "DR": 40}, "test", ["DR"]) == "40 of the 405 test rows: DR 40 of 405"

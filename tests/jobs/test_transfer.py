@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from mentallama_jax.cli.generation_progress import GenerationProgress
 from mentallama_jax.cli.main import main
 from mentallama_jax.config import load_config
 from mentallama_jax.errors import UserError
@@ -15,7 +16,7 @@ from mentallama_jax.evaluation.reports.sections_on_transfer import figures_table
 from mentallama_jax.evaluation.statistics.intervals import IntervalSettings
 from mentallama_jax.evaluation.transfer_matrix import transfer_matrix
 from mentallama_jax.files import write_jsonl
-from mentallama_jax.imhi.predictions import answer_to
+from mentallama_jax.imhi.predictions import Prediction, answer_to
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.jobs.answer import questions_in
 from mentallama_jax.jobs.transfer import transfer
@@ -68,10 +69,16 @@ def test_the_command_trains_answers_and_goes_on_where_it_was(
     changes += ["training.batch_size=4", "training.micro_batch_rows=1"]
     command = ["transfer", "configs/toy.yaml", *changes, "evaluation.metric=validation_loss", "--data", "sample:test"]
     command += ["--datasets", "SAD", "reddit", "--score-labels", "--max-rows", "6", "--out", str(out)]
+    monkeypatch.setenv("COLUMNS", "60")
+    watched: list[Prediction] = []
+    monkeypatch.setattr(GenerationProgress, "add", lambda progress, rows: watched.extend(rows))
     assert main(command) == 0
+    assert len(watched) == 24  # the bar of each model saw its answers
     shown = capsys.readouterr()
     assert "SAD: training on SAD" in shown.err
-    assert "Weighted F1 in %, 95 % intervals over posts; * trained on" in shown.out
+    assert "Weighted F1 in %, 95 % intervals over posts; * trained on\n" in shown.out
+    table = shown.out.split("trained on\n", 1)[1].splitlines()
+    assert max(len(line) for line in table if not line.endswith(" written")) <= 60
     values = json.loads((out / "transfer.json").read_text())
     assert (values["trained_on"], values["metric"]) == ({"SAD": ["SAD"], "DR": ["DR"]}, "weighted_f1")
     for name in ("SAD", "DR"):

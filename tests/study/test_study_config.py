@@ -249,7 +249,7 @@ def test_what_does_not_fit_and_what_cannot_be_planned_is_said() -> None:
     }
     said: list[str] = []
     _, found = plan_study(parse_study(values, "test"), planner=lambda words: next(answers), say=said.append)
-    assert [line.partition(":")[0] for line in said] == ["planning a.train", "planning b.train"]
+    assert [line.partition(":")[0] for line in said] == ["planning a.train (1 of 2)", "planning b.train (2 of 2)"]
     assert [(each.hours, each.said) for each in found] == [
         (None, "planned for v5e-8: does not fit"),
         (None, "unknown: objective.kind grpo: not known"),
@@ -263,7 +263,10 @@ def test_the_dry_run_shows_steps_commands_and_what_is_unknown(
     shown = capsys.readouterr().out
     for step in study_graph(load_study("toy")).steps:
         assert step in shown
-    assert "unknown" in shown
+    assert shown.startswith("The toy study: the whole machinery on the bundled sample, in less than a minute on two ")
+    assert "\nhours: unknown; " in shown  # a sum of nothing is not zero hours
+    assert "estimate" not in shown  # no column that says nothing
+    assert "\ndollars, one step after the other: 0.00\n" in shown
     assert shlex.join(["mentallama", "baseline", "majority"]) in shown
     assert not (tmp_path / "study").exists()
 

@@ -270,10 +270,49 @@ def test_a_dry_run_prints_and_calls_nothing(verb: str, first: bool, stands: Stan
     done = stands.run("queued.sh", *words, **QUEUED)
     assert (done.returncode, stands.calls()) == (0, [])
     assert done.stdout.startswith("gcloud compute tpus ")
+    assert done.stderr == ""  # no chips are there, and nothing is billed
     if verb == "run":
         verbs = ["queued-resources create", "tpu-vm scp", "exec mentallama"]
-        places = [done.stdout.replace("\\", "").index(words) for words in verbs]
+        places = [done.stdout.index(words) for words in verbs]
         assert places == sorted(places)
+
+
+@pytest.mark.parametrize(("script", "variables"), [("queued.sh", QUEUED), ("xpk.sh", XPK)])
+def test_a_dry_run_prints_what_a_shell_would_read_back(
+    script: str, variables: dict[str, str], stands: Stands, tmp_path: Path
+) -> None:
+    """The printed lines, given to a shell, are the calls of the run itself."""
+    variables = variables | {"OVERRIDES": "data.train='[a b]' training.seed=1"}
+    for name in ("gcloud", "xpk"):
+        stands.add(name)
+    verb = "train" if script == "queued.sh" else "create"
+    assert stands.run(script, verb, **variables).returncode == 0
+    real = stands.calls()
+    stands.log.unlink()
+    printed = stands.run(script, "--dry-run", verb, **variables)
+    assert (printed.returncode, stands.calls()) == (0, [])
+    assert "\\ " not in printed.stdout  # to be read by people
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    subprocess.run(["bash", "-c", printed.stdout], env=environment, check=True, timeout=60)
+    assert stands.calls() == real
+
+
+def test_where_nothing_was_created_nothing_is_said_to_be_billed(stands: Stands) -> None:
+    stands.add("gcloud", "echo 'ERROR: no such TYPE' >&2; exit 1")
+    done = stands.run("queued.sh", "run", **QUEUED, DELETE="yes")
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "ERROR: no such TYPE",  # of create; that there was nothing before is no error
+        "n cannot be found in z; gcloud compute tpus queued-resources list --zone=z shows what is there",
+    ]
+    assert of(stands.calls(), "gcloud compute tpus queued-resources delete") == []
+
+
+def test_a_wrong_word_is_named_in_a_line(stands: Stands) -> None:
+    for script in ("queued.sh", "xpk.sh"):
+        done = stands.run(script, "rum", **QUEUED)
+        assert (done.returncode, done.stderr.startswith("error: rum: say what to do: ")) == (2, True)
+        assert len(done.stderr.splitlines()) == 1
 
 
 def test_the_hosts_get_a_python_that_the_package_takes(stands: Stands) -> None:

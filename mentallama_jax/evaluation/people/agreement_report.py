@@ -143,19 +143,19 @@ def _table(title: str, headings: tuple[str, ...]) -> "Table":
 def _figure(estimate: Estimate | None, found: HumanAgreement, *, signed: bool = False) -> str:
     if estimate is None:
         return ""
-    return _ends(estimate.value, estimate.interval, "*" if found.warning else "", "+.2f" if signed else ".2f")
+    return _ends(estimate.value, estimate.interval, "*" if found.warning else "", "+z.2f" if signed else "z.2f")
 
 
 def _both(correlation: Correlation, found: HumanAgreement) -> str:
     if correlation.spearman is None or correlation.kendall is None:
         return ""
     ends = _figure(correlation.spearman, found).partition("\n")[2]
-    return f"{correlation.spearman.value:.2f} / {correlation.kendall.value:.2f}\n{ends}"
+    return f"{correlation.spearman.value:z.2f} / {correlation.kendall.value:z.2f}\n{ends}"
 
 
-def _ends(value: float, interval: tuple[float, float] | None, star: str = "", form: str = ".2f") -> str:
+def _ends(value: float, interval: tuple[float, float] | None, star: str = "", form: str = "z.2f") -> str:
     if interval is None:
         return f"{value:{form}}"
-    low, high = (f"{end:.2f}" for end in interval)
+    low, high = (f"{end:{form}}" for end in interval)
     to = "-" if low[0].isdigit() and high[0].isdigit() else " to "
     return f"{value:{form}}\n{low}{to}{high}{star}"

@@ -76,7 +76,8 @@ def read_study(files: Sequence[Path], key_file: Path) -> HumanMarks:
             )
         found[annotator] = marks
     if not found:
-        raise UserError(f"{key_file}: no file holds a mark of this study yet")
+        places = ", ".join(map(str, files))
+        raise UserError(f"{places}: no file holds a mark of this study yet; each annotator fills one in")
     annotators = sorted(found, key=lambda name: (len(name), name))
     rows = []
     for item, (system, post, answer) in key.items.items():

@@ -134,13 +134,14 @@ def robustness_table(found: Mapping[str, RobustnessScores]) -> "Table":
     for name, scores in found.items():
         if len(found) > 1:
             table.add_row(name, str(scores.rows), "", "", "", _percent(scores.weighted_f1), style="dim")
+        before = "- " if len(found) > 1 else ""
         for kind, of in scores.variants.items():
             if of.flip_rate is None or of.f1_change is None or of.weighted_f1 is None:
-                table.add_row(f"- {kind}", "0", str(of.unchanged))
+                table.add_row(f"{before}{kind}", "0", str(of.unchanged))
                 continue
             mark = "*" if of.warning else ""
             table.add_row(
-                f"- {kind}",
+                f"{before}{kind}",
                 str(of.rows),
                 str(of.unchanged),
                 _percent(of.flip_rate.value),
@@ -182,7 +183,7 @@ def _percent(value: float) -> str:
 
 
 def _points(value: float) -> str:
-    return f"{round(100 * value, 1) + 0.0:+.1f}"  # no minus in front of 0.0
+    return f"{100 * value:+z.1f}"  # z: no minus in front of 0.0
 
 
 def _range(figure: MeanFigure) -> str:

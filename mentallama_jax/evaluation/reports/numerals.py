@@ -1,4 +1,4 @@
-"""How figures are written in a report."""
+"""How figures are written in a report; `z` in a format lets no minus stand before a zero."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,12 +14,12 @@ def percent(value: Any) -> str:
 
 def points(value: Any) -> str:
     """A difference of two fractions in points, with its sign."""
-    return NONE if value is None else _minus(f"{100 * value:+.1f}")
+    return NONE if value is None else _minus(f"{100 * value:+z.1f}")
 
 
 def decimal(value: Any, places: int = 2) -> str:
     """A number with a fixed count of decimals."""
-    return NONE if value is None else _minus(f"{value:.{places}f}")
+    return NONE if value is None else _minus(f"{value:z.{places}f}")
 
 
 def count(value: Any) -> str:

@@ -75,7 +75,10 @@ def fault_table(scores: OutputFaults) -> "Table":
         share = f"{_share(found['any'])}\n{_ends(found['any'])}"
         table.add_row(name, str(found["any"].of), *counts, share)
     absent = [" ".join(_FAULTS.get(name, name).split()) for name in faults if name not in names]
-    table.caption = f"none: {', '.join(absent)}" if absent else None
+    said = [f"none: {', '.join(absent)}"] if absent else []
+    if any(not found[fault].of for found in parts.values() for fault in names):
+        said.append("?: the files do not say how outputs ended")
+    table.caption = "; ".join(said) or None
     return table
 
 

@@ -54,7 +54,7 @@ class BuildResult(ReadResult):
 
     Attributes:
         forms: the forms that were read, in the order of files.
-        unused: columns that are for nothing, of all files.
+        unused: columns that nothing is read from, of all files.
         unmapped: cells that mean no label, safe for messages -> rows.
     """
 

@@ -76,7 +76,10 @@ def _check_columns(table: Table, file: SourceFile) -> None:
     if own:
         raise UserError(f"{file.name}: names its data sets itself, in the column {own[0]}; leave --task out")
     if "post" not in table.columns:
-        raise UserError(f"{file.name}: the column post is missing (found: {shown_columns(table.columns)})")
+        found = shown_columns(table.columns)
+        raise UserError(
+            f"{file.name}: the column post is missing (found: {found}); rename the one that holds the posts"
+        )
 
 
 def _record(task: Task, aspect: str, row: Mapping[str, Any], file: SourceFile, number: int) -> Record:

@@ -161,7 +161,7 @@ def test_what_spreadsheet_programs_do_is_taken(study: Path) -> None:
 
 
 def test_files_without_marks_are_left_out_and_said(study: Path) -> None:
-    with pytest.raises(UserError, match="no file holds a mark of this study yet"):
+    with pytest.raises(UserError, match=r"annotator_1.csv, .*: no file holds a mark of this study yet; each annotator"):
         read_marks([study], None)
     fill(study / "annotator_2.csv")
     marks = read_marks([study], None)

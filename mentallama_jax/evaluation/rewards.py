@@ -4,7 +4,7 @@ A reward is a number for each answer; None says that it cannot be given, as wher
 
     label            1 where the label that the answer states is the gold one, else 0
     consistency      1 where the label words in the explanation alone say the stated label, 0 where they say another one
-                     or there is no label or no explanation, 0.5 where they say none
+                     or there is no explanation, 0.5 where they say none; 0 where the label is missing or wrong
     consistency:DIR  the same with the classifier of explanations in DIR, 1 or 0
     quotes           of what the explanation quotes, the share that the post has less the share that it has not; 0
                      where nothing of at least three words is quoted
@@ -118,7 +118,7 @@ def label_reward(records: Sequence[Record], texts: Sequence[str]) -> list[float 
 
 
 def consistency_reward(records: Sequence[Record], texts: Sequence[str]) -> list[float | None]:
-    """Whether the words of the explanation say the label that the answer states."""
+    """Whether the words of the explanation say the label that the answer states, right or wrong."""
     return [_consistency(record, text) for record, text in zip(records, texts, strict=True)]
 
 
@@ -128,6 +128,19 @@ def _consistency(record: Record, text: str) -> float:
         return 0.0
     said = read_label(without_label_sentences(reasons, record.task), record.task, record.aspect)
     return 0.5 if said is None else float(said == stated)
+
+
+def of_right_labels(reward: Reward) -> Reward:
+    """Give the reward where an answer states the gold label or no gold is known, and 0 elsewhere.
+
+    Explanations of some labels fit more often than those of others. Without this it would pay to state those labels.
+    """
+
+    def gated(records: Sequence[Record], texts: Sequence[str]) -> list[float | None]:
+        right = label_reward(records, texts)
+        return [0.0 if own == 0 else value for own, value in zip(right, reward(records, texts), strict=True)]
+
+    return gated
 
 
 def quotes_reward(records: Sequence[Record], texts: Sequence[str]) -> list[float | None]:
@@ -182,7 +195,7 @@ def _own(name: str, module: str, function: str) -> Reward:
 
 _BUILT_IN: Mapping[str, Reward] = {
     "label": label_reward,
-    CONSISTENCY: consistency_reward,
+    CONSISTENCY: of_right_labels(consistency_reward),
     "quotes": quotes_reward,
     "format": format_reward,
 }

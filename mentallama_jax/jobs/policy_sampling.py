@@ -8,7 +8,7 @@ import jax
 
 from mentallama_jax.config import GrpoSection, RunConfig
 from mentallama_jax.evaluation.label_readers import RULES, label_of
-from mentallama_jax.evaluation.rewards import CONSISTENCY, Reward, open_rewards
+from mentallama_jax.evaluation.rewards import CONSISTENCY, Reward, of_right_labels, open_rewards
 from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer
 from mentallama_jax.generation.answers_while_training import holding
 from mentallama_jax.generation.engine import Engine, Settings
@@ -37,7 +37,11 @@ def policy_tools(config: RunConfig, model: LlamaConfig, tokenizer: Tokenizer) ->
         UserError: a reward that there is not.
     """
     assert isinstance(config.objective, GrpoSection)
-    rewards = open_rewards(config.objective.rewards, {CONSISTENCY: classifier_consistency, "model": reward_of_model})
+    of_folders = {
+        CONSISTENCY: lambda folder: of_right_labels(classifier_consistency(folder)),
+        "model": reward_of_model,
+    }
+    rewards = open_rewards(config.objective.rewards, of_folders)
     return PolicyTools(EngineSampler(config, model, tokenizer), rewards)
 
 

@@ -31,7 +31,7 @@ from mentallama_jax.config import load_config
 from mentallama_jax.evaluation.correctness import label_rows, separate_labels, tally_rows
 from mentallama_jax.evaluation.label_readers import RULES
 from mentallama_jax.evaluation.reading import read_predictions
-from mentallama_jax.evaluation.rewards import open_rewards
+from mentallama_jax.evaluation.rewards import consistency_reward, open_rewards
 from mentallama_jax.evaluation.statistics.f1 import weighted_f1
 from mentallama_jax.evaluation.statistics.intervals import (
     IntervalSettings,
@@ -148,6 +148,7 @@ def figures(rows: Sequence[Prediction], options: argparse.Namespace) -> dict[str
     values = rewards.of(asked, texts)
     found = {"reward": rewards.totals(values).tolist()}
     found |= {name: values[:, place].tolist() for place, name in enumerate(weights)}
+    found["consistency, of any label"] = list(consistency_reward(asked, texts))
     if options.classifiers:
         found["consistency by the classifier"] = list(classifier_consistency(options.classifiers)(asked, texts))
     found["unparsed"] = [float(row.unparsed) for row in label_rows(rows, RULES)]

@@ -1,10 +1,12 @@
 """Rewards of answers that can be checked."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.evaluation.rewards import Rewards, open_rewards
+from mentallama_jax.evaluation.rewards import Rewards, consistency_reward, open_rewards
 from mentallama_jax.imhi.records import Record
 
 RECORD = Record("r", "dreaddit", "My chest is tight all day and I cannot sleep before the exam.", "yes")
@@ -12,7 +14,7 @@ GOOD = 'Yes, the poster suffers from stress. Reasoning: The post says "my chest 
 TURNED = "Yes, the poster suffers from stress. Reasoning: The poster does not suffer from stress at all."
 INVENTED = 'Yes, the poster suffers from stress. Reasoning: The post says "I want to run away from all this".'
 BARE = "Yes, the poster suffers from stress."
-WRONG = "No, the poster does not suffer from stress. Reasoning: The poster is calm."
+WRONG = "No, the poster does not suffer from stress. Reasoning: The poster is not stressed."
 UNREAD = "Hard to tell."
 TEXTS = [GOOD, TURNED, INVENTED, BARE, WRONG, UNREAD]
 
@@ -48,6 +50,15 @@ def test_an_explanation_that_says_another_label_is_not_consistent() -> None:
     assert found[1] == 0
     assert found[0] >= 0.5
     assert found[3:] == [0, found[4], 0]
+
+
+def test_consistency_with_a_wrong_label_earns_nothing() -> None:
+    sure = ["Yes, the poster suffers from stress. Reasoning: The poster is stressed.", WRONG]
+    records, unlabelled = [RECORD] * 2, [replace(RECORD, label="")] * 2
+    assert consistency_reward(records, sure) == [1, 1]
+    rewards = open_rewards({"consistency": 1.0})
+    assert rewards.of(records, sure)[:, 0].tolist() == [1, 0]
+    assert rewards.of(unlabelled, sure)[:, 0].tolist() == [1, 1]
 
 
 def test_the_sum_is_weighted_and_an_answer_without_any_reward_has_none() -> None:

@@ -186,7 +186,7 @@ def test_no_text_of_a_prediction_keeps_an_identifier() -> None:
         field.name for field in fields(Prediction) if field.type in ("str", "tuple[str, ...]", str, tuple[str, ...])
     }
     told = {"id", "examples"}  # names of rows, which the job replaces
-    closed = {"dataset", "aspect", "split", "label", "finish", "decided_label"}  # words of a list
+    closed = {"dataset", "aspect", "split", "label", "finish", "samples_finish", "decided_label"}  # words of a list
     text = "u/blue_kettle9 is sad."
     values = {name: (text, text) if name == "samples" else text for name in texts - told - closed}
     prediction = replace(answer_to(record("A grey day."), ""), **values)

@@ -100,7 +100,7 @@ def test_a_range_is_from_all_hidden_to_none_and_memory_bounds_a_step(monkeypatch
     monkeypatch.setattr("mentallama_jax.planning.answering.compile_job", lambda job: replace(compiled(), loop=beside))
     assert answer_plan().token.upper == pytest.approx(bound + 0.002)
     assert answer_plan().token.lower == pytest.approx(bound)
-    seconds = 4 * 0.1 + 256 * bound  # 16 x 256 tokens in packs of 1,024
+    seconds = 8 * 0.1 + 256 * bound  # 16 x 256 tokens in packs of 512
     assert made.seconds[0] == pytest.approx(seconds)
     assert made.rent.hours[0] == pytest.approx(63 * seconds / 3600)  # 1,000 posts by 16
     assert made.rent.dollars[0] == pytest.approx(63 * seconds / 3600 * 8 * 2)

@@ -185,7 +185,7 @@ def test_garbled_posts_find_their_gold_by_their_words(tmp_path: Path) -> None:
 
 def test_metrics_without_gold_say_what_is_missing(tmp_path: Path) -> None:
     *paths, _ = written(tmp_path / "marks")
-    with pytest.raises(UserError, match="no answer has a gold to compare it with; name the records with gold"):
+    with pytest.raises(UserError, match="no answer has a gold to compare it with; name records with gold by --data"):
         agree(paths, tmp_path / "out", metrics=["chrf"])
     found = agree(paths, tmp_path / "out", metrics=["chrf"], against=["post"]).found
     assert list(found.criteria["overall"].metrics) == ["words", "label_correct", "chrf:post"]

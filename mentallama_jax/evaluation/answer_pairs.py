@@ -8,6 +8,7 @@ and a quote that the post does not have).
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 
 from mentallama_jax.evaluation.label_readers import RULES, label_of
 from mentallama_jax.evaluation.pair_balance import balanced
@@ -83,6 +84,7 @@ def faulty_pairs(
     for row in rows:
         record, seen = records[row.id], set[str]()
         gold = instruction_response(record)
+        fault_of_gold = cache(partial(_fault, record, _label(record, None, gold), gold, consistency))
         endings = (row.finish, *(row.samples_finish or [""] * len(row.samples)))
         for number, (text, finish) in enumerate(zip((row.generated_text, *row.samples), endings, strict=True)):
             reason = _why_not(record, text, row.finish if text == row.generated_text else finish, seen)
@@ -92,7 +94,7 @@ def faulty_pairs(
                 reason = "no fault"
             elif not reason and kind not in kinds:
                 reason = "fault not asked for"
-            elif not reason and kind == _fault(record, _label(record, None, gold), gold, consistency):
+            elif not reason and kind == fault_of_gold():
                 reason = "gold answer has it too"
             if reason:
                 left_out[reason] += 1
@@ -102,7 +104,7 @@ def faulty_pairs(
             name = f"{row.id}#{number}"
             pairs.append(FaultyPair(name, row.dataset, kind, instruction_query(record), gold, text.strip()))
             if kind == "wrong_label" and label is not None:
-                preferences.setdefault((row.dataset, record.aspect or ""), {})[name] = (record.label, label)
+                preferences.setdefault((row.dataset, record.aspect), {})[name] = (record.label, label)
     if not one_sided:
         surplus = {name for found in preferences.values() for name in _surplus(found)}
         pairs = [pair for pair in pairs if pair.id not in surplus]

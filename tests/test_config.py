@@ -271,6 +271,7 @@ def test_a_wrong_config_of_an_encoder_decoder_is_one_clear_line(overrides: list[
         (PAIRS, ["evaluation.generate_rows=8"], r"pairs are not asked"),
         (PAIRS, ["data.layout=bucketed"], r"two answers of a pair share a row"),
         (PAIRS, ["data.datasets=[DR]"], r"choose pairs where they are made"),
+        (PAIRS, ["data.balance_labels=true"], r"choose pairs where they are made"),
         (PAIRS, ["evaluation.metric=rewards/accuracies"], r"needs data\.validation"),
         (PAIRS, ["evaluation.metric=reward"], r"metric reward goes with objective\.kind grpo"),
         (PAIRS, ["objective.loss_type=sft", "objective.beta=0.3"], r"objective\.beta 0\.3: sft .* reads none"),

@@ -69,6 +69,11 @@ def add_convert(parser: argparse.ArgumentParser) -> None:
         help="how often a data set's rows are written; 2.3 is twice, and 30 %% of its posts once more (default: 1)",
     )
     parser.add_argument(
+        "--balance-labels",
+        action="store_true",
+        help="write each label of a data set as often as its others, leaving out common ones and repeating rare ones",
+    )
+    parser.add_argument(
         "--max-rows", metavar="N", type=int, help="write at most N rows, chosen at random (default: all)"
     )
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="of random choices (default: 0)")
@@ -107,6 +112,7 @@ def run_convert(options: argparse.Namespace) -> int:
         datasets=options.datasets,
         exclude=exclude,
         weights=weights,
+        balance_labels=options.balance_labels,
         drop_posts=forbidden.posts,
         max_rows=options.max_rows,
         seed=options.seed,

@@ -28,6 +28,7 @@ from mentallama_jax.config.sections import (
 from mentallama_jax.storage import is_remote
 
 _MOST_TOKENS = 2**28
+_CHOICES = "data.datasets, data.exclude, data.weights and data.balance_labels"
 
 
 class RunConfig(Section):
@@ -107,6 +108,8 @@ class RunConfig(Section):
             raise ValueError(
                 f"evaluation.generate_rows {self.evaluation.generate_rows}: raw text asks no questions; set it to 0"
             )
+        if not objective.instructions and _chooses_records(self.data):
+            raise ValueError(f"{_CHOICES} choose records, which only objective.instructions has; remove them")
         if self.data.max_rows is not None:
             raise ValueError(
                 f"data.max_rows {self.data.max_rows}: documents are not chosen; set training.steps, or name fewer files"
@@ -141,10 +144,8 @@ class RunConfig(Section):
             )
         if self.data.layout != "packed":
             raise ValueError("data.layout bucketed: the two answers of a pair share a row; set it to packed")
-        if self.data.datasets != ("all",) or self.data.exclude or self.data.weights:
-            raise ValueError(
-                "data.datasets, data.exclude and data.weights choose records; choose pairs where they are made"
-            )
+        if _chooses_records(self.data):
+            raise ValueError(f"{_CHOICES} choose records; choose pairs where they are made")
         if self.data.repair_mojibake:
             raise ValueError("data.repair_mojibake: pairs are read as they are; repair records before they are paired")
         if self.evaluation.metric == "rewards/accuracies" and not self.data.validation:
@@ -214,6 +215,10 @@ class RunConfig(Section):
                 f"training.batch_size {size} rows are not whole micro-batches of training.micro_batch_rows "
                 f"{micro_batch}; choose a multiple"
             )
+
+
+def _chooses_records(data: DataSection) -> bool:
+    return data.datasets != ("all",) or bool(data.exclude or data.weights) or data.balance_labels
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:

@@ -75,6 +75,8 @@ class DataSection(Section):
     """Files or folders whose posts must not occur in training (leak control of held-out tasks)."""
     weights: dict[str, Weight] = Field(default_factory=dict)
     """Data set -> how many times its rows are seen per epoch (fractions sample); 1 where absent."""
+    balance_labels: Flag = False
+    """See each label of a data set as often as its others: rows of common ones left out, of rare ones repeated."""
     max_rows: PositiveInt | None = None
     """Take at most this many training rows, chosen by `training.seed`."""
     style: Style = "plain"

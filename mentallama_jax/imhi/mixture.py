@@ -1,10 +1,11 @@
 """Which records a run sees: data sets taken or left out, weighted, free of leaks, cut to a number of rows.
 
 Every choice is a function of a record's identity and the seed, so it does not depend on the order of the input
-or on which other records are there.
+or on which other records are there, but where labels are balanced: that depends on how many there are of each.
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ def mix(
     datasets: Sequence[str] = (ALL,),
     exclude: Collection[str] = (),
     weights: Mapping[str, float] | None = None,
+    balance_labels: bool = False,
     drop_posts: Collection[str] | None = None,
     max_rows: int | None = None,
     seed: int = 0,
@@ -33,6 +35,8 @@ def mix(
         exclude: names or aliases to leave out of these; `tasks.held_out()` makes the paper's IMHI-general.
         weights: data set -> how many times its rows are seen, above 0; 1 where absent. 2.3 gives every row twice
             and 30 % of the posts a third time; a post's questions are chosen together.
+        balance_labels: see each label of a data set, or of an aspect of it, as often as the others of it: rows of
+            commoner labels are left out and those of rarer ones repeated, so that a data set keeps its size.
         drop_posts: `Record.post_id` of posts that must not occur. By default those of the test rows, among
             `records`, of the data sets left out, and of their near-copies: a held-out task is not held out if its test
             posts are trained on.
@@ -59,11 +63,14 @@ def mix(
     if drop_posts is None:
         drop_posts = forbidden_posts(held_out_rows(records, exclude), records).posts
     dropped = frozenset(drop_posts)
+    allowed = [
+        record for record in records if record.dataset in taken and (not dropped or record.post_id not in dropped)
+    ]
+    shares = _balancing(allowed) if balance_labels else {}
     chosen = [
         record
-        for record in records
-        if record.dataset in taken and (not dropped or record.post_id not in dropped)
-        for _ in range(_repeats(record, times.get(record.dataset, 1.0), seed))
+        for record in allowed
+        for _ in range(_repeats(record, times.get(record.dataset, 1.0) * shares.get(_answer(record), 1.0), seed))
     ]
     if not chosen:
         reason = f" after dropping {len(dropped)} posts that must not occur" if dropped else ""
@@ -189,6 +196,20 @@ def _wanted(records: Sequence[Record], datasets: Sequence[str], exclude: Collect
         raise UserError(f"no record of {_listed(absent)} was read (there are: {_listed(present)})")
     left_out = {task_named(name).name for name in exclude}
     return [name for name in named if name not in left_out]
+
+
+def _answer(record: Record) -> tuple[str, str, str]:
+    return record.dataset, record.aspect, record.label
+
+
+def _balancing(records: Iterable[Record]) -> dict[tuple[str, str, str], float]:
+    """(Data set, aspect, label) -> how often its rows are seen, where all labels of a question are seen as often."""
+    counts = Counter(_answer(record) for record in records if record.label)
+    of_question: dict[tuple[str, str], list[int]] = {}
+    for (dataset, aspect, _), count in counts.items():
+        of_question.setdefault((dataset, aspect), []).append(count)
+    means = {question: sum(found) / len(found) for question, found in of_question.items()}
+    return {answer: means[answer[:2]] / count for answer, count in counts.items()}
 
 
 def _repeats(record: Record, weight: float, seed: int) -> int:

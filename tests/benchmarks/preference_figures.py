@@ -11,8 +11,9 @@
 MODEL is a tuned model as `mentallama generate` takes it. Posts of the training split make pairs and are asked in GRPO;
 the figures are of greedy answers to posts of the test split, the same before and after, with 95 % intervals of the
 paired difference over posts. Both runs train an adapter (with `--full` the model), for so many updates or minutes,
-whichever comes first. Every step is a command that continues where it was stopped, so the same line may be given again:
-what is there is kept. Prints a table and writes `figures.json`, after DPO and again after GRPO.
+whichever comes first. `--runs` makes one of them alone, `--dpo` and `--grpo` change their configs. Every step is a
+command that continues where it was stopped, so the same line may be given again: what is there is kept. Prints
+a table and writes `figures.json` after each run.
 """
 
 import argparse
@@ -117,6 +118,7 @@ def tune_pairs(options: argparse.Namespace) -> None:
         *overrides(options, options.dpo_updates, options.dpo_batch, "dpo"),
         f"data.train=[{pairs}]",
         f"data.max_length={2 * options.max_length}",
+        *options.dpo,
     )
 
 
@@ -136,6 +138,7 @@ def tune_rewards(options: argparse.Namespace) -> None:
         f"evaluation.generate_rows={options.watch_rows}",
         f"evaluation.max_new_tokens={options.max_new_tokens}",
         f"evaluation.every_steps={max(1, options.grpo_updates // 2)}",
+        *options.grpo,
     )
 
 
@@ -193,6 +196,9 @@ def main() -> None:
     add("--out", type=Path, required=True)
     add("--datasets", nargs="+", default=["dreaddit", "SAD"])
     add("--style", default="chatml")
+    add("--runs", nargs="+", choices=("dpo", "grpo"), default=["dpo", "grpo"])
+    add("--dpo", nargs="+", default=[], metavar="KEY=VALUE", help="further changes to the config of DPO")
+    add("--grpo", nargs="+", default=[], metavar="KEY=VALUE", help="and to that of GRPO")
     add("--rows", type=int, default=80, help="test posts of each data set that are answered before and after")
     add("--pair-rows", type=int, default=150, help="training posts of each data set that are answered for pairs")
     add("--train-rows", type=int, default=600, help="training posts that GRPO asks about")
@@ -218,10 +224,11 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     generate(options.model, "test", options.rows, options.out / "before.jsonl", options)
-    for names, tune in ((["dpo"], tune_pairs), (["dpo", "grpo"], tune_rewards)):
-        tune(options)
+    for count, name in enumerate(options.runs, start=1):
+        names = options.runs[:count]
+        {"dpo": tune_pairs, "grpo": tune_rewards}[name](options)
         last = ("--checkpoint", "last")
-        generate(options.out / names[-1], "test", options.rows, options.out / f"{names[-1]}.jsonl", options, *last)
+        generate(options.out / name, "test", options.rows, options.out / f"{name}.jsonl", options, *last)
         found = {
             "figures": table(options, names),
             "training": {name: json.loads((options.out / f"{name}.done.json").read_text()) for name in names},

@@ -251,6 +251,11 @@ def test_a_mixture_is_chosen_weighted_and_cut(mixed: Path, data: Data, tmp_path:
     assert written(tmp_path / "a.jsonl")["DR", "train"] == 20
     assert data(*convert, "--datasets", "DR", "--weights", "reddit=2", "--out", tmp_path / "b.jsonl") == 0
     assert written(tmp_path / "b.jsonl") == {("DR", "train"): 44}
+    write_records(
+        tmp_path / "rare.jsonl", [record("a", label="yes"), *(record(f"b {n}", label="no") for n in range(3))]
+    )
+    assert data("convert", tmp_path / "rare.jsonl", "--balance-labels", "--out", tmp_path / "even.jsonl") == 0
+    assert [row.post for row in read_records([tmp_path / "even.jsonl"]).records].count("a") == 2
     assert data(*convert, "--exclude", "DR", "--out", tmp_path / "c.jsonl") == 0
     assert written(tmp_path / "c.jsonl") == {("dreaddit", "train"): 1, ("loneliness", "train"): 1}
     chosen: list[list[str]] = []

@@ -68,11 +68,53 @@ def test_fractions_sample_and_grow_with_the_weight() -> None:
     assert mix(RECORDS, weights={"DR": 0.5}, seed=1) != mix(RECORDS, weights={"DR": 0.5}, seed=2)
 
 
+def answered(label: str, count: int, dataset: str = "DR", aspect: str = "") -> list[Record]:
+    names = [f"{dataset} {aspect} {label} {number}" for number in range(count)]
+    return [Record(name, dataset, name, label, "", aspect, "train") for name in names]
+
+
+def test_balanced_labels_are_seen_alike_and_data_sets_keep_their_size() -> None:
+    of_label = {"school": 90, "work": 30, "everyday decision making": 0, "family issues": 3}
+    rows = [row for label, count in of_label.items() for row in answered(label, count, "SAD")]
+    rows += answered("yes", 12) + answered("no", 12) + answered("", 7)
+    chosen = mix(rows, balance_labels=True, weights={"SAD": 0.5})
+    seen = Counter((row.dataset, row.label) for row in chosen)
+    assert {answer: seen[answer] for answer in (("DR", "yes"), ("DR", "no"), ("DR", ""))} == {
+        ("DR", "yes"): 12,
+        ("DR", "no"): 12,
+        ("DR", ""): 7,
+    }
+    assert Counter(row.id for row in chosen).keys() <= {row.id for row in rows}
+    balanced = Counter(row.label for row in mix(rows, datasets=["SAD"], balance_labels=True))
+    assert all(abs(balanced[label] - 41) <= 8 for label in ("school", "work"))
+    assert 39 <= balanced["family issues"] <= 42  # 13.67 times each of three
+    assert set(balanced) == {"school", "work", "family issues"}
+
+
+def test_labels_are_balanced_within_an_aspect() -> None:
+    rows = [
+        *answered("yes", 10, "MultiWD", "social"),
+        *answered("no", 10, "MultiWD", "social"),
+        *answered("yes", 10, "MultiWD", "physical"),
+        *answered("no", 30, "MultiWD", "physical"),
+    ]
+    seen = Counter((row.aspect, row.label) for row in mix(rows, balance_labels=True))
+    assert (seen["social", "yes"], seen["social", "no"], seen["physical", "yes"]) == (10, 10, 20)
+    assert 12 <= seen["physical", "no"] <= 28
+
+
+def test_balance_is_of_the_rows_that_may_occur() -> None:
+    rows = answered("yes", 10) + answered("no", 10)
+    dropped = {row.post_id for row in rows[2:10]}
+    seen = Counter(row.label for row in mix(rows, balance_labels=True, drop_posts=dropped))
+    assert seen["yes"] == 6  # each of two three times
+
+
 @settings(max_examples=30)
 @given(seed=st.integers(0, 1000), order=st.randoms(use_true_random=False))
 def test_choices_do_not_depend_on_the_order_of_the_input(seed: int, order: random.Random) -> None:
     shuffled = order.sample(RECORDS, len(RECORDS))
-    options = {"weights": {"DR": 0.5, "IRF": 1.7}, "max_rows": 70, "seed": seed}
+    options = {"weights": {"DR": 0.5, "IRF": 1.7}, "max_rows": 70, "seed": seed, "balance_labels": True}
     first, second = mix(RECORDS, **options), mix(shuffled, **options)
     assert Counter(ids(first)) == Counter(ids(second))
     assert len(first) == 70

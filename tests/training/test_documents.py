@@ -272,6 +272,8 @@ def test_problems_are_counted_once_named_and_fatal_where_strict(tiny_config, tmp
         ({"objective": {"instruction_share": 1.0}}, r"objective.instruction_share: .*less than 1"),
         ({"evaluation": {"generate_rows": 3}}, "raw text asks no questions"),
         ({"data": {"max_rows": 3}}, "data.max_rows 3: documents are not chosen"),
+        ({"data": {"balance_labels": True}}, "balance_labels choose records, which only objective.instr"),
+        ({"data": {"datasets": ["DR"]}}, "data.datasets, .* choose records"),
         ({"data": {"max_length": 1, "max_rows": None}}, "a row of documents needs 2 tokens"),
     ],
 )

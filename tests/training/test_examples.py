@@ -129,6 +129,21 @@ def test_the_sample_to_answer_is_fixed_and_among_the_validation_rows(load):
     assert first.facts["label_f1_rows"] == [record.id for record in first.to_answer]
 
 
+def test_labels_are_balanced_on_request(load, tmp_path):
+    rows = [
+        {"dataset": "DR", "post": f"A walk of {number} miles.", "label": label, "explanation": "It is a walk."}
+        for number, label in enumerate(["yes"] * 2 + ["no"] * 6)
+    ]
+    (tmp_path / "plain.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = [str(tmp_path / "plain.jsonl")]
+    as_they_are, _ = load(train=source)
+    assert [record.label for record in as_they_are.records] == ["yes"] * 2 + ["no"] * 6
+    balanced, _ = load(train=source, balance_labels=True)
+    assert [record.label for record in balanced.records][:4] == ["yes"] * 4
+    assert len(balanced.records) < 10
+    assert len(balanced.train) == len(balanced.records)
+
+
 def test_the_facts_add_up(load):
     examples, _ = load()
     facts = examples.facts["train"]

@@ -152,6 +152,7 @@ def _training_records(
         datasets=data.datasets,
         exclude=data.exclude,
         weights=data.weights,
+        balance_labels=data.balance_labels,
         drop_posts=forbidden.posts,
         max_rows=data.max_rows,
         seed=config.training.seed,

@@ -20,6 +20,8 @@ from mentallama_jax.generation.cache_moves import COPIED, copied
 from mentallama_jax.generation.decoder import UnrolledLlama, embed_tokens, logits
 from mentallama_jax.generation.key_value_cache import KeyValueCache, LayerCache, as_held, empty, laid_out
 from mentallama_jax.models.attention import Places, attention
+from mentallama_jax.models.attention.cpu import BLOCK
+from mentallama_jax.models.attention.dispatch import platform
 from mentallama_jax.models.attention.forms import MASKED
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.rotary import rotary_tables
@@ -123,26 +125,40 @@ def read(
 def _attention_with_past(
     q_PWNH: jax.Array, k_PWKH: jax.Array, v_PWKH: jax.Array, segments_PW: jax.Array, past: LayerCache, begun: Any
 ) -> jax.Array:
-    """Tokens see what was read before, and those of their own prompt that stand in front of them."""
+    """Tokens see what was read before, and those of their own prompt that stand in front of them.
+
+    On CPUs in blocks of Q queries, whose scores stay in the processor's cache; a block meets no key behind its end.
+    """
     P, W, N, H = q_PWNH.shape
     K, S = past.values_BKSH.shape[1:3]
     dtype = q_PWNH.dtype
-    q_PWKGH = q_PWNH.reshape(P, W, K, N // K, H)
-    score = partial(jnp.einsum, preferred_element_type=jnp.float32)
-    before = score("PWKGH,KHS->PKGWS", q_PWKGH, past.keys_BKHS[0].astype(dtype)) * H**-0.5
-    if past.key_scales_BK1S is not None:
-        before = before * past.key_scales_BK1S.astype(jnp.float32)[:, :, None]
-    before = jnp.where(jnp.arange(S) < begun, before, MASKED)
-    own = score("PWKGH,PXKH->PKGWX", q_PWKGH, k_PWKH) * H**-0.5
-    visible_PWX = (segments_PW[:, :, None] == segments_PW[:, None]) & jnp.tri(W, dtype=bool)
-    own = jnp.where(visible_PWX[:, None, None], own, MASKED)
-    weights = jax.nn.softmax(jnp.concatenate([before, own], axis=-1), axis=-1)
-    before = weights[..., :S]
-    if past.value_scales_BK1S is not None:
-        before = before * past.value_scales_BK1S.astype(jnp.float32)[:, :, None]
-    out_PWKGH = jnp.einsum("PKGWS,KSH->PWKGH", before.astype(dtype), past.values_BKSH[0].astype(dtype))
-    out_PWKGH = out_PWKGH + jnp.einsum("PKGWX,PXKH->PWKGH", weights[..., S:].astype(dtype), v_PWKH)
-    return constrain(out_PWKGH.reshape(P, W, N, H), "batch", None, "heads", None)
+    q_PKWGH = q_PWNH.reshape(P, W, K, N // K, H).swapaxes(1, 2)
+    k_PKWH, v_PKWH = k_PWKH.swapaxes(1, 2), v_PWKH.swapaxes(1, 2)
+    past_keys_KHS, past_values_KSH = past.keys_BKHS[0].astype(dtype), past.values_BKSH[0].astype(dtype)
+    product = partial(jnp.einsum, preferred_element_type=jnp.float32)
+    out_PKQGH = []
+    size = BLOCK if platform() == "cpu" else W
+    for start in range(0, W, size):
+        end = min(start + size, W)
+        q_PKQGH = q_PKWGH[:, :, start:end]
+        before = product("PKQGH,KHS->PKQGS", q_PKQGH, past_keys_KHS) * H**-0.5
+        if past.key_scales_BK1S is not None:
+            before = before * past.key_scales_BK1S.astype(jnp.float32)[:, :, None]
+        before = jnp.where(jnp.arange(S) < begun, before, MASKED)
+        own = product("PKQGH,PKXH->PKQGX", q_PKQGH, k_PKWH[:, :, :end]) * H**-0.5
+        earlier_QX = jnp.arange(end) <= jnp.arange(start, end)[:, None]
+        visible_PQX = (segments_PW[:, start:end, None] == segments_PW[:, None, :end]) & earlier_QX
+        own = jnp.where(visible_PQX[:, None, :, None], own, MASKED)
+        highest = jnp.maximum(jnp.max(before, axis=-1, keepdims=True), jnp.max(own, axis=-1, keepdims=True))
+        before, own = jnp.exp(before - highest), jnp.exp(own - highest)
+        total = jnp.sum(before, axis=-1, keepdims=True) + jnp.sum(own, axis=-1, keepdims=True)
+        if past.value_scales_BK1S is not None:
+            before = before * past.value_scales_BK1S.astype(jnp.float32)[:, :, None]
+        out = product("PKQGS,KSH->PKQGH", before.astype(dtype), past_values_KSH)
+        out = out + product("PKQGX,PKXH->PKQGH", own.astype(dtype), v_PKWH[:, :, :end])
+        out_PKQGH.append((out / total).astype(dtype))
+    out_PWNH = jnp.concatenate(out_PKQGH, axis=2).swapaxes(1, 2).reshape(P, W, N, H)
+    return constrain(out_PWNH, "batch", None, "heads", None)
 
 
 def read_past(

@@ -12,6 +12,7 @@ from mentallama_jax.generation.cache_moves import STEPS, append, copied
 from mentallama_jax.generation.engine import Engine, Request, Settings
 from mentallama_jax.generation.key_value_cache import LayerCache
 from mentallama_jax.generation.label_trie import constraint_of, opening_tree
+from mentallama_jax.generation.packs import pack, read, read_past
 from mentallama_jax.generation.sampling import Sampling
 from mentallama_jax.generation.shared_beginnings import shared_beginnings
 from mentallama_jax.generation.slots import ALTERNATIVES, decode, idle_rows
@@ -209,6 +210,23 @@ def test_a_shared_beginning_is_read_once_and_changes_nothing(engine, monkeypatch
     )
     assert answers() == shared
     assert len(beginnings) == 2
+
+
+@pytest.mark.parametrize("cache_dtype", [None, jnp.int8], ids=["float32", "int8"])
+def test_packs_of_several_blocks_follow_a_beginning(engine, cache_dtype) -> None:
+    """Prompts that cross the edges of blocks of queries see the beginning and their own earlier tokens alone."""
+    (begun,) = random_prompts([200], seed=3)
+    tails = random_prompts([150, 90, 1, 170, 60], seed=4)
+    fixed = {"config": CONFIG, "cache_dtype": cache_dtype}
+    past = read_past(engine.weights, begun, 1, dtype=jnp.float32, **fixed)
+    _, logits_PMV = read(engine.weights, pack([tails], 512), past, **fixed)
+    whole = pack([[[*begun, *tail] for tail in tails[:3]], [[*begun, *tail] for tail in tails[3:]]], 1024)
+    _, expected_PMV = read(engine.weights, whole, None, **fixed)
+    expected = [*expected_PMV[0, :3], *expected_PMV[1, :2]]
+    np.testing.assert_allclose(logits_PMV[0, : len(tails)], expected, atol=1e-4)
+    if cache_dtype is None:
+        plain = [full_logits(PARAMS, CONFIG, [*begun, *tail])[-1] for tail in tails]
+        np.testing.assert_allclose(expected, plain, atol=1e-4)
 
 
 def test_prompts_are_grouped_where_that_saves_reading(monkeypatch) -> None:

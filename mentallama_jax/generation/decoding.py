@@ -22,7 +22,17 @@ from mentallama_jax.generation.packs import FULL, PROMPTS, WIDTHS, Past, pack, r
 from mentallama_jax.generation.placement import batch_parts, whole_batch
 from mentallama_jax.generation.requests import Answer, Event, Request, TokenMask
 from mentallama_jax.generation.sampling import Sampling, SamplingRows, Uses, key_words
-from mentallama_jax.generation.slots import Move, Rows, Slots, WrittenSteps, decode, empty_slots, idle_rows, insert
+from mentallama_jax.generation.slots import (
+    Move,
+    Rows,
+    Slots,
+    WrittenSteps,
+    decode,
+    empty_slots,
+    idle_rows,
+    insert,
+    rearranged,
+)
 from mentallama_jax.models.llama import LlamaConfig
 
 _KEPT_PASTS = 2
@@ -68,6 +78,10 @@ class _Read:
     prompt: int
     past: Past | None
 
+    @property
+    def samples_left(self) -> int:
+        return self.waiting.request.samples - self.waiting.next_sample
+
 
 @dataclass(slots=True)
 class _Active:
@@ -94,6 +108,7 @@ class Decoding:
     all of them, so that all decide alike.
 
     Attributes:
+        sizes: the numbers of slots that it takes, from the least to the most.
         busy_seconds: of all calls of `step` for which nothing was compiled, the time of each times the share of steps
             in its slots that wrote a token.
     """
@@ -103,6 +118,7 @@ class Decoding:
         model: Model,
         slots: int,
         *,
+        fewer: Sequence[int] = (),
         constraint: Constraint | None = None,
         text_of: Callable[[Sequence[int]], str] | None = None,
         patience: bool = True,
@@ -113,6 +129,8 @@ class Decoding:
         Args:
             model: see `Model`.
             slots: answers that are written at once, filled up to divide along the mesh.
+            fewer: other numbers of slots, which are used while they suffice: a step takes its time for all slots,
+                whether they hold an answer or not. Programs are compiled for each number.
             constraint: trees that requests may name a root of.
             text_of: decodes tokens; needed for stop strings.
             patience: whether finished answers may wait for a few others, so that the device is visited less often.
@@ -121,7 +139,8 @@ class Decoding:
         self._places = places
         self._model, self._constraint, self._text_of, self._patience = model, constraint, text_of, patience
         self._parts = batch_parts()
-        self._active: list[_Active | None] = [None] * whole_batch(slots)
+        self.sizes = sorted({whole_batch(size) for size in (*fewer, slots) if size <= slots})
+        self._active: list[_Active | None] = [None] * self.sizes[0]
         self._waiting: deque[_Waiting] = deque()
         self._read: list[list[_Read]] = [[] for _ in range(self._parts)]
         self._pasts: OrderedDict[tuple[int, ...], Past] = OrderedDict()
@@ -208,10 +227,31 @@ class Decoding:
             jax.block_until_ready(self._slots)
 
     def _fill(self) -> None:
+        self._take_slots()
         while True:
             moved = self._insert()
             if not moved and not self._read_pack():
                 return
+
+    def _take_slots(self) -> None:
+        """Take the fewest slots that hold all answers there are to write; each part of the mesh has as many."""
+        old, parts = len(self._active) // self._parts, range(self._parts)
+        taken = [[place for place in range(old) if self._active[part * old + place]] for part in parts]
+        begun = [len(taken[part]) + sum(one.samples_left for one in self._read[part]) for part in parts]
+        left = sum(one.request.samples for one in self._waiting)
+        wanted = max(max(begun) * self._parts, sum(begun) + left)
+        size = next((size for size in self.sizes if size >= wanted), self.sizes[-1])
+        if not wanted or size == len(self._active):
+            return
+        sources_PQ = np.zeros((self._parts, size // self._parts), np.int32)
+        active: list[_Active | None] = [None] * size
+        for part, places in enumerate(taken):
+            for new, place in enumerate(places):
+                sources_PQ[part, new] = place
+                active[part * sources_PQ.shape[1] + new] = self._active[part * old + place]
+        self._active = active
+        if self._slots is not None:
+            self._slots = rearranged(self._slots, sources_PQ)
 
     def _free(self, part: int) -> list[int]:
         size = len(self._active) // self._parts
@@ -250,7 +290,7 @@ class Decoding:
             mask = request.masks() if request.masks else None
             self._active[place] = _Active(waiting, waiting.next_sample, len(request.tokens), request.root, mask)
             waiting.next_sample += 1
-            if waiting.next_sample == waiting.request.samples:
+            if not one.samples_left:
                 self._read[part].remove(one)
         return True
 
@@ -419,7 +459,7 @@ def _first(text: str, stops: Sequence[str]) -> str:
 
 def _compiled() -> int:
     """How many programs there are by now."""
-    programs: tuple[Any, ...] = (read, insert, decode, append, resized, empty_slots)
+    programs: tuple[Any, ...] = (read, insert, decode, append, resized, rearranged, empty_slots)
     return sum(int(program._cache_size()) for program in programs if hasattr(program, "_cache_size"))
 
 

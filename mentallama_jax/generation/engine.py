@@ -69,6 +69,7 @@ class Engine:
         self,
         slots: int,
         *,
+        fewer: Sequence[int] = (),
         constraint: Constraint | None = None,
         text_of: Callable[[Sequence[int]], str] | None = None,
         patience: bool = True,
@@ -76,7 +77,9 @@ class Engine:
     ) -> Decoding:
         """Answer requests step by step with the present weights; see `Decoding` for the arguments."""
         model = Model(self.config, self.weights, self.dtype, self._cache_dtype)
-        return Decoding(model, slots, constraint=constraint, text_of=text_of, patience=patience, places=places)
+        return Decoding(
+            model, slots, fewer=fewer, constraint=constraint, text_of=text_of, patience=patience, places=places
+        )
 
     def answers(
         self,

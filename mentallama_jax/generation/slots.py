@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mentallama_jax.generation.cache_moves import STEPS, copied, on_each_part
+from mentallama_jax.generation.cache_moves import STEPS, copied, on_each_part, rows_of
 from mentallama_jax.generation.constrained import allowed_logits, next_nodes, unpacked
 from mentallama_jax.generation.decoder import UnrolledLlama, embed_tokens, logits
 from mentallama_jax.generation.key_value_cache import (
@@ -145,6 +145,26 @@ def empty_slots(*, config: LlamaConfig, slots: int, places: int, dtype: Any, pen
     scores_BV = constrain(jnp.zeros((slots, config.vocab_size), jnp.float32), "batch", "vocabulary")
     seen_BV = jnp.zeros((slots, config.vocab_size), bool) if penalty else None
     return Slots(empty(config, slots, places, dtype), scores_BV, seen_BV)
+
+
+@jax.jit
+def rearranged(slots: Slots, sources_PQ: Any) -> Slots:
+    """More slots or fewer, each with what one of the old ones holds.
+
+    Args:
+        slots: the old ones.
+        sources_PQ: int32; for each new slot of each part of the mesh, the old one among those of the part.
+    """
+    sources_PQ = jnp.asarray(sources_PQ)
+    P, Q = sources_PQ.shape
+
+    def moved(x_BV: jax.Array) -> jax.Array:
+        x_PQV = x_BV.reshape(P, -1, x_BV.shape[1])
+        return jnp.take_along_axis(x_PQV, sources_PQ[..., None], axis=1).reshape(P * Q, -1)
+
+    cache = on_each_part(rows_of, (slots.cache, sources_PQ.reshape(-1)))
+    logits_BV = constrain(moved(slots.logits_BV), "batch", "vocabulary")
+    return Slots(cache, logits_BV, None if slots.seen_BV is None else moved(slots.seen_BV))
 
 
 @partial(jax.jit, static_argnames=("config", "uses", "alternatives"), donate_argnames=("logits_BV", "seen_BV"))

@@ -24,7 +24,7 @@ from mentallama_jax.serving.engine_thread import EngineThread, EngineWork
 from mentallama_jax.serving.grammars import Grammars
 from mentallama_jax.serving.page_routes import page_routes
 from mentallama_jax.serving.service import ServedModel, ServeLimits, Service
-from mentallama_jax.serving.warm_up import few_places, warm_up
+from mentallama_jax.serving.warm_up import FEW_SLOTS, few_places, warm_up
 from mentallama_jax.serving.web_server import WebServer, listening_socket
 from mentallama_jax.training.run.run_directory import versions
 
@@ -169,7 +169,7 @@ def _work(answerer: Answerer, limits: ServeLimits, analyser: ServedAnalyser) -> 
     longest = min(limits.warm_up, limits.max_length - 2)
     return EngineWork(
         decoding=lambda: answerer.engine.decoding(
-            limits.slots, text_of=answerer.tokenizer.decode, patience=False, places=places
+            limits.slots, fewer=FEW_SLOTS, text_of=answerer.tokenizer.decode, patience=False, places=places
         ),
         context=answerer.on_mesh,
         warm_up=lambda decoding: chain(warm_up(decoding, longest, token), analyser.warm_up(longest)),

@@ -1,6 +1,7 @@
-"""What is compiled before the first request: programs for prompts of each width, greedy and sampled."""
+"""What is compiled before the first request, so that usual requests wait for nothing."""
 
 from collections.abc import Callable, Iterator
+from itertools import product
 
 from mentallama_jax.generation.cache_moves import places_for
 from mentallama_jax.generation.decoding import Decoding
@@ -8,6 +9,8 @@ from mentallama_jax.generation.packs import WIDTHS
 from mentallama_jax.generation.requests import Request, Settings
 from mentallama_jax.generation.sampling import Sampling
 
+FEW_SLOTS = (1, 4)
+"""Numbers of slots for few clients: with 16, a step for a single client takes more than twice the time."""
 _FEWEST_PLACES = 128
 
 
@@ -30,7 +33,7 @@ def few_places(longest: int) -> Callable[[int], int]:
 
 
 def warm_up(decoding: Decoding, longest: int, token: int) -> Iterator[None]:
-    """Answer prompts of every width, and forget the answers.
+    """Answer prompts of every width in every number of slots, and forget the answers.
 
     Args:
         decoding: to compile for.
@@ -39,8 +42,8 @@ def warm_up(decoding: Decoding, longest: int, token: int) -> Iterator[None]:
     """
     lengths = sorted({min(width, longest) for width in WIDTHS})
     for sampling in (Sampling(), Sampling(1.0)):
-        for length in lengths:
-            decoding.submit(Request([token] * length, "", Settings(2, sampling)))
+        for length, size in product(lengths, decoding.sizes):
+            decoding.submit(Request([token] * length, "", Settings(2, sampling), samples=size))
             while not decoding.is_idle:
                 decoding.step()
                 yield

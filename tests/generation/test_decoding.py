@@ -88,6 +88,72 @@ def test_a_request_that_comes_later_changes_nothing_for_the_others(engine) -> No
     assert found[1, 0].tokens == alone[0].tokens
 
 
+def test_slots_are_as_many_as_the_answers_need(engine, monkeypatch) -> None:
+    decode, rows = module.decode, []
+    monkeypatch.setattr(module, "decode", lambda *a, **k: rows.append(len(a[2])) or decode(*a, **k))
+    decoding = engine.decoding(4, fewer=(1, 2, 9))
+    assert decoding.sizes == [1, 2, 4]
+    tokens: dict[int, list[int]] = {}
+
+    def step(count: int) -> None:
+        for one in decoding.step(count):
+            tokens.setdefault(one.request, []).extend(one.tokens)
+
+    decoding.submit(Request(PROMPTS[0], settings=Settings(12)))
+    step(3)
+    decoding.submit(Request(PROMPTS[1], settings=Settings(12)))
+    step(3)
+    decoding.submit(Request(PROMPTS[2], settings=Settings(4), samples=3))  # one of them waits
+    decoding.submit(Request(PROMPTS[3], settings=Settings(12)))
+    step(2)
+    assert rows == [1, 2, 4]
+    decoding.cancel(0)
+    decoding.cancel(2)
+    step(4)
+    decoding.cancel(1)
+    step(8)
+    assert rows == [1, 2, 4, 2, 1]
+    assert decoding.is_idle
+    assert tokens[3] == greedy(PROMPTS[3])
+    assert tokens[1] == greedy(PROMPTS[1])[: 3 + 2 + 4]
+    assert tokens[0] == greedy(PROMPTS[0])[:8]
+    decoding.submit(Request(PROMPTS[1], settings=Settings(12)))
+    step(12)
+    assert tokens[4] == greedy(PROMPTS[1])
+    assert rows[5:] == [1]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_how_many_slots_there_are_changes_no_answer(engine, seed) -> None:
+    """Requests of all kinds come and go at random: each answer is that of a batch of fixed size."""
+    source = np.random.default_rng(seed)
+    kinds = [Sampling(), DRAWN, Sampling(1.5, 20, 0.9, 0.01, 1.3)]  # the last makes an array of tokens seen
+    decoding, requests, found, gone = engine.decoding(8, fewer=(1, 2, 4)), [], {}, set()
+    while len(requests) < 12 or not decoding.is_idle:
+        for _ in range(min(int(source.choice([0, 0, 1, 4])), 12 - len(requests))):
+            settings = Settings(
+                int(source.integers(2, 13)), kinds[source.integers(len(kinds) if seed else 2)], seed=seed
+            )
+            prompt = PROMPTS[source.integers(len(PROMPTS))]
+            requests.append(Request(prompt, str(len(requests)), settings, (5,), samples=int(source.integers(1, 4))))
+            decoding.submit(requests[-1])
+        if requests and source.random() < 0.15:
+            gone.add(number := int(source.integers(len(requests))))
+            decoding.cancel(number)
+        for one in decoding.step(int(source.integers(1, 6))):
+            if one.answer is not None:
+                found[one.request, one.sample] = one.answer
+    expected = {}
+    for number, request in enumerate(requests):
+        for batch in engine.samples([request.tokens], [request.name], request.settings, (5,), count=request.samples):
+            expected |= {(number, sample): answer for (_, sample), answer in batch.items()}
+    assert {key for key in expected if key not in found} <= {key for key in expected if key[0] in gone}
+    assert len(found) > len(expected) // 2
+    for key, answer in found.items():
+        assert (answer.tokens, answer.ended) == (expected[key].tokens, expected[key].ended)
+        np.testing.assert_allclose(answer.log_probabilities, expected[key].log_probabilities, atol=1e-4)
+
+
 def test_log_probabilities_are_the_models_own_whatever_chose_the_token(engine) -> None:
     prompt, drawn = PROMPTS[1], Settings(12, Sampling(1.5, 20, 0.9, 0.01, 1.3), seed=3)  # shares what is compiled above
     (found,) = engine.answers([prompt], ["late"], drawn, ())

@@ -59,6 +59,15 @@ def outcome(mesh):
                                         Settings(8, sampling, batch_size=8), (5, 9)):
                 found |= batch
             out.append([list(found[row].tokens) for row in range(len(prompts))])
+        decoding, found, sizes = engine.decoding(8, fewer=(1, 4)), {}, []
+        for row, prompt in enumerate(prompts):
+            decoding.submit(Request(prompt, str(row), Settings(8), (5, 9)))
+            if row in (0, 1, 6):
+                found |= {event.request: event.answer for event in decoding.step(2) if event.answer}
+                sizes.append(len(decoding.slots.logits_BV))
+        found |= {event.request: event.answer for events in decoding.run() for event in events if event.answer}
+        assert [list(found[row].tokens) for row in range(len(prompts))] == out[0]
+        assert [sizes[0], sizes[-1]] == [decoding.sizes[0], 8], sizes
         batches = engine.scores(prompts[:3], candidates, Settings(batch_size=3), (2, 3))
         scores = {place: row.tolist() for batch in batches for place, row in batch.items()}
         decoding = engine.decoding(8)

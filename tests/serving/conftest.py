@@ -44,7 +44,8 @@ def server(answerer: Answerer) -> Iterator[LiveServer]:
     service = open_service(answerer, limits, name="toy")
 
     def decoding() -> object:
-        return answerer.engine.decoding(4, text_of=answerer.tokenizer.decode, patience=False, places=lambda _: PLACES)
+        text_of = answerer.tokenizer.decode
+        return answerer.engine.decoding(4, fewer=[1], text_of=text_of, patience=False, places=lambda _: PLACES)
 
     work = replace(service.engine.work, decoding=decoding, warm_up=lambda _: iter(()))
     service.engine = EngineThread(work, limits.slots, limits.queue)

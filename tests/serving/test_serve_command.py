@@ -12,11 +12,14 @@ from paced import PacedDecoding, paced_service
 from mentallama_jax.cli import serve_command
 from mentallama_jax.cli.main import main, parse
 from mentallama_jax.errors import UserError
+from mentallama_jax.generation.engine import Request, Settings
+from mentallama_jax.generation.sampling import Sampling
+from mentallama_jax.generation.slots import decode
 from mentallama_jax.jobs import serve as serving_job
 from mentallama_jax.jobs.answer import Answerer
 from mentallama_jax.jobs.serve import open_service, serve
 from mentallama_jax.serving.service import ServeLimits
-from mentallama_jax.serving.warm_up import few_places, warm_up
+from mentallama_jax.serving.warm_up import FEW_SLOTS, few_places, warm_up
 
 
 @pytest.mark.parametrize(
@@ -127,13 +130,29 @@ def test_few_sizes_of_the_cache_hold_every_length() -> None:
         assert sizes[-1] <= longest + 32 + 127
 
 
-def test_warming_up_asks_for_every_width_greedy_and_sampled() -> None:
+def test_warming_up_asks_for_every_width_few_and_many_greedy_and_sampled() -> None:
     class Counted(PacedDecoding):
+        sizes = (1, 3)
+
         def step(self, at_most: int = 32) -> Any:
             return super().step(at_most)
 
     decoding = Counted()
     for _ in warm_up(decoding, 298, 7):  # type: ignore[arg-type]
         pass
-    assert [len(request.tokens) for request in decoding.requests] == [64, 128, 256, 298] * 2
-    assert [request.settings.sampling.temperature for request in decoding.requests] == [0.0] * 4 + [1.0] * 4
+    asked = [(len(request.tokens), request.samples) for request in decoding.requests]
+    assert asked == [(length, samples) for length in (64, 128, 256, 298) for samples in (1, 3)] * 2
+    assert [request.settings.sampling.temperature for request in decoding.requests] == [0.0] * 8 + [1.0] * 8
+
+
+def test_nothing_is_compiled_for_usual_requests_however_many_after_warming_up(answerer: Answerer) -> None:
+    decoding = answerer.engine.decoding(6, fewer=FEW_SLOTS, patience=False, places=few_places(300))
+    for _ in warm_up(decoding, 140, 7):
+        pass
+    compiled = decode._cache_size()
+    for clients in (1, 3, 6, 2, 1):
+        for length in [9, 70, 130, 140, 30, 12][:clients]:
+            decoding.submit(Request([7] * length, settings=Settings(8, Sampling(clients % 2))))
+        while not decoding.is_idle:
+            decoding.step()
+    assert decode._cache_size() == compiled

@@ -1,9 +1,35 @@
-"""Keeping the memory that a CPU step frees, for the next step to use."""
+"""The memory of this machine: how much is left, and keeping what a CPU step frees for the next step to use."""
 
 import ctypes
 import sys
+from pathlib import Path
+
+import psutil
 
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8  # mallopt's names for them, from malloc.h
+
+_CGROUP_LIMITS = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat", "inactive_file"),
+    (
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+        "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+        "/sys/fs/cgroup/memory/memory.stat",
+        "total_inactive_file",
+    ),
+)
+
+
+def available_memory() -> int:
+    """Bytes that this process may still take: what the system has free, or its control group if that is less."""
+    available = psutil.virtual_memory().available
+    for limit_file, used_file, stat_file, cache_key in _CGROUP_LIMITS:
+        try:
+            limit, used = (int(Path(name).read_text().strip()) for name in (limit_file, used_file))
+            stats = dict(line.split() for line in Path(stat_file).read_text().splitlines())
+        except (OSError, ValueError):  # no such file, or "max": no limit
+            continue
+        available = min(available, max(limit - used + int(stats.get(cache_key, 0)), 0))
+    return available
 
 
 def keep_freed_memory() -> bool:

@@ -1,9 +1,18 @@
-"""Freed memory stays with the process, seen from the page faults of a program that allocates again and again."""
+"""How much memory is left, and that freed memory stays with the process, seen from the page faults of a program."""
 
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
+
+from mentallama_jax import host_memory
+from mentallama_jax.host_memory import available_memory
+
+GB = 10**9
 
 PROGRAM = """
 import resource, sys
@@ -38,3 +47,29 @@ def test_temporaries_are_not_mapped_anew():
     }
     assert faults["default"] > 10_000  # 64 MB of temporaries a call, in pages of 4 KiB
     assert faults["keep"] < 1_000
+
+
+@pytest.fixture
+def cgroup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[object, int, int], None]:
+    def write(limit: object, used: int, cached: int) -> None:
+        for name, text in (("max", limit), ("current", used), ("stat", f"anon 5\ninactive_file {cached}\n")):
+            (tmp_path / name).write_text(str(text))
+
+    names = tuple(str(tmp_path / name) for name in ("max", "current", "stat"))
+    monkeypatch.setattr(host_memory, "_CGROUP_LIMITS", ((*names, "inactive_file"),))
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=50 * GB))
+    return write
+
+
+def test_the_limit_of_a_control_group_counts(cgroup: Callable[[object, int, int], None]) -> None:
+    cgroup(8 * GB, 3 * GB, 1 * GB)
+    assert available_memory() == 6 * GB
+    cgroup("max", 3 * GB, 1 * GB)
+    assert available_memory() == 50 * GB
+    cgroup(2**63, 3 * GB, 0)
+    assert available_memory() == 50 * GB
+
+
+def test_without_a_control_group_the_system_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host_memory, "_CGROUP_LIMITS", (("/nowhere", "/nowhere", "/nowhere", "x"),))
+    assert 0 < available_memory() <= psutil.virtual_memory().total

@@ -22,7 +22,7 @@ from mentallama_jax.generation.decoder import unroll
 from mentallama_jax.generation.decoding import Decoding, Model
 from mentallama_jax.generation.placement import abstract_model, param_shardings, whole_batch
 from mentallama_jax.generation.requests import Request, Settings
-from mentallama_jax.host_memory import keep_freed_memory
+from mentallama_jax.host_memory import available_memory, keep_freed_memory
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.models.module import init_params
 from mentallama_jax.models.registry import TrainedConfig
@@ -34,7 +34,7 @@ from mentallama_jax.planning.topologies import CHIPS
 from mentallama_jax.training.data.batch_spec import MICRO_BATCHES, full_rows
 from mentallama_jax.training.mesh_placement import abstract_state, check_batch, place_batch
 from mentallama_jax.training.objectives.of_config import objective_of
-from mentallama_jax.training.preflight import available_memory, check_memory, estimate_memory, size, tree_bytes
+from mentallama_jax.training.preflight import check_memory, estimate_memory, size, tree_bytes
 from mentallama_jax.training.step import init_state, make_train_step
 
 _FAMILIES: Mapping[str, str] = {

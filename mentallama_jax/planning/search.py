@@ -10,6 +10,7 @@ from jax.sharding import AbstractMesh
 
 from mentallama_jax.config import RunConfig
 from mentallama_jax.errors import UserError
+from mentallama_jax.host_memory import available_memory
 from mentallama_jax.models.registry import TrainedConfig
 from mentallama_jax.models.remat import POLICIES
 from mentallama_jax.parallel.mesh import make_mesh, mesh_sizes
@@ -20,7 +21,7 @@ from mentallama_jax.planning.recipe import Recipe
 from mentallama_jax.planning.topologies import Topology
 from mentallama_jax.training.mesh_placement import abstract_state, check_batch
 from mentallama_jax.training.objectives.of_config import objective_of
-from mentallama_jax.training.preflight import available_memory, estimate_memory
+from mentallama_jax.training.preflight import estimate_memory
 
 ROWS_A_DEVICE = (1, 2, 4, 8)
 TENSOR = (1, 2, 4, 8)

@@ -5,16 +5,20 @@ known, and said to be so.
 """
 
 import json
+import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import count, takewhile
+from threading import Lock
 from typing import Any
 
 from mentallama_jax.config import load_config
 from mentallama_jax.config.study_config import EndpointRow, GenerateRow, TrainRow
+from mentallama_jax.host_memory import available_memory
 from mentallama_jax.imhi.tasks import task_named
 from mentallama_jax.study.row_steps import asked_datasets
 from mentallama_jax.study.step_manifests import StepManifests
@@ -26,6 +30,8 @@ Planner = Callable[[Sequence[str]], Any]
 """The JSON that `mentallama plan ... --json` prints for these words; a text says why there is none."""
 UNKNOWN = "unknown"
 """What is said of a step that names no chips and has never run."""
+_MEMORY_OF_A_PLAN = 4 << 30
+"""Bytes that a compiler for TPUs may take."""
 _ANY_SHAPE = "llama2-7b"
 """A recipe to plan answers of a model that was not tuned here: its mesh; the model replaces its own."""
 
@@ -76,27 +82,41 @@ def estimates(
         say: is told what is being planned: a plan takes from seconds to minutes.
     """
     manifests = StepManifests(graph.folder, any_code=any_code)
-    known: dict[tuple[str, ...], Any] = {}
-    found: list[StepEstimate] = []
-    to_do: set[str] = set()
-    asked = {step.name: plan_words(graph, step) for step in graph.steps.values()}
-    plans = len(set(asked.values()) - {None})
+    states: dict[str, str] = {}
     for step in graph.steps.values():
-        before = [name for name in step.after if name in to_do]
-        state = f"follows {before[0]}" if before else manifests.why_not_done(step, manifests.inputs(step))
+        before = [name for name in step.after if states[name]]
+        states[step.name] = f"follows {before[0]}" if before else manifests.why_not_done(step, manifests.inputs(step))
+    words_of = {step.name: plan_words(graph, step) for step in graph.steps.values() if states[step.name]}
+    first_of = {words: name for name, words in reversed(words_of.items()) if words is not None}
+    plans = _plans(dict(reversed(first_of.items())), planner, say)
+    found: list[StepEstimate] = []
+    for step in graph.steps.values():
+        state, words = states[step.name], words_of.get(step.name)
         if not state:
             found.append(StepEstimate(step.name, "", (0.0, 0.0), (0.0, 0.0), "its result stands"))
-            continue
-        to_do.add(step.name)
-        words = asked[step.name]
-        if words is None:
+        elif words is None:
             found.append(_by_time(graph, step, state, manifests))
         else:
-            if words not in known:
-                say(f"planning {step.name} ({len(known) + 1} of {plans}): {shlex.join(words)}")
-                known[words] = planner(words)
-            found.append(_planned(step.name, state, known[words], 2 if "--together" in step.words else 1))
+            found.append(_planned(step.name, state, plans[words], 2 if "--together" in step.words else 1))
     return found
+
+
+def _plans(asked: Mapping[tuple[str, ...], str], planner: Planner, say: Callable[[str], None]) -> dict[Any, Any]:
+    """The plan of the words that each of these steps asks for; as many at a time as there are cores and memory."""
+    workers = max(1, min(len(asked), os.cpu_count() or 1, available_memory() // _MEMORY_OF_A_PLAN))
+    begun, in_turn = count(1), Lock()
+
+    def plan(words: tuple[str, ...]) -> Any:
+        with in_turn:
+            say(f"planning {asked[words]} ({next(begun)} of {len(asked)}): {shlex.join(words)}")
+        return planner(words)
+
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            return dict(zip(asked, pool.map(plan, asked), strict=True))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def _by_time(graph: StudyGraph, step: StudyStep, state: str, manifests: StepManifests) -> StepEstimate:

@@ -9,17 +9,16 @@ import math
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import psutil
 from jax.sharding import NamedSharding
 
 from mentallama_jax.config import GrpoSection, RunConfig, SavedTensor
 from mentallama_jax.errors import UserError
+from mentallama_jax.host_memory import available_memory
 from mentallama_jax.imhi.prompts import PromptTokenizer, encode_prompt
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.models.bert import BertConfig
@@ -35,15 +34,6 @@ from mentallama_jax.training.sequence_memory import sequence_activations
 
 ANSWERS_AT_ONCE = 16
 """Rows that an evaluation of label F1 decodes together."""
-_CGROUP_LIMITS = (
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat", "inactive_file"),
-    (
-        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-        "/sys/fs/cgroup/memory/memory.usage_in_bytes",
-        "/sys/fs/cgroup/memory/memory.stat",
-        "total_inactive_file",
-    ),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,19 +224,6 @@ def warn_of_cut_prompts(config: RunConfig, store: TokenStore, say: Callable[[str
             f"evaluation.max_new_tokens {config.evaluation.max_new_tokens} leave {room} tokens of data.max_length "
             f"{config.data.max_length} for a prompt"
         )
-
-
-def available_memory() -> int:
-    """Bytes that this process may still take: what the system has free, or its control group if that is less."""
-    available = psutil.virtual_memory().available
-    for limit_file, used_file, stat_file, cache_key in _CGROUP_LIMITS:
-        try:
-            limit, used = (int(Path(name).read_text().strip()) for name in (limit_file, used_file))
-            stats = dict(line.split() for line in Path(stat_file).read_text().splitlines())
-        except (OSError, ValueError):  # no such file, or "max": no limit
-            continue
-        available = min(available, max(limit - used + int(stats.get(cache_key, 0)), 0))
-    return available
 
 
 def tree_bytes(tree: Any) -> int:

@@ -4,6 +4,7 @@ import ast
 import copy
 import re
 import shlex
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -26,6 +27,7 @@ from mentallama_jax.errors import UserError
 from mentallama_jax.jobs.metric_models import MODEL_METRICS
 from mentallama_jax.jobs.run_study import plan_study
 from mentallama_jax.storage import expanded
+from mentallama_jax.study import step_estimates
 from mentallama_jax.study.row_steps import PLACES_READ
 from mentallama_jax.study.step_estimates import plan_words
 from mentallama_jax.study.study_graph import study_graph
@@ -241,19 +243,53 @@ def test_a_chain_of_runs_is_planned_by_the_model_that_it_begins_with() -> None:
 
 
 def test_what_does_not_fit_and_what_cannot_be_planned_is_said() -> None:
-    answers = iter([{"topology": "v5e-8", "fits": False}, "objective.kind grpo: not known"])
+    answers = {"0": {"topology": "v5e-8", "fits": False}, "1": "objective.kind grpo: not known"}
     values = copy.deepcopy(CONFIG)
     values["rows"] = {
         name: {"kind": "train", "config": "toy", "topology": "v5e-8", "overrides": [f"training.seed={seed}"]}
         for seed, name in enumerate("ab")
     }
     said: list[str] = []
-    _, found = plan_study(parse_study(values, "test"), planner=lambda words: next(answers), say=said.append)
+
+    def planner(words: Sequence[str]) -> Any:
+        (seed,) = (word for word in words if word.startswith("training.seed="))
+        return answers[seed[-1]]
+
+    _, found = plan_study(parse_study(values, "test"), planner=planner, say=said.append)
     assert [line.partition(":")[0] for line in said] == ["planning a.train (1 of 2)", "planning b.train (2 of 2)"]
     assert [(each.hours, each.said) for each in found] == [
         (None, "planned for v5e-8: does not fit"),
         (None, "unknown: objective.kind grpo: not known"),
     ]
+
+
+def test_plans_are_made_side_by_side_and_the_first_fault_ends_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = copy.deepcopy(CONFIG)
+    values["rows"] = {
+        f"row-{seed}": {"kind": "train", "config": "toy", "topology": "v5e-8", "overrides": [f"training.seed={seed}"]}
+        for seed in range(6)
+    }
+    study = parse_study(values, "test")
+    monkeypatch.setattr(step_estimates.os, "cpu_count", lambda: 2)
+    both_run, asked = threading.Barrier(2), []
+
+    def planner(words: Sequence[str]) -> Any:
+        both_run.wait(timeout=60)
+        asked.append(words)
+        return {"topology": "v5e-8", "fits": True, "hours": [1.0, 2.0], "dollars": [1.0, 2.0]}
+
+    _, found = plan_study(study, planner=planner)
+    assert len(asked) == 6
+    assert [each.hours for each in found if each.step.endswith(".train")] == [(1.0, 2.0)] * 6
+
+    def interrupted(words: Sequence[str]) -> Any:
+        asked.append(words)
+        raise KeyboardInterrupt
+
+    asked.clear()
+    with pytest.raises(KeyboardInterrupt):
+        plan_study(study, planner=interrupted)
+    assert 1 <= len(asked) < 6
 
 
 def test_the_dry_run_shows_steps_commands_and_what_is_unknown(

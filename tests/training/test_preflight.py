@@ -7,7 +7,6 @@ from types import SimpleNamespace
 
 import jax
 import numpy as np
-import psutil
 import pytest
 from jax.sharding import AbstractMesh, AxisType
 
@@ -21,7 +20,6 @@ from mentallama_jax.training.mesh_placement import abstract_state
 from mentallama_jax.training.objectives.supervised import Supervised
 from mentallama_jax.training.preflight import (
     MemoryEstimate,
-    available_memory,
     check_disk,
     check_memory,
     estimate_memory,
@@ -150,29 +148,3 @@ def test_the_disk_must_hold_the_last_the_best_and_a_new_checkpoint(monkeypatch, 
     check_disk(tmp_path, 12 * GB, 1, config)
     check_disk(tmp_path, 12 * GB, 9, config)
     check_disk(tmp_path, 11 * GB, 0, config)
-
-
-@pytest.fixture
-def cgroup(tmp_path, monkeypatch):
-    def write(limit, used, cached):
-        for name, text in (("max", limit), ("current", used), ("stat", f"anon 5\ninactive_file {cached}\n")):
-            (tmp_path / name).write_text(str(text))
-
-    names = tuple(str(tmp_path / name) for name in ("max", "current", "stat"))
-    monkeypatch.setattr(preflight, "_CGROUP_LIMITS", ((*names, "inactive_file"),))
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=50 * GB))
-    return write
-
-
-def test_the_limit_of_a_control_group_counts(cgroup):
-    cgroup(8 * GB, 3 * GB, 1 * GB)
-    assert available_memory() == 6 * GB
-    cgroup("max", 3 * GB, 1 * GB)
-    assert available_memory() == 50 * GB
-    cgroup(2**63, 3 * GB, 0)
-    assert available_memory() == 50 * GB
-
-
-def test_without_a_control_group_the_system_counts(monkeypatch):
-    monkeypatch.setattr(preflight, "_CGROUP_LIMITS", (("/nowhere", "/nowhere", "/nowhere", "x"),))
-    assert 0 < available_memory() <= psutil.virtual_memory().total

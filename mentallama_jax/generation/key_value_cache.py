@@ -112,14 +112,15 @@ def cached_attention(
     B, T, N, H = q_BTNH.shape
     K, S = cache.values_BKSH.shape[1:3]
     G = N // K
-    q_BKRH = q_BTNH.reshape(B, T, K, G, H).swapaxes(1, 2).reshape(B, K, T * G, H)
-    scores = _scores(q_BKRH, cache).reshape(B, K, T, G, S)
+    q_BKR1H = q_BTNH.reshape(B, T, K, G, H).swapaxes(1, 2).reshape(B, K, T * G, 1, H)
+    single = _heads_joined(cache, 1)
+    scores = _scores(q_BKR1H, single).reshape(B, K, T, G, S)
     if bias_BNTS is not None:
         scores = scores + by_group(bias_BNTS, K).swapaxes(2, 3)
     scores = jnp.where(visible_BTS[:, None, :, None], scores, MASKED)
     weights_BKRS = jax.nn.softmax(scores, axis=-1).reshape(B, K, T * G, S)
-    out_BKRH = _mixed(weights_BKRS, cache, q_BTNH.dtype).astype(q_BTNH.dtype)
-    out_BTNH = out_BKRH.reshape(B, K, T, G, H).swapaxes(1, 2).reshape(B, T, N, H)
+    out_BKR1H = _mixed(weights_BKRS, single, q_BTNH.dtype).astype(q_BTNH.dtype)
+    out_BTNH = out_BKR1H.reshape(B, K, T, G, H).swapaxes(1, 2).reshape(B, T, N, H)
     return constrain(out_BTNH, "batch", None, "heads", None)
 
 
@@ -135,16 +136,16 @@ def joint_attention(q_B1NH: jax.Array, caches: Sequence[LayerCache], visible: Se
     K, dtype = caches[0].keys_BKHS.shape[1], q_B1NH.dtype
     J = _heads_together(K, N // K)
     q_BMRJH = _apart(q_B1NH.reshape(B, K // J, J, N // K, H))
-    joined = [each_array(lambda _, x: x.reshape(B, K // J, J, *x.shape[2:]), cache) for cache in caches]
+    joined = [_heads_joined(cache, J) for cache in caches]
     scores = [
-        jnp.where(visible_BS[:, None, None], _joined_scores(q_BMRJH, cache), MASKED)
+        jnp.where(visible_BS[:, None, None], _scores(q_BMRJH, cache), MASKED)
         for cache, visible_BS in zip(joined, visible, strict=True)
     ]
     # The sums of the softmax divide at the end: so no array of all scores is put together and cut again.
     highest_BMR1 = reduce(jnp.maximum, (jnp.max(one, axis=-1, keepdims=True) for one in scores))
     weights = [jnp.exp(one - highest_BMR1) for one in scores]
     total_BMR1 = reduce(jnp.add, (jnp.sum(one, axis=-1, keepdims=True) for one in weights))
-    out_BMRJH = reduce(jnp.add, (_joined_values(*pair, dtype) for pair in zip(weights, joined, strict=True)))
+    out_BMRJH = reduce(jnp.add, (_mixed(*pair, dtype) for pair in zip(weights, joined, strict=True)))
     out_BMJGH = _of_own_head(out_BMRJH / total_BMR1[..., None], N // K).astype(dtype)
     return constrain(out_BMJGH.reshape(B, 1, N, H), "batch", None, "heads", None)
 
@@ -163,6 +164,11 @@ def _heads_together(K: int, G: int) -> int:
     mesh = current_mesh()
     own = K if mesh is None else K // mesh.shape["tensor"]
     return next(J for J in range(max(1, min(own, MATRIX_ROWS // G)), 0, -1) if own % J == 0)
+
+
+def _heads_joined(cache: LayerCache, J: int) -> LayerCache:
+    """The cache with its heads, M times J of them, in two dimensions."""
+    return each_array(lambda _, x: x.reshape(x.shape[0], -1, J, *x.shape[2:]), cache)
 
 
 def _apart(q_BMJGH: jax.Array) -> jax.Array:
@@ -186,14 +192,16 @@ def _of_own_head(out_BMRJH: jax.Array, G: int) -> jax.Array:
     return jnp.sum(out_BMJGJH * jnp.eye(J, dtype=out_BMRJH.dtype)[:, None, :, None], axis=4)
 
 
-def _joined_scores(q_BMRJH: jax.Array, cache: LayerCache) -> jax.Array:
+def _scores(q_BMRJH: jax.Array, cache: LayerCache) -> jax.Array:
+    """[B, M, R, S] fp32: products of queries and keys over the root of their width."""
     B, M, R, J, H = q_BMRJH.shape
     keys_BMES = cache.keys_BKHS.astype(q_BMRJH.dtype).reshape(B, M, J * H, -1)
     scores = _product("BMRE,BMES->BMRS", q_BMRJH.reshape(B, M, R, J * H), keys_BMES) * H**-0.5
     return scores if cache.key_scales_BK1S is None else scores * _by_row(cache.key_scales_BK1S, R)
 
 
-def _joined_values(weights_BMRS: jax.Array, cache: LayerCache, dtype: Any) -> jax.Array:
+def _mixed(weights_BMRS: jax.Array, cache: LayerCache, dtype: Any) -> jax.Array:
+    """[B, M, R, J, H] fp32: sums of the values of each head by weights; the product is one of numbers of `dtype`."""
     if cache.value_scales_BK1S is not None:
         weights_BMRS = weights_BMRS * _by_row(cache.value_scales_BK1S, weights_BMRS.shape[2])
     return _product("BMRS,BMJSH->BMRJH", weights_BMRS.astype(dtype), cache.values_BKSH.astype(dtype))
@@ -203,19 +211,6 @@ def _by_row(scales_BMJ1S: jax.Array, R: int) -> jax.Array:
     """[B, M, R, S] fp32: the scales of the head of each row; those of rows that fill up do not matter."""
     B, M, J, _, S = scales_BMJ1S.shape
     return jnp.broadcast_to(scales_BMJ1S.astype(jnp.float32), (B, M, J, R // J, S)).reshape(B, M, R, S)
-
-
-def _scores(q_BKRH: jax.Array, cache: LayerCache) -> jax.Array:
-    """[B, K, R, S] fp32: products of queries and keys over the root of their width."""
-    scores = _product("BKRH,BKHS->BKRS", q_BKRH, cache.keys_BKHS.astype(q_BKRH.dtype)) * q_BKRH.shape[-1] ** -0.5
-    return scores if cache.key_scales_BK1S is None else scores * cache.key_scales_BK1S.astype(jnp.float32)
-
-
-def _mixed(weights_BKRS: jax.Array, cache: LayerCache, dtype: Any) -> jax.Array:
-    """[B, K, R, H] fp32: sums of values by their weights; the product is one of numbers of `dtype`."""
-    if cache.value_scales_BK1S is not None:
-        weights_BKRS = weights_BKRS * cache.value_scales_BK1S.astype(jnp.float32)
-    return _product("BKRS,BKSH->BKRH", weights_BKRS.astype(dtype), cache.values_BKSH.astype(dtype))
 
 
 def _product(subscripts: str, one: jax.Array, other: jax.Array) -> jax.Array:

@@ -178,25 +178,34 @@ def generalisation(scored: SystemScores, held_out: Sequence[str], tables: Traced
 
 
 def high_risk(scored: SystemScores, tables: TracedTables) -> ReportSection | None:
-    """Recall of the classes whose miss may cost most."""
+    """Recall and precision of the classes whose miss may cost most."""
     classes: dict[tuple[str, str, str], None] = {}
     for _, file in scored.values():
         for name, found in (file.get("high_risk", "datasets") or {}).items():
             classes |= {(name, each["label"], each["aspect"]): None for each in found}
     if not classes:
         return None
-    rows = [[system.title, *(_recall(file, *wanted) for wanted in classes)] for system, file in scored.values()]
-    heads = ["system", *(f"{name}: {aspect + ', ' if aspect else ''}{label}" for name, label, aspect in classes)]
-    notes = ("Share of the rows of the class that were found, in %, with 95 % intervals over posts.", FEW)
+    columns = [(*wanted, share) for wanted in classes for share in ("recall", "precision")]
+    rows = [
+        [system.title, *(_high_risk_share(file, *column) for column in columns)] for system, file in scored.values()
+    ]
+    heads = [f"{name}: {aspect + ', ' if aspect else ''}{label}, {share}" for name, label, aspect, share in columns]
+    notes = (
+        "In %, with 95 % intervals over posts. Recall: the share of the rows of the class that the system calls so. "
+        "Precision: the share of the rows that it calls so which are of the class. Who calls every row so misses none.",
+        FEW,
+    )
     files_used = [file for _, file in scored.values()]
-    table = tables.table("Recall of classes of high risk", heads, rows, files_used, notes=notes)
+    table = tables.table(
+        "Classes of high risk: recall and precision", ["system", *heads], rows, files_used, notes=notes
+    )
     return ReportSection("Classes of high risk", [table])
 
 
-def _recall(file: FiguresFile, name: str, label: str, aspect: str) -> Cell:
+def _high_risk_share(file: FiguresFile, name: str, label: str, aspect: str, share: str) -> Cell:
     for place, each in enumerate(file.get("high_risk", "datasets", name) or ()):
         if (each["label"], each["aspect"]) == (label, aspect):
-            at = ("high_risk", "datasets", name, place, "recall")
+            at = ("high_risk", "datasets", name, place, share)
             return file.cell("percent with interval", (*at, "share"), (*at, "interval"), (*at, "warning"))
     return NONE
 

@@ -135,7 +135,7 @@ def test_a_figure_that_was_changed_by_hand_is_found(out: Path) -> None:
 def test_the_tables_of_the_paper_stand_in_all_three_forms(out: Path) -> None:
     markdown, latex = ((out / name).read_text("utf-8") for name in ("report.md", "tables.tex"))
     captions = (
-        "Recall of classes of high risk",
+        "Classes of high risk: recall and precision",
         "Correctness: weighted F1",
         "Differences of weighted F1",
         "Generalisation: weighted F1 on held-out tasks",

@@ -30,7 +30,11 @@ class Stands:
         self.folder, self.log = folder, folder / "calls"
 
     def add(self, name: str, body: str = "") -> None:
-        record = f'printf "%s\\37" "$(basename "$0")" "$@" >> {self.log}; printf "\\36" >> {self.log}'
+        # In one piece, as scripts start several at the same time.
+        words = 'printf "%s\\37" "$(basename "$0")" "$@"; printf "\\36"'
+        record = (
+            f'one=$(mktemp {self.folder}/call.XXXXXX); {{ {words}; }} > "$one"; cat "$one" >> {self.log}; rm "$one"'
+        )
         (self.folder / name).write_text(f"#!/usr/bin/env bash\n{record}\ncd {self.folder}\n{body}\n", "utf-8")
         (self.folder / name).chmod(0o755)
 

@@ -49,11 +49,6 @@ def resized(cache: KeyValueCache, *, places: int) -> KeyValueCache:
     return tuple(each_array(fitted, one) for one in cache)
 
 
-def rows_of(cache: KeyValueCache, rows_B: jax.Array) -> KeyValueCache:
-    """The cache of these of its rows."""
-    return tuple(each_array(lambda axis, x: jnp.take(x, rows_B, axis=0, mode="clip"), one) for one in cache)
-
-
 @partial(jax.jit, static_argnames="room", donate_argnames="cache")
 def append(cache: KeyValueCache, recent: KeyValueCache, lengths_B: Any, *, room: bool = True) -> KeyValueCache:
     """The cache with each slot's block at its length; `room` says that there is a place for all of each block."""

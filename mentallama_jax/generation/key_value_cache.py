@@ -56,6 +56,12 @@ def slots_of(cache: KeyValueCache) -> int:
     return cache[0].keys_BKHS.shape[3]
 
 
+def rows_of(cache: KeyValueCache, rows_R: jax.Array) -> KeyValueCache:
+    """The cache of these of its rows, all of which it has."""
+    taken: KeyValueCache = jax.tree.map(lambda x: jnp.take(x, rows_R, axis=0, mode="clip"), cache)
+    return taken
+
+
 def empty(
     config: LlamaConfig, rows: int, slots: int, dtype: Any, names: tuple[str | None, ...] = CACHE
 ) -> KeyValueCache:

@@ -9,7 +9,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mentallama_jax.generation.key_value_cache import KeyValueCache, LayerCache, cached_attention, laid_out, write
+from mentallama_jax.generation.key_value_cache import (
+    KeyValueCache,
+    LayerCache,
+    cached_attention,
+    laid_out,
+    rows_of,
+    write,
+)
 from mentallama_jax.models.attention import Places
 from mentallama_jax.models.encoder_decoder import EncoderDecoder, SeqDecoderLayer
 from mentallama_jax.models.module import Params, bind
@@ -104,4 +111,4 @@ def of_beams(cache: KeyValueCache, chosen_BJ: jax.Array) -> KeyValueCache:
     """The cache of other beams: beam j of a source goes on from what was its beam `chosen_BJ[:, j]`."""
     B, J = chosen_BJ.shape
     rows_R = (jnp.arange(B)[:, None] * J + chosen_BJ).reshape(-1)
-    return jax.tree.map(lambda x: jnp.take(x, rows_R, axis=0), cache)
+    return rows_of(cache, rows_R)

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mentallama_jax.generation.cache_moves import STEPS, copied, on_each_part, rows_of
+from mentallama_jax.generation.cache_moves import STEPS, copied, on_each_part
 from mentallama_jax.generation.constrained import allowed_logits, next_nodes, unpacked
 from mentallama_jax.generation.decoder import UnrolledLlama, embed_tokens, logits
 from mentallama_jax.generation.key_value_cache import (
@@ -24,6 +24,7 @@ from mentallama_jax.generation.key_value_cache import (
     LayerCache,
     empty,
     joint_attention,
+    rows_of,
     slots_of,
     write,
 )

@@ -87,8 +87,11 @@ def estimates(
         before = [name for name in step.after if states[name]]
         states[step.name] = f"follows {before[0]}" if before else manifests.why_not_done(step, manifests.inputs(step))
     words_of = {step.name: plan_words(graph, step) for step in graph.steps.values() if states[step.name]}
-    first_of = {words: name for name, words in reversed(words_of.items()) if words is not None}
-    plans = _plans(dict(reversed(first_of.items())), planner, say)
+    asked: dict[tuple[str, ...], str] = {}
+    for name, words in words_of.items():
+        if words is not None:
+            asked.setdefault(words, name)
+    plans = _plans(asked, planner, say)
     found: list[StepEstimate] = []
     for step in graph.steps.values():
         state, words = states[step.name], words_of.get(step.name)

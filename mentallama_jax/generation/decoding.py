@@ -238,7 +238,7 @@ class Decoding:
         old, parts = len(self._active) // self._parts, range(self._parts)
         taken = [[place for place in range(old) if self._active[part * old + place]] for part in parts]
         begun = [len(taken[part]) + sum(one.samples_left for one in self._read[part]) for part in parts]
-        left = sum(one.request.samples for one in self._waiting)
+        left = sum(one.request.samples for one in islice(self._waiting, self.sizes[-1]))  # more changes nothing
         wanted = max(max(begun) * self._parts, sum(begun) + left)
         size = next((size for size in self.sizes if size >= wanted), self.sizes[-1])
         if not wanted or size == len(self._active):

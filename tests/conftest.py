@@ -22,6 +22,27 @@ settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--brief",
+        action="store_true",
+        help="run the first case of each test, and none that is marked `long`: for another version of Python",
+    )
+
+
+@pytest.hookimpl(trylast=True)  # of what `-m` and `-k` have left
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("brief"):
+        return
+    first_cases: dict[str, pytest.Item] = {}
+    for item in items:
+        if item.get_closest_marker("long") is None:
+            first_cases.setdefault(item.nodeid.partition("[")[0], item)
+    kept = set(first_cases.values())
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = first_cases.values()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def every_printed_table_is_readable() -> Iterator[None]:
     """Whatever a test prints: a table that loses a name or a figure on a narrow terminal fails it."""

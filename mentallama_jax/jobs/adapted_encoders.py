@@ -15,7 +15,7 @@ from mentallama_jax.models.module import Params, abstract_params, init_params
 from mentallama_jax.models.registry import encoder
 from mentallama_jax.storage import AnyPath
 from mentallama_jax.training.run.encoder_run import EncoderRun, load_encoder_run
-from mentallama_jax.training.run.run_directory import base_fingerprint, describe_run
+from mentallama_jax.training.run.opened_run import base_fingerprint, describe_run
 
 
 def read_encoder_run(run_dir: str | AnyPath) -> EncoderRun:

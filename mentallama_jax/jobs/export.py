@@ -26,7 +26,7 @@ from mentallama_jax.jobs.run_card import card_of_other_run, card_of_training, pu
 from mentallama_jax.models.adapters import adapter_of
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.training.run.checkpoints import Which
-from mentallama_jax.training.run.run_directory import describe_run
+from mentallama_jax.training.run.opened_run import describe_run
 
 
 class Exported(NamedTuple):

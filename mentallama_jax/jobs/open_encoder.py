@@ -22,7 +22,7 @@ from mentallama_jax.models.bert import BertConfig
 from mentallama_jax.models.module import Params, abstract_params, init_params
 from mentallama_jax.models.presets import ENCODER_PRESETS
 from mentallama_jax.models.registry import encoder
-from mentallama_jax.training.loop import BaseModel
+from mentallama_jax.training.setup import BaseModel
 
 _HEAD = ("classifier", "classifier_bias")
 

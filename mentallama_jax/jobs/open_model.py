@@ -24,7 +24,7 @@ from mentallama_jax.storage import as_path
 from mentallama_jax.training.run.checkpoints import Which
 from mentallama_jax.training.run.layerwise import CheckpointTensors
 from mentallama_jax.training.run.manifest import contents_fingerprint
-from mentallama_jax.training.run.run_directory import OpenedRun, base_fingerprint, load_run, open_run
+from mentallama_jax.training.run.opened_run import OpenedRun, base_fingerprint, load_run, open_run
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,11 +26,11 @@ from mentallama_jax.models.adapters import frozen_dtype
 from mentallama_jax.models.module import Params, abstract_params, init_params
 from mentallama_jax.models.presets import SEQUENCE_PRESETS
 from mentallama_jax.models.registry import SequenceConfig, encoder_decoder
-from mentallama_jax.training.loop import BaseModel
 from mentallama_jax.training.run.checkpoints import Which, load_params
 from mentallama_jax.training.run.layerwise import CheckpointTensors
 from mentallama_jax.training.run.manifest import Checkpoint
-from mentallama_jax.training.run.run_directory import base_fingerprint, describe_run
+from mentallama_jax.training.run.opened_run import base_fingerprint, describe_run
+from mentallama_jax.training.setup import BaseModel
 
 _BEYOND_THE_TABLE = 1
 """Tokens that a tokenizer may have more than the model: some published BARTs lack a row for their mask."""

@@ -25,7 +25,8 @@ from mentallama_jax.planning.plan import with_overrides
 from mentallama_jax.planning.search import choose_remat
 from mentallama_jax.terminal import Console
 from mentallama_jax.training.interruption import StopRequest
-from mentallama_jax.training.loop import BaseModel, TrainResult, train
+from mentallama_jax.training.loop import TrainResult, train
+from mentallama_jax.training.setup import BaseModel
 
 
 def tune(

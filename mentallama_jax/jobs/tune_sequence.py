@@ -18,8 +18,9 @@ from mentallama_jax.models.module import Params
 from mentallama_jax.models.registry import encoder_decoder
 from mentallama_jax.terminal import Console
 from mentallama_jax.training.interruption import StopRequest
-from mentallama_jax.training.loop import BaseModel, TrainResult, train
+from mentallama_jax.training.loop import TrainResult, train
 from mentallama_jax.training.preflight import ANSWERS_AT_ONCE
+from mentallama_jax.training.setup import BaseModel
 from mentallama_jax.training.validation import LabelF1
 
 

@@ -207,6 +207,7 @@ def test_a_score_that_is_no_number_names_its_row(monkeypatch: pytest.MonkeyPatch
         scored([replace(rows()[0], id="DR/test/1")], ("chrf",))
 
 
+@pytest.mark.long
 def test_processes_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     alone = scored(rows(), ALL)
     monkeypatch.setattr(overlap, "_WORTH_A_PROCESS", 4)

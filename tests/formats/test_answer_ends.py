@@ -58,6 +58,7 @@ def test_an_end_that_is_no_id_is_refused(tokenizer: Tokenizer, tmp_path: Path, v
         with_files(tokenizer, tmp_path, generation_config={"eos_token_id": value})
 
 
+@pytest.mark.long
 def test_answers_stop_where_those_of_transformers_stop(tokenizer: Tokenizer, tmp_path: Path) -> None:
     """The ends are tokens that this random model chooses early, so without them the answers run to the limit."""
     torch = pytest.importorskip("torch", reason="the extra parity is not installed")

@@ -22,7 +22,8 @@ from mentallama_jax.formats.shards import SAFETENSORS
 from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer
 from mentallama_jax.models.finite import nonfinite_parameter, unfit
 from mentallama_jax.training.run.checkpoints import Checkpoints
-from mentallama_jax.training.run.run_directory import RunDirectory, load_run
+from mentallama_jax.training.run.opened_run import load_run
+from mentallama_jax.training.run.run_directory import RunDirectory
 
 SHAPE = replace(TINY, max_positions=512)
 NORM = "model.layers.1.post_attention_layernorm.weight"

@@ -85,11 +85,13 @@ def run(code: str, *arguments: str, devices: int = 1, **variables: str) -> str:
     return done.stdout
 
 
+@pytest.mark.long
 def test_parameters_arrive_sharded(tmp_path: Path, tokenizer: Tokenizer) -> None:
     save_hf(tmp_path / "model", TINY, random_params(TINY), tokenizer, card=CARD, max_shard_bytes=40_000)
     assert run(SHARDED, str(tmp_path / "model"), devices=4) == "equal\n"
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak of memory is read from Linux's /proc")
 def test_import_needs_its_parameters_and_little_more(tmp_path: Path) -> None:
     """The tensor as it is read and as it is placed; a second copy of a stack would be sixteen times that."""

@@ -27,7 +27,7 @@ from mentallama_jax.evaluation.probes.rewordings import read_rewordings
 from mentallama_jax.jobs.export import read_scores
 from mentallama_jax.models.llama import LlamaConfig
 from mentallama_jax.storage import AnyPath
-from mentallama_jax.training.run import run_directory
+from mentallama_jax.training.run import opened_run
 from mentallama_jax.training.run.checkpoints import (
     Checkpoints,
     complete_checkpoints,
@@ -37,7 +37,8 @@ from mentallama_jax.training.run.checkpoints import (
 )
 from mentallama_jax.training.run.loss_picture import draw_loss_curve
 from mentallama_jax.training.run.metrics import MetricsLog
-from mentallama_jax.training.run.run_directory import RunDirectory, load_run
+from mentallama_jax.training.run.opened_run import load_run
+from mentallama_jax.training.run.run_directory import RunDirectory
 
 YAML = """\
 # A run.
@@ -248,7 +249,7 @@ def _run() -> dict[str, bytes]:
 def _open_run(folder: Path) -> None:
     config = _config(folder)
     said: list[str] = []
-    with mock.patch.object(run_directory, "load_params", return_value={}):
+    with mock.patch.object(opened_run, "load_params", return_value={}):
         for which in ("best", "last", 3):
             loaded = load_run(folder, which)
             _check_run(loaded)

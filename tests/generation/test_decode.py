@@ -40,6 +40,7 @@ def test_greedy_answers_equal_plain_decoding(name: str) -> None:
     assert got == [(continue_greedily(params, config, prompt, NEW), False) for prompt in prompts]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("sampling", [GREEDY, SAMPLING], ids=["greedy", "sampled"])
 def test_answers_do_not_depend_on_slots_neighbours_or_order(sampling: Sampling) -> None:
     engine = engine_of(SMALL, random_params(SMALL))
@@ -55,6 +56,7 @@ def test_answers_do_not_depend_on_slots_neighbours_or_order(sampling: Sampling) 
     assert reversed_order[::-1] == alone
 
 
+@pytest.mark.long
 def test_answers_longer_than_a_loop_go_on_where_it_ended() -> None:
     config, params = shape(), random_params(shape())
     prompts = random_prompts([5, 50])

@@ -123,6 +123,7 @@ def test_slots_are_as_many_as_the_answers_need(engine, monkeypatch) -> None:
     assert rows[5:] == [1]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(4))
 def test_how_many_slots_there_are_changes_no_answer(engine, seed) -> None:
     """Requests of all kinds come and go at random: each answer is that of a batch of fixed size."""

@@ -69,6 +69,7 @@ def test_weights_of_training_are_held_for_a_block_alone() -> None:
         _ = engine.weights
 
 
+@pytest.mark.long
 def test_other_weights_compile_nothing_and_the_old_ones_are_freed() -> None:
     config = shape(num_layers=2, intermediate_size=24)
     engine = Engine(config)

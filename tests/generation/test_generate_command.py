@@ -68,6 +68,7 @@ def test_writes_one_row_of_each_data_set_and_says_what_it_did(model: Path, tmp_p
     assert meta["versions"]["jax"]
 
 
+@pytest.mark.long
 def test_a_mesh_gives_the_answers_of_one_device(model: Path, tmp_path: Path) -> None:
     words = ["generate", str(model), "--data", "sample:test", "--max-new-tokens", "4", "--max-rows", "1", "--out"]
     program = (

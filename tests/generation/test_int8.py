@@ -50,6 +50,7 @@ def logits_of_rounded_keys(params, config, row: list[int]) -> np.ndarray:
     return np.asarray(model.final_norm(x_BTD)[0] @ model.head_DV())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", SHAPES)
 def test_an_int8_cache_gives_what_a_pass_over_its_own_keys_gives(name: str) -> None:
     config, params = SHAPES[name], random_params(SHAPES[name])
@@ -65,6 +66,7 @@ def test_an_int8_cache_gives_what_a_pass_over_its_own_keys_gives(name: str) -> N
     assert 1e-3 < max(differences) < 0.2  # it is rounded, and not by much
 
 
+@pytest.mark.long
 def test_rows_of_an_int8_cache_are_answered_as_alone_and_behind_a_shared_beginning() -> None:
     config = shape()
     engine = Engine(config, int8_cache=True, int8_weights=True)
@@ -78,6 +80,7 @@ def test_rows_of_an_int8_cache_are_answered_as_alone_and_behind_a_shared_beginni
         np.testing.assert_allclose(together[place].log_probabilities, alone.log_probabilities, atol=2e-3)
 
 
+@pytest.mark.long
 def test_scores_of_candidates_read_the_same_cache() -> None:
     config, params = shape(), random_params(shape())
     engine = Engine(config, int8_cache=True)

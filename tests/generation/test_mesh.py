@@ -196,6 +196,7 @@ def compare(meshes: list[tuple[int, int, int]], training: Sequence[tuple[dict[st
         assert share == pytest.approx([cached, cached, 1 / (fsdp * tensor)])
 
 
+@pytest.mark.long
 def test_answers_and_scores_equal_those_of_one_device() -> None:
     compare([(1, 2, 2), (2, 1, 4)])
 
@@ -244,6 +245,7 @@ def test_the_program_compiles_for_tpus(mesh: dict[str, int]) -> None:
     assert int(run(COMPILE, mesh, 1, **COMPILER_ENVIRONMENT)) > 0
 
 
+@pytest.mark.long
 def test_what_is_lowered_for_absent_devices_is_what_answers() -> None:
     meshes = [{"fsdp": 2, "tensor": 4}, {"fsdp": 2, "tensor": 2, "data": 2}]
     assert run(PROGRAMS, meshes, 8).split() == ["equal"]

@@ -39,6 +39,7 @@ def generate(model: Path, out: Path, *more: str) -> int:
     return main(changed(["generate", str(model), *data, "--out", str(out)], *more))
 
 
+@pytest.mark.long
 def test_all_of_it_together_up_to_the_report(model: Path, tmp_path: Path, capsys) -> None:
     out = tmp_path / "p.jsonl"
     asked = ["--prompt", "zero-shot", "--shots", "1", "--shots-from", "sample:train", "--label-first"]
@@ -83,6 +84,7 @@ def test_all_of_it_together_up_to_the_report(model: Path, tmp_path: Path, capsys
     assert out.read_bytes() == whole
 
 
+@pytest.mark.long
 def test_samples_of_a_vote_depend_on_the_seed_and_their_number_alone() -> None:
     tokenizer = load_tokenizer(SAMPLE_TOKENIZER)
     records = [replace(record, id=f"r{n}") for n, record in enumerate(read_records(["sample:test"]).records[:3])]

@@ -60,6 +60,7 @@ def test_a_matrix_has_the_figures_of_evaluate_and_marks_what_was_trained_on(tmp_
     assert json.loads(json.dumps(matrix.to_json()))["cells"]["both"]["DR"]["own"] is True
 
 
+@pytest.mark.long
 def test_the_command_trains_answers_and_goes_on_where_it_was(
     tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

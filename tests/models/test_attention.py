@@ -145,6 +145,7 @@ def test_rows_longer_than_the_model_are_refused(toy_params):
         forward(toy_params, TOY, tokens, tokens, tokens)
 
 
+@pytest.mark.long
 @settings(max_examples=4)
 @given(st.data())
 def test_splash_equals_reference_with_gradients(data):

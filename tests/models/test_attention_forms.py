@@ -92,6 +92,7 @@ def test_every_form_is_that_of_torch_with_gradients(attend, form):
     assert_alike(outcome(attend, *given_case, form), by_torch(*given_case, form))
 
 
+@pytest.mark.long
 @settings(max_examples=12)
 @given(st.data())
 def test_blockwise_is_the_reference_in_any_form_and_shape(data):

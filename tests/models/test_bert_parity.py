@@ -198,6 +198,7 @@ def test_an_export_is_read_by_transformers_and_comes_back_bit_for_bit(case: str,
     assert (tmp_path / "ours" / "vocab.txt").read_bytes() == b"[PAD]\n"
 
 
+@pytest.mark.long
 def test_dropout_draws_by_its_key_and_keeps_the_mean() -> None:
     values = {"vocab_size": 60, "hidden_size": 24, "intermediate_size": 40, "num_layers": 2, "num_heads": 4}
     values |= {"max_positions": 40, "position_offset": 0, "type_vocab_size": 2, "layer_norm_eps": 1e-12}

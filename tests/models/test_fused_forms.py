@@ -68,6 +68,7 @@ def rows_of_segments(data, length, rows=2):
     return jnp.asarray(ids)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kernel", KERNELS)
 @settings(max_examples=12)
 @given(data=st.data())

@@ -68,6 +68,7 @@ def assert_close(ours, theirs, tolerance):
         np.testing.assert_allclose(one, other, atol=tolerance, rtol=tolerance)
 
 
+@pytest.mark.long
 @settings(max_examples=10)
 @given(st.data())
 def test_segment_attention_equals_reference_with_gradients(data):

@@ -138,6 +138,7 @@ def succeed(started: list[subprocess.Popen[str]]) -> None:
         assert status == 0, errors
 
 
+@pytest.mark.long
 def test_two_processes_measure_the_label_f1_of_one(tmp_path: Path) -> None:
     values = config(tmp_path, "two")
     succeed(start(tmp_path, values, 2, "train"))

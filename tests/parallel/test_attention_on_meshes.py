@@ -84,6 +84,7 @@ def assert_small(gaps: dict[str, float]) -> None:
     assert {form: gap for form, gap in gaps.items() if not gap < limits[form]} == {}
 
 
+@pytest.mark.long
 def test_every_form_is_the_same_on_meshes() -> None:
     """Each form on two of the four meshes, chosen so that any three of mask, keys, bias and mesh meet."""
     gaps = worst()

@@ -66,6 +66,7 @@ print("equal")
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", MODELS)
 def test_an_encoder_decoder_is_the_same_on_every_mesh(model: str) -> None:
     command = [sys.executable, "-c", CODE.replace("MODEL", MODELS[model])]

@@ -76,11 +76,13 @@ def outcome(code: str, *arguments: str) -> tuple[str, str]:
     return done.stdout.strip(), done.stderr[-2000:]
 
 
+@pytest.mark.long
 def test_an_encoder_is_the_same_on_every_mesh() -> None:
     printed, complaints = outcome(CODE)
     assert printed == "equal", complaints
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("platform", "kernel"), [("tpu", "splash_attention"), ("gpu", "segment_attention")])
 def test_the_fused_kernels_give_the_encoder_of_one_cpu_on_every_mesh(platform: str, kernel: str) -> None:
     """Interpreted: on rows and heads cut by `shard_map`, and on exchanged tokens."""

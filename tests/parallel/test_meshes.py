@@ -89,6 +89,7 @@ def run(code: str, *arguments: str, devices: int = 8) -> str:
     return done.stdout
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("meshes", "tied", "remat"),
     [

@@ -169,16 +169,17 @@ def test_a_proxy_of_the_environment_is_not_asked_for_the_way_to_process_0(tmp_pa
 STOP = """
 import os, signal
 from mentallama_jax.training import loop
-step, calls = loop._Recorder.add, []
+step, calls = loop.Recorder.add, []
 def add_and_stop(*arguments):
     calls.append(1)
     if len(calls) == {update}:
         os.kill(os.getpid(), signal.{signal})
     return step(*arguments)
-loop._Recorder.add = add_and_stop
+loop.Recorder.add = add_and_stop
 """
 
 
+@pytest.mark.long
 def test_a_run_moves_from_four_processes_to_two_to_one_when_one_of_them_is_asked_to_stop(tmp_path):
     expected = train(tmp_path, "one", 1, "training.steps=7")
     for processes, stopped in ((4, 2), (2, 4)):
@@ -226,10 +227,10 @@ def test_a_killed_process_ends_the_other_with_its_name(tmp_path, victim):
 def test_an_error_of_one_process_is_told_by_all(tmp_path):
     fail = """
 from mentallama_jax.errors import UserError
-from mentallama_jax.training import loop
+from mentallama_jax.training import setup
 def refuse(*arguments):
     raise UserError("no such disk")
-loop.check_disk = refuse
+setup.check_disk = refuse
 """
     first, second = finish(start(tmp_path, "failed", 2, prepare=fail))
     assert second[0] == 2

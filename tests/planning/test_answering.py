@@ -215,6 +215,7 @@ def test_too_many_positions_are_refused():
         answer_plan(answers=Answers(16, 4000, 256))
 
 
+@pytest.mark.long
 @libtpu
 def test_the_command_compiles_the_program_and_finds_it_again(tmp_path, capsys):
     path = tmp_path / "toy.yaml"

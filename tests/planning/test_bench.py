@@ -39,6 +39,7 @@ def bench(folder: Path, devices: int, *arguments: str) -> tuple[dict, str, str]:
     return json.loads((folder / "out.json").read_text("utf-8")), done.stdout, done.stderr
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("devices", DEVICES)
 def test_the_step_is_compiled_once_and_timed(tmp_path, devices):
     values, printed, log = bench(tmp_path, devices, "step")
@@ -63,6 +64,7 @@ def test_the_step_of_a_classifier_is_timed_too(tmp_path, monkeypatch, capsys):
     assert "toy-encoder: is an encoder (bert), which reads texts and writes none" in capsys.readouterr().err
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("devices", DEVICES)
 def test_prefill_is_compiled_once_and_decoding_once_a_size_of_the_cache(tmp_path, devices):
     values, _, log = bench(tmp_path, devices, "generate", "--rows", "3", "--prompt", "32", "--new-tokens", "48")

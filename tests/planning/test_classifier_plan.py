@@ -129,6 +129,7 @@ def test_mistakes_are_told_in_one_line(capsys, monkeypatch, arguments, said):
     assert error.count("\n") == 1
 
 
+@pytest.mark.long
 @libtpu
 def test_the_command_compiles_the_step_of_an_encoder_and_finds_it_again(tmp_path, capsys):
     command = ["plan", CONFIG, *TOY, "training.batch_unit=rows", "--topology", "v5e-4", "--json"]

@@ -337,6 +337,7 @@ def test_an_axis_may_be_a_part_of_a_side_of_the_chips(monkeypatch):
     assert len({device.id for device in mesh.devices.flat}) == 16
 
 
+@pytest.mark.long
 @libtpu
 def test_the_command_compiles_the_step_and_finds_it_again(tmp_path, capsys):
     path = tmp_path / "toy.yaml"

@@ -202,6 +202,7 @@ def test_a_model_that_is_no_encoder_decoder_is_refused(tmp_path, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
+@pytest.mark.long
 def test_what_is_planned_is_the_program_that_evaluate_runs(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", PROGRAMS, str(tmp_path / "bart")],
@@ -214,6 +215,7 @@ def test_what_is_planned_is_the_program_that_evaluate_runs(tmp_path):
     assert done.returncode == 0, done.stderr[-5000:]
 
 
+@pytest.mark.long
 @libtpu
 def test_the_command_compiles_the_program_and_finds_it_again(tmp_path, capsys):
     (tmp_path / "config.json").write_text(json.dumps(SMALL))

@@ -83,6 +83,7 @@ def table(out: Path) -> dict[tuple[str, str], dict]:
     return {(row["id"], row["part"]): row for row in rows}
 
 
+@pytest.mark.long
 def test_all_metrics_and_only_what_is_missing(models, predictions, tmp_path, capsys, monkeypatch) -> None:
     out = tmp_path / "scores"
     assert main(command(models, predictions, out)) == 0
@@ -122,6 +123,7 @@ def test_all_metrics_and_only_what_is_missing(models, predictions, tmp_path, cap
     assert asked == [1] * 8  # four metrics, two parts
 
 
+@pytest.mark.long
 def test_eight_devices_give_the_same_scores_and_torch_is_never_there(models, predictions, tmp_path) -> None:
     code = f"""
 import sys
@@ -152,6 +154,7 @@ sys.exit(status)
                 assert eight[key][name] == pytest.approx(row[name], abs=1e-4), (key, name)
 
 
+@pytest.mark.long
 def test_the_lm_score_is_the_mean_of_a_plain_pass() -> None:
     tokenizer = load_tokenizer(TOKENIZER)
     records = [record for record in read_records(["sample"], split="test").records if record.explanation][:4]

@@ -145,6 +145,7 @@ def test_warming_up_asks_for_every_width_few_and_many_greedy_and_sampled() -> No
     assert [request.settings.sampling.temperature for request in decoding.requests] == [0.0] * 8 + [1.0] * 8
 
 
+@pytest.mark.long
 def test_nothing_is_compiled_for_usual_requests_however_many_after_warming_up(answerer: Answerer) -> None:
     decoding = answerer.engine.decoding(6, fewer=FEW_SLOTS, patience=False, places=few_places(300))
     for _ in warm_up(decoding, 140, 7):

@@ -36,7 +36,7 @@ from mentallama_jax.models.module import init_params
 from mentallama_jax.models.presets import SEQUENCE_PRESETS
 from mentallama_jax.parallel.mesh import make_mesh
 from mentallama_jax.scorers.label_classifier import open_classifiers
-from mentallama_jax.training import loop
+from mentallama_jax.training import loop, setup
 from mentallama_jax.training import reference_answers as reference
 from mentallama_jax.training.data.batch_spec import MICRO_BATCHES, SAMPLED_ANSWERS
 from mentallama_jax.training.data.preferred import preference_store
@@ -106,8 +106,10 @@ def test_grpo_of_an_adapter_holds_one_model(grpo_config, base, tmp_path, monkeyp
         evaluation={"every_steps": None},
     )
     config, states = with_adapter(config, base, base_dtype="int4"), []
-    first_state = loop._first_state
-    monkeypatch.setattr(loop, "_first_state", lambda *given: states.append(1) or first_state(*given))
+    for module in (loop, setup):
+        monkeypatch.setattr(
+            module, "first_state", lambda *given, make=setup.first_state: states.append(1) or make(*given)
+        )
     run(config, [])
     assert len(states) == 1  # nothing is read again for the divergence
     rows = figures(tmp_path / "run")
@@ -120,6 +122,7 @@ def test_grpo_of_an_adapter_holds_one_model(grpo_config, base, tmp_path, monkeyp
     assert "embedding" not in names_in(tmp_path / "run")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "base_dtype", ["int4", *(pytest.param(name, marks=pytest.mark.slow) for name in ("float32", "int8"))]
 )

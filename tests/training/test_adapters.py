@@ -108,6 +108,7 @@ def test_before_the_first_update_an_adapter_changes_no_bit() -> None:
     assert float(a.std()) == pytest.approx(bound / 3**0.5, rel=0.1)
 
 
+@pytest.mark.long
 def test_frozen_bits_stay_and_only_the_adapter_has_moments() -> None:
     config = config_of(rank=4, targets=["q_proj", "o_proj", "down_proj"], dora=True, dropout=0.2, base_dtype="int8")
     objective = objective_of(TOY, config)
@@ -237,6 +238,7 @@ def test_frozen_weights_cost_two_thirds_of_the_operations() -> None:
     assert whole - frozen == pytest.approx(2 * matrices)
 
 
+@pytest.mark.long
 def test_a_run_of_an_adapter_resumes_exactly_and_opens_as_a_model(values, base, tmp_path, monkeypatch) -> None:
     config, stopped = values("whole"), values("stopped")
     whole = loop.train(config, base_model(config))

@@ -21,7 +21,9 @@ from mentallama_jax.jobs.tune import tune
 from mentallama_jax.storage import RemotePath
 from mentallama_jax.training.run.manifest import complete_checkpoints
 from mentallama_jax.training.run.metrics import read_metrics
-from mentallama_jax.training.run.run_directory import load_run
+from mentallama_jax.training.run.opened_run import load_run
+
+pytestmark = pytest.mark.long
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = "import sys; from mentallama_jax.cli import main; main.COMMANDS = ('train',); sys.exit(main.main())"

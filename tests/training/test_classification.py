@@ -110,6 +110,7 @@ def test_class_weights_are_those_of_scikit_learn() -> None:
     assert class_weights(balanced, several, (0, 0, 1, 1)) == (40 / (2 * 10), 40 / (2 * 30), 1.0, 1.0)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("weights", [(1.0, 1.0, 1.0), WEIGHTS], ids=["equal weights", "class weights"])
 def test_the_loss_is_the_cross_entropy_of_torch_on_the_same_logits(weights: tuple[float, ...]) -> None:
     torch = pytest.importorskip("torch", reason="the extra parity is not installed")
@@ -135,6 +136,7 @@ def test_the_loss_is_the_cross_entropy_of_torch_on_the_same_logits(weights: tupl
     assert float(accuracy) == pytest.approx(right.sum() / np.array(weights)[truth].sum(), rel=1e-6)
 
 
+@pytest.mark.long
 def test_updates_are_those_of_a_plain_loop_of_torch_and_transformers(tmp_path: Path) -> None:
     """Five updates of packed texts in micro-batches, beside padded ones at once: losses, gradients' norms, weights."""
     torch = pytest.importorskip("torch", reason="the extra parity is not installed")
@@ -354,6 +356,7 @@ for sizes in json.loads(sys.argv[1]):
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "meshes",
     [

@@ -34,6 +34,8 @@ from mentallama_jax.training.run.encoder_run import load_encoder_run
 from mentallama_jax.training.run.metrics import read_metrics
 from mentallama_jax.training.step import model_params
 
+pytestmark = pytest.mark.long
+
 SECTIONS = {
     "model": {
         "source": "toy-encoder",

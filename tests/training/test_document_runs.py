@@ -22,7 +22,9 @@ from mentallama_jax.jobs.tune import base_model, tune
 from mentallama_jax.training import loop
 from mentallama_jax.training.data.examples import load_examples
 from mentallama_jax.training.run.metrics import read_metrics
-from mentallama_jax.training.run.run_directory import load_run
+from mentallama_jax.training.run.opened_run import load_run
+
+pytestmark = pytest.mark.long
 
 WORDS = (
     "the quiet river runs under old stone bridges",

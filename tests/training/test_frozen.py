@@ -105,6 +105,7 @@ def test_answers_of_an_evaluation_take_a_second_copy_of_the_weights(tiny_config,
     assert need.total == need.params + need.moments + max(need.gradients + need.activations, need.answers)
 
 
+@pytest.mark.long
 def test_a_run_resumes_exactly_and_its_checkpoints_hold_no_frozen_part(
     config, tiny_config, tmp_path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,6 +184,7 @@ print("equal")
 """
 
 
+@pytest.mark.long
 def test_eight_devices_train_the_same_part() -> None:
     done = subprocess.run(
         [sys.executable, "-c", ON_EIGHT_DEVICES],

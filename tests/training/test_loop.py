@@ -21,13 +21,14 @@ from mentallama_jax.imhi.data_files.writers import write_records
 from mentallama_jax.jobs.tune import base_model
 from mentallama_jax.parallel.mesh import make_mesh
 from mentallama_jax.training import loop, validation
+from mentallama_jax.training.data.batches import TrainingData
 from mentallama_jax.training.interruption import StopRequest
 from mentallama_jax.training.loop import train
 from mentallama_jax.training.objectives.supervised import Supervised
 from mentallama_jax.training.run import manifest, metrics
 from mentallama_jax.training.run.manifest import complete_checkpoints
 from mentallama_jax.training.run.metrics import read_metrics
-from mentallama_jax.training.run.run_directory import load_run
+from mentallama_jax.training.run.opened_run import load_run
 
 
 def tune(config, **more):
@@ -149,12 +150,13 @@ def test_a_finished_run_has_nothing_left_to_do(reference):
     assert (result.run_dir / "metrics.jsonl").read_bytes() == before
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_after_the_update_and_the_run_goes_on_bit_for_bit(
     reference, tiny_config, tmp_path, monkeypatch, signal_number
 ):
     config = tiny_config(tmp_path / "run")
-    batch = loop.TrainingData.batch
+    batch = TrainingData.batch
 
     def batch_and_signal(self, step):
         if step == 7:  # asked for ahead of time, so the run stops somewhere before it
@@ -162,7 +164,7 @@ def test_a_signal_stops_after_the_update_and_the_run_goes_on_bit_for_bit(
         return batch(self, step)
 
     # In the main thread the handler runs as soon as that gets its turn.
-    monkeypatch.setattr(loop.TrainingData, "batch", batch_and_signal)
+    monkeypatch.setattr(TrainingData, "batch", batch_and_signal)
     first, shown = tune(config)
     assert 0 < first.steps < 12
     assert first.stopped_by == {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}[signal_number]
@@ -176,11 +178,12 @@ def test_a_signal_stops_after_the_update_and_the_run_goes_on_bit_for_bit(
     assert validations(tmp_path / "run") == validations(reference[1].run_dir)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("update", [5, 6, 12])
 def test_a_signal_at_the_end_of_an_update_still_saves_it(reference, tiny_config, tmp_path, monkeypatch, update):
     """It comes after the last look at whether to save, so only what follows the loop can save."""
     config = tiny_config(tmp_path / "run", checkpoint={"every_steps": 100})
-    due = loop._Due.evaluation
+    due = loop.Due.evaluation
 
     def evaluation(self, step):  # the last thing that the loop asks in an update
         answer = due(self, step)
@@ -188,7 +191,7 @@ def test_a_signal_at_the_end_of_an_update_still_saves_it(reference, tiny_config,
             signal.raise_signal(signal.SIGTERM)
         return answer
 
-    monkeypatch.setattr(loop._Due, "evaluation", evaluation)
+    monkeypatch.setattr(loop.Due, "evaluation", evaluation)
     first, _ = tune(config)
     assert (first.steps, first.stopped_by) == (update, "SIGTERM")
     assert complete_checkpoints(tmp_path / "run" / "checkpoints")[-1].step == update
@@ -198,6 +201,7 @@ def test_a_signal_at_the_end_of_an_update_still_saves_it(reference, tiny_config,
     assert validations(tmp_path / "run") == validations(reference[1].run_dir)
 
 
+@pytest.mark.long
 def test_a_signal_in_an_evaluation_leaves_it_to_the_next_start(reference, tiny_config, tmp_path, monkeypatch):
     config = tiny_config(tmp_path / "run")
     monkeypatch.setattr(loop, "measure_all", lambda *_: signal.raise_signal(signal.SIGTERM) or {})
@@ -208,6 +212,7 @@ def test_a_signal_in_an_evaluation_leaves_it_to_the_next_start(reference, tiny_c
     assert validations(tmp_path / "run") == validations(reference[1].run_dir)
 
 
+@pytest.mark.long
 def test_a_signal_in_the_last_evaluation_is_no_finished_run(reference, tiny_config, tmp_path, monkeypatch):
     config = tiny_config(tmp_path / "run", evaluation={"every_steps": 12})
     monkeypatch.setattr(loop, "measure_all", lambda *_: signal.raise_signal(signal.SIGTERM) or {})
@@ -326,6 +331,7 @@ def test_log_every_thins_the_lines_but_not_the_guard(tiny_config, tmp_path, monk
     assert list(losses(tmp_path / "run")) == [5]
 
 
+@pytest.mark.long
 def test_a_full_disk_while_writing_metrics_is_one_line_and_the_run_goes_on(
     reference, tiny_config, tmp_path, monkeypatch
 ):
@@ -344,6 +350,7 @@ def test_a_full_disk_while_writing_metrics_is_one_line_and_the_run_goes_on(
     assert losses(tmp_path / "run") == losses(reference[1].run_dir)
 
 
+@pytest.mark.long
 def test_a_full_disk_while_saving_is_one_line_and_the_run_goes_on(reference, tiny_config, tmp_path, monkeypatch):
     config = tiny_config(tmp_path / "run")
     write_json = manifest.write_json
@@ -362,6 +369,7 @@ def test_a_full_disk_while_saving_is_one_line_and_the_run_goes_on(reference, tin
     assert losses(tmp_path / "run") == losses(reference[1].run_dir)
 
 
+@pytest.mark.long
 def test_a_damaged_checkpoint_costs_the_updates_since_the_one_before(reference, tiny_config, tmp_path, monkeypatch):
     config = tiny_config(tmp_path / "run")
     poison(monkeypatch, 11, "loss")
@@ -384,24 +392,25 @@ def test_the_log_says_how_a_run_ended(tiny_config, tmp_path, monkeypatch):
 
 
 def test_micro_batches_that_no_update_fills_are_remarked_upon(tiny_config, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "_check_resources", lambda *_: 1 / 0)  # far enough
+    monkeypatch.setattr(loop, "check_resources", lambda *_: 1 / 0)  # far enough
     with pytest.raises(ZeroDivisionError):
         tune(tiny_config(tmp_path / "run", data={"max_length": 384}, training={"micro_batch_rows": 16}))
     log = (tmp_path / "run" / "log.txt").read_text()
     assert "of what is computed is padding; an update of 16 examples does not fill training.micro_batch_rows 16" in log
 
 
+@pytest.mark.long
 def test_after_out_of_memory_the_advice_can_be_followed(reference, tiny_config, tmp_path, monkeypatch):
     """Every update keeps its examples where the micro-batches change: the losses are the same but for rounding."""
-    evaluation = loop._Recorder.add_scores
+    evaluation = loop.Recorder.add_scores
 
     def exhausted(*_):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes.")
 
-    monkeypatch.setattr(loop._Recorder, "add_scores", exhausted)
+    monkeypatch.setattr(loop.Recorder, "add_scores", exhausted)
     with pytest.raises(UserError, match=r"out of device memory; lower training.micro_batch_rows \(now 4\) and run it"):
         tune(tiny_config(tmp_path / "run"))
-    monkeypatch.setattr(loop._Recorder, "add_scores", evaluation)
+    monkeypatch.setattr(loop.Recorder, "add_scores", evaluation)
     for rows in (3, 1):
         config = tiny_config(tmp_path / "run", training={"micro_batch_rows": rows})
         assert tune(config)[0].steps == 12
@@ -411,6 +420,7 @@ def test_after_out_of_memory_the_advice_can_be_followed(reference, tiny_config, 
     assert list(found.values()) == pytest.approx(list(expected.values()), rel=1e-4)
 
 
+@pytest.mark.long
 def test_no_room_for_answers_is_found_before_the_first_update(tiny_config, tmp_path):
     for new_tokens, left in ((192, 0), (180, 12)):
         config = tiny_config(tmp_path / "run", evaluation={"generate_rows": 3, "max_new_tokens": new_tokens})

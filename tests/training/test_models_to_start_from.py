@@ -21,7 +21,7 @@ from mentallama_jax.jobs.open_model import is_run, open_model
 from mentallama_jax.jobs.tune import base_model, tune
 from mentallama_jax.models.module import init_params
 from mentallama_jax.models.presets import PRESETS
-from mentallama_jax.training.run.run_directory import load_run
+from mentallama_jax.training.run.opened_run import load_run
 
 SAMPLE_TOKENIZER = Path(__file__).resolve().parents[2] / "mentallama_jax" / "imhi" / "sample" / "tokenizer"
 SHORT = {"epochs": None, "steps": 1}
@@ -34,6 +34,7 @@ def first_run(tiny_values: Callable[..., Any], tmp_path_factory: pytest.TempPath
     return folder
 
 
+@pytest.mark.long
 def test_the_next_run_starts_from_a_run(first_run: Path, tiny_values: Callable[..., Any], tmp_path: Path) -> None:
     model = {"source": str(first_run), "weights": "pretrained", "tokenizer": None}
     config = parse_config(tiny_values(tmp_path / "second", model=model, training=SHORT), "here")
@@ -87,6 +88,7 @@ def test_a_run_whose_model_config_is_damaged(first_run: Path, damage: str) -> No
         path.write_text(whole)
 
 
+@pytest.mark.long
 def test_a_padding_token_without_an_embedding(
     tiny_values: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -26,6 +26,7 @@ loop.place_batch = place_and_stop
 """
 
 
+@pytest.mark.long
 def test_a_run_goes_on_upon_another_mesh(tiny_values, tiny_config, tmp_path, capsys):
     """Eight devices, then eight cut otherwise, then one: the losses are those of one device all along."""
 

@@ -170,6 +170,7 @@ def figures(folder: Path) -> list[dict]:
     ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("objective", "killed"),
     [
@@ -202,6 +203,7 @@ def test_a_killed_run_samples_and_learns_the_same_bit_for_bit(grpo_config, tmp_p
         assert train[0]["kl"] == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.long
 def test_the_learner_and_the_engine_agree_on_the_log_probabilities_of_answers(grpo_config, tmp_path) -> None:
     config = grpo_config(tmp_path / "run")
     base = base_model(config)

@@ -252,8 +252,8 @@ def test_the_loss_of_tokens_reads_no_reference(dpo_config, tmp_path, monkeypatch
     def stops(*_args):
         raise StoppedError
 
-    monkeypatch.setattr(loop, "_with_reference", read)
-    monkeypatch.setattr(loop, "_plan", stops)
+    monkeypatch.setattr(loop, "examples_with_reference", read)
+    monkeypatch.setattr(loop, "plan_updates", stops)
     evaluation = {"metric": "validation_loss"}
     with pytest.raises(StoppedError):
         tune(dpo_config(tmp_path / "run", {"loss_type": "sft", "beta": 0.1}, evaluation=evaluation))
@@ -275,6 +275,7 @@ def one_device():
     return make_mesh(MeshSection())
 
 
+@pytest.mark.long
 def test_a_run_raises_the_margin_and_resumes_bit_for_bit(dpo_config, tmp_path, monkeypatch) -> None:
     whole = dpo_config(tmp_path / "whole")
     assert tune(whole).best is not None

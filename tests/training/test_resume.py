@@ -16,7 +16,9 @@ from mentallama_jax.config import load_config
 from mentallama_jax.jobs.tune import tune
 from mentallama_jax.training.run.manifest import complete_checkpoints
 from mentallama_jax.training.run.metrics import read_metrics
-from mentallama_jax.training.run.run_directory import load_run
+from mentallama_jax.training.run.opened_run import load_run
+
+pytestmark = pytest.mark.long
 
 ROOT = Path(__file__).resolve().parents[2]
 UPDATES, EPOCH = 48, 6

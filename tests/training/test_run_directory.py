@@ -20,7 +20,8 @@ from mentallama_jax.models.registry import model_config_from_json
 from mentallama_jax.models.rotary import RopeScaling
 from mentallama_jax.training.data.tokens import TokenStore
 from mentallama_jax.training.run import run_directory
-from mentallama_jax.training.run.run_directory import RunDirectory, data_fingerprint, load_run
+from mentallama_jax.training.run.opened_run import load_run
+from mentallama_jax.training.run.run_directory import RunDirectory, data_fingerprint
 
 ROOT = Path(__file__).resolve().parents[2]
 FACTS = {"fingerprints": {"train": "aa", "validation": "bb"}, "train": {"examples": 3}}

@@ -24,6 +24,8 @@ from mentallama_jax.training.data.paired import pair_store
 from mentallama_jax.training.interruption import StopRequest
 from mentallama_jax.training.run.metrics import read_metrics
 
+pytestmark = pytest.mark.long
+
 SECTIONS = {
     "model": {
         "source": "toy-bart",

@@ -115,6 +115,7 @@ def torch_leaves(model, config, what=lambda tensor: tensor) -> dict[tuple[str, .
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "case", [pytest.param(case, marks=pytest.mark.slow) if "gated" in case else case for case in CASES]
 )

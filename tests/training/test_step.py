@@ -93,6 +93,7 @@ def accumulated(params, batches):
     return accumulated_gradients(Supervised(MODEL, run_config()), params, {}, batches)
 
 
+@pytest.mark.long
 def test_loss_and_gradient_are_those_of_whole_logits(batch):
     params = init_state(Supervised(MODEL, run_config()), run_config(), 10)["params"]
     gradient_of_plain = jax.jit(jax.value_and_grad(lambda given: plain_loss(given, batch), has_aux=True))
@@ -142,6 +143,7 @@ def test_targets_never_cross_segments():
     assert targets[0, 3] == 9
 
 
+@pytest.mark.long
 @settings(max_examples=8)
 @given(tokens=st.integers(1, 40), chunk=st.sampled_from([8, 16]), seed=st.integers(0, 9))
 def test_chunks_equal_the_plain_loss(tokens, chunk, seed):

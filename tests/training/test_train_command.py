@@ -93,6 +93,7 @@ def test_no_config_is_a_usage_line_and_a_missing_one_is_named(mentallama, tmp_pa
     assert "missing.yaml: no such config" in err
 
 
+@pytest.mark.long
 def test_a_run_with_generated_answers_ends_with_its_best_checkpoint_and_its_place(mentallama, config_file, tmp_path):
     status, out, err = mentallama(
         config_file,

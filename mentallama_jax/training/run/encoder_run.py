@@ -13,7 +13,7 @@ from mentallama_jax.models.registry import encoder
 from mentallama_jax.storage import AnyPath
 from mentallama_jax.training.run.checkpoints import Which, load_params
 from mentallama_jax.training.run.manifest import Checkpoint
-from mentallama_jax.training.run.run_directory import describe_run, refuse_adapter
+from mentallama_jax.training.run.opened_run import describe_run, refuse_adapter
 
 
 class EncoderRun(NamedTuple):

@@ -10,10 +10,9 @@ import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from mentallama_jax.config import RunConfig, parse_config
@@ -22,45 +21,15 @@ from mentallama_jax.files import lock_file, regular_file, write_json
 from mentallama_jax.foreign import parse_json, reading
 from mentallama_jax.imhi.task_files.kept_tasks import KEPT, kept_tasks, to_keep
 from mentallama_jax.imhi.tasks import TASKS, Task
-from mentallama_jax.models.llama import LlamaConfig
-from mentallama_jax.models.module import Params, abstract_params
-from mentallama_jax.models.registry import AnyModelConfig, TrainedConfig, language_model, model_config_from_json
+from mentallama_jax.models.registry import TrainedConfig, model_config_from_json
 from mentallama_jax.parallel.processes import any_says, writes_files
 from mentallama_jax.storage import AnyPath, RemotePath, as_path
 from mentallama_jax.training.data.tokens import TokenStore
 from mentallama_jax.training.run.bucket_run import BucketRun, fetch_files, staging_folder
-from mentallama_jax.training.run.checkpoints import Which, find_checkpoint, load_params
 from mentallama_jax.training.run.disk import naming
 from mentallama_jax.training.run.extension import EXTENSIONS, LENGTH, extension_of
-from mentallama_jax.training.run.manifest import Checkpoint, complete_checkpoints
-
-MAY_CHANGE = (
-    "model.remat",
-    "model.offload",
-    "model.tokenizer",
-    "data.train",
-    "data.tasks",
-    "data.validation",
-    "data.drop_posts_in",
-    "data.cache_dir",
-    "training.micro_batch_rows",
-    "training.run_dir",
-    "training.log_every",
-    "training.compile_cache_dir",
-    "mesh",
-    "evaluation.every_steps",
-    "evaluation.patience",
-    "objective.test",
-    "objective.instructions",
-    "checkpoint",
-)
-"""Keys and sections that a resumed run may change. Data and tokenizer may move: the tokens are compared by
-`data_fingerprint`.
-
-An update keeps its examples and their rows where `micro_batch_rows` changes: the plan of a run is made with the value
-that it was started with."""
-SAME_SOURCE = ("model.source", "model.revision")
-"""Keys that may change where the model that they name is the same."""
+from mentallama_jax.training.run.manifest import complete_checkpoints
+from mentallama_jax.training.run.same_recipe import MAY_CHANGE, SAME_SOURCE, is_same_source, refuse_changes
 
 _PACKAGES = ("mentallama-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "transformers")
 
@@ -256,7 +225,7 @@ class RunDirectory:
             if not isinstance(source, str | None) or not isinstance(facts.get("fingerprints"), dict):
                 raise UserError(f"{self.data}: its fingerprints are not what a run writes; the file is damaged")
             may_change: tuple[str, ...] = MAY_CHANGE
-            if _is_same_source(before, config, source, fingerprint):
+            if is_same_source(before, config, source, fingerprint):
                 may_change += SAME_SOURCE
             extensions = list(facts.get(EXTENSIONS, []))
             if self._extend and before.training != config.training:
@@ -265,12 +234,12 @@ class RunDirectory:
                     may_change += LENGTH
                     extensions.append(extension)
                     say(extension["said"])
-            _refuse_changes(self.path, "another recipe", _plain(before), _plain(config), may_change)
+            refuse_changes(self.path, "another recipe", _plain(before), _plain(config), may_change)
             # Parsed, as runs of older versions do not state their model type.
             trained = model_config_from_json(read_json(self.model_config), str(self.model_config)).to_json()
-            _refuse_changes(self.path, "another model", trained, described)
-            _refuse_changes(self.path, "another task", _of_tasks(kept_tasks(self._here)), _of_tasks(TASKS.own))
-            _refuse_changes(self.path, "other data", facts["fingerprints"], data["fingerprints"])
+            refuse_changes(self.path, "another model", trained, described)
+            refuse_changes(self.path, "another task", _of_tasks(kept_tasks(self._here)), _of_tasks(TASKS.own))
+            refuse_changes(self.path, "other data", facts["fingerprints"], data["fingerprints"])
             rows = self._planned_rows() or config.training.micro_batch_rows
         else:
             if self._extend:
@@ -301,112 +270,6 @@ class RunDirectory:
             say(f"resuming with other versions ({changes}): losses may differ in their last digits")
         if not before or before[-1] != now:
             _write(self.versions, [*before, now])
-
-
-class LoadedRun(NamedTuple):
-    """What generation and export need of a run."""
-
-    model_config: LlamaConfig
-    params: Params
-    tokenizer: Path
-    config: RunConfig
-    checkpoint: Checkpoint
-
-
-class OpenedRun(NamedTuple):
-    """A run whose weights are still to be read."""
-
-    model_config: LlamaConfig
-    tokenizer: Path
-    config: RunConfig
-    checkpoint: Checkpoint
-
-
-class DescribedRun(NamedTuple):
-    """A run of whatever model, its weights still to be read."""
-
-    model_config: AnyModelConfig
-    tokenizer: Path
-    config: RunConfig
-    checkpoint: Checkpoint
-
-
-def open_run(run_dir: str | AnyPath, which: Which = "best") -> OpenedRun:
-    """Read all of a run but its weights; `which` chooses the checkpoint as in `load_run`.
-
-    Raises:
-        UserError: not a run directory, no such checkpoint, or a damaged one.
-    """
-    described, tokenizer, config, checkpoint = describe_run(run_dir, which)
-    return OpenedRun(language_model(described, as_path(run_dir)), tokenizer, config, checkpoint)
-
-
-def describe_run(run_dir: str | AnyPath, which: Which = "best") -> DescribedRun:
-    """Read all of a run but its weights, whatever model it trains.
-
-    Raises:
-        UserError: as `open_run`.
-    """
-    run = RunDirectory(run_dir)
-    run.fetch()
-    if not run.config.is_file():
-        raise UserError(f"{run.path}: not a run directory (it has no config.json)")
-    config = parse_config(read_json(run.config), str(run.config))
-    described = model_config_from_json(read_json(run.model_config), str(run.model_config))
-    checkpoint = find_checkpoint(run.checkpoints, which, config.evaluation.metric)
-    return DescribedRun(described, run.tokenizer, config, checkpoint)
-
-
-def refuse_adapter(config: RunConfig, run_dir: str | AnyPath) -> None:
-    """Refuse a run whose checkpoints hold an adapter alone, where a whole model is read from them.
-
-    Raises:
-        UserError: it is one.
-    """
-    if config.adapter is not None:
-        raise UserError(f"{as_path(run_dir)}: holds an adapter; merge it first with `mentallama export`")
-
-
-def base_fingerprint(run_dir: str | AnyPath) -> str | None:
-    """What tells the weights that a run started from; None where they were random.
-
-    Raises:
-        UserError: the run's description cannot be read.
-    """
-    run = RunDirectory(run_dir)
-    run.fetch()
-    found = read_json(run.data).get("model_fingerprint")
-    return found if isinstance(found, str) else None
-
-
-def load_run(
-    run_dir: str | AnyPath,
-    which: Which = "best",
-    *,
-    dtype: Any = None,
-    shardings: Callable[[LlamaConfig], Any] | None = None,
-) -> LoadedRun:
-    """Read the model of a run.
-
-    Args:
-        run_dir: a run directory, finished or not.
-        which: the checkpoint: "best" by the run's metric (the last where nothing was evaluated), "last", or a step.
-        dtype: of the parameters; by default as trained.
-        shardings: from the shape of the model to a tree like the parameters; by default all are on the first device.
-
-    Returns:
-        The shape of the model, its parameters, the folder of its tokenizer, the config of the run, and the checkpoint.
-
-    Raises:
-        UserError: not a run directory, no such checkpoint, a damaged one, or one with NaN or infinity in it.
-    """
-    model_config, tokenizer, config, checkpoint = open_run(run_dir, which)
-    refuse_adapter(config, run_dir)
-    abstract = abstract_params(model_config, jnp.dtype(dtype or config.model.parameter_dtype))
-    first = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    places = shardings(model_config) if shardings else jax.tree.map(lambda _: first, abstract)
-    placed = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, places)
-    return LoadedRun(model_config, load_params(checkpoint, placed), tokenizer, config, checkpoint)
 
 
 def data_fingerprint(store: TokenStore) -> str:
@@ -473,57 +336,9 @@ def _version(package: str) -> str:
         return __version__ if package == "mentallama-jax" else "absent"
 
 
-def _is_same_source(
-    before: RunConfig, now: RunConfig, known: str | None, fingerprint: Callable[[], str] | None
-) -> bool:
-    """Whether two configs name the same weights; `known` is the fingerprint of the first, where it was noted.
-
-    Where no weights are read the shape alone counts, which is compared elsewhere.
-    """
-    if before.model.weights != now.model.weights:
-        return False
-    if fingerprint is None:
-        return True
-    if (before.model.source, before.model.revision) == (now.model.source, now.model.revision):
-        return True
-    if known is None:  # noted by no older version
-        places = [Path(config.model.source).expanduser().resolve() for config in (before, now)]
-        return places[0] == places[1] and places[0].exists()
-    return fingerprint() == known
-
-
-def _refuse_changes(path: AnyPath, what: str, old: Any, new: Any, may_change: tuple[str, ...] = ()) -> None:
-    before, after = dict(_flat(old)), dict(_flat(new))
-    differences = [
-        f"{key} was {_shown(before, key)}, is {_shown(after, key)}"
-        for key in sorted(before.keys() | after.keys())
-        if before.get(key) != after.get(key)
-        and not any(key == free or key.startswith(f"{free}.") for free in may_change)
-    ]
-    if differences:
-        longer = all(difference.startswith(LENGTH) for difference in differences)
-        more = "; --extend goes on for more updates than it was started with" if longer else ""
-        raise UserError(
-            f"{path}: this run was started with {what} ({'; '.join(differences)}); "
-            f"restore that to go on, or name another training.run_dir{more}"
-        )
-
-
 def _of_tasks(tasks: Iterable[Task]) -> dict[str, Any]:
     return {task.name: task.to_json() for task in tasks}
 
 
 def _plain(config: RunConfig) -> dict[str, Any]:
     return config.model_dump(mode="json")
-
-
-def _flat(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
-
-
-def _shown(values: dict[str, Any], key: str) -> str:
-    return str(values[key]) if key in values else "absent"

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mentallama_jax.formats.tokenizers.token_bytes import bytes_of, is_byte_level
@@ -31,11 +31,16 @@ BYTE_LEVEL = byte_level()
 
 
 @settings(max_examples=60)
+@example(" ", SAMPLE)
+@example("  a ", SAMPLE)
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=20), st.sampled_from([SAMPLE, BYTE_LEVEL]))
 def test_joined_they_are_the_text(text: str, tokenizer: Tokenizer) -> None:
     ids = tokenizer.encode(text, continues=True)
-    found = b"".join(map(tokenizer.token_bytes, ids))
-    assert found == (text.encode() if tokenizer is BYTE_LEVEL else tokenizer.decode(ids).encode())
+    found = b"".join(map(tokenizer.token_bytes, ids)).decode()
+    before = tokenizer.encode("a", continues=True)  # at the start of a text SentencePiece drops a blank
+    assert "a" + found == tokenizer.decode([*before, *ids])
+    if tokenizer is BYTE_LEVEL:
+        assert found == text
 
 
 def test_a_blank_in_front_belongs_to_its_token() -> None:

@@ -35,6 +35,7 @@ print(min(faults() for _ in range(int(sys.argv[2]))))
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc only")
 def test_temporaries_are_not_mapped_anew():
     faults = {

@@ -59,6 +59,7 @@ def check_killed_runs(tmp_path: Path, count: int, kills: list[int], seed: int) -
     }
 
 
+@pytest.mark.long
 def test_after_two_kills_no_row_is_lost_and_none_is_paid_for_twice(tmp_path: Path) -> None:
     check_killed_runs(tmp_path, 40, [8, 24], seed=2)
 

@@ -127,6 +127,7 @@ def test_a_fault_of_the_surroundings_is_one_line(words, environment, said):
     assert len(done.stderr.splitlines()[-1]) <= 310
 
 
+@pytest.mark.long
 def test_a_reader_that_goes_away_ends_the_command_quietly():
     command = f"{sys.executable} -m mentallama_jax.cli.main data check sample"
     for rest, status in (("| head -c 1", "141"), (">/dev/full", "2"), (">&-", "0")):

@@ -112,6 +112,7 @@ def test_the_browser_sees_what_is_wrong(tmp_path):
     assert found["without_words"] == 1
 
 
+@pytest.mark.long
 @needs_chromium
 @needs_axe
 @pytest.mark.parametrize("scheme", [LIGHT, DARK], ids=["light", "dark"])

@@ -186,6 +186,7 @@ def test_ids_of_config_and_generation_config(exported: Path) -> None:
     assert json.loads((exported / "config.json").read_text()).items() >= expected.items()
 
 
+@pytest.mark.long
 def test_the_card_tells_what_it_is_told(tmp_path: Path, params: Params, tokenizer: Tokenizer) -> None:
     scores = {"datasets": {"DR": {"n": 10, "weighted_f1": 0.5}}, "signature": {"style": "plain"}}
     card = replace(CARD, data={"files": ("a.csv", "b|c.csv")}, recipe={"training.epochs": 3}, scores=scores)

@@ -47,6 +47,7 @@ def without_prefix(folder: Path) -> None:
     (folder / "tokenizer.json").write_text(json.dumps(spec))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -88,6 +89,7 @@ def test_a_prompt_that_the_template_renders_otherwise_leaves_nothing(tmp_path: P
     assert {path.name for path in tmp_path.iterdir()} == {"source", "right"}
 
 
+@pytest.mark.long
 def test_the_proof_loads_no_torch_and_prints_nothing(exported: Path, tmp_path: Path) -> None:
     code = (
         "import json, sys; from pathlib import Path; from small_models import SAMPLE_TOKENIZER;"

@@ -55,6 +55,7 @@ def test_transformers_loads_an_export_and_agrees(
     np.testing.assert_allclose(our_logits(config, params, ids), their_logits(model, ids), atol=1e-4, rtol=0)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_we_load_what_transformers_saves(tmp_path: Path, tokenizer: Tokenizer, dtype: str) -> None:
     import transformers

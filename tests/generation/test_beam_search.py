@@ -131,6 +131,7 @@ def test_a_source_alone_is_written_as_in_a_batch(models) -> None:
         np.testing.assert_allclose(alone.scores_BJ[0], together.scores_BJ[row], rtol=1e-4)
 
 
+@pytest.mark.long
 @needs_torch
 def test_sampled_targets_have_their_own_draws_and_the_sum_of_their_logs(models) -> None:
     _, config, params = models

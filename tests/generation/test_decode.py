@@ -65,6 +65,7 @@ def test_answers_longer_than_a_loop_go_on_where_it_ended() -> None:
     assert got == [(continue_greedily(params, config, prompt, new), False) for prompt in prompts]
 
 
+@pytest.mark.long
 def test_a_prompt_that_is_longer_than_a_pack_is_read_in_several(monkeypatch) -> None:
     monkeypatch.setattr(packs, "FULL", 64)
     monkeypatch.setattr("mentallama_jax.generation.decoding.FULL", 64)
@@ -97,6 +98,7 @@ def test_an_end_token_ends_its_row_alone() -> None:
     assert len({len(tokens) for tokens, _ in expected}) > 1
 
 
+@pytest.mark.long
 def test_few_shapes_serve_prompts_and_answers_of_all_lengths() -> None:
     config = shape(intermediate_size=24)
     engine = engine_of(config, random_params(config))
@@ -113,6 +115,7 @@ def test_few_shapes_serve_prompts_and_answers_of_all_lengths() -> None:
     assert [packs.width_of(tokens) for tokens in (1, 64, 65, 1000, 2048)] == [64, 64, 128, 1024, 2048]
 
 
+@pytest.mark.long
 def test_greedy_tokens_equal_those_of_transformers() -> None:
     torch = pytest.importorskip("torch", reason="torch is not installed (extra `parity`)")
     transformers = pytest.importorskip("transformers")

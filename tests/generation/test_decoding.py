@@ -88,6 +88,7 @@ def test_a_request_that_comes_later_changes_nothing_for_the_others(engine) -> No
     assert found[1, 0].tokens == alone[0].tokens
 
 
+@pytest.mark.long
 def test_slots_are_as_many_as_the_answers_need(engine, monkeypatch) -> None:
     decode, rows = module.decode, []
     monkeypatch.setattr(module, "decode", lambda *a, **k: rows.append(len(a[2])) or decode(*a, **k))

@@ -52,6 +52,7 @@ def same_but_for_rounding(rows: list[dict[str, Any]], expected: list[dict[str, A
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("way", [[], ["--score-labels"]])
 def test_posts_alone_are_answered_and_have_nothing_to_score(
     model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], way: list[str]

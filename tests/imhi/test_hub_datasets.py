@@ -145,6 +145,7 @@ def ask(program: str, folder: Path, **environment: str) -> tuple[int, str, str]:
 CHECK = "import sys; from mentallama_jax.cli.main import main; sys.exit(main(['data', 'check', 'hub:someone/imhi']))"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("program", "environment", "said"),
     [

@@ -43,6 +43,7 @@ def records() -> list[Record]:
     return [*rows, Record("again", "DR", POSTS[0], "no")]
 
 
+@pytest.mark.long
 def test_the_command_keeps_the_disguised_text_where_the_model_fails(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -91,6 +91,7 @@ def _below(key: str, value: object) -> object:
     return value
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["faithfulness", "fairness", "robustness"])
 def test_a_probe_ends_with_documented_figures_that_are_the_same_again(
     kind: str, model: Path, predictions: Path, records: list[Record], tmp_path: Path, capsys, monkeypatch

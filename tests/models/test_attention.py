@@ -79,6 +79,7 @@ def test_blockwise_equals_reference_with_gradients(data):
         np.testing.assert_allclose(one, other, atol=2e-5)
 
 
+@pytest.mark.long
 def test_padding_outputs_zero_and_gradients_stay_finite():
     q, k, v, weight = random_heads(0, 1, BLOCK, 2, 1, 4)
     segments = jnp.zeros((1, BLOCK), jnp.int32)
@@ -104,6 +105,7 @@ def toy_params():
     return jax.tree.map(lambda x: x + 0.1 * jax.random.normal(next(keys), x.shape), init_params(TOY, jax.random.key(0)))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("length", [24, BLOCK])
 def test_no_token_sees_a_later_one_or_another_example(toy_params, length):
     """By gradient: which input embeddings does the logit of one token depend on?"""

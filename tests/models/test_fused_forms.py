@@ -98,6 +98,7 @@ def partners_missing():
     return jnp.asarray(queries, jnp.int32), jnp.asarray(keys, jnp.int32)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_a_query_that_sees_no_key_gives_zeros_and_no_gradient(kernel):
     segments, key_segments = partners_missing()
@@ -115,6 +116,7 @@ def test_a_query_that_sees_no_key_gives_zeros_and_no_gradient(kernel):
     assert not np.any(d_v[unseen])
 
 
+@pytest.mark.long
 def test_splash_alone_would_average_all_values_where_a_query_sees_no_key(monkeypatch):
     """Its softmax over masked scores is even, and its backward pass takes each weight for 1."""
     segments, key_segments = partners_missing()

@@ -82,6 +82,7 @@ def test_segment_attention_equals_reference_with_gradients(data):
     assert all(not np.any(x[padding]) for x in ours)
 
 
+@pytest.mark.long
 def test_in_bfloat16_it_is_as_near_to_fp32_as_the_reference_is():
     total = 150
     where = places_of([packed_row([70, 60], total), packed_row([total], total)])

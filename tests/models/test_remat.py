@@ -51,6 +51,7 @@ def check(found, expected):
     jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=2e-5, atol=2e-5), found, expected)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("remat", CHOICES, ids=str)
 def test_gradients_do_not_depend_on_the_policy(params, expected, remat):
     check(jax.jit(jax.value_and_grad(lambda given: loss(given, remat)))(params), expected)

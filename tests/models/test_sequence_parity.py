@@ -65,6 +65,7 @@ def close(ours, wanted, mask, rtol=1e-4, atol=1e-4) -> None:
     np.testing.assert_allclose(np.asarray(ours)[mask == 1], wanted.detach().numpy()[mask == 1], rtol=rtol, atol=atol)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", CASES)
 def test_states_scores_and_gradients(case: str, tmp_path: Path) -> None:
     model, config, params = made(case, tmp_path)
@@ -111,6 +112,7 @@ def test_states_scores_and_gradients(case: str, tmp_path: Path) -> None:
             close_to(gradients["head"].T, "lm_head.weight")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", ["bart", "t5"])
 def test_pairs_packed_into_a_row_are_as_alone(case: str, tmp_path: Path) -> None:
     _, config, params = made(case, tmp_path)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from child_processes import cpu_environment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,6 +44,7 @@ for sizes in json.loads(sys.argv[1]):
 """
 
 
+@pytest.mark.long
 def test_the_step_over_unpacked_rows_lowers_to_cudnn_on_meshes():
     meshes = [{"fsdp": 1}, {"fsdp": 2, "tensor": 2}, {"data": 2, "sequence": 2, "fsdp": 1}]
     command = [sys.executable, "-c", LOWER, json.dumps(meshes)]

@@ -294,6 +294,7 @@ with joined(sys.argv[1], 2, int(sys.argv[2])):
 """
 
 
+@pytest.mark.long
 def test_each_device_gets_its_very_rows_and_tokens_whatever_the_order_of_devices():
     for status, output, errors in finish(start_joined(PLACE)):
         assert status == 0, errors

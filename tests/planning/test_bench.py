@@ -52,6 +52,7 @@ def test_the_step_is_compiled_once_and_timed(tmp_path, devices):
     assert printed.splitlines()[-1].startswith(f"| step | {devices} x cpu | jax ")
 
 
+@pytest.mark.long
 def test_the_step_of_a_classifier_is_timed_too(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     changes = ["model.source=toy-encoder", "data.max_length=64", "training.batch_unit=rows", "training.batch_size=8"]

@@ -35,6 +35,7 @@ def scored(items, **layout) -> list[float]:
     return [found[place] for place in range(len(items))]
 
 
+@pytest.mark.long
 def test_scores_are_those_of_the_original_recipe(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch", reason="the extra parity is not installed")
     transformers = pytest.importorskip("transformers")

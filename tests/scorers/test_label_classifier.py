@@ -50,6 +50,7 @@ def make(folder: Path, task: Task, card: dict | None = None, names: tuple[str, .
     return folder
 
 
+@pytest.mark.long
 def test_texts_give_the_same_figures_alone_together_and_in_any_order(tmp_path: Path) -> None:
     classifier = open_classifier(make(tmp_path / "SAD", TASKS["SAD"]), TASKS["SAD"])
     together, lost = classifier.log_probabilities(TEXTS)

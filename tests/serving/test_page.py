@@ -490,6 +490,7 @@ def states(tab: Tab, server: StandIn) -> Iterator[str]:
     yield "waiting"
 
 
+@pytest.mark.long
 @needs_axe
 def test_axe_finds_no_violation_in_any_state(tab, server):
     found = {}

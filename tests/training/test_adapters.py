@@ -93,6 +93,7 @@ def logits(config, params):
     return jax.jit(lambda params: forward(params, config, tokens, *places))(params)
 
 
+@pytest.mark.long
 def test_before_the_first_update_an_adapter_changes_no_bit() -> None:
     params = init_params(TOY, jax.random.key(0))
     model = adapted_config(TOY, AdapterSection())
@@ -175,6 +176,7 @@ def test_label_f1_is_that_of_the_adapted_model(base_dtype) -> None:
     assert float(abs(logits(TOY, plain) - logits(TOY, merged)).max()) > 0.1
 
 
+@pytest.mark.long
 def test_int8_weights_are_near_and_zero_columns_stay() -> None:
     model = adapted_config(TOY, AdapterSection(base_dtype="int8"))
     params = init_params(TOY, jax.random.key(0))

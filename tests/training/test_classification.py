@@ -256,6 +256,7 @@ def test_classes_of_several_data_sets_stand_side_by_side_in_the_order_of_the_tab
         learnt_classes(["DR"], exclude=["DR"])
 
 
+@pytest.mark.long
 def test_classes_of_other_data_sets_are_masked_in_the_loss() -> None:
     """Two data sets of two and one classes: the loss is that of each text over its own, by hand."""
     tokens, labels = texts(1)

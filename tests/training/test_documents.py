@@ -110,6 +110,7 @@ def test_documents_begin_and_end_as_the_tokenizer_says_and_pieces_share_a_token(
     assert found.store.ids[-1] == names[-1]
 
 
+@pytest.mark.long
 def test_packed_documents_have_the_losses_of_pieces_that_stand_alone(tmp_path, tokenizer):
     """And these are those of a plain computation over the logits."""
     store = load(tmp_path, TEXTS, tokenizer).store

@@ -64,6 +64,7 @@ def config(tiny_values, tmp_path):
     return path
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("number", "delay"),
     [(signal.SIGINT, 0.0), (signal.SIGTERM, 0.5), (signal.SIGINT, 1.5), (signal.SIGHUP, 2.5), (signal.SIGINT, 3.5)],

@@ -224,6 +224,7 @@ def test_a_signal_in_the_last_evaluation_is_no_finished_run(reference, tiny_conf
     assert validations(tmp_path / "run") == {12: validations(reference[1].run_dir)[12]}
 
 
+@pytest.mark.long
 def test_a_second_ctrl_c_stops_at_once(tiny_config, tmp_path, monkeypatch):
     config = tiny_config(tmp_path / "run")
     before = signal.getsignal(signal.SIGINT)  # ignored, where a shell started the tests in the background
@@ -253,6 +254,7 @@ def poison(monkeypatch, bad_step: int, figure: str) -> None:
     monkeypatch.setattr(loop, "make_train_step", make_poisoned)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("bad_step", "figure", "kept"), [(5, "loss", 4), (8, "grad_norm", 6), (9, "loss", 8), (12, "grad_norm", 8)]
 )
@@ -299,6 +301,7 @@ def test_label_f1_answers_the_same_rows_each_time_and_chooses_the_best(tiny_conf
     assert [row["label_f1"] for row in rows] == [0.4, 0.9, 0.1]
 
 
+@pytest.mark.long
 def test_without_validation_data_the_last_checkpoint_is_the_best(tiny_config, tmp_path):
     config = tiny_config(tmp_path / "run", data={"validation": []})
     result, shown = tune(config)
@@ -323,6 +326,7 @@ def test_the_validation_loss_is_the_mean_over_target_tokens_and_no_mean_of_means
     assert scores["validation_loss"] == pytest.approx(store.tokens[store.targets].mean(), rel=1e-6)
 
 
+@pytest.mark.long
 def test_log_every_thins_the_lines_but_not_the_guard(tiny_config, tmp_path, monkeypatch):
     config = tiny_config(tmp_path / "run", training={"log_every": 5})
     poison(monkeypatch, 7, "loss")

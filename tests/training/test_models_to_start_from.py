@@ -64,6 +64,7 @@ def test_opening_a_run(first_run: Path) -> None:
         open_model(str(first_run), revision="main")
 
 
+@pytest.mark.long
 def test_opening_what_is_no_run(tmp_path: Path) -> None:
     config = replace(PRESETS["toy"], num_layers=1)
     card = ModelCard("tiny", "org/base", base_is_hub_id=True)

@@ -108,6 +108,7 @@ def test_gradients_of_the_losses_are_their_slopes(name: str) -> None:
         )
 
 
+@pytest.mark.long
 def test_log_probabilities_are_those_of_a_softmax_and_so_is_their_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mentallama_jax.training.log_probabilities.CHUNK_TOKENS", 8)
     keys = jax.random.split(jax.random.key(0), 4)
@@ -200,6 +201,7 @@ def test_rows_that_are_no_pairs_are_counted(tmp_path: Path) -> None:
         read_pairs([str(tmp_path / "other.jsonl")])
 
 
+@pytest.mark.long
 def test_packed_pairs_have_the_sums_of_pairs_alone(dpo_config, tmp_path, tokenizer) -> None:
     config = dpo_config(tmp_path / "run")
     base = base_model(config)

@@ -107,6 +107,7 @@ def test_posts_that_are_cut_for_answers_are_counted(grpo_config, tmp_path) -> No
             assert said[0].startswith(f"training: {cut} of {len(examples.records)} posts lose their end")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_learner_divides_logits_by_the_temperature(grpo_config, tmp_path, dtype) -> None:
     config = grpo_config(tmp_path / "run", {"temperature": 0.7}, model={"compute_dtype": dtype})

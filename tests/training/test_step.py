@@ -114,6 +114,7 @@ def test_accumulation_equals_one_batch(batch, micro_batch_rows):
     assert relative_difference(cut[1], whole[1]) <= 1e-6
 
 
+@pytest.mark.long
 def test_empty_micro_batches_change_nothing(batch):
     params = init_state(Supervised(MODEL, run_config()), run_config(), 10)["params"]
     padded = {name: jnp.concatenate([value, jnp.zeros_like(value[:4])]) for name, value in batch.items()}

@@ -267,6 +267,7 @@ def _tokenize_repeatedly(folder: str, start: Any, results: Any) -> None:
             path.unlink(missing_ok=True)
 
 
+@pytest.mark.long
 def test_processes_share_a_cache(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     start, results = context.Barrier(2), context.Queue()

@@ -173,7 +173,7 @@ def train(
             evaluators = sampling.evaluators(stop)
         del first
         recorder = Recorder(config, run, data, examples.train.ids, metrics, progress)
-        due = Due(config, data, examples)
+        due = _Due(config, data, examples)
         early = EarlyStopping(config, run.metrics, checkpoints)
 
         progress.start_bar(data.steps, start)
@@ -271,7 +271,7 @@ def use_compile_cache(folder: str | None) -> None:
     jax.config.update("jax_compilation_cache_dir", folder and str(Path(folder).expanduser().absolute()))
 
 
-class Due:
+class _Due:
     """After which updates to evaluate and to save."""
 
     def __init__(self, config: RunConfig, data: RunData, examples: Examples) -> None:

@@ -106,10 +106,9 @@ def test_grpo_of_an_adapter_holds_one_model(grpo_config, base, tmp_path, monkeyp
         evaluation={"every_steps": None},
     )
     config, states = with_adapter(config, base, base_dtype="int4"), []
+    first_state = setup.first_state
     for module in (loop, setup):
-        monkeypatch.setattr(
-            module, "first_state", lambda *given, make=setup.first_state: states.append(1) or make(*given)
-        )
+        monkeypatch.setattr(module, "first_state", lambda *given: states.append(1) or first_state(*given))
     run(config, [])
     assert len(states) == 1  # nothing is read again for the divergence
     rows = figures(tmp_path / "run")

@@ -183,7 +183,7 @@ def test_a_signal_stops_after_the_update_and_the_run_goes_on_bit_for_bit(
 def test_a_signal_at_the_end_of_an_update_still_saves_it(reference, tiny_config, tmp_path, monkeypatch, update):
     """It comes after the last look at whether to save, so only what follows the loop can save."""
     config = tiny_config(tmp_path / "run", checkpoint={"every_steps": 100})
-    due = loop.Due.evaluation
+    due = loop._Due.evaluation
 
     def evaluation(self, step):  # the last thing that the loop asks in an update
         answer = due(self, step)
@@ -191,7 +191,7 @@ def test_a_signal_at_the_end_of_an_update_still_saves_it(reference, tiny_config,
             signal.raise_signal(signal.SIGTERM)
         return answer
 
-    monkeypatch.setattr(loop.Due, "evaluation", evaluation)
+    monkeypatch.setattr(loop._Due, "evaluation", evaluation)
     first, _ = tune(config)
     assert (first.steps, first.stopped_by) == (update, "SIGTERM")
     assert complete_checkpoints(tmp_path / "run" / "checkpoints")[-1].step == update

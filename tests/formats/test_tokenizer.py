@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import sentencepiece
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from small_models import SAMPLE_TOKENIZER
 
@@ -15,6 +15,8 @@ from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer, load_tokenize
 from mentallama_jax.formats.tokenizers.tokenizer_checks import may_search_without_end
 
 POST = "I can't sleep.  It's 3am </s> again \U0001f62d\n\n<s>na\u00efve \u4f60\u597d"
+BYTES = st.integers(3, 258)
+"""The tokens of single bytes in the sample's tokenizer."""
 WORDS = st.lists(st.text(st.characters(codec="utf-8", exclude_categories=["Z", "C"]), min_size=1), min_size=1)
 
 
@@ -37,6 +39,20 @@ def processor() -> sentencepiece.SentencePieceProcessor:
 @given(text=st.text(st.characters(codec="utf-8")))
 def test_ids_are_those_of_sentencepiece(tokenizer: Tokenizer, processor, text: str) -> None:
     assert tokenizer.encode(text) == processor.encode(text)
+
+
+@given(ids=st.lists(st.one_of(BYTES, st.integers(3, 1023))))
+@example(ids=[840, 31, 186, 833])
+def test_the_text_of_any_ids_is_that_of_sentencepiece(tokenizer: Tokenizer, processor, ids: list[int]) -> None:
+    assert tokenizer.decode(ids) == processor.decode(ids)
+
+
+@given(ids=st.lists(st.one_of(BYTES, st.integers(0, 1100))), data=st.data())
+@example(ids=[840, 31, 186, 833], data=None)
+def test_later_tokens_change_no_text_but_half_a_character(tokenizer: Tokenizer, ids: list[int], data) -> None:
+    cuts = range(len(ids)) if data is None else [data.draw(st.integers(0, len(ids)))]
+    for cut in cuts:
+        assert tokenizer.decode(ids).startswith(tokenizer.decode(ids[:cut]).rstrip("\ufffd"))
 
 
 @pytest.mark.parametrize("spaces", range(1, 40))

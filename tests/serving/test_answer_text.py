@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mentallama_jax.formats.tokenizers.tokenizer import load_tokenizer
@@ -36,6 +36,14 @@ def test_pieces_are_the_whole_text_and_hold_whole_characters(text: str, cuts: li
     pieces = streamed(tokens, Answer(tuple(tokens), (), True), cuts)
     assert "".join(pieces) == TOKENIZER.decode(tokens)
     assert not any("\ufffd" in piece for piece in pieces)
+
+
+@settings(max_examples=60)
+@example([840, 31, 186, 833], [1, 2, 3])
+@given(st.lists(st.one_of(st.integers(3, 258), st.integers(3, 1023)), max_size=16), st.lists(st.integers(0, 16)))
+def test_pieces_of_any_tokens_are_the_whole_text(tokens: list[int], cuts: list[int]) -> None:
+    """Models may write bytes that are no character."""
+    assert "".join(streamed(tokens, Answer(tuple(tokens), (), False), cuts)) == TOKENIZER.decode(tokens)
 
 
 @settings(max_examples=60)

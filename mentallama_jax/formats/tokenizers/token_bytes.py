@@ -1,12 +1,14 @@
 """The bytes that each token of a vocabulary stands for, by the two alphabets that LLaMA's tokenizers are spelt in."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from itertools import groupby
 from typing import Any
 
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 _WORD_MARK = "▁"
+_NO_CHARACTER = "\ufffd"
 
 
 def is_byte_level(spec: Mapping[str, Any]) -> bool:
@@ -26,6 +28,31 @@ def bytes_of(spelling: str, *, byte_level: bool) -> bytes:
         return b"".join(bytes([alphabet[letter]]) if letter in alphabet else letter.encode() for letter in spelling)
     found = _BYTE.fullmatch(spelling)
     return bytes([int(found[1], 16)]) if found else spelling.replace(_WORD_MARK, " ").encode("utf-8", "replace")
+
+
+def byte_ids(spec: Mapping[str, Any], vocabulary: Mapping[str, int]) -> frozenset[int]:
+    """The tokens that a `tokenizer.json` decodes as one byte each, as SentencePiece does where it knows no better."""
+    if not any(part.get("type") == "ByteFallback" for part in _parts(spec.get("decoder"))):
+        return frozenset()
+    return frozenset(id_ for spelling, id_ in vocabulary.items() if _BYTE.fullmatch(spelling))
+
+
+def broken_bytes_shown(spellings: Sequence[str]) -> list[str]:
+    """Spellings of tokens, each byte that is part of no character replaced by U+FFFD.
+
+    It is SentencePiece's rule. A `tokenizer.json` by itself shows every byte of a run so if one of them is broken, even
+    a line break in front, so that a later token could change the text of earlier ones.
+    """
+    shown: list[str] = []
+    for is_byte, run in groupby(spellings, lambda spelling: bool(_BYTE.fullmatch(spelling))):
+        if not is_byte:
+            shown += run
+            continue
+        text = b"".join(bytes_of(spelling, byte_level=False) for spelling in run).decode("utf-8", "surrogateescape")
+        for character in text:
+            broken = "\udc80" <= character <= "\udcff"
+            shown += [_NO_CHARACTER] if broken else [f"<0x{byte:02X}>" for byte in character.encode()]
+    return shown
 
 
 @cache

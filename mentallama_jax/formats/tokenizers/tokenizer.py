@@ -21,7 +21,7 @@ from mentallama_jax.formats.file_names import HINT_FILES, TOKENIZER_FILES
 from mentallama_jax.formats.folder import read_small
 from mentallama_jax.formats.notices import notice
 from mentallama_jax.formats.tokenizers.text_after_special import Sections
-from mentallama_jax.formats.tokenizers.token_bytes import bytes_of, is_byte_level
+from mentallama_jax.formats.tokenizers.token_bytes import broken_bytes_shown, byte_ids, bytes_of, is_byte_level
 from mentallama_jax.formats.tokenizers.tokenizer_checks import check_spec
 
 if TYPE_CHECKING:
@@ -133,9 +133,16 @@ class Tokenizer:
         return [encoding.ids for encoding in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of `ids` without special tokens; SentencePiece's dummy space at the start is dropped."""
+        """Text of `ids` without special tokens; SentencePiece's dummy space at the start is dropped.
+
+        What follows changes nothing of it but U+FFFD at its end, which stands for the bytes of half a character.
+        """
         known = (int(id_) for id_ in ids if id_ < self.vocab_size)
-        return str(self._start.decode([id_ for id_ in known if id_ not in self._special], skip_special_tokens=False))
+        kept = [id_ for id_ in known if id_ not in self._special]
+        if self._byte_ids.isdisjoint(kept):
+            return str(self._start.decode(kept, skip_special_tokens=False))
+        spelt = (self._start.id_to_token(id_) for id_ in kept)
+        return str(self._start.decoder.decode(broken_bytes_shown([token for token in spelt if token is not None])))
 
     def token_bytes(self, id_: int) -> bytes:
         """The bytes that a token adds to a text; of a special token its spelling, and none where there is no token."""
@@ -148,6 +155,10 @@ class Tokenizer:
     def special_ids(self) -> tuple[int, ...]:
         """Ids that no text turns into."""
         return tuple(sorted(self._special))
+
+    @cached_property
+    def _byte_ids(self) -> frozenset[int]:
+        return byte_ids(self._json("tokenizer.json"), self._vocabulary)
 
     @cached_property
     def _is_byte_level(self) -> bool:

@@ -10,8 +10,9 @@ import numpy as np
 from mentallama_jax.config import Style
 from mentallama_jax.errors import UserError
 from mentallama_jax.foreign import shown
-from mentallama_jax.generation.engine import Answer, Engine, Settings
+from mentallama_jax.generation.engine import Engine, Settings
 from mentallama_jax.generation.label_first import LabelFirst
+from mentallama_jax.generation.stop_strings import text_before_stop
 from mentallama_jax.generation.votes import Votes, voted
 from mentallama_jax.imhi.predictions import LabelLogProbabilities, Prediction, answer_to
 from mentallama_jax.imhi.prompting import Asked, Prompting
@@ -101,7 +102,7 @@ def answer_batches(
             samples[index][sample] = _prediction(
                 record,
                 asked[index],
-                text=asked[index].answer_in(_text(tokenizer, begun[index], answer)),
+                text=asked[index].answer_in(text_before_stop(tokenizer.decode, answer, begun[index]).strip()),
                 finish="eos" if answer.ended or answer.stopped_by else "length",
                 new_tokens=len(answer.tokens),
                 decided=first.label(record, answer.tokens) if first else "",
@@ -170,16 +171,6 @@ def score_batches(
                 counts = [len(candidate) for candidate in candidates[record.dataset]]
                 rows.append(_chosen(record, prompt, answers[record.dataset], scores_C.tolist(), counts))
             yield rows
-
-
-def _text(tokenizer: AnswerTokenizer, begun: Sequence[int], answer: Answer) -> str:
-    """The text of an answer with its opening, cut before the stop string that its last token completes."""
-    text = tokenizer.decode([*begun, *answer.tokens])
-    if stop := answer.stopped_by:
-        before = len(tokenizer.decode([*begun, *answer.tokens[:-1]]))
-        place = text.find(stop, max(0, before - len(stop) + 1))
-        text = text[: place if place >= 0 else len(text)]
-    return text.strip()
 
 
 def _prompts(

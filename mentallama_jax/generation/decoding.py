@@ -33,6 +33,7 @@ from mentallama_jax.generation.slots import (
     insert,
     rearranged,
 )
+from mentallama_jax.generation.stop_strings import stop_in
 from mentallama_jax.models.llama import LlamaConfig
 
 _KEPT_PASTS = 2
@@ -430,7 +431,9 @@ class Decoding:
             )
             one.likeliest += [tuple(zip(*pair, strict=True)) for pair in zip(ids, logs, strict=True)]
         ended = bool(written.ended_B[place])
-        stop, kept = self._stopped(one, before)
+        stop, kept = "", len(one.tokens)
+        if self._text_of is not None:
+            stop, kept = stop_in(self._text_of, one.tokens, count, settings.stop_strings)
         answer = None
         if stop or ended or len(one.tokens) >= settings.max_new_tokens:
             ended = ended and kept == len(one.tokens)
@@ -439,22 +442,6 @@ class Decoding:
         new = slice(before, kept)
         likeliest = tuple(one.likeliest[new])
         return Event(one.waiting.number, one.sample, tuple(one.tokens[new]), tuple(one.logs[new]), answer, likeliest)
-
-    def _stopped(self, one: _Active, before: int) -> tuple[str, int]:
-        """The stop string that the answer holds, and the tokens up to the one that completes it; else all of them."""
-        stops = one.request.settings.stop_strings
-        if stops and self._text_of is not None and (found := _first(self._text_of(one.tokens), stops)):
-            for count in range(before + 1, len(one.tokens) + 1):
-                if found := _first(self._text_of(one.tokens[:count]), stops):
-                    return found, count
-            return found, len(one.tokens)
-        return "", len(one.tokens)
-
-
-def _first(text: str, stops: Sequence[str]) -> str:
-    """The stop string that begins first in a text; of those that begin together the longest; or nothing."""
-    found = [(text.index(stop), -len(stop), stop) for stop in stops if stop in text]
-    return min(found)[2] if found else ""
 
 
 def _compiled() -> int:

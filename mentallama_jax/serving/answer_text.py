@@ -3,9 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from mentallama_jax.generation.requests import Answer
-
-_UNFINISHED = "\ufffd"
-"""What tokenizers show for bytes that are not a whole character yet."""
+from mentallama_jax.generation.stop_strings import settled, text_before_stop
 
 
 class AnswerText:
@@ -26,7 +24,7 @@ class AnswerText:
     def add(self, tokens: Sequence[int], answer: Answer | None = None) -> str:
         """The text that new tokens add for sure; with `answer`, which is complete, all that is left."""
         if answer is not None:
-            whole = self._without_blank(self._cut(answer))
+            whole = self._without_blank(text_before_stop(self._decode, answer))
         else:
             self._tokens += tokens
             whole = self._settled(self._decode(self._tokens))
@@ -36,7 +34,7 @@ class AnswerText:
 
     def rest(self) -> str:
         """What was held back, where no more tokens come although the answer is not complete."""
-        return self._new_of(self._without_blank(self._decode(self._tokens).rstrip(_UNFINISHED)))
+        return self._new_of(self._without_blank(settled(self._decode(self._tokens))))
 
     def _new_of(self, whole: str) -> str:
         new = whole[len(self._given) :]
@@ -48,14 +46,9 @@ class AnswerText:
         """The text that was given."""
         return self._given
 
-    def _cut(self, answer: Answer) -> str:
-        """The text before the stop string that the last token completes; no earlier place holds it."""
-        text = self._decode(answer.tokens)
-        return text.partition(answer.stopped_by)[0] if answer.stopped_by else text
-
     def _settled(self, text: str) -> str:
         """The beginning of a text that no further token changes."""
-        text = text.rstrip(_UNFINISHED)
+        text = settled(text)
         kept = max((_overlap(text, stop) for stop in self._stops), default=0)
         text = text[: len(text) - kept]
         if len(text) <= len(self._blank) and self._blank.startswith(text):

@@ -58,8 +58,8 @@ class GrowingChoice:
         """The log-probabilities of tokens since the last call; None where they are not asked for."""
         if self._top is None:
             return None
-        new, self._given = self._tokens[self._given :], len(self._tokens)
-        return self._chat_logprobs(new) if self._chat else self._plain_logprobs(new)
+        start, self._given = self._given, len(self._tokens)
+        return self._chat_logprobs(self._tokens[start:]) if self._chat else self._plain_logprobs(start)
 
     def _chat_logprobs(self, tokens: Sequence[tuple[int, float, Sequence[tuple[int, float]]]]) -> dict[str, Any]:
         content = []
@@ -72,17 +72,25 @@ class GrowingChoice:
         spelling = self._model.tokenizer.token_bytes(token)
         return {"token": spelling.decode("utf-8", "replace"), "bytes": list(spelling), "logprob": max(log, _LEAST)}
 
-    def _plain_logprobs(self, tokens: Sequence[tuple[int, float, Sequence[tuple[int, float]]]]) -> dict[str, Any]:
+    def _plain_logprobs(self, start: int) -> dict[str, Any]:
         found: dict[str, list[Any]] = {"tokens": [], "token_logprobs": [], "top_logprobs": [], "text_offset": []}
-        for token, log, likely in tokens:
+        ids = [token for token, _, _ in self._tokens]
+        for place, (token, log, likely) in enumerate(self._tokens[start:], start):
             spelt = self._spelt(token, log)
             top = {one["token"]: one["logprob"] for one in (self._spelt(*pair) for pair in likely[: self._top])}
             found["tokens"].append(spelt["token"])
             found["token_logprobs"].append(spelt["logprob"])
             found["top_logprobs"].append(top)
+            if not self._goes_on(bytes(spelt["bytes"])):
+                self._offset = len(self._model.tokenizer.decode(ids[:place]))
             found["text_offset"].append(self._offset)
-            self._offset += len(self._characters.decode(bytes(spelt["bytes"])))  # tokens may be parts of a character
         return found
+
+    def _goes_on(self, added: bytes) -> bool:
+        """Whether the bytes of a token go on with a character that the tokens before it began."""
+        begun = bool(self._characters.getstate()[0])
+        self._characters.decode(added)
+        return begun and b"\x80" <= added[:1] < b"\xc0"
 
     def to_json(self) -> dict[str, Any]:
         """The whole answer."""

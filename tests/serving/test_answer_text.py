@@ -77,6 +77,24 @@ def test_offsets_of_tokens_count_characters_that_are_whole() -> None:
     assert found["text"][starts[-1] :] == "b"
 
 
+@settings(max_examples=60)
+@example([828, 840, 31, 186, 833, 670], 2)  # two bytes that are no character between two words
+@given(st.lists(st.one_of(st.integers(131, 258), st.integers(259, 1023)), max_size=12), st.integers(0, 12))
+def test_offsets_of_any_tokens_are_places_in_the_text(tokens: list[int], cut: int) -> None:
+    model = ServedModel("m", "fp", 0, 1024, "plain", "", (2,), TOKENIZER)
+    choice = GrowingChoice(0, model, (), 0, chat=False)
+    choice.add(Event(0, 0, tuple(tokens[:cut]), (-1.0,) * len(tokens[:cut])))
+    offsets = choice.piece("")["logprobs"]["text_offset"]
+    choice.add(Event(0, 0, tuple(tokens[cut:]), (-1.0,) * len(tokens[cut:]), Answer(tuple(tokens), (), False)))
+    later = choice.to_json()
+    offsets += later["logprobs"]["text_offset"]
+    assert offsets == sorted(offsets)
+    for place, (token, start) in enumerate(zip(tokens, offsets, strict=True)):
+        if token > 258:  # of a whole word, at whose start SentencePiece drops a blank
+            word = TOKENIZER.token_bytes(token).decode()
+            assert later["text"][start:].startswith(word if place else word.removeprefix(" "))
+
+
 def before(tokens: list[int]) -> list[bytes]:
     """The bytes in front of each token."""
     spelt = [TOKENIZER.token_bytes(token) for token in tokens]

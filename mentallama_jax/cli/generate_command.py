@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mentallama_jax.cli.answerer_options import STYLES, add_answerer_options
 from mentallama_jax.cli.generation_on_hosts import add_hosts, how_to_go_on, line_on_hosts, on_hosts
 from mentallama_jax.cli.int8_options import add_int8_options, int8_of
+from mentallama_jax.cli.mesh_option import add_mesh, mesh_of
 from mentallama_jax.cli.process_options import STOPPED, are_several
 from mentallama_jax.cli.prompting_options import (
     EXAMPLES,
@@ -25,8 +26,6 @@ from mentallama_jax.storage import expanded, local_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-
-    from jax.sharding import Mesh
 
     from mentallama_jax.cli.generation_progress import GenerationProgress
     from mentallama_jax.imhi.predictions import Prediction
@@ -162,14 +161,7 @@ def add_parser(subparsers: Any) -> None:
         metavar="N",
         help="rows at once, of all hosts together; changes speed and memory only (default: 16)",
     )
-    add(
-        "--mesh",
-        nargs="+",
-        default=[],
-        metavar="AXIS=N",
-        help="devices that share the model (fsdp, tensor) and the rows (data, fsdp), such as fsdp=4 tensor=2; the "
-        "answers are those of one device (default: one device)",
-    )
+    add_mesh(parser)
     add_answerer_options(parser)
     add_int8_options(parser)
     add("--show", type=int, default=0, metavar="N", help="print the first N answers; they may quote posts (default: 0)")
@@ -258,12 +250,12 @@ def _answerer(options: argparse.Namespace) -> "Answerer | SequenceAnswerer":
             raise UserError(f"{options.model}: an encoder-decoder answers on one host; leave the other processes out")
         if any(int8.values()):
             raise UserError(f"{options.model}: --cache-dtype and --weights go with a LLaMA; this is an encoder-decoder")
-        return open_sequence_answerer(opened, **how, mesh=_mesh(options.mesh), writing=writing)
+        return open_sequence_answerer(opened, **how, mesh=mesh_of(options.mesh), writing=writing)
     if writing != Writing():
         raise UserError(
             f"{options.model}: --beams, --length-penalty and --no-repeat-ngram are for encoder-decoders (bart, t5)"
         )
-    return open_answerer(options.model, **where, **how, adapter=options.adapter, mesh=_mesh(options.mesh), **int8)
+    return open_answerer(options.model, **where, **how, adapter=options.adapter, mesh=mesh_of(options.mesh), **int8)
 
 
 def _questions(options: argparse.Namespace) -> "Questions":
@@ -316,20 +308,6 @@ def _print_answers(records: "Sequence[Record]", predictions: "Iterable[Predictio
         cut += " (the post lost its end to fit)" if row.prompt_truncated else ""
         print(printable(f"\n{record.task.question.format(aspect=record.aspect)}\n{row.generated_text}{cut}"))
     print(f"\n{_RESEARCH_ONLY}")
-
-
-def _mesh(words: list[str]) -> "Mesh | None":
-    """The mesh that `--mesh` asks for; None for one device."""
-    from mentallama_jax.config import MeshSection
-    from mentallama_jax.parallel.mesh import make_mesh
-
-    sizes = {}
-    for word in words:
-        axis, _, count = word.partition("=")
-        if axis not in ("data", "fsdp", "tensor") or not count.isdecimal() or int(count) < 1:
-            raise UserError(f"--mesh {word}: give data=N, fsdp=N or tensor=N")
-        sizes[axis] = int(count)
-    return make_mesh(MeshSection(**({"fsdp": 1} | sizes))) if sizes else None
 
 
 def _counts(records: "Sequence[Record]") -> str:

@@ -5,6 +5,7 @@ import shlex
 import sys
 from typing import TYPE_CHECKING, Any
 
+from mentallama_jax.cli.mesh_option import add_mesh, mesh_of
 from mentallama_jax.cli.process_options import STOPPED
 from mentallama_jax.cli.task_options import add_tasks
 from mentallama_jax.errors import UserError
@@ -23,7 +24,8 @@ Posts of the test rows, and near-copies of them, are left out of every training:
 posts, so that a model would have seen the posts of another test. --keep-shared-posts keeps them, as the paper did.
 
 Everything goes to --out: runs/NAME, predictions/NAME.jsonl. The same command again goes on where it was stopped; what
-is finished stays as it is.
+is finished stays as it is. It works on one host; trainings use all devices by the mesh of CONFIG, answers those of
+--mesh.
 """
 
 _EPILOG = """\
@@ -59,6 +61,7 @@ def add_parser(subparsers: Any) -> None:
     add("--score-labels", action="store_true", help="choose the likeliest label sentence instead of generating")
     add("--max-new-tokens", type=int, default=256, metavar="N", help="longest answer in tokens (default: 256)")
     add("--batch-size", type=int, default=16, metavar="N", help="rows answered at once (default: 16)")
+    add_mesh(parser)
     add_tasks(parser)
     parser.set_defaults(run=run)
 
@@ -97,6 +100,7 @@ def _transferred(options: argparse.Namespace, config: "RunConfig") -> int:
         settings=Settings(options.max_new_tokens, batch_size=options.batch_size),
         score_labels=options.score_labels,
         together=options.together,
+        mesh=mesh_of(options.mesh),
         drop_posts_in=() if options.keep_shared_posts else options.data,
         say=lambda line: print(line, file=sys.stderr, flush=True),
         watched=GenerationProgress,

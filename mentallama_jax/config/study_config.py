@@ -32,6 +32,7 @@ _OF_ALL = "all"
 """Begins the names of steps that concern all systems."""
 _AT_HOME = re.compile(r"https?://(?:localhost|127\.0\.0\.1|\[::1\])(?:[:/]|$)")
 _Temperature = Annotated[float, FINITE, Field(ge=0, le=100)]
+_Price = Annotated[float, FINITE, Field(ge=0)]
 
 
 class StudySection(Section):
@@ -173,6 +174,8 @@ class GenerateRow(_Row):
     """Likewise."""
     batch_size: MicroBatch | None = None
     """Likewise."""
+    trained_on: TextList | None = None
+    """Data sets that it was trained on: [] for none; by default those of `run`, else not known."""
     options: TextList = ()
     """Further options of `mentallama generate`."""
 
@@ -228,6 +231,8 @@ class TransferRow(_Row):
     """Also train one model on all of them."""
     score_labels: Flag = False
     """Choose the likeliest label sentence instead of generating."""
+    mesh: TextList = ()
+    """Devices that share the answers, such as tensor=4."""
 
 
 class EndpointRow(_Row):
@@ -245,9 +250,9 @@ class EndpointRow(_Row):
     """Dollars after which asking stops; must be given where posts leave this machine."""
     prices: Place = ""
     """YAML file with the prices of models."""
-    price_in: PositiveFloat | None = None
+    price_in: _Price | None = None
     """Dollars for a million tokens of questions, instead of `prices`."""
-    price_out: PositiveFloat | None = None
+    price_out: _Price | None = None
     """Dollars for a million tokens of answers."""
     prompt: Place = ""
     """As in a row of kind `generate`."""
@@ -257,6 +262,8 @@ class EndpointRow(_Row):
     """Likewise."""
     max_new_tokens: PositiveInt | None = None
     """Likewise."""
+    trained_on: TextList | None = None
+    """Data sets that it was trained on, for the table of generalisation: [] for none; else not known."""
     options: TextList = ()
     """Further options of `mentallama ask`."""
 
@@ -269,8 +276,12 @@ class EndpointRow(_Row):
     def _limited(self) -> "EndpointRow":
         if self.at_home or not self.send_posts:
             return self
-        if self.max_cost is None or not (self.prices or (self.price_in and self.price_out)):
-            raise ValueError("max_cost: give the dollars to stop at, and prices, or price_in and price_out")
+        priced = bool(self.prices) or None not in (self.price_in, self.price_out)
+        if self.max_cost is None or not priced:
+            raise ValueError(
+                "max_cost: give the dollars to stop at, and prices, or price_in and price_out (0 and 0 for a server of "
+                "your own)"
+            )
         return self
 
 
@@ -287,8 +298,8 @@ class PredictionsRow(_Row):
     """The data set of all rows, where the file does not say it."""
     gold: Place = ""
     """Records that gold comes from."""
-    trained_on: TextList = ()
-    """Data sets that the system was trained on, for the table of generalisation; none where it was not tuned."""
+    trained_on: TextList | None = None
+    """Data sets that it was trained on, for the table of generalisation: [] for none; else not known."""
 
 
 StudyRow = TrainRow | GenerateRow | ClassifierRow | BaselineRow | TransferRow | EndpointRow | PredictionsRow

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from jax.sharding import Mesh
+
 from mentallama_jax.config import ClassificationSection, DocumentsSection, DpoSection, GrpoSection, RunConfig
 from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.correctness import evaluate
@@ -75,6 +77,7 @@ def transfer(
     score_labels: bool = False,
     together: bool = False,
     drop_posts_in: Sequence[str] = (),
+    mesh: Mesh | None = None,
     say: Callable[[str], None] = lambda line: None,
     watched: Callable[[], AbstractContextManager[AnswerWatcher]] = lambda: nullcontext(Unwatched()),
 ) -> Transfer:
@@ -92,6 +95,7 @@ def transfer(
         score_labels: choose the likeliest label sentence instead of generating.
         together: also train a model on all the data sets.
         drop_posts_in: sources whose posts are left out of every training, added to those of the config.
+        mesh: of devices that share the answers; None for one device.
         say: is told what begins.
         watched: makes what is told of the answers of one model.
 
@@ -116,7 +120,7 @@ def transfer(
             return Transfer(None, stopped_by=result.stopped_by, run_dir=run_dir)
         path = out / "predictions" / f"{name}.jsonl"
         say(f"{name}: answering {len(questions.records)} test rows ({path})")
-        answerer = open_answerer(run_dir)
+        answerer = open_answerer(run_dir, mesh=mesh)
         with watched() as shown:
             answer(
                 answerer,

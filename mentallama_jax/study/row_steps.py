@@ -27,8 +27,20 @@ from mentallama_jax.study.gathered_predictions import gather
 from mentallama_jax.study.study_steps import StudyFolder, StudyStep
 
 _CLI = "mentallama_jax.cli"
-_NO_DATA = ("run_dir", "cache_dir", "log_every", "compile_cache_dir")
-"""Keys of a run that say nothing of its result."""
+IDLE_KEYS = (
+    "model.remat",
+    "model.offload",
+    "data.cache_dir",
+    "training.micro_batch_rows",
+    "training.run_dir",
+    "training.log_every",
+    "training.compile_cache_dir",
+    "mesh",
+    "checkpoint",
+)
+"""Keys and sections of a run that say nothing of its result: a run that is under way goes on with others."""
+_IDLE_OPTIONS = ("--batch-size", "--mesh")
+"""Options of answering that change how fast it is."""
 
 
 def row_steps(name: str, row: StudyRow, study: StudyConfig, folder: StudyFolder) -> Iterator[StudyStep]:
@@ -78,7 +90,7 @@ def train_step(
         entry=f"{_CLI}.train_command",
         reads=(*read_places(loaded), *row.options),
         settings=recipe(loaded),
-        idle_words=tuple(word for word in row.overrides if word.partition("=")[0].rpartition(".")[2] in _NO_DATA),
+        idle_words=tuple(word for word in row.overrides if _is_idle(word.partition("=")[0])),
         heavy=True,
     )
 
@@ -91,11 +103,17 @@ def _parts(config: RunConfig) -> list[str]:
 
 def recipe(config: RunConfig) -> dict[str, Any]:
     """All keys of a run that decide its result."""
-    values = config.model_dump(mode="json")
     return {
-        section: {key: value for key, value in keys.items() if key not in _NO_DATA} if isinstance(keys, dict) else keys
-        for section, keys in values.items()
+        section: {key: value for key, value in keys.items() if not _is_idle(f"{section}.{key}")}
+        if isinstance(keys, dict)
+        else keys
+        for section, keys in config.model_dump(mode="json").items()
+        if not _is_idle(section)
     }
+
+
+def _is_idle(key: str) -> bool:
+    return key in IDLE_KEYS or key.partition(".")[0] in IDLE_KEYS
 
 
 def read_places(config: RunConfig) -> list[str]:
@@ -130,6 +148,7 @@ def _pairs(name: str, source: str, pairs: PairsSection, study: StudyConfig, fold
         outputs=(sampled,),
         leftovers=(sampled, sampled.with_suffix(".meta.json")),
         entry=f"{_CLI}.generate_command",
+        idle_options=_IDLE_OPTIONS,
         after=(f"{source}.train",),
         reads=pairs.data,
         heavy=True,
@@ -165,6 +184,7 @@ def _generate(name: str, row: GenerateRow, study: StudyConfig, folder: StudyFold
             outputs=(out, out.with_suffix(".meta.json")),
             leftovers=(out, out.with_suffix(".meta.json")),
             entry=f"{_CLI}.generate_command",
+            idle_options=_IDLE_OPTIONS,
             after=after,
             reads=(*reads, *data),
             heavy=True,
@@ -233,6 +253,11 @@ def _classifier(name: str, row: ClassifierRow, study: StudyConfig, folder: Study
     if not isinstance(config.objective, ClassificationSection) or not config.objective.test:
         raise UserError(f"rows.{name}: config {row.config}: needs objective.kind classification and objective.test")
     runs = {"": folder.run(name)}
+    if row.one_each and ALL in study.evaluation.datasets:
+        raise UserError(
+            f"rows.{name}: one classifier for each data set: name those that are there in evaluation.datasets, "
+            "instead of all, or set one_each: false"
+        )
     if row.one_each:
         runs = {each: folder.of_row(name, each) for each in asked_datasets(study)}
     names = []
@@ -267,11 +292,14 @@ def _classifier(name: str, row: ClassifierRow, study: StudyConfig, folder: Study
 _ASKED = {"datasets", "max_rows", "seed"}
 
 
-def asked_datasets(study: StudyConfig) -> list[str]:
+def asked_datasets(study: StudyConfig) -> tuple[str, ...]:
     """The data sets of the study by name."""
-    if ALL in study.evaluation.datasets:
-        return list(TASKS)
-    return [task_named(name).name for name in study.evaluation.datasets]
+    return named_datasets(study.evaluation.datasets)
+
+
+def named_datasets(names: Sequence[str]) -> tuple[str, ...]:
+    """Data sets as a config lists them, by their own names; `all` stands for all of them."""
+    return tuple(TASKS) if ALL in names else tuple(task_named(name).name for name in names)
 
 
 def _baseline(name: str, row: BaselineRow, study: StudyConfig, folder: StudyFolder) -> Iterator[StudyStep]:
@@ -293,7 +321,7 @@ def _transfer(name: str, row: TransferRow, study: StudyConfig, folder: StudyFold
     out = folder.of_row(name, "transfer")
     data = study.evaluation.data
     words = ["transfer", row.config, *row.overrides, "--datasets", *row.datasets, "--data", *data]
-    words += [*_drawn_words(study), *options_of(row, "together", "score_labels")]
+    words += [*_drawn_words(study), *options_of(row, "together", "score_labels", "mesh")]
     words += ["--max-new-tokens", str(study.answers.max_new_tokens), "--batch-size", str(study.answers.batch_size)]
     loaded = load_config(row.config, row.overrides)
     yield StudyStep(
@@ -303,6 +331,8 @@ def _transfer(name: str, row: TransferRow, study: StudyConfig, folder: StudyFold
         outputs=(out / "transfer.json", out / "predictions"),
         leftovers=(out,),
         entry=f"{_CLI}.transfer_command",
+        idle_words=tuple(word for word in row.overrides if _is_idle(word.partition("=")[0])),
+        idle_options=_IDLE_OPTIONS,
         reads=(*read_places(loaded), *data),
         settings=recipe(loaded),
         heavy=True,

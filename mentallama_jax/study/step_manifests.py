@@ -65,7 +65,7 @@ class StepManifests:
         settings = {key: self._portable(value) for key, value in step.settings.items()}
         return Inputs(
             {
-                "words": self._portable([word for word in step.words if word not in step.idle_words]),
+                "words": self._portable(step.deciding_words),
                 "settings": settings,
                 "read": {place: self._source(place) for place in step.reads},
                 "steps": {name: digest_of(self.manifest(name)["outputs"]) for name in step.after},

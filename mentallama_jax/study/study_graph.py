@@ -16,9 +16,14 @@ from mentallama_jax.config.study_config import (
     TrainRow,
     TransferRow,
 )
-from mentallama_jax.imhi.mixture import ALL
-from mentallama_jax.imhi.tasks import TASKS, task_named
-from mentallama_jax.study.row_steps import asked_datasets, data_words, options_of, row_steps, tasks_words
+from mentallama_jax.study.row_steps import (
+    asked_datasets,
+    data_words,
+    named_datasets,
+    options_of,
+    row_steps,
+    tasks_words,
+)
 from mentallama_jax.study.study_steps import StudyFolder, StudyStep
 
 _CLI = "mentallama_jax.cli"
@@ -126,28 +131,23 @@ def _system(name: str, row: StudyRow, study: StudyConfig, folder: StudyFolder) -
 
 def _trained_on(row: StudyRow, study: StudyConfig) -> tuple[str, ...] | None:
     """The data sets whose training rows a system has seen; None where that is not known."""
-    if isinstance(row, GenerateRow):
-        return _tuned_on(study.rows[row.run], study) if row.run else None if _is_run(row.model) else ()
-    if isinstance(row, ClassifierRow):
-        return tuple(asked_datasets(study)) if row.one_each else _tuned_on(row, study)
-    if isinstance(row, BaselineRow):
-        return tuple(asked_datasets(study))
-    return tuple(row.trained_on) if isinstance(row, PredictionsRow) else ()
-
-
-def _is_run(model: str) -> bool:
-    return (Path(model) / "config.json").is_file() and (Path(model) / "checkpoints").is_dir()
+    if isinstance(row, GenerateRow | EndpointRow | PredictionsRow) and row.trained_on is not None:
+        return named_datasets(row.trained_on)
+    if isinstance(row, GenerateRow) and row.run and not row.adapter:
+        return _tuned_on(study.rows[row.run], study)
+    if isinstance(row, ClassifierRow) and not row.one_each:
+        return _tuned_on(row, study)
+    return asked_datasets(study) if isinstance(row, ClassifierRow | BaselineRow) else None
 
 
 def _tuned_on(row: TrainRow | ClassifierRow, study: StudyConfig) -> tuple[str, ...]:
     data = load_config(row.config, row.overrides).data
-    named = list(TASKS) if ALL in data.datasets else [task_named(name).name for name in data.datasets]
-    excluded = {task_named(name).name for name in data.exclude}
-    own = tuple(name for name in named if name not in excluded)
-    if isinstance(row, TrainRow) and row.source:
-        before = _tuned_on(study.rows[row.source], study)
-        own = before if row.pairs else (*before, *(name for name in own if name not in before))
-    return own
+    excluded = named_datasets(data.exclude)
+    own = tuple(name for name in named_datasets(data.datasets) if name not in excluded)
+    if not isinstance(row, TrainRow) or not row.source:
+        return own
+    learnt = named_datasets(row.pairs.datasets) if row.pairs else own
+    return tuple(dict.fromkeys((*_tuned_on(study.rows[row.source], study), *learnt)))
 
 
 def _evaluate(

@@ -18,6 +18,7 @@ class StudyStep:
         reads: places that it reads besides: data, models, files.
         settings: what decides the result besides the words, as JSON.
         idle_words: those of the words that say nothing of the result.
+        idle_options: options that, with the words behind them, say nothing of it either.
         outputs: files and folders that are its result; all must be there when it is done.
         leftovers: what is moved away before it begins anew; the outputs are in there.
         entry: the module of the package that the command begins with; it and all it imports are the step's code.
@@ -40,6 +41,7 @@ class StudyStep:
     reads: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     idle_words: tuple[str, ...] = ()
+    idle_options: tuple[str, ...] = ()
     resumable: bool = True
     heavy: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -47,6 +49,16 @@ class StudyStep:
     tolerant: bool = False
     refused: str = ""
     work: Callable[[], None] | None = field(default=None, compare=False)
+
+    @property
+    def deciding_words(self) -> list[str]:
+        """The words that say something of the result."""
+        found, idle = [], False
+        for word in self.words:
+            idle = word in self.idle_options or (idle and not word.startswith("--"))
+            if not idle and word not in self.idle_words:
+                found.append(word)
+        return found
 
     @property
     def place(self) -> tuple[Any, ...] | None:

@@ -24,13 +24,15 @@ from mentallama_jax.config.study_config import (
     parse_study,
 )
 from mentallama_jax.errors import UserError
+from mentallama_jax.imhi.tasks import TASKS
 from mentallama_jax.jobs.metric_models import MODEL_METRICS
 from mentallama_jax.jobs.run_study import plan_study
 from mentallama_jax.storage import expanded
 from mentallama_jax.study import step_estimates
-from mentallama_jax.study.row_steps import PLACES_READ
+from mentallama_jax.study.row_steps import IDLE_KEYS, PLACES_READ
 from mentallama_jax.study.step_estimates import plan_words
 from mentallama_jax.study.study_graph import study_graph
+from mentallama_jax.training.run.same_recipe import MAY_CHANGE
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -116,8 +118,72 @@ def test_every_kind_of_row_becomes_commands_that_parse(tmp_path: Path) -> None:
     assert "--metrics" not in graph.steps["scored.evaluate"].words, "it explains nothing"
     assert [name for name, _, _ in graph.transfers] == ["matrix"]
     known = {system.name: system.trained_on for system in graph.systems}
-    assert known["voted"] == ("DR",)
-    assert known["scored"] == known["theirs"] == ()
+    assert known["tuned"] == ("DR",)
+    assert known["voted"] is known["scored"] is known["asked"] is known["theirs"] is None
+
+
+def test_what_a_system_was_trained_on_is_said_by_its_row_or_its_run(tmp_path: Path) -> None:
+    values = copy.deepcopy(CONFIG)
+    values["study"]["out"] = str(tmp_path / "study")
+    pairs = {"data": ["sample:train"], "datasets": ["SAD", "dreaddit"]}
+    values["rows"] |= {
+        "preferring": {"kind": "train", "config": "dpo-smollm2", "source": "tuning", "pairs": pairs},
+        "preferred": {"kind": "generate", "run": "preferring"},
+        "published": {"kind": "generate", "model": "klyang/MentaLLaMA-chat-7B", "trained_on": ["all"]},
+        "base": {"kind": "generate", "model": "meta-llama/Llama-2-7b-hf", "trained_on": []},
+        "theirs": {"kind": "predictions", "file": "x.csv", "trained_on": ["reddit"]},
+        "asked": ASKED | {"trained_on": []},
+    }
+    known = {system.name: system.trained_on for system in study_graph(parse_study(values, "test")).systems}
+    assert known["preferred"] == ("DR", "SAD", "dreaddit"), "pairs prefer gold answers, whatever the config says"
+    assert known["published"] == tuple(TASKS)
+    assert known["base"] == known["asked"] == ()
+    assert known["theirs"] == ("DR",)
+
+
+def test_one_classifier_for_each_data_set_wants_their_names(tmp_path: Path) -> None:
+    values = copy.deepcopy(CONFIG)
+    values["evaluation"]["datasets"] = ["all"]
+    values["rows"]["classes"] = {"kind": "classifier", "config": "classifier-toy"}
+    with pytest.raises(UserError, match=r"rows\.classes: one classifier for each data set: name those that are there"):
+        study_graph(parse_study(values, "test"))
+    values["rows"]["classes"]["one_each"] = False
+    assert "classes.train" in study_graph(parse_study(values, "test")).steps
+
+
+def test_a_server_of_ones_own_on_another_machine_costs_nothing() -> None:
+    own = ASKED | {"send_posts": True, "max_cost": 1.0, "price_in": 0.0, "price_out": 0.0}
+    values = copy.deepcopy(CONFIG) | {"rows": {"asked": own}}
+    words = study_graph(parse_study(values, "test")).steps["asked.answer"].words
+    assert parse(list(words)).price_in == parse(list(words)).price_out == 0
+
+
+@pytest.mark.parametrize(
+    ("row", "key", "value"),
+    [
+        ("tuning", "overrides", ["training.micro_batch_rows=1", "model.remat=full"]),
+        ("tuning", "overrides", ["mesh.fsdp=2", "checkpoint.every_steps=3"]),
+        ("tuned", "batch_size", 2),
+        ("tuned", "mesh", ["tensor=2"]),
+        ("matrix", "mesh", ["tensor=2"]),
+    ],
+)
+def test_what_changes_speed_and_memory_only_reruns_nothing(row: str, key: str, value: Any, tmp_path: Path) -> None:
+    values = copy.deepcopy(CONFIG)
+    values["study"]["out"] = str(tmp_path / "study")
+    values["rows"]["matrix"] = {"kind": "transfer", "config": "toy", "datasets": ["DR"], "overrides": []}
+
+    def deciding() -> dict[str, Any]:
+        steps = study_graph(parse_study(values, "test")).steps.values()
+        return {step.name: (step.deciding_words, step.settings) for step in steps if step.words}
+
+    before = deciding()
+    rows = values["rows"][row]
+    rows[key] = [*rows.get(key, []), *value] if isinstance(value, list) else value
+    assert deciding() == before
+    values["answers"] = {"max_new_tokens": 7}
+    assert deciding() != before
+    assert set(IDLE_KEYS) <= set(MAY_CHANGE)
 
 
 def test_metrics_that_take_a_model_want_devices(tmp_path: Path) -> None:

@@ -56,6 +56,7 @@ def voted(samples: Sequence[Prediction], *, keep: bool = False) -> Prediction:
     winner = max(counts, key=lambda label: (counts[label], -labels.index(label)), default="")
     return replace(
         samples[labels.index(winner)] if winner else samples[0],
+        new_tokens=sum(row.new_tokens for row in samples),
         decided_label=winner,
         votes={label: counts[label] for label in task.labels if counts[label]},
         label_log_probabilities=_shares(counts, winner, task.labels) if winner else None,

@@ -43,7 +43,7 @@ class Prediction:
         generated_text: the answer, whole; may be empty.
         finish: "eos", "length" for an answer that reached the limit, "label" for a label chosen by its score,
             "content_filter" for an answer that an endpoint withheld, another word of an endpoint, or "".
-        new_tokens: tokens of the answer, end token included.
+        new_tokens: tokens that were written, end token included; where samples voted, those of all of them.
         label_log_probabilities: of each label of the task, where labels were scored or voted for.
         decided_label: the label that was settled otherwise than by reading the answer: by the sentence that it was made
             to begin with, or by votes; "" where the answer alone says.

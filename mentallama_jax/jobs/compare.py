@@ -4,7 +4,7 @@ jax is imported only for metrics and readers that need a model.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,12 +19,16 @@ from mentallama_jax.evaluation.reading import read_predictions
 from mentallama_jax.evaluation.row_matching import SeedAnswers, System
 from mentallama_jax.evaluation.score_store import read_scores
 from mentallama_jax.evaluation.statistics.paired_tests import ExchangeSettings
-from mentallama_jax.foreign import parse_json, reading, shown_cell
+from mentallama_jax.foreign import parse_json, reading, shown
 from mentallama_jax.jobs.metric_models import MetricModels
 from mentallama_jax.jobs.open_metrics import open_metrics
 from mentallama_jax.storage import AnyPath, as_path
 
 _SCORES, _BY_ROW = "scores.json", "scores_by_row.parquet"
+_LONGEST_PLACE = 200
+"""Letters of a place that a message shows."""
+_NEAR = 3
+"""Folders between scores and their predictions, at most, for these to be found where both were moved."""
 
 
 class Compared(NamedTuple):
@@ -121,12 +125,28 @@ def _scored_file(folder: AnyPath) -> AnyPath:
         raise UserError(f"{folder / _SCORES}: does not say which predictions were scored; give their file")
     if len(files) != 1:
         raise UserError(f"{folder}: holds the scores of {len(files)} files together; give each to NAME=FILE,FILE")
-    file = as_path(str(files[0]["file"]))
+    file, sha256 = as_path(str(files[0]["file"])), files[0].get("sha256")
+    if file.is_file() and _sha256(file) == sha256:
+        return file
+    for place in _moved(folder, file):
+        if place.is_file() and _sha256(place) == sha256:
+            return place
     if not file.is_file():
-        raise UserError(f"{folder}: was made of {shown_cell(file)}, which is not there; give the predictions instead")
-    if hashlib.sha256(file.read_bytes()).hexdigest() != files[0].get("sha256"):
-        raise UserError(f"{file}: was changed after {folder} was made; run `mentallama evaluate` on it again")
-    return file
+        raise UserError(
+            f"{folder}: was made of {shown(file, _LONGEST_PLACE)}, which is not there; give that file instead"
+        )
+    raise UserError(f"{file}: was changed after {folder} was made; run `mentallama evaluate` on it again")
+
+
+def _sha256(file: AnyPath) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _moved(folder: AnyPath, file: AnyPath) -> Iterator[Path]:
+    """Where predictions may be that were moved together with their scores: as near to these as they were."""
+    parts = Path(str(file)).parts
+    for above in list(Path(str(folder)).absolute().parents)[:_NEAR]:
+        yield from (above.joinpath(*parts[-count:]) for count in range(1, min(_NEAR, len(parts)) + 1))
 
 
 def _scored(

@@ -82,23 +82,23 @@ def _looks(writing: SystemScores, tables: TracedTables) -> Block:
 def _differences(scored: SystemScores, comparison: FiguresFile, tables: TracedTables) -> Block:
     rows: list[list[Cell]] = []
     units = comparison.get("units") or {}
-    for place, each in enumerate(comparison.get("differences") or ()):
-        if each["dataset"] == POOLED and each["metric"].endswith("(response)"):
-            at = ("differences", place)
-            share = units.get(each["metric"]) == "share"
-            titles = [title_of(scored, name) for name in (each["first"], each["second"])]
-            rows.append(
-                [
-                    each["metric"],
-                    f"{titles[0]} less {titles[1]}",
-                    comparison.cell(
-                        "points with interval" if share else "difference with interval",
-                        (*at, "difference"),
-                        (*at, "interval"),
-                    ),
-                    comparison.cell("p", (*at, "p_holm")),
-                ]
-            )
+    found = [
+        (place, each)
+        for place, each in enumerate(comparison.get("differences") or ())
+        if each["metric"].endswith("(response)")
+    ]
+    for place, each in [(place, each) for place, each in found if each["dataset"] == POOLED] or found:
+        at = ("differences", place)
+        form = "points with interval" if units.get(each["metric"]) == "share" else "difference with interval"
+        first, second = (title_of(scored, each[which]) for which in ("first", "second"))
+        rows.append(
+            [
+                each["metric"],
+                f"{first} less {second}",
+                comparison.cell(form, (*at, "difference"), (*at, "interval")),
+                comparison.cell("p", (*at, "p_holm")),
+            ]
+        )
     heads = ["metric", "first less second", "difference", "p, Holm"]
     return tables.table(
         "Differences of explanations, whole responses", heads, rows, [comparison], words=2, folded=True, printed=False

@@ -82,11 +82,11 @@ def _f1(file: FiguresFile, *place: str) -> Cell:
 
 def _best(scored: SystemScores, comparison: FiguresFile | None) -> Iterator[Paragraph]:
     """Which systems are not known to be worse than the best."""
-    for each in (comparison.get("standings") if comparison else None) or ():
-        if each["metric"] == _F1 and each["dataset"] == POOLED:
-            alike = [title_of(scored, name) for name in each["not_distinguished"] if name != each["best"]]
-            said = f"not distinguished from it: {'; '.join(alike)}" if alike else "all others are known to be worse"
-            yield Paragraph(f"Best over all rows: {title_of(scored, each['best'])}; {said} (Holm's method).")
+    found = [each for each in (comparison.get("standings") if comparison else None) or () if each["metric"] == _F1]
+    for each in [each for each in found if each["dataset"] == POOLED] or found:  # one data set is not pooled
+        alike = [title_of(scored, name) for name in each["not_distinguished"] if name != each["best"]]
+        said = f"not distinguished from it: {'; '.join(alike)}" if alike else "all others are known to be worse"
+        yield Paragraph(f"Best over all rows: {title_of(scored, each['best'])}; {said} (Holm's method).")
 
 
 def title_of(scored: SystemScores, name: str) -> str:
@@ -116,6 +116,7 @@ def differences(scored: SystemScores, comparison: FiguresFile | None, tables: Tr
     notes = (
         "Paired by rows, intervals and exchange tests over posts; Holm's method over all pairs (and data sets).",
         *(f"{key}: {left} rows were left out, as other systems lack them." for key, left in _left_out(comparison)),
+        *_not_compared(scored, comparison),
     )
     blocks: list[Block] = [
         tables.table(
@@ -129,6 +130,14 @@ def differences(scored: SystemScores, comparison: FiguresFile | None, tables: Tr
         caption = "Differences of weighted F1, by data set"
         blocks.append(tables.table(caption, heads, long, [comparison], words=2, folded=True, printed=False))
     return ReportSection("Differences", blocks)
+
+
+def _not_compared(scored: SystemScores, comparison: FiguresFile) -> Iterator[str]:
+    """Which systems have scores and no differences."""
+    there = comparison.get("systems") or {}
+    titles = [system.title for name, (system, _) in scored.items() if name not in there]
+    if titles:
+        yield f"Not compared: {', '.join(titles)}: rows are matched by the ids of the benchmark, which such files lack."
 
 
 def _left_out(comparison: FiguresFile) -> list[tuple[str, int]]:

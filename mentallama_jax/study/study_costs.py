@@ -52,11 +52,24 @@ def _nothing() -> dict[str, Any]:
 def _counted(step: StudyStep) -> Iterator[tuple[str, float]]:
     """Tokens and dollars of a step that is done, where its files say them."""
     with suppress(UserError, OSError, KeyError, TypeError, ValueError):
-        if step.words[:1] == ("train",):
-            lines = read_jsonl(step.leftovers[0] / "metrics.jsonl", lenient=True)
-            yield "trained_tokens", sum(int(line["real_tokens"]) for line in lines if line["kind"] == "train")
-        elif step.words[:1] in (("generate",), ("ask",)):
-            yield "written_tokens", sum(int(line.get("new_tokens", 0)) for line in read_jsonl(step.outputs[0]))
+        folder = step.leftovers[0]
+        match step.words[:1]:
+            case ("train",):
+                yield "trained_tokens", _trained(folder)
+            case ("transfer",):
+                yield "trained_tokens", sum(map(_trained, sorted((folder / "runs").iterdir())))
+                yield "written_tokens", sum(map(_written, sorted((folder / "predictions").glob("*.jsonl"))))
+            case ("generate",) | ("ask",):
+                yield "written_tokens", _written(step.outputs[0])
+
+
+def _trained(run: Path) -> int:
+    lines = read_jsonl(run / "metrics.jsonl", lenient=True)
+    return sum(int(line["real_tokens"]) for line in lines if line["kind"] == "train")
+
+
+def _written(predictions: Path) -> int:
+    return sum(int(line.get("new_tokens", 0)) for line in read_jsonl(predictions))
 
 
 def _spent(step: StudyStep) -> Iterator[tuple[str, float]]:

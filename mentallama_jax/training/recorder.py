@@ -40,7 +40,7 @@ class Recorder:
         self._log_every, self._last = config.training.log_every, data.steps
         self._metric = config.evaluation.metric
         self._run, self._ids, self._metrics, self._progress = run, ids, metrics, progress
-        self._speed = Speed()
+        self._speed, self._tokens = Speed(), 0
         self._pending: tuple[Batch, Metrics] | None = None
         self._clock: float | None = None
 
@@ -65,10 +65,12 @@ class Recorder:
         if self._clock is not None:
             self._speed.add(now - self._clock, batch.real_tokens)
         self._clock = now
+        self._tokens += batch.real_tokens
         step = batch.step + 1
         if step % self._log_every == 0 or step == self._last:
             figures |= batch.figures
-            figures |= {"real_tokens": batch.real_tokens, "pad_share": round(batch.pad_share, 6)}
+            figures |= {"real_tokens": self._tokens, "pad_share": round(batch.pad_share, 6)}
+            self._tokens = 0  # those of the updates since the last line
             if self._speed.known:
                 figures["tokens_per_second"] = round(self._speed.tokens_per_second, 1)
             self._metrics.write("train", step, {"epoch": batch.epoch + 1, **figures})

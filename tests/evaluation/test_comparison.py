@@ -191,6 +191,22 @@ def test_scores_by_row_of_folders_are_compared(files, tmp_path):
         compare(folders, tmp_path / "out")
 
 
+def test_scores_are_compared_where_they_were_moved_with_their_predictions(files, tmp_path):
+    old = tmp_path / "old"
+    (old / "predictions").mkdir(parents=True)
+    for file in files:
+        file.rename(old / "predictions" / file.name)
+        score([old / "predictions" / file.name], old / "scores" / file.stem, metrics=["rouge"])
+    new = tmp_path / "new"
+    old.rename(new)
+    folders = {file.stem: [new / "scores" / file.stem] for file in files}
+    assert compare(folders, tmp_path / "out", draws=200).comparison.units["rouge1 (explanation)"] == "share"
+    good = new / "predictions" / files[0].name
+    good.write_text(good.read_text() + "\n")
+    with pytest.raises(UserError, match=r"was made of '.*good\.jsonl', which is not there"):
+        compare(folders, tmp_path / "out")
+
+
 def test_wrong_use_is_told(files, tmp_path, capsys):
     good = str(files[0])
     for arguments, said in (

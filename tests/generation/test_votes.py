@@ -47,6 +47,11 @@ def test_the_majority_wins_and_of_equals_the_first_that_was_voted_for(texts, lab
         assert parse_prediction(each.to_line().encode(), "line 1") == each
 
 
+def test_the_tokens_of_all_samples_were_written() -> None:
+    given = [replace(sample, new_tokens=count) for count, sample in enumerate(samples(NO, YES, YES), start=3)]
+    assert voted(given).new_tokens == 3 + 4 + 5
+
+
 def test_a_label_that_was_decided_is_the_vote_whatever_the_text_goes_on_to_say() -> None:
     given = [replace(sample, decided_label="no") for sample in samples(YES, YES)]
     assert voted(given).decided_label == "no"

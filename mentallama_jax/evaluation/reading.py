@@ -12,6 +12,7 @@ from typing import Any
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.foreign_outputs.delimited import header_of
+from mentallama_jax.evaluation.foreign_outputs.gold_rows import GoldRows
 from mentallama_jax.evaluation.foreign_outputs.output_forms import SUFFIXES
 from mentallama_jax.evaluation.foreign_outputs.read_as import AS_THEY_SAY, ReadAs, dataset_of_name
 from mentallama_jax.evaluation.foreign_outputs.row_mapping import read_foreign
@@ -106,7 +107,7 @@ def read_predictions(path: AnyPath, read_as: ReadAs = AS_THEY_SAY) -> Prediction
 
 
 def _read_file(path: AnyPath, read_as: ReadAs) -> Predictions:
-    if path.suffix.lower() == ".jsonl" and not read_as.columns and _is_own(path):
+    if path.suffix.lower() == ".jsonl" and set(read_as.columns) <= {"first"} and _is_own(path):
         found = _read_jsonl(path, read_as)
     elif (
         path.suffix.lower() == ".csv"
@@ -185,6 +186,7 @@ def refuse_twice(parts: Sequence[Predictions]) -> None:
 def _read_jsonl(path: AnyPath, read_as: ReadAs) -> Predictions:
     if read_as.dataset is not None:
         raise UserError(f"{path}: each of its lines says its data set; leave out --dataset")
+    found: list[tuple[int, Prediction]] = []
     rows: list[Prediction] = []
     left_out: list[LeftOut] = []
     seen: dict[str, int] = {}
@@ -194,9 +196,12 @@ def _read_jsonl(path: AnyPath, read_as: ReadAs) -> Predictions:
         if row.id in seen:
             raise UserError(f"{place}: id {shown_cell(row.id)} is that of line {seen[row.id]} too; keep one of them")
         seen[row.id] = number
+        found.append((number, row))
+    first = _first_number(path, [row for _, row in found], read_as)
+    for number, row in found:
         if read_as.gold is not None:
             try:
-                row = _with_gold(row, read_as)
+                row = _with_gold(row, read_as.gold, first)
             except UserError as error:
                 left_out.append(LeftOut(str(path), number, str(error), row.dataset))
                 continue
@@ -210,9 +215,17 @@ def _read_jsonl(path: AnyPath, read_as: ReadAs) -> Predictions:
     return Predictions(tuple(rows), (_file(path),), generation, gold, True, tuple(left_out), forms=(f"{path}: {_OWN}",))
 
 
-def _with_gold(row: Prediction, read_as: ReadAs) -> Prediction:
-    assert read_as.gold is not None
-    record = read_as.gold.find(row.id, row.task, 1)
+def _first_number(path: AnyPath, rows: Sequence[Prediction], read_as: ReadAs) -> int:
+    if read_as.gold is None:
+        return 1
+    try:
+        return read_as.gold.first_number(((row.id, row.task) for row in rows), read_as.first)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def _with_gold(row: Prediction, gold: GoldRows, first: int) -> Prediction:
+    record = gold.find(row.id, row.task, first)
     return replace(row, label=record.label, goldens=instruction_response(record), post_id=record.post_id)
 
 

@@ -12,7 +12,8 @@ KEYS = frozenset({"custom_id", "response"})
 
 def batch_table(rows: Iterable[tuple[int, dict[str, Any]]], problems: dict[int, str]) -> OutputTable:
     """The answers of a batch; requests that failed are put among the problems."""
-    found = []
+    found: list[tuple[int, dict[str, Any]]] = []
+    lost = []
     for number, line in rows:
         try:
             if not line.keys() >= KEYS:
@@ -20,8 +21,9 @@ def batch_table(rows: Iterable[tuple[int, dict[str, Any]]], problems: dict[int, 
             found.append((number, {"custom_id": line["custom_id"], "output": _answer(line)}))
         except UserError as error:
             problems[number] = str(error)
+            lost.append({"custom_id": line.get("custom_id")})
     roles = {"id": "custom_id", "text": "output"}
-    return OutputTable("OpenAI batch output", ("custom_id", "output"), found, problems, roles)
+    return OutputTable("OpenAI batch output", ("custom_id", "output"), found, problems, roles, lost=lost)
 
 
 def _answer(line: dict[str, Any]) -> str:

@@ -31,7 +31,7 @@ def find_roles(table: OutputTable, read_as: ReadAs, path: AnyPath) -> dict[str, 
         UserError: a named column is not there, a role fits several columns, or there is no output or no gold.
     """
     found = {}
-    said = {role: name for role, name in read_as.columns.items() if role != "filter"}
+    said = read_as.named
     check_given(said, table.columns, path)
     found.update(said)
     taken = set(found.values())

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -95,11 +96,29 @@ class _Mapping:
         return ForeignRows(rows, sorted(left_out), self._form(), gold, self.known_posts == len(rows))
 
     def _first_number(self) -> int:
-        """What the first row is called where ids are row numbers: 0 where the form says so, or where an id is 0."""
-        column = self.roles.get("id")
-        if self.table.first is not None and column == self.table.roles.get("id") == "doc_id":
-            return self.table.first
-        return 0 if column and any(str(cells.get(column)) == "0" for _, cells in self.table.rows) else 1
+        """What row numbers count from in the ids, those of failed rows among them; it matters to a join alone.
+
+        Raises:
+            UserError: they may count from 0 or from 1.
+        """
+        if self.read_as.gold is None:
+            return 1
+        if self.read_as.first is None and self.roles["id"] == self.table.roles.get("id") == "doc_id":
+            return self.table.first or 0
+        ids = [self._asked(cells) for cells in [*(cells for _, cells in self.table.rows), *self.table.lost]]
+        try:
+            return self.read_as.gold.first_number(ids, self.read_as.first)
+        except UserError as error:
+            raise UserError(f"{self.path}: {error}") from None
+
+    def _asked(self, cells: Mapping[str, Any]) -> tuple[str, Task | None]:
+        """The id of a row, and the data set that its number is of; "" and None where they cannot be read."""
+        id_, task = "", None
+        with suppress(UserError):
+            id_ = self._cell(cells, "id")
+        with suppress(UserError):
+            task = self._task(cells)
+        return id_, task
 
     def _joined_gold(self) -> str:
         assert self.read_as.gold is not None

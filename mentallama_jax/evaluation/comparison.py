@@ -56,7 +56,8 @@ _DEFINITIONS = {
     "not_distinguished": "the best system, and those whose p_holm beside it is above 1 - confidence",
     "design_effect": "1 + (m - 1) ICC of the row-wise differences, m rows a post",
     "minimum_detectable": f"the smallest true difference that is found with a chance of {POWER}",
-    "posts_needed": f"posts on which the difference seen would be found with a chance of {POWER}, were it the true one",
+    "posts_needed": f"posts on which the difference seen would be found with a chance of {POWER}, were it the true one "
+    "and the variance over seeds as it is; none where that alone hides it",
 }
 
 
@@ -287,7 +288,14 @@ def _power(found: Difference, posts: int, confidence: float) -> dict[str, Any]:
         return {"minimum_detectable": None, "posts_needed": None}
     return {
         "minimum_detectable": minimum_detectable(found.error, found.freedom, confidence),
-        "posts_needed": posts_needed(found.difference, math.sqrt(found.post_variance), posts, confidence),
+        "posts_needed": posts_needed(
+            found.difference,
+            math.sqrt(found.post_variance),
+            posts,
+            confidence,
+            found.seed_variance,
+            found.seed_freedom,
+        ),
     }
 
 

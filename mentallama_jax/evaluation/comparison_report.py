@@ -53,8 +53,8 @@ def comparison_notes(comparison: Comparison) -> list[str]:
     tests = "; ".join(dict.fromkeys(each.test for each in comparison.differences))
     said.append(
         f"= not distinguished from the best of the row. Tests: {tests}. Holm's correction over data sets and pairs. "
-        "found from: the smallest true difference that is found in 4 of 5 such comparisons. posts: as many as would "
-        "show the difference seen in 4 of 5"
+        "found from: the smallest true difference that is found in 4 of 5 such comparisons. needed: as many posts as "
+        "would show the difference seen in 4 of 5, with these seeds; none where no number would, as seeds differ too much"
     )
     return said
 

@@ -126,6 +126,17 @@ def test_seeds_of_a_system_are_one_system_whose_seeds_vary():
     assert 0 < found.p < 0.05
 
 
+def test_where_seeds_hide_the_difference_no_number_of_posts_is_needed():
+    apart = [answers(set(range(count))) for count in (20, 40)]
+    found = of(compared(system("good", *apart), system("bad", answers(set(range(28))))))
+    assert found.p > 0.5
+    assert found.posts_needed is None
+    alike = [answers(set(range(count))) for count in (36, 36)]
+    found = of(compared(system("good", *alike), system("bad", answers(BAD))))
+    assert found.seed_variance == 0
+    assert found.posts_needed < POSTS
+
+
 def test_other_rows_are_refused_or_left_out_and_counted():
     good, bad = answers(GOOD), answers(BAD)
     with pytest.raises(UserError, match=r"1 row, such as 'DR/0', are in others and not in bad0.jsonl.*--matched-only"):

@@ -150,7 +150,7 @@ COMPARISON_FIELDS: Mapping[str, str | Mapping[str, str]] = {
     "systems": "system -> of each of its seeds what was read: the keys of `signature` in scores.json from "
     "`predictions` to `posts`",
     "left_out": "file -> rows that were left out, as other systems lack them",
-    "units": "metric -> `share` of 1, or `nats`",
+    "units": "metric -> `share` of 1, or `nats`, as the metric says it",
     "standings": {
         "metric": "`accuracy`, `weighted_f1`, `macro_f1`, or a metric of explanations with its part in brackets",
         "dataset": "a data set, or `pooled`",

@@ -108,7 +108,9 @@ class GoldRows:
             raise UserError(f"its id {shown_cell(id_)} is a row number, but its data set is not known (give --dataset)")
         records = self._by_number.get((task.name, int(found["number"]) + 1 - first), [])
         if len(self._files.get(task.name, ())) > 1 or len(records) > 1:
-            raise UserError(f"its row number {id_} may be that of several gold rows; give one split, as --gold SOURCE:test")
+            raise UserError(
+                f"its row number {id_} may be that of several gold rows; give one split, as --gold SOURCE:test"
+            )
         if not records:
             raise UserError(unknown)
         return records[0]

@@ -93,8 +93,8 @@ def _comparison(comparison: Mapping[str, Any], number: str) -> Iterator[Block]:
         "test",
     )
     notes = (
-        "Shares in points. Smallest to be found: the true difference found with a chance of 0.8. Posts needed: on which "
-        "the difference seen would be found with that chance, with these seeds; none where no number of posts would do.",
+        "Shares in points. Smallest to be found: the true difference found with a chance of 0.8. Posts needed: on so "
+        "many the difference seen would be found with that chance, with these seeds; none where no number would do.",
     )
     yield from _short_and_whole(f"Differences{number}", heads, rows, words_at_left=3, notes=notes)
     yield Gallery(tuple(_difference_pictures(comparison, units, number)))

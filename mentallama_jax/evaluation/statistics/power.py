@@ -77,7 +77,7 @@ def posts_needed(
         quantile_N = stdtrit(freedom_N, POWER) - stdtrit(freedom_N, (1 - confidence) / 2)
         return np.asarray(np.sqrt(variance_N) * quantile_N <= abs(difference))
 
-    # Not halved from the ends: with more posts the seeds weigh more, and what few seeds say of their variance is little.
+    # Not halved from the ends: with more posts the seeds weigh more, and few of them say little of their variance.
     tried_N = np.unique(np.geomspace(2, _MOST_POSTS, 300).round())
     shown = np.flatnonzero(shows(tried_N))
     if not shown.size:

@@ -19,12 +19,12 @@ _DESCRIPTION = """\
 Score generated answers: read the label that each output states, compare it with gold.
 
 PREDICTIONS is the .jsonl that `mentallama generate` wrote, or a folder of DATASET.csv files with the columns
-goldens,generated_text (the data set is the file's name; a column `aspect` adds scores by aspect, a column
-`post_id` tells which rows belong to one post). Several are scored side by side, each into a folder of its name below
---out, with one table and one report of all. With --pool several are scored as one, such as the seeds of one recipe;
-intervals are over posts, so that answering a post three times does not make them narrower by itself. The same file
-twice is refused. Files that are no data set, and rows whose gold states no label, are named and not scored, and it is
-said where the rows are a part of the benchmark's.
+goldens,generated_text (the data set is the file's name; a column `aspect` adds scores by aspect, a column `post_id` or
+`post` tells which rows belong to one post, and a column `query` tells both). Several are scored side by side, each into
+a folder of its name below --out, with one table and one report of all. With --pool several are scored as one, such as
+the seeds of one recipe; intervals are over posts, so that answering a post three times does not make them narrower by
+itself. The same file twice is refused. Files that are no data set, and rows whose gold states no label, are named and
+not scored, and it is said where the rows are a part of the benchmark's.
 
 Files of other programs are read as well, by their content: sample logs of lm-evaluation-harness (samples_*.jsonl, or
 their folder), OpenAI batch output, JSON lines of vLLM and Hugging Face scripts, tables with commas, semicolons or tabs.

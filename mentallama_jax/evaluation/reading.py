@@ -15,7 +15,7 @@ from mentallama_jax.evaluation.foreign_outputs.delimited import header_of
 from mentallama_jax.evaluation.foreign_outputs.gold_rows import GoldRows
 from mentallama_jax.evaluation.foreign_outputs.output_forms import SUFFIXES
 from mentallama_jax.evaluation.foreign_outputs.read_as import AS_THEY_SAY, ReadAs, dataset_of_name
-from mentallama_jax.evaluation.foreign_outputs.row_mapping import read_foreign
+from mentallama_jax.evaluation.foreign_outputs.row_mapping import gold_text, read_foreign
 from mentallama_jax.foreign import parse_json, reading, shown, shown_cell
 from mentallama_jax.imhi.data_files.table_rows import Problem, Table, shown_columns
 from mentallama_jax.imhi.data_files.tables import read_table
@@ -26,6 +26,8 @@ from mentallama_jax.imhi.wording import instruction_response
 from mentallama_jax.storage import AnyPath
 
 _CSV_COLUMNS = ("goldens", "generated_text")
+_MORE_COLUMNS = frozenset({"post", "query", "prompt"})
+"""What a `DATASET.csv` may hold besides that says more of a row than its `aspect` and `post_id`."""
 _TABLES = (".csv", ".tsv")
 _OWN = "predictions that `mentallama generate` wrote"
 _DATASET_CSV = "DATASET.csv with the columns goldens,generated_text"
@@ -84,7 +86,8 @@ def read_predictions(path: AnyPath, read_as: ReadAs = AS_THEY_SAY) -> Prediction
     """Read a file of outputs, or a folder of files that are named after their data sets.
 
     Our own predictions `.jsonl` and a `DATASET.csv` (columns `goldens,generated_text`) are read as they are. Any other
-    content, or any with columns that are named, is read by `foreign_outputs`. Of a folder, files and folders that are
+    content, any with columns that are named, and a `DATASET.csv` that holds posts or prompts, is read by
+    `foreign_outputs`. Of a folder, files and folders that are
     no outputs are passed over, and named in the result.
 
     Args:
@@ -108,21 +111,18 @@ def read_predictions(path: AnyPath, read_as: ReadAs = AS_THEY_SAY) -> Prediction
 
 def _read_file(path: AnyPath, read_as: ReadAs) -> Predictions:
     if path.suffix.lower() == ".jsonl" and set(read_as.columns) <= {"first"} and _is_own(path):
-        found = _read_jsonl(path, read_as)
-    elif (
-        path.suffix.lower() == ".csv"
-        and not read_as.columns
-        and read_as.gold is None
-        and _is_dataset_csv(path, read_as)
-    ):
-        task = read_as.dataset or dataset_of_name(path.stem) or task_at(path.stem, path)
-        found = _read_csv(path, task)
-    else:
-        outputs = read_foreign(path, read_as)
-        left_out = tuple(LeftOut(str(path), number, why, dataset) for number, dataset, why in outputs.left_out)
-        known, form = outputs.posts_known, (outputs.form,)
-        found = Predictions(tuple(outputs.rows), (_file(path),), None, outputs.gold, known, left_out, forms=form)
-    return found
+        return _read_jsonl(path, read_as)
+    if path.suffix.lower() == ".csv" and not read_as.columns and read_as.gold is None:
+        columns = _columns_of_dataset_csv(path, read_as)
+        if columns:
+            task = read_as.dataset or dataset_of_name(path.stem) or task_at(path.stem, path)
+            if not _MORE_COLUMNS & {column.lower() for column in columns}:
+                return _read_csv(path, task)
+            read_as = replace(read_as, columns=dict(zip(("gold", "text"), _CSV_COLUMNS, strict=True)), dataset=task)
+    outputs = read_foreign(path, read_as)
+    left_out = tuple(LeftOut(str(path), number, why, dataset) for number, dataset, why in outputs.left_out)
+    known, form = outputs.posts_known, (outputs.form,)
+    return Predictions(tuple(outputs.rows), (_file(path),), None, outputs.gold, known, left_out, forms=form)
 
 
 def _is_own(path: AnyPath) -> bool:
@@ -137,10 +137,12 @@ def _is_own(path: AnyPath) -> bool:
     return not isinstance(first, dict) or first.keys() >= _OWN_KEYS
 
 
-def _is_dataset_csv(path: AnyPath, read_as: ReadAs) -> bool:
+def _columns_of_dataset_csv(path: AnyPath, read_as: ReadAs) -> list[str]:
+    """The columns of a `DATASET.csv`; none where the file is another."""
     columns = header_of(path, ",")
     names_itself = read_as.dataset is not None or dataset_of_name(path.stem) is not None
-    return set(_CSV_COLUMNS) <= set(columns) and (names_itself or not {"dataset", "data_set"} & set(columns))
+    is_one = set(_CSV_COLUMNS) <= set(columns) and (names_itself or not {"dataset", "data_set"} & set(columns))
+    return columns if is_one else []
 
 
 def pool(parts: Sequence[Predictions]) -> Predictions:
@@ -382,7 +384,7 @@ def _csv_row(cells: Mapping[str, str], task: Task, label: str, number: int, plac
         aspect=aspect_at(cells.get("aspect", ""), task, place),
         post_id=cells.get("post_id") or row_id,
         label=label,
-        goldens=cells["goldens"],
+        goldens=gold_text(cells["goldens"], task),
         generated_text=cells.get("generated_text", ""),
     )
 

@@ -47,6 +47,9 @@ def find_roles(table: OutputTable, read_as: ReadAs, path: AnyPath) -> dict[str, 
         if len(fitting) > 1 and not (role == "gold" and read_as.gold is not None):
             listed = ", ".join(map(shown, fitting))
             if role in ("post", "prompt"):
+                # A query is a post with its question.
+                queries = [column for column in fitting if column.strip().lower() == "query"]
+                found |= {role: queries[0]} if len(queries) == 1 else {}
                 continue
             raise UserError(
                 f"{path}: the columns {listed} may each be the {role}; say which by --columns {role}=COLUMN"

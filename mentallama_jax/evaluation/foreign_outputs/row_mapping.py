@@ -16,7 +16,7 @@ from mentallama_jax.imhi.data_files.build import match_aspect, match_label
 from mentallama_jax.imhi.data_files.readers import question_of, split_query
 from mentallama_jax.imhi.data_files.table_records import name_cell, word_cell
 from mentallama_jax.imhi.labels import read_label
-from mentallama_jax.imhi.labels.gold_response import read_gold
+from mentallama_jax.imhi.labels.gold_response import REASONING, read_gold
 from mentallama_jax.imhi.predictions import Prediction, answer_to
 from mentallama_jax.imhi.records import post_id
 from mentallama_jax.imhi.tasks import Task, task_named
@@ -234,15 +234,13 @@ class _Mapping:
             raise UserError("it has no gold label")
         word = cell.removesuffix(".0")
         try:
-            label = match_label(word, task)
+            return match_label(word, task), gold_text(cell, task)
         except UserError as error:
             if cell.replace(".", "").lstrip("-").isdigit():
                 raise
             refused = error
-        else:
-            return label, cell if cell.rstrip(".") in {text.rstrip(".") for text in task.sentences.values()} else ""
         try:
-            return read_gold(cell, task, aspect)[0], cell
+            return read_gold(cell, task, aspect)[0], gold_text(cell, task)
         except UserError:
             if len(cell.split()) <= 3:
                 raise refused from None
@@ -268,6 +266,22 @@ class _Mapping:
         except UserError:
             return ("", []) if column is not None and column.endswith("query") else (value, [])
         return post, question_of(question)
+
+
+def gold_text(cell: str, task: Task) -> str:
+    """A gold cell as a text that outputs can be compared with; "" where it is no more than the name of a label."""
+    head, _, explanation = cell.partition(REASONING)
+    if explanation.strip() or _even(head) in {_even(text) for text in task.sentences.values()}:
+        return cell
+    try:
+        match_label(head.strip().removesuffix(".0"), task)
+    except UserError:
+        return cell
+    return ""
+
+
+def _even(text: str) -> str:
+    return text.strip().rstrip(".").casefold()
 
 
 def _number(value: Any) -> str | None:

@@ -119,7 +119,8 @@ def add_parser(subparsers: Any) -> None:
         type=local_path,
         help="a directory with one folder a data set, named after it: a run of `mentallama train` with "
         "objective.kind=classification, or a Hugging Face folder; what its classes LABEL_0... mean is said by a file "
-        'classifier.json in it, such as {"labels": ["no", "yes"]}',
+        'classifier.json in it, such as {"labels": ["no", "yes"]}; without one they are taken in the order of the '
+        "published classifiers of the data set, which is printed",
     )
     parser.add_argument(
         "--consistency",

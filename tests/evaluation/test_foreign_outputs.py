@@ -266,11 +266,28 @@ SAID = [{"type": "output_text", "text": "Yes."}]
         {"status_code": 200, "body": {"choices": [{"text": "Yes."}]}},
         {"body": {"output": [{"type": "reasoning"}, {"type": "message", "content": SAID}]}},
         {"body": {"choices": [{"message": {"content": None, "refusal": "Yes."}}]}},
+        {"body": {"output": [{"type": "message", "content": [{"type": "refusal", "refusal": "Yes."}]}]}},
     ],
 )  # fmt: skip
 def test_other_bodies_of_a_batch(tmp_path, response):
     path = lines(tmp_path / "b.jsonl", {"custom_id": "DR/test/1", "response": response})
     assert read_predictions(path, ReadAs(gold=GOLD)).rows[0].generated_text == "Yes."
+
+
+@pytest.mark.parametrize(
+    ("response", "reason"),
+    [
+        ({"body": {"choices": [{"message": {"content": None}, "finish_reason": "length"}]}}, ""),
+        ({"body": {"status": "incomplete", "output": [{"type": "reasoning"}]}}, ""),
+        ({"body": {"status": "completed", "output": [{"type": "reasoning"}]}}, "it has 0 outputs; keep one of them"),
+    ],
+)
+def test_an_answer_of_a_batch_that_was_thought_away_is_empty(tmp_path, response, reason):
+    whole = {"custom_id": "DR/test/1", "response": body("Yes.")}
+    path = lines(tmp_path / "b.jsonl", whole, {"custom_id": "DR/test/2", "response": response})
+    found = read_predictions(path, ReadAs(gold=GOLD))
+    assert [row.generated_text for row in found.rows] == (["Yes."] if reason else ["Yes.", ""])
+    assert [row.reason for row in found.left_out] == ([reason] if reason else [])
 
 
 PROMPT = instruction_query(RECORDS[0])

@@ -9,6 +9,7 @@ from mentallama_jax.cli.endpoint_options import GUARANTEES, add_endpoint_options
 from mentallama_jax.cli.prompting_options import add_wording_options, lines_on_prompting, prompting_of
 from mentallama_jax.cli.task_options import add_tasks, next_evaluation
 from mentallama_jax.errors import UserError
+from mentallama_jax.foreign import one_line
 from mentallama_jax.storage import expanded, local_path
 
 if TYPE_CHECKING:
@@ -131,16 +132,19 @@ def run(options: argparse.Namespace) -> int:
 
 
 def say_missing(found: "AskedRecords", kept: str) -> None:
-    """Say on standard error why answers are missing."""
-    for reason, count in found.asked.unanswered.items():
-        print(f"no answer to {count} requests: {reason}", file=sys.stderr)
-    if found.asked.stopped:
-        print(f"stopped: {found.asked.stopped}", file=sys.stderr)
-    if found.missing:
-        print(f"{found.missing} rows have no answer yet; the others are kept in {kept}.", file=sys.stderr)
-        print(
-            "The same command asks for the missing ones; predictions are written when all are there.", file=sys.stderr
-        )
+    """Say on standard error that answers are missing and, in a last line that begins with `error: `, why."""
+    if not found.missing:
+        return
+    rows = "1 row has" if found.missing == 1 else f"{found.missing} rows have"
+    why = [f"stopped: {found.asked.stopped}"] if found.asked.stopped else []
+    for reason, count in found.asked.unanswered.most_common():
+        why.append(f"no answer to {count} request{'' if count == 1 else 's'}: {reason}")
+    print(
+        f"The answers that came are kept in {kept}. The same command asks for the missing ones; predictions are "
+        "written when all are there.",
+        file=sys.stderr,
+    )
+    print(f"error: {one_line('; '.join([f'{rows} no answer yet', *why]))}", file=sys.stderr)
 
 
 def _summary(options: argparse.Namespace, rows: "list[Prediction]", found: "AskedRecords", besides: "list[str]") -> str:

@@ -19,19 +19,20 @@ _DESCRIPTION = """\
 Score generated answers: read the label that each output states, compare it with gold.
 
 PREDICTIONS is the .jsonl that `mentallama generate` wrote, or a folder of DATASET.csv files with the columns
-goldens,generated_text (the data set is the file's name; a column `aspect` adds scores by aspect, a column
-`post_id` tells which rows belong to one post). Several are scored side by side, each into a folder of its name below
---out, with one table and one report of all. With --pool several are scored as one, such as the seeds of one recipe;
-intervals are over posts, so that answering a post three times does not make them narrower by itself. The same file
-twice is refused. Files that are no data set, and rows whose gold states no label, are named and not scored, and it is
-said where the rows are a part of the benchmark's.
+goldens,generated_text (the data set is the file's name; a column `aspect` adds scores by aspect, a column `post_id` or
+`post` tells which rows belong to one post, and a column `query` tells both). Several are scored side by side, each into
+a folder of its name below --out, with one table and one report of all. With --pool several are scored as one, such as
+the seeds of one recipe; intervals are over posts, so that answering a post three times does not make them narrower by
+itself. The same file twice is refused. Files that are no data set, and rows whose gold states no label, are named and
+not scored, and it is said where the rows are a part of the benchmark's.
 
 Files of other programs are read as well, by their content: sample logs of lm-evaluation-harness (samples_*.jsonl, or
 their folder), OpenAI batch output, JSON lines of vLLM and Hugging Face scripts, tables with commas, semicolons or tabs.
 Which column is for what is taken from names that can mean one thing only; else --columns says it. Gold is a label, 1 or
-0 of a yes/no data set, or a gold response; or it comes from --gold by the ids of rows, which may be row numbers from 1
-(from 0 where an id is 0, and in lm-evaluation-harness). The data set is a column, --dataset, or in the file's name, as
-in DR_llama3.csv. scores.json says what was read and how; rows that cannot be read are counted and not scored.
+0 of a yes/no data set, or a gold response; or it comes from --gold by the ids of rows, which may be row numbers: from
+0 where an id is 0, and in lm-evaluation-harness; from 1 where the highest is that of the last gold row; else --columns
+first=0 or first=1 says it. The data set is a column, --dataset, or in the file's name, as in DR_llama3.csv. scores.json
+says what was read and how; rows that cannot be read are counted and not scored.
 
 Labels are read from the whole output: its opening, declared answers and label sentences, then claims in words with
 negation in mind. An output that states none is `unparsed`: wrong, and counted. Intervals are over posts, and exact
@@ -118,7 +119,8 @@ def add_parser(subparsers: Any) -> None:
         type=local_path,
         help="a directory with one folder a data set, named after it: a run of `mentallama train` with "
         "objective.kind=classification, or a Hugging Face folder; what its classes LABEL_0... mean is said by a file "
-        'classifier.json in it, such as {"labels": ["no", "yes"]}',
+        'classifier.json in it, such as {"labels": ["no", "yes"]}; without one they are taken in the order of the '
+        "published classifiers of the data set, which is printed",
     )
     parser.add_argument(
         "--consistency",
@@ -164,7 +166,7 @@ def add_reading(group: Any) -> None:
         metavar="ROLE=COLUMN",
         default="",
         help="which column is for what, with commas between: gold, text, id, dataset, aspect, post_id; "
-        "filter=NAME chooses a filter of lm-evaluation-harness",
+        "filter=NAME chooses a filter of lm-evaluation-harness, first=0 or first=1 says what row numbers count from",
     )
     group.add_argument("--dataset", metavar="NAME", help="the data set of all rows, where the files do not say it")
     group.add_argument(

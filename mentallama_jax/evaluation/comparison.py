@@ -17,6 +17,7 @@ from mentallama_jax import __version__
 from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.correctness import LabelledRow, label_rows, separate_labels, tally_rows
 from mentallama_jax.evaluation.label_readers import LabelReader, label_reader
+from mentallama_jax.evaluation.pair_metrics import Figure, Unit
 from mentallama_jax.evaluation.row_matching import Matched, System, match_rows
 from mentallama_jax.evaluation.schema import COMPARISON_VERSION
 from mentallama_jax.evaluation.statistics.f1 import accuracy, macro_f1, weighted_f1
@@ -56,7 +57,8 @@ _DEFINITIONS = {
     "not_distinguished": "the best system, and those whose p_holm beside it is above 1 - confidence",
     "design_effect": "1 + (m - 1) ICC of the row-wise differences, m rows a post",
     "minimum_detectable": f"the smallest true difference that is found with a chance of {POWER}",
-    "posts_needed": f"posts on which the difference seen would be found with a chance of {POWER}, were it the true one",
+    "posts_needed": f"posts on which the difference seen would be found with a chance of {POWER}, were it the true one "
+    "and the variance over seeds as it is; none where that alone hides it",
 }
 
 
@@ -125,7 +127,8 @@ class _Measured:
     sums: list[list[Any]]
     by_row: list[np.ndarray[Any, np.dtype[np.float64]]]
     posts: list[str]
-    span: float
+    span: float = 1.0
+    unit: Unit = "share"
 
 
 def compare_systems(
@@ -148,12 +151,11 @@ def compare_systems(
     found = [each for part in measured for each in _pairs(names, part, settings)]
     found = _corrected(found)
     standings = [each for part in measured for each in _standings(names, part, found, 1 - settings.confidence)]
-    figures = dict.fromkeys(each.metric for each in found)
     return Comparison(
         schema_version=COMPARISON_VERSION,
         systems={system.name: [seed.predictions.provenance() for seed in system.seeds] for system in systems},
         left_out=matched.left_out,
-        units={name: _unit(name, standings) for name in figures},
+        units={name: part.unit for part in measured for name in part.metrics},
         standings=standings,
         differences=found,
         signature=_sign(systems, reader, settings, matched_only),
@@ -180,16 +182,16 @@ def _of_labels(dataset: str, rows: list[list[list[LabelledRow]]], classes: Seque
         sums=[[tally_rows(seed, classes) for seed in seeds] for seeds in rows],
         by_row=[each.mean(axis=0) for each in right],
         posts=[row.post for row in rows[0][0]],
-        span=1.0,
     )
 
 
 def _by_rows(systems: Sequence[System], matched: Matched) -> Iterator[_Measured]:
     """Metrics of explanations that all systems have, each of the response and of the explanation alone."""
     scored = [[seed.scored for seed in system.seeds] for system in systems]
-    tables = [table.scores for seeds in scored for table in seeds if table is not None]
-    if len(tables) < sum(len(seeds) for seeds in scored):
+    known = [table for seeds in scored for table in seeds if table is not None]
+    if len(known) < sum(len(seeds) for seeds in scored):
         return
+    figures, tables = known[0].figures, [table.scores for table in known]
     shared = [name for name in tables[0] if all(name in table for table in tables)]
     _refuse_other_signatures(systems, shared)
     rows = matched.rows[0][0]
@@ -200,16 +202,15 @@ def _by_rows(systems: Sequence[System], matched: Matched) -> Iterator[_Measured]
             for dataset in [*datasets, *([POOLED] if len(datasets) > 1 else [])]:
                 chosen = [row for row in having if dataset in (row.dataset, POOLED)]
                 if chosen:
-                    yield _of_rows(
-                        f"{name} ({part})", dataset, chosen, [_values(seeds, name, part, chosen) for seeds in scored]
-                    )
+                    figure = replace(figures[name], name=f"{name} ({part})")
+                    yield _of_rows(figure, dataset, chosen, [_values(seeds, name, part, chosen) for seeds in scored])
 
 
 def _refuse_other_signatures(systems: Sequence[System], metrics: Sequence[str]) -> None:
     answers = [seed for system in systems for seed in system.seeds if seed.scored]
     for seed in answers[1:]:
         for name in metrics:
-            ours, theirs = (each.scored.signatures[name] for each in (answers[0], seed) if each.scored)
+            ours, theirs = (each.scored.figures[name].signature for each in (answers[0], seed) if each.scored)
             if ours != theirs:
                 what = f"{name} of {answers[0].file} and of {seed.file} was computed in different ways"
                 raise UserError(f"{what}: {shown(ours)} and {shown(theirs)}; compute both with --metrics {name}")
@@ -219,22 +220,17 @@ def _values(seeds: Sequence[Any], name: str, part: str, rows: Sequence[Predictio
     return [[table.scores[name][part, row.id] for row in rows] for table in seeds]
 
 
-def _of_rows(metric: str, dataset: str, rows: Sequence[Prediction], values: list[list[list[float]]]) -> _Measured:
+def _of_rows(figure: Figure, dataset: str, rows: Sequence[Prediction], values: list[list[list[float]]]) -> _Measured:
     posts = [row.post_id for row in rows]
-    lowest = min(min(seed) for seeds in values for seed in seeds)
-    highest = max(max(seed) for seeds in values for seed in seeds)
-    bounds = (0.0, 1.0) if lowest >= 0 and highest <= 1 else (-1.0, 1.0) if lowest >= -1 and highest <= 1 else _ENDLESS
     return _Measured(
         dataset=dataset,
-        metrics={metric: mean_score},
-        sums=[[row_scores(seed, posts, bounds) for seed in seeds] for seeds in values],
+        metrics={figure.name: mean_score},
+        sums=[[row_scores(seed, posts, figure.bounds) for seed in seeds] for seeds in values],
         by_row=[np.array(seeds).mean(axis=0) for seeds in values],
         posts=posts,
-        span=bounds[1] - bounds[0],
+        span=figure.bounds[1] - figure.bounds[0],
+        unit=figure.unit,
     )
-
-
-_ENDLESS = (-math.inf, math.inf)
 
 
 def _pairs(names: Sequence[str], measured: _Measured, settings: ExchangeSettings) -> Iterator[PairedFigures]:
@@ -287,7 +283,14 @@ def _power(found: Difference, posts: int, confidence: float) -> dict[str, Any]:
         return {"minimum_detectable": None, "posts_needed": None}
     return {
         "minimum_detectable": minimum_detectable(found.error, found.freedom, confidence),
-        "posts_needed": posts_needed(found.difference, math.sqrt(found.post_variance), posts, confidence),
+        "posts_needed": posts_needed(
+            found.difference,
+            math.sqrt(found.post_variance),
+            posts,
+            confidence,
+            found.seed_variance,
+            found.seed_freedom,
+        ),
     }
 
 
@@ -325,21 +328,16 @@ def _standings(
         yield Standing(metric, measured.dataset, values, best, [name for name in names if name not in beaten])
 
 
-def _unit(metric: str, standings: Sequence[Standing]) -> str:
-    values = [value for each in standings if each.metric == metric for of in each.values.values() for value in of]
-    return "share" if all(-1 <= value <= 1 for value in values) else "nats"
-
-
 def _sign(
     systems: Sequence[System], reader: str | LabelReader, settings: ExchangeSettings, matched_only: bool
 ) -> dict[str, Any]:
-    tables = [seed.scored.signatures for system in systems for seed in system.seeds if seed.scored]
+    tables = [seed.scored.figures for system in systems for seed in system.seeds if seed.scored]
     return {
         "reader": label_reader(reader)[0],
         "settings": asdict(settings),
         "power": POWER,
         "matched_only": matched_only,
-        "metrics": {name: said for table in tables for name, said in table.items()},
+        "metrics": {name: figure.signature for table in tables for name, figure in table.items()},
         "definitions": _DEFINITIONS,
         "versions": {
             "mentallama_jax": __version__,

@@ -53,8 +53,8 @@ def comparison_notes(comparison: Comparison) -> list[str]:
     tests = "; ".join(dict.fromkeys(each.test for each in comparison.differences))
     said.append(
         f"= not distinguished from the best of the row. Tests: {tests}. Holm's correction over data sets and pairs. "
-        "found from: the smallest true difference that is found in 4 of 5 such comparisons. posts: as many as would "
-        "show the difference seen in 4 of 5"
+        "found from: the smallest true difference that is found in 4 of 5 such comparisons. needed: as many posts as "
+        "would show the difference seen in 4 of 5, with these seeds; none where no number would"
     )
     return said
 
@@ -75,17 +75,18 @@ def _standing_table(comparison: Comparison, names: Sequence[str]) -> "Table":
 
 def _difference_table(comparison: Comparison, differences: Sequence[PairedFigures]) -> "Table":
     first, second = differences[0].first, differences[0].second
-    table = _table(f"{first} less {second}, in points")
+    nats = any(comparison.units[each.metric] == "nats" for each in differences)
+    table = _table(f"{first} less {second}, in points{', log-probabilities in nats' if nats else ''}")
     for heading in ("differ-\nence", "95 %", "p", "p, Holm", "found\nfrom", "posts", "needed"):
         table.add_column(heading, justify="right", no_wrap=True)
     for group in _grouped(differences):
         for each in group:
             unit = comparison.units[each.metric]
-            ends = "" if each.interval is None else " to ".join(f"{_points(end, unit):+z.1f}" for end in each.interval)
-            least = "" if each.minimum_detectable is None else f"{_points(each.minimum_detectable, unit):.1f}"
+            ends = "" if each.interval is None else " to ".join(_signed(end, unit) for end in each.interval)
+            least = "" if each.minimum_detectable is None else _shown(each.minimum_detectable, unit)
             table.add_row(
                 _row_name(each),
-                f"{_points(each.difference, unit):+z.1f}",
+                _signed(each.difference, unit),
                 ends + ("*" if each.warning else ""),
                 _p(each.p),
                 _p(each.p_holm),
@@ -125,13 +126,17 @@ def _table(title: str) -> "Table":
 def _value(seeds: Sequence[float], unit: str) -> str:
     mean = sum(seeds) / len(seeds)
     if len(seeds) == 1:
-        return f"{_points(mean, unit):.1f}"
+        return _shown(mean, unit)
     deviation = (sum((value - mean) ** 2 for value in seeds) / (len(seeds) - 1)) ** 0.5
-    return f"{_points(mean, unit):.1f} ±{_points(deviation, unit):.1f}"
+    return f"{_shown(mean, unit)} ±{_shown(deviation, unit)}"
 
 
-def _points(value: float, unit: str) -> float:
-    return 100 * value if unit == "share" else value
+def _shown(value: float, unit: str) -> str:
+    return f"{100 * value:z.1f}" if unit == "share" else f"{value:z.2f}"
+
+
+def _signed(value: float, unit: str) -> str:
+    return f"{100 * value:+z.1f}" if unit == "share" else f"{value:+z.2f}"
 
 
 def _p(p: float) -> str:

@@ -1,11 +1,14 @@
 """What is compared, an output beside its reference, and what a metric of such pairs offers."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, get_args
 
 from mentallama_jax.evaluation.overlap import overlap_metrics, score_in_processes
+
+Unit = Literal["share", "nats"]
+UNITS: Mapping[str, Unit] = {unit: unit for unit in get_args(Unit)}
 
 ResponsePart = Literal["response", "explanation"]
 PARTS: tuple[ResponsePart, ...] = ("response", "explanation")
@@ -42,7 +45,7 @@ class Figure:
 
     name: str
     signature: str
-    unit: Literal["share", "nats"] = "share"
+    unit: Unit = "share"
     bounds: tuple[float, float] = (0.0, 1.0)
     corpus: Callable[[Sequence[Sequence[float]]], float] | None = None
 

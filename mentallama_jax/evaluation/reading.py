@@ -12,9 +12,10 @@ from typing import Any
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.foreign_outputs.delimited import header_of
+from mentallama_jax.evaluation.foreign_outputs.gold_rows import GoldRows
 from mentallama_jax.evaluation.foreign_outputs.output_forms import SUFFIXES
 from mentallama_jax.evaluation.foreign_outputs.read_as import AS_THEY_SAY, ReadAs, dataset_of_name
-from mentallama_jax.evaluation.foreign_outputs.row_mapping import read_foreign
+from mentallama_jax.evaluation.foreign_outputs.row_mapping import gold_text, read_foreign
 from mentallama_jax.foreign import parse_json, reading, shown, shown_cell
 from mentallama_jax.imhi.data_files.table_rows import Problem, Table, shown_columns
 from mentallama_jax.imhi.data_files.tables import read_table
@@ -25,6 +26,8 @@ from mentallama_jax.imhi.wording import instruction_response
 from mentallama_jax.storage import AnyPath
 
 _CSV_COLUMNS = ("goldens", "generated_text")
+_MORE_COLUMNS = frozenset({"post", "query", "prompt"})
+"""What a `DATASET.csv` may hold besides that says more of a row than its `aspect` and `post_id`."""
 _TABLES = (".csv", ".tsv")
 _OWN = "predictions that `mentallama generate` wrote"
 _DATASET_CSV = "DATASET.csv with the columns goldens,generated_text"
@@ -83,7 +86,8 @@ def read_predictions(path: AnyPath, read_as: ReadAs = AS_THEY_SAY) -> Prediction
     """Read a file of outputs, or a folder of files that are named after their data sets.
 
     Our own predictions `.jsonl` and a `DATASET.csv` (columns `goldens,generated_text`) are read as they are. Any other
-    content, or any with columns that are named, is read by `foreign_outputs`. Of a folder, files and folders that are
+    content, any with columns that are named, and a `DATASET.csv` that holds posts or prompts, is read by
+    `foreign_outputs`. Of a folder, files and folders that are
     no outputs are passed over, and named in the result.
 
     Args:
@@ -106,22 +110,19 @@ def read_predictions(path: AnyPath, read_as: ReadAs = AS_THEY_SAY) -> Prediction
 
 
 def _read_file(path: AnyPath, read_as: ReadAs) -> Predictions:
-    if path.suffix.lower() == ".jsonl" and not read_as.columns and _is_own(path):
-        found = _read_jsonl(path, read_as)
-    elif (
-        path.suffix.lower() == ".csv"
-        and not read_as.columns
-        and read_as.gold is None
-        and _is_dataset_csv(path, read_as)
-    ):
-        task = read_as.dataset or dataset_of_name(path.stem) or task_at(path.stem, path)
-        found = _read_csv(path, task)
-    else:
-        outputs = read_foreign(path, read_as)
-        left_out = tuple(LeftOut(str(path), number, why, dataset) for number, dataset, why in outputs.left_out)
-        known, form = outputs.posts_known, (outputs.form,)
-        found = Predictions(tuple(outputs.rows), (_file(path),), None, outputs.gold, known, left_out, forms=form)
-    return found
+    if path.suffix.lower() == ".jsonl" and set(read_as.columns) <= {"first"} and _is_own(path):
+        return _read_jsonl(path, read_as)
+    if path.suffix.lower() == ".csv" and not read_as.columns and read_as.gold is None:
+        columns = _columns_of_dataset_csv(path, read_as)
+        if columns:
+            task = read_as.dataset or dataset_of_name(path.stem) or task_at(path.stem, path)
+            if not _MORE_COLUMNS & {column.lower() for column in columns}:
+                return _read_csv(path, task)
+            read_as = replace(read_as, columns=dict(zip(("gold", "text"), _CSV_COLUMNS, strict=True)), dataset=task)
+    outputs = read_foreign(path, read_as)
+    left_out = tuple(LeftOut(str(path), number, why, dataset) for number, dataset, why in outputs.left_out)
+    known, form = outputs.posts_known, (outputs.form,)
+    return Predictions(tuple(outputs.rows), (_file(path),), None, outputs.gold, known, left_out, forms=form)
 
 
 def _is_own(path: AnyPath) -> bool:
@@ -136,10 +137,12 @@ def _is_own(path: AnyPath) -> bool:
     return not isinstance(first, dict) or first.keys() >= _OWN_KEYS
 
 
-def _is_dataset_csv(path: AnyPath, read_as: ReadAs) -> bool:
+def _columns_of_dataset_csv(path: AnyPath, read_as: ReadAs) -> list[str]:
+    """The columns of a `DATASET.csv`; none where the file is another."""
     columns = header_of(path, ",")
     names_itself = read_as.dataset is not None or dataset_of_name(path.stem) is not None
-    return set(_CSV_COLUMNS) <= set(columns) and (names_itself or not {"dataset", "data_set"} & set(columns))
+    is_one = set(_CSV_COLUMNS) <= set(columns) and (names_itself or not {"dataset", "data_set"} & set(columns))
+    return columns if is_one else []
 
 
 def pool(parts: Sequence[Predictions]) -> Predictions:
@@ -185,6 +188,7 @@ def refuse_twice(parts: Sequence[Predictions]) -> None:
 def _read_jsonl(path: AnyPath, read_as: ReadAs) -> Predictions:
     if read_as.dataset is not None:
         raise UserError(f"{path}: each of its lines says its data set; leave out --dataset")
+    found: list[tuple[int, Prediction]] = []
     rows: list[Prediction] = []
     left_out: list[LeftOut] = []
     seen: dict[str, int] = {}
@@ -194,9 +198,12 @@ def _read_jsonl(path: AnyPath, read_as: ReadAs) -> Predictions:
         if row.id in seen:
             raise UserError(f"{place}: id {shown_cell(row.id)} is that of line {seen[row.id]} too; keep one of them")
         seen[row.id] = number
+        found.append((number, row))
+    first = _first_number(path, [row for _, row in found], read_as)
+    for number, row in found:
         if read_as.gold is not None:
             try:
-                row = _with_gold(row, read_as)
+                row = _with_gold(row, read_as.gold, first)
             except UserError as error:
                 left_out.append(LeftOut(str(path), number, str(error), row.dataset))
                 continue
@@ -210,9 +217,17 @@ def _read_jsonl(path: AnyPath, read_as: ReadAs) -> Predictions:
     return Predictions(tuple(rows), (_file(path),), generation, gold, True, tuple(left_out), forms=(f"{path}: {_OWN}",))
 
 
-def _with_gold(row: Prediction, read_as: ReadAs) -> Prediction:
-    assert read_as.gold is not None
-    record = read_as.gold.find(row.id, row.task, 1)
+def _first_number(path: AnyPath, rows: Sequence[Prediction], read_as: ReadAs) -> int:
+    if read_as.gold is None:
+        return 1
+    try:
+        return read_as.gold.first_number(((row.id, row.task) for row in rows), read_as.first)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def _with_gold(row: Prediction, gold: GoldRows, first: int) -> Prediction:
+    record = gold.find(row.id, row.task, first)
     return replace(row, label=record.label, goldens=instruction_response(record), post_id=record.post_id)
 
 
@@ -369,7 +384,7 @@ def _csv_row(cells: Mapping[str, str], task: Task, label: str, number: int, plac
         aspect=aspect_at(cells.get("aspect", ""), task, place),
         post_id=cells.get("post_id") or row_id,
         label=label,
-        goldens=cells["goldens"],
+        goldens=gold_text(cells["goldens"], task),
         generated_text=cells.get("generated_text", ""),
     )
 

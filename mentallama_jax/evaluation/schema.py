@@ -150,7 +150,7 @@ COMPARISON_FIELDS: Mapping[str, str | Mapping[str, str]] = {
     "systems": "system -> of each of its seeds what was read: the keys of `signature` in scores.json from "
     "`predictions` to `posts`",
     "left_out": "file -> rows that were left out, as other systems lack them",
-    "units": "metric -> `share` of 1, or `nats`",
+    "units": "metric -> `share` of 1, or `nats`, as the metric says it",
     "standings": {
         "metric": "`accuracy`, `weighted_f1`, `macro_f1`, or a metric of explanations with its part in brackets",
         "dataset": "a data set, or `pooled`",
@@ -178,8 +178,8 @@ COMPARISON_FIELDS: Mapping[str, str | Mapping[str, str]] = {
         "seed_variance": "variance of the difference over seeds; 0 where each system has one",
         "minimum_detectable": "the smallest true difference that would be found with a chance of 0.8; null where no "
         "post differs",
-        "posts_needed": "posts on which the difference seen would be found with that chance, were it the true one; "
-        "null where there is none",
+        "posts_needed": "posts on which the difference seen would be found with that chance, were it the true one and "
+        "the variance over seeds as it is; null where there is no difference, or no number of posts would do",
         "warning": "what to mind of the interval; null where there is nothing",
     },
     "signature": "`reader` of labels, `settings` (confidence, draws of the tests and their seed), `power`, "

@@ -2,22 +2,24 @@
 
 A row of the table is one part of one prediction: `id`, `dataset`, `part`, `content` (a key of its texts), and a column
 a figure; null where it was not scored. A figure that exists for all rows together has its counts in a second column,
-such as `bleu_counts`. The file's metadata hold the signature of each figure: scores of another signature, or of other
-texts, are not used. Columns of figures that were not asked for this time stay.
+such as `bleu_counts`. The file's metadata hold of each figure its signature, its unit and its bounds: scores of another
+signature, or of other texts, are not used. Columns of figures that were not asked for this time stay.
 """
 
 import json
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.evaluation.pair_metrics import PARTS, Figure, Pair, ResponsePart, Score
+from mentallama_jax.evaluation.pair_metrics import PARTS, UNITS, Figure, Pair, ResponsePart, Score
 from mentallama_jax.files import atomic_open
+from mentallama_jax.foreign import shown
 
 _SECONDS_BETWEEN = 30.0
-_SIGNATURES = b"signatures"
+_SIGNATURES, _SCALES = b"signatures", b"scales"
 _COUNTS = "_counts"
 
 
@@ -25,11 +27,11 @@ class ScoredRows(NamedTuple):
     """What a table of scores holds.
 
     Attributes:
-        signatures: figure -> how it is computed.
+        figures: name -> how it is computed, its unit and its bounds.
         scores: figure -> (part, id of the row) -> score; rows without a score are absent.
     """
 
-    signatures: dict[str, str]
+    figures: dict[str, Figure]
     scores: dict[str, dict[tuple[str, str], float]]
 
 
@@ -37,23 +39,50 @@ def read_scores(path: Path) -> ScoredRows:
     """Read a table of scores by row.
 
     Raises:
-        UserError: it cannot be read, or is another table.
+        UserError: it cannot be read, is another table, or does not say the units of its figures.
     """
     import pyarrow
     import pyarrow.parquet
 
     try:
         table = pyarrow.parquet.read_table(path)
-        signatures = json.loads((table.schema.metadata or {})[_SIGNATURES])
+        metadata = table.schema.metadata or {}
+        signatures = json.loads(metadata[_SIGNATURES])
+        figures = _figures(signatures, json.loads(metadata.get(_SCALES, b"{}")))
         keys = list(zip(table["part"].to_pylist(), table["id"].to_pylist(), strict=True))
         columns = {name: table[name].to_pylist() for name in signatures}
     except (pyarrow.ArrowException, OSError, KeyError, ValueError, TypeError):
         raise UserError(f"{path}: is no table of scores that `mentallama evaluate --metrics` wrote") from None
+    if unknown := [name for name in signatures if name not in figures]:
+        raise UserError(
+            f"{path}: does not say the unit of {', '.join(map(shown, unknown[:12]))}, as an earlier version wrote it; "
+            "`mentallama evaluate` with the same --metrics and --out adds it, and computes no score again"
+        )
     scores = {
         name: {key: value for key, value in zip(keys, values, strict=True) if isinstance(value, float)}
         for name, values in columns.items()
     }
-    return ScoredRows({name: str(signature) for name, signature in signatures.items()}, scores)
+    return ScoredRows(figures, scores)
+
+
+def _figures(signatures: dict[str, Any], scales: dict[str, Any]) -> dict[str, Figure]:
+    """The figures whose unit and bounds are said.
+
+    Raises:
+        KeyError, TypeError or ValueError: a scale is none that was written here.
+    """
+    found = {}
+    for name, signature in signatures.items():
+        if name in scales:
+            low, high = scales[name]["bounds"]
+            bounds = (-math.inf if low is None else float(low), math.inf if high is None else float(high))
+            found[name] = Figure(name, str(signature), UNITS[scales[name]["unit"]], bounds)
+    return found
+
+
+def _scale(figure: Figure) -> dict[str, Any]:
+    """The unit and the bounds of a figure as JSON, in which a bound that there is not is null."""
+    return {"unit": figure.unit, "bounds": [bound if math.isfinite(bound) else None for bound in figure.bounds]}
 
 
 class ScoreStore:
@@ -72,6 +101,7 @@ class ScoreStore:
         self._parts = parts
         self._scores: dict[str, dict[str, Score]] = {figure.name: {} for figure in figures}
         self._signatures = {figure.name: figure.signature for figure in figures}
+        self._scales = {figure.name: _scale(figure) for figure in figures}
         self._counted = {figure.name for figure in figures if figure.corpus}
         self.taken_over = 0
         """Scores that an earlier run had made."""
@@ -111,8 +141,9 @@ class ScoreStore:
         import pyarrow
         import pyarrow.parquet
 
-        said = json.dumps(self._signatures).encode()
-        table = pyarrow.table(self._columns()).replace_schema_metadata({_SIGNATURES: said})
+        said = {_SIGNATURES: self._signatures, _SCALES: self._scales}
+        metadata = {key: json.dumps(values).encode() for key, values in said.items()}
+        table = pyarrow.table(self._columns()).replace_schema_metadata(metadata)
         with atomic_open(self._path, "wb") as stream:
             pyarrow.parquet.write_table(table, stream)
 
@@ -139,7 +170,8 @@ class ScoreStore:
 
         try:
             table = pyarrow.parquet.read_table(path)
-            signatures = json.loads((table.schema.metadata or {}).get(_SIGNATURES, b"{}"))
+            metadata = table.schema.metadata or {}
+            signatures, scales = (json.loads(metadata.get(key, b"{}")) for key in (_SIGNATURES, _SCALES))
             keys = table["content"].to_pylist()
         except (pyarrow.ArrowException, OSError, KeyError, ValueError):
             return  # another table, or none: all is computed
@@ -156,5 +188,7 @@ class ScoreStore:
             if name in self._scores:
                 self.taken_over += len(known)
             self._scores[name], self._signatures[name] = known, signature
+            if name in scales:
+                self._scales.setdefault(name, scales[name])
             if counted:
                 self._counted.add(name)

@@ -119,7 +119,7 @@ def evaluate(
         out: folder for scores.json and the report; None writes nothing.
         pool: several files are of one system: seeds of a recipe, or parts of a benchmark.
         columns: what a column is for, where its name does not say it: `{"gold": "answer", "text": "output"}`; also id,
-            dataset, aspect, post_id.
+            dataset, aspect, post_id; `first` is "0" or "1", what ids count from that are row numbers.
         dataset: of all rows, where they do not say it.
         gold: records to take gold from by the ids of rows, such as `data/imhi:test`.
         data: the questions and posts, by which quotes are looked up.

@@ -18,6 +18,7 @@ from mentallama_jax.foreign import shown
 from mentallama_jax.formats.fingerprint import source_fingerprint
 from mentallama_jax.formats.folder import read_object
 from mentallama_jax.formats.load import load_model
+from mentallama_jax.formats.notices import notice
 from mentallama_jax.formats.tokenizers.encoder_tokenizer import EncoderTokenizer
 from mentallama_jax.imhi.class_inputs import ClassInput, output_text, with_question, without_label_sentences
 from mentallama_jax.imhi.learnt_classes import LearntClasses
@@ -26,6 +27,7 @@ from mentallama_jax.imhi.tasks import Task, task_named
 from mentallama_jax.models.bert import BertConfig
 from mentallama_jax.models.module import Params, bind
 from mentallama_jax.models.registry import encoder
+from mentallama_jax.scorers.published_classes import PUBLISHED_CLASSES
 from mentallama_jax.training.data.batch_spec import MICRO_BATCHES
 from mentallama_jax.training.data.batches import evaluation_batches
 from mentallama_jax.training.data.classified import TextTokenizer, text_store
@@ -33,7 +35,8 @@ from mentallama_jax.training.data.classified import TextTokenizer, text_store
 CARD = "classifier.json"
 """The small file in a folder that says what a classifier reads: `dataset`, `input`, `labels` in the order of its
 classes, `max_length`. Only `labels` is needed of a foreign one. A classifier of several data sets has `data_sets` in
-place of the first and the third: name -> labels, in the order of its classes."""
+place of the first and the third: name -> labels, in the order of its classes. Without the file classes that have no
+names are taken in the order of the published classifiers, where there are any of the data set."""
 
 _ROWS = 8
 """Rows that are computed together."""
@@ -175,10 +178,12 @@ def open_classifier(folder: Path, task: Task) -> LabelClassifier:
 
 
 def read_classes(folder: Path, task: Task, count: int) -> Classes:
-    """What the `count` classes of a folder mean: by its `classifier.json`, its class names, or the table's order.
+    """What the `count` classes of a folder mean: by its `classifier.json`, its class names, or as published ones do.
+
+    That nothing in the folder names them, and in which order they are taken, is said on standard error.
 
     Raises:
-        UserError: they are not the labels of the data set, each once.
+        UserError: they are not the labels of the data set, each once; or nothing says which they are.
     """
     card = folder / CARD
     if card.is_file():
@@ -195,8 +200,23 @@ def read_classes(folder: Path, task: Task, count: int) -> Classes:
     if all(name == f"LABEL_{place}" for place, name in enumerate(ordered)):
         if count != len(task.labels):
             raise UserError(f"{folder}: has {count} classes, and {task.name} {len(task.labels)} labels")
-        return Classes(task.labels, "the order of the table of data sets")
+        return _as_published(folder, task)
     return Classes(_labels(ordered, task, count, f"{folder / 'config.json'}: id2label"), "id2label of config.json")
+
+
+def _as_published(folder: Path, task: Task) -> Classes:
+    """What classes without names mean in the published classifiers of a data set."""
+    labels = PUBLISHED_CLASSES.get(task.name, ())
+    if sorted(labels) != sorted(task.labels):
+        raise UserError(
+            f"{folder}: its classes have no names, and in which order classifiers of {task.name} number its labels is "
+            f"not known ({', '.join(task.labels)}); write the labels in the order of the classes into {CARD}"
+        )
+    notice(
+        f"{folder}: its classes have no names; they are taken for {', '.join(labels)}, as the published classifiers of "
+        f"{task.name} number them; where they are others, write labels into its {CARD}"
+    )
+    return Classes(labels, "the order of the published classifiers, as its classes have no names")
 
 
 def _of_several(card: Path, values: Mapping[str, Any], task: Task, count: int) -> Classes:

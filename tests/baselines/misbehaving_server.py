@@ -21,8 +21,8 @@ FAULTS = ("429", "500", "slow", "cut", "no JSON", "truncated", "no choices")
 PROMPT_TOKENS, ANSWER_TOKENS = 50, 10
 WRONG_KEY = "wrong-key"
 
-Answerer = Callable[[Mapping[str, Any]], tuple[str, str]]
-"""From the body of a request to the text of an answer and its finish reason."""
+Answerer = Callable[[Mapping[str, Any]], tuple[str | None, str]]
+"""From the body of a request to the text of an answer, None for none, and its finish reason."""
 
 
 def plain_answer(body: Mapping[str, Any]) -> tuple[str, str]:
@@ -167,7 +167,7 @@ def server(
             thread.join()
 
 
-def chat_answer(body: Mapping[str, Any], text: str, finish: str, logprobs: Any) -> dict[str, Any]:
+def chat_answer(body: Mapping[str, Any], text: str | None, finish: str, logprobs: Any) -> dict[str, Any]:
     choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish}
     return {
         "id": "x",

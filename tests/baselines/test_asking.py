@@ -144,10 +144,15 @@ def test_predictions_that_were_made_otherwise_are_not_replaced(tmp_path: Path) -
             ask_about(remote(url, model="other"), rows(2), ["test"], out)
 
 
-def test_an_answer_that_a_filter_withheld_is_an_answer(tmp_path: Path) -> None:
-    with server(share=0.0, answer=lambda body: ("", "content_filter")) as (url, _):
+@pytest.mark.parametrize("text", ["", None])
+@pytest.mark.parametrize("finish", ["content_filter", "length"])
+def test_an_answer_that_was_withheld_or_thought_away_is_an_answer(
+    tmp_path: Path, text: str | None, finish: str
+) -> None:
+    with server(share=0.0, answer=lambda body: (text, finish)) as (url, books):
         _, predictions = ask_about(remote(url), rows(2), ["test"], tmp_path / "out.jsonl")
-    assert [(row.generated_text, row.finish) for row in predictions] == [("", "content_filter")] * 2
+    assert [(row.generated_text, row.finish) for row in predictions] == [("", finish)] * 2
+    assert set(books.seen.values()) == {1}
 
 
 def test_a_server_that_never_answers_is_given_up(tmp_path: Path) -> None:

@@ -193,6 +193,28 @@ def test_what_is_no_answer_is_seen(content: Any) -> None:
     assert read_answer(content) is None
 
 
+@pytest.mark.parametrize(
+    ("message", "finish", "text"),
+    [
+        ({"content": None}, "length", ""),
+        ({}, "length", ""),
+        ({"content": "", "reasoning_content": "thought"}, "length", ""),
+        ({"content": None}, "content_filter", ""),
+        ({"content": None, "refusal": "I cannot."}, "stop", "I cannot."),
+        ({"content": None, "refusal": ""}, "stop", ""),
+        ({"content": "", "refusal": "I cannot."}, "content_filter", "I cannot."),
+        ({"content": "Yes.", "refusal": None}, "stop", "Yes."),
+        ({"content": "Yes.", "refusal": "I cannot."}, "stop", "Yes."),
+        ({"content": None, "refusal": None}, "stop", None),
+        ({"content": [{"type": "text", "text": "Yes."}]}, "length", None),
+        ({"content": [], "refusal": 1}, "content_filter", None),
+    ],
+)
+def test_refusals_and_answers_without_text_are_answers(message: Any, finish: str, text: str | None) -> None:
+    found = read_answer({"choices": [{"message": message, "finish_reason": finish}]})
+    assert found == (None if text is None else KeptAnswer(text, finish, ""))
+
+
 def test_odd_parts_of_an_answer_are_left_out() -> None:
     choice = {"message": {"content": "a\ud800b"}, "finish_reason": "A VERY ODD REASON", "logprobs": {"content": [{}]}}
     found = read_answer({"choices": [choice], "usage": {"prompt_tokens": -1, "completion_tokens": True}, "model": 7})

@@ -259,6 +259,21 @@ def test_the_command_writes_kept_and_rejected_rows_that_train_and_annotate_read(
     assert main([*study, "--out", str(tmp_path / "study")]) == 0
 
 
+def test_explanations_that_are_missing_are_an_error_of_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, experts = write(tmp_path / "data.jsonl", ROWS), write(tmp_path / "experts.jsonl", EXPERTS)
+    with server(share=1.0, faults=("500",)) as (url, _):
+        words = ["data", "explain", data, "--examples", experts, "--model", "toy", "--endpoint", url, "--retries", "0"]
+        assert main([*words, "--out", str(tmp_path / "out")]) == 1
+    err = capsys.readouterr().err
+    assert (
+        err.rstrip("\n").splitlines()[-1]
+        == "error: 8 rows have no answer yet; no answer to 8 requests: HTTP status 500"
+    )
+    assert err.count("error: ") == 1
+
+
 def test_options_that_do_not_go_together_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data, experts = write(tmp_path / "data.jsonl", ROWS), write(tmp_path / "experts.jsonl", EXPERTS)
     words = ["data", "explain", data, "--examples", experts, "--model", "toy", "--out", str(tmp_path / "out")]

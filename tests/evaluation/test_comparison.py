@@ -1,6 +1,7 @@
 """`mentallama compare`: what is matched, tested, corrected and written, and what is refused."""
 
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,9 @@ from mentallama_jax.cli.compare_command import named_system
 from mentallama_jax.cli.main import main
 from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.comparison import compare_systems
+from mentallama_jax.evaluation.comparison_report import standing_tables
 from mentallama_jax.evaluation.correctness import evaluate
+from mentallama_jax.evaluation.pair_metrics import Figure
 from mentallama_jax.evaluation.reading import Predictions
 from mentallama_jax.evaluation.row_matching import SeedAnswers, System
 from mentallama_jax.evaluation.schema import COMPARISON_FIELDS
@@ -126,6 +129,17 @@ def test_seeds_of_a_system_are_one_system_whose_seeds_vary():
     assert 0 < found.p < 0.05
 
 
+def test_where_seeds_hide_the_difference_no_number_of_posts_is_needed():
+    apart = [answers(set(range(count))) for count in (20, 40)]
+    found = of(compared(system("good", *apart), system("bad", answers(set(range(28))))))
+    assert found.p > 0.5
+    assert found.posts_needed is None
+    alike = [answers(set(range(count))) for count in (36, 36)]
+    found = of(compared(system("good", *alike), system("bad", answers(BAD))))
+    assert found.seed_variance == 0
+    assert found.posts_needed < POSTS
+
+
 def test_other_rows_are_refused_or_left_out_and_counted():
     good, bad = answers(GOOD), answers(BAD)
     with pytest.raises(UserError, match=r"1 row, such as 'DR/0', are in others and not in bad0.jsonl.*--matched-only"):
@@ -234,12 +248,40 @@ def test_metrics_that_were_computed_in_different_ways_are_refused():
     def scored(name, right, signature):
         (seed,) = system(name, answers(right)).seeds
         scores = {("response", row.id): float(number in right) for number, row in enumerate(answers(right))}
-        return System(name, (replace(seed, scored=ScoredRows({"lm": signature}, {"lm": scores})),))
+        return System(name, (replace(seed, scored=ScoredRows({"lm": Figure("lm", signature)}, {"lm": scores})),))
 
     found = compared(scored("good", GOOD, "v1"), scored("bad", BAD, "v1"))
     assert of(found, "lm (response)").difference == pytest.approx(of(found).difference)
     with pytest.raises(UserError, match=r"lm of good0.jsonl and of bad0.jsonl was computed in different ways"):
         compared(scored("good", GOOD, "v1"), scored("bad", BAD, "v2"))
+
+
+FIGURES = [
+    Figure("lm", "v1", "nats", (-math.inf, 0.0)),
+    Figure("bertscore_f1", "v1, rescaled", "share", (-math.inf, 1.0)),
+    Figure("embedding", "v1", "share", (-1.0, 1.0)),
+]
+
+
+@pytest.mark.parametrize("values", [(-0.25, -0.5), (-2.5, -1.5), (-0.9, -0.9)])
+@pytest.mark.parametrize("figure", FIGURES, ids=lambda figure: figure.name)
+def test_the_unit_of_a_metric_is_what_it_says_whatever_its_values_are(figure, values):
+    def scored(name, low):
+        (seed,) = system(name, answers(GOOD)).seeds
+        scores = {("response", row.id): low + number / 1000 for number, row in enumerate(answers(GOOD))}
+        return System(name, (replace(seed, scored=ScoredRows({figure.name: figure}, {figure.name: scores})),))
+
+    found = compared(*(scored(name, low) for name, low in zip(("good", "bad"), values, strict=True)))
+    metric = f"{figure.name} (response)"
+    assert found.units == {"accuracy": "share", "weighted_f1": "share", "macro_f1": "share", metric: figure.unit}
+    (standing,) = (each for each in found.standings if each.metric == metric)
+    mean = standing.values["good"][0]
+    (table,) = standing_tables(found)
+    shown = [cell.strip(" =") for cell in table.columns[1].cells]
+    assert (f"{100 * mean:z.1f}" if figure.unit == "share" else f"{mean:z.2f}") in shown
+    assert ("nats" in table.title) == (figure.unit == "nats")
+    # Nothing differs from post to post: an interval has ends where the metric has bounds.
+    assert (of(found, metric).interval is None) == (figure.bounds[0] == -math.inf)
 
 
 def test_labels_may_be_read_by_any_reader():

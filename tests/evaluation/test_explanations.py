@@ -20,6 +20,7 @@ from mentallama_jax.evaluation.overlap import FAMILIES, OverlapMetric, longest_c
 from mentallama_jax.evaluation.pair_metrics import PARTS, Figure, OverlapScores, Pair, Score
 from mentallama_jax.evaluation.schema import FIELDS
 from mentallama_jax.evaluation.score_report import explanation_tables, metric_notes
+from mentallama_jax.evaluation.score_store import read_scores
 from mentallama_jax.evaluation.statistics.intervals import IntervalSettings
 from mentallama_jax.imhi.labels.gold_response import explanation_in
 from mentallama_jax.imhi.predictions import Prediction
@@ -290,6 +291,38 @@ def test_a_second_run_computes_what_is_missing(tmp_path: Path) -> None:
     first, table = scored(made, ALL, tmp_path / "overlap.parquet")
     assert table[0]["bleu_counts"]
     assert scored(made, ALL, tmp_path / "overlap.parquet")[0] == first
+
+
+def test_the_unit_and_bounds_of_figures_are_kept_beside_their_scores(tmp_path: Path) -> None:
+    by_row, made = tmp_path / "rows.parquet", rows()
+    score_explanations(made, [Counting()], INTERVALS, by_row)
+    scored(made, ("rouge",), by_row)
+    found = read_scores(by_row).figures
+    assert {name: (each.signature, each.unit, each.bounds) for name, each in found.items() if name != "length"} == {
+        name: (found[name].signature, "share", (0.0, 1.0)) for name in ("rouge1", "rouge2", "rougeL")
+    }
+    assert (found["length"].signature, found["length"].unit, found["length"].bounds) == (
+        "first",
+        "nats",
+        (-float("inf"), 0.0),
+    )
+
+
+def test_a_table_without_units_is_not_guessed_and_gets_them_without_computing_again(tmp_path: Path) -> None:
+    by_row, made = tmp_path / "rows.parquet", rows()
+    score_explanations(made, [Counting()], INTERVALS, by_row)
+    table = pyarrow.parquet.read_table(by_row)
+    metadata = {key: value for key, value in table.schema.metadata.items() if key != b"scales"}
+    pyarrow.parquet.write_table(table.replace_schema_metadata(metadata), by_row)
+    with pytest.raises(UserError, match=r"does not say the unit of 'length'.*computes no score again"):
+        read_scores(by_row)
+    scored(made, ("rouge",), by_row)  # of another metric: nothing is known of the first, whose column stays
+    with pytest.raises(UserError, match="does not say the unit of 'length'"):
+        read_scores(by_row)
+    again = Counting()
+    score_explanations(made, [again], INTERVALS, by_row)
+    assert not again.asked
+    assert read_scores(by_row).figures["length"].unit == "nats"
 
 
 def test_columns_of_other_metrics_stay(tmp_path: Path) -> None:

@@ -162,7 +162,8 @@ def test_a_join_by_ids_and_by_row_numbers(tmp_path):
     assert found.gold == "gold, joined by id (column 'id'; row numbers count from 1)"
 
     from_one = table(tmp_path / "DR.csv", "id,output\n1,yes\n3,yes\n4,yes\nx,yes\n")
-    found = read_predictions(from_one, ReadAs(gold=GOLD))
+    assert "may count from 0 or from 1" in told(from_one, gold=GOLD)
+    found = read_predictions(from_one, ReadAs({"first": "1"}, gold=GOLD))
     assert [row.id for row in found.rows] == ["DR/test/1", "DR/test/3"]
     assert [(row.row, row.reason) for row in found.left_out] == [
         (3, "its id '4' is that of no row with gold"),
@@ -174,10 +175,58 @@ def test_a_join_by_ids_and_by_row_numbers(tmp_path):
     assert "count from 0" in found.gold
 
 
+@pytest.mark.parametrize("lost", [0, 1, 2])
+def test_the_number_of_a_request_that_failed_counts_as_well(tmp_path, lost):
+    rows = [
+        {"custom_id": str(n), "response": {"status_code": 400, "body": {}} if n == lost else body(gold.label)}
+        for n, gold in enumerate(RECORDS)
+    ]
+    found = read_predictions(lines(tmp_path / "DR.jsonl", *rows), ReadAs(gold=GOLD))
+    kept = [record for n, record in enumerate(RECORDS) if n != lost]
+    assert [(row.id, row.label) for row in found.rows] == [(record.id, record.label) for record in kept]
+    assert all(row.label == row.generated_text for row in found.rows)
+    assert "count from 0" in found.gold
+
+
+NUMBERS = [
+    ("0 1", ["DR/test/1", "DR/test/2"]),
+    ("0", ["DR/test/1"]),
+    ("3", ["DR/test/3"]),  # the last of three, so not from 0
+    ("1 3", ["DR/test/1", "DR/test/3"]),
+    ("1 2", None),  # row 0 may have failed, and stand in no file
+    ("2", None),
+    ("2 3 4", None),  # more than the gold has, so its last row says nothing
+    ("DR/1 DR/2", ["DR/test/1", "DR/test/2"]),
+    ("DR/0 DR/2", ["DR/test/1", "DR/test/3"]),
+    ("DR/test/1 DR/test/2", ["DR/test/1", "DR/test/2"]),
+]
+
+
+@pytest.mark.parametrize(("ids", "joined"), NUMBERS)
+def test_row_numbers_are_joined_where_it_is_known_what_they_count_from(tmp_path, ids, joined):
+    answers = [{"id": id_, "output": "yes"} for id_ in [*ids.split(), "x"]]
+    own = [{"id": id_, "dataset": "DR", "post_id": "p", "label": "", "generated_text": ""} for id_ in ids.split()]
+    for path in (lines(tmp_path / "DR.jsonl", *answers), lines(tmp_path / "own.jsonl", *own)):
+        if joined is None:
+            assert "as none is 0 and the highest is not that of the last gold row; say it by" in told(path, gold=GOLD)
+            found = read_predictions(path, ReadAs({"first": "0"}, gold=GOLD))
+            expected = [f"DR/test/{int(id_) + 1}" for id_ in ids.split() if id_ in "012"]
+        else:
+            found, expected = read_predictions(path, ReadAs(gold=GOLD)), joined
+        assert [row.post_id for row in found.rows] == [GOLD.find(id_, None, 1).post_id for id_ in expected]
+
+
+def test_what_numbers_count_from_is_said_beside_gold_and_is_0_or_1():
+    for said, gold in (("0", None), ("2", GOLD), ("one", GOLD)):
+        with pytest.raises(UserError, match="--columns first="):
+            ReadAs({"first": said}, gold=gold)
+
+
 def test_a_join_that_would_be_a_guess_is_refused(tmp_path):
     both = GoldRows("gold", [*RECORDS, Record("DR/train/1", "DR", "Another post.", "no", split="train")])
-    path = table(tmp_path / "DR.csv", "id,output\n1,yes\n")
-    assert "that of several gold rows; give one split" in told(path, gold=both)
+    for number in (1, 3):  # the third row of the test split may still be meant to be one of the training rows
+        path = table(tmp_path / "DR.csv", f"id,output\n{number},yes\n")
+        assert "that of several gold rows; give one split" in told(path, gold=both)
     assert "its id 'DR/test/1' is that of a row of DR, not of SAD" in told(
         table(tmp_path / "b.csv", "id,output\nDR/test/1,yes\n"), gold=GOLD, dataset=TASKS["SAD"]
     )
@@ -217,11 +266,28 @@ SAID = [{"type": "output_text", "text": "Yes."}]
         {"status_code": 200, "body": {"choices": [{"text": "Yes."}]}},
         {"body": {"output": [{"type": "reasoning"}, {"type": "message", "content": SAID}]}},
         {"body": {"choices": [{"message": {"content": None, "refusal": "Yes."}}]}},
+        {"body": {"output": [{"type": "message", "content": [{"type": "refusal", "refusal": "Yes."}]}]}},
     ],
 )  # fmt: skip
 def test_other_bodies_of_a_batch(tmp_path, response):
     path = lines(tmp_path / "b.jsonl", {"custom_id": "DR/test/1", "response": response})
     assert read_predictions(path, ReadAs(gold=GOLD)).rows[0].generated_text == "Yes."
+
+
+@pytest.mark.parametrize(
+    ("response", "reason"),
+    [
+        ({"body": {"choices": [{"message": {"content": None}, "finish_reason": "length"}]}}, ""),
+        ({"body": {"status": "incomplete", "output": [{"type": "reasoning"}]}}, ""),
+        ({"body": {"status": "completed", "output": [{"type": "reasoning"}]}}, "it has 0 outputs; keep one of them"),
+    ],
+)
+def test_an_answer_of_a_batch_that_was_thought_away_is_empty(tmp_path, response, reason):
+    whole = {"custom_id": "DR/test/1", "response": body("Yes.")}
+    path = lines(tmp_path / "b.jsonl", whole, {"custom_id": "DR/test/2", "response": response})
+    found = read_predictions(path, ReadAs(gold=GOLD))
+    assert [row.generated_text for row in found.rows] == (["Yes."] if reason else ["Yes.", ""])
+    assert [row.reason for row in found.left_out] == ([reason] if reason else [])
 
 
 PROMPT = instruction_query(RECORDS[0])
@@ -323,7 +389,8 @@ def test_the_command_scores_them_and_says_what_was_read(tmp_path, capsys):
     gold = tmp_path / "gold.jsonl"
     lines(gold, *({"id": r.id, "dataset": "DR", "post": r.post, "label": r.label, "split": "test"} for r in RECORDS))
     outputs = table(tmp_path / "out.csv", "nr;said\n1;yes\n2;yes\n3;yes\n9;no\n")
-    words = ["evaluate", str(outputs), "--columns", "id=nr,text=said", "--gold", f"{gold}:test", "--dataset", "dr"]
+    words = ["evaluate", str(outputs), "--columns", "id=nr,text=said,first=1", "--gold", f"{gold}:test"]
+    words += ["--dataset", "dr"]
     assert main([*words, "--out", str(tmp_path / "s")]) == 0
     scores = json.loads((tmp_path / "s" / "scores.json").read_text())
     assert scores["pooled"]["n"] == 3

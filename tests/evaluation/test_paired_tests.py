@@ -144,6 +144,34 @@ def test_power_is_that_of_the_textbook():
     assert posts_needed(0.0, 0.05, 100, 0.95) is None
 
 
+def test_more_posts_do_not_lessen_the_variance_over_seeds():
+    # The largest variance with which it is found: half of it is that of the seeds, and the other half left to posts.
+    room = (0.05 / (norm.ppf(0.8) + norm.ppf(0.975))) ** 2
+    assert posts_needed(0.05, 0.05, 100, 0.95, room / 2, np.inf) == 1570
+    assert posts_needed(0.05, 0.05, 100, 0.95, room * 1.001, np.inf) is None
+    assert posts_needed(0.05, 0.0, 100, 0.95, room / 2, np.inf) == 2
+    # What two seeds say of a variance is little; many posts leave nothing else to go by.
+    assert posts_needed(0.05, 0.05, 100, 0.95, room / 2, 1.0) is None
+
+
+@pytest.mark.parametrize("seed_freedom", [1.0, 2.0, 4.0, 20.0])
+@pytest.mark.parametrize("share", [1e-6, 0.01, 0.03, 0.1, 0.3])
+def test_that_many_posts_are_the_first_that_show_the_difference(share, seed_freedom):
+    of_seeds = share * (0.05 / 2.8) ** 2
+    found = posts_needed(-0.05, 0.05, 100, 0.95, of_seeds, seed_freedom)
+
+    def least(posts):
+        variance = 0.05**2 * 100 / posts + of_seeds
+        freedom = seed_freedom * (variance / of_seeds) ** 2
+        return minimum_detectable(np.sqrt(variance), freedom, 0.95)
+
+    if found is None:
+        assert min(least(posts) for posts in range(2, 20_000)) > 0.05
+    else:
+        assert found >= 785
+        assert least(found) <= 0.05 < least(found - 1)
+
+
 def test_seeds_and_posts_share_the_variance_of_a_difference():
     rng = np.random.default_rng(0)
     posts = [str(post) for post in range(50)]

@@ -8,6 +8,7 @@ import pytest
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.reading import read_predictions
+from mentallama_jax.imhi.records import post_id
 
 ROW = {
     "id": "DR/test/1",
@@ -151,6 +152,55 @@ def test_csv_columns_for_posts_and_aspects_are_used(tmp_path):
     predictions = read_predictions(write_csv(tmp_path / "MultiWD.csv", header, row))
     assert (predictions.rows[0].aspect, predictions.rows[0].post_id) == ("social", "ab")
     assert predictions.posts_known
+
+
+QUERY = 'Consider this post: "A made-up one." Question: Does the post show risk of thwarted belongingness?'
+
+
+@pytest.mark.parametrize("header", ["query", "Query", "post", "query,post", "query,label"])
+def test_a_csv_that_holds_queries_or_posts_is_read_with_them(tmp_path, header):
+    cells = {"query": QUERY, "post": "A made-up one.", "label": "other"}
+    columns = header.split(",")
+    answers = [["no. Reasoning: x", "No."], ["yes", "No."]]
+    rows = [[*(cells[column.lower()] for column in columns), *answer] for answer in answers]
+    found = read_predictions(write_csv(tmp_path / "IRF.csv", [*columns, *HEADER], *rows))
+    aspect = "" if columns == ["post"] else "thwarted belongingness"
+    assert [(row.id, row.label, row.aspect, row.generated_text) for row in found.rows] == [
+        ("IRF/1", "no", aspect, "No."),
+        ("IRF/2", "yes", aspect, "No."),
+    ]
+    assert {row.post_id for row in found.rows} == {post_id("A made-up one.")}
+    assert found.posts_known
+    assert [row.goldens for row in found.rows] == ["no. Reasoning: x", ""]
+
+
+def test_the_prompt_of_a_csv_is_taken_off_its_outputs(tmp_path):
+    path = write_csv(tmp_path / "DR.csv", ["prompt", *HEADER], ["Is it no?", "yes", "Is it no? Yes."])
+    assert read_predictions(path).rows[0].generated_text == " Yes."
+
+
+@pytest.mark.parametrize(
+    ("dataset", "gold", "is_text"),
+    [
+        ("DR", "yes", False),
+        ("DR", " Yes. ", False),
+        ("DR", "no. Reasoning:", False),
+        ("DR", "no. Reasoning: x", True),
+        ("DR", "Yes, the poster suffers from depression.", True),
+        ("DR", "Yes, the poster suffers from depression. Reasoning: x", True),
+        ("SAD", "work", False),
+        ("SAD", "emotional turmoil.", False),
+        ("SAD", "This post shows other stress causes.", True),
+        ("T-SID", "ptsd", False),
+    ],
+)
+@pytest.mark.parametrize("columns", [["goldens"], ["post", "goldens"]])
+def test_the_name_of_a_label_is_no_text_to_compare_with(tmp_path, dataset, gold, is_text, columns):
+    path = write_csv(
+        tmp_path / f"{dataset}.csv", [*columns, "generated_text"], [*["x"] * (len(columns) - 1), gold, "no"]
+    )
+    (row,) = read_predictions(path).rows
+    assert row.goldens.strip() == (gold.strip() if is_text else "")
 
 
 def test_two_files_of_one_data_set_are_refused(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
@@ -18,7 +19,13 @@ from mentallama_jax.imhi.predictions import Prediction
 from mentallama_jax.imhi.tasks import TASKS, Task
 from mentallama_jax.models.bert import BertConfig
 from mentallama_jax.models.module import init_params
-from mentallama_jax.scorers.label_classifier import open_classifier, open_classifiers, read_explanations, read_outputs
+from mentallama_jax.scorers.label_classifier import (
+    open_classifier,
+    open_classifiers,
+    read_classes,
+    read_explanations,
+    read_outputs,
+)
 
 SAMPLE = Path(str(resources.files("mentallama_jax.imhi"))) / "sample" / "encoder_tokenizer"
 TEXTS = [f"I feel {'very ' * n}tired of the exam {n}." for n in range(13)] + ["", "word " * 90]
@@ -81,13 +88,45 @@ def test_classes_are_mapped_by_name_and_the_signature_says_how(tmp_path: Path) -
     first, second, third = (each.log_probabilities(TEXTS)[0] for each in (plain, by_card, by_names))
     np.testing.assert_array_equal(first, second[:, ::-1])  # SAD's own order is that of ORDERED
     np.testing.assert_array_equal(second, third)
-    assert plain.signature()["classes_named_by"] == "the order of the table of data sets"
+    assert plain.signature()["classes_named_by"].startswith("the order of the published classifiers")
     assert plain.signature()["classes"] == list(task.labels)
     assert by_card.signature()["classes_named_by"] == "classifier.json"
     assert by_names.signature()["classes_named_by"] == "id2label of config.json"
     assert by_card.signature()["classes"] == list(task.labels)[::-1]
     assert (plain.classes.input, by_card.classes.input) == (None, "response")
     assert plain.signature()["weights"] != by_names.signature()["weights"]  # its config.json is another
+
+
+# As the page on the benchmark words them: classifier checkpoints number their classes in an order of their own.
+NUMBERED = {
+    "SWMH": "depression, suicide, anxiety, bipolar, no mental",
+    "T-SID": "depression, suicide, ptsd, control",
+    "SAD": "school, financial, family, social, work, health, emotional, everyday, other",
+    "CAMS": "none, bias, job, medication, relation, alienation",
+    **dict.fromkeys(("DR", "CLP", "dreaddit", "loneliness", "MultiWD", "IRF"), "no, yes"),
+}
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=lambda task: task.name)
+def test_classes_without_names_are_taken_in_the_published_order_and_it_is_said(tmp_path, capsys, task) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    found = read_classes(tmp_path, task, len(task.labels))
+    assert len(found.labels) == len(task.labels)
+    for label, word in zip(found.labels, NUMBERED[task.name].split(", "), strict=True):
+        assert word in (label, *task.label_aliases.get(label, ())) or label.startswith(word)
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert f"note: {tmp_path}: its classes have no names; they are taken for {', '.join(found.labels)}" in said
+    (tmp_path / "classifier.json").write_text(json.dumps({"labels": list(task.labels)}))
+    assert read_classes(tmp_path, task, len(task.labels)).labels == task.labels
+    assert not capsys.readouterr().err
+
+
+def test_classes_without_names_of_another_data_set_are_refused(tmp_path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"id2label": {"0": "LABEL_0", "1": "LABEL_1"}}))
+    own = replace(TASKS["DR"], name="preferred")
+    with pytest.raises(UserError, match=r"classifiers of preferred number its labels is not known \(yes, no\); write"):
+        read_classes(tmp_path, own, 2)
 
 
 @pytest.mark.parametrize(
@@ -204,7 +243,7 @@ def test_the_command_shows_rules_and_classifier_side_by_side(tmp_path: Path, cap
     found = written["classifiers"]
     assert found.keys() == FIELDS["classifiers"].keys()
     assert written["signature"]["reader"] == "classifier"
-    assert found["signatures"]["SAD"]["classes_named_by"] == "the order of the table of data sets"
+    assert found["signatures"]["SAD"]["classes_named_by"].startswith("the order of the published classifiers")
     systems = [
         "compare",
         str(path),

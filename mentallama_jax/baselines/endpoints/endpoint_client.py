@@ -28,6 +28,8 @@ from mentallama_jax.foreign import shown_cell
 _FATAL = {401: "refuses the key", 403: "refuses access", 404: "has no such address or model"}
 _WORD = re.compile(r"[a-z][a-z_]{0,39}")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_WITHOUT_TEXT = frozenset({"content_filter", "length"})
+"""Ends of answers that may have no text."""
 _KEPT_TOKENS = 32
 """First tokens of an answer whose alternatives are kept: the label stands there, or nowhere that can be used."""
 _LONGEST_PAUSE = 120.0
@@ -257,17 +259,26 @@ def import_openai() -> Any:
 
 
 def read_answer(content: Any) -> KeptAnswer | None:
-    """The answer in what an endpoint sent, by the rules of chat completions; None where there is none."""
+    """The answer in what an endpoint sent, by the rules of chat completions; None where there is none.
+
+    A refusal that stands in a place of its own is the answer. One without text is an answer where its end says why:
+    a filter withheld it, or thinking used up its tokens. Asked again, and billed again, it would be the same.
+    """
     try:
         choice = content["choices"][0]
-        text, finish = choice["message"].get("content"), choice.get("finish_reason")
+        message, finish = choice["message"], choice.get("finish_reason")
+        text, refusal = message.get("content"), message.get("refusal")
     except (KeyError, IndexError, TypeError, AttributeError):
         return None
-    if not isinstance(finish, str) or (not isinstance(text, str) and finish != "content_filter"):
+    if not text and isinstance(refusal, str):
+        text = refusal
+    if text is None and isinstance(finish, str) and finish in _WITHOUT_TEXT:
+        text = ""
+    if not isinstance(finish, str) or not isinstance(text, str):
         return None
     usage, model = content.get("usage"), content.get("model")
     return KeptAnswer(
-        text=_SURROGATE.sub("\ufffd", text or ""),
+        text=_SURROGATE.sub("\ufffd", text),
         finish=_word(finish) or "unknown",
         model=_SURROGATE.sub("\ufffd", model) if isinstance(model, str) else "",
         prompt_tokens=_count(usage, "prompt_tokens"),

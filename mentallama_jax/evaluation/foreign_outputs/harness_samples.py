@@ -39,6 +39,7 @@ def harness_table(
         UserError: there are several filters and none is wanted, or the wanted one is not there.
     """
     found: list[tuple[int, dict[str, Any]]] = []
+    lost = []
     scores: dict[int, dict[str, float]] = {}
     filters: dict[str, None] = {}
     for number, sample in rows:
@@ -53,6 +54,7 @@ def harness_table(
             cells, choices = _cells(sample)
         except UserError as error:
             problems[number] = str(error)
+            lost.append(_documented(sample))
             continue
         found.append((number, cells))
         if choices:
@@ -68,13 +70,11 @@ def harness_table(
         in_doc = [f"{_DOC}{name}" for name in names if f"{_DOC}{name}" in columns]
         roles |= {role: in_doc[0]} if in_doc else {}
     kind = "multiple choice" if scores else "generated"
-    return OutputTable(f"lm-evaluation-harness samples, {kind}", columns, found, problems, roles, 0, scores)
+    return OutputTable(f"lm-evaluation-harness samples, {kind}", columns, found, problems, roles, 0, scores, lost)
 
 
 def _cells(sample: dict[str, Any]) -> tuple[dict[str, Any], dict[str, float]]:
-    doc = sample["doc"] if isinstance(sample["doc"], dict) else {}
-    cells = {f"{_DOC}{key}": value for key, value in doc.items()}
-    cells |= {"doc_id": sample["doc_id"], "target": sample.get("target")}
+    cells = _documented(sample)
     responses = sample["filtered_resps"]
     choices = _choices(sample)
     if not choices:
@@ -85,6 +85,13 @@ def _cells(sample: dict[str, Any]) -> tuple[dict[str, Any], dict[str, float]]:
         cells["target"] = choices[int(target)].strip()
     best = max(range(len(choices)), key=lambda place: scores[place])
     return cells | {"filtered_resps": choices[best].strip()}, dict(zip(map(str.strip, choices), scores, strict=True))
+
+
+def _documented(sample: dict[str, Any]) -> dict[str, Any]:
+    """What a line says of its document, whatever became of the answer."""
+    doc = sample["doc"] if isinstance(sample["doc"], dict) else {}
+    cells = {f"{_DOC}{key}": value for key, value in doc.items()}
+    return cells | {"doc_id": sample["doc_id"], "target": sample.get("target")}
 
 
 def _choices(sample: dict[str, Any]) -> list[str]:

@@ -12,7 +12,8 @@ KEYS = frozenset({"custom_id", "response"})
 
 def batch_table(rows: Iterable[tuple[int, dict[str, Any]]], problems: dict[int, str]) -> OutputTable:
     """The answers of a batch; requests that failed are put among the problems."""
-    found = []
+    found: list[tuple[int, dict[str, Any]]] = []
+    lost = []
     for number, line in rows:
         try:
             if not line.keys() >= KEYS:
@@ -20,8 +21,9 @@ def batch_table(rows: Iterable[tuple[int, dict[str, Any]]], problems: dict[int, 
             found.append((number, {"custom_id": line["custom_id"], "output": _answer(line)}))
         except UserError as error:
             problems[number] = str(error)
+            lost.append({"custom_id": line.get("custom_id")})
     roles = {"id": "custom_id", "text": "output"}
-    return OutputTable("OpenAI batch output", ("custom_id", "output"), found, problems, roles)
+    return OutputTable("OpenAI batch output", ("custom_id", "output"), found, problems, roles, lost=lost)
 
 
 def _answer(line: dict[str, Any]) -> str:
@@ -34,9 +36,8 @@ def _answer(line: dict[str, Any]) -> str:
         raise UserError(f"its request failed (status {shown_cell(status)})")
     if body.get("error"):
         raise UserError("its request failed (the body holds an error)")
-    if isinstance(body.get("output"), list):  # the responses API: messages among other items
-        messages = [item for item in body["output"] if isinstance(item, dict) and item.get("type") == "message"]
-        return answer_in([message.get("content") for message in messages])
+    if isinstance(body.get("output"), list):
+        return _of_items(body["output"], whole=body.get("status") != "incomplete")
     choices = body.get("choices")
     if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
         raise UserError("its response has no choices")
@@ -46,3 +47,23 @@ def _answer(line: dict[str, Any]) -> str:
     if isinstance(message, dict) and message.get("content") is None and isinstance(message.get("refusal"), str):
         return str(message["refusal"])
     return answer_in(message)
+
+
+def _of_items(items: list[Any], *, whole: bool) -> str:
+    """The answer of the responses API: the message among other items, "" where thinking used up all of its tokens."""
+    messages = [item for item in items if isinstance(item, dict) and item.get("type") == "message"]
+    if not messages and not whole:
+        return ""
+    return answer_in([_without_refusals(message.get("content")) for message in messages])
+
+
+def _without_refusals(parts: Any) -> Any:
+    """The parts of a message, with a refusal as the text that it is."""
+    if not isinstance(parts, list):
+        return parts
+    return [
+        {"type": "output_text", "text": part.get("refusal")}
+        if isinstance(part, dict) and part.get("type") == "refusal"
+        else part
+        for part in parts
+    ]

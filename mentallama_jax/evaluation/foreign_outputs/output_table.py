@@ -21,6 +21,7 @@ class OutputTable:
         roles: role -> column where the form itself says what a column is for.
         first: what the number of the first row is where ids are row numbers; None where the form does not say.
         label_scores: number of a row -> text of each choice -> sum of log-probabilities, in nats.
+        lost: the cells that are known of rows among the problems, such as the id of a request that failed.
     """
 
     form: str
@@ -30,6 +31,7 @@ class OutputTable:
     roles: Mapping[str, str] = field(default_factory=dict)
     first: int | None = None
     label_scores: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    lost: Sequence[Mapping[str, Any]] = ()
 
 
 def objects(rows: JsonRows, problems: dict[int, str]) -> Iterator[tuple[int, dict[str, Any]]]:

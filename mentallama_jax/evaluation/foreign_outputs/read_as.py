@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.foreign_outputs.gold_rows import GoldRows
+from mentallama_jax.foreign import shown
 from mentallama_jax.imhi.data_files.column_roles import parse_roles
 from mentallama_jax.imhi.tasks import TASKS, Task, task_named
 
-ROLES = ("gold", "text", "id", "dataset", "aspect", "post_id", "filter")
-"""What a column may be for; `filter` is no column, but the name of a filter in a log of lm-evaluation-harness."""
+ROLES = ("gold", "text", "id", "dataset", "aspect", "post_id", "filter", "first")
+"""What a column may be for. Two are no columns: `filter` is the name of a filter in a log of lm-evaluation-harness, and
+`first` what ids count from that are row numbers, 0 or 1."""
 
 _WORD = re.compile(r"[A-Za-z0-9]+")
 _LONGEST_ALIAS = 4  # words
@@ -29,6 +31,23 @@ class ReadAs:
     columns: Mapping[str, str] = field(default_factory=dict)
     dataset: Task | None = None
     gold: GoldRows | None = None
+
+    def __post_init__(self) -> None:
+        said = self.columns.get("first")
+        if said is not None and said not in ("0", "1"):
+            raise UserError(f"--columns first={shown(said)}: row numbers count from 0 or from 1")
+        if said is not None and self.gold is None:
+            raise UserError("--columns first=0 or first=1 goes with --gold, whose rows are found by their numbers")
+
+    @property
+    def named(self) -> dict[str, str]:
+        """Role -> column, of the columns that are named."""
+        return {role: name for role, name in self.columns.items() if role not in ("filter", "first")}
+
+    @property
+    def first(self) -> int | None:
+        """What row numbers count from; None where it is not said."""
+        return int(self.columns["first"]) if "first" in self.columns else None
 
 
 AS_THEY_SAY = ReadAs()

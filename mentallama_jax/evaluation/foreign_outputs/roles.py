@@ -31,7 +31,7 @@ def find_roles(table: OutputTable, read_as: ReadAs, path: AnyPath) -> dict[str, 
         UserError: a named column is not there, a role fits several columns, or there is no output or no gold.
     """
     found = {}
-    said = {role: name for role, name in read_as.columns.items() if role != "filter"}
+    said = read_as.named
     check_given(said, table.columns, path)
     found.update(said)
     taken = set(found.values())
@@ -47,6 +47,9 @@ def find_roles(table: OutputTable, read_as: ReadAs, path: AnyPath) -> dict[str, 
         if len(fitting) > 1 and not (role == "gold" and read_as.gold is not None):
             listed = ", ".join(map(shown, fitting))
             if role in ("post", "prompt"):
+                # A query is a post with its question.
+                queries = [column for column in fitting if column.strip().lower() == "query"]
+                found |= {role: queries[0]} if len(queries) == 1 else {}
                 continue
             raise UserError(
                 f"{path}: the columns {listed} may each be the {role}; say which by --columns {role}=COLUMN"

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,7 +16,7 @@ from mentallama_jax.imhi.data_files.build import match_aspect, match_label
 from mentallama_jax.imhi.data_files.readers import question_of, split_query
 from mentallama_jax.imhi.data_files.table_records import name_cell, word_cell
 from mentallama_jax.imhi.labels import read_label
-from mentallama_jax.imhi.labels.gold_response import read_gold
+from mentallama_jax.imhi.labels.gold_response import REASONING, read_gold
 from mentallama_jax.imhi.predictions import Prediction, answer_to
 from mentallama_jax.imhi.records import post_id
 from mentallama_jax.imhi.tasks import Task, task_named
@@ -95,11 +96,29 @@ class _Mapping:
         return ForeignRows(rows, sorted(left_out), self._form(), gold, self.known_posts == len(rows))
 
     def _first_number(self) -> int:
-        """What the first row is called where ids are row numbers: 0 where the form says so, or where an id is 0."""
-        column = self.roles.get("id")
-        if self.table.first is not None and column == self.table.roles.get("id") == "doc_id":
-            return self.table.first
-        return 0 if column and any(str(cells.get(column)) == "0" for _, cells in self.table.rows) else 1
+        """What row numbers count from in the ids, those of failed rows among them; it matters to a join alone.
+
+        Raises:
+            UserError: they may count from 0 or from 1.
+        """
+        if self.read_as.gold is None:
+            return 1
+        if self.read_as.first is None and self.roles["id"] == self.table.roles.get("id") == "doc_id":
+            return self.table.first or 0
+        ids = [self._asked(cells) for cells in [*(cells for _, cells in self.table.rows), *self.table.lost]]
+        try:
+            return self.read_as.gold.first_number(ids, self.read_as.first)
+        except UserError as error:
+            raise UserError(f"{self.path}: {error}") from None
+
+    def _asked(self, cells: Mapping[str, Any]) -> tuple[str, Task | None]:
+        """The id of a row, and the data set that its number is of; "" and None where they cannot be read."""
+        id_, task = "", None
+        with suppress(UserError):
+            id_ = self._cell(cells, "id")
+        with suppress(UserError):
+            task = self._task(cells)
+        return id_, task
 
     def _joined_gold(self) -> str:
         assert self.read_as.gold is not None
@@ -215,15 +234,13 @@ class _Mapping:
             raise UserError("it has no gold label")
         word = cell.removesuffix(".0")
         try:
-            label = match_label(word, task)
+            return match_label(word, task), gold_text(cell, task)
         except UserError as error:
             if cell.replace(".", "").lstrip("-").isdigit():
                 raise
             refused = error
-        else:
-            return label, cell if cell.rstrip(".") in {text.rstrip(".") for text in task.sentences.values()} else ""
         try:
-            return read_gold(cell, task, aspect)[0], cell
+            return read_gold(cell, task, aspect)[0], gold_text(cell, task)
         except UserError:
             if len(cell.split()) <= 3:
                 raise refused from None
@@ -249,6 +266,22 @@ class _Mapping:
         except UserError:
             return ("", []) if column is not None and column.endswith("query") else (value, [])
         return post, question_of(question)
+
+
+def gold_text(cell: str, task: Task) -> str:
+    """A gold cell as a text that outputs can be compared with; "" where it is no more than the name of a label."""
+    head, _, explanation = cell.partition(REASONING)
+    if explanation.strip() or _even(head) in {_even(text) for text in task.sentences.values()}:
+        return cell
+    try:
+        match_label(head.strip().removesuffix(".0"), task)
+    except UserError:
+        return cell
+    return ""
+
+
+def _even(text: str) -> str:
+    return text.strip().rstrip(".").casefold()
 
 
 def _number(value: Any) -> str | None:

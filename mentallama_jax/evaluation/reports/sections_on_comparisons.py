@@ -92,7 +92,10 @@ def _comparison(comparison: Mapping[str, Any], number: str) -> Iterator[Block]:
         "posts needed",
         "test",
     )
-    notes = ("Shares in points. Smallest to be found: the true difference found with a chance of 0.8.",)
+    notes = (
+        "Shares in points. Smallest to be found: the true difference found with a chance of 0.8. Posts needed: on so "
+        "many the difference seen would be found with that chance, with these seeds; none where no number would do.",
+    )
     yield from _short_and_whole(f"Differences{number}", heads, rows, words_at_left=3, notes=notes)
     yield Gallery(tuple(_difference_pictures(comparison, units, number)))
     for key, left_out in (comparison.get("left_out") or {}).items():

@@ -159,6 +159,7 @@ class Difference:
         post_variance: variance of the difference over posts, by the jackknife.
         seed_variance: variance of the difference over the seeds of the systems; 0 where each has one.
         freedom: degrees of freedom of their sum.
+        seed_freedom: degrees of freedom of the seed variance; infinite where there is none.
     """
 
     difference: float
@@ -167,6 +168,7 @@ class Difference:
     post_variance: float = 0.0
     seed_variance: float = 0.0
     freedom: float = 1.0
+    seed_freedom: float = math.inf
 
     @property
     def error(self) -> float:
@@ -249,10 +251,17 @@ def paired_difference(
         ends = difference - share * (span + difference), difference + share * (span - difference)
         return Difference(difference, ends, few_posts(posts))
     parts = [(spread.variance, spread.freedom), *of_seeds]
-    freedom = (spread.variance + seed_variance) ** 2 / sum(variance**2 / own for variance, own in parts if variance)
+    freedom = _joint_freedom(parts)
     margin = _quantile(freedom, settings.confidence) * float(np.sqrt(spread.variance + seed_variance))
     ends = max(difference - margin, -span), min(difference + margin, span)
-    return Difference(difference, ends, few_posts(posts), spread.variance, seed_variance, freedom)
+    seed_freedom = _joint_freedom(of_seeds)
+    return Difference(difference, ends, few_posts(posts), spread.variance, seed_variance, freedom, seed_freedom)
+
+
+def _joint_freedom(parts: Sequence[tuple[float, float]]) -> float:
+    """Degrees of freedom of a sum of variances, each with its own, by Welch and Satterthwaite; infinite for none."""
+    squares = sum(variance**2 / own for variance, own in parts if variance)
+    return sum(variance for variance, _ in parts) ** 2 / squares if squares else math.inf
 
 
 def few_posts(posts: int) -> str | None:

@@ -4,10 +4,13 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 
 POWER = 0.8
 """The chance with which a difference is to be found where there is one."""
+
+_MOST_POSTS = 1e9
 
 
 def intraclass_correlation(values: Sequence[float], posts: Sequence[str]) -> float | None:
@@ -38,16 +41,49 @@ def minimum_detectable(error: float, freedom: float, confidence: float) -> float
     return error * float(stdtrit(freedom, POWER) - stdtrit(freedom, (1 - confidence) / 2))
 
 
-def posts_needed(difference: float, error: float, posts: int, confidence: float) -> int | None:
-    """How many posts would show this difference, were it the true one, with a chance of `POWER`; None where it is 0.
+def posts_needed(
+    difference: float,
+    error: float,
+    posts: int,
+    confidence: float,
+    seed_variance: float = 0.0,
+    seed_freedom: float = math.inf,
+) -> int | None:
+    """How many posts would show this difference, were it the true one, with a chance of `POWER`.
+
+    More posts lessen the variance over posts alone: that over seeds, and what few seeds say of it, stay as they are.
 
     Args:
         difference: that was seen.
         error: its standard error over posts.
         posts: how many it was seen on.
         confidence: of the test, such as 0.95.
+        seed_variance: of the difference over seeds; 0 where each system has one.
+        seed_freedom: degrees of freedom of the seed variance.
+
+    Returns:
+        The least number; None where the difference is 0, or no number of posts would do.
     """
     if difference == 0:
         return None
-    quantiles = float(ndtri(POWER) - ndtri((1 - confidence) / 2))
-    return max(2, math.ceil(posts * (quantiles * error / difference) ** 2))
+    of_one = error**2 * posts
+    if not seed_variance:
+        quantiles = float(ndtri(POWER) - ndtri((1 - confidence) / 2))
+        return max(2, math.ceil(of_one * (quantiles / difference) ** 2))
+
+    def shows(number_N: NDArray[np.float64]) -> NDArray[np.bool_]:
+        variance_N = of_one / number_N + seed_variance
+        freedom_N = seed_freedom * (variance_N / seed_variance) ** 2
+        quantile_N = stdtrit(freedom_N, POWER) - stdtrit(freedom_N, (1 - confidence) / 2)
+        return np.asarray(np.sqrt(variance_N) * quantile_N <= abs(difference))
+
+    # Not halved from the ends: with more posts the seeds weigh more, and few of them say little of their variance.
+    tried_N = np.unique(np.geomspace(2, _MOST_POSTS, 300).round())
+    shown = np.flatnonzero(shows(tried_N))
+    if not shown.size:
+        return None
+    enough, too_few = int(tried_N[shown[0]]), int(tried_N[shown[0] - 1]) if shown[0] else 1
+    while enough - too_few > 1:
+        middle = (enough + too_few) // 2
+        enough, too_few = (middle, too_few) if shows(np.array([middle], np.float64))[0] else (enough, middle)
+    return enough

@@ -6,10 +6,11 @@ of diagnosis, Dunn's model of wellness, platforms, pronouns, words that are writ
 that write more than three of four words large are headings, and hold no names. A post has a name if it has
 each of its words, in any case, with or without a plural or genitive `s`.
 
-A number is written in digits or in words. Words up to three, which mostly count what was just named, ordinals in words,
-marks of lists ("1.", "(2)"), parts of names ("COVID-19", "DSM-5"), "24/7", and what counts the explanation's own points
-("five reasons") are none. A post has a number if the same value stands in it in digits or words; "both", "a couple" and
-"twice" are 2, "10k" is 10,000.
+A number is written in digits or in words, "one hundred and fifty" too. Words up to three, which mostly count what was
+just named, ordinals ("fifth", "5th"), marks of lists ("1.", "(2)"), parts of names ("COVID-19", "DSM-5"), "24/7", "a
+hundred", and what counts the explanation's own points ("five reasons") are none. A post has a number if the same value
+stands in it in digits or words; "both", "a couple" and "twice" are 2, "10k" is 10,000, "a hundred" is 100. Where "and"
+may stand between two numbers instead ("from one hundred and fifty"), a post that has both has it as well.
 """
 
 import re
@@ -37,7 +38,8 @@ _USUAL = vocabulary_of(
 _SENTENCE_END = re.compile(r"[.!?:;\n\"“”„«»()\[\]*#>•|/]|(?:^|\s)['’‘]|['’](?=\s|$)")
 
 _DIGITS = re.compile(
-    r"(?<![\w.,])(?<![A-Za-z]-)(?P<value>\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?)(?P<thousand>[kK]\b)?"
+    r"(?<![\w.,])(?<![A-Za-z]-)(?P<value>\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?)"
+    r"(?:(?P<thousand>[kK]\b)|(?P<ordinal>(?i:st|nd|rd|th)\b))?"
 )
 _LIST_MARK = re.compile(r"(?:^|\n|[.!?:;,]\s|\s\()[ \t]{0,20}\(?(?=\d{1,2}[.)](?:\s|$))|\s(?=\d{1,2}\)\s)")
 _ALWAYS = re.compile(r"\b24/7\b")
@@ -59,6 +61,7 @@ _TENS = {
     for value, word in enumerate(words_of("twenty thirty forty fifty sixty seventy eighty ninety"), start=2)
 }
 _SCALES = {"hundred": 100, "thousand": 1_000, "million": 1_000_000, "dozen": 12}
+_ROUND = frozenset({"hundred", "thousand", "million"})
 _ALSO = {"both": 2, "couple": 2, "twice": 2, "pair": 2, "second": 2, "third": 3, "thrice": 3, "once": 1, "half": 0.5}
 _OWN_POINTS = vocabulary_of(
     "reasons factors signs symptoms indicators ways aspects causes things points sentences words phrases main key"
@@ -74,7 +77,8 @@ class Thing:
         kind: which of the two.
         start: offset of its first character.
         end: offset behind its last character.
-        parts: the words of a name, evened out, or the value of a number.
+        parts: the words of a name, evened out; or the value of a number, and behind it those of the two numbers that it
+            may be where "and" joins it.
     """
 
     kind: Literal["name", "number"]
@@ -93,13 +97,14 @@ class NamedPost:
         found |= {_shown(1000 * float(match[1])) for match in _THOUSANDS_IN_POST.finditer(post.text)}
         found |= {_shown(value) for word in post.words for value in [_ALSO.get(word.folded)] if value is not None}
         for words in _number_words(post.words):
-            found |= {_shown(_of_words(words)), *(_shown(_of_words([word])) for word in words)}
+            found |= {*_values(words), *(_shown(_of_words([word])) for word in words if _is_number(word.folded))}
         self._numbers = found
 
     def has(self, thing: Thing) -> bool:
         """Whether the post has a name or a number."""
         if thing.kind == "number":
-            return thing.parts[0] in self._numbers
+            value, *both = thing.parts
+            return value in self._numbers or (bool(both) and self._numbers.issuperset(both))
         return all(not self._vocabulary.isdisjoint((part, f"{part}s", part.removesuffix("s"))) for part in thing.parts)
 
 
@@ -170,28 +175,57 @@ def _numbers(text: str) -> Iterator[Thing]:
     words = words_of(text)
     following = {word.start: after.folded for word, after in pairwise(words)}
     for match in _DIGITS.finditer(text):
-        if match.start() not in marks and following.get(match.start()) not in _OWN_POINTS:
+        counts = match["ordinal"] is None and match.start() not in marks
+        if counts and following.get(match.start()) not in _OWN_POINTS:
             value = _value(match["value"])
             value = _shown(1000 * float(value)) if match["thousand"] else value
             yield Thing("number", match.start(), match.end(), (value,))
     for run in _number_words(words):
         folded = [word.folded for word in run]
-        if folded not in _SMALL and following.get(run[-1].start) not in _OWN_POINTS:
-            yield Thing("number", run[0].start, run[-1].end, (_shown(_of_words(run)),))
+        is_saying = folded[0] == "a" and _ROUND.issuperset(folded[1:])
+        if folded not in _SMALL and not is_saying and following.get(run[-1].start) not in _OWN_POINTS:
+            yield Thing("number", run[0].start, run[-1].end, _values(run))
 
 
 def _number_words(words: Sequence[Word]) -> Iterator[list[Word]]:
-    """Runs of words that are numbers, each run one number: a unit ends it unless a scale follows."""
+    """Runs of words that are numbers, each run one number: a unit ends it unless a scale follows.
+
+    A run may begin with "a" before a scale, and hold "and" between a scale and its rest.
+    """
     run: list[Word] = []
-    for word in words:
+    for place, word in enumerate(words):
         known = word.folded
-        if run and not _goes_on(run[-1].folded, known):
+        joins = known == "and" and bool(run) and _joins(run[-1].folded, words[place + 1 : place + 4])
+        last = [each.folded for each in run[-2:] if each.folded != "and"]
+        if run and not joins and not _goes_on(last[-1], known):
             yield run
             run = []
-        if known in _UNITS or known in _TENS or (run and known in _SCALES):
+        if not run and known in _ROUND and place and words[place - 1].folded == "a":
+            run = [words[place - 1], word]
+        elif joins or known in _UNITS or known in _TENS or (run and known in _SCALES):
             run.append(word)
     if run:
         yield run
+
+
+def _joins(last: str, after: Sequence[Word]) -> bool:
+    """Whether "and" joins a scale to what stands behind it: to "fifty", and not to "two hundred", which is another."""
+    rest = [word.folded for word in after]
+    if last not in _ROUND or not rest or not (rest[0] in _TENS or _UNITS.get(rest[0])):
+        return False
+    behind = rest[2:] if len(rest) > 1 and _goes_on(rest[0], rest[1]) and rest[1] not in _SCALES else rest[1:]
+    return not behind or behind[0] not in _SCALES or _SCALES[behind[0]] > _SCALES[last]
+
+
+def _values(run: Sequence[Word]) -> tuple[str, ...]:
+    """The value of a run, and behind it those of the two numbers that it may be where "and" stands in it."""
+    places = [place for place, word in enumerate(run) if word.folded == "and"]
+    both = [run[: places[-1]], run[places[-1] + 1 :]] if places else []
+    return tuple(_shown(_of_words(words)) for words in (run, *both))
+
+
+def _is_number(folded: str) -> bool:
+    return folded in _UNITS or folded in _TENS or folded in _SCALES
 
 
 def _goes_on(last: str, word: str) -> bool:

@@ -16,6 +16,11 @@ THINGS = {
     "1. first 2) second. (3) third; five reasons, two kids, one day, 24/7, COVID-19 now.": ["COVID"],
     'He says "I met Anna at 7" and Tom.': ["Tom"],
     "The Poster Has A Very Bad Day In Paris": [],
+    "a hundred and fifty dollars, and one thousand and one nights": ["a hundred and fifty", "one thousand and one"],
+    "from one hundred and two hundred people, six and seven": ["one hundred", "two hundred", "six", "seven"],
+    "two hundred and fifty thousand and twenty-one": ["two hundred and fifty thousand and twenty-one"],
+    "a hundred times, a thousand and more, five dozen and six": ["five dozen", "six"],
+    "The 1st sign, the 2ND, the 23rd of May and 4th; 5 thieves": ["May", "5"],
     "they moved to New York": ["New York"],
     "it does NOT help, they say I am": [],
 }  # fmt: skip
@@ -36,6 +41,15 @@ def test_names_and_numbers_are_found(text):
         ("they are 25 and owe $300", "25F with 30 dollars", ["300"]),
         ("for two hundred and 2 days, 7 of them", "200 days, both of us, 24/7", []),
         ("since 2 and 12 years", "a couple of them, a dozen", ["12"]),
+        ("they owe one hundred and fifty dollars", "$150 gone", []),
+        ("they owe a hundred and fifty dollars", "one hundred fifty", []),
+        ("they owe one hundred and sixty dollars", "$150 gone", ["one hundred and sixty"]),
+        ("they owe $150", "a hundred and fifty dollars", []),
+        ("they owe $100", "about a hundred dollars", []),
+        ("they owe 250,000 and 1,001", "two hundred and fifty thousand, a thousand and one", []),
+        ("from one hundred and fifty to nothing", "100 then 50", []),
+        ("they owe $0", "one hundred and fifty", ["0"]),
+        ("the 1st sign, the first sign, the 7th", "first", []),
     ],
 )
 def test_what_a_post_does_not_have_is_absent(explanation, post, absent):
@@ -43,7 +57,10 @@ def test_what_a_post_does_not_have_is_absent(explanation, post, absent):
     assert [explanation[t.start : t.end] for t in named_things(explanation) if not found.has(t)] == absent
 
 
-@given(st.text(max_size=60))
+NUMBER_WORDS = ["a", "and", "one", "seven", "twenty", "hundred", "thousand", "million", "dozen", "100", "5th", "x"]
+
+
+@given(st.text(max_size=60) | st.lists(st.sampled_from(NUMBER_WORDS), max_size=9).map(" ".join))
 def test_a_text_has_its_own_names_and_numbers(text):
     post = NamedPost(QuotedPost(text))
     assert all(post.has(thing) for thing in named_things(text))

@@ -33,7 +33,7 @@ MAY_CHANGE = (
 `data_fingerprint`.
 
 An update keeps its examples and their rows where `micro_batch_rows` changes: the plan of a run is made with the value
-that it was started with."""
+that it was started with, and sampled answers of a checkpoint are cut into micro-batches anew."""
 SAME_SOURCE = ("model.source", "model.revision")
 """Keys that may change where the model that they name is the same."""
 

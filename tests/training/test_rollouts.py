@@ -87,7 +87,7 @@ def test_a_record_that_an_update_asks_twice_is_answered_anew(grpo_config, tmp_pa
 
 def test_prompts_that_leave_no_room_for_answers_are_found_before_the_first_update(grpo_config, tmp_path) -> None:
     """Those of training too, where no record is held out."""
-    evaluation = {"max_new_tokens": 180, "generate_rows": 0, "max_rows": None}
+    evaluation = {"max_new_tokens": 180, "generate_rows": 0, "max_rows": None, "metric": "validation_loss"}
     config = grpo_config(tmp_path / "run", data={"validation": []}, evaluation=evaluation)
     line = r"max_new_tokens 180 of data\.max_length 192 tokens leave 12 for the prompt of .* raise data\.max_length$"
     with pytest.raises(UserError, match=line):

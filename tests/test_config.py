@@ -186,6 +186,23 @@ def test_a_wrong_config_is_one_clear_line(overrides: list[str], message: str) ->
 
 
 @pytest.mark.parametrize(
+    ("path", "metric", "changes"),
+    [
+        (REFERENCE, "label_f1", ["evaluation.generate_rows=8"]),
+        (SEQUENCE, "label_f1", ["evaluation.generate_rows=8"]),
+        (CLASSIFIER, "weighted_f1", []),
+        (PAIRS, "rewards/accuracies", []),
+        (POLICY, "reward", ["evaluation.generate_rows=0"]),
+    ],
+)
+def test_a_metric_of_held_out_rows_is_refused_where_there_are_none(path, metric, changes) -> None:
+    without = [*changes, "data.validation=[]", "evaluation.patience=null"]
+    with pytest.raises(UserError, match=rf"evaluation\.metric {metric} needs data\.validation; .* set validation_loss"):
+        load_config(path, [*without, f"evaluation.metric={metric}"])
+    load_config(path, [*without, "evaluation.metric=validation_loss"])
+
+
+@pytest.mark.parametrize(
     ("overrides", "origin"),
     [
         (["optimizer.learning_rate=fast"], "command line: "),

@@ -68,6 +68,11 @@ class RunConfig(Section):
             self._check_grpo(self.objective)
         elif self.evaluation.metric == "reward":
             raise ValueError("evaluation.metric reward goes with objective.kind grpo")
+        if self.evaluation.metric != "validation_loss" and not self.data.validation:
+            raise ValueError(
+                f"evaluation.metric {self.evaluation.metric} needs data.validation; without it set validation_loss, "
+                "and the last checkpoint is the best"
+            )
         self._check_adapter()
         self._check_places()
         self._check_batch_arithmetic()
@@ -79,8 +84,6 @@ class RunConfig(Section):
             raise ValueError(
                 f"evaluation.generate_rows {self.evaluation.generate_rows}: an encoder writes no answers; set it to 0"
             )
-        if self.evaluation.metric == "weighted_f1" and not self.data.validation:
-            raise ValueError("evaluation.metric weighted_f1 needs data.validation")
         if self.model.offload:
             raise ValueError("model.offload: an encoder keeps its tensors on the device; set it to false")
         if self.model.remat == "auto":
@@ -148,8 +151,6 @@ class RunConfig(Section):
             raise ValueError(f"{_CHOICES} choose records; choose pairs where they are made")
         if self.data.repair_mojibake:
             raise ValueError("data.repair_mojibake: pairs are read as they are; repair records before they are paired")
-        if self.evaluation.metric == "rewards/accuracies" and not self.data.validation:
-            raise ValueError("evaluation.metric rewards/accuracies needs data.validation")
 
     def _check_grpo(self, objective: GrpoSection) -> None:
         """Refuse what sampling does not do."""

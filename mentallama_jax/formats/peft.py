@@ -31,6 +31,7 @@ from mentallama_jax.models.registry import AnyModelConfig
 WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."
 _A, _B, _MAGNITUDE = "lora_A.weight", "lora_B.weight", "lora_magnitude_vector"
+_CLASSIFIER = "classifier"
 _Array = np.ndarray[Any, Any]
 LayerPlace = tuple[tuple[str, ...], int]
 """The path of a parameter, and the number of its layer (0 where it is not stacked)."""
@@ -194,7 +195,7 @@ def write_adapter(
                 content |= {f"{module}.{_A}": found.a, f"{module}.{_B}": found.b}
                 if found.magnitude is not None:
                     content[f"{module}.{_MAGNITUDE}"] = found.magnitude
-    whole = sorted({name.removeprefix(PREFIX).rpartition(".")[0] for name in content if "lora_" not in name})
+    whole = sorted({_kept_whole(name.removeprefix(PREFIX)) for name in content if "lora_" not in name})
     shapes = {name: tensor.shape for name, tensor in content.items()}
     with atomic_folder(Path(folder)) as new:
         write_json(new / CONFIG, written_options(adapter, config, base=base, whole=whole, options=options))
@@ -250,6 +251,12 @@ class _Reader:
 def _plain(name: str) -> str:
     """A tensor's name in today's spelling: older versions put `.weight` behind the vector of DoRA."""
     return name.removesuffix(".weight") if name.endswith(f"{_MAGNITUDE}.weight") else name
+
+
+def _kept_whole(name: str) -> str:
+    """The module that PEFT is told to keep whole for a tensor; it adds `classifier` itself, and keeps no part twice."""
+    module = name.rpartition(".")[0]
+    return _CLASSIFIER if module.startswith(f"{_CLASSIFIER}.") else module
 
 
 def _matrices(read: _Reader, module: str, shape: tuple[int, ...], options: PeftOptions) -> Matrices:

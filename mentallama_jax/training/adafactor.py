@@ -59,12 +59,14 @@ class View(NamedTuple):
             ValueError: it is neither a matrix nor a vector.
         """
         first = 1 if "layers" in path else 0
+        before: str | None = None
         within: list[tuple[str | None, int]] = []
         for name, size in zip(names[first:], shape[first:], strict=True):
-            if name is None and within and within[-1][0] == "heads":
+            if name is None and before == "heads":
                 within[-1] = ("heads", within[-1][1] * size)  # heads and their width are one dimension
             else:
                 within.append((name, size))
+            before = name  # what stands behind the width, such as the rank of an adapter, is a dimension of its own
         if len(within) not in (1, 2):
             raise ValueError(f"{'.'.join(path)}: a parameter of dimensions {names} is neither a matrix nor a vector")
         return cls(tuple(zip(names[:first], shape[:first], strict=True)), tuple(within))

@@ -122,6 +122,8 @@ def train(
         stack.enter_context(use_mesh(mesh))
         check_model(config, base)
         check_batch(base.config, config, mesh)
+        if writes_files():
+            run.check_start(config, base.fingerprint)
         use_compile_cache(config.training.compile_cache_dir)
         if jax.default_backend() == "cpu":
             keep_freed_memory()

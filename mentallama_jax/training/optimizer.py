@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from mentallama_jax.config import OptimizerSection
+from mentallama_jax.models.low_rank import cast_floats
 from mentallama_jax.models.module import ModelConfig, Params, param_dimensions
 from mentallama_jax.training.adafactor import scale_by_adafactor
 
@@ -45,7 +46,8 @@ def make_optimizer(
 ) -> optax.GradientTransformation:
     """Clipping by global norm, then AdamW or Adafactor.
 
-    AdamW's first moment has `first_moment_dtype`, the second is fp32. Weight decay of both is decoupled.
+    AdamW's first moment has `first_moment_dtype`, its second is fp32 whatever dtype the parameters have. Weight decay
+    of both is decoupled.
     """
     clip = optax.identity() if config.clip_norm is None else optax.clip_by_global_norm(config.clip_norm)
     if config.name == "adafactor":
@@ -61,4 +63,6 @@ def make_optimizer(
         mask=decays,
         mu_dtype=jnp.dtype(config.first_moment_dtype),
     )
-    return optax.chain(clip, adamw)
+    # optax keeps a second moment in the dtype of its parameter, and bfloat16 rounds steps of 0.1 % away.
+    in_float32 = optax.GradientTransformation(lambda params: adamw.init(cast_floats(params, jnp.float32)), adamw.update)
+    return optax.chain(clip, in_float32)

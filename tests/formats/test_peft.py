@@ -39,15 +39,19 @@ SECTIONS = {
     "rslora": {"targets": ("q_proj", "v_proj"), "rank": 4, "alpha": 3.0, "rslora": True},
     "dora": {"rank": 2, "alpha": 4.0, "dora": True},
     "classifier": {"targets": ("query", "key", "value", "dense"), "rank": 2, "alpha": 4.0},
+    "roberta": {"targets": ("query", "key", "value", "dense"), "rank": 2, "alpha": 4.0},
     "bart": {"rank": 3, "alpha": 6.0, "rank_pattern": {"fc1": 2}},
     "t5-gated": {"rank": 2, "alpha": 4.0, "dora": True},
 }
 SEQUENCES = ("bart", "t5-gated")
+CLASSIFIERS = ("classifier", "roberta")
 
 
 def base_of(name: str) -> Path:
     if name in SEQUENCES:
         return FIXTURES.parent / "sequence" / name
+    if name == "roberta":
+        return FIXTURES.parent / "bert" / "roberta"
     return BERT if name == "classifier" else LLAMA
 
 
@@ -60,7 +64,7 @@ def logits_of(config, params, tokens, labels=None):
     """Logits as the base computes them, of one segment a row; of a classifier, those of the first tokens."""
     model = bind(config, params)
     places = (jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape), jnp.ones(tokens.shape, jnp.int32))
-    if config.model_type == "bert":
+    if config.model_type in ("bert", "roberta"):
         hidden, _ = model.hidden(tokens, *places, dtype=jnp.float32)
         return model.class_logits(hidden)[:, 0]
     if config.model_type in ("bart", "t5"):
@@ -99,7 +103,7 @@ def in_training(config, base, tensors: AdapterTensors, section: AdapterSection):
     return model, traverse_util.unflatten_dict(flat)
 
 
-@pytest.mark.parametrize("name", ["lora", "dora", "classifier", *SEQUENCES])
+@pytest.mark.parametrize("name", ["lora", "dora", *CLASSIFIERS, *SEQUENCES])
 def test_logits_and_gradients_are_those_of_peft(name: str) -> None:
     golden = golden_of(name)
     config, base = load_model(base_of(name))
@@ -167,6 +171,10 @@ def test_what_is_written_is_what_was_read(name: str, tmp_path: Path) -> None:
     assert written["base_model_name_or_path"] == "someone/model"
     known = json.loads((FIXTURES / name / "adapter_config.json").read_text())
     assert written.keys() <= known.keys()
+    saved = written["modules_to_save"] or []
+    assert bool(saved) == (name in CLASSIFIERS)
+    # PEFT adds `classifier` itself, and takes no module for whole that is a part of another one.
+    assert not [part for part in saved for whole in ("classifier", *saved) if part.startswith(f"{whole}.")]
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # PEFT asks transformers by old names
@@ -181,7 +189,8 @@ def test_peft_reads_what_is_written(name: str, tmp_path: Path) -> None:
     write_adapter(
         tmp_path / "out", adapter, read_adapter(FIXTURES / name, config), config, base=None, options={}, card=""
     )
-    kinds = {"classifier": "AutoModelForSequenceClassification"} | dict.fromkeys(SEQUENCES, "AutoModelForSeq2SeqLM")
+    kinds = dict.fromkeys(CLASSIFIERS, "AutoModelForSequenceClassification")
+    kinds |= dict.fromkeys(SEQUENCES, "AutoModelForSeq2SeqLM")
     kind = kinds.get(name, "AutoModelForCausalLM")
     model = peft.PeftModel.from_pretrained(getattr(transformers, kind).from_pretrained(base_of(name)), tmp_path / "out")
     tokens = torch.from_numpy(golden["tokens"]).long()
@@ -192,7 +201,12 @@ def test_peft_reads_what_is_written(name: str, tmp_path: Path) -> None:
 
 
 def test_projections_are_called_as_in_the_tables_of_names() -> None:
-    for folder in (LLAMA, BERT, *(base_of(name) for name in SEQUENCES), FIXTURES.parent / "sequence" / "t5"):
+    for folder in (
+        LLAMA,
+        BERT,
+        *(base_of(name) for name in ("roberta", *SEQUENCES)),
+        FIXTURES.parent / "sequence" / "t5",
+    ):
         config = load_model(folder)[0]
         table = {parameter.path: parameter for parameter, _, _ in model_parameters(config)}
         for path, one in projections_of(config).items():

@@ -44,7 +44,7 @@ def assert_same(one: dict, other: dict) -> None:
 def open_run(directory: Path, keep_last: int = 2, metric: str = "validation_loss") -> Checkpoints:
     sections = {
         "model": {"source": "toy"},
-        "data": {"train": ["sample"]},
+        "data": {"train": ["sample"], "validation": ["sample:val"]},
         "training": {"run_dir": "run", "steps": 1, "seed": 7},
         "evaluation": {"metric": metric, "generate_rows": 1},
         "checkpoint": {"keep_last": keep_last},

@@ -1,6 +1,7 @@
 """GRPO: losses, gradients, advantages, ratio 1 at step 0, and runs that are cut anywhere and sample the same again."""
 
 import json
+import shutil
 from pathlib import Path
 
 import jax
@@ -204,6 +205,34 @@ def test_a_killed_run_samples_and_learns_the_same_bit_for_bit(grpo_config, tmp_p
 
 
 @pytest.mark.long
+def test_a_run_goes_on_between_updates_from_the_same_answers_with_other_micro_batches(grpo_config, tmp_path) -> None:
+    """The batch of the checkpoint was cut into micro-batches of 4 rows; it is cut anew into larger and smaller ones."""
+
+    def config_of(name: str, micro_batch_rows: int):
+        return grpo_config(
+            tmp_path / name,
+            {"num_iterations": 2, "beta": 0.04},
+            data={"max_rows": 12, "validation": []},
+            training={"steps": 4, "batch_size": 14, "micro_batch_rows": micro_batch_rows},
+            evaluation={"max_new_tokens": 12, "generate_rows": 0, "max_rows": None, "metric": "validation_loss"},
+            checkpoint={"every_steps": 3},
+        )
+
+    run(config_of("killed", 4), [], 4)
+    found = {}
+    for rows in (4, 2, 1, 8):
+        shutil.copytree(tmp_path / "killed", tmp_path / str(rows))
+        run(config_of(str(rows), rows), sampled := [])
+        assert sampled == []
+        found[rows] = [row for row in figures(tmp_path / str(rows)) if row["kind"] == "train"][-1]
+        assert found[rows]["step"] == 4
+    names = ("loss", "grad_norm", "target_tokens", "ratio", "kl", "clip_ratio", "reward")
+    for rows in (2, 1, 8):
+        for name in names:
+            assert found[rows][name] == pytest.approx(found[4][name], rel=1e-4, abs=1e-6), (rows, name)
+
+
+@pytest.mark.long
 def test_the_learner_and_the_engine_agree_on_the_log_probabilities_of_answers(grpo_config, tmp_path) -> None:
     config = grpo_config(tmp_path / "run")
     base = base_model(config)
@@ -249,7 +278,33 @@ def test_every_prompt_is_asked_once_before_any_is_asked_again(grpo_config, tmp_p
     asked = [place for generation in range(data.steps) for place in data.chosen(generation)]
     assert (sorted(asked[:5]), sorted(asked[5:10])) == ([0, 1, 2, 3, 4], [0, 1, 2, 3, 4])
     assert asked[:5] != asked[5:10]
-    assert (data.steps, data.epoch_ends) == (5, [2, 5])
+    assert (data.steps, data.epoch_ends) == (5, [3, 5])
+
+
+@pytest.mark.parametrize("repeats", [1, 2])
+@pytest.mark.parametrize("count", [3, 32, 33, 45, 47, 48, 64, 79])
+@pytest.mark.parametrize("epochs", [1, 2, 3, 1.1])
+def test_an_epoch_asks_every_record_whatever_an_update_asks(grpo_config, tmp_path, repeats, count, epochs) -> None:
+    config = grpo_config(
+        tmp_path / "run", {"num_iterations": repeats}, training={"epochs": epochs, "steps": None, "batch_size": 64}
+    )
+    data = PolicyData([None] * count, config, None, None, None, None)
+    asked = [place for update in range(0, data.steps, repeats) for place in data.chosen(update // repeats)]
+    for epoch in range(int(epochs)):
+        assert set(asked[count * epoch : count * (epoch + 1)]) == set(range(count))
+    for number, end in enumerate(data.epoch_ends, start=1):  # all were asked then, and learnt from as often
+        assert 32 * (end - 1) < count * number * repeats <= 32 * end
+    if epochs == int(epochs):
+        assert data.epoch_ends[-1] == data.steps
+        assert data.steps - 1 < epochs * count * repeats / 32 <= data.steps
+
+
+@pytest.mark.parametrize(
+    ("epochs", "steps"), [(0.01, 1), (0.5, 5), (0.25, 3), (0.24, 2), (1.0, 10), (1.04, 10), (0.7, 7)]
+)
+def test_a_fraction_of_an_epoch_is_the_nearest_number_of_updates(grpo_config, tmp_path, epochs, steps) -> None:
+    config = grpo_config(tmp_path / "run", training={"epochs": epochs, "steps": None})
+    assert PolicyData([None] * 20, config, None, None, None, None).steps == steps
 
 
 def test_a_batch_in_a_checkpoint_is_exact_and_a_damaged_one_is_refused() -> None:

@@ -1,6 +1,7 @@
 """Direct preference optimisation: losses, gradients, pairs in rows, the reference on disk, whole runs."""
 
 import json
+import shutil
 from pathlib import Path
 
 import jax
@@ -11,6 +12,8 @@ from jax.test_util import check_grads
 
 from mentallama_jax.config import MeshSection
 from mentallama_jax.errors import UserError
+from mentallama_jax.formats.hf_folder import save_model
+from mentallama_jax.formats.load import load_model_config
 from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer
 from mentallama_jax.imhi.data_files.preference_pairs import AnswerPair, pair_texts, read_pairs
 from mentallama_jax.imhi.prompts import encode_example, encode_prompt
@@ -319,6 +322,41 @@ def stopped_after(config, updates: int) -> None:
         patch.setattr(MetricsLog, "write", write_and_stop)
         with pytest.raises(StoppedError):
             tune(config)
+
+
+@pytest.mark.long
+def test_a_run_whose_start_holds_other_weights_now_does_not_go_on(
+    dpo_config, tiny_model, tmp_path, monkeypatch
+) -> None:
+    """It is refused before the reference is computed anew; one that compares with nothing goes on."""
+    shape = load_model_config(tiny_model)
+
+    def config_of(loss_type: str):
+        return dpo_config(
+            tmp_path / loss_type,
+            {"loss_type": loss_type, "beta": 0.1},
+            model={"source": str(tmp_path / "base"), "weights": "pretrained"},
+            data={"validation": []},
+            training={"steps": 3},
+            evaluation={"metric": "validation_loss"},
+            checkpoint={"every_steps": 1},
+        )
+
+    save_model(tmp_path / "base", shape, init_params(shape, jax.random.key(1)), {})
+    for loss_type in ("sigmoid", "sft"):
+        stopped_after(config_of(loss_type), 2)
+    shutil.move(tmp_path / "base", tmp_path / "kept")
+    save_model(tmp_path / "base", shape, init_params(shape, jax.random.key(2)), {})
+    with monkeypatch.context() as patch:
+        patch.setattr(reference._Computing, "__call__", None)
+        with pytest.raises(
+            UserError, match=r"compares answers with the weights that it started from, which are others"
+        ):
+            tune(config_of("sigmoid"))
+    assert tune(config_of("sft")).steps == 3
+    shutil.rmtree(tmp_path / "base")
+    shutil.move(tmp_path / "kept", tmp_path / "base")
+    assert tune(config_of("sigmoid")).steps == 3
 
 
 def test_a_reference_belongs_to_its_weights_dtypes_and_tokens(dpo_config, tmp_path, tokenizer) -> None:

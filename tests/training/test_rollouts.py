@@ -1,5 +1,8 @@
 """What a run that learns from its own answers makes of them: groups, rows, losses, and what it watches."""
 
+import base64
+import json
+import zlib
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -84,7 +87,7 @@ def test_a_record_that_an_update_asks_twice_is_answered_anew(grpo_config, tmp_pa
 
 def test_prompts_that_leave_no_room_for_answers_are_found_before_the_first_update(grpo_config, tmp_path) -> None:
     """Those of training too, where no record is held out."""
-    evaluation = {"max_new_tokens": 180, "generate_rows": 0, "max_rows": None}
+    evaluation = {"max_new_tokens": 180, "generate_rows": 0, "max_rows": None, "metric": "validation_loss"}
     config = grpo_config(tmp_path / "run", data={"validation": []}, evaluation=evaluation)
     line = r"max_new_tokens 180 of data\.max_length 192 tokens leave 12 for the prompt of .* raise data\.max_length$"
     with pytest.raises(UserError, match=line):
@@ -184,6 +187,59 @@ def test_old_and_reference_log_probabilities_are_of_their_own_weights(grpo_confi
         (second.arrays[name] == first.arrays[name]).all() for name in first.arrays
     )
     assert len(sampler.names) == 2  # both updates learn from the same answers
+
+
+def between_updates(config, count=7):
+    """What `count` records with an answer each leave in a checkpoint between two updates, and the second batch."""
+
+    def computes(params, arrays):
+        return np.where(arrays["loss_mask"] > 0, -np.arange(1.0, arrays["tokens"].shape[1] + 1), 0).astype(np.float32)
+
+    data = PolicyData([RECORD] * count, config, FixedSampler("abcde"), open_rewards({"label": 1.0}), computes, dict)
+    data.weights = dict
+    batches = data.iterate(data.state(0))
+    next(batches)
+    return json.loads(json.dumps(data.state(1))), next(batches)
+
+
+@pytest.mark.parametrize("rows", [4, 2, 1, 8, 3])
+def test_a_batch_of_a_checkpoint_is_cut_into_the_micro_batches_of_now(grpo_config, tmp_path, rows) -> None:
+    def config_of(rows):
+        changes = {"batch_size": 14, "micro_batch_rows": rows}
+        return grpo_config(
+            tmp_path / "run",
+            {"num_iterations": 2},
+            data={"max_length": 13},  # three answers of four tokens a row, so five rows
+            training=changes,
+            evaluation={"max_new_tokens": 4},
+        )
+
+    state, wanted = between_updates(config_of(4))
+    data = PolicyData([RECORD] * 7, config_of(rows), None, open_rewards({"label": 1.0}), None, dict)
+    batch = next(data.iterate(state))
+    assert int(batch.arrays[MICRO_BATCHES]) == -(-5 // rows)
+    for name in SAMPLED_ANSWERS.names:
+        found = batch.arrays[name]
+        assert (len(found), found.flags.writeable) == (-(-14 // rows) * rows, True)
+        np.testing.assert_array_equal(found[:5], wanted.arrays[name][:5])
+        assert not found[5:].any()
+    assert (batch.real_tokens, batch.target_tokens) == (wanted.real_tokens, wanted.target_tokens)
+    assert batch.pad_share == pytest.approx(1 - 56 / (-(-5 // rows) * rows * 13))
+
+
+@pytest.mark.parametrize("spoil", ["rows", "length", "dimensions"])
+def test_a_batch_of_a_checkpoint_that_no_update_fills_is_refused(grpo_config, tmp_path, spoil) -> None:
+    config = grpo_config(tmp_path / "run", {"num_iterations": 2}, training={"batch_size": 8})
+    state, _ = between_updates(config, 4)
+    for name, (dtype, shape, _) in state["batch"]["arrays"].items():
+        if name != MICRO_BATCHES:
+            rows, length = shape
+            shape = {"rows": (rows + 1, length), "length": (rows, 1), "dimensions": (rows * length,)}[spoil]
+            packed = base64.b64encode(zlib.compress(np.ones(shape, dtype).tobytes())).decode()
+            state["batch"]["arrays"][name] = [dtype, list(shape), packed]
+    data = PolicyData([RECORD] * 4, config, None, open_rewards({"label": 1.0}), None, dict)
+    with pytest.raises(UserError, match="the checkpoint's sampled answers are damaged"):
+        next(data.iterate(state))
 
 
 @pytest.mark.parametrize(("high", "expected"), [(None, -1.2), (0.5, -1.4)])

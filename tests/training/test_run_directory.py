@@ -196,6 +196,50 @@ def test_a_run_of_an_older_version_compares_the_places(from_a_folder, tmp_path, 
         resume(run, *from_a_folder("copy"))
 
 
+PAIRS = {"kind": "dpo"}
+ANSWERS = {"kind": "grpo", "rewards": {"label": 1.0}, "num_generations": 2}
+UNWATCHED = {"data": {"validation": []}}
+WATCHED = {"evaluation": {"generate_rows": 3, "metric": "reward", "max_new_tokens": 12}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, ""),
+        ({"objective": PAIRS | {"loss_type": "sft"}}, ""),
+        ({"objective": ANSWERS} | UNWATCHED, ""),
+        ({"objective": PAIRS}, "compares answers with the weights that it started from, which are others than"),
+        ({"objective": PAIRS | {"loss_type": "ipo"}}, "compares answers with the weights that it started from"),
+        ({"objective": ANSWERS | {"beta": 0.1}} | UNWATCHED, "compares answers with the weights that it started from"),
+        ({"objective": ANSWERS} | WATCHED, "compares answers with the weights that it started from"),
+        ({"adapter": {"rank": 2}}, "adapts other weights than"),
+        ({"adapter": {"rank": 2}, "objective": PAIRS | {"loss_type": "sft"}}, "adapts other weights than"),
+    ],
+)
+def test_a_run_that_reads_its_start_goes_on_from_no_other_weights(tmp_path, tiny_config, changes, message):
+    """Whatever else `model.source` holds under the same name, such as a run whose best checkpoint is a later one."""
+    source = tmp_path / "source"
+    source.mkdir()
+    model = {"source": str(source), "weights": "pretrained"}
+    config = tiny_config(tmp_path / "run", **{"model": model, "evaluation": {"max_new_tokens": 12}} | changes)
+    run = RunDirectory(tmp_path / "run")
+    run.check_start(config, lambda: "other")
+    resume(run, config, lambda: "first")
+    run.check_start(config, lambda: "other")  # there is no checkpoint yet
+    with_a_checkpoint(run)
+    for fingerprint in (lambda: "first", None):
+        run.check_start(config, fingerprint)
+    if not message:
+        run.check_start(config, lambda: "other")
+        return
+    ending = "; put them back, or name another training.run_dir"
+    with pytest.raises(UserError, match=rf"run: this run {message}.* {source} holds now{ending}$"):
+        run.check_start(config, lambda: "other")
+    (source / "model_config.json").write_text("{}")
+    with pytest.raises(UserError, match=rf"holds now \(of a run directory the best checkpoint counts\){ending}$"):
+        run.check_start(config, lambda: "other")
+
+
 def test_another_recipe_is_refused_with_the_difference(tmp_path, tiny_config):
     run = RunDirectory(tmp_path / "run")
     prepare(run, tiny_config(run.path))

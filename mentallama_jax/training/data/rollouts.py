@@ -10,6 +10,8 @@ import base64
 import zlib
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil, floor
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,6 +29,8 @@ from mentallama_jax.training.data.batch_spec import MICRO_BATCHES, SAMPLED_ANSWE
 from mentallama_jax.training.data.batches import Batch
 from mentallama_jax.training.data.packing import pack_rows
 from mentallama_jax.training.objectives.policy_losses import answer_weights
+
+_DAMAGED = "the checkpoint's sampled answers are damaged; resume from an earlier checkpoint"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +111,9 @@ class PolicyData:
         self._held_part = held
         self._prompts = config.training.batch_size // config.objective.num_generations
         self._repeats = config.objective.num_iterations
-        epoch = len(records) * self._repeats / self._prompts
-        epochs = config.training.epochs
-        self.steps = config.training.steps or max(1, round(epoch * (epochs or 1)))
-        self.epoch_ends = [round(epoch * n) for n in range(1, int(self.steps / epoch + 1e-9) + 1) if round(epoch * n)]
+        epoch = Fraction(len(records) * self._repeats, self._prompts)  # updates
+        self.steps = config.training.steps or _updates(epoch, config.training.epochs or 1)
+        self.epoch_ends = [ceil(epoch * n) for n in range(1, floor(self.steps / epoch) + 1)]
         micro = config.training.micro_batch_rows
         self.rows = -(-config.training.batch_size // micro) * micro
         self.row_lengths = (config.data.max_length,)
@@ -138,7 +141,7 @@ class PolicyData:
         if type(step) is not int or not 0 <= step <= self.steps or (step % self._repeats and "batch" not in state):
             raise UserError("the checkpoint's place in the data is no update of this run")
         if "batch" in state:
-            self._current = _unpacked(state["batch"])
+            self._current = self._in_rows_of_now(_unpacked(state["batch"]))
         while step < self.steps:
             if step % self._repeats == 0:
                 self._current = self._rollout(step // self._repeats)
@@ -194,9 +197,29 @@ class PolicyData:
             arrays["loss_mask"][row, begun:end] = learnt[place] > 0
             arrays["advantages"][row, begun - 1 : end - 1] = gains_A[place]
             arrays["token_weights"][row, begun - 1 : end - 1] = weights[place]
-        micro = self._config.training.micro_batch_rows
-        arrays[MICRO_BATCHES] = np.array(-(-len(packed) // micro), np.int32)
+        arrays[MICRO_BATCHES] = self._micro_batches(len(packed))
         return arrays
+
+    def _micro_batches(self, rows: int) -> NDArray[np.int32]:
+        """How many micro-batches hold so many rows."""
+        return np.array(-(-rows // self._config.training.micro_batch_rows), np.int32)
+
+    def _in_rows_of_now(self, made: Mapping[str, Any]) -> dict[str, Any]:
+        """A batch of a checkpoint in the rows of this run, which may have other micro-batches than when it was made.
+
+        Raises:
+            UserError: its rows are not those of an update of this run.
+        """
+        length = self.row_lengths[0]
+        arrays: dict[str, NDArray[Any]] = SAMPLED_ANSWERS.empty(self.rows, length)
+        try:
+            is_used = made["arrays"]["segment_ids"].any(axis=1)
+            used = int(is_used.sum())
+            for name in SAMPLED_ANSWERS.names:
+                arrays[name][:used] = made["arrays"][name][is_used].reshape(used, length)
+        except (ValueError, IndexError):
+            raise UserError(_DAMAGED) from None
+        return {**made, "arrays": {**arrays, MICRO_BATCHES: self._micro_batches(used)}}
 
     def _figures(
         self,
@@ -270,6 +293,15 @@ def reward_means(rewards: Rewards, values_AR: NDArray[np.float64], totals_A: NDA
     return {"reward": _mean(totals_A)} | columns
 
 
+def _updates(epoch: Fraction, epochs: float) -> int:
+    """Updates of so many epochs of `epoch` updates each, at least one.
+
+    Whole epochs are rounded up, so that every record is asked in each; a further fraction is the nearest number of
+    whole updates, a half rounded up.
+    """
+    return max(ceil(epoch * floor(epochs)), floor(epoch * Fraction(repr(epochs)) + Fraction(1, 2)), 1)
+
+
 def _mean(values: NDArray[np.float64]) -> float:
     there = values[~np.isnan(values)]
     return float(there.mean()) if len(there) else 0.0
@@ -302,4 +334,4 @@ def _unpacked(given: Any) -> dict[str, Any]:
         SAMPLED_ANSWERS.check(arrays)
         return {"arrays": arrays, "figures": dict(given["figures"]), "examples": list(given["examples"])}
     except (KeyError, TypeError, ValueError, AttributeError, zlib.error):
-        raise UserError("the checkpoint's sampled answers are damaged; resume from an earlier checkpoint") from None
+        raise UserError(_DAMAGED) from None

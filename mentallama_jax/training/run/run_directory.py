@@ -29,7 +29,13 @@ from mentallama_jax.training.run.bucket_run import BucketRun, fetch_files, stagi
 from mentallama_jax.training.run.disk import naming
 from mentallama_jax.training.run.extension import EXTENSIONS, LENGTH, extension_of
 from mentallama_jax.training.run.manifest import complete_checkpoints
-from mentallama_jax.training.run.same_recipe import MAY_CHANGE, SAME_SOURCE, is_same_source, refuse_changes
+from mentallama_jax.training.run.same_recipe import (
+    MAY_CHANGE,
+    SAME_SOURCE,
+    is_same_source,
+    refuse_changes,
+    refuse_other_start,
+)
 
 _PACKAGES = ("mentallama-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "transformers")
 
@@ -185,6 +191,19 @@ class RunDirectory:
                 number = parse_config(read_json(self.config), str(self.config)).training.micro_batch_rows
         return int(number)
 
+    def check_start(self, config: RunConfig, fingerprint: Callable[[], str] | None) -> None:
+        """Refuse a run to be resumed that reads the weights it started from, where `model.source` holds others now.
+
+        Args:
+            config: resolved config.
+            fingerprint: as in `prepare`.
+
+        Raises:
+            UserError: so it is.
+        """
+        if complete_checkpoints(self.checkpoints):
+            refuse_other_start(self.path, config, read_json(self.data).get("model_fingerprint"), fingerprint)
+
     def prepare(
         self,
         config: RunConfig,
@@ -217,11 +236,6 @@ class RunDirectory:
             before = parse_config(read_json(self.config), str(self.config))
             facts = read_json(self.data)
             source = facts.get("model_fingerprint")
-            if config.adapter is not None and fingerprint is not None and fingerprint() != source:
-                raise UserError(
-                    f"{self.path}: this run adapts other weights than {config.model.source} holds now; put them back, "
-                    "or name another training.run_dir"
-                )
             if not isinstance(source, str | None) or not isinstance(facts.get("fingerprints"), dict):
                 raise UserError(f"{self.data}: its fingerprints are not what a run writes; the file is damaged")
             may_change: tuple[str, ...] = MAY_CHANGE

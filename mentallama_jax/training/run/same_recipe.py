@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mentallama_jax.config import RunConfig
+from mentallama_jax.config import DpoSection, GrpoSection, RunConfig
 from mentallama_jax.errors import UserError
 from mentallama_jax.storage import AnyPath
 from mentallama_jax.training.run.extension import LENGTH
@@ -33,7 +33,7 @@ MAY_CHANGE = (
 `data_fingerprint`.
 
 An update keeps its examples and their rows where `micro_batch_rows` changes: the plan of a run is made with the value
-that it was started with."""
+that it was started with, and sampled answers of a checkpoint are cut into micro-batches anew."""
 SAME_SOURCE = ("model.source", "model.revision")
 """Keys that may change where the model that they name is the same."""
 
@@ -53,6 +53,40 @@ def is_same_source(before: RunConfig, now: RunConfig, known: str | None, fingerp
         places = [Path(config.model.source).expanduser().resolve() for config in (before, now)]
         return places[0] == places[1] and places[0].exists()
     return fingerprint() == known
+
+
+def refuse_other_start(path: AnyPath, config: RunConfig, known: Any, fingerprint: Callable[[], str] | None) -> None:
+    """Refuse weights in `model.source` that a run did not start from, where it still reads them when it is resumed.
+
+    Args:
+        path: of the run.
+        config: the run that is resumed.
+        known: the fingerprint of the weights that it started from.
+        fingerprint: tells which weights `model.source` holds now; None where none are read.
+
+    Raises:
+        UserError: they are others.
+    """
+    if config.adapter is not None:
+        reads = "adapts other weights than"
+    elif _compares_with_start(config):
+        reads = "compares answers with the weights that it started from, which are others than"
+    else:
+        return
+    if fingerprint is not None and fingerprint() != known:
+        is_run = (Path(config.model.source).expanduser() / "model_config.json").is_file()
+        counts = " (of a run directory the best checkpoint counts)" if is_run else ""
+        raise UserError(
+            f"{path}: this run {reads} {config.model.source} holds now{counts}; put them back, or name another "
+            "training.run_dir"
+        )
+
+
+def _compares_with_start(config: RunConfig) -> bool:
+    """Whether the loss or what is watched reads the weights that the run starts from."""
+    if isinstance(config.objective, GrpoSection):
+        return config.objective.beta > 0 or bool(config.data.validation)
+    return isinstance(config.objective, DpoSection) and config.objective.loss_type != "sft"
 
 
 def refuse_changes(path: AnyPath, what: str, old: Any, new: Any, may_change: tuple[str, ...] = ()) -> None:

@@ -16,6 +16,12 @@ _YES_NO = {"yes": r"yes|yeah|yep", "no": r"no(?!\. ?\d+(?![\d.)]))|nope"}
 
 _ENUMERATOR = r"(?:\(?[a-i][.)] ?|option [a-i1-9][.):]? ?|\(?[0-9](?:[.):] ?| (?=\()))?\(?"
 _VALUE_END = r"(?= ?(?:$|[.,;:!()\n])| [-–—])"
+# A key begins a line or a part; other words before it make it another one ("family history of depression: no").
+_KEY_BEFORE = (
+    r"(?:^|[\n.;,!?(] ?|\b(?:answer|label|assessment|result|verdict|conclusion) ?: ?)(?:and )?"
+    r"(?:(?:is|has|does|the|this|poster|post|author|user|suffers?|suffering|from|shows?|showing|signs?|symptoms?|of"
+    r"|presence|risk|overall|any|there) ){0,6}"
+)
 _SURELY = r"(?:(?:definitely|clearly|absolutely|certainly|obviously|probably|likely|most likely|very|quite) ){0,2}"
 _QUESTION_OF = r"(?: (?:to|for|of|in) (?:the|this) (?:question|post|case))?"
 _OF_POST = r"(?: (?:of|in|for|here)(?: (?:the|this|my) (?:post|poster|question|case|message|tweet|assessment))?)?"
@@ -188,13 +194,13 @@ def _concept(task: Task, aspect: str) -> tuple[Concept | None, dict[bool, str]]:
 def _keyed(concept: Concept | None, aspects: str, names: dict[str, str], by_name: bool) -> dict[str, re.Pattern[str]]:
     """What stands before `: yes` and `: no`: the labels where they are names, else the concept (under "yes")."""
     value = r"(?P<value>yes|no|present|not present|absent|true|false|none)"
-    answer = rf" ?(?:present|exists|detected)? ?[:=?] ?{value}{_VALUE_END}"
+    answer = rf" ?(?:present|exists|detected)? ?[:=?] ?{value}{_VALUE_END}(?!, but\b)"
     if by_name:
-        return {label: re.compile(rf"(?<![\w-])(?:{name}){answer}") for label, name in names.items()}
+        return {label: re.compile(rf"{_KEY_BEFORE}(?:{name}){answer}") for label, name in names.items()}
     if concept is None:
         return {}
     keys = "|".join(filter(None, (concept.nouns, concept.adjectives, aspects)))
-    return {"yes": re.compile(rf"(?<![\w-])(?<!not )(?<!no )(?:{keys}){answer}")}
+    return {"yes": re.compile(rf"{_KEY_BEFORE}(?:{keys}){answer}")}
 
 
 def _keys(task: Task, aspect: str, by_name: bool) -> re.Pattern[str]:

@@ -19,8 +19,8 @@ _WORDS = (
     r"(?:no,? wait|wait|hold on|hm+|scratch that|on (?:second|further) thoughts?|on reflection"
     rf"|let me (?:{_AGAIN}|think|correct)(?: [\w']+){{0,4}}|i take (?:that|it) back|my mistake"
     rf"|(?:re-?reading|reading) (?:it|this|the post) again){_SET_OFF}"
-    r"|correction ?:|actually,? (?:no|yes|i (?:was|am) (?:wrong|mistaken)|on (?:reflection|second|further)"
-    r"|the (?:correct|right|answer|label))\b"
+    r"|correction ?:|actually,? (?=(?:no|yes) ?(?:[,.:;!]|$|\n)|(?:i (?:was|am) (?:wrong|mistaken)"
+    r"|on (?:reflection|second|further)|the (?:correct|right|answer|label))\b)"
 )
 _CORRECTED = re.compile(rf"{_OPENS}{_SIGH}(?:{_WORDS})")
 _INTERRUPTED = re.compile(rf"{_INTERRUPTS}{_SIGH}(?:{_WORDS})")

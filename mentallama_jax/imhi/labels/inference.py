@@ -13,8 +13,8 @@ _CONCLUSION = r"(?:(?:therefore|thus|hence|overall|so|and|also|but|in conclusion
 _PERSON = r"(?:the|this) (?:poster|author|user|writer|narrator|speaker|individual|person|op|sender)"
 _NO_GERUND = r"(?!(?:nothing|anything|everything|something|during|according|being that)\b)"
 _NOTED = (
-    r"(?:fact|statement|mention|admission|remark|comment|claim|confession|complaint|description|realization|realisation"
-    r"|feeling|belief|sense|thought|idea|assertion|words|observation)"
+    r"(?:fact|statement|mention|admission|remark|comment|confession|complaint|description|realization|realisation"
+    r"|feeling|sense|words|observation)"
 )
 _OPENS_AS_EVIDENCE = re.compile(
     rf"^ ?{_CONCLUSION}?(?:(?:{_PERSON}(?:'s)?|their|his|her|them|him) )?"
@@ -33,29 +33,33 @@ _INFERENCE = re.compile(
     r"(?= (?:that|of|for)\b))"
 )
 _CARRYING = frozenset(
-    "in of on about within from at this these those the a an any single another next last first his her their its it"
-    " here there or nor either for post text message tweet poster poster's author's part parts line lines word words"
-    " sentence sentences statement statements phrase phrases detail details element elements aspect aspects sign signs"
-    " indication indications indicator indicators evidence proof hint hints clue clues symptom symptoms mention mentions"
-    " reference references information content language tone expression expressions feature features marker markers"
-    " trace traces title paragraph that which is are was do does did contain contains provide provides give gives offer"
-    " offers have has include includes present exhibit exhibits show shows display displays indicate indicates suggest"
-    " suggests imply implies mean means demonstrate demonstrates reveal reveals seem seems appear appears think believe"
-    " see find conclude infer writes wrote written described shared clear explicit direct strong specific concrete"
-    " obvious apparent itself themselves alone really actually necessarily directly clearly explicitly strongly"
-    " definitely specifically enough would points".split()
+    ["in", "of", "on", "about", "within", "from", "at", "this", "these", "those", "the", "a", "an", "any", "single", "another", "next", "last", "first", "his", "her", "their", "its", "it", "here", "there", "or", "nor", "either", "for", "post", "text", "message", "tweet", "poster", "poster's", "author's", "part", "parts", "line", "lines", "word", "words", "sentence", "sentences", "statement", "statements", "phrase", "phrases", "detail", "details", "element", "elements", "aspect", "aspects", "sign", "signs", "indication", "indications", "indicator", "indicators", "evidence", "proof", "hint", "hints", "clue", "clues", "symptom", "symptoms", "mention", "mentions", "reference", "references", "information", "content", "language", "tone", "expression", "expressions", "feature", "features", "marker", "markers", "trace", "traces", "title", "paragraph", "that", "which", "is", "are", "was", "do", "does", "did", "contain", "contains", "provide", "provides", "give", "gives", "offer", "offers", "have", "has", "include", "includes", "present", "exhibit", "exhibits", "show", "shows", "display", "displays", "indicate", "indicates", "suggest", "suggests", "imply", "implies", "mean", "means", "demonstrate", "demonstrates", "reveal", "reveals", "seem", "seems", "appear", "appears", "think", "believe", "see", "find", "conclude", "infer", "writes", "wrote", "written", "described", "shared", "clear", "explicit", "direct", "strong", "specific", "concrete", "obvious", "apparent", "itself", "themselves", "alone", "really", "actually", "necessarily", "directly", "clearly", "explicitly", "strongly", "definitely", "specifically", "enough", "would", "points"]
 )
+_ENDS = re.compile(r" ?(?:$|[.,;:!)\n]|[-–—])| (?:and|because|as|due|since|in|at|from|with|which)\b")
+_I_DO = re.compile(r"\bi (?:do|would|can) $")
 _LED_IN = re.compile(r"\b(?:to|that|which|who)?(?: \w+ly)? ?$")
+_OF_NOT = _CARRYING | frozenset(
+    ["one", "express", "expresses", "mention", "describe", "display", "emotion", "emotions", "emotional", "feeling", "feelings", "distress", "personal", "negative", "mental", "psychological", "thoughts", "struggles", "issues", "problems", "behavior", "behaviors", "behaviour", "behaviours"]
+)
+"""What may stand besides between "does not" and the verb: "does not express any feelings that indicate ..."."""
+_ALSO_NOT = re.compile(r"\b(?:do|does|did) $")
+_COORDINATED = re.compile(r"\b(?:or|nor)(?: \w+ly)? $")
+_BARE = re.compile(
+    r"(?:indicate|suggest|show|mean|imply|demonstrate|reveal|confirm|prove|reflect|highlight|convey|express|signal"
+    r"|hint|point to|support|establish)\b"
+)
+_AS_NOTED = re.compile(rf" ?(?:the |this )?{_NOTED} that\b")
 _I_THINK = re.compile(r" (?:think|believe|agree|say|see|find)\b")
 _OTHER_CLAUSE = re.compile(r"\b(?:and|so|because|since|as|while|when|although|though|yet|which|who|where|but)\b")
 
 
-def denials_over_inference(clause: str, claim: str, negations: frozenset[str]) -> tuple[str, ...] | None:
+def denials_over_inference(clause: str, claim: str, rest: str, negations: frozenset[str]) -> tuple[str, ...] | None:
     """The negations of `clause` that deny a claim behind its verb of inference.
 
     Args:
         clause: the words that the claim depends on.
         claim: the claim's own words; they may begin with the verb.
+        rest: what follows the claim. A verb there may say anything of the whole ("... goes too far").
         negations: words that deny.
 
     Returns:
@@ -72,23 +76,29 @@ def denials_over_inference(clause: str, claim: str, negations: frozenset[str]) -
     opens_as_evidence = _OPENS_AS_EVIDENCE.match(clause) is not None
     if not before or _OTHER_CLAUSE.search(clause, end):
         # Behind "the fact that" the verb may stand in the claim itself: "... nobody answers the poster shows ...".
-        if re.match(rf" ?(?:the |this )?{_NOTED} that\b", clause) and _has(clause, negations):
+        if _AS_NOTED.match(clause) and _has(clause, negations):
             return None
         raise LookupError
     if _has(clause[end:], negations):
         return None
-    kinds = {_denies(clause, match, start, opens_as_evidence) for match in before}
+    bare = _BARE.match(clause, start) is not None or (start == len(clause) and _BARE.match(claim) is not None)
+    kinds = {_denies(clause, match, start, bare, opens_as_evidence) for match in before}
     if len(kinds) > 1 or None in kinds:
         return None
-    return tuple(match[0] for match in before) if kinds == {True} else ()
+    if kinds == {True}:
+        return tuple(match[0] for match in before)
+    return () if _ENDS.match(rest) else None
 
 
-def _denies(clause: str, negation: re.Match[str], verb: int, opens_as_evidence: bool) -> bool | None:
+def _denies(clause: str, negation: re.Match[str], verb: int, bare: bool, opens_as_evidence: bool) -> bool | None:
     between = clause[negation.end() : verb]
-    if re.search(r"\bi (?:do|would|can) $", clause[: negation.start()]) and _I_THINK.match(between):
+    if _I_DO.search(clause, 0, negation.start()) and _I_THINK.match(between):
+        return True
+    # "It does not express sadness or indicate that ...": the bare verb can only belong to "does not".
+    if bare and _COORDINATED.search(between) and _ALSO_NOT.search(clause, 0, negation.start()):
         return True
     words = re.findall(r"[a-z']+", _LED_IN.sub("", between))
-    carrying = _CARRYING | {"one"} if negation[0] == "not" else _CARRYING
+    carrying = _OF_NOT if negation[0] == "not" else _CARRYING
     if not carrying.issuperset(words):
         return False if opens_as_evidence else None
     if not words:

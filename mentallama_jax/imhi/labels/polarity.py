@@ -310,7 +310,7 @@ def _polarity(sentence: str, match: re.Match[str]) -> bool | None:
         return None
     if match[0].startswith(", which") and _count(_words(lead), _NEGATIONS):
         return None
-    denied_before = _denied_before(governing, match[0])
+    denied_before = _denied_before(governing, match[0], sentence[match.end() :])
     if denied_before is None:
         return None
     denied = denied_before + _count(inside, _NEGATIONS | _ABSENCES)
@@ -321,10 +321,10 @@ def _polarity(sentence: str, match: re.Match[str]) -> bool | None:
     return False
 
 
-def _denied_before(governing: str, claim: str) -> int | None:
+def _denied_before(governing: str, claim: str, rest: str) -> int | None:
     """How many negations before a claim deny it; None where that is not sure."""
     try:
-        denials = denials_over_inference(governing, claim, _NEGATIONS)
+        denials = denials_over_inference(governing, claim, rest, _NEGATIONS)
     except LookupError:
         own = _count(_words(_OTHER_CLAUSE.split(governing)[-1]), _NEGATIONS)
         return None if not own and _count(_words(governing), _NEGATIONS) else own

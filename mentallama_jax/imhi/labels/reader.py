@@ -53,13 +53,17 @@ _UNDECIDED = re.compile(
     r"|uncertain|(?:hard|difficult|impossible) to)\b"
 )
 _SHARE = r" ?(?:[:=(-]|is|at)? ?(?P<share>\d{1,3}(?:\.\d+)?) ?%"
-_PART_BEFORE = r"(?:^|[\n.,;!?:(/] ?|\b(?:and|or|of) )"
+_PART_BEFORE = r"(?:^|[\n.,;!?:(/%] ?|\b(?:and|or|of) )"
 _NEGATIVE_NAME = re.compile(r"(?:no|none)\b")
 # What may follow the name of a label in a statement of it: "family dinner" is no family issue.
 _AFTER_NAME = re.compile(
     rf"{TAIL}| (?:the|an?|being|itself|alone|issues?|problems?|concerns?|difficult(?:y|ies)|troubles?|conflicts?"
     r"|pressures?|worries|struggles?|stress|stressors?|factors?|causes?|disorders?|tendenc(?:y|ies)|ideation|thoughts"
-    r"|relat(?:ed|ing)|unlike)\b"
+    r"|relat(?:ed|ing)|caused|stemming|surrounding|unlike)\b"
+)
+# A last sentence that is only a label answers these questions, and not the one that was asked.
+_OTHER_QUESTION = re.compile(
+    r"\b(?:words?|use[ds]?|mention(?:s|ed)?|says?|said|history|family|friends?|ever|past)\b.*\?$"
 )
 _NOT_BUT = re.compile(r"\bnot (?:[\w-]+ ){1,5}?but (?:rather )?")
 _AFFIRMED = frozenset({"yes", "present", "true"})
@@ -137,7 +141,7 @@ class Reader:
         found = {
             label: float(match["share"])
             for label, name in self.words.names.items()
-            for match in re.finditer(rf"{_PART_BEFORE}{name.pattern}{_SHARE}", text)
+            for match in _shared(name).finditer(text)
         }
         largest = [label for label, share in found.items() if share == max(found.values())]
         return set(largest) if len(found) > 1 else set()
@@ -201,7 +205,8 @@ class Reader:
             text: the answer.
             with_last: whether a last sentence that is only a label counts as well.
         """
-        parts = sentences(text)
+        left = self._without_options(text)
+        parts = sentences(left)
         labels = {
             label
             for sentence in dict.fromkeys(parts)
@@ -209,15 +214,20 @@ class Reader:
             for match in pattern.finditer(sentence)
             if not is_withheld(sentence[: match.start()])
         }
-        lines = {line.rstrip(".!") for line in text.split("\n")}
+        lines = {line.rstrip(".!") for line in left.split("\n")}
         labels |= _union(self.keyed(line) for line in lines if self._is_keyed(line))
-        lines |= {part.rstrip(".!") for part in parts[-1:] if with_last}
+        if with_last and not (len(parts) > 1 and _OTHER_QUESTION.search(parts[-2])):
+            lines |= {part.rstrip(".!") for part in parts[-1:]}
         labels |= {label for line in lines for label, name in self.words.names.items() if name.fullmatch(line)}
         return labels | self._after(self.words.lead, text)
 
     def claimed(self, text: str) -> set[str]:
         """What sentences claim in words; those that open as a conclusion before others."""
-        found = [(concludes(sentence), self._claimed_in(sentence)) for sentence in dict.fromkeys(sentences(text))]
+        found = [
+            (concludes(sentence), self._claimed_in(sentence))
+            for sentence in dict.fromkeys(sentences(self._without_options(text)))
+            if not self._is_item(sentence)
+        ]
         return _union(labels for concluded, labels in found if concluded) or _union(labels for _, labels in found)
 
     def mentioned(self, text: str) -> set[str]:
@@ -315,6 +325,21 @@ class Reader:
         named = self._name_at(text, start)
         return max((found for found in (named, valued) if found), default=None)
 
+    def _without_options(self, text: str) -> str:
+        """The text without the options that it lists: lines with marks, where several are labels."""
+        lines = [line for line in OPTION_LINE.finditer(text) if self._fully_valued(line["text"].rstrip(".!"))]
+        if len(lines) < 2:
+            return text
+        ends = [0, *(line.end() for line in lines)]
+        return "".join(text[end : line.start()] for end, line in zip(ends, lines, strict=False)) + text[ends[-1] :]
+
+    def _is_item(self, sentence: str) -> bool:
+        """Whether a sentence goes through a label by its name, as in "no mental disorders - little is said of it"."""
+        stated = self._name_at(sentence, 0) if self.words.by_name else None
+        return stated is not None and (
+            bool(heading_mark(sentence, stated[0])) or is_scored(sentence, stated[0], in_brackets=True)
+        )
+
     def _is_keyed(self, line: str) -> bool:
         """Whether a line is a key and its value, and nothing more."""
         ends = (keyed.match(line) for keyed in self.words.keyed.values())
@@ -330,6 +355,11 @@ class Reader:
 
 
 _LONGEST_SENTENCE = 1500
+
+
+@lru_cache(512)
+def _shared(name: re.Pattern[str]) -> re.Pattern[str]:
+    return re.compile(rf"{_PART_BEFORE}{name.pattern}{_SHARE}")
 
 
 def _reading(labels: set[str], stage: str) -> Reading:

@@ -44,8 +44,8 @@ def read_gold(text: str, task: Task, aspect: str = "") -> tuple[str, str]:
 def explanation_in(text: str, task: Task) -> str:
     """What an output gives as its reasons: what stands behind `Reasoning:`, or behind its label sentence; "" for none.
 
-    Where it has neither, all of it is taken for the explanation. Reasoning traces are none: they weigh labels and are not
-    what the output gives as its reasons. Where one is not closed there is no explanation.
+    Where it has neither, all of it is taken for the explanation. Reasoning traces (<think> ... </think>) are no part of
+    it; where one is not closed there is no explanation.
     """
     text = visible(text)
     _, separator, explanation = text.partition(REASONING)

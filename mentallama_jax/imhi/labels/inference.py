@@ -9,6 +9,11 @@ other words stand between. All else is not sure.
 
 import re
 
+
+def _word_set(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 _CONCLUSION = r"(?:(?:therefore|thus|hence|overall|so|and|also|but|in conclusion|as a result),? )"
 _PERSON = r"(?:the|this) (?:poster|author|user|writer|narrator|speaker|individual|person|op|sender)"
 _NO_GERUND = r"(?!(?:nothing|anything|everything|something|during|according|being that)\b)"
@@ -18,7 +23,8 @@ _NOTED = (
 )
 _OPENS_AS_EVIDENCE = re.compile(
     rf"^ ?{_CONCLUSION}?(?:(?:{_PERSON}(?:'s)?|their|his|her|them|him) )?"
-    rf"(?:(?:not|never|constantly|always|often|rarely) )?(?:{_NO_GERUND}\w{{2,}}ing\b|(?:(?:the|this|a) )?{_NOTED} that\b)"
+    rf"(?:(?:not|never|constantly|always|often|rarely) )?"
+    rf"(?:{_NO_GERUND}\w{{2,}}ing\b|(?:(?:the|this|a) )?{_NOTED} that\b)"
     r"|^ ?that (?:the|this|they|he|she|nobody|nothing|no|there)\b"
 )
 _OPENS_WITH_PERSON = re.compile(rf"^ ?{_CONCLUSION}?(?:{_PERSON}\b(?!')|they\b|he\b|she\b)")
@@ -32,14 +38,25 @@ _INFERENCE = re.compile(
     r"|(?:(?:is|are) (?:an? |the )?(?:\w+ )?)?(?:signs?|indications?|indicators?|evidence|proof|symptoms?|clues?)"
     r"(?= (?:that|of|for)\b))"
 )
-_CARRYING = frozenset(
-    ["in", "of", "on", "about", "within", "from", "at", "this", "these", "those", "the", "a", "an", "any", "single", "another", "next", "last", "first", "his", "her", "their", "its", "it", "here", "there", "or", "nor", "either", "for", "post", "text", "message", "tweet", "poster", "poster's", "author's", "part", "parts", "line", "lines", "word", "words", "sentence", "sentences", "statement", "statements", "phrase", "phrases", "detail", "details", "element", "elements", "aspect", "aspects", "sign", "signs", "indication", "indications", "indicator", "indicators", "evidence", "proof", "hint", "hints", "clue", "clues", "symptom", "symptoms", "mention", "mentions", "reference", "references", "information", "content", "language", "tone", "expression", "expressions", "feature", "features", "marker", "markers", "trace", "traces", "title", "paragraph", "that", "which", "is", "are", "was", "do", "does", "did", "contain", "contains", "provide", "provides", "give", "gives", "offer", "offers", "have", "has", "include", "includes", "present", "exhibit", "exhibits", "show", "shows", "display", "displays", "indicate", "indicates", "suggest", "suggests", "imply", "implies", "mean", "means", "demonstrate", "demonstrates", "reveal", "reveals", "seem", "seems", "appear", "appears", "think", "believe", "see", "find", "conclude", "infer", "writes", "wrote", "written", "described", "shared", "clear", "explicit", "direct", "strong", "specific", "concrete", "obvious", "apparent", "itself", "themselves", "alone", "really", "actually", "necessarily", "directly", "clearly", "explicitly", "strongly", "definitely", "specifically", "enough", "would", "points"]
+_CARRYING = _word_set(
+    "in of on about within from at this these those the a an any single another next last first his her their its it"
+    " here there or nor either for post text message tweet poster poster's author's part parts line lines word words"
+    " sentence sentences statement statements phrase phrases detail details element elements aspect aspects sign signs"
+    " indication indications indicator indicators evidence proof hint hints clue clues symptom symptoms mention"
+    " mentions reference references information content language tone expression expressions feature features marker"
+    " markers trace traces title paragraph that which is are was do does did contain contains provide provides give"
+    " gives offer offers have has include includes present exhibit exhibits show shows display displays indicate"
+    " indicates suggest suggests imply implies mean means demonstrate demonstrates reveal reveals seem seems appear"
+    " appears think believe see find conclude infer writes wrote written described shared clear explicit direct strong"
+    " specific concrete obvious apparent itself themselves alone really actually necessarily directly clearly"
+    " explicitly strongly definitely specifically enough would points"
 )
 _ENDS = re.compile(r" ?(?:$|[.,;:!)\n]|[-–—])| (?:and|because|as|due|since|in|at|from|with|which)\b")
 _I_DO = re.compile(r"\bi (?:do|would|can) $")
 _LED_IN = re.compile(r"\b(?:to|that|which|who)?(?: \w+ly)? ?$")
-_OF_NOT = _CARRYING | frozenset(
-    ["one", "express", "expresses", "mention", "describe", "display", "emotion", "emotions", "emotional", "feeling", "feelings", "distress", "personal", "negative", "mental", "psychological", "thoughts", "struggles", "issues", "problems", "behavior", "behaviors", "behaviour", "behaviours"]
+_OF_NOT = _CARRYING | _word_set(
+    "one express expresses mention describe display emotion emotions emotional feeling feelings distress personal"
+    " negative mental psychological thoughts struggles issues problems behavior behaviors behaviour behaviours"
 )
 """What may stand besides between "does not" and the verb: "does not express any feelings that indicate ..."."""
 _ALSO_NOT = re.compile(r"\b(?:do|does|did) $")

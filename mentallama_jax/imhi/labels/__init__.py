@@ -23,8 +23,8 @@ output is unparsed (None):
 These are deliberately not read, as a wrong reading is worse than none:
 
 - numbers as labels (`{"label": 1}`), and the letter of an option that the answer does not list itself;
-- one percentage alone ("Yes: 20%"), scores and stars ("Yes: 0.1, No: 0.9", `{"yes": false}`), unless the label that they
-  stand behind is declared ("Label: anxiety (0.93)");
+- one percentage alone ("Yes: 20%"), scores and stars ("Yes: 0.1, No: 0.9", `{"yes": false}`); but a label that is
+  declared is read, whatever stands in brackets behind it ("Label: anxiety (0.93)");
 - the first of several labels that are listed as options ("A) Yes", "B) No") or gone through ("Anxiety: ...",
   "Depression: ..."): what is declared behind them is read;
 - a name that goes on to another noun ("suicide prevention", "family dinner"), or that a denial holds ("no mental

@@ -55,14 +55,16 @@ def test_nor_does_it_stand_against_a_declared_answer(drawn, declaration, data):
 
 
 @pytest.mark.parametrize("name", DISORDERS)
-@pytest.mark.parametrize("what", ["condition", "disorder", "illness"])
+@pytest.mark.parametrize(
+    "what",
+    ["condition", "conditions", "disorder", "disorders", "disorder symptoms", "illness", "illnesses"],
+)
 @pytest.mark.parametrize("between", ["such as", "like", "related to"])
 def test_a_disorder_that_a_denial_names_is_not_the_label(name, what, between):
     for label in named(name):
         for health in ("", "health "):
             sentence = f"The post shows no mental {health}{what} {between} {TASKS[name].completion_words[label]}."
             assert read_label(sentence, TASKS[name]) is None
-            assert read_label(sentence.replace("The post", "This post"), TASKS[name]) is None
 
 
 @pytest.mark.parametrize("between", ["related to", "such as", "like", "due to"])

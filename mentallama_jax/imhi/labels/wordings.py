@@ -9,7 +9,8 @@ from mentallama_jax.imhi.labels.folding import fold
 from mentallama_jax.imhi.labels.polarity import LINKS, QUANTIFIERS, SHOWS, SIGNS, SUFFERS, WHO, Claims, Concept
 from mentallama_jax.imhi.tasks import Task
 
-_AT_ALL = r"(?! ?: ?\w)(?! (?:related|such as|like|due|caused|of))"
+_NO_EXAMPLE = r"(?!(?: symptoms?)? (?:related|such as|like|due|caused|of)\b)"
+_AT_ALL = rf"(?! ?: ?\w){_NO_EXAMPLE}"
 _NONE = r"none(?: of the above)?(?! of (?:this|these|that|those|it|them|what|her|his|their|the(?! above)))"
 _NO_KEY = re.compile(r"(?!)")
 _YES_NO = {"yes": r"yes|yeah|yep", "no": r"no(?!\. ?\d+(?![\d.)]))|nope"}
@@ -123,7 +124,9 @@ def _names(task: Task, label: str) -> str:
         # The aliases of a shipped task are names of raw tables; those of one's own are meant for answers too.
         own = {_folded(label, task), *_aliases(task, label)}
     known = _fragment(task.english.names.get(label, ""), task, "") if task.english else ""
-    return "|".join([*filter(None, [known]), *map(re.escape, sorted(own))])
+    # What a denial of some only names is no denial of all: "no mental disorders such as PTSD".
+    ends = _NO_EXAMPLE if task.english and task.english.denied == label else ""
+    return "|".join([*filter(None, [known]), *(f"{re.escape(each)}{ends}" for each in sorted(own))])
 
 
 def _aliases(task: Task, label: str) -> tuple[str, ...]:

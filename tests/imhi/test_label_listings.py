@@ -100,6 +100,7 @@ def test_scores_are_not_read(drawn, share, pattern):
         ("DR", "(A) Yes, (B) No. Answer: (B)", None),
         ("DR", "B. No, the tone is light.", "no"),
         ("DR", "A: no", "no"),
+        ("DR", "Yes - yes, they cry.", "yes"),
         ("SWMH", "Anxiety: the poster checks the door. Nothing else.", "anxiety"),
         ("SWMH", "**Anxiety**: not present\n**Depression**: present", "depression"),
         ("SAD", "Work. The boss yells. School: fine. Family: fine.", "work"),

@@ -14,7 +14,7 @@ _SURE = r"(?! ?(?:sure|certain|confiden))"
 _SHARE = rf"(?:\d{{1,3}}(?:\.\d+)? ?(?:%|percent\b)|(?:0|1)?\.\d+|1\.0+|\d{{1,3}} ?/ ?\d{{1,3}}){_SURE}"
 _WHOLE = r"\d{1,3}(?= ?(?:$|[,;\n]))"
 _VERDICT = r"(?:yes|no|true|false)(?= ?(?:$|[.,;)\n]))"
-_SCORED = re.compile(rf" ?(?:[:=]|[-–—]+) ?(?:{_SHARE}|{_WHOLE}|{_VERDICT})| (?:at |is )?{_SHARE}")
+_SCORED = re.compile(rf" ?(?:[:=]|[-–—]+) ?(?:{_SHARE}|{_WHOLE})| ?[:=] ?{_VERDICT}| (?:at |is )?{_SHARE}")
 _SCORED_IN_BRACKETS = re.compile(rf" ?\( ?{_SHARE}")
 
 OPTION_FIRST = re.compile(r"\(?[a-i1-9][.)] ?")

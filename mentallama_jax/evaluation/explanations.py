@@ -22,6 +22,7 @@ from mentallama_jax.evaluation.statistics.intervals import (
 )
 from mentallama_jax.foreign import shown
 from mentallama_jax.imhi.labels.gold_response import explanation_in
+from mentallama_jax.imhi.labels.unwrapping import visible
 from mentallama_jax.imhi.predictions import Prediction
 
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
@@ -90,11 +91,11 @@ class ExplanationScores:
 
 
 def pairs_of(rows: Iterable[Prediction], part: ResponsePart) -> list[Pair]:
-    """The texts to compare: whole responses, or what stands in them besides the label sentence."""
+    """The texts to compare, without reasoning traces: whole responses, or what stands besides the label sentence."""
     found = []
     for row in rows:
         if part == "response":
-            output, reference = row.generated_text.strip(), row.goldens.strip()
+            output, reference = visible(row.generated_text).strip(), row.goldens.strip()
         else:
             output, reference = explanation_in(row.generated_text, row.task), row.explanation
         found.append(Pair(row.id, row.dataset, row.post_id, output, reference))

@@ -5,6 +5,7 @@ from functools import lru_cache
 from typing import Literal
 
 from mentallama_jax.imhi.labels.gold_response import explanation_in
+from mentallama_jax.imhi.labels.unwrapping import visible
 from mentallama_jax.imhi.predictions import Prediction
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.imhi.tasks import Task
@@ -27,14 +28,16 @@ def record_text(record: Record, what: ClassInput, *, ask: bool = False) -> str:
 
 
 def output_text(row: Prediction, what: ClassInput, *, ask: bool = False) -> str:
-    """The text of an output that a classifier reads; "" where the output has none. For `ask` see `with_question`.
+    """The text of an output that a classifier reads, without reasoning traces; "" where the output has none.
+
+    For `ask` see `with_question`.
 
     Raises:
         ValueError: an output holds no post.
     """
     if what == "post":
         raise ValueError("an output holds no post")
-    text = row.generated_text.strip()
+    text = visible(row.generated_text).strip()
     if what == "explanation":
         text = without_label_sentences(explanation_in(text, row.task), row.task)
     return with_question(text, row.task, row.aspect, ask=ask)

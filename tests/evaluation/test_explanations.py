@@ -161,11 +161,23 @@ def test_the_released_scorers_definitions() -> None:
         ("No joy is left in the post.", "No joy is left in the post."),
         ("No. Joy is there.", "Joy is there."),
         ("The post tells of no joy.", "The post tells of no joy."),
+        ("<think>Reasoning: a song?</think>Yes, the poster suffers from depression. Reasoning: No joy.", "No joy."),
+        ("<think>Is it a song?</think>No joy is left in the post.", "No joy is left in the post."),
+        ("[THINK]A song.[/THINK]\nyes.", ""),
+        ("It may be a song.</think>No. Joy is there.", "Joy is there."),
+        ("<think>Yes, the poster suffers from depression. Reasoning: No joy", ""),
         ("", ""),
     ],
 )
 def test_the_explanation_of_an_output_is_what_stands_besides_its_label(text: str, explanation: str) -> None:
     assert explanation_in(text, TASKS["DR"]) == explanation
+
+
+def test_responses_are_compared_without_reasoning_traces() -> None:
+    gold = "Yes, the poster suffers from depression. Reasoning: No joy is left."
+    given = [row(1, f"<think>Reasoning: a song?</think>{gold}", gold), row(2, f"<think>{gold}", gold)]
+    assert [pair.output for pair in pairs_of(given, "response")] == [gold, ""]
+    assert [pair.output for pair in pairs_of(given, "explanation")] == ["No joy is left.", ""]
 
 
 def test_rows_without_a_reference_are_counted_and_empty_outputs_are_zero(tmp_path: Path) -> None:

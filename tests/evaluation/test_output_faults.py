@@ -46,6 +46,22 @@ def test_refusals(text):
 
 
 @pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("<think>I cannot help with that? I can.</think>No. Joy is there.", set()),
+        ("<think>It is sad.</think>I cannot help with that.", {"refused", "any"}),
+        ("<think>I cannot help with that.", {"unclosed_reasoning", "any"}),
+        ("<think>" + "The poster is sad. " * 4 + "</think>Yes.", set()),
+        ("<think>It is.</think>" + "The poster is sad. " * 4, {"repeated", "any"}),
+        ("<think>It is.</think> \n", {"empty", "any"}),
+        ("analysisI cannot help with that.assistantfinalYes.", set()),
+    ],
+)
+def test_reasoning_traces_are_no_part_of_the_answer_that_is_looked_at(text, found):
+    assert faults(output(text), unparsed=False) == found
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "Yes, the poster suffers from depression. Reasoning: They feel sorry, but cannot stop.",

@@ -60,6 +60,13 @@ def test_comprehensiveness_and_sufficiency_by_hand():
     assert (scores.label_agrees.value, scores.by_quotes, scores.posts) == (1.0, 1, 1)
 
 
+def test_what_a_reasoning_trace_quotes_is_no_explanation():
+    trace = '<think>They say "bus was late"; the answer may be no.</think>'
+    traced = explained_row(*row(POST, f'{trace}{YES}They say "all is grey".'))
+    assert (traced.explanation, traced.parts.runs) == ('They say "all is grey".', ((0, 3),))
+    assert explained_row(*row(POST, f"{trace}yes.")).outcome == "without_explanation"
+
+
 def test_the_probability_is_that_of_the_stated_label_whatever_is_likeliest():
     rows = [explained_row(*row(POST, 'No, the poster does not suffer from depression. Reasoning: "all is grey".'))]
     scorer = scorer_of(lambda record: 0.9 if "grey" in record.post else 0.4)

@@ -50,6 +50,17 @@ def test_an_explanation_is_read_without_its_label_sentence_wherever_it_stands(te
     assert output_text(row, "explanation") == left
 
 
+@pytest.mark.parametrize("trace", ["<think>No, it is a song.</think>", "[THINK]A song.[/THINK]\n", "A song.</think>"])
+def test_reasoning_traces_are_not_read(trace: str) -> None:
+    answer = "Yes, the poster suffers from depression. Reasoning: They feel low."
+    for text, response, explanation in (
+        (f"{trace}{answer}", answer, "They feel low."),
+        (f"<think>{answer}", "", ""),
+    ):
+        row = Prediction(id="a", dataset="DR", post_id="p", label="yes", generated_text=text)
+        assert (output_text(row, "response"), output_text(row, "explanation")) == (response, explanation)
+
+
 def test_every_label_sentence_of_every_task_is_taken_out() -> None:
     for task in TASKS.values():
         for sentence in task.sentences.values():

@@ -5,7 +5,6 @@ from functools import lru_cache
 from mentallama_jax.evaluation.trust.quotes import vocabulary_of, words_among
 from mentallama_jax.imhi.class_inputs import without_label_sentences
 from mentallama_jax.imhi.labels.gold_response import explanation_in
-from mentallama_jax.imhi.labels.unwrapping import without_traces
 from mentallama_jax.imhi.tasks import Task
 
 _OF_STATEMENTS = vocabulary_of(
@@ -20,8 +19,7 @@ _OF_STATEMENTS = vocabulary_of(
 
 def reasons_of(output: str, task: Task) -> str:
     """The explanation of an output without reasoning traces and label sentences; "" where nothing else is left."""
-    visible = without_traces(output)
-    text = without_label_sentences(explanation_in(output if visible is None else visible, task), task)
+    text = without_label_sentences(explanation_in(output, task), task)
     return "" if words_among(text, _words_of_labels(task)) else text
 
 

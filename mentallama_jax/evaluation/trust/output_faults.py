@@ -23,14 +23,14 @@ _SURE_RUN = 9
 
 DEFINITIONS: Mapping[str, str] = {
     "unparsed": "the output states no readable label",
-    "empty": "the output holds nothing but blanks",
+    "empty": "the output holds nothing but blanks, reasoning traces aside",
     "over_length": "the output reached the limit of new tokens before its end (`finish` is `length`); of the rows "
     "that tell how they ended",
     "repeated": f"a sequence of 1 to {_LONGEST_BLOCK} words stands at least {_FEWEST_TIMES} times in direct succession "
     f"and over at least {_FEWEST_WORDS} words, without regard to case; a punctuation mark counts as a word, but those "
-    "that lines are drawn with do not",
-    "refused": "a sentence of the output, outside quotation marks, begins with a refusal, such as `I'm sorry, but I "
-    "can't help` or `As an AI language model, I cannot`",
+    "that lines are drawn with do not; in a reasoning trace it counts where the trace is not closed",
+    "refused": "a sentence of the output, outside quotation marks and reasoning traces, begins with a refusal, such as "
+    "`I'm sorry, but I can't help` or `As an AI language model, I cannot`",
     "unclosed_reasoning": "a reasoning trace such as <think> is opened and not closed",
     "any": "at least one of these",
 }
@@ -87,14 +87,14 @@ def count_faults(
 
 def faults(row: Prediction, unparsed: bool) -> set[str]:
     """The names of the faults of an output, `any` among them where there is one."""
-    text = row.generated_text
+    answer = without_traces(row.generated_text)
     checks = {
         "unparsed": unparsed,
-        "empty": not text.strip(),
+        "empty": answer is not None and not answer.strip(),
         "over_length": row.finish == "length",
-        "repeated": is_loop(text),
-        "refused": is_refusal(text),
-        "unclosed_reasoning": without_traces(text) is None,
+        "repeated": is_loop(row.generated_text if answer is None else answer),
+        "refused": answer is not None and is_refusal(answer),
+        "unclosed_reasoning": answer is None,
     }
     found = {name for name, holds in checks.items() if holds}
     return found | {"any"} if found else found

@@ -7,9 +7,12 @@ the start of a further question (`Consider this post:`, as run-on models write) 
 `read_label` then asks in turn; the first that finds anything decides, and where it finds several different labels the
 output is unparsed (None):
 
-1. corrections: after "Wait, ...", "Correction: ...", "On reflection, ..." only what follows counts;
+1. corrections: after "Wait, ...", "Correction: ...", "On reflection, ..." at the start of a sentence only what follows
+   counts. In the reasons for an answer it counts where it declares an answer anew; else the answer stays, and is
+   unparsed where what follows speaks for another label;
 2. final and opening answers together: "Final answer: no", and what the output begins with ("Yes, ...", "school.
-   Reasoning: ...", "Not depressed", "depression: no"). Where they differ and no correction stands between them, the
+   Reasoning: ...", "Not depressed", and before any reasons "depression: no" and "Yes: 20%, No: 80%"). Where they
+   differ from each other, or from what is declared (3) before `Reasoning:`, and no correction stands between them, the
    output contradicts itself and is unparsed. So is an opening that contradicts its own sentence;
 3. declared answers anywhere: a whole label sentence of the benchmark, "the answer is ...", a line that is only a label;
 4. claims in words ("... is likely suffering from stress", "shows no signs of ..."), negation in mind; those of
@@ -20,7 +23,14 @@ output is unparsed (None):
 These are deliberately not read, as a wrong reading is worse than none:
 
 - numbers as labels (`{"label": 1}`), and the letter of an option that the answer does not list itself;
-- one percentage alone ("Yes: 20%"), scores and stars;
+- one percentage alone ("Yes: 20%"), scores and stars ("Yes: 0.1, No: 0.9", `{"yes": false}`); but a label that is
+  declared is read, whatever stands in brackets behind it ("Label: anxiety (0.93)");
+- the first of several labels that are listed as options ("A) Yes", "B) No") or gone through ("Anxiety: ...",
+  "Depression: ..."): what is declared behind them is read;
+- a name that goes on to another noun ("suicide prevention", "family dinner"), or that a denial holds ("no mental
+  disorder such as PTSD");
+- negations in the evidence for a claim as denials of it ("having no friends indicates that ..."), and claims with
+  evidence where it is not sure which of the two a negation belongs to;
 - hedges: "may be", "cannot rule out", "both are possible", "at first glance";
 - what is only implied: "the post shows someone who copes well", "everything is fine";
 - other languages than that of the task.

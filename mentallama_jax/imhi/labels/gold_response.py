@@ -5,6 +5,7 @@ from functools import lru_cache
 from mentallama_jax.errors import UserError
 from mentallama_jax.foreign import shown_cell
 from mentallama_jax.imhi.labels import read_label
+from mentallama_jax.imhi.labels.unwrapping import visible
 from mentallama_jax.imhi.tasks import Task
 
 REASONING = "Reasoning:"
@@ -43,8 +44,10 @@ def read_gold(text: str, task: Task, aspect: str = "") -> tuple[str, str]:
 def explanation_in(text: str, task: Task) -> str:
     """What an output gives as its reasons: what stands behind `Reasoning:`, or behind its label sentence; "" for none.
 
-    Where it has neither, all of it is taken for the explanation.
+    Where it has neither, all of it is taken for the explanation. Reasoning traces (<think> ... </think>) are no part of
+    it; where one is not closed there is no explanation.
     """
+    text = visible(text)
     _, separator, explanation = text.partition(REASONING)
     return explanation.strip() if separator else _after_label(text, task).strip()
 

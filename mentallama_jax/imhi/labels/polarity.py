@@ -6,7 +6,8 @@ claims nothing where it only implies an answer, hedges ("may be", "at first glan
 ("rather than showing ..."), reports what somebody says, denies twice, or denies no more than a degree ("not severe").
 
 A negative word before a claim denies it only where the words between them carry it there ("nothing in this post shows
-that ..."); with another clause between them ("nothing helps and ...") the sentence claims nothing.
+that ..."); with another clause between them ("nothing helps and ...") the sentence claims nothing. A negation in the
+evidence for a claim ("having no friends indicates that ...") does not deny it: see `inference`.
 
 All functions here take text that `folding.fold` prepared: case-folded, `n't` spelled out, one blank between words.
 Patterns repeat only a bounded number of words, and longer sentences than `_LONGEST_SENTENCE` claim nothing, so that
@@ -16,6 +17,8 @@ the time for an answer grows in proportion to its length.
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+from mentallama_jax.imhi.labels.inference import denials_over_inference
 
 
 def _words(text: str) -> list[str]:
@@ -142,6 +145,12 @@ _IDIOMS = tuple(
         ),
         (r", (?:however|therefore|though|overall|in my opinion|at least|as such|for example),", ""),
         (r"\b(the|any|an?|direct|explicit|specific|clear|repeated) mentions? of\b", r"\1 reference to"),
+        (
+            r"\b(think|believe|say|agree|that|shows?|suggests?|indicates?|means?|implies|imply|not|never)"
+            r"(?:,| -+| ?[–—]| \() (?:to|in|at|on|all|after|given|based|for|from|by|with|again|of course|\w{2,20}ly)\b"
+            r"[^,()–—]{0,60}?(?:,| -+(?= )| ?[–—]|\)) ",
+            r"\1 ",
+        ),
         (r"\b(?:by no means|in no way|not at all|not in any way)\b", "not"),
         (r"\bzero (?=signs?|evidence|indications?|symptoms?)", "no "),
         (r"\bi cannot (?=(?:see|find|detect|notice|observe|identify)\b)", "i do not "),
@@ -169,7 +178,7 @@ _DEMOTED = re.compile(
     r" (?:not |un|doubtful|false|wrong|ruled|debatable|questionable|hard|an? stretch|far)"
 )
 # A noun goes on in a noun phrase of its own ("stress relief"): only these may follow what is claimed.
-_TAIL = (
+TAIL = (
     r"(?= ?(?:$|[.,;:!)(\"\n-])| (?:and|or|but|in|at|on|due|because|as|from|about|related|over|with|when|which|that"
     r"|based|to|for|given|according|since|is|are|symptoms?|throughout|right|now|here|by|after|exists?|such|including"
     r"|like|whatsoever|rather|instead|especially|particularly|during|before|so|while|although|though|nor|than"
@@ -194,7 +203,7 @@ class Concept:
 
     def frames(self) -> Iterator[re.Pattern[str]]:
         """The patterns of sentences that make a claim about this concept."""
-        thing = rf"{_BESIDES}{{0,6}} (?:{self.nouns}){_TAIL}"
+        thing = rf"{_BESIDES}{{0,6}} (?:{self.nouns}){TAIL}"
         signs = rf"{QUANTIFIERS}{{0,6}}{SIGNS}"
         shows = rf"(?:{SHOWS}|{_HOLDS})" if self.exists else SHOWS
         yield re.compile(
@@ -204,13 +213,13 @@ class Concept:
         yield re.compile(rf"(?:\bthere (?:is|are)(?: not)?|^(?= no\b)){signs}{thing}")
         yield re.compile(rf"\bi (?:do |can )?(?:not )?(?:see|find|detect|notice|observe|identify)(?:{signs})?{thing}")
         yield re.compile(rf"(?:^ ?|\bthat )(?:{self.nouns}){LINKS}{{1,6}} {_EXISTS}\b")
-        called = rf"(?:{thing}|{LINKS}{{0,3}} (?:{self.adjectives}){_TAIL})" if self.adjectives else thing
+        called = rf"(?:{thing}|{LINKS}{{0,3}} (?:{self.adjectives}){TAIL})" if self.adjectives else thing
         yield re.compile(
             r"\bi would (?:not )?(?:call|describe|characteri[sz]e|label|classify|consider) (?:this|it|the post(?:er)?)"
             rf"(?: as)?{called}"
         )
         if self.adjectives:
-            yield re.compile(rf"{WHO}{LINKS}{{1,6}} (?:{self.adjectives}){_TAIL}")
+            yield re.compile(rf"{WHO}{LINKS}{{1,6}} (?:{self.adjectives}){TAIL}")
         if self.exists:
             yield re.compile(rf"(?:\bthere (?:is|are)(?: not)?|^(?= no\b)){thing}")
             yield re.compile(
@@ -301,9 +310,8 @@ def _polarity(sentence: str, match: re.Match[str]) -> bool | None:
         return None
     if match[0].startswith(", which") and _count(_words(lead), _NEGATIONS):
         return None
-    own = _words(_OTHER_CLAUSE.split(governing)[-1])
-    denied_before = _count(own, _NEGATIONS)
-    if not denied_before and _count(outside, _NEGATIONS):
+    denied_before = _denied_before(governing, match[0], sentence[match.end() :])
+    if denied_before is None:
         return None
     denied = denied_before + _count(inside, _NEGATIONS | _ABSENCES)
     if denied == 0:
@@ -311,6 +319,16 @@ def _polarity(sentence: str, match: re.Match[str]) -> bool | None:
     if denied > 1 or not _DEGREES.isdisjoint(inside):
         return None
     return False
+
+
+def _denied_before(governing: str, claim: str, rest: str) -> int | None:
+    """How many negations before a claim deny it; None where that is not sure."""
+    try:
+        denials = denials_over_inference(governing, claim, rest, _NEGATIONS)
+    except LookupError:
+        own = _count(_words(_OTHER_CLAUSE.split(governing)[-1]), _NEGATIONS)
+        return None if not own and _count(_words(governing), _NEGATIONS) else own
+    return None if denials is None else _count(list(denials), _NEGATIONS)
 
 
 def _count(words: list[str], kind: frozenset[str]) -> int:
@@ -321,7 +339,7 @@ def _count(words: list[str], kind: frozenset[str]) -> int:
 
 def _governing(lead: str) -> str:
     """The words of `lead` that what follows depends on: those of its own clause, or all after a lone `, that`."""
-    clause = re.split(r"[,:()]|\bbut\b", lead)[-1]
+    clause = re.split(r"[,:()–—]| -+ |\bbut\b", lead)[-1]
     return lead if clause.strip() == "that" else clause
 
 

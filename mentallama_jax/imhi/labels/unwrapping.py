@@ -62,6 +62,11 @@ def without_traces(text: str) -> str | None:
     return None if depth else "".join(parts) + text[start:]
 
 
+def visible(text: str) -> str:
+    """The text that stands outside reasoning traces; "" where one is not closed."""
+    return without_traces(text) or ""
+
+
 def unwrapped(text: str, keys: re.Pattern[str]) -> str:
     """The text with boxes, answer tags and JSON written as lines of plain words.
 

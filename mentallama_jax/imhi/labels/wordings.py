@@ -9,13 +9,20 @@ from mentallama_jax.imhi.labels.folding import fold
 from mentallama_jax.imhi.labels.polarity import LINKS, QUANTIFIERS, SHOWS, SIGNS, SUFFERS, WHO, Claims, Concept
 from mentallama_jax.imhi.tasks import Task
 
-_AT_ALL = r"(?! ?: ?\w)(?! (?:related|such as|like|due|caused|of))"
+_NO_EXAMPLE = r"(?!(?: symptoms?)? (?:related|such as|like|due|caused|of)\b)"
+_AT_ALL = rf"(?! ?: ?\w){_NO_EXAMPLE}"
 _NONE = r"none(?: of the above)?(?! of (?:this|these|that|those|it|them|what|her|his|their|the(?! above)))"
 _NO_KEY = re.compile(r"(?!)")
 _YES_NO = {"yes": r"yes|yeah|yep", "no": r"no(?!\. ?\d+(?![\d.)]))|nope"}
 
 _ENUMERATOR = r"(?:\(?[a-i][.)] ?|option [a-i1-9][.):]? ?|\(?[0-9](?:[.):] ?| (?=\()))?\(?"
 _VALUE_END = r"(?= ?(?:$|[.,;:!()\n])| [-–—])"
+# A key begins a line or a part; other words before it make it another one ("family history of depression: no").
+_KEY_BEFORE = (
+    r"(?:^|[\n.;,!?(] ?|\b(?:answer|label|assessment|result|verdict|conclusion) ?: ?)(?:and )?"
+    r"(?:(?:is|has|does|the|this|poster|post|author|user|suffers?|suffering|from|shows?|showing|signs?|symptoms?|of"
+    r"|presence|risk|overall|any|there) ){0,6}"
+)
 _SURELY = r"(?:(?:definitely|clearly|absolutely|certainly|obviously|probably|likely|most likely|very|quite) ){0,2}"
 _QUESTION_OF = r"(?: (?:to|for|of|in) (?:the|this) (?:question|post|case))?"
 _OF_POST = r"(?: (?:of|in|for|here)(?: (?:the|this|my) (?:post|poster|question|case|message|tweet|assessment))?)?"
@@ -117,7 +124,9 @@ def _names(task: Task, label: str) -> str:
         # The aliases of a shipped task are names of raw tables; those of one's own are meant for answers too.
         own = {_folded(label, task), *_aliases(task, label)}
     known = _fragment(task.english.names.get(label, ""), task, "") if task.english else ""
-    return "|".join([*filter(None, [known]), *map(re.escape, sorted(own))])
+    # What a denial of some only names is no denial of all: "no mental disorders such as PTSD".
+    ends = _NO_EXAMPLE if task.english and task.english.denied == label else ""
+    return "|".join([*filter(None, [known]), *(f"{re.escape(each)}{ends}" for each in sorted(own))])
 
 
 def _aliases(task: Task, label: str) -> tuple[str, ...]:
@@ -188,13 +197,13 @@ def _concept(task: Task, aspect: str) -> tuple[Concept | None, dict[bool, str]]:
 def _keyed(concept: Concept | None, aspects: str, names: dict[str, str], by_name: bool) -> dict[str, re.Pattern[str]]:
     """What stands before `: yes` and `: no`: the labels where they are names, else the concept (under "yes")."""
     value = r"(?P<value>yes|no|present|not present|absent|true|false|none)"
-    answer = rf" ?(?:present|exists|detected)? ?[:=?] ?{value}{_VALUE_END}"
+    answer = rf" ?(?:present|exists|detected)? ?[:=?] ?{value}{_VALUE_END}(?!, but\b)"
     if by_name:
-        return {label: re.compile(rf"(?<![\w-])(?:{name}){answer}") for label, name in names.items()}
+        return {label: re.compile(rf"{_KEY_BEFORE}(?:{name}){answer}") for label, name in names.items()}
     if concept is None:
         return {}
     keys = "|".join(filter(None, (concept.nouns, concept.adjectives, aspects)))
-    return {"yes": re.compile(rf"(?<![\w-])(?<!not )(?<!no )(?:{keys}){answer}")}
+    return {"yes": re.compile(rf"{_KEY_BEFORE}(?:{keys}){answer}")}
 
 
 def _keys(task: Task, aspect: str, by_name: bool) -> re.Pattern[str]:

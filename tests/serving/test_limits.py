@@ -18,6 +18,7 @@ from paced import ENGINE_FAULT, PacedDecoding, paced, paced_service
 
 from mentallama_jax.serving import exchange
 from mentallama_jax.serving.api_errors import ClientLeft
+from mentallama_jax.serving.grammars import GrammarMask
 
 CHAT = {"messages": [{"role": "user", "content": "Hello"}], "temperature": 0}
 
@@ -139,6 +140,46 @@ def test_what_a_client_leaves_is_cancelled(stream: bool) -> None:
         assert "mentallama_requests_cancelled_total 1" in server.http.get("/metrics").text
         decoding.going.set()
         assert ask(server).status_code == 200
+
+
+class MatcherOfOneThread:
+    """In the place of llguidance's, whose matchers refuse every other thread while one works with them."""
+
+    def __init__(self, fails: bool) -> None:
+        self._fails, self._owner, self._worked = fails, threading.get_ident(), False
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if threading.get_ident() != self._owner:
+            raise RuntimeError("Already mutably borrowed")
+        if name == "compute_bitmask":
+            self._worked = True
+            return lambda: b"\xff" * 128
+        return {"is_error": lambda: self._fails and self._worked}.get(name, lambda *_: False)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("seconds", [60, 0.2])
+@pytest.mark.parametrize("fails", [False, True])
+def test_masks_are_asked_by_the_engine_alone(
+    stream: bool, seconds: float, fails: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether all choices are complete, or time is up while one is written."""
+    with paced(seconds=seconds) as (server, decoding):
+        monkeypatch.setattr(
+            server.service.grammars,
+            "masks",
+            lambda schema: lambda: GrammarMask(MatcherOfOneThread(fails), 1024, (2,)),  # type: ignore[arg-type]
+        )
+        longest = 8 if seconds > 1 else 900
+        asked = ask(server, n=2, stream=stream, max_tokens=longest, response_format={"type": "json_object"})
+        what = "became too much to follow"
+        if stream:
+            assert asked.status_code == 200
+            assert asked.text.endswith("data: [DONE]\n\n") is not fails
+            assert (what in asked.text) is fails
+        else:
+            assert (asked.status_code, what in asked.text) == ((500, True) if fails else (200, False))
+        server.wait_until_idle()
 
 
 def test_a_client_that_leaves_before_its_body_is_whole() -> None:

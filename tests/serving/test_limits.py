@@ -16,8 +16,10 @@ import pytest
 from live_server import LiveServer, live
 from paced import ENGINE_FAULT, PacedDecoding, paced, paced_service
 
+from mentallama_jax.generation.requests import Event
 from mentallama_jax.serving import exchange
 from mentallama_jax.serving.api_errors import ClientLeft
+from mentallama_jax.serving.choices import GrowingChoice
 from mentallama_jax.serving.grammars import GrammarMask
 
 CHAT = {"messages": [{"role": "user", "content": "Hello"}], "temperature": 0}
@@ -306,6 +308,28 @@ def test_what_some_clients_take_for_an_end_of_line_stands_in_no_stream(separator
     asyncio.run(run())
     first = b"".join(sent).decode().splitlines()[0]
     assert json.loads(first.removeprefix("data: "))["content"] == f"one{separator}two"
+
+
+def test_a_stream_that_fails_in_the_middle_says_so(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    usual = GrowingChoice.add
+
+    def add(self: GrowingChoice, event: Event) -> str:
+        if event.answer is not None:
+            raise RuntimeError(ENGINE_FAULT)
+        return usual(self, event)
+
+    monkeypatch.setattr(GrowingChoice, "add", add)
+    with paced() as (server, _):
+        failed = ask(server, stream=True)
+        assert failed.status_code == 200
+        assert json.loads(failed.text.split("\n\n")[-2].removeprefix("data: "))["error"]["type"] == "server_error"
+        assert "[DONE]" not in failed.text
+        server.wait_until_idle()
+        said = capfd.readouterr().err
+        assert "RuntimeError at test_limits.py:" in said
+        assert ENGINE_FAULT not in said + failed.text
 
 
 @pytest.mark.parametrize("log", [float("nan"), float("-inf")])

@@ -89,11 +89,12 @@ def _asked(service: Service, prompts: Sequence[Prompt], wanted: Wanted) -> _Aske
             return masks[-1]
 
     requests = []
-    for prompt in prompts:
+    for place, prompt in enumerate(prompts):
         tokens = _tokens(service.model, prompt)
         longest = _room(service, len(tokens), wanted.max_tokens)
         settings = wanted.settings(longest)
-        requests.append(Request(tokens, "", settings, service.model.end_ids, wanted.choices, masks=make))
+        name = str(place) if place else ""  # equal prompts draw each their own
+        requests.append(Request(tokens, name, settings, service.model.end_ids, wanted.choices, masks=make))
     return _Asked(requests, masks)
 
 

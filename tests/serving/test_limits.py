@@ -16,6 +16,7 @@ import pytest
 from live_server import LiveServer, live
 from paced import ENGINE_FAULT, PacedDecoding, paced, paced_service
 
+from mentallama_jax.errors import UserError
 from mentallama_jax.generation.requests import Event
 from mentallama_jax.serving import exchange
 from mentallama_jax.serving.api_errors import ClientLeft
@@ -351,6 +352,42 @@ def test_an_engine_that_keeps_failing_is_given_up_and_the_server_ends() -> None:
         assert [ask(server).status_code for _ in range(3)] == [500] * 3
         until(lambda: server.service.engine.state == "failed")
         until(lambda: server.web.should_exit)
+
+
+def test_labels_that_can_no_longer_be_scored_are_a_failure_of_the_server(capfd: pytest.CaptureFixture[str]) -> None:
+    """Whatever answers are written meanwhile; a score that works is a new beginning, weights that are bad are none."""
+    well, damaged = "well", "damaged"
+
+    def score(asked: str) -> str:
+        if asked == damaged:
+            raise UserError("the weights are damaged")
+        if asked != well:
+            raise RuntimeError(ENGINE_FAULT)
+        return asked
+
+    async def scored(*asked: str) -> list[object]:
+        return await asyncio.gather(*map(server.service.engine.scores, asked), return_exceptions=True)
+
+    with paced() as (server, _):
+        server.service.engine.work = replace(server.service.engine.work, score=score)
+        said = asyncio.run(scored("bad", damaged, "bad", well, "bad", damaged, "bad"))
+        assert [getattr(each, "status", each) for each in said] == [500, 500, 500, well, 500, 500, 500]
+        assert server.http.get("/health").status_code == 200
+        assert ask(server).status_code == 200
+        assert asyncio.run(scored("bad"))[0].status == 500  # type: ignore[attr-defined]
+        until(lambda: server.service.engine.state == "failed")
+        assert asyncio.run(scored(well))[0].status == 503  # type: ignore[attr-defined]
+        until(lambda: server.web.should_exit)
+    assert ENGINE_FAULT not in capfd.readouterr().err
+
+
+def test_steps_that_keep_failing_are_given_up_though_labels_are_scored() -> None:
+    with paced() as (server, decoding):
+        for _ in range(3):
+            assert asyncio.run(server.service.engine.scores("x")) is None
+            decoding.faults = 1
+            assert ask(server).status_code == 500
+        until(lambda: server.service.engine.state == "failed")
 
 
 def test_a_stop_lets_running_answers_finish_and_refuses_new_ones() -> None:

@@ -85,7 +85,7 @@ def _check_stops(openings: Sequence[str], stops: Sequence[str]) -> None:
     for opening in openings:
         for stop in stops:
             if stop in opening:
+                begin = shown(opening.strip(), 200)
                 raise UserError(
-                    f"stop {shown(stop)} stands in {shown(opening.strip(), 200)}, with which --label-first makes answers "
-                    "begin; give another"
+                    f"stop {shown(stop)} stands in {begin}, with which --label-first makes answers begin; give another"
                 )

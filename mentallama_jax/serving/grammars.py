@@ -101,7 +101,8 @@ class _Vocabulary:
         self._tokenizer = tokenizer
         self.eos_token_id, self.bos_token_id = ends[0], None
         self.tokens = [tokenizer.token_bytes(token) for token in range(rows)]
-        self.special_token_ids = [token for token in tokenizer.special_ids if token < rows]
+        # An end is none of the text, whatever the tokenizer's files call it: it must not cut a string short.
+        self.special_token_ids = sorted({token for token in (*tokenizer.special_ids, *ends) if token < rows})
 
     def __call__(self, text: str) -> list[int]:
         """Ids of a text, which must not be bytes."""

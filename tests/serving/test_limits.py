@@ -167,7 +167,7 @@ def test_masks_are_asked_by_the_engine_alone(
     stream: bool, seconds: float, fails: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whether all choices are complete, or time is up while one is written."""
-    with paced(seconds=seconds) as (server, decoding):
+    with paced(seconds=seconds) as (server, _):
         monkeypatch.setattr(
             server.service.grammars,
             "masks",

@@ -191,6 +191,7 @@ def _generate(options: argparse.Namespace, stop: "StopRequest | None") -> int:
     )
     questions = _questions(options)
     manner = manner_of(options, questions.records)
+    job.check_stops(options.model, options.style, questions.records, settings, manner)
     answerer = _answerer(options)
     first = writes_files()
     if first:

@@ -71,14 +71,15 @@ def answer_batches(
         The predictions of each batch as it finishes; `goldens` is the gold response of the instruction format.
 
     Raises:
-        UserError: no room for prompts, too few positions, a record that is too long even with an empty post, or a
-            log-probability that is not finite.
+        UserError: no room for prompts, too few positions, a record that is too long even with an empty post, a limit or
+            a stop string that would cut the label which answers are made to begin with, or a log-probability that is
+            not finite.
     """
     begun = [encode_answer(text, style, tokenizer) for text in openings or [""] * len(records)]
     answer_length = settings.max_new_tokens + max(map(len, begun), default=0)
     first = LabelFirst(records, style, tokenizer) if label_first and records else None
     if first:
-        first.check(settings.max_new_tokens)
+        first.check(settings.max_new_tokens, settings.stop_strings)
     votes.check(settings.sampling.temperature)
     asked = _prompts(records, engine.config, tokenizer, style, max_length, answer_length, prompting)
     tokens = [[*each.prompt.tokens, *opening] for each, opening in zip(asked, begun, strict=True)]

@@ -33,7 +33,7 @@ from mentallama_jax.generation.slots import (
     insert,
     rearranged,
 )
-from mentallama_jax.generation.stop_strings import stop_in
+from mentallama_jax.generation.stop_strings import StopSearch
 from mentallama_jax.models.llama import LlamaConfig
 
 _KEPT_PASTS = 2
@@ -93,6 +93,7 @@ class _Active:
     length: int
     node: int
     mask: TokenMask | None = None
+    search: StopSearch | None = None
     tokens: list[int] = field(default_factory=list)
     logs: list[float] = field(default_factory=list)
     likeliest: list[tuple[tuple[int, float], ...]] = field(default_factory=list)
@@ -166,7 +167,7 @@ class Decoding:
         Raises:
             ValueError: it wants stop strings or a constraint, and there is nothing to know them by.
         """
-        if request.settings.stop_strings and self._text_of is None:
+        if request.settings.stop_strings and not (request.text_of or self._text_of):
             raise ValueError("stop strings need `text_of`")
         if request.root != FREE and self._constraint is None:
             raise ValueError("the request names a root and there is no constraint")
@@ -289,7 +290,9 @@ class Decoding:
             waiting = one.waiting
             request = waiting.request
             mask = request.masks() if request.masks else None
-            self._active[place] = _Active(waiting, waiting.next_sample, len(request.tokens), request.root, mask)
+            text_of, stops = request.text_of or self._text_of, request.settings.stop_strings
+            search = StopSearch(text_of, stops) if text_of and stops else None
+            self._active[place] = _Active(waiting, waiting.next_sample, len(request.tokens), request.root, mask, search)
             waiting.next_sample += 1
             if not one.samples_left:
                 self._read[part].remove(one)
@@ -432,8 +435,9 @@ class Decoding:
             one.likeliest += [tuple(zip(*pair, strict=True)) for pair in zip(ids, logs, strict=True)]
         ended = bool(written.ended_B[place])
         stop, kept = "", len(one.tokens)
-        if self._text_of is not None:
-            stop, kept = stop_in(self._text_of, one.tokens, count, settings.stop_strings)
+        if one.search is not None:  # an end token is no text
+            stop, taken = one.search.add(one.tokens[before : kept - ended])
+            kept = before + taken if stop else kept
         answer = None
         if stop or ended or len(one.tokens) >= settings.max_new_tokens:
             ended = ended and kept == len(one.tokens)

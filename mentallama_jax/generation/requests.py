@@ -64,6 +64,7 @@ class Request:
         shared: so many of the first tokens are those of other requests, and are read once for all of them.
         masks: makes the mask of an answer, one for each sample; None where any token may follow. While such an answer
             is written, the loops of all have one step.
+        text_of: decodes the answers where stop strings are looked for; None as the decoding does for all.
     """
 
     tokens: Sequence[int]
@@ -74,6 +75,7 @@ class Request:
     root: int = FREE
     shared: int = 0
     masks: Callable[[], TokenMask] | None = None
+    text_of: Callable[[Sequence[int]], str] | None = None
 
     def __post_init__(self) -> None:
         if not self.tokens:

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from mentallama_jax.errors import UserError
 
 _LOWEST, _HIGHEST = -(2**31), 2**31 - 1
+_LEAST, _MOST = 1e-30, 1e30
+"""Temperatures and penalties beyond act as these do: in fp32 they would be 0 or infinite, or make logits so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,10 @@ class Uses(NamedTuple):
 
 
 class SamplingRows(NamedTuple):
-    """The `Sampling` of each row, as arrays: fp32, but the int32 `top_k_B`, in which no limit is 2**31 - 1."""
+    """The `Sampling` of each row, as arrays: fp32, but the int32 `top_k_B`, in which no limit is 2**31 - 1.
+
+    Any accepted value is there as a number that fp32 and int32 can compute with.
+    """
 
     temperature_B: Any
     top_k_B: Any
@@ -88,12 +93,16 @@ class SamplingRows(NamedTuple):
     def of(cls, rows: Sequence[Sampling]) -> "SamplingRows":
         """The arrays of these rows."""
         return cls(
-            np.array([row.temperature for row in rows], np.float32),
-            np.array([_HIGHEST if row.top_k is None else row.top_k for row in rows], np.int32),
+            np.array([_factor(row.temperature) if row.temperature else 0 for row in rows], np.float32),
+            np.array([_HIGHEST if row.top_k is None else min(row.top_k, _HIGHEST) for row in rows], np.int32),
             np.array([row.top_p for row in rows], np.float32),
             np.array([row.min_p for row in rows], np.float32),
-            np.array([row.repetition_penalty for row in rows], np.float32),
+            np.array([_factor(row.repetition_penalty) for row in rows], np.float32),
         )
+
+
+def _factor(value: float) -> float:
+    return min(max(value, _LEAST), _MOST)
 
 
 def next_tokens(logits_BV: jax.Array, keys_B: jax.Array, step: jax.Array | int, sampling: Sampling) -> jax.Array:
@@ -133,9 +142,13 @@ def penalised(logits_BV: jax.Array, seen_BV: jax.Array, penalty_B: jax.Array) ->
 
 
 def keep(logits_BV: jax.Array, rows: SamplingRows, uses: Uses) -> jax.Array:
-    """Divide by the temperature (where it is above 0) and set what the filters leave out to minus infinity."""
+    """The logits below each row's largest, divided by the temperature (where it is above 0).
+
+    What the filters leave out is minus infinity; the likeliest token never is.
+    """
     temperature_B = jnp.asarray(rows.temperature_B)
-    logits_BV = logits_BV / jnp.where(temperature_B > 0, temperature_B, 1)[:, None]
+    below_BV = logits_BV - jnp.max(logits_BV, axis=1, keepdims=True)  # so that the largest stays finite
+    logits_BV = below_BV / jnp.where(temperature_B > 0, temperature_B, 1)[:, None]
     if uses.top_k:
         weakest_B1 = _kth_largest(logits_BV, jnp.asarray(rows.top_k_B))[:, None]
         logits_BV = jnp.where(logits_BV >= weakest_B1, logits_BV, -jnp.inf)
@@ -172,7 +185,7 @@ def _kth_largest(values_BV: jax.Array, k_B: jax.Array) -> jax.Array:
 
 
 def _nucleus_floor(probabilities_BV: jax.Array, top_p_B: jax.Array) -> jax.Array:
-    """[B]: the smallest number above which there is less than `top_p_B` of probability.
+    """[B]: the smallest number above which there is less than `top_p_B` of probability, at most the largest of the row.
 
     Found by halving the range of float bit patterns, which for numbers from 0 to 1 are in the order of their
     values: exact after 31 halvings, where sorting the vocabulary would take 70 times as long on a CPU.
@@ -189,7 +202,9 @@ def _nucleus_floor(probabilities_BV: jax.Array, top_p_B: jax.Array) -> jax.Array
     rows = probabilities_BV.shape[0]
     one = int(np.float32(1).view(np.int32))
     start = (jnp.full(rows, -1, jnp.int32), jnp.full(rows, one, jnp.int32))
-    return jax.lax.bitcast_convert_type(jax.lax.fori_loop(0, 31, halve, start)[1], jnp.float32)
+    # Below 0 where all of it, as fp32 adds it up, is less than is wanted; 1 where even the smallest top-p is 0 in fp32.
+    found_B = jnp.maximum(jax.lax.fori_loop(0, 31, halve, start)[1], 0)
+    return jnp.minimum(jax.lax.bitcast_convert_type(found_B, jnp.float32), jnp.max(probabilities_BV, axis=1))
 
 
 def first_largest(values_BV: jax.Array) -> jax.Array:

@@ -12,6 +12,7 @@ from mentallama_jax.foreign import shown
 from mentallama_jax.generation.beam_search import BeamSearch
 from mentallama_jax.generation.engine import Settings
 from mentallama_jax.generation.sequence_engine import SequenceEngine
+from mentallama_jax.generation.stop_strings import without_end
 from mentallama_jax.imhi.pair_texts import PairTokenizer, encode_sources, label_texts, specials_of
 from mentallama_jax.imhi.predictions import Prediction, answer_to
 from mentallama_jax.imhi.records import Record
@@ -68,7 +69,7 @@ def answer_sequences(
                 raise UserError(_not_finite(ids[place], "the scores of its answer"))
             rows.append(
                 replace(
-                    answer_to(records[place], reading.tokenizer.decode(written.tokens).strip()),
+                    answer_to(records[place], reading.tokenizer.decode(without_end(written)).strip()),
                     prompt_truncated=sources[place].truncated,
                     finish="eos" if written.ended else "length",
                     new_tokens=len(written.tokens),

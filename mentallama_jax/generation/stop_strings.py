@@ -1,39 +1,58 @@
 """Strings that an answer ends before, in a text that grows token by token."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from copy import copy
+from typing import Protocol
 
+from mentallama_jax.generation.growing_text import Decode, GrowingText, settled
 from mentallama_jax.generation.requests import Answer
 
-_HALF = "\ufffd"
-"""What tokenizers show for bytes that are not a whole character yet."""
-Decode = Callable[[Sequence[int]], str]
-"""Tokens to text; later tokens may change no more than `_HALF` at its end."""
+
+class StopSearch:
+    """Looks for stop strings in one answer as it grows."""
+
+    def __init__(self, decode: Decode, stops: Sequence[str]) -> None:
+        """Begin an answer.
+
+        Args:
+            decode: tokens to text.
+            stops: the answer ends before any of them.
+        """
+        self._text, self._stops = GrowingText(decode), tuple(stops)
+
+    def add(self, tokens: Sequence[int]) -> tuple[str, int]:
+        """The stop string that new tokens complete, or nothing, and how many of them do so, or all.
+
+        Those before hold none.
+        """
+        one_by_one = copy(self._text)
+        if _first(self._text.add(tokens), self._stops):
+            for count, token in enumerate(tokens, 1):
+                if found := _first(one_by_one.add([token]), self._stops):
+                    return found, count
+        return "", len(tokens)
 
 
-def settled(text: str) -> str:
-    """The beginning of a text that no further token changes."""
-    return text.rstrip(_HALF)
+class Ended(Protocol):
+    """What was written to some end."""
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        """The end token included where there is one."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether the last token is an end token."""
 
 
-def stop_in(decode: Decode, tokens: Sequence[int], new: int, stops: Sequence[str]) -> tuple[str, int]:
-    """The stop string that a growing answer holds, or nothing, and how many tokens it takes to complete it, or all.
-
-    Args:
-        decode: tokens to text.
-        tokens: of the answer so far.
-        new: how many of them are new; the others hold none.
-        stops: the answer ends before any of them.
-    """
-    if stops and _first(decode(tokens), stops):
-        for count in range(len(tokens) - new + 1, len(tokens) + 1):
-            if found := _first(decode(tokens[:count]), stops):
-                return found, count
-    return "", len(tokens)
+def without_end(answer: Ended) -> tuple[int, ...]:
+    """The tokens of an answer but the one that ends it: a tokenizer shows it as text where its files do not hide it."""
+    return answer.tokens[: len(answer.tokens) - answer.ended]
 
 
 def text_before_stop(decode: Decode, answer: Answer, begun: Sequence[int] = ()) -> str:
     """The text of an answer, its opening in front, cut before the stop string that its last token completes."""
-    text = decode([*begun, *answer.tokens])
+    text = decode([*begun, *without_end(answer)])
     if not (stop := answer.stopped_by):
         return text
     before = len(settled(decode([*begun, *answer.tokens[:-1]])))

@@ -14,6 +14,7 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from mentallama_jax.errors import UserError
 from mentallama_jax.generation.engine import Settings
 from mentallama_jax.generation.sampling import Sampling
+from mentallama_jax.generation.stop_strings import without_end
 from mentallama_jax.imhi.prompts import answer_blank, encode_answer, encode_question, stop_ids
 from mentallama_jax.jobs.answer import open_answerer
 
@@ -183,7 +184,7 @@ class MentallamaLM(TemplateLM):
                 for batch in self._answerer.engine.answers(prompts, names, settings, ends):
                     for row, answer in batch.items():
                         arguments = requests[places[row]].args
-                        text = _until(self._tokenizer.decode(answer.tokens), arguments[1].get("until") or ())
+                        text = _until(self._tokenizer.decode(without_end(answer)), arguments[1].get("until") or ())
                         found[places[row]] = text
                         self.cache_hook.add_partial("generate_until", arguments, text)
         return found

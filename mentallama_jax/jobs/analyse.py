@@ -24,6 +24,7 @@ from mentallama_jax.evaluation.trust.risk_signs import signs_of_risk
 from mentallama_jax.evaluation.trust.risk_words import speaks_of_risk
 from mentallama_jax.foreign import holds_half_pair
 from mentallama_jax.generation.requests import Settings
+from mentallama_jax.generation.stop_strings import without_end
 from mentallama_jax.imhi.data_files.build import match_aspect
 from mentallama_jax.imhi.labels.gold_response import REASONING
 from mentallama_jax.imhi.predictions import Prediction
@@ -112,7 +113,7 @@ class Analyser:
             names = [record.id for record in records]
             for batch in answerer.engine.answers([each.prompt.tokens for each in asked], names, how, self.end_ids):
                 for place, answer in batch.items():
-                    text = asked[place].answer_in(answerer.tokenizer.decode(answer.tokens).strip())
+                    text = asked[place].answer_in(answerer.tokenizer.decode(without_end(answer)).strip())
                     found[place] = analysis_of(records[place], scored[place], text, settings, complete=answer.ended)
                 on_done(len(batch))
         return [found[place] for place in range(len(records))]

@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from mentallama_jax.config import Style
 from mentallama_jax.errors import UserError
 from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer
+from mentallama_jax.generation import label_first
 from mentallama_jax.generation.answers import answer_batches, score_batches
 from mentallama_jax.generation.engine import Engine, Settings
 from mentallama_jax.generation.placement import mesh_of_hosts, param_shardings
@@ -32,11 +33,12 @@ from mentallama_jax.imhi.predictions import Prediction
 from mentallama_jax.imhi.prompting import Prompting
 from mentallama_jax.imhi.prompts import IM_START, stop_ids
 from mentallama_jax.imhi.records import Record
-from mentallama_jax.jobs.open_model import OpenedModel, open_model
+from mentallama_jax.jobs.open_model import OpenedModel, is_run, open_model
 from mentallama_jax.parallel.mesh import use_mesh
 from mentallama_jax.parallel.processes import are_several, check_alike
 from mentallama_jax.training.interruption import StopRequest
 from mentallama_jax.training.run.checkpoints import Which
+from mentallama_jax.training.run.opened_run import describe_run
 from mentallama_jax.training.run.run_directory import versions
 
 _MAX_LENGTH = 2048
@@ -254,6 +256,28 @@ class AnyAnswerer(Protocol):
         self, questions: Questions, settings: Settings, *, score_labels: bool, manner: Manner = PLAINLY
     ) -> dict[str, Any]:
         """Return all that decides the answers, as plain JSON values; versions and names besides."""
+
+
+def check_stops(
+    model: str, style: Style | None, records: Sequence[Record], settings: Settings, manner: Manner = PLAINLY
+) -> None:
+    """Refuse, before a model is read, stop strings that would cut the labels with which its answers begin.
+
+    Args:
+        model: see `open_answerer`.
+        style: as asked; None for the usual one.
+        records: what is asked.
+        settings: with the stop strings.
+        manner: how questions are put.
+
+    Raises:
+        UserError: names the label sentence and the stop string.
+    """
+    if not (manner.label_first and settings.stop_strings):
+        return
+    if style is None and is_run(model):
+        style = describe_run(model).config.data.style
+    label_first.check_stops(records, style or "plain", settings.stop_strings)  # but for completion all word it alike
 
 
 def open_answerer(

@@ -6,6 +6,7 @@ from typing import Any, get_args
 from mentallama_jax.errors import UserError
 from mentallama_jax.foreign import holds_half_pair
 from mentallama_jax.generation.engine import Settings
+from mentallama_jax.generation.stop_strings import text_before_stop
 from mentallama_jax.imhi.conversations import ChatMessage, Role, encode_conversation
 from mentallama_jax.imhi.prompts import stop_ids
 from mentallama_jax.jobs.answer import Answerer
@@ -50,8 +51,7 @@ def converse(
     with answerer.on_mesh():
         for batch in answerer.engine.answers(prompts, names, settings, ends, text_of=decode):
             for place, answer in batch.items():
-                text = decode(answer.tokens)
-                found[place] = (text.partition(answer.stopped_by)[0] if answer.stopped_by else text).strip()
+                found[place] = text_before_stop(decode, answer).strip()
             on_done(len(batch))
     return [found[place] for place in range(len(prompts))]
 

@@ -132,6 +132,7 @@ def _ask_locally(
     journal: AnswerJournal,
     on_answer: Callable[[KeptAnswer], None],
 ) -> None:
+    from mentallama_jax.generation.stop_strings import without_end
     from mentallama_jax.imhi.prompts import stop_ids
 
     ends = stop_ids(answerer.style, answerer.tokenizer)
@@ -139,7 +140,7 @@ def _ask_locally(
         for batch in answerer.engine.answers(prompts, names, settings, ends):
             for place, answer in batch.items():
                 found = KeptAnswer(
-                    answerer.tokenizer.decode(answer.tokens).strip(),
+                    answerer.tokenizer.decode(without_end(answer)).strip(),
                     "stop" if answer.ended else "length",
                     answerer.opened.name,
                     len(prompts[place]),

@@ -8,6 +8,7 @@ from pathlib import Path
 from mentallama_jax.evaluation.pair_metrics import Pair, PairMetric
 from mentallama_jax.generation.engine import Settings
 from mentallama_jax.generation.resumable import records_fingerprint, signature_path, write_predictions
+from mentallama_jax.generation.stop_strings import without_end
 from mentallama_jax.imhi.disguise.paraphrase import Paraphrased, ParaphraseSettings, paraphrase
 from mentallama_jax.imhi.predictions import Prediction, answer_to
 from mentallama_jax.imhi.prompts import encode_question, stop_ids
@@ -97,7 +98,7 @@ def _answers(answerer: Answerer, records: Sequence[Record], settings: Paraphrase
         for batch in answerer.engine.answers([prompts[place] for place in fitting], names, asked, ends):
             yield [
                 replace(
-                    answer_to(records[fitting[row]], answerer.tokenizer.decode(answer.tokens).strip()),
+                    answer_to(records[fitting[row]], answerer.tokenizer.decode(without_end(answer)).strip()),
                     new_tokens=len(answer.tokens),
                 )
                 for row, answer in batch.items()

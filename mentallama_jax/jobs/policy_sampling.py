@@ -13,6 +13,7 @@ from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer
 from mentallama_jax.generation.answers_while_training import holding
 from mentallama_jax.generation.engine import Engine, Settings
 from mentallama_jax.generation.sampling import Sampling
+from mentallama_jax.generation.stop_strings import without_end
 from mentallama_jax.imhi.predictions import answer_to
 from mentallama_jax.imhi.prompts import encode_prompt, stop_ids
 from mentallama_jax.imhi.records import Record
@@ -73,7 +74,7 @@ class EngineSampler:
         with holding(self._engine, params):
             for batch in self._engine.samples(prompts, names, settings, ends, count=count):
                 for (place, sample), answer in batch.items():
-                    text = self._tokenizer.decode(list(answer.tokens)).strip()
+                    text = self._tokenizer.decode(without_end(answer)).strip()
                     found[place, sample] = SampledAnswer(prompts[place], answer.tokens, answer.ended, text)
         return [found[place, sample] for place in range(len(prompts)) for sample in range(count)]
 

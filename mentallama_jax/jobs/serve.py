@@ -12,6 +12,7 @@ from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.trust.kept_temperatures import read_temperatures
 from mentallama_jax.generation.batching import PROMPT_SLOTS
 from mentallama_jax.generation.requests import Answer, Request, Settings
+from mentallama_jax.generation.stop_strings import without_end
 from mentallama_jax.imhi.predictions import Prediction
 from mentallama_jax.imhi.prompts import answer_blank, stop_ids
 from mentallama_jax.imhi.records import Record
@@ -76,7 +77,7 @@ class ServedAnalyser:
         self, question: Record, scores: Prediction, tokens: Sequence[int], answer: Answer | None, abstain_below: float
     ) -> dict[str, Any]:
         """The analysis as JSON; `answer` is None where time was up after `tokens`."""
-        text = self._analyser.answerer.tokenizer.decode(tokens).strip()
+        text = self._analyser.answerer.tokenizer.decode(without_end(answer) if answer else tokens).strip()
         settings = replace(self._analyser.settings, abstain_below=abstain_below)
         complete = answer is not None and answer.ended
         return analysis_of(question, scores, text, settings, complete=complete).to_json()

@@ -1,15 +1,16 @@
 """The text of an answer as it grows, token by token: what can still change, or be cut off, is held back."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
+from mentallama_jax.generation.growing_text import Decode, GrowingText, settled
 from mentallama_jax.generation.requests import Answer
-from mentallama_jax.generation.stop_strings import settled, text_before_stop
+from mentallama_jax.generation.stop_strings import text_before_stop
 
 
 class AnswerText:
     """The text of one answer. All pieces that `add` returns, joined, are its whole text."""
 
-    def __init__(self, decode: Callable[[Sequence[int]], str], stops: Sequence[str] = (), blank: str = "") -> None:
+    def __init__(self, decode: Decode, stops: Sequence[str] = (), blank: str = "") -> None:
         """Begin with nothing.
 
         Args:
@@ -18,23 +19,21 @@ class AnswerText:
             blank: what the prompt's style puts before an answer; it is left out.
         """
         self._decode, self._stops, self._blank = decode, tuple(stops), blank
-        self._tokens: list[int] = []
-        self._given = ""
+        self._growing, self._given = GrowingText(decode), ""
 
     def add(self, tokens: Sequence[int], answer: Answer | None = None) -> str:
         """The text that new tokens add for sure; with `answer`, which is complete, all that is left."""
         if answer is not None:
             whole = self._without_blank(text_before_stop(self._decode, answer))
         else:
-            self._tokens += tokens
-            whole = self._settled(self._decode(self._tokens))
+            whole = self._settled(self._growing.add(tokens))
         if not whole.startswith(self._given):  # a decoder that changed earlier text: wait for the end
             return whole[len(self._given) :] if answer is not None else ""
         return self._new_of(whole)
 
     def rest(self) -> str:
         """What was held back, where no more tokens come although the answer is not complete."""
-        return self._new_of(self._without_blank(settled(self._decode(self._tokens))))
+        return self._new_of(self._without_blank(settled(self._growing.so_far)))
 
     def _new_of(self, whole: str) -> str:
         new = whole[len(self._given) :]

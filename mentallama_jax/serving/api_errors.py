@@ -60,6 +60,11 @@ def refuse(message: str, *, param: str | None = None, code: str | None = None) -
     raise ApiError(400, message, param=param, code=code)
 
 
+def failed() -> ApiError:
+    """What a client is told where the server failed in a way that nobody thought of."""
+    return ApiError(500, "the server failed over this request; its log says where")
+
+
 def busy(message: str, seconds: int) -> ApiError:
     """What a client is told that should come again."""
     return ApiError(429, message, code="queue_full", headers={"Retry-After": str(seconds)})

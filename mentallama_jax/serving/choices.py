@@ -1,16 +1,25 @@
 """The choices of a completion as they grow, and their JSON in the two forms that OpenAI's clients know."""
 
-from codecs import getincrementaldecoder
 from collections.abc import Sequence
-from typing import Any
+from itertools import repeat
+from typing import Any, NamedTuple
 
 from mentallama_jax.generation.requests import Event
 from mentallama_jax.serving.answer_text import AnswerText
 from mentallama_jax.serving.service import ServedModel
+from mentallama_jax.serving.token_places import TokenPlaces
 
-_UTF8 = getincrementaldecoder("utf-8")
 _LEAST = -9999.0
 """In place of minus infinity, which JSON does not know; as OpenAI gives it."""
+
+
+class _Token(NamedTuple):
+    """A token of an answer: its log-probability, the likeliest in its place with theirs, where its text begins."""
+
+    id: int
+    log: float
+    likely: Sequence[tuple[int, float]]
+    place: int
 
 
 class GrowingChoice:
@@ -25,11 +34,12 @@ class GrowingChoice:
     def __init__(self, index: int, model: ServedModel, stops: Sequence[str], logprobs: int | None, *, chat: bool):
         """Begin an answer; `logprobs` is how many alternatives of each token are given, None for nothing."""
         self.index, self._model, self._top, self._chat = index, model, logprobs, chat
-        self._text = AnswerText(model.tokenizer.decode, stops, model.blank if chat else "")
+        decode = model.decoder(chat=chat)
+        self._text = AnswerText(decode, stops, model.blank if chat else "")
         self.finish: str | None = None
-        self._tokens: list[tuple[int, float, Sequence[tuple[int, float]]]] = []
+        self._tokens: list[_Token] = []
         self._given = 0
-        self._offset, self._characters = 0, _UTF8("replace")
+        self._places = None if chat or logprobs is None else TokenPlaces(model.tokenizer, decode)
 
     @property
     def text(self) -> str:
@@ -44,7 +54,8 @@ class GrowingChoice:
             tokens = tokens[: len(tokens) - event.answer.ended]
         nothing: Sequence[Sequence[tuple[int, float]]] = [()] * len(tokens)
         likely = event.alternatives[: len(tokens)] or nothing
-        self._tokens += zip(tokens, event.log_probabilities, likely, strict=False)
+        places = map(self._places.add, tokens) if self._places else repeat(0)
+        self._tokens += map(_Token, tokens, event.log_probabilities, likely, places)
         return self._text.add(event.tokens, event.answer)
 
     def cut(self) -> str:
@@ -58,39 +69,40 @@ class GrowingChoice:
         """The log-probabilities of tokens since the last call; None where they are not asked for."""
         if self._top is None:
             return None
-        start, self._given = self._given, len(self._tokens)
-        return self._chat_logprobs(self._tokens[start:]) if self._chat else self._plain_logprobs(start)
+        new, self._given = self._tokens[self._given :], len(self._tokens)
+        return self._chat_logprobs(new) if self._chat else self._plain_logprobs(new)
 
-    def _chat_logprobs(self, tokens: Sequence[tuple[int, float, Sequence[tuple[int, float]]]]) -> dict[str, Any]:
+    def _chat_logprobs(self, tokens: Sequence[_Token]) -> dict[str, Any]:
         content = []
-        for token, log, likely in tokens:
-            top = [self._spelt(other, value) for other, value in likely[: self._top]]
-            content.append({**self._spelt(token, log), "top_logprobs": top})
+        for one in tokens:
+            top = [self._spelt(other, value) for other, value in one.likely[: self._top]]
+            content.append({**self._spelt(one.id, one.log), "top_logprobs": top})
         return {"content": content, "refusal": None}
 
     def _spelt(self, token: int, log: float) -> dict[str, Any]:
         spelling = self._model.tokenizer.token_bytes(token)
         return {"token": spelling.decode("utf-8", "replace"), "bytes": list(spelling), "logprob": max(log, _LEAST)}
 
-    def _plain_logprobs(self, start: int) -> dict[str, Any]:
-        found: dict[str, list[Any]] = {"tokens": [], "token_logprobs": [], "top_logprobs": [], "text_offset": []}
-        ids = [token for token, _, _ in self._tokens]
-        for place, (token, log, likely) in enumerate(self._tokens[start:], start):
-            spelt = self._spelt(token, log)
-            top = {one["token"]: one["logprob"] for one in (self._spelt(*pair) for pair in likely[: self._top])}
-            found["tokens"].append(spelt["token"])
-            found["token_logprobs"].append(spelt["logprob"])
-            found["top_logprobs"].append(top)
-            if not self._goes_on(bytes(spelt["bytes"])):
-                self._offset = len(self._model.tokenizer.decode(ids[:place]))
-            found["text_offset"].append(self._offset)
-        return found
+    def _plain_logprobs(self, tokens: Sequence[_Token]) -> dict[str, Any]:
+        likeliest: list[dict[str, float]] = []
+        for one in tokens:
+            likeliest.append({})
+            for other, log in one.likely[: self._top]:
+                likeliest[-1].setdefault(self._name(other), max(log, _LEAST))  # the likelier of those of one name
+        return {
+            "tokens": [self._name(one.id) for one in tokens],
+            "token_logprobs": [max(one.log, _LEAST) for one in tokens],
+            "top_logprobs": likeliest,
+            "text_offset": [one.place for one in tokens],
+        }
 
-    def _goes_on(self, added: bytes) -> bool:
-        """Whether the bytes of a token go on with a character that the tokens before it began."""
-        begun = bool(self._characters.getstate()[0])
-        self._characters.decode(added)
-        return begun and b"\x80" <= added[:1] < b"\xc0"
+    def _name(self, token: int) -> str:
+        """The text of a token; bytes that are no text by themselves as OpenAI spells them, so that each has a name."""
+        spelling = self._model.tokenizer.token_bytes(token)
+        try:
+            return spelling.decode()
+        except UnicodeDecodeError:
+            return "bytes:" + "".join(f"\\x{byte:02x}" for byte in spelling)
 
     def to_json(self) -> dict[str, Any]:
         """The whole answer."""

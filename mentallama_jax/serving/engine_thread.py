@@ -26,7 +26,7 @@ EngineState = Literal["starting", "ready", "failed"]
 STEPS_BETWEEN_VISITS = 8
 """Tokens of each slot between two looks at who came or left."""
 _FAILURES = 3
-"""Failures in a row after which the server says that it is no longer well."""
+"""Failures in a row, of steps or of scores, after which the server says that it is no longer well."""
 _SECONDS_TO_RETRY = 2
 _BATCH_FAILED = "the model failed over this batch of requests; the server's log says where"
 _FAILED = "the model has failed; the server must be started anew"
@@ -122,7 +122,7 @@ class EngineThread:
         self._decoding: Decoding | None = None
         self._tickets: dict[int, tuple[Ticket, int]] = {}
         self._scorings: deque[_Scoring] = deque()
-        self._failures = 0
+        self._failed_steps = self._failed_scores = 0
         self._ended = self._has_new = False
         self.rows = 0
         self.state: EngineState = "starting"
@@ -233,30 +233,37 @@ class EngineThread:
             del self._tickets[number]
 
     def _advance(self) -> None:
+        self._score()
         try:
-            self._score()
             self._step()
         except BaseException as error:  # as above
             self._report(error)
-            self._failures += 1
+            self._failed_steps += 1
             self._fail_all()
-            if self._failures >= _FAILURES:
+            if self._failed_steps >= _FAILURES:
                 raise
             self._decoding = self.work.decoding()
 
     def _score(self) -> None:
-        """Score what has waited longest; the others wait for another visit, so that answers go on meanwhile."""
+        """Score what has waited longest; the others wait for another visit, so that answers go on meanwhile.
+
+        Its failures in a row are counted apart from those of steps: that one works says nothing of the other.
+        """
         while self._scorings:
             scoring = self._scorings.popleft()
             if scoring.future.done():  # its client has left
                 continue
             try:
                 scoring.tell(self.work.score(scoring.asked))
+                self._failed_scores = 0
             except UserError as error:  # the weights are damaged; it says so
                 scoring.tell(ApiError(500, one_line(error)))
             except BaseException as error:  # as above
                 self._report(error)
                 scoring.tell(ApiError(500, _BATCH_FAILED))
+                self._failed_scores += 1
+                if self._failed_scores >= _FAILURES:
+                    raise
             return
 
     def _step(self) -> None:
@@ -266,7 +273,7 @@ class EngineThread:
         for event in self._decoding.step(steps):
             ticket, place = self._tickets[event.request]
             news.setdefault(ticket, []).append((place, event))
-            self._failures = 0
+            self._failed_steps = 0
         for ticket, one in news.items():
             ticket.tell(one)
 

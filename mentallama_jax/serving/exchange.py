@@ -11,7 +11,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.foreign import parse_json
-from mentallama_jax.serving.api_errors import ApiError, ClientLeft, of_user_error
+from mentallama_jax.serving.api_errors import ApiError, ClientLeft, failed, of_user_error
 from mentallama_jax.serving.service import Service
 
 _SECONDS_FOR_A_BODY = 30.0
@@ -88,8 +88,9 @@ class HttpExchange:
         finally:
             for one in (task, gone):
                 one.cancel()
-            with suppress(asyncio.CancelledError, Exception):
-                await task
+            if not task.done():  # another look at what it raised would forget where that was
+                with suppress(asyncio.CancelledError, Exception):
+                    await task
 
     async def _until_gone(self) -> None:
         while True:
@@ -109,7 +110,10 @@ class HttpExchange:
         await self._send({"type": "http.response.body", "body": body})
 
     async def send_events(self, events: AsyncGenerator[Any, None]) -> None:
-        """A stream of events. It begins with the first one, so that a failure before it has its own status."""
+        """A stream of events. It begins with the first one, so that a failure before it has its own status.
+
+        A failure behind it is the last event.
+        """
         begun = False
         try:
             async with aclosing(events) as each:
@@ -123,6 +127,11 @@ class HttpExchange:
             if not begun:
                 raise
             await self._send_event(json.dumps(error.to_json()))
+        except Exception:
+            if begun:
+                await self._send_event(json.dumps(failed().to_json()))
+                await self._send({"type": "http.response.body", "body": b""})
+            raise
         else:
             await self._send_event("[DONE]")
         await self._send({"type": "http.response.body", "body": b""})

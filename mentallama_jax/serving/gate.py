@@ -11,7 +11,7 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mentallama_jax.serving.api_errors import ApiError, ClientLeft, not_now
+from mentallama_jax.serving.api_errors import ApiError, ClientLeft, failed, not_now
 from mentallama_jax.serving.engine_thread import where_failed
 from mentallama_jax.serving.service import Service
 
@@ -76,7 +76,7 @@ class Gate:
         except Exception as error:
             print(f"error: a request failed: {where_failed(error)}", file=sys.stderr, flush=True)
             if not status:
-                await _send_error(send_safely, ApiError(500, "the server failed over this request; its log says where"))
+                await _send_error(send_safely, failed())
         finally:
             self._service.open -= 1
             self._service.figures.responded(self._routes.get(scope["path"], "other"), status)

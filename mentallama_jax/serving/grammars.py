@@ -101,7 +101,8 @@ class _Vocabulary:
         self._tokenizer = tokenizer
         self.eos_token_id, self.bos_token_id = ends[0], None
         self.tokens = [tokenizer.token_bytes(token) for token in range(rows)]
-        self.special_token_ids = [token for token in tokenizer.special_ids if token < rows]
+        # An end is none of the text, whatever the tokenizer's files call it: it must not cut a string short.
+        self.special_token_ids = sorted({token for token in (*tokenizer.special_ids, *ends) if token < rows})
 
     def __call__(self, text: str) -> list[int]:
         """Ids of a text, which must not be bytes."""
@@ -111,26 +112,33 @@ class _Vocabulary:
 
 
 class GrammarMask(TokenMask):
-    """What one answer may go on with; after a failure it may only end."""
+    """What one answer may go on with; after a failure it may only end.
+
+    The matcher is for the thread that asks `allowed` and `take` alone: while it works, it lets nobody else look at it.
+    `check` may be called from any thread.
+    """
 
     def __init__(self, matcher: "LLMatcher", rows: int, ends: Sequence[int]) -> None:
         """Begin an answer."""
         self._matcher, self._words, self._ends = matcher, -(-rows // 32), ends
+        self._failed = False
 
     def allowed(self) -> NDArray[np.int32]:
         """The tokens that may follow."""
         allowed_W = np.zeros(self._words, np.int32)
-        if not self._matcher.is_error():
+        if not self._failed:
             given = np.frombuffer(self._matcher.compute_bitmask(), np.int32)
             allowed_W[: len(given)] = given[: self._words]
+            self._failed = self._matcher.is_error()
         if not allowed_W.any():
             self._allow_ends(allowed_W)
         return allowed_W
 
     def take(self, token: int) -> None:
         """Go on behind a token."""
-        if not self._matcher.is_error() and not self._matcher.is_stopped():
+        if not self._failed and not self._matcher.is_stopped():
             self._matcher.consume_token(token)
+            self._failed = self._matcher.is_error()
 
     def check(self) -> None:
         """Refuse an answer over which llguidance failed.
@@ -138,7 +146,7 @@ class GrammarMask(TokenMask):
         Raises:
             ApiError: its limits were met.
         """
-        if self._matcher.is_error():
+        if self._failed:
             raise ApiError(500, "the JSON schema became too much to follow; ask with a simpler one")
 
     def _allow_ends(self, allowed_W: NDArray[np.int32]) -> None:

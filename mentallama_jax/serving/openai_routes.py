@@ -57,7 +57,8 @@ async def _answer(
         _check_model(service.model, wanted.model)
     answers = RunningAnswers(service, exchange.started)
     with service.engine.room(len(prompts) * wanted.choices):
-        asked = await answers.in_time(asyncio.to_thread(_asked, service, prompts, wanted))
+        chat = kind == "chat"
+        asked = await answers.in_time(asyncio.to_thread(_asked, service, prompts, wanted, chat=chat))
         response = _Response(service, kind, asked, wanted, answers)
         if wanted.stream:
             await exchange.while_here(exchange.send_events(response.pieces()))
@@ -73,7 +74,7 @@ class _Asked:
     masks: list[GrammarMask]
 
 
-def _asked(service: Service, prompts: Sequence[Prompt], wanted: Wanted) -> _Asked:
+def _asked(service: Service, prompts: Sequence[Prompt], wanted: Wanted, *, chat: bool) -> _Asked:
     """The requests of the engine. It tokenises, and compiles a schema; not for the event loop.
 
     Raises:
@@ -89,11 +90,13 @@ def _asked(service: Service, prompts: Sequence[Prompt], wanted: Wanted) -> _Aske
             return masks[-1]
 
     requests = []
-    for prompt in prompts:
+    for place, prompt in enumerate(prompts):
         tokens = _tokens(service.model, prompt)
         longest = _room(service, len(tokens), wanted.max_tokens)
         settings = wanted.settings(longest)
-        requests.append(Request(tokens, "", settings, service.model.end_ids, wanted.choices, masks=make))
+        name = str(place) if place else ""  # equal prompts draw each their own
+        ends, text_of = service.model.end_ids, service.model.decoder(chat=chat)
+        requests.append(Request(tokens, name, settings, ends, wanted.choices, masks=make, text_of=text_of))
     return _Asked(requests, masks)
 
 

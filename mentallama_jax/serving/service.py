@@ -1,11 +1,13 @@
 """What the routes of the server share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from mentallama_jax.config import Style
 from mentallama_jax.generation.answers import AnswerTokenizer
+from mentallama_jax.generation.growing_text import Decode
 from mentallama_jax.serving.engine_thread import EngineThread
 from mentallama_jax.serving.grammars import Grammars, MaskTokenizer
 from mentallama_jax.serving.post_analysis import PostAnalyser
@@ -14,6 +16,9 @@ from mentallama_jax.serving.prometheus import ServerFigures
 
 class ServedTokenizer(AnswerTokenizer, MaskTokenizer, Protocol):
     """What serving needs of a tokenizer."""
+
+    def decode(self, ids: Sequence[int], *, continues: bool = False) -> str:
+        """Text of tokens, special ones left out; where they go on after others, with the blank that they begin with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,10 @@ class ServedModel:
     blank: str
     end_ids: tuple[int, ...]
     tokenizer: ServedTokenizer
+
+    def decoder(self, *, chat: bool) -> Decode:
+        """What makes text of an answer's tokens; that of a completion goes on where its prompt ends."""
+        return self.tokenizer.decode if chat else partial(self.tokenizer.decode, continues=True)
 
 
 @dataclass

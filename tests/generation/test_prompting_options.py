@@ -10,6 +10,7 @@ from command_words import changed
 from tiny_decoder import random_params, shape
 
 from mentallama_jax.cli.main import main
+from mentallama_jax.errors import UserError
 from mentallama_jax.formats.hf_folder import save_hf
 from mentallama_jax.formats.model_card import ModelCard
 from mentallama_jax.formats.tokenizers.tokenizer import load_tokenizer
@@ -135,6 +136,23 @@ def test_mistakes_are_one_line(model: Path, tmp_path: Path, capsys, change: list
     assert message in error
     assert error.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("stop", [".", "Reasoning", "poster", "n: "])
+@pytest.mark.parametrize("style", [["--style", "plain"], ["--style", "completion"], []])
+def test_a_stop_within_the_label_is_refused(model: Path, tmp_path: Path, capsys, stop: str, style: list[str]) -> None:
+    no_model = tmp_path / "there is none"
+    within = stop in (".", "Reasoning") or (stop == "poster" and "completion" not in style)
+    assert generate(no_model, tmp_path / "p.jsonl", "--label-first", *style, "--stop", "\n", stop) == 2
+    error = capsys.readouterr().err
+    assert (f"stop '{stop}' stands in '" in error) is within
+    assert ("Reasoning:', with which --label-first" in error) is within
+    assert error.count("\n") == 1
+    records = read_records(["sample:test"]).records[:2]
+    asked = {"style": (style or ["plain"])[-1], "max_length": 512, "settings": Settings(48, stop_strings=(stop,))}
+    engine = Engine(CONFIG, "float32")  # it has no weights
+    with pytest.raises(UserError if within else RuntimeError, match="stands in" if within else "no weights"):
+        next(answer_batches(engine, load_tokenizer(SAMPLE_TOKENIZER), records, **asked, label_first=True))
 
 
 def test_a_limit_within_the_label_is_refused(model: Path, tmp_path: Path, capsys) -> None:

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mentallama_jax.errors import UserError
@@ -68,7 +68,50 @@ def test_filters_keep_what_the_definition_keeps(row, temperature, top_k, top_p) 
     left = set(np.flatnonzero(np.isfinite(got)))
     assert must <= left <= may
     places = sorted(left)
-    np.testing.assert_allclose(got[places], logits[places] / temperature, rtol=1e-6)
+    np.testing.assert_allclose(got[places], (logits[places] - logits.max()) / temperature, rtol=1e-6)
+
+
+FACTORS = st.one_of(
+    st.sampled_from([5e-324, 1e-50, 1e-45, 1e-38, 2e-38, 1e-20, 0.7, 1e20, 3e38, 1e39, 1e300]),
+    st.floats(0, exclude_min=True, allow_infinity=False),
+)
+TOP_P = st.one_of(
+    st.sampled_from([5e-324, 1e-50, 1e-45, 1e-30, 0.5, 0.99999994, 1 - 2**-53, 1.0]), st.floats(0, 1, exclude_min=True)
+)
+MIN_P = st.one_of(st.sampled_from([0.0, 5e-324, 1e-45, 0.99999999, 1 - 2**-53]), st.floats(0, 1, exclude_max=True))
+TOP_K = st.one_of(st.none(), st.integers(1, V + 4), st.sampled_from([2**31 - 1, 2**31, 2**63]))
+SCORES = st.floats(-1e4, 1e4, width=32)
+EVERY_USE = Uses(True, True, True, True, True)
+_choose = jax.jit(choose, static_argnums=4)
+
+
+@given(
+    st.lists(st.one_of(SCORES, st.sampled_from([-np.inf, 0.0])), min_size=V, max_size=V),
+    st.lists(st.booleans(), min_size=V, max_size=V),
+    st.builds(Sampling, FACTORS, TOP_K, TOP_P, MIN_P, FACTORS),
+)
+@example([3.0, 2.0] + [0.0] * (V - 2), [False] * V, Sampling(1.0, None, 1e-50))
+@example([1.0] * V, [False] * V, Sampling(1.0, None, 0.99999994))
+@example([1.0, 0.5] * (V // 2), [False] * V, Sampling(2e-38, None, 0.9))
+@example([1.0, -np.inf] * (V // 2), [False] * V, Sampling(1e300, 3, 0.9))
+@example([1.0, -1.0] * (V // 2), [True] * V, Sampling(1.0, None, 0.9, 0.0, 1e300))
+@example([1.0, -1.0] * (V // 2), [True, True, False] * (V // 3), Sampling(1.0, None, 0.9, 0.0, 1e-50))
+@settings(max_examples=150, deadline=None)
+def test_the_likeliest_is_possible_and_only_what_is_kept_is_drawn(row, seen, sampling) -> None:
+    """Whatever values are accepted, and beside a greedy row."""
+    row = np.asarray(row, np.float32)
+    if np.isneginf(row).all():
+        row[5] = 0
+    rows = SamplingRows.of([sampling, Sampling()])
+    logits = penalised(jnp.asarray([row, row]), jnp.asarray([seen, seen]), rows.penalty_B)
+    left = np.asarray(_keep(logits, rows, EVERY_USE))[0]
+    first = int(np.argmax(logits[0]))
+    possible = np.isfinite(left)
+    assert possible[first]
+    assert not possible[np.isneginf(row)].any()
+    drawn = np.asarray(_choose(logits, row_keys(0, ["a", "b"]), jnp.asarray([1, 1]), rows, EVERY_USE))
+    assert possible[drawn[0]]
+    assert drawn[1] == int(np.argmax(row))
 
 
 def test_top_p_by_hand() -> None:
@@ -134,7 +177,8 @@ def test_rows_are_filtered_each_by_its_own_settings() -> None:
     ]
     together = kept(logits, *rows)
     for row, sampling in enumerate(rows):
-        alone = kept(logits[row : row + 1], sampling)[0] if sampling.temperature else logits[row]
+        of_row = logits[row : row + 1]
+        alone = kept(of_row, sampling)[0] if sampling.temperature else (of_row - of_row.max())[0]
         np.testing.assert_array_equal(together[row], alone)
 
 
@@ -172,7 +216,8 @@ def test_filters_and_penalty_equal_those_of_transformers() -> None:
     ):
         expected = one(torch.from_numpy(tokens), expected)
     got = kept(penalised(jnp.asarray(logits), jnp.asarray(seen), np.full(4, 1.3, np.float32)), *[sampling] * 4)
-    np.testing.assert_allclose(got, expected.numpy(), rtol=1e-5)
+    expected = expected.numpy()
+    np.testing.assert_allclose(got, expected - expected.max(axis=1, keepdims=True), rtol=1e-5, atol=1e-6)
 
 
 def test_greedy_rows_stay_greedy_beside_drawn_ones() -> None:

@@ -11,7 +11,7 @@ from live_server import LiveServer, live
 from toy_answerer import TOKENIZER
 
 from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer, load_tokenizer
-from mentallama_jax.generation.requests import Answer, Event, Request
+from mentallama_jax.generation.requests import Answer, Event, Request, TokenMask
 from mentallama_jax.serving.engine_thread import EngineThread, EngineWork
 from mentallama_jax.serving.grammars import Grammars
 from mentallama_jax.serving.service import ServedModel, ServeLimits, Service
@@ -27,6 +27,7 @@ class PacedDecoding:
         faults: how many of the next steps fail.
         log: log-probability of each token.
         rows: (request, sample) -> tokens so far.
+        masks: of those that have one; they are asked and told of each token, and change none.
         cancelled: requests that were.
     """
 
@@ -36,6 +37,7 @@ class PacedDecoding:
         self.faults = 0
         self.log = -1.0
         self.rows: dict[tuple[int, int], list[int]] = {}
+        self.masks: dict[tuple[int, int], TokenMask] = {}
         self.requests: list[Request] = []
         self.cancelled: list[int] = []
 
@@ -47,6 +49,8 @@ class PacedDecoding:
         self.requests.append(request)
         number = len(self.requests) - 1
         self.rows |= {(number, sample): [] for sample in range(request.samples)}
+        if request.masks is not None:
+            self.masks |= {(number, sample): request.masks() for sample in range(request.samples)}
         return number
 
     def cancel(self, number: int) -> None:
@@ -65,7 +69,12 @@ class PacedDecoding:
 
     def _write(self, number: int, sample: int) -> Event:
         tokens = self.rows[number, sample]
+        mask = self.masks.get((number, sample))
+        if mask is not None:
+            mask.allowed()
         tokens.append(300 + len(tokens))
+        if mask is not None:
+            mask.take(tokens[-1])
         answer = None
         if len(tokens) == self.requests[number].settings.max_new_tokens:
             answer = Answer(tuple(tokens), (self.log,) * len(tokens), False)

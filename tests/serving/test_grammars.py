@@ -67,6 +67,19 @@ def test_special_tokens_and_rows_without_a_token_are_never_allowed() -> None:
     assert not found & {*TOKENIZER.special_ids, *range(1024, 1056)}
 
 
+def test_a_token_that_ends_answers_is_allowed_at_the_end_alone() -> None:
+    """Also one that the tokenizer takes for text, as its files do not call it special."""
+    end = TOKENIZER.encode("x", continues=True)[-1]
+    mask = Grammars(TOKENIZER, ROWS, (TOKENIZER.eos_id, end)).masks(AnswerSchema({"type": "string"}, "x"))()
+    for token in TOKENIZER.encode('"so', continues=True):
+        assert end not in allowed(mask)
+        mask.take(token)
+    assert end not in allowed(mask)
+    mask.take(TOKENIZER.encode('"', continues=True)[-1])
+    assert allowed(mask) == [TOKENIZER.eos_id, end]
+    mask.check()
+
+
 def test_a_mask_that_failed_lets_an_answer_end_and_says_so() -> None:
     mask = MADE.masks(AnswerSchema({"type": "integer"}, "x"))()
     mask.take(TOKENIZER.encode("x", continues=True)[-1])

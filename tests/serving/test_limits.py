@@ -16,8 +16,12 @@ import pytest
 from live_server import LiveServer, live
 from paced import ENGINE_FAULT, PacedDecoding, paced, paced_service
 
+from mentallama_jax.errors import UserError
+from mentallama_jax.generation.requests import Event
 from mentallama_jax.serving import exchange
 from mentallama_jax.serving.api_errors import ClientLeft
+from mentallama_jax.serving.choices import GrowingChoice
+from mentallama_jax.serving.grammars import GrammarMask
 
 CHAT = {"messages": [{"role": "user", "content": "Hello"}], "temperature": 0}
 
@@ -139,6 +143,46 @@ def test_what_a_client_leaves_is_cancelled(stream: bool) -> None:
         assert "mentallama_requests_cancelled_total 1" in server.http.get("/metrics").text
         decoding.going.set()
         assert ask(server).status_code == 200
+
+
+class MatcherOfOneThread:
+    """In the place of llguidance's, whose matchers refuse every other thread while one works with them."""
+
+    def __init__(self, fails: bool) -> None:
+        self._fails, self._owner, self._worked = fails, threading.get_ident(), False
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if threading.get_ident() != self._owner:
+            raise RuntimeError("Already mutably borrowed")
+        if name == "compute_bitmask":
+            self._worked = True
+            return lambda: b"\xff" * 128
+        return {"is_error": lambda: self._fails and self._worked}.get(name, lambda *_: False)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("seconds", [60, 0.2])
+@pytest.mark.parametrize("fails", [False, True])
+def test_masks_are_asked_by_the_engine_alone(
+    stream: bool, seconds: float, fails: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether all choices are complete, or time is up while one is written."""
+    with paced(seconds=seconds) as (server, _):
+        monkeypatch.setattr(
+            server.service.grammars,
+            "masks",
+            lambda schema: lambda: GrammarMask(MatcherOfOneThread(fails), 1024, (2,)),  # type: ignore[arg-type]
+        )
+        longest = 8 if seconds > 1 else 900
+        asked = ask(server, n=2, stream=stream, max_tokens=longest, response_format={"type": "json_object"})
+        what = "became too much to follow"
+        if stream:
+            assert asked.status_code == 200
+            assert asked.text.endswith("data: [DONE]\n\n") is not fails
+            assert (what in asked.text) is fails
+        else:
+            assert (asked.status_code, what in asked.text) == ((500, True) if fails else (200, False))
+        server.wait_until_idle()
 
 
 def test_a_client_that_leaves_before_its_body_is_whole() -> None:
@@ -267,6 +311,28 @@ def test_what_some_clients_take_for_an_end_of_line_stands_in_no_stream(separator
     assert json.loads(first.removeprefix("data: "))["content"] == f"one{separator}two"
 
 
+def test_a_stream_that_fails_in_the_middle_says_so(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    usual = GrowingChoice.add
+
+    def add(self: GrowingChoice, event: Event) -> str:
+        if event.answer is not None:
+            raise RuntimeError(ENGINE_FAULT)
+        return usual(self, event)
+
+    monkeypatch.setattr(GrowingChoice, "add", add)
+    with paced() as (server, _):
+        failed = ask(server, stream=True)
+        assert failed.status_code == 200
+        assert json.loads(failed.text.split("\n\n")[-2].removeprefix("data: "))["error"]["type"] == "server_error"
+        assert "[DONE]" not in failed.text
+        server.wait_until_idle()
+        said = capfd.readouterr().err
+        assert "RuntimeError at test_limits.py:" in said
+        assert ENGINE_FAULT not in said + failed.text
+
+
 @pytest.mark.parametrize("log", [float("nan"), float("-inf")])
 def test_answers_by_numbers_that_are_none_are_not_given(log: float) -> None:
     with paced() as (server, decoding):
@@ -286,6 +352,42 @@ def test_an_engine_that_keeps_failing_is_given_up_and_the_server_ends() -> None:
         assert [ask(server).status_code for _ in range(3)] == [500] * 3
         until(lambda: server.service.engine.state == "failed")
         until(lambda: server.web.should_exit)
+
+
+def test_labels_that_can_no_longer_be_scored_are_a_failure_of_the_server(capfd: pytest.CaptureFixture[str]) -> None:
+    """Whatever answers are written meanwhile; a score that works is a new beginning, weights that are bad are none."""
+    well, damaged = "well", "damaged"
+
+    def score(asked: str) -> str:
+        if asked == damaged:
+            raise UserError("the weights are damaged")
+        if asked != well:
+            raise RuntimeError(ENGINE_FAULT)
+        return asked
+
+    async def scored(*asked: str) -> list[object]:
+        return await asyncio.gather(*map(server.service.engine.scores, asked), return_exceptions=True)
+
+    with paced() as (server, _):
+        server.service.engine.work = replace(server.service.engine.work, score=score)
+        said = asyncio.run(scored("bad", damaged, "bad", well, "bad", damaged, "bad"))
+        assert [getattr(each, "status", each) for each in said] == [500, 500, 500, well, 500, 500, 500]
+        assert server.http.get("/health").status_code == 200
+        assert ask(server).status_code == 200
+        assert asyncio.run(scored("bad"))[0].status == 500  # type: ignore[attr-defined]
+        until(lambda: server.service.engine.state == "failed")
+        assert asyncio.run(scored(well))[0].status == 503  # type: ignore[attr-defined]
+        until(lambda: server.web.should_exit)
+    assert ENGINE_FAULT not in capfd.readouterr().err
+
+
+def test_steps_that_keep_failing_are_given_up_though_labels_are_scored() -> None:
+    with paced() as (server, decoding):
+        for _ in range(3):
+            assert asyncio.run(server.service.engine.scores("x")) is None
+            decoding.faults = 1
+            assert ask(server).status_code == 500
+        until(lambda: server.service.engine.state == "failed")
 
 
 def test_a_stop_lets_running_answers_finish_and_refuses_new_ones() -> None:

@@ -150,6 +150,35 @@ def test_completions_go_on_with_texts_and_tokens(client: openai.OpenAI, answerer
     assert pieces[-1].choices[0].finish_reason == "length"
 
 
+def test_equal_prompts_of_a_request_draw_each_their_own(client: openai.OpenAI) -> None:
+    def drawn(prompts: Any, **how: Any) -> list[str]:
+        how = {"temperature": 1.5, "max_tokens": 12, "seed": 5} | how
+        return [choice.text for choice in client.completions.create(model="toy", prompt=prompts, **how).choices]
+
+    together = drawn(["Sleep?"] * 3, n=2)
+    assert len(set(together)) == 6
+    assert together == drawn(["Sleep?"] * 3, n=2)
+    assert together[:2] == drawn("Sleep?", n=2)
+
+
+def test_a_completion_begins_with_the_blank_of_its_first_word_and_stops_there(client: openai.OpenAI) -> None:
+    def drawn(**how: Any) -> list[Any]:
+        how = {"temperature": 1.5, "max_tokens": 6, "seed": 3, "n": 16, "logprobs": 0} | how
+        return list(client.completions.create(model="toy", prompt="I cannot", **how).choices)
+
+    free, stopped = drawn(), drawn(stop=" ")
+    for choice in free:
+        named = choice.logprobs.tokens
+        assert choice.logprobs.text_offset[0] == 0
+        if not any(name.startswith("bytes:") for name in named):
+            assert choice.text == "".join(named)
+    begun = [place for place, choice in enumerate(free) if choice.text.startswith(" ")]
+    assert len(begun) > 2
+    for place in begun:
+        assert (stopped[place].text, stopped[place].finish_reason) == ("", "stop")
+        assert len(stopped[place].logprobs.tokens) == 1
+
+
 def test_json_schemas_are_kept(client: openai.OpenAI, alone: dict[str, str]) -> None:
     pytest.importorskip("llguidance", reason="the extra `serving` is not installed")
     properties = {"label": {"enum": ["yes", "no"]}, "sure": {"type": "boolean"}}

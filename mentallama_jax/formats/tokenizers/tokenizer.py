@@ -132,11 +132,24 @@ class Tokenizer:
         tokenizer = self._continued if continues else self._start
         return [encoding.ids for encoding in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
 
-    def decode(self, ids: Sequence[int]) -> str:
+    def decode(self, ids: Sequence[int], *, continues: bool = False) -> str:
         """Text of `ids` without special tokens; SentencePiece's dummy space at the start is dropped.
 
         What follows changes nothing of it but U+FFFD at its end, which stands for the bytes of half a character.
+        `continues=True` says that the ids go on after earlier ones, whose text ends with a whole character: a space at
+        the start is theirs and stays.
         """
+        if continues and self._anchor:
+            return self._decoded([self._anchor[0], *ids])[len(self._anchor[1]) :]
+        return self._decoded(ids)
+
+    @cached_property
+    def _anchor(self) -> tuple[int, str] | None:
+        """A token of plain letters and its text, to stand before what goes on; None where no token is so."""
+        texts = ((id_, self._decoded([id_])) for id_ in range(self.vocab_size) if id_ not in self._byte_ids)
+        return next(((id_, text) for id_, text in texts if text.isascii() and text.isalpha()), None)
+
+    def _decoded(self, ids: Sequence[int]) -> str:
         known = (int(id_) for id_ in ids if id_ < self.vocab_size)
         kept = [id_ for id_ in known if id_ not in self._special]
         if self._byte_ids.isdisjoint(kept):

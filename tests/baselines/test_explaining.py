@@ -198,7 +198,7 @@ class StandEngine:
             self.prompts += texts
             written = [answer_of({"messages": [{"content": text}]})[0] for text in texts]
             yield {
-                place: Answer(tuple(self.tokenizer.encode(text)), (), True)
+                place: Answer((*self.tokenizer.encode(text), self.tokenizer.eos_id), (), True)
                 for place, text in zip(batch, written, strict=True)
             }
 

@@ -356,5 +356,6 @@ def test_figures_count_what_was_done(server: LiveServer, client: openai.OpenAI) 
     with pytest.raises(openai.BadRequestError):
         chat(client, "Sleep?", n=0)
     grown = [now - then for now, then in zip(figures(server, names), before, strict=True)]
-    assert grown == [12, made.usage.prompt_tokens, 1, 1, 1, 1, 1]
+    assert grown.pop(4) in (0, 1), "an answer whose tokens all arrive at one moment has no speed"
+    assert grown == [12, made.usage.prompt_tokens, 1, 1, 1, 1]
     assert figures(server, ["mentallama_rows", "mentallama_slots", "mentallama_ready"]) == [0, 4, 1]

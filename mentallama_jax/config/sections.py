@@ -153,6 +153,11 @@ class DpoSection(Section):
     length_normalised: Flag = False
     """Compare log-probabilities a token, not of whole answers, so that length is no advantage."""
 
+    @property
+    def compares(self) -> bool:
+        """Whether the loss reads both answers, and what the weights that the run starts from say of them."""
+        return self.loss_type != "sft"
+
 
 class GrpoSection(Section):
     """A language model learns from rewards of answers that it samples itself (GRPO, Shao et al. 2024)."""

@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 
-from mentallama_jax.evaluation.comparison import POOLED
 from mentallama_jax.evaluation.reports.document import Block, Paragraph, ReportSection
 from mentallama_jax.evaluation.reports.numerals import NONE
-from mentallama_jax.study.label_tables import SystemScores, title_of
+from mentallama_jax.study.label_tables import SystemScores, over_all_rows, title_of
 from mentallama_jax.study.traced_figures import FEW, Cell, FiguresFile, TracedTables
 
 _PARTS = {"response": "whole responses", "explanation": "explanations alone"}
@@ -87,7 +86,7 @@ def _differences(scored: SystemScores, comparison: FiguresFile, tables: TracedTa
         for place, each in enumerate(comparison.get("differences") or ())
         if each["metric"].endswith("(response)")
     ]
-    for place, each in [(place, each) for place, each in found if each["dataset"] == POOLED] or found:
+    for place, each in over_all_rows(found):
         at = ("differences", place)
         form = "points with interval" if units.get(each["metric"]) == "share" else "difference with interval"
         first, second = (title_of(scored, each[which]) for which in ("first", "second"))

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from mentallama_jax.evaluation.comparison import POOLED
 from mentallama_jax.evaluation.reports.document import Block, Gallery, Paragraph, ReportSection
@@ -15,6 +16,9 @@ from mentallama_jax.study.traced_figures import FEW, Cell, FiguresFile, TracedTa
 
 SystemScores = Mapping[str, tuple[StudySystem, FiguresFile]]
 """Name -> a system and its scores.json."""
+
+NumberedEntry = tuple[int, Mapping[str, Any]]
+"""The place of a standing or a difference in its list, and the entry itself."""
 
 _F1 = "weighted_f1"
 _PUBLISHED = "published.yaml"
@@ -82,11 +86,16 @@ def _f1(file: FiguresFile, *place: str) -> Cell:
 
 def _best(scored: SystemScores, comparison: FiguresFile | None) -> Iterator[Paragraph]:
     """Which systems are not known to be worse than the best."""
-    found = [each for each in (comparison.get("standings") if comparison else None) or () if each["metric"] == _F1]
-    for each in [each for each in found if each["dataset"] == POOLED] or found:  # one data set is not pooled
+    found = (comparison.get("standings") if comparison else None) or ()
+    for _, each in over_all_rows([(place, each) for place, each in enumerate(found) if each["metric"] == _F1]):
         alike = [title_of(scored, name) for name in each["not_distinguished"] if name != each["best"]]
         said = f"not distinguished from it: {'; '.join(alike)}" if alike else "all others are known to be worse"
         yield Paragraph(f"Best over all rows: {title_of(scored, each['best'])}; {said} (Holm's method).")
+
+
+def over_all_rows(found: Sequence[NumberedEntry]) -> Sequence[NumberedEntry]:
+    """The entries of a comparison that are of all rows together; all of them where one data set makes the rows."""
+    return [(place, each) for place, each in found if each["dataset"] == POOLED] or found
 
 
 def title_of(scored: SystemScores, name: str) -> str:
@@ -110,7 +119,7 @@ def differences(scored: SystemScores, comparison: FiguresFile | None, tables: Tr
     if comparison is None:
         return None
     found = [(place, each) for place, each in enumerate(comparison.get("differences") or ()) if each["metric"] == _F1]
-    pooled = [(place, each) for place, each in found if each["dataset"] == POOLED] or found
+    pooled = over_all_rows(found)
     head = ["first less second", "rows", "difference, points", "p", "p, Holm"]
     rows = [_difference(scored, comparison, place) for place, _ in pooled]
     notes = (

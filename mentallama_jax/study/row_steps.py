@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mentallama_jax.config import ClassificationSection, RunConfig, load_config
+from mentallama_jax.config.idle_keys import IDLE_KEYS, is_among
 from mentallama_jax.config.sections import Section
 from mentallama_jax.config.study_config import (
     BaselineRow,
@@ -27,18 +28,6 @@ from mentallama_jax.study.gathered_predictions import gather
 from mentallama_jax.study.study_steps import StudyFolder, StudyStep
 
 _CLI = "mentallama_jax.cli"
-IDLE_KEYS = (
-    "model.remat",
-    "model.offload",
-    "data.cache_dir",
-    "training.micro_batch_rows",
-    "training.run_dir",
-    "training.log_every",
-    "training.compile_cache_dir",
-    "mesh",
-    "checkpoint",
-)
-"""Keys and sections of a run that say nothing of its result: a run that is under way goes on with others."""
 _IDLE_OPTIONS = ("--batch-size", "--mesh")
 """Options of answering that change how fast it is."""
 
@@ -90,7 +79,7 @@ def train_step(
         entry=f"{_CLI}.train_command",
         reads=(*read_places(loaded), *row.options),
         settings=recipe(loaded),
-        idle_words=tuple(word for word in row.overrides if _is_idle(word.partition("=")[0])),
+        idle_words=tuple(word for word in row.overrides if is_among(word.partition("=")[0], IDLE_KEYS)),
         heavy=True,
     )
 
@@ -104,16 +93,12 @@ def _parts(config: RunConfig) -> list[str]:
 def recipe(config: RunConfig) -> dict[str, Any]:
     """All keys of a run that decide its result."""
     return {
-        section: {key: value for key, value in keys.items() if not _is_idle(f"{section}.{key}")}
+        section: {key: value for key, value in keys.items() if not is_among(f"{section}.{key}", IDLE_KEYS)}
         if isinstance(keys, dict)
         else keys
         for section, keys in config.model_dump(mode="json").items()
-        if not _is_idle(section)
+        if not is_among(section, IDLE_KEYS)
     }
-
-
-def _is_idle(key: str) -> bool:
-    return key in IDLE_KEYS or key.partition(".")[0] in IDLE_KEYS
 
 
 def read_places(config: RunConfig) -> list[str]:
@@ -331,7 +316,7 @@ def _transfer(name: str, row: TransferRow, study: StudyConfig, folder: StudyFold
         outputs=(out / "transfer.json", out / "predictions"),
         leftovers=(out,),
         entry=f"{_CLI}.transfer_command",
-        idle_words=tuple(word for word in row.overrides if _is_idle(word.partition("=")[0])),
+        idle_words=tuple(word for word in row.overrides if is_among(word.partition("=")[0], IDLE_KEYS)),
         idle_options=_IDLE_OPTIONS,
         reads=(*read_places(loaded), *data),
         settings=recipe(loaded),

@@ -14,6 +14,7 @@ from stand_ins import CONFIG
 
 from mentallama_jax.cli.main import main, parse
 from mentallama_jax.config import RunConfig, load_config, study_config
+from mentallama_jax.config.idle_keys import IDLE_KEYS
 from mentallama_jax.config.shipped import shipped_configs, shipped_studies
 from mentallama_jax.config.study_config import (
     ROW_KINDS,
@@ -29,7 +30,7 @@ from mentallama_jax.jobs.metric_models import MODEL_METRICS
 from mentallama_jax.jobs.run_study import plan_study
 from mentallama_jax.storage import expanded
 from mentallama_jax.study import step_estimates
-from mentallama_jax.study.row_steps import IDLE_KEYS, PLACES_READ
+from mentallama_jax.study.row_steps import PLACES_READ
 from mentallama_jax.study.step_estimates import planned_work
 from mentallama_jax.study.study_graph import study_graph
 from mentallama_jax.training.run.same_recipe import MAY_CHANGE

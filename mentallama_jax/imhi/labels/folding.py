@@ -31,6 +31,16 @@ _NEXT_QUESTION = re.compile(r"\bconsider this post ?:|^(?:post|question) ?:", re
 _ECHO = re.compile(r"^question ?:[^?]*\? ?")
 
 
+def words_in(text: str) -> list[str]:
+    """The words of folded text, in their order."""
+    return re.findall(r"[a-z']+", text)
+
+
+def word_set(text: str) -> frozenset[str]:
+    """The words of folded text."""
+    return frozenset(words_in(text))
+
+
 def fold(text: str) -> str:
     """Even out case, blanks, quotes and markup, spell contractions out, cut run-on questions off; line breaks stay.
 

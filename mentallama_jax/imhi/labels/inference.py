@@ -9,10 +9,7 @@ other words stand between. All else is not sure.
 
 import re
 
-
-def _word_set(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
+from mentallama_jax.imhi.labels.folding import word_set, words_in
 
 _CONCLUSION = r"(?:(?:therefore|thus|hence|overall|so|and|also|but|in conclusion|as a result),? )"
 _PERSON = r"(?:the|this) (?:poster|author|user|writer|narrator|speaker|individual|person|op|sender)"
@@ -38,7 +35,7 @@ _INFERENCE = re.compile(
     r"|(?:(?:is|are) (?:an? |the )?(?:\w+ )?)?(?:signs?|indications?|indicators?|evidence|proof|symptoms?|clues?)"
     r"(?= (?:that|of|for)\b))"
 )
-_CARRYING = _word_set(
+_CARRYING = word_set(
     "in of on about within from at this these those the a an any single another next last first his her their its it"
     " here there or nor either for post text message tweet poster poster's author's part parts line lines word words"
     " sentence sentences statement statements phrase phrases detail details element elements aspect aspects sign signs"
@@ -54,7 +51,7 @@ _CARRYING = _word_set(
 _ENDS = re.compile(r" ?(?:$|[.,;:!)\n]|[-–—])| (?:and|because|as|due|since|in|at|from|with|which)\b")
 _I_DO = re.compile(r"\bi (?:do|would|can) $")
 _LED_IN = re.compile(r"\b(?:to|that|which|who)?(?: \w+ly)? ?$")
-_OF_NOT = _CARRYING | _word_set(
+_OF_NOT = _CARRYING | word_set(
     "one express expresses mention describe display emotion emotions emotional feeling feelings distress personal"
     " negative mental psychological thoughts struggles issues problems behavior behaviors behaviour behaviours"
 )
@@ -114,7 +111,7 @@ def _denies(clause: str, negation: re.Match[str], verb: int, bare: bool, opens_a
     # "It does not express sadness or indicate that ...": the bare verb can only belong to "does not".
     if bare and _COORDINATED.search(between) and _ALSO_NOT.search(clause, 0, negation.start()):
         return True
-    words = re.findall(r"[a-z']+", _LED_IN.sub("", between))
+    words = words_in(_LED_IN.sub("", between))
     carrying = _OF_NOT if negation[0] == "not" else _CARRYING
     if not carrying.issuperset(words):
         return False if opens_as_evidence else None
@@ -126,4 +123,4 @@ def _denies(clause: str, negation: re.Match[str], verb: int, bare: bool, opens_a
 
 
 def _has(clause: str, words: frozenset[str]) -> bool:
-    return not words.isdisjoint(re.findall(r"[a-z']+", clause))
+    return not words.isdisjoint(words_in(clause))

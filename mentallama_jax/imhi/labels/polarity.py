@@ -18,38 +18,30 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from mentallama_jax.imhi.labels.folding import word_set, words_in
 from mentallama_jax.imhi.labels.inference import denials_over_inference
 
-
-def _words(text: str) -> list[str]:
-    return re.findall(r"[a-z']+", text)
-
-
-def _word_set(text: str) -> frozenset[str]:
-    return frozenset(_words(text))
-
-
-_NEGATIONS = _word_set("not no never neither nor unlikely improbable implausible nothing none nobody nowhere")
-_ABSENCES = _word_set("without lack lacks absence absent missing lacking")
-_HEDGES = _word_set(
+_NEGATIONS = word_set("not no never neither nor unlikely improbable implausible nothing none nobody nowhere")
+_ABSENCES = word_set("without lack lacks absence absent missing lacking")
+_HEDGES = word_set(
     "may might could can cannot possibly potentially potential possible perhaps maybe necessarily enough sufficient"
     " insufficient few little low minimal hardly barely scarcely rarely seldom if whether unless unclear inconclusive"
     " difficult hard doubtful questionable debatable dubious doubt doubts wrong false incorrect mistake premature"
     " misleading inaccurate exaggerated unlike hesitate hesitant reluctant"
 )
-_DEGREES = _word_set(
+_DEGREES = word_set(
     "very severe severely ongoing chronic clinical clinically major significant significantly serious seriously"
     " extreme extremely intense profound deep deeply strong several many multiple numerous high higher great persistent"
     " constant constantly considerable excessive frequent"
 )
-_SPEECH = _word_set(
+_SPEECH = word_set(
     "say says said state states stated mention mentions mentioned claim claims claimed explicitly believe believes"
     " believed think thinks thought feel feels felt fear fears worry worries worried ask asks asked wonder wonders"
     " deny denies denied imagine imagines tell tells told pretend pretends would see sees realize realizes realise"
     " realises notice notices admit admits accept accepts know knows hope hopes suspect suspects insist insists"
     " joke jokes"
 )
-_ASSERTING = _word_set(
+_ASSERTING = word_set(
     "indicate indicates indicating indicated indication indications suggest suggests suggesting suggested suggestion"
     " show shows showing shown demonstrate demonstrates demonstrating imply implies implying reveal reveals revealing"
     " point points pointing mean means meaning confirm confirms confirming clear evident apparent obvious likely"
@@ -61,13 +53,13 @@ _ASSERTING = _word_set(
     " convey conveys express expresses underline underlines hint hints agree likelihood indicator indicators"
     " concludes concluded determining determines surely"
 )
-_OVERCOME = _word_set(
+_OVERCOME = word_set(
     "without lacks lacking except avoid avoids overcome overcame recovered used stops disagree disagrees untrue against"
 )
-_SET_ASIDE = _OVERCOME | _word_set(
+_SET_ASIDE = _OVERCOME | word_set(
     "everything anything zero unfounded former formerly once was were had but longer first"
 )
-_SPEAKERS = _word_set("i we")
+_SPEAKERS = word_set("i we")
 
 SUBJECT = (
     r"(?<!of )(?<!by )(?<!with )(?<!for )(?<!about )(?<!to )"
@@ -264,20 +256,20 @@ def affirms(sentence: str, match: re.Match[str]) -> bool:
 
     `sentence` must have been prepared by `plain`.
     """
-    outside = _words(_governing(sentence[: match.start()]))
+    outside = words_in(_governing(sentence[: match.start()]))
     return _polarity(sentence, match) is True and _OVERCOME.isdisjoint(outside)
 
 
 def mentions_freely(sentence: str) -> bool:
     """Whether no word of the sentence denies, hedges, reports or sets aside what it mentions."""
     withholding = _NEGATIONS | _ABSENCES | _HEDGES | _SPEECH | _SET_ASIDE
-    return withholding.isdisjoint(_words(plain(sentence)))
+    return withholding.isdisjoint(words_in(plain(sentence)))
 
 
 def is_withheld(lead: str) -> bool:
     """Whether the words before a statement deny, hedge or suppose it."""
     lead = plain(lead[-_LONGEST_SENTENCE:])
-    words = _words(_governing(lead))
+    words = words_in(_governing(lead))
     return (
         not (_NEGATIONS | _HEDGES | _OVERCOME).isdisjoint(words)
         or (not _SPEECH.isdisjoint(words) and _SPEAKERS.isdisjoint(words))
@@ -294,11 +286,11 @@ def plain(sentence: str) -> str:
 
 
 def _polarity(sentence: str, match: re.Match[str]) -> bool | None:
-    inside = _words(match[0])
+    inside = words_in(match[0])
     lead = sentence[: match.start()]
     opens_clause = match[0].startswith((",", ":"))
     governing = "" if opens_clause else _governing(lead)
-    outside = _words(governing)
+    outside = words_in(governing)
     if not _HEDGES.isdisjoint(inside + outside) or _DEMOTED.match(sentence, match.end()):
         return None
     before = lead.removesuffix(governing)
@@ -308,7 +300,7 @@ def _polarity(sentence: str, match: re.Match[str]) -> bool | None:
         return None
     if governing.rstrip().endswith(" that") and _ASSERTING.isdisjoint(outside):
         return None
-    if match[0].startswith(", which") and _count(_words(lead), _NEGATIONS):
+    if match[0].startswith(", which") and _count(words_in(lead), _NEGATIONS):
         return None
     denied_before = _denied_before(governing, match[0], sentence[match.end() :])
     if denied_before is None:
@@ -326,8 +318,8 @@ def _denied_before(governing: str, claim: str, rest: str) -> int | None:
     try:
         denials = denials_over_inference(governing, claim, rest, _NEGATIONS)
     except LookupError:
-        own = _count(_words(_OTHER_CLAUSE.split(governing)[-1]), _NEGATIONS)
-        return None if not own and _count(_words(governing), _NEGATIONS) else own
+        own = _count(words_in(_OTHER_CLAUSE.split(governing)[-1]), _NEGATIONS)
+        return None if not own and _count(words_in(governing), _NEGATIONS) else own
     return None if denials is None else _count(list(denials), _NEGATIONS)
 
 

@@ -40,8 +40,8 @@ class Preference:
 
     @property
     def compares(self) -> bool:
-        """Whether the loss reads both answers, and what the weights that the run starts from say of them."""
-        return self.objective.loss_type != "sft"
+        """See `DpoSection.compares`."""
+        return self.objective.compares
 
     def is_trained(self, path: tuple[str, ...]) -> bool:
         """Return whether the parameter at this path is trained."""

@@ -5,29 +5,22 @@ from pathlib import Path
 from typing import Any
 
 from mentallama_jax.config import DpoSection, GrpoSection, RunConfig
+from mentallama_jax.config.idle_keys import IDLE_KEYS, is_among
 from mentallama_jax.errors import UserError
 from mentallama_jax.storage import AnyPath
 from mentallama_jax.training.run.extension import LENGTH
 
 MAY_CHANGE = (
-    "model.remat",
-    "model.offload",
+    *IDLE_KEYS,
     "model.tokenizer",
     "data.train",
     "data.tasks",
     "data.validation",
     "data.drop_posts_in",
-    "data.cache_dir",
-    "training.micro_batch_rows",
-    "training.run_dir",
-    "training.log_every",
-    "training.compile_cache_dir",
-    "mesh",
     "evaluation.every_steps",
     "evaluation.patience",
     "objective.test",
     "objective.instructions",
-    "checkpoint",
 )
 """Keys and sections that a resumed run may change. Data and tokenizer may move: the tokens are compared by
 `data_fingerprint`.
@@ -86,7 +79,7 @@ def _compares_with_start(config: RunConfig) -> bool:
     """Whether the loss or what is watched reads the weights that the run starts from."""
     if isinstance(config.objective, GrpoSection):
         return config.objective.beta > 0 or bool(config.data.validation)
-    return isinstance(config.objective, DpoSection) and config.objective.loss_type != "sft"
+    return isinstance(config.objective, DpoSection) and config.objective.compares
 
 
 def refuse_changes(path: AnyPath, what: str, old: Any, new: Any, may_change: tuple[str, ...] = ()) -> None:
@@ -99,8 +92,7 @@ def refuse_changes(path: AnyPath, what: str, old: Any, new: Any, may_change: tup
     differences = [
         f"{key} was {_shown(before, key)}, is {_shown(after, key)}"
         for key in sorted(before.keys() | after.keys())
-        if before.get(key) != after.get(key)
-        and not any(key == free or key.startswith(f"{free}.") for free in may_change)
+        if before.get(key) != after.get(key) and not is_among(key, may_change)
     ]
     if differences:
         longer = all(difference.startswith(LENGTH) for difference in differences)

@@ -92,7 +92,8 @@ def add_parser(subparsers: Any) -> None:
     add_reading(
         parser.add_argument_group(
             "files of other programs",
-            "The options of `mentallama evaluate`, for all systems alike; folders of scores need them too.",
+            "The options of `mentallama evaluate`, for all of them alike. Folders of scores are read as they "
+            "were scored; gold that has moved is said by --gold.",
         )
     )
     add_json_option(parser)
@@ -153,7 +154,9 @@ def _systems(options: argparse.Namespace) -> dict[str, list[AnyPath]]:
     Raises:
         UserError: two have one name.
     """
-    given = [(path.stem if path.suffix == ".jsonl" else path.name, [path]) for path in options.predictions]
+    from mentallama_jax.jobs.system_names import system_names
+
+    given = [(name, [path]) for name, path in zip(system_names(options.predictions), options.predictions, strict=True)]
     found: dict[str, list[AnyPath]] = {}
     for name, files in [*given, *options.system]:
         if name in found:

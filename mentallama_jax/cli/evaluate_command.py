@@ -2,6 +2,7 @@
 
 import argparse
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,10 +30,11 @@ not scored, and it is said where the rows are a part of the benchmark's.
 Files of other programs are read as well, by their content: sample logs of lm-evaluation-harness (samples_*.jsonl, or
 their folder), OpenAI batch output, JSON lines of vLLM and Hugging Face scripts, tables with commas, semicolons or tabs.
 Which column is for what is taken from names that can mean one thing only; else --columns says it. Gold is a label, 1 or
-0 of a yes/no data set, or a gold response; or it comes from --gold by the ids of rows, which may be row numbers: from
-0 where an id is 0, and in lm-evaluation-harness; from 1 where the highest is that of the last gold row; else --columns
-first=0 or first=1 says it. The data set is a column, --dataset, or in the file's name, as in DR_llama3.csv. scores.json
-says what was read and how; rows that cannot be read are counted and not scored.
+0 of a yes/no data set, or a gold response; or it comes from --gold by the ids of rows, such as DR/test/17, or, in a
+file without ids, by a column `query` or `post`. Ids may be row numbers: from 0 where an id is 0, and in
+lm-evaluation-harness; from 1 where the highest is that of the last gold row; else --columns first=0 or first=1 says it.
+The data set is a column, --dataset, or in the file's name, as in DR_llama3.csv. scores.json says what was read and how;
+rows that cannot be read are counted and not scored.
 
 Labels are read from the whole output: its opening, declared answers and label sentences, then claims in words with
 negation in mind. An output that states none is `unparsed`: wrong, and counted. Intervals are over posts, and exact
@@ -173,7 +175,7 @@ def add_reading(group: Any) -> None:
         "--gold",
         metavar="SOURCE",
         type=expanded,
-        help="records to take gold, posts and aspects from by the ids of rows, such as data/imhi:test",
+        help="records to take gold, posts and aspects from, by ids of rows or by posts, such as data/imhi:test",
     )
 
 
@@ -196,13 +198,14 @@ def _score(options: argparse.Namespace) -> Path:
 
     scored = score(options.predictions, options.out, pool=options.pool, **_score_options(options))
     console = Console()
+    _show_cautions(console, scored)
     if scored.trust:
         show_high_risk(console, scored.trust)
     console.print(score_table(scored.scores, scored.covered))
     _show_further(console, scored, options)
     for path in scored.paths:
         console.print(f"{path} written", highlight=False, soft_wrap=True)
-    console.print(f"next: {shlex.join(_next(options))}", highlight=False, soft_wrap=True)
+    _print_next(console, options, [scored])
     return scored.paths[0]
 
 
@@ -217,8 +220,9 @@ def _score_each(options: argparse.Namespace) -> dict[str, Any]:
     systems = score_each(options.predictions, options.out, **_score_options(options))
     console = Console()
     for name, scored in systems.items():
+        console.print(f"{name}:", style="bold", highlight=False, soft_wrap=True)
+        _show_cautions(console, scored)
         if scored.trust:
-            console.print(f"{name}:", style="bold", highlight=False, soft_wrap=True)
             show_high_risk(console, scored.trust)
     covered = {name: scored.covered for name, scored in systems.items()}
     console.print(side_by_side_table({name: scored.scores for name, scored in systems.items()}, covered))
@@ -229,7 +233,7 @@ def _score_each(options: argparse.Namespace) -> dict[str, Any]:
     console.print(f"{Path(options.out) / 'report.html'} written, of all systems", highlight=False, soft_wrap=True)
     said = "side by side; `mentallama compare` tests which is better, --pool scores seeds of one recipe as one"
     console.print(said, style="dim", highlight=False, soft_wrap=True)
-    console.print(f"next: {shlex.join(_next(options))}", highlight=False, soft_wrap=True)
+    _print_next(console, options, list(systems.values()))
     figures = ((name, scored.paths[0]) for name, scored in systems.items())
     return {name: parse_json(path.read_bytes(), path) for name, path in figures}
 
@@ -247,6 +251,13 @@ def _score_options(options: argparse.Namespace) -> "ScoreOptions":
         "raw": options.raw,
         "read_as": read_as(options),
     }
+
+
+def _show_cautions(console: "Console", scored: "Scored") -> None:
+    from mentallama_jax.evaluation.score_report import cautions
+
+    for caution in cautions(scored.scores, scored.covered):
+        console.print(caution, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def _show_further(console: "Console", scored: "Scored", options: argparse.Namespace) -> None:
@@ -277,17 +288,31 @@ def _show_further(console: "Console", scored: "Scored", options: argparse.Namesp
     for note in notes(scored.scores, scored.covered):
         console.print(note, markup=False, highlight=False, soft_wrap=True)
     if not scored.posts_known:
-        said = "Intervals take every row for a post of its own: the files have no post_id."
+        each = "every row, answered by all seeds," if options.pool else "every row"
+        said = f"Intervals take {each} for a post of its own: the files have no post_id."
         console.print(said, style="dim", highlight=False, soft_wrap=True)
 
 
-def _next(options: argparse.Namespace) -> list[str]:
-    """The words of the command that sets these answers beside others, read in the same way."""
-    answers = [str(path) for path in options.predictions]
-    others = [] if len(answers) > 1 else [f"OTHERS{options.predictions[0].suffix or '.jsonl'}"]
-    given = {"--columns": options.columns, "--dataset": options.dataset, "--gold": options.gold}
-    read = [word for option, value in given.items() if value for word in (option, str(value))]
-    return ["mentallama", "compare", *answers, *others, *read, *named_tasks(options), "--out", "COMPARISON"]
+def _print_next(console: "Console", options: argparse.Namespace, systems: Sequence["Scored"]) -> None:
+    """Print the command that tests these answers beside others: as scored, explanations and reading of files too."""
+    folders = [str(scored.paths[0].parent) for scored in systems]
+    ids = [{row.id for row in scored.rows} for scored in systems]
+    if len(options.predictions) > 1 and options.pool:
+        # Seeds answer the same rows; parts of a benchmark are no system that can be compared.
+        parts = {row.id.rpartition(" ")[0] for row in systems[0].rows}
+        if len(parts) * len(options.predictions) != len(ids[0]):
+            return
+        given = {"--columns": options.columns, "--dataset": options.dataset, "--gold": options.gold}
+        read = [word for option, value in given.items() if value for word in (option, str(value))]
+        seeds = ",".join(str(path) for path in options.predictions)
+        words = ["--system", f"SEEDS={seeds}", f"OTHER{options.predictions[0].suffix or '.jsonl'}", *read]
+    else:
+        words = folders if len(folders) > 1 else [*folders, "OTHER_SCORES"]
+    unequal = ["--matched-only"] if any(each != ids[0] for each in ids) else []
+    if unequal and not set.intersection(*ids):
+        return
+    command = ["mentallama", "compare", *words, *unequal, *named_tasks(options), "--out", "COMPARISON"]
+    console.print(f"next: {shlex.join(command)}", highlight=False, soft_wrap=True)
 
 
 def read_as(options: argparse.Namespace) -> "ReadAs":

@@ -31,6 +31,11 @@ class Coverage:
         """Whether rows are known to be missing."""
         return self.of is not None and self.rows < self.of
 
+    @property
+    def is_more(self) -> bool:
+        """Whether there are more rows than the split has: some may be there twice, or be of another split."""
+        return self.of is not None and self.rows > self.of
+
 
 Covered = Mapping[str, Sequence[Coverage]]
 """Data set -> each of its splits that rows were scored of."""

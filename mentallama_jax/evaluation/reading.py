@@ -7,7 +7,7 @@ rows whose gold states no label, requests that failed.
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from mentallama_jax.errors import UserError
@@ -15,7 +15,8 @@ from mentallama_jax.evaluation.foreign_outputs.delimited import header_of
 from mentallama_jax.evaluation.foreign_outputs.gold_rows import GoldRows
 from mentallama_jax.evaluation.foreign_outputs.output_forms import SUFFIXES
 from mentallama_jax.evaluation.foreign_outputs.read_as import AS_THEY_SAY, ReadAs, dataset_of_name
-from mentallama_jax.evaluation.foreign_outputs.row_mapping import gold_text, read_foreign
+from mentallama_jax.evaluation.foreign_outputs.row_mapping import gold_contradicted, gold_text, read_foreign
+from mentallama_jax.evaluation.odd_rows import remarks
 from mentallama_jax.foreign import parse_json, reading, shown, shown_cell
 from mentallama_jax.imhi.data_files.table_rows import Problem, Table, shown_columns
 from mentallama_jax.imhi.data_files.tables import read_table
@@ -58,6 +59,8 @@ class Predictions:
         left_out: rows whose gold states no label.
         passed_over: files and folders beside those read that are no predictions, each with the reason.
         forms: in what form each file was read; of other programs' files also which column was taken for what.
+        remarks: what looks odd of the rows, as it may make figures wrong.
+        read_as: what the user said of the files, see `ReadAs.said`.
     """
 
     rows: tuple[Prediction, ...]
@@ -68,13 +71,17 @@ class Predictions:
     left_out: tuple[LeftOut, ...] = ()
     passed_over: tuple[str, ...] = ()
     forms: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+    read_as: Mapping[str, Any] = field(default_factory=AS_THEY_SAY.said)
 
     def provenance(self) -> dict[str, Any]:
         """Return the part that belongs beside the scores, as plain JSON values."""
         return {
             "predictions": list(self.files),
             "forms": list(self.forms),
+            "read_as": dict(self.read_as),
             "passed_over": list(self.passed_over),
+            "remarks": list(self.remarks),
             "left_out": [asdict(row) for row in self.left_out],
             "generation": self.generation,
             "gold": self.gold,
@@ -100,16 +107,22 @@ def read_predictions(path: AnyPath, read_as: ReadAs = AS_THEY_SAY) -> Prediction
     """
     if path.is_dir():
         files, passed_over = _files_of(path, read_as)
-        return _together([_read_file(file, read_as) for file in files], passed_over)
+        return replace(_together([_read_file(file, read_as) for file in files], passed_over), read_as=read_as.said())
     if path.suffix.lower() == ".jsonl" or (path.is_file() and path.suffix.lower() in SUFFIXES):
         found = _read_file(path, read_as)
         _require_rows(path, found.rows, found.left_out)
-        return found
+        return replace(found, read_as=read_as.said())
     what = "expected a .jsonl file or a folder of DATASET.csv files" if path.exists() else "no such file or folder"
     raise UserError(f"{path}: {what}")
 
 
 def _read_file(path: AnyPath, read_as: ReadAs) -> Predictions:
+    found = _read_form(path, read_as)
+    odd = remarks(path, found.rows, read_as.dataset, found.posts_known)
+    return replace(found, remarks=(*found.remarks, *odd))
+
+
+def _read_form(path: AnyPath, read_as: ReadAs) -> Predictions:
     if path.suffix.lower() == ".jsonl" and set(read_as.columns) <= {"first"} and _is_own(path):
         return _read_jsonl(path, read_as)
     if path.suffix.lower() == ".csv" and not read_as.columns and read_as.gold is None:
@@ -121,8 +134,9 @@ def _read_file(path: AnyPath, read_as: ReadAs) -> Predictions:
             read_as = replace(read_as, columns=dict(zip(("gold", "text"), _CSV_COLUMNS, strict=True)), dataset=task)
     outputs = read_foreign(path, read_as)
     left_out = tuple(LeftOut(str(path), number, why, dataset) for number, dataset, why in outputs.left_out)
-    known, form = outputs.posts_known, (outputs.form,)
-    return Predictions(tuple(outputs.rows), (_file(path),), None, outputs.gold, known, left_out, forms=form)
+    known, form = outputs.posts_known, outputs.form
+    file, odd = (_file(path),), tuple(f"{path}: {remark}" for remark in outputs.remarks)
+    return Predictions(tuple(outputs.rows), file, None, outputs.gold, known, left_out, forms=(form,), remarks=odd)
 
 
 def _is_own(path: AnyPath) -> bool:
@@ -163,6 +177,8 @@ def pool(parts: Sequence[Predictions]) -> Predictions:
         left_out=tuple(row for part in parts for row in part.left_out),
         passed_over=tuple(dict.fromkeys(name for part in parts for name in part.passed_over)),
         forms=tuple(form for part in parts for form in part.forms),
+        remarks=tuple(remark for part in parts for remark in part.remarks),
+        read_as=parts[0].read_as,
     )
 
 
@@ -176,7 +192,8 @@ def refuse_twice(parts: Sequence[Predictions]) -> None:
     """
     seen: dict[tuple[str, ...], Predictions] = {}
     for part in parts:
-        content = tuple(sorted(file["sha256"] for file in part.files))
+        columns = part.read_as["columns"]  # the outputs of two systems may be two columns of one file
+        content = (*sorted(file["sha256"] for file in part.files), *sorted(map("=".join, columns.items())))
         other = seen.setdefault(content, part)
         if other is part or (other.generation and part.generation and other.generation != part.generation):
             continue
@@ -200,13 +217,17 @@ def _read_jsonl(path: AnyPath, read_as: ReadAs) -> Predictions:
         seen[row.id] = number
         found.append((number, row))
     first = _first_number(path, [row for _, row in found], read_as)
+    unlike = []
     for number, row in found:
         if read_as.gold is not None:
+            own = row.label
             try:
                 row = _with_gold(row, read_as.gold, first)
             except UserError as error:
                 left_out.append(LeftOut(str(path), number, str(error), row.dataset))
                 continue
+            if own in row.task.labels and own != row.label:
+                unlike.append(row.id)
         if row.label in row.task.labels:
             rows.append(row)
         else:
@@ -214,7 +235,9 @@ def _read_jsonl(path: AnyPath, read_as: ReadAs) -> Predictions:
     meta = path.with_suffix(".meta.json")
     generation = _read_meta(meta) if meta.is_file() else None
     gold = "label of each row" if read_as.gold is None else f"{read_as.gold.name}, joined by id"
-    return Predictions(tuple(rows), (_file(path),), generation, gold, True, tuple(left_out), forms=(f"{path}: {_OWN}",))
+    form, odd = (f"{path}: {_OWN}",), tuple(f"{path}: {remark}" for remark in gold_contradicted(unlike, "label"))
+    file = (_file(path),)
+    return Predictions(tuple(rows), file, generation, gold, True, tuple(left_out), forms=form, remarks=odd)
 
 
 def _first_number(path: AnyPath, rows: Sequence[Prediction], read_as: ReadAs) -> int:
@@ -330,7 +353,8 @@ def _together(parts: Sequence[Predictions], passed_over: Sequence[str]) -> Predi
     gold = "; ".join(dict.fromkeys(part.gold for part in parts))
     forms = tuple(form for part in parts for form in part.forms)
     known = all(part.posts_known for part in parts)
-    return Predictions(rows, files, None, gold, known, left_out, tuple(passed_over), forms)
+    odd = tuple(remark for part in parts for remark in part.remarks)
+    return Predictions(rows, files, None, gold, known, left_out, tuple(passed_over), forms, odd)
 
 
 def _read_csv(file: AnyPath, task: Task) -> Predictions:

@@ -3,10 +3,12 @@
 import csv
 import re
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 from mentallama_jax.evaluation.label_readers import ReadingOnce, label_of
 from mentallama_jax.files import atomic_open
+from mentallama_jax.foreign import reading
 from mentallama_jax.imhi.predictions import Prediction
 
 LABELS_BY_ROW = "labels_by_row.csv"
@@ -27,11 +29,27 @@ def write_labels(folder: Path, rows: Sequence[Prediction], reader: ReadingOnce) 
     return path
 
 
+def first_unlike(folder: Path, rows: Sequence[Prediction]) -> str | None:
+    """The id of the first row that is not as `write_labels` found it: other, or with another gold label; None if none.
+
+    Raises:
+        UserError: there is no such table, or it cannot be read.
+    """
+    with reading(folder / LABELS_BY_ROW, "CSV"), (folder / LABELS_BY_ROW).open(newline="", encoding="utf-8") as stream:
+        before = [(line["id"], line["dataset"], line["aspect"], line["gold"]) for line in csv.DictReader(stream)]
+    now = [(_shown_id(row, number), row.dataset, row.aspect, row.label) for number, row in enumerate(rows, start=1)]
+    unlike = (other or this for this, other in zip_longest(now, before) if this != other)
+    return next((id_ for id_, *_ in unlike), None)
+
+
+def _shown_id(row: Prediction, number: int) -> str:
+    # Spreadsheets compute what begins like a formula; ids come from files of others.
+    id_ = row.id if _ID.fullmatch(row.id) else f"row {number}"
+    return f"'{id_}" if id_.startswith(_FORMULA) else id_
+
+
 def _lines(rows: Sequence[Prediction], reader: ReadingOnce) -> Iterator[tuple[str, ...]]:
     for number, row in enumerate(rows, start=1):
         label = label_of(row, reader)
         right = str(int(label == row.label))
-        # Spreadsheets compute what begins like a formula; ids come from files of others.
-        id_ = row.id if _ID.fullmatch(row.id) else f"row {number}"
-        id_ = f"'{id_}" if id_.startswith(_FORMULA) else id_
-        yield id_, row.dataset, row.aspect, row.label, label or "", right, reader.rule(row)
+        yield _shown_id(row, number), row.dataset, row.aspect, row.label, label or "", right, reader.rule(row)

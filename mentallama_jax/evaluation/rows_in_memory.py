@@ -10,6 +10,7 @@ from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.foreign_outputs.output_table import OutputTable
 from mentallama_jax.evaluation.foreign_outputs.read_as import AS_THEY_SAY, ReadAs
 from mentallama_jax.evaluation.foreign_outputs.row_mapping import read_output_rows
+from mentallama_jax.evaluation.odd_rows import remarks
 from mentallama_jax.evaluation.reading import LeftOut, Predictions
 
 NAME = "rows in memory"
@@ -42,7 +43,18 @@ def predictions_of_rows(rows: Iterable[Mapping[str, Any]], read_as: ReadAs = AS_
     if not found.rows:
         raise UserError(f"{NAME}: none can be scored; row {left_out[0].row}: {left_out[0].reason}")
     file = {"file": NAME, "sha256": digest.hexdigest()}
-    return Predictions(tuple(found.rows), (file,), None, found.gold, found.posts_known, left_out, forms=(found.form,))
+    odd = (*found.remarks, *remarks(Path(NAME), found.rows, read_as.dataset, found.posts_known))
+    return Predictions(
+        rows=tuple(found.rows),
+        files=(file,),
+        generation=None,
+        gold=found.gold,
+        posts_known=found.posts_known,
+        left_out=left_out,
+        forms=(found.form,),
+        remarks=odd,
+        read_as=read_as.said(),
+    )
 
 
 def _cell(value: Any) -> Any:

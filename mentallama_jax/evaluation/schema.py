@@ -35,7 +35,9 @@ _DATASET = _SUMMARY | {
 _SIGNATURE = {
     "predictions": "each file read: `file` and `sha256`",
     "forms": "in what form each file was read, and of other programs' files which column was taken for what",
+    "read_as": "what the user said of the files: `columns` (role -> column), `dataset`, source of `gold`; or null",
     "passed_over": "what stood beside the files read and is no predictions",
+    "remarks": "what looks odd of the rows, such as gold that contradicts itself",
     "left_out": "each row that is not scored: `dataset`, `file`, `row`, `reason`",
     "generation": "how the predictions were made: the `.meta.json` beside them; null where there is none",
     "gold": "where the gold labels come from",

@@ -1,5 +1,6 @@
 """Scores as tables in the terminal and as `scores.json`."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,7 +19,7 @@ from mentallama_jax.files import write_json
 if TYPE_CHECKING:
     from rich.table import Table
 
-_SHOWN_ROWS = 5
+_SHOWN_REASONS = 5
 
 
 def write_report(
@@ -206,16 +207,37 @@ def _with_interval(figure: MetricFigure, warning: str | None) -> str:
     return f"{show(figure.mean)}\n{show(low)}{to}{show(high)}{'*' if warning else ''}"
 
 
-def notes(scores: Scores, covered: Covered | None = None) -> list[str]:
-    """What to know besides the table, a line each: what is missing or not scored, few posts, the released scorer."""
-    missing = coverage_note(covered or {})
-    said = [*([missing] if missing else []), *(f"passed over {name}" for name in scores.signature["passed_over"])]
+def cautions(scores: Scores, covered: Covered | None = None) -> list[str]:
+    """What to know before the table is believed, a line each: rows that are not scored or look odd, too many rows."""
+    said = list(scores.signature["remarks"])
+    for name, of in (covered or {}).items():
+        for each in of:
+            if each.is_more:
+                said.append(f"{name}: {each.rows:,} rows are more than the {each.of:,} of the benchmark's {each.split}")
     left_out = scores.signature["left_out"]
     if left_out:
-        shown = "; ".join(f"{row['file']}, row {row['row']}: {row['reason']}" for row in left_out[:_SHOWN_ROWS])
-        more = f"; and {len(left_out) - _SHOWN_ROWS} more in scores.json" if len(left_out) > _SHOWN_ROWS else ""
-        what = "row is not scored" if len(left_out) == 1 else "rows are not scored"
-        said.append(f"{len(left_out)} {what}: {shown}{more}")
+        every = scores.pooled.n + len(left_out)
+        said.append(f"{len(left_out):,} of {every:,} rows are not scored: {'; '.join(_reasons(left_out))}")
+    return said
+
+
+def _reasons(left_out: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Why rows are not scored, the commonest reasons first, each with a row that has it."""
+    first: dict[str, Mapping[str, Any]] = {}
+    for row in left_out:
+        first.setdefault(row["reason"], row)
+    counts = Counter(row["reason"] for row in left_out).most_common()
+    for reason, count in counts[:_SHOWN_REASONS]:
+        others = f" and {count - 1:,} more" if count > 1 else ""
+        yield f"{first[reason]['file']}, row {first[reason]['row']}{others}: {reason}"
+    if rest := sum(count for _, count in counts[_SHOWN_REASONS:]):
+        yield f"and {rest:,} more in scores.json"
+
+
+def notes(scores: Scores, covered: Covered | None = None) -> list[str]:
+    """What to know besides the table, a line each: what is missing or passed over, few posts, the released scorer."""
+    missing = coverage_note(covered or {})
+    said = [*([missing] if missing else []), *(f"passed over {name}" for name in scores.signature["passed_over"])]
     few = [f"{name} ({each.posts})" for name, each in scores.datasets.items() if each.warning]
     if few:
         said.append(f"* fewer than {FEW_POSTS} posts, so the interval may be too narrow: {', '.join(few)}")

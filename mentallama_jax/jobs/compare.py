@@ -13,13 +13,14 @@ from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.comparison import Comparison, compare_systems
 from mentallama_jax.evaluation.comparison_report import write_comparison
 from mentallama_jax.evaluation.explanations import Progress, no_progress, score_explanations
-from mentallama_jax.evaluation.foreign_outputs.read_as import AS_THEY_SAY, ReadAs
+from mentallama_jax.evaluation.foreign_outputs.read_as import AS_THEY_SAY, ReadAs, said_before
 from mentallama_jax.evaluation.label_readers import CLASSIFIER, RULES, LabelReader
-from mentallama_jax.evaluation.reading import read_predictions
+from mentallama_jax.evaluation.reading import pool, read_predictions, refuse_twice
+from mentallama_jax.evaluation.row_labels import first_unlike
 from mentallama_jax.evaluation.row_matching import SeedAnswers, System
 from mentallama_jax.evaluation.score_store import read_scores
 from mentallama_jax.evaluation.statistics.paired_tests import ExchangeSettings
-from mentallama_jax.foreign import parse_json, reading, shown
+from mentallama_jax.foreign import parse_json, reading, shown, shown_cell
 from mentallama_jax.jobs.metric_models import MetricModels
 from mentallama_jax.jobs.open_metrics import open_metrics
 from mentallama_jax.storage import AnyPath, as_path
@@ -64,7 +65,8 @@ def compare(
         metrics: of explanations, names in `jobs.open_metrics.METRICS`, computed here; none takes those of the folders.
         metric_models: which models the metrics are computed with.
         matched_only: leave out rows that not all systems have, instead of refusing them.
-        read_as: what files of other programs do not say themselves: columns, data set, gold.
+        read_as: what files of other programs do not say themselves: columns, data set, gold. A folder of scores is read
+            as it was when it was scored, with gold from here where it is given.
         draws: exchanges drawn for a test where they are too many to go through.
         seed: of the draws.
         confidence: of intervals; a corrected p of less than 1 - confidence distinguishes systems.
@@ -89,6 +91,10 @@ def compare(
         System(name, tuple(_answers(as_path(path), not metrics, read_as) for path in files))
         for name, files in systems.items()
     ]
+    answers = [[seed.predictions for seed in system.seeds] for system in opened]
+    for of_system in answers:
+        refuse_twice(of_system)
+    refuse_twice([pool(of_system) for of_system in answers])
     if metrics:
         opened = _scored(opened, out, metrics, metric_models or MetricModels(), settings, progress)
     read_by: str | LabelReader = reader
@@ -109,18 +115,31 @@ def _answers(path: AnyPath, with_scores: bool, read_as: ReadAs) -> SeedAnswers:
     """The answers of a predictions file, or those that a scores folder was made of."""
     if not (path.is_dir() and (path / _SCORES).is_file()):
         return SeedAnswers(str(path), read_predictions(path, read_as))
-    file = _scored_file(path)
-    by_row = Path(str(path)) / _BY_ROW
-    scored = read_scores(by_row) if with_scores and by_row.is_file() else None
-    return SeedAnswers(str(path), read_predictions(file, read_as), scored)
+    folder = Path(str(path))
+    signature = _signature(folder)
+    file = _scored_file(folder, signature)
+    # What a version before did not keep must be said again.
+    own = said_before(signature["read_as"], read_as.gold) if "read_as" in signature else read_as
+    predictions = read_predictions(file, own)
+    unlike = first_unlike(folder, predictions.rows)
+    if unlike is not None:
+        what = f"row {shown_cell(unlike)} of {file} is not read as it was when it was scored"
+        raise UserError(f"{folder}: {what}; run `mentallama evaluate` on it again")
+    by_row = folder / _BY_ROW
+    return SeedAnswers(str(path), predictions, read_scores(by_row) if with_scores and by_row.is_file() else None)
 
 
-def _scored_file(folder: AnyPath) -> AnyPath:
-    """The predictions that scores were made of, unchanged since."""
+def _signature(folder: Path) -> Mapping[str, Any]:
+    """What `scores.json` says of how it was made."""
     with reading(folder / _SCORES, "JSON"):
         value = parse_json((folder / _SCORES).read_bytes(), folder / _SCORES)
     signature = value.get("signature") if isinstance(value, dict) else None
-    files = signature.get("predictions") if isinstance(signature, dict) else None
+    return signature if isinstance(signature, dict) else {}
+
+
+def _scored_file(folder: Path, signature: Mapping[str, Any]) -> AnyPath:
+    """The predictions that scores were made of, unchanged since."""
+    files = signature.get("predictions")
     if not isinstance(files, list) or not all(isinstance(each, dict) and "file" in each for each in files):
         raise UserError(f"{folder / _SCORES}: does not say which predictions were scored; give their file")
     if len(files) != 1:
@@ -142,10 +161,10 @@ def _sha256(file: AnyPath) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def _moved(folder: AnyPath, file: AnyPath) -> Iterator[Path]:
+def _moved(folder: Path, file: AnyPath) -> Iterator[Path]:
     """Where predictions may be that were moved together with their scores: as near to these as they were."""
     parts = Path(str(file)).parts
-    for above in list(Path(str(folder)).absolute().parents)[:_NEAR]:
+    for above in list(folder.absolute().parents)[:_NEAR]:
         yield from (above.joinpath(*parts[-count:]) for count in range(1, min(_NEAR, len(parts)) + 1))
 
 

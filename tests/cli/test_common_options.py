@@ -10,7 +10,6 @@ import pytest
 from mentallama_jax.cli import common_options
 from mentallama_jax.cli.common_options import SHORT, check_out
 from mentallama_jax.cli.completion_command import bash, commands_of, fish, zsh
-from mentallama_jax.cli.evaluate_command import _next as next_of_evaluate
 from mentallama_jax.cli.main import build_parser, main, parse
 from mentallama_jax.cli.train_command import _next as next_of_train
 from mentallama_jax.config import load_config
@@ -155,19 +154,13 @@ def test_every_option_is_in_every_script():
     assert {option for option in options if f"-l {option[2:]} " not in "\n".join(lines)} == set()
 
 
-def test_what_comes_next_can_be_run(tmp_path):
+def test_what_comes_next_can_be_run():
     toy = load_config("configs/toy.yaml", ["data.train=[data/imhi:train]"])
     assert next_of_train(toy, "runs/x")[1:5] == ["generate", "runs/x", "--data", "data/imhi:test"]
     labels = load_config("configs/classifier-toy.yaml", [])
     assert next_of_train(labels, "runs/x")[:3] == ["mentallama", "report", "runs/x"]
     for config in (toy, labels):
         parse(next_of_train(config, "runs/x")[1:])
-    options = parse(["evaluate", "a.jsonl", "--out", str(tmp_path / "s")])
-    assert next_of_evaluate(options)[1:4] == ["compare", "a.jsonl", "OTHERS.jsonl"]
-    parse(next_of_evaluate(options)[1:])
-    options = parse(["evaluate", "a.jsonl", "--tasks", "sleep.yaml", "mood.yaml", "--out", "scores"])
-    words = next_of_evaluate(options)
-    assert parse(words[1:]).tasks == ["sleep.yaml", "mood.yaml"]  # another process does not know them by itself
 
 
 @pytest.mark.parametrize(

@@ -267,7 +267,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_marks(folder, of_dr)
     write_study(folder, test)
     for name in ("scores", "scores/base", "scores/tuned", "SCORES_A", "SCORES_B"):
-        score([folder / "tuned.jsonl"], folder / name)
+        score([folder / ("base.jsonl" if name in ("scores/base", "SCORES_B") else "tuned.jsonl")], folder / name)
     return folder
 
 

@@ -223,9 +223,13 @@ def test_scores_are_compared_where_they_were_moved_with_their_predictions(files,
 
 def test_wrong_use_is_told(files, tmp_path, capsys):
     good = str(files[0])
+    seeds = ["--system", f"good={','.join(map(str, files))}"]
     for arguments, said in (
         ([good], "two systems or more"),
-        ([good, good], "two systems are called good"),
+        ([good, good], "good.jsonl: given twice"),
+        ([good, *seeds], "two systems are called good"),
+        (["--system", f"a={good}", "--system", f"b={good}"], "good.jsonl: given twice"),
+        ([good, "--system", f"b={good},{good}"], "good.jsonl: given twice"),
         ([*map(str, files), "--draws", "5"], "--draws must be 100 or more"),
         ([*map(str, files), "--confidence", "95"], "--confidence must be between"),
         ([*map(str, files), "--reader", "classifier"], "go together"),

@@ -4,6 +4,7 @@ import argparse
 import csv
 import json
 import shlex
+from pathlib import Path
 
 import pytest
 
@@ -72,7 +73,7 @@ def test_strays_and_unreadable_gold_are_told_and_do_not_stop_the_run(gold_folder
     assert run(gold_folder, "--out", tmp_path / "scores") == 0
     printed = capsys.readouterr().out
     assert "passed over 'notes.csv': unknown data set 'notes'" in printed
-    assert "1 row is not scored: " in printed
+    assert "1 of 73 rows are not scored: " in printed
     assert "DR.csv, row 5: its gold does not begin with a label of DR" in printed
     assert "marker" not in printed
     scores = json.loads((tmp_path / "scores" / "scores.json").read_text())
@@ -153,18 +154,61 @@ def test_outputs_are_shown_only_where_asked_for_and_masked(tmp_path, capsys):
         run(tmp_path / "DR.csv", "--out", out, "--raw")
 
 
-def test_what_comes_next_reads_files_of_other_programs_as_they_were_read(tmp_path, capsys):
-    for name, second in (("DR_ours", "Yes."), ("OTHERS", "No.")):
-        (tmp_path / f"{name}.csv").write_text(f"answer,output,set\nyes,Yes.,DR\nno,{second},DR\n")
-    columns = ["--columns", "gold=answer,text=output,dataset=set"]
-    assert main(["evaluate", str(tmp_path / "DR_ours.csv"), *columns, "--out", str(tmp_path / "scores")]) == 0
-    said = capsys.readouterr().out.splitlines()[-1]
-    assert said.startswith("next: mentallama compare ")
-    words = shlex.split(said)[2:]
-    words[words.index("OTHERS.csv")] = str(tmp_path / "OTHERS.csv")
-    words[words.index("COMPARISON")] = str(tmp_path / "comparison")
+def next_words(printed: str, out: Path, **names: object) -> list[str]:
+    """The words of the command that was offered, with files in the place of its names in capitals."""
+    said = next(line for line in printed.splitlines() if line.startswith("next: mentallama compare "))
+    return [str(names.get(word, word)) for word in shlex.split(said)[2:-1]] + [str(out)]
+
+
+def test_what_comes_next_compares_the_scores_as_they_were_read(tmp_path, capsys):
+    """Two systems of one file, each read by columns of its own: the comparison reads each as it was scored."""
+    both = tmp_path / "both.csv"
+    rows = [f"{'yes' if number % 2 else 'no'},{'Yes.' if number % 2 else 'No.'},{'Yes.'}" for number in range(20)]
+    both.write_text("\n".join(["answer,llama,gpt", *rows]) + "\n")
+    for name in ("llama", "gpt"):
+        columns = ["--columns", f"gold=answer,text={name}", "--dataset", "DR"]
+        assert main(["evaluate", str(both), *columns, "--out", str(tmp_path / name)]) == 0
+    words = next_words(capsys.readouterr().out, tmp_path / "comparison", OTHER_SCORES=tmp_path / "gpt")
     assert main(words) == 0
     found = json.loads((tmp_path / "comparison" / "comparison.json").read_text())
-    assert "DR" in json.dumps(found)
-    assert main(["compare", *words[1:3], "--out", str(tmp_path / "none")]) == 2
-    assert "say it by --columns gold=COLUMN" in capsys.readouterr().err
+    first = next(each for each in found["differences"] if each["metric"] == "accuracy")
+    assert (first["first_value"], first["second_value"]) == (1, 0.5)
+
+
+def answers(path: Path, rows: int, wrong: int = 0) -> Path:
+    lines = [
+        {
+            "id": f"DR/test/{n}",
+            "dataset": "DR",
+            "post_id": str(n),
+            "label": "yes",
+            "generated_text": "No." if n < wrong else "Yes.",
+        }
+        for n in range(rows)
+    ]
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def test_what_comes_next_of_several_systems_and_of_seeds(tmp_path, capsys):
+    a, b = answers(tmp_path / "a/test.jsonl", 30, 3), answers(tmp_path / "b/test.jsonl", 30, 8)
+    other = answers(tmp_path / "other.jsonl", 30, 20)
+    assert run(a, b, "--out", tmp_path / "each") == 0
+    words = next_words(capsys.readouterr().out, tmp_path / "first")
+    assert "--matched-only" not in words
+    assert main(words) == 0
+    assert run(a, b, "--pool", "--out", tmp_path / "seeds") == 0
+    words = next_words(capsys.readouterr().out, tmp_path / "second", **{"OTHER.jsonl": other})
+    assert main(words) == 0
+    systems = json.loads((tmp_path / "second" / "comparison.json").read_text())["systems"]
+    assert {name: len(seeds) for name, seeds in systems.items()} == {"other": 1, "SEEDS": 2}
+    fewer = answers(tmp_path / "fewer.jsonl", 25, 9)
+    capsys.readouterr()
+    assert run(a, fewer, "--out", tmp_path / "unequal") == 0
+    words = next_words(capsys.readouterr().out, tmp_path / "third")
+    assert "--matched-only" in words
+    assert main(words) == 0
+    # Parts of a benchmark are one system, which `compare` cannot take in parts.
+    assert run(a, fewer, "--pool", "--out", tmp_path / "parts") == 0
+    assert "next:" not in capsys.readouterr().out

@@ -166,8 +166,8 @@ def test_a_join_by_ids_and_by_row_numbers(tmp_path):
     found = read_predictions(from_one, ReadAs({"first": "1"}, gold=GOLD))
     assert [row.id for row in found.rows] == ["DR/test/1", "DR/test/3"]
     assert [(row.row, row.reason) for row in found.left_out] == [
-        (3, "its id '4' is that of no row with gold"),
-        (4, "its id 'x' is that of no row with gold"),
+        (3, "its id '4' is that of no row with gold, whose ids are such as 'DR/test/1'"),
+        (4, "its id 'x' is that of no row with gold, whose ids are such as 'DR/test/1'"),
     ]
     from_zero = table(tmp_path / "DR_0.csv", "id,output\n2,yes\n0,yes\n")
     found = read_predictions(from_zero, ReadAs(gold=GOLD))
@@ -397,4 +397,4 @@ def test_the_command_scores_them_and_says_what_was_read(tmp_path, capsys):
     assert scores["pooled"]["accuracy"] == pytest.approx(2 / 3)
     assert "semicolons between columns; columns id='nr', text='said'" in scores["signature"]["forms"][0]
     assert scores["datasets"]["DR"]["left_out"] == 1
-    assert "1 row is not scored" in capsys.readouterr().out
+    assert "1 of 4 rows are not scored" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Gold rows that outputs are joined to by their ids."""
+"""Gold rows that outputs are joined to by their ids, or by their posts where they have no ids."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -15,7 +15,7 @@ _RECORD = re.compile(r"(?P<dataset>[^/]+)/(?:[^/]+/)?(?P<number>[0-9]+)", re.ASC
 
 
 class GoldRows:
-    """Records with a label, found by their id or by data set and row number."""
+    """Records with a label, found by their id, by data set and row number, or by post and question."""
 
     def __init__(self, name: str, records: Sequence[Record]) -> None:
         """Index records.
@@ -32,6 +32,9 @@ class GoldRows:
         if not labelled:
             raise UserError(f"--gold {name}: no row of it has a label")
         self._by_id = {record.id: record for record in labelled}
+        self._by_post: dict[str, list[Record]] = {}
+        for record in labelled:
+            self._by_post.setdefault(record.post_id, []).append(record)
         self._by_number: dict[tuple[str, int], list[Record]] = {}
         self._last: dict[str, int] = {}
         """Data set -> the number of its last row, with or without a label."""
@@ -94,8 +97,27 @@ class GoldRows:
             raise UserError(f"its id {shown_cell(id_)} is that of a row of {record.dataset}, not of {task.name}")
         return record
 
+    def find_post(self, post: str, asked: Sequence[tuple[Task, str]]) -> Record:
+        """The gold row about a post.
+
+        Args:
+            post: its `post_id`.
+            asked: data sets that it may be of, each with the aspect that is asked about; none says neither.
+
+        Raises:
+            UserError: there is none, or there are several that may be meant; without a place.
+        """
+        questions = {(task.name, aspect) for task, aspect in asked}
+        found = [row for row in self._by_post.get(post, ()) if not asked or (row.dataset, row.aspect) in questions]
+        if not found:
+            raise UserError("it asks about a post that no row with gold is about")
+        if len({(row.dataset, row.aspect, row.label) for row in found}) > 1:
+            raise UserError(f"it may be any of {len(found)} gold rows about its post; give a column with their ids")
+        return found[0]
+
     def _numbered(self, id_: str, task: Task | None, first: int) -> Record:
-        unknown = f"its id {shown_cell(id_)} is that of no row with gold"
+        example = next(iter(self._by_id))
+        unknown = f"its id {shown_cell(id_)} is that of no row with gold, whose ids are such as {shown_cell(example)}"
         found = _NUMBERED.fullmatch(id_)
         if found is None:
             raise UserError(unknown)

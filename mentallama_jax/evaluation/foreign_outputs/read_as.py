@@ -3,9 +3,10 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.evaluation.foreign_outputs.gold_rows import GoldRows
+from mentallama_jax.evaluation.foreign_outputs.gold_rows import GoldRows, gold_rows
 from mentallama_jax.foreign import shown
 from mentallama_jax.imhi.data_files.column_roles import parse_roles
 from mentallama_jax.imhi.tasks import TASKS, Task, task_named
@@ -39,6 +40,14 @@ class ReadAs:
         if said is not None and self.gold is None:
             raise UserError("--columns first=0 or first=1 goes with --gold, whose rows are found by their numbers")
 
+    def said(self) -> dict[str, Any]:
+        """The same as plain values of JSON, gold by the name of its source; `said_before` takes them."""
+        return {
+            "columns": dict(self.columns),
+            "dataset": self.dataset and self.dataset.name,
+            "gold": self.gold and self.gold.name,
+        }
+
     @property
     def named(self) -> dict[str, str]:
         """Role -> column, of the columns that are named."""
@@ -60,6 +69,17 @@ def parse_columns(text: str) -> dict[str, str]:
         UserError: it is no such list, or it names a role that there is not, or one twice.
     """
     return parse_roles(text, ROLES)
+
+
+def said_before(said: Mapping[str, Any], gold: GoldRows | None = None) -> ReadAs:
+    """What `ReadAs.said` wrote; gold rows that are given take the place of those of the source that it names.
+
+    Raises:
+        UserError: an unknown data set, or gold that cannot be read.
+    """
+    if gold is None and said["gold"] is not None:
+        gold = gold_rows(said["gold"])
+    return ReadAs(said["columns"], task_named(said["dataset"]) if said["dataset"] else None, gold)
 
 
 def dataset_of_name(name: str) -> Task | None:

@@ -61,7 +61,8 @@ def find_roles(table: OutputTable, read_as: ReadAs, path: AnyPath) -> dict[str, 
 
 
 def _require(table: OutputTable, found: dict[str, str], read_as: ReadAs, path: AnyPath) -> None:
-    needed = ("text", "id") if read_as.gold is not None else ("gold", "text")
+    by_post = read_as.gold is not None and "post" in found
+    needed = ("gold", "text") if read_as.gold is None else ("text",) if by_post else ("text", "id")
     missing = [role for role in needed if role not in found]
     if not missing:
         return
@@ -69,7 +70,11 @@ def _require(table: OutputTable, found: dict[str, str], read_as: ReadAs, path: A
         raise UserError(f"{path}: is {table.form}, which holds no gold; give --gold SOURCE to join it by the ids")
     names = ", ".join(_FIRST.get(role, role) for role in missing)
     options = ",".join(f"{role}=COLUMN" for role in missing)
-    join = ", or --gold SOURCE to join gold by id" if missing == ["gold"] and "id" in found else ""
+    more = ""
+    if missing == ["gold"] and found.keys() & {"id", "post"}:
+        more = f", or --gold SOURCE to join gold by {'id' if 'id' in found else 'post'}"
+    elif "id" in missing:
+        more = "; where there is none, rows are joined by a column `query` or `post`"
     raise UserError(
-        f"{path}: has no column {names} (found: {shown_columns(table.columns)}); say it by --columns {options}{join}"
+        f"{path}: has no column {names} (found: {shown_columns(table.columns)}); say it by --columns {options}{more}"
     )

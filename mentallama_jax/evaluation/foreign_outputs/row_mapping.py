@@ -1,7 +1,7 @@
 """From rows of columns to predictions: data set, gold label and post of each row, or the reason why it has none."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -22,6 +22,7 @@ from mentallama_jax.imhi.records import post_id
 from mentallama_jax.imhi.tasks import Task, task_named
 from mentallama_jax.storage import AnyPath
 
+_NUMBERS_SHOWN = 5
 _TRUTHS = frozenset({"0", "1", "0.0", "1.0", "true", "false"})
 
 
@@ -35,6 +36,7 @@ class ForeignRows:
         form: what was read, and how, in one line.
         gold: where the gold comes from.
         posts_known: whether every row is known to be of a post.
+        remarks: what looks odd of them.
     """
 
     rows: list[Prediction]
@@ -42,6 +44,7 @@ class ForeignRows:
     form: str
     gold: str
     posts_known: bool
+    remarks: tuple[str, ...] = ()
 
 
 def read_foreign(path: AnyPath, read_as: ReadAs) -> ForeignRows:
@@ -72,10 +75,13 @@ class _Mapping:
     of_name: Task | None = None
     notes: Counter[str] = field(default_factory=Counter)
     known_posts: int = 0
+    unlike: list[str] = field(default_factory=list)
+    """Ids of rows whose own gold is another than that of the gold they are joined to."""
 
     def read(self) -> ForeignRows:
         self.of_name = dataset_of_name(self.path.stem)
         self.first = self._first_number()
+        self._refuse_other_numbers()
         rows: list[Prediction] = []
         left_out = [(number, "", reason) for number, reason in self.table.problems.items()]
         seen: dict[str, int] = {}
@@ -93,7 +99,30 @@ class _Mapping:
             seen[row.id] = number
             rows.append(row)
         gold = f"column {shown(self.roles['gold'])}" if self.read_as.gold is None else self._joined_gold()
-        return ForeignRows(rows, sorted(left_out), self._form(), gold, self.known_posts == len(rows))
+        odd = tuple(gold_contradicted(self.unlike, self.roles.get("gold", "")))
+        return ForeignRows(rows, sorted(left_out), self._form(), gold, self.known_posts == len(rows), odd)
+
+    def _refuse_other_numbers(self) -> None:
+        """Refuse a column whose numbers are classes counted otherwise: with a 2 among them, 1 is no yes.
+
+        Raises:
+            UserError: names the numbers.
+        """
+        for role in ("gold", "text"):
+            found: dict[str, set[str]] = {}
+            words = 0
+            for _, cells in self.table.rows:
+                with suppress(UserError):
+                    task, cell = self._task(cells), self._cell(cells, role).removesuffix(".0")
+                    if not cell.lstrip("-").isdecimal():
+                        words += 1
+                    elif task is not None and task.is_yes_no:
+                        found.setdefault(task.name, set()).add(cell)
+            for name, numbers in found.items():
+                if not numbers <= {"0", "1"} and (role == "gold" or not words):
+                    listed = ", ".join(sorted(numbers)[:_NUMBERS_SHOWN])
+                    what = f"column {shown(self.roles[role])} holds the numbers {listed}"
+                    raise UserError(f"{self.path}: {what}, and those of {name} are 1 for yes and 0 for no; give names")
 
     def _first_number(self) -> int:
         """What row numbers count from in the ids, those of failed rows among them; it matters to a join alone.
@@ -101,7 +130,7 @@ class _Mapping:
         Raises:
             UserError: they may count from 0 or from 1.
         """
-        if self.read_as.gold is None:
+        if self.read_as.gold is None or "id" not in self.roles:
             return 1
         if self.read_as.first is None and self.roles["id"] == self.table.roles.get("id") == "doc_id":
             return self.table.first or 0
@@ -122,6 +151,8 @@ class _Mapping:
 
     def _joined_gold(self) -> str:
         assert self.read_as.gold is not None
+        if "id" not in self.roles:
+            return f"{self.read_as.gold.name}, joined by post (column {shown(self.roles['post'])})"
         counted = f"row numbers count from {self.first}"
         return f"{self.read_as.gold.name}, joined by id (column {shown(self.roles['id'])}; {counted})"
 
@@ -177,14 +208,31 @@ class _Mapping:
 
     def _joined(self, number: int, cells: Mapping[str, Any], task: Task | None, text: str) -> Prediction:
         assert self.read_as.gold is not None
-        id_ = self._cell(cells, "id")
-        if not id_:
-            raise UserError("it has no id")
         # A file that is only named after a data set may hold rows of others, by full ids.
         said = self.read_as.dataset is not None or "dataset" in self.roles
-        record = self.read_as.gold.find(id_, task if said or id_.isdecimal() else None, self.first)
+        id_ = self._cell(cells, "id")
+        if id_:
+            record = self.read_as.gold.find(id_, task if said or id_.isdecimal() else None, self.first)
+        elif "id" in self.roles:
+            raise UserError("it has no id")
+        else:
+            record = self.read_as.gold.find_post(*self._about(cells, task))
         self.known_posts += 1
+        with suppress(UserError):
+            if self._gold(cells, record.task, record.aspect)[0] != record.label:
+                self.unlike.append(record.id)
         return self._prediction(number, answer_to(record, self._answer(text, record.task, record.aspect)))
+
+    def _about(self, cells: Mapping[str, Any], task: Task | None) -> tuple[str, list[tuple[Task, str]]]:
+        """The post of a row without an id, and the data sets and aspects that it may be of."""
+        post, asked = self._post(cells)
+        if not post:
+            raise UserError("it has no post")
+        if asked or task is None:
+            return post_id(post), [(of, aspect) for of, aspect in asked if task is None or of.name == task.name]
+        cell = self._cell(cells, "aspect")
+        aspects = [match_aspect(cell, task)] if cell or not task.aspects else list(task.aspects)
+        return post_id(post), [(task, aspect) for aspect in aspects]
 
     def _prediction(self, number: int, row: Prediction) -> Prediction:
         """The row, with log-probabilities of its labels where choices of the form are exactly these labels."""
@@ -266,6 +314,14 @@ class _Mapping:
         except UserError:
             return ("", []) if column is not None and column.endswith("query") else (value, [])
         return post, question_of(question)
+
+
+def gold_contradicted(ids: Sequence[str], column: str) -> Iterator[str]:
+    """That rows hold another gold label than the gold that they are joined to; nothing where none does."""
+    if ids:
+        rows = "1 row" if len(ids) == 1 else f"{len(ids):,} rows"
+        what = f"column {shown(column)} of {rows}, such as {shown_cell(ids[0])}"
+        yield f"{what}, says another label than --gold, which counts"
 
 
 def gold_text(cell: str, task: Task) -> str:

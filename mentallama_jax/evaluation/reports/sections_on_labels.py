@@ -72,7 +72,7 @@ def correctness_section(systems: Sequence[ScoredSystem]) -> ReportSection | None
         *(("* Few posts: mind the interval.",) if warnings else ()),
     )
     table = FigureTable("Correctness", heads, tuple(rows), words=1 + (len(systems) > 1), notes=notes)
-    blocks: list[Block] = [table, *_coverage(systems), _forests(systems), *warnings]
+    blocks: list[Block] = [*_cautions(systems), table, *_coverage(systems), _forests(systems), *warnings]
     return ReportSection("Correctness", blocks, [each for each in (_published(systems), _aspects(systems)) if each])
 
 
@@ -95,6 +95,18 @@ def _coverage(systems: Sequence[ScoredSystem]) -> list[Paragraph]:
         return []
     parts = [f"{part} ({', '.join(names)})" if len(systems) > 1 else part for part, names in said.items()]
     return [Paragraph(f"A part of the benchmark: {'; '.join(parts)}.", "warning")]
+
+
+def _cautions(systems: Sequence[ScoredSystem]) -> Iterator[Paragraph]:
+    """Rows that look odd, and how many are not scored."""
+    for system in systems:
+        signature = system.sections["signature"]
+        said = list(signature.get("remarks") or [])
+        if left_out := signature.get("left_out"):
+            what = "row is not scored" if len(left_out) == 1 else "rows are not scored"
+            said.append(f"{count(len(left_out))} {what}: their gold or output cannot be read")
+        for each in said:
+            yield Paragraph(f"{system.name}: {each}." if len(systems) > 1 else f"{each}.", "warning")
 
 
 def _warnings(systems: Sequence[ScoredSystem]) -> list[Paragraph]:

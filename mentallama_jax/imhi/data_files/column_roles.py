@@ -26,7 +26,7 @@ def parse_roles(text: str, roles: Collection[str]) -> dict[str, str]:
 
 
 def check_given(said: Mapping[str, str], columns: Collection[str], place: object) -> None:
-    """Refuse the name of a column that a table does not have.
+    """Refuse the name of a column that a table does not have, and one that is given two roles.
 
     Raises:
         UserError: begins with `place`, and names those that it has.
@@ -34,6 +34,9 @@ def check_given(said: Mapping[str, str], columns: Collection[str], place: object
     for role, name in said.items():
         if name not in columns:
             raise UserError(f"{place}: has no column {shown(name)} for {role} (found: {shown_columns(columns)})")
+        first = next(other for other, column in said.items() if column == name)
+        if first != role:
+            raise UserError(f"{place}: the column {shown(name)} cannot be both {first} and {role}")
 
 
 def in_roles(table: Table, said: Mapping[str, str], place: object) -> Table:

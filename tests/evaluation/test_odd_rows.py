@@ -1,0 +1,189 @@
+"""Rows that can be scored and look odd: said, or refused where the figures would be wrong."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mentallama_jax.cli.main import main
+from mentallama_jax.errors import UserError
+from mentallama_jax.evaluation.foreign_outputs.gold_rows import GoldRows
+from mentallama_jax.evaluation.foreign_outputs.read_as import ReadAs
+from mentallama_jax.evaluation.reading import read_predictions
+from mentallama_jax.imhi.records import Record
+from mentallama_jax.imhi.tasks import TASKS
+from mentallama_jax.imhi.wording import instruction_query
+
+GOLD = GoldRows(
+    "gold",
+    [
+        Record(
+            id=f"DR/test/{n}",
+            dataset="DR",
+            aspect="",
+            post=f"Day {n} without sleep.",
+            label=label,
+            explanation="So.",
+            split="test",
+        )
+        for n, label in enumerate(("yes", "no", "yes"), start=1)
+    ],
+)
+
+
+def query(post: str) -> str:
+    """The query about a post of DR, as a cell of a table."""
+    record = Record(id="DR/test/1", dataset="DR", aspect="", post=post, label="yes", explanation="So.", split="test")
+    return f'"{instruction_query(record).replace(chr(34), chr(34) * 2)}"'
+
+
+def table(path: Path, *lines: str) -> Path:
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def odd(path: Path, **read_as) -> str:
+    return " | ".join(read_predictions(path, ReadAs(**read_as)).remarks)
+
+
+def test_a_name_and_sentences_of_another_data_set(tmp_path):
+    yes = "Yes. The poster suffers from depression."
+    path = table(tmp_path / "DR_a.csv", "gold,output", "yes,Yes.", "no,No.")
+    assert odd(path) == ""
+    assert odd(path, dataset=TASKS["dreaddit"]).endswith("named after DR, and read as dreaddit, as --dataset says")
+    of_dr = "Yes, the poster suffers from depression. Reasoning: So."
+    path = table(tmp_path / "out.csv", "gold;output", *[f"yes;{of_dr}"] * 3, f"yes;{yes}")
+    assert odd(path, dataset=TASKS["DR"]) == ""
+    assert odd(path, dataset=TASKS["dreaddit"]).endswith("3 rows read as dreaddit open with a label sentence of DR")
+    few = table(tmp_path / "few.csv", "gold;output", f"yes;{of_dr}", *["no;No."] * 10)
+    assert odd(few, dataset=TASKS["dreaddit"]) == ""  # a model may be wrong
+
+
+@pytest.mark.parametrize(
+    ("column", "lines", "found"),
+    [
+        ("gold", ["1,Yes.", "2,No."], "'gold' holds the numbers 1, 2"),
+        ("gold", ["0,Yes.", "-1,No.", "1,No."], "'gold' holds the numbers -1, 0, 1"),
+        ("gold", ["1.0,Yes.", "3.0,No.", "no,No."], "'gold' holds the numbers 1, 3"),
+        ("output", ["yes,1", "no,2"], "'output' holds the numbers 1, 2"),
+    ],
+)
+def test_numbers_that_are_not_1_and_0_are_no_yes_and_no(tmp_path, column, lines, found):
+    path = table(tmp_path / "DR.csv", "gold,output", *lines)
+    with pytest.raises(UserError, match=f"column {found}, and those of DR are 1 for yes and 0 for no"):
+        read_predictions(path)
+
+
+def test_numbers_among_words_of_outputs_are_answers(tmp_path):
+    path = table(tmp_path / "DR.csv", "gold,output", "1,1", "0,2", "1.0,Yes.")
+    assert [row.label for row in read_predictions(path).rows] == ["yes", "no", "yes"]
+
+
+def test_one_column_has_one_role(tmp_path):
+    path = table(tmp_path / "DR.csv", "answer,said", "yes,Yes.")
+    with pytest.raises(UserError, match="the column 'answer' cannot be both gold and text"):
+        read_predictions(path, ReadAs(columns={"gold": "answer", "text": "answer"}))
+
+
+def test_posts_that_are_asked_about_twice(tmp_path):
+    lines = [f"{query(f'Day {n}.')},{gold},No." for n, gold in ((1, "yes"), (2, "no"))]
+    path = table(tmp_path / "DR.csv", "query,gold,output", *lines)
+    assert odd(path) == ""
+    assert odd(table(path, "query,gold,output", *lines, lines[1])).endswith(
+        "1 row with the post and the question of another row"
+    )
+    unlike = lines[1].replace(",no,", ",yes,")
+    said = odd(table(path, "query,gold,output", *lines, unlike, lines[0]))
+    assert said.endswith(
+        "2 rows with the post and the question of another row; the gold of 1 of these posts contradicts itself"
+    )
+
+
+def test_gold_of_the_file_that_contradicts_the_one_that_is_joined(tmp_path):
+    path = table(tmp_path / "DR.csv", "id,label,output", "DR/test/1,no,Yes.", "DR/test/2,0,No.", "DR/test/3,?,No.")
+    found = read_predictions(path, ReadAs(gold=GOLD))
+    assert [row.label for row in found.rows] == ["yes", "no", "yes"]
+    assert found.remarks[0].endswith(
+        "column 'label' of 1 row, such as 'DR/test/1', says another label than --gold, which counts"
+    )
+    row = {"id": "DR/test/2", "dataset": "DR", "post_id": "p", "label": "yes", "generated_text": "no"}
+    own = table(tmp_path / "own.jsonl", json.dumps(row), json.dumps(row | {"id": "DR/test/1"}))
+    assert odd(own, gold=GOLD).endswith(
+        "column 'label' of 1 row, such as 'DR/test/2', says another label than --gold, which counts"
+    )
+
+
+def test_a_file_without_ids_is_joined_by_its_posts(tmp_path):
+    lines = [f"{query(f'day {n}  without sleep.')},No." for n in (3, 1, 9)]
+    found = read_predictions(table(tmp_path / "out.csv", "query,output", *lines), ReadAs(gold=GOLD))
+    assert [(row.id, row.label) for row in found.rows] == [("DR/test/3", "yes"), ("DR/test/1", "yes")]
+    assert [row.reason for row in found.left_out] == ["it asks about a post that no row with gold is about"]
+    assert found.gold == "gold, joined by post (column 'query')"
+    posts = table(tmp_path / "posts.csv", "post,output", "Day 2 without sleep.,No.")
+    assert [row.id for row in read_predictions(posts, ReadAs(gold=GOLD)).rows] == ["DR/test/2"]
+    with pytest.raises(UserError, match="it asks about a post that no row with gold is about"):
+        read_predictions(posts, ReadAs(gold=GOLD, dataset=TASKS["SAD"]))
+    with pytest.raises(
+        UserError, match=r"has no column id .* where there is none, rows are joined by a column `query`"
+    ):
+        read_predictions(table(tmp_path / "bare.csv", "output", "Yes."), ReadAs(gold=GOLD))
+
+
+def test_a_post_with_several_gold_rows_needs_ids(tmp_path):
+    both = [
+        Record(
+            id=f"IRF/test/{n}",
+            dataset="IRF",
+            aspect=aspect,
+            post="Alone.",
+            label=label,
+            explanation="So.",
+            split="test",
+        )
+        for n, (aspect, label) in enumerate(zip(TASKS["IRF"].aspects, ("yes", "no"), strict=True), start=1)
+    ]
+    gold = GoldRows("gold", both)
+    path = table(tmp_path / "out.csv", "post,output", "Alone.,Yes.")
+    with pytest.raises(UserError, match="it may be any of 2 gold rows about its post"):
+        read_predictions(path, ReadAs(gold=gold))
+    aspect = TASKS["IRF"].aspects[1]
+    path = table(tmp_path / "out.csv", "post,aspect,output", f"Alone.,{aspect},Yes.")
+    assert [row.id for row in read_predictions(path, ReadAs(gold=gold, dataset=TASKS["IRF"])).rows] == ["IRF/test/2"]
+
+
+def test_what_is_odd_stands_above_the_figures_and_in_the_report(tmp_path, capsys):
+    path = table(
+        tmp_path / "DR_a.csv", "gold,output", *["yes,Yes.", "no,No."] * 210, "school,No.", "school,No.", ",No."
+    )
+    assert main(["evaluate", str(path), "--dataset", "dreaddit", "--out", str(tmp_path / "out")]) == 0
+    above, _, _ = capsys.readouterr().out.partition("Correctness")
+    assert "named after DR, and read as dreaddit" in above
+    assert "dreaddit: 420 rows are more than the 414 of the benchmark's test" in above
+    assert "3 of 423 rows are not scored" in above
+    assert "row 421 and 1 more: 'school' is not a label of dreaddit" in above
+    page = (tmp_path / "out" / "report.md").read_text()
+    assert "named after DR, and read as dreaddit" in page
+    assert "3 rows are not scored" in page
+
+
+def test_a_folder_of_scores_is_compared_as_it_was_scored(tmp_path, capsys):
+    """Whatever is said of the files that stand beside it; and never otherwise than it was scored."""
+    path = table(tmp_path / "both.csv", "truth,a,b", *["yes,Yes.,Yes.", "no,No.,Yes."] * 15)
+    for name in ("a", "b"):
+        words = ["--columns", f"gold=truth,text={name}", "--dataset", "DR", "--out", str(tmp_path / name)]
+        assert main(["evaluate", str(path), *words]) == 0
+    third = table(tmp_path / "third.csv", "answer,said", *["yes,No.", "no,No."] * 15)
+    words = ["--columns", "gold=answer,text=said", "--dataset", "DR", "--out", str(tmp_path / "found")]
+    assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b"), str(third), *words]) == 0
+    values = {
+        each["first"]: each["first_value"]
+        for each in json.loads((tmp_path / "found" / "comparison.json").read_text())["differences"]
+        if each["metric"] == "accuracy"
+    }
+    assert (values["a"], values["b"]) == (1, 0.5)
+    labels = tmp_path / "b" / "labels_by_row.csv"
+    labels.write_text(labels.read_text().replace('"no","yes"', '"yes","yes"', 1))
+    capsys.readouterr()
+    assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b"), *words[-2:]]) == 2
+    assert "'DR/2' of" in (said := capsys.readouterr().err)
+    assert "is not read as it was when it was scored; run `mentallama evaluate` on it again" in said

@@ -1,6 +1,8 @@
 """Fixtures that every room's tests share."""
 
+import gc
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,9 @@ os.environ.update(ONE_THREAD | os.environ)
 # A loaded machine is no fault of the code: how long an example takes is not what properties are about.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
+
+_MAPPINGS = Path("/proc/self/maps")
+_MANY_MAPPINGS = 20_000
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -41,6 +46,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     kept = set(first_cases.values())
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = first_cases.values()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Forget compiled programs after a file of tests, where they are many.
+
+    Each takes some mappings of memory, of which Linux gives a process 65,530: then it breaks off within the compiler.
+    """
+    jax = sys.modules.get("jax")
+    if jax is None or (nextitem is not None and nextitem.path == item.path) or not _MAPPINGS.exists():
+        return
+    with _MAPPINGS.open("rb") as stream:
+        many = sum(1 for _ in stream) > _MANY_MAPPINGS
+    if many:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(scope="session", autouse=True)

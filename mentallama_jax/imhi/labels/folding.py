@@ -7,6 +7,7 @@ from functools import lru_cache
 from mentallama_jax.imhi.tasks import TASKS, Task
 
 _QUOTATION = re.compile(r'"([^"\n]*)"')
+_IN_BRACKETS = re.compile(r"\[([^\[\]\n]{1,120})\]( (?=\w))?")
 _SYMBOLS = re.compile("[\u2190-\u21ff]|=>|->")
 _PICTURES = re.compile("[\u2200-\u2bff\ufe0f\u200b-\u200d\U0001f000-\U0001faff]")
 _MARKUP = re.compile(r"[*_#`>|•$]+|^ ?[-–—]+ ?", re.MULTILINE)
@@ -44,7 +45,8 @@ def word_set(text: str) -> frozenset[str]:
 def fold(text: str) -> str:
     """Even out case, blanks, quotes and markup, spell contractions out, cut run-on questions off; line breaks stay.
 
-    A quotation becomes the word `quotation` unless it is a label ('the label of "No" is right').
+    A quotation becomes the word `quotation` unless it is a label ('the label of "No" is right'); a label in square
+    brackets stands without them.
     """
     folded = unicodedata.normalize("NFKC", text).casefold()
     folded = folded.translate({0x2018: "'", 0x2019: "'", 0x201C: '"', 0x201D: '"'}).strip()
@@ -56,6 +58,8 @@ def fold(text: str) -> str:
             folded = short.sub(plain, folded)
     if '"' in folded:
         folded = _QUOTATION.sub(lambda match: match[1] if _is_label(match[1]) else "quotation", folded)
+    if "[" in folded:
+        folded = _IN_BRACKETS.sub(_out_of_brackets, folded)
     folded = _SYMBOLS.sub(":", folded)
     if not folded.isascii():
         folded = _PICTURES.sub(" ", folded)
@@ -69,6 +73,13 @@ def fold(text: str) -> str:
 def bare(wording: str) -> str:
     """A label's wording without what may vary around it."""
     return wording.strip().removesuffix(".").removesuffix(",").casefold().replace("n't", " not")
+
+
+def _out_of_brackets(match: re.Match[str]) -> str:
+    """`[yes]` as `yes`, before further words as a sentence; what is no label stays as it is."""
+    if not _is_label(match[1]):
+        return match[0]
+    return f"{match[1]}. " if match[2] else match[1]
 
 
 def _is_label(quotation: str) -> bool:

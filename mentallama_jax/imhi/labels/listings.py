@@ -17,7 +17,7 @@ _VERDICT = r"(?:yes|no|true|false)(?= ?(?:$|[.,;)\n]))"
 _SCORED = re.compile(rf" ?(?:[:=]|[-–—]+) ?(?:{_SHARE}|{_WHOLE})| ?[:=] ?{_VERDICT}| (?:at |is )?{_SHARE}")
 _SCORED_IN_BRACKETS = re.compile(rf" ?\( ?{_SHARE}")
 
-OPTION_FIRST = re.compile(r"\(?[a-i1-9][.)] ?")
+OPTION_FIRST = re.compile(r"(?:option )?\(?[a-i1-9][.)]:? ?")
 OPTION_LINE = re.compile(r"^\(?(?P<mark>[a-i1-9])[.):] ?(?P<text>.{1,60})$", re.MULTILINE)
 OPTION_CHOSEN = re.compile(r"\(?(?:option )?(?P<mark>[a-i1-9])(?= ?(?:$|[.,;:!)\n]))")
 _ENUMERATOR = r"\(?[a-i1-9][.):] ?"

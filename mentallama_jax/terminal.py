@@ -138,7 +138,17 @@ def _parts(shown: Any, console: Console) -> Sequence[Any]:
             groups[-1] = together
         else:
             groups.append([*keys, place])
+    _share_out(shown, groups, least, len(keys), console.width)
     return [_part(shown, places, least, widest, console.width, first=not at) for at, places in enumerate(groups)]
+
+
+def _share_out(table: Table, groups: list[list[int]], least: Sequence[int], keys: int, width: int) -> None:
+    """Give the last part a second column, where it has one alone and the part before it can spare one."""
+    if len(groups) < 2 or len(groups[-1]) > keys + 1 or len(groups[-2]) < keys + 3:
+        return
+    together = [*groups[-1][:keys], groups[-2][-1], *groups[-1][keys:]]
+    if sum(least[each] for each in together) + _borders(table, together) <= width:
+        groups[-2:] = [groups[-2][:-1], together]
 
 
 def _keys(columns: Sequence[Column]) -> list[int]:
@@ -168,6 +178,5 @@ def _part(
         room -= more
         column.width = max(least[place] + more - part._get_padding_width(column._index), 1)
     if not first and part.title:
-        title = part.title if isinstance(part.title, Text) else Text(printable(part.title), style="table.title")
-        part.title = Text.assemble(title, ", continued")
+        part.title = "continued"
     return part

@@ -12,13 +12,13 @@ _DESCRIPTION = """\
 Answer the questions of --data with a system that a model has to beat. It learns from the rows of --train, on the CPU
 and without a model: tfidf takes seconds to minutes, majority none. Predictions are written in the format of
 `mentallama generate`, with the probability of each label, so that `evaluate` (with calibration) and `compare` read
-them.
+them. Every data set that is asked about needs training rows: --datasets names those that have them.
 """
 
 _EPILOG = """\
 examples:
-  mentallama baseline majority --train data/imhi:train --data data/imhi:test --out predictions/majority.jsonl
-  mentallama baseline tfidf --train data/imhi:train --validation data/imhi:val --data data/imhi:test --out tfidf.jsonl
+  mentallama baseline majority --train data/imhi:train --data data/imhi:test --datasets DR SAD --out majority.jsonl
+  mentallama baseline tfidf --train data/imhi:train --data data/imhi:test --datasets DR dreaddit SAD --out tfidf.jsonl
   mentallama baseline tfidf --train sample:train --data sample:test --out predictions/tfidf.jsonl
   mentallama evaluate predictions/tfidf.jsonl --out scores/tfidf
 """
@@ -41,8 +41,9 @@ With --validation the strength of regularisation is chosen for each question by 
 
 _TFIDF_EXAMPLES = """\
 examples:
-  mentallama baseline tfidf --train data/imhi:train --validation data/imhi:val --data data/imhi:test --out tfidf.jsonl
-  mentallama baseline tfidf --train data/imhi:train --data data/imhi:test --out tfidf.jsonl --class-weights balanced
+  mentallama baseline tfidf --train data/imhi:train --validation data/imhi:val --data data/imhi:test --datasets DR SAD \
+      --out tfidf.jsonl
+  mentallama baseline tfidf --train data/imhi:train --data data/imhi:test --datasets DR --out tfidf.jsonl --class-weights balanced
   mentallama baseline tfidf --train data/imhi:train --data data/imhi:val --out tfidf-val.jsonl
 
 A script that puts no blanks between words, such as Chinese or Thai, wants --units characters.

@@ -1,9 +1,11 @@
 """What `mentallama data check` shows."""
 
 import argparse
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from rich.box import SIMPLE_HEAD
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
@@ -57,8 +59,8 @@ def _show(
     report: CheckReport, lengths: Sequence[LengthReport], padding: PaddingReport | None, options: argparse.Namespace
 ) -> None:
     console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = max(console.width, _PIPE_WIDTH)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = _PIPE_WIDTH
     console.print(_parts_table(report.parts))
     console.print(_labels_table(report.parts))
     if any(part.rows for part in report.wordings):
@@ -76,7 +78,7 @@ def _show(
 
 def _table(title: str, *columns: str, left: int = 2) -> Table:
     """A table whose first `left` columns hold words and the others numbers."""
-    table = Table(title=Text(title), title_justify="left")
+    table = Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for number, name in enumerate(columns):
         table.add_column(name, justify="left" if number < left else "right")
     return table

@@ -43,7 +43,7 @@ def _with_progress(documents: Iterable[TextDocument]) -> Iterator[TextDocument]:
 
 
 def _table(found: DocumentAudit, options: argparse.Namespace) -> Table:
-    table = Table(show_header=False, title="Documents", title_justify="left")
+    table = Table(show_header=False, title="Documents", title_justify="left", box=None, pad_edge=False)
     table.add_column()
     table.add_column(justify="right")
     rows: list[tuple[str, str]] = [

@@ -2,7 +2,7 @@
 
 import argparse
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -202,6 +202,7 @@ def _score(options: argparse.Namespace) -> Path:
     if scored.trust:
         show_high_risk(console, scored.trust)
     console.print(score_table(scored.scores, scored.covered))
+    _show_explanations(console, {"": scored})
     _show_further(console, scored, options)
     for path in scored.paths:
         console.print(f"{path} written", highlight=False, soft_wrap=True)
@@ -226,6 +227,7 @@ def _score_each(options: argparse.Namespace) -> dict[str, Any]:
             show_high_risk(console, scored.trust)
     covered = {name: scored.covered for name, scored in systems.items()}
     console.print(side_by_side_table({name: scored.scores for name, scored in systems.items()}, covered))
+    _show_explanations(console, systems)
     for name, scored in systems.items():
         console.print(f"{name}:", style="bold", highlight=False, soft_wrap=True)
         _show_further(console, scored, options)
@@ -253,9 +255,19 @@ def _score_options(options: argparse.Namespace) -> "ScoreOptions":
     }
 
 
+def _show_explanations(console: "Console", systems: Mapping[str, "Scored"]) -> None:
+    from mentallama_jax.evaluation.score_report import explanation_tables
+
+    for table in explanation_tables({name: of.explanations for name, of in systems.items() if of.explanations}):
+        console.print(table)
+
+
 def _show_cautions(console: "Console", scored: "Scored") -> None:
     from mentallama_jax.evaluation.score_report import cautions
 
+    if scored.replaced:
+        what = f"{scored.paths[0].parent} held the scores of {', '.join(scored.replaced)}: these take their place"
+        console.print(what, style="yellow", markup=False, highlight=False, soft_wrap=True)
     for caution in cautions(scored.scores, scored.covered):
         console.print(caution, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
@@ -265,7 +277,6 @@ def _show_further(console: "Console", scored: "Scored", options: argparse.Namesp
     from mentallama_jax.evaluation.score_report import (
         agreement_table,
         consistency_table,
-        explanation_tables,
         metric_notes,
         notes,
     )
@@ -277,8 +288,6 @@ def _show_further(console: "Console", scored: "Scored", options: argparse.Namesp
     if options.show_posts:
         show_care_examples(console, scored.rows)
     if scored.explanations:
-        for table in explanation_tables(scored.explanations):
-            console.print(table)
         for line in metric_notes(scored.explanations):
             console.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)
     if scored.classifiers and scored.classifiers.agreement:

@@ -31,6 +31,7 @@ from mentallama_jax.evaluation.statistics.intervals import (
 from mentallama_jax.evaluation.statistics.paired_tests import (
     ExchangeSettings,
     PairedTest,
+    PairedTestName,
     exchange_tests,
     holm,
     mcnemar,
@@ -76,7 +77,7 @@ class PairedFigures:
     second_value: float
     difference: float
     interval: tuple[float, float] | None
-    test: str
+    test: PairedTestName
     p: float
     p_holm: float
     icc: float | None

@@ -1,6 +1,6 @@
 """A comparison of systems as `comparison.json` and as tables in the terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from mentallama_jax.evaluation.comparison import LABEL_METRICS, POOLED, Comparison, PairedFigures, Standing
 from mentallama_jax.evaluation.statistics.intervals import FEW_POSTS
+from mentallama_jax.evaluation.statistics.paired_tests import PairedTestName
 from mentallama_jax.files import write_json
 
 if TYPE_CHECKING:
@@ -17,6 +18,14 @@ _Figures = TypeVar("_Figures", Standing, PairedFigures)
 
 HEADLINE = "weighted_f1"
 _SYSTEMS_A_TABLE = 4
+_TENTH = 0.0005
+"""Shares that would be 0.0 % with one decimal are shown with two."""
+_TESTS: Mapping[PairedTestName, str] = {
+    "mcnemar": "McNemar's exact test",
+    "exchange, all": "exchanging the answers of posts in all ways",
+    "exchange, drawn": "exchanging the answers of posts in ways drawn by chance",
+    "t over posts and seeds": "Student's t over posts and seeds",
+}
 
 
 def write_comparison(folder: Path, comparison: Comparison) -> Path:
@@ -50,18 +59,20 @@ def comparison_notes(comparison: Comparison) -> list[str]:
         said.append(f"* fewer than {FEW_POSTS} posts, so the interval may be too narrow: {named}")
     if any(seed["posts"] != "post_id" for seeds in comparison.systems.values() for seed in seeds):
         said.append("every row is taken for a post of its own, as some files have no post_id")
-    tests = "; ".join(dict.fromkeys(each.test for each in comparison.differences))
-    said.append(
-        f"= not distinguished from the best of the row. Tests: {tests}. Holm's correction over data sets and pairs. "
-        "found from: the smallest true difference that is found in 4 of 5 such comparisons. needed: as many posts as "
-        "would show the difference seen in 4 of 5, with these seeds; none where no number would"
-    )
+    tests = "; ".join(_TESTS[each] for each in dict.fromkeys(each.test for each in comparison.differences))
+    said += [
+        f"= not distinguished from the best of the row. p: {tests}; corrected by Holm's procedure over data sets and "
+        "pairs of systems",
+        "least found: the smallest true difference that 4 of 5 such comparisons find. posts needed: on so many 4 of 5 "
+        "would find the difference seen, with these seeds; none where no number would",
+    ]
     return said
 
 
 def _standing_table(comparison: Comparison, names: Sequence[str]) -> "Table":
     nats = "nats" in comparison.units.values()
-    table = _table("Shares in %, log-probabilities in nats" if nats else "In %")
+    unit = "shares in %, log-probabilities in nats" if nats else "in %"
+    table = _table(f"Weighted F1 of each data set, then other metrics of all rows, {unit}")
     for name in names:
         table.add_column(name, justify="right", overflow="fold")
     for group in _grouped(comparison.standings):
@@ -77,7 +88,7 @@ def _difference_table(comparison: Comparison, differences: Sequence[PairedFigure
     first, second = differences[0].first, differences[0].second
     nats = any(comparison.units[each.metric] == "nats" for each in differences)
     table = _table(f"{first} less {second}, in points{', log-probabilities in nats' if nats else ''}")
-    for heading in ("differ-\nence", "95 %", "p", "p, Holm", "found\nfrom", "posts", "needed"):
+    for heading in ("differ-\nence", "95 %", "p", "p, Holm", "least\nfound", "posts", "posts\nneeded"):
         table.add_column(heading, justify="right", no_wrap=True)
     for group in _grouped(differences):
         for each in group:
@@ -119,7 +130,7 @@ def _table(title: str) -> "Table":
     from rich.table import Table
 
     table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    table.add_column("weighted F1", overflow="fold")
+    table.add_column("", overflow="fold")
     return table
 
 
@@ -132,11 +143,15 @@ def _value(seeds: Sequence[float], unit: str) -> str:
 
 
 def _shown(value: float, unit: str) -> str:
-    return f"{100 * value:z.1f}" if unit == "share" else f"{value:z.2f}"
+    if unit != "share":
+        return f"{value:z.2f}"
+    return f"{100 * value:z.1f}" if abs(value) >= _TENTH or not value else f"{100 * value:z.2f}"
 
 
 def _signed(value: float, unit: str) -> str:
-    return f"{100 * value:+z.1f}" if unit == "share" else f"{value:+z.2f}"
+    if unit != "share":
+        return f"{value:+z.2f}"
+    return f"{100 * value:+z.1f}" if abs(value) >= _TENTH or not value else f"{100 * value:+z.2f}"
 
 
 def _p(p: float) -> str:

@@ -323,7 +323,7 @@ def _files_of(folder: AnyPath, read_as: ReadAs) -> tuple[list[AnyPath], list[str
                 passed_over.append(f"{shown(file.name)}: does not end in {_TABLES[0]}")
         else:
             try:
-                task = dataset_of_name(file.stem) or task_named(file.stem)
+                task = dataset_of_name(file.stem) or read_as.dataset or task_named(file.stem)
             except UserError as error:
                 passed_over.append(f"{shown(file.name)}: {str(error).partition(' (known')[0]}")
                 continue

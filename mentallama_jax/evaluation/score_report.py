@@ -115,15 +115,17 @@ def side_by_side_table(systems: Mapping[str, Scores], covered: Mapping[str, Cove
     return table
 
 
-def explanation_tables(scores: ExplanationScores) -> list["Table"]:
-    """The means of each metric with their intervals, of each data set and part; a few metrics a table."""
-    names = list(scores.signatures)
-    in_nats = any(figure.unit == "nats" for of in scores.pooled.values() for figure in of.metrics.values())
-    most = 2 if in_nats else 3 if _with_counts(scores) else 4
-    if _all_without_gold(scores):
-        return []
+def explanation_tables(systems: Mapping[str, ExplanationScores]) -> list["Table"]:
+    """The means of each metric with their intervals, of each data set and part; a few metrics a table.
+
+    Args:
+        systems: all of the same metrics; several are below one another in each data set and part.
+    """
+    systems = {name: scores for name, scores in systems.items() if not _all_without_gold(scores)}
+    names = list(dict.fromkeys(metric for scores in systems.values() for metric in scores.signatures))
+    most = 2 if "nats" in _units(systems, names) else 3 if _with_counts(systems) else 4
     groups = [names[start : start + most] for start in range(0, len(names), most)]
-    return [_explanation_table(scores, group) for group in groups]
+    return [_explanation_table(systems, group) for group in groups]
 
 
 def _all_without_gold(scores: ExplanationScores) -> int:
@@ -132,25 +134,41 @@ def _all_without_gold(scores: ExplanationScores) -> int:
     return 0 if any(found.rows for found in parts) else max((found.without_reference for found in parts), default=0)
 
 
-def _with_counts(scores: ExplanationScores) -> bool:
-    return any(found.without_reference or found.empty for found in scores.pooled.values())
+def _units(systems: Mapping[str, ExplanationScores], names: Sequence[str]) -> set[str]:
+    parts = [of for scores in systems.values() for of in scores.pooled.values()]
+    return {figure.unit for of in parts for name, figure in of.metrics.items() if name in names}
 
 
-def _explanation_table(scores: ExplanationScores, names: Sequence[str]) -> "Table":
-    units = {figure.unit for of in scores.pooled.values() for name, figure in of.metrics.items() if name in names}
+def _with_counts(systems: Mapping[str, ExplanationScores]) -> bool:
+    parts = [of for scores in systems.values() for of in scores.pooled.values()]
+    return any(found.without_reference or found.empty for found in parts)
+
+
+def _explanation_table(systems: Mapping[str, ExplanationScores], names: Sequence[str]) -> "Table":
+    units = _units(systems, names)
     unit = (
         "in %" if units == {"share"} else "in nats" if units == {"nats"} else "shares in %, log-probabilities in nats"
     )
-    shown = ("no gold", "empty") if _with_counts(scores) else ()
-    headings = ("part", "rows", *shown, *(name.replace("_", "_\n", 1) for name in names))
-    table = _table(f"Explanations beside the gold responses, {unit}", headings)
-    parts = [(name, part, found) for name, of in scores.datasets.items() for part, found in of.items()]
-    if len(scores.datasets) > 1:
-        parts += [("pooled", part, found) for part, found in scores.pooled.items()]
-    for name, part, found in parts:
-        counts = [str(count or "") for count in (found.without_reference, found.empty)] if shown else []
-        cells = [_with_interval(found.metrics[metric], found.warning) if found.rows else "" for metric in names]
-        table.add_row(name if part == "response" else "", part, str(found.rows), *counts, *cells)
+    several, counted = len(systems) > 1, _with_counts(systems)
+    table = _table(f"Explanations beside the gold responses, {unit}", ())
+    for heading in ("part", *(["system"] if several else [])):
+        table.add_column(heading)
+    for heading in ("rows", *(("no gold", "empty") if counted else ()), *(n.replace("_", "_\n", 1) for n in names)):
+        table.add_column(heading, justify="right", no_wrap=True)
+    datasets = list(dict.fromkeys(name for scores in systems.values() for name in scores.datasets))
+    # Pooled figures of other data sets are no comparison.
+    alike = len(datasets) > 1 and all(scores.datasets.keys() == set(datasets) for scores in systems.values())
+    for dataset in [*datasets, *(["pooled"] if alike else [])]:
+        found = {
+            system: scores.pooled if dataset == "pooled" else scores.datasets.get(dataset, {})
+            for system, scores in systems.items()
+        }
+        for place, part in enumerate(dict.fromkeys(part for of in found.values() for part in of)):
+            for at, (system, of) in enumerate((system, of[part]) for system, of in found.items() if part in of):
+                counts = [str(count or "") for count in (of.without_reference, of.empty)] if counted else []
+                cells = [_with_interval(of.metrics[metric], of.warning) if of.rows else "" for metric in names]
+                named = [dataset if place == at == 0 else "", "" if at else part, *([system] if several else [])]
+                table.add_row(*named, str(of.rows), *counts, *cells)
     return table
 
 

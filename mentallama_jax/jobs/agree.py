@@ -168,7 +168,9 @@ def _files(places: Sequence[Path]) -> list[Path]:
         if place.is_dir():
             inside = [file for file in sorted(place.iterdir()) if file.suffix.lower() in (".csv", ".jsonl")]
             if not inside:
-                raise UserError(f"{place}: holds no .csv or .jsonl with marks; name the folder in which they lie")
+                folders = sorted(each for each in place.iterdir() if each.is_dir() and [*each.glob("*.csv")])
+                such = f", such as {folders[0]}" if folders else ""
+                raise UserError(f"{place}: holds no .csv or .jsonl with marks; name the folder in which they lie{such}")
             found += [file for file in inside if not file.name.startswith(".")]
         elif place.is_file():
             found.append(place)

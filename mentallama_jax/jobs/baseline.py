@@ -55,6 +55,11 @@ def baseline(
     names = list(dict.fromkeys(record.dataset for record in questions.records))
     trained = _rows(train, "train", "--train", repair_mojibake)
     chooses = _rows(validation, "val", "--validation", repair_mojibake) if validation else []
+    learnt = {record.dataset for record in trained}
+    if without := [name for name in names if name not in learnt]:
+        others = [name for name in names if name in learnt]
+        rest = f", or answer the others alone with --datasets {' '.join(others)}" if others else ""
+        raise UserError(f"--train has no row of {', '.join(without)}; name their training data{rest}")
     floors: dict[str, Floor] = {}
     for name in names:
         task = task_named(name)

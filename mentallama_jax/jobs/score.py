@@ -24,6 +24,7 @@ from mentallama_jax.evaluation.score_report import write_report
 from mentallama_jax.evaluation.statistics.intervals import IntervalSettings
 from mentallama_jax.evaluation.trust.trust_sections import TrustSections, score_trust
 from mentallama_jax.files import write_jsonl
+from mentallama_jax.foreign import parse_json
 from mentallama_jax.imhi.predictions import Prediction
 from mentallama_jax.jobs.make_report import make_report
 from mentallama_jax.jobs.metric_models import MetricModels
@@ -48,6 +49,7 @@ class Scored(NamedTuple):
         trust: what is missed of high risk, faults of outputs, calibration, grounding, care.
         rows: what was scored.
         covered: rows of the benchmark's splits among them.
+        replaced: the files whose scores stood in the folder before, where these are others.
     """
 
     scores: Scores
@@ -58,6 +60,7 @@ class Scored(NamedTuple):
     trust: TrustSections | None = None
     rows: Sequence[Prediction] = ()
     covered: Covered = MappingProxyType({})
+    replaced: Sequence[str] = ()
 
 
 class ScoreOptions(TypedDict, total=False):
@@ -182,6 +185,7 @@ def _checked(out: str | Path, options: ScoreOptions) -> _Options:
 def _score(parts: Sequence[Predictions], out: Path, how: _Options) -> Scored:
     settings = IntervalSettings()
     pooled = pool(parts)
+    replaced = _others_scored(out, pooled)
     read_by: str | LabelReader = how.reader
     found = None
     if how.classifiers is not None:
@@ -213,4 +217,16 @@ def _score(parts: Sequence[Predictions], out: Path, how: _Options) -> Scored:
     shown = choose_examples(pooled.rows, read_by, raw=how.raw) if how.show_posts else None
     paths += write_examples(out, shown)
     paths += make_report([out], show_posts=how.show_posts).paths
-    return Scored(scores, explanations, pooled.posts_known, paths, report, trust, pooled.rows, covered)
+    return Scored(scores, explanations, pooled.posts_known, paths, report, trust, pooled.rows, covered, replaced)
+
+
+def _others_scored(folder: Path, predictions: Predictions) -> list[str]:
+    """The files whose scores a folder holds, where they are not those of these predictions."""
+    path = folder / "scores.json"
+    if not path.is_file():
+        return []
+    try:
+        before = [str(each["file"]) for each in parse_json(path.read_bytes(), path)["signature"]["predictions"]]
+    except (UserError, LookupError, TypeError, OSError):
+        return ["what cannot be read"]
+    return [] if before == [each["file"] for each in predictions.files] else before

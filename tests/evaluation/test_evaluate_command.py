@@ -212,3 +212,31 @@ def test_what_comes_next_of_several_systems_and_of_seeds(tmp_path, capsys):
     # Parts of a benchmark are one system, which `compare` cannot take in parts.
     assert run(a, fewer, "--pool", "--out", tmp_path / "parts") == 0
     assert "next:" not in capsys.readouterr().out
+
+
+def test_other_scores_are_not_replaced_without_a_word(tmp_path, capsys):
+    first, second = answers(tmp_path / "first.jsonl", 20), answers(tmp_path / "second.jsonl", 20, 4)
+    for _ in range(2):
+        assert run(first, "--out", tmp_path / "scores") == 0
+        assert "take their place" not in capsys.readouterr().out
+    assert run(second, "--out", tmp_path / "scores") == 0
+    assert f"scores held the scores of {first}: these take their place" in capsys.readouterr().out
+
+
+def test_explanations_of_several_systems_stand_side_by_side(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("sacrebleu")
+    monkeypatch.setenv("COLUMNS", "120")
+    files = []
+    for name, said in (("good", "They lie awake and cry."), ("bad", "Nothing of it.")):
+        row = {"dataset": "DR", "post_id": "p", "label": "yes", "goldens": "Yes. Reasoning: They lie awake and cry."}
+        files.append(tmp_path / f"{name}.jsonl")
+        lines = [row | {"id": f"DR/test/{n}", "generated_text": f"Yes. Reasoning: {said}"} for n in range(20)]
+        files[-1].write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert run(*files, "--metrics", "bleu,chrf", "--out", tmp_path / "scores") == 0
+    printed = capsys.readouterr().out
+    assert printed.count("Explanations beside the gold responses") == 1
+    table = printed.partition("Explanations beside the gold responses")[2]
+    rows = [line.split() for line in table.splitlines()]
+    of_explanation = rows[rows.index(next(row for row in rows if row[:2] == ["explanation", "good"])) :][:3]
+    assert of_explanation[0][3] == "100.0"
+    assert next(row for row in of_explanation if row[0] == "bad")

@@ -195,7 +195,7 @@ def test_rows_without_a_reference_are_counted_and_empty_outputs_are_zero(tmp_pat
     nothing, _ = scored([row(1, gold, "")], ("rouge",))
     assert nothing.pooled["response"].metrics == {}
     assert nothing.pooled["response"].without_reference == 1
-    assert explanation_tables(nothing) == []  # no table of empty cells
+    assert explanation_tables({"": nothing}) == []  # no table of empty cells
     assert metric_notes(nothing) == [
         "rouge1, rouge2, rougeL: none of 1 rows has a gold text; --gold SOURCE takes it by the ids of rows"
     ]

@@ -367,9 +367,9 @@ def test_figures_of_trust_are_those_of_the_json(trusted):
 
 
 def test_differences_of_systems_are_those_of_the_json(trusted):
-    assert trusted.table("Standings")[1] == ["weighted f1", "DR", "50.0", "75.0", "tuned"]
+    assert trusted.table("Standings")[1] == ["weighted F1", "DR", "50.0", "75.0", "tuned"]
     row = [
-        "weighted f1",
+        "weighted F1",
         "DR",
         "base less tuned",
         "8",

@@ -167,3 +167,22 @@ def test_short_answers(text, label):
 )
 def test_later_corrections_count(name, text, label):
     assert read_label(text, TASKS[name]) == label
+
+
+@pytest.mark.parametrize(
+    ("output", "label"),
+    [
+        ("[YES]", "yes"),
+        ("**[No]**", "no"),
+        ("Answer: [yes]", "yes"),
+        ("[Yes] The poster is sad. Reasoning: So.", "yes"),
+        ("Option (A) Yes", "yes"),
+        ("Option (B): No, because of this.", "no"),
+        ("[Yes/No]", None),
+        ("[Yes] [No]", None),
+        ("[label]", None),
+        ("Option (A) Yes\nOption (B) No", None),
+    ],
+)
+def test_brackets_and_marks_of_options_around_a_label(output, label):
+    assert read_label(output, TASKS["DR"]) == label

@@ -73,6 +73,8 @@ def _require(table: OutputTable, found: dict[str, str], read_as: ReadAs, path: A
     more = ""
     if missing == ["gold"] and found.keys() & {"id", "post"}:
         more = f", or --gold SOURCE to join gold by {'id' if 'id' in found else 'post'}"
+    elif len(missing) == len(needed):
+        more = ", if its first line names its columns"
     elif "id" in missing:
         more = "; where there is none, rows are joined by a column `query` or `post`"
     raise UserError(

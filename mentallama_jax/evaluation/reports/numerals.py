@@ -68,7 +68,7 @@ def is_range(value: Any) -> bool:
 
 def words(key: str) -> str:
     """A key of JSON as words."""
-    return key.replace("_", " ")
+    return key.replace("_", " ").replace(" f1", " F1")
 
 
 def _minus(text: str) -> str:

@@ -46,7 +46,13 @@ need() {
   local variable
   for variable in "$@"; do
     [[ -n "${!variable:-}" ]] || fail "$variable is not set (tpu/queued.sh --help says what it is)"
+    [[ ${!variable} != *gs://BUCKET* ]] || fail "$variable holds gs://BUCKET, which stands for a bucket of your own"
+    case $variable in
+      TYPE) [[ $TYPE != v5e-* ]] || fail "TYPE=$TYPE: the cloud calls it v5litepod-${TYPE#v5e-}" ;;
+      CONFIG) [[ $CONFIG != *.yaml || -f $CONFIG ]] || fail "CONFIG=$CONFIG: no such file here" ;;
+    esac
   done
+  [[ $OVERRIDES != *gs://BUCKET* ]] || fail "OVERRIDES holds gs://BUCKET, which stands for a bucket of your own"
 }
 
 SLICES=${SLICES:-1} SPOT=${SPOT:-0} ATTEMPTS=${ATTEMPTS:-20} OVERRIDES=${OVERRIDES:-} GENERATE=${GENERATE:-} NFS=${NFS:-}

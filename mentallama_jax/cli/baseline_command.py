@@ -41,9 +41,10 @@ With --validation the strength of regularisation is chosen for each question by 
 
 _TFIDF_EXAMPLES = """\
 examples:
-  mentallama baseline tfidf --train data/imhi:train --validation data/imhi:val --data data/imhi:test --datasets DR SAD \
-      --out tfidf.jsonl
-  mentallama baseline tfidf --train data/imhi:train --data data/imhi:test --datasets DR --out tfidf.jsonl --class-weights balanced
+  mentallama baseline tfidf --train data/imhi:train --validation data/imhi:val --data data/imhi:test \\
+      --datasets DR SAD --out tfidf.jsonl
+  mentallama baseline tfidf --train data/imhi:train --data data/imhi:test --datasets DR --out tfidf.jsonl \\
+      --class-weights balanced
   mentallama baseline tfidf --train data/imhi:train --data data/imhi:val --out tfidf-val.jsonl
 
 A script that puts no blanks between words, such as Chinese or Thai, wants --units characters.

@@ -184,13 +184,16 @@ def _as_json(one: "Measurement") -> dict[str, Any]:
 
 
 def _show(results: "list[Measurement]", config: "RunConfig") -> None:
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     from mentallama_jax.terminal import Console
     from mentallama_jax.training.preflight import size
 
     first = results[0]
-    table = Table(title=f"{config.model.source} on {first.devices} x {first.device_kind}")
+    table = Table(
+        title=f"{config.model.source} on {first.devices} x {first.device_kind}", box=SIMPLE_HEAD, pad_edge=False
+    )
     table.add_column("what", style="bold")
     for one in results:
         table.add_column(one.what)

@@ -50,6 +50,17 @@ def nearest(parser: argparse.ArgumentParser, words: list[str]) -> str:
     return f"; did you mean {' and '.join(found)}?" if found else ""
 
 
+def nearest_command(parser: argparse.ArgumentParser, words: Iterable[str]) -> str:
+    """A hint to the command that a wrong one was meant to be; "" where none is near."""
+    import difflib
+
+    known = [
+        name for action in parser._actions if isinstance(action, argparse._SubParsersAction) for name in action.choices
+    ]
+    near = [name for word in words if word not in known for name in difflib.get_close_matches(word, known, 1)]
+    return f"; did you mean {near[0]}?" if near else ""
+
+
 def as_config_keys(words: list[str]) -> str:
     """A hint to the keys of a config that wrong options were meant to be, as in `--epochs 3`; "" where none is one."""
     from mentallama_jax.config import RunConfig, known_keys

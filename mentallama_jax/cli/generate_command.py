@@ -25,7 +25,7 @@ from mentallama_jax.foreign import printable
 from mentallama_jax.storage import expanded, local_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from mentallama_jax.cli.generation_progress import GenerationProgress
     from mentallama_jax.imhi.predictions import Prediction
@@ -335,5 +335,17 @@ def _summary(
     if any(row.label for row in predictions):
         lines.append(next_evaluation(options))
     else:
-        lines.append(f"the rows have no gold labels, so there is nothing to score\n{_RESEARCH_ONLY}")
+        lines += [*_labels_read(options, predictions), _RESEARCH_ONLY]
     return "\n".join(lines)
+
+
+def _labels_read(options: argparse.Namespace, predictions: "list[Prediction]") -> "Iterator[str]":
+    """What the answers to rows without gold say, and where it stands by row."""
+    from mentallama_jax.evaluation.row_labels import write_read_labels
+
+    path = options.out.with_suffix(".labels.csv")
+    counts = write_read_labels(path, predictions)
+    yield "the rows have no gold labels, so there is nothing to score; the answers say:"
+    for name, count in sorted(counts.items()):
+        yield f"  {printable(name)} {count}"
+    yield f"{path} has the label read from each answer; the answers themselves are in {options.out}"

@@ -19,6 +19,7 @@ from mentallama_jax.cli.common_options import (
     as_config_keys,
     check_out,
     nearest,
+    nearest_command,
     parser_of,
     short_usage,
     unknown_options,
@@ -86,6 +87,8 @@ class _Parser(OnceParser):
         if self._words == [] and any(isinstance(action, argparse._SubParsersAction) for action in self._actions):
             self.print_help()
             self.exit(0)
+        if "invalid choice" in message:
+            message += nearest_command(self, self._words or ())
         if "required" in message and (unknown := unknown_options(self, self._words or ())):
             message = f"{message}; unrecognized: {' '.join(unknown)}{nearest(self, unknown)}"
         self.exit(2, f"{short_usage(self)}{self.prog}: error: {one_line(message)}\n")

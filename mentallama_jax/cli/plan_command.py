@@ -82,7 +82,13 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--slices", type=int, default=1, metavar="N", help="slices or nodes joined by a network (1)")
     parser.add_argument("--search", action="store_true", help="try meshes, micro-batches and remat, and rank them")
-    parser.add_argument("--limit", type=int, default=6, metavar="N", help="compilations a topology of --search (6)")
+    parser.add_argument(
+        "--limit",
+        type=int,
+        default=6,
+        metavar="N",
+        help="meshes and micro-batches that --search compiles of each topology, with one or more choices of remat (6)",
+    )
     parser.add_argument("--price", type=float, metavar="DOLLARS", help="for an hour of a chip, instead of the table's")
     parser.add_argument("--data", action="store_true", help="pack the config's own data rather than assume lengths")
     parser.add_argument(
@@ -174,6 +180,7 @@ def _training(options: argparse.Namespace, topologies: "list[Topology]") -> "lis
     plans = []
     for topology in topologies:
         rows, price = _rows(config, topology), chip_price(topology, options.price)
+        _say_compiling(topology, options)
         if rows.model.remat == "auto":
             plans += plans_by_remat(model, rows, topology, recipe, price, *given)[-1:]
         else:
@@ -208,10 +215,12 @@ def _answering(options: argparse.Namespace, topologies: "list[Topology]") -> "li
     rows, prompt, new_tokens = (getattr(options, name) or default for name, default in _ANSWERS.items())
     answers, posts = Answers(rows, prompt, new_tokens, **int8_of(options)), options.rows or TEST_POSTS
     given = (options.cache_dir, options.kernel_efficiency)
-    return [
-        make_answer_plan(model, config, topology, answers, posts, chip_price(topology, options.price), *given)
-        for topology in topologies
-    ]
+    plans = []
+    for topology in topologies:
+        _say_compiling(topology, options)
+        price = chip_price(topology, options.price)
+        plans.append(make_answer_plan(model, config, topology, answers, posts, price, *given))
+    return plans
 
 
 def _scoring(options: argparse.Namespace, topologies: "list[Topology]") -> "list[ScorePlan]":
@@ -223,10 +232,19 @@ def _scoring(options: argparse.Namespace, topologies: "list[Topology]") -> "list
     model = scorer_shape(options.score)
     pairs, tokens = options.rows or TEST_POSTS, options.mean_tokens or MEAN_TOKENS
     given = (options.cache_dir, options.kernel_efficiency)
-    return [
-        make_score_plan(options.score, model, topology, pairs, tokens, chip_price(topology, options.price), *given)
-        for topology in topologies
-    ]
+    plans = []
+    for topology in topologies:
+        _say_compiling(topology, options)
+        price = chip_price(topology, options.price)
+        plans.append(make_score_plan(options.score, model, topology, pairs, tokens, price, *given))
+    return plans
+
+
+def _say_compiling(topology: "Topology", options: argparse.Namespace) -> None:
+    """Say what is waited for; formulas, as of GPUs, take no time."""
+    if not topology.is_gpu:
+        kept = f"{options.cache_dir} keeps what it says"
+        print(f"asking the compiler about {topology.name}: seconds to minutes; {kept}", file=sys.stderr, flush=True)
 
 
 def _rows(config: "RunConfig", topology: "Topology") -> "RunConfig":
@@ -278,8 +296,15 @@ def _search(
     from mentallama_jax.terminal import Console
 
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}", markup=False))
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=None)
+
+        def progress(done: int, total: int, what: str) -> None:
+            bar.update(task, completed=done, total=total, description=what)
+            if not console.is_terminal:
+                print(f"[{done}/{total}] {what}", file=sys.stderr, flush=True)
+
         return search(
             model,
             config,
@@ -289,7 +314,7 @@ def _search(
             price=options.price,
             cache_dir=options.cache_dir,
             kernel_efficiency=options.kernel_efficiency,
-            progress=lambda done, total, what: bar.update(task, completed=done, total=total, description=what),
+            progress=progress,
         )
 
 

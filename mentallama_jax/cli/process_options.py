@@ -28,7 +28,10 @@ def are_several(options: argparse.Namespace) -> bool:
     explicit = tuple(getattr(options, name) for name in _NAMES)
     if not options.distributed and explicit == (None, None, None):
         return False
-    if options.distributed == (explicit != (None, None, None)) or (not options.distributed and None in explicit):
+    missing = [f"--{name}" for name, value in zip(_NAMES, explicit, strict=True) if value is None]
+    if not options.distributed and missing:
+        raise UserError(f"{' and '.join(missing)} missing: --coordinator, --processes and --process go together")
+    if options.distributed and len(missing) < len(_NAMES):
         raise UserError("give either --distributed alone, or --coordinator, --processes and --process together")
     if not options.distributed and not 0 <= options.process < options.processes:
         raise UserError(

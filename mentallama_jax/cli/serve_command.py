@@ -149,6 +149,7 @@ def run(options: argparse.Namespace) -> int:
 
     lines = read_crisis_lines(as_path(options.crisis_lines) if options.crisis_lines else None)
     start = time.monotonic()
+    _say(f"opening {options.model}")
     service = open_service(answerer_of(options), limits, name=options.name, key=key, calibration=options.calibration)
     if lines.unchecked:
         _say(f"nobody has checked the crisis lines of the page ({len(lines.unchecked)} countries); see --crisis-lines")

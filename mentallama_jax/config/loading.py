@@ -23,6 +23,7 @@ from mentallama_jax.strict_yaml import parse_yaml
 _LONGEST_TEXT = 1000
 _MOST_PROBLEMS = 3
 _LONGEST_PROBLEM = 90
+_FEW_KEYS = 8
 _NEAR = 0.7
 KIND = "kind"
 """The key that tells which member of a union a section is."""
@@ -221,7 +222,10 @@ def _hint(key: str, root: type[BaseModel], values: Mapping[str, Any]) -> str:
     names, given = list(known_keys(root, values)), _value_at(values, key)
     if not isinstance(given, Mapping):
         near = max(names, key=lambda known: _nearness(key, known))
-        return f"; did you mean {near}?" if _nearness(key, near) >= _NEAR else ""
+        if _nearness(key, near) >= _NEAR:
+            return f"; did you mean {near}?"
+        own = [name.rpartition(".")[2] for name in names if section and name.rpartition(".")[0] == section]
+        return f"; {section} has {', '.join(own)}" if 0 < len(own) <= _FEW_KEYS else ""
     sections = [name for name in names if any(other.startswith(f"{name}.") for other in names)]
     near = max(sections, key=lambda known: _nearness(key, known), default="")
     if near and _nearness(key, near) >= _NEAR:

@@ -62,6 +62,12 @@ def near_config(path: Path) -> str:
     return f"{hint}`mentallama configs list` shows those that are shipped"
 
 
+def near_study(path: Path) -> str:
+    """Where to look for a study that is not there, for the end of a message."""
+    near = get_close_matches(path.name.removesuffix(".yaml"), shipped_studies(), n=1, cutoff=_NEAR)
+    return f"did you mean {near[0]}?" if near else f"shipped are {', '.join(shipped_studies())}"
+
+
 def summary(path: Path) -> str:
     """The first sentence of the comment that a config begins with."""
     lines = []

@@ -21,7 +21,7 @@ from mentallama_jax.config.fields import (
 )
 from mentallama_jax.config.loading import validate
 from mentallama_jax.config.sections import Section
-from mentallama_jax.config.shipped import find_study, shipped_studies
+from mentallama_jax.config.shipped import find_study, near_study
 from mentallama_jax.errors import UserError
 from mentallama_jax.files import regular_file
 from mentallama_jax.foreign import shown
@@ -336,8 +336,7 @@ def load_study(path: str | Path, out: str | Path | None = None) -> StudyConfig:
     """
     found = find_study(path)
     if not found.exists():
-        names = ", ".join(shipped_studies())
-        raise UserError(f"{path}: no such study; shipped are {names}")
+        raise UserError(f"{path}: no such study; {near_study(Path(path))}")
     values = parse_yaml(regular_file(found).read_bytes(), found)
     if out is not None and isinstance(values, dict) and isinstance(values.get("study"), dict):
         values["study"]["out"] = str(out)

@@ -2,11 +2,12 @@
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
 
-from mentallama_jax.evaluation.label_readers import ReadingOnce, label_of
+from mentallama_jax.evaluation.label_readers import RULES, ReadingOnce, label_of
 from mentallama_jax.files import atomic_open
 from mentallama_jax.foreign import reading
 from mentallama_jax.imhi.predictions import Prediction
@@ -14,6 +15,8 @@ from mentallama_jax.imhi.predictions import Prediction
 LABELS_BY_ROW = "labels_by_row.csv"
 COLUMNS = ("id", "dataset", "aspect", "gold", "read", "right", "rule")
 """`read` is empty where no label was read; `right` is 1 or 0; `rule` is the stage of the reader that decided."""
+READ_COLUMNS = ("id", "dataset", "aspect", "read", "rule")
+"""The same of rows without gold."""
 _ID = re.compile(r"\S{1,100}(?: \(\d+\))?")
 """What is written as an id: a word, with the number of the part where parts are pooled. Others may be texts."""
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -27,6 +30,23 @@ def write_labels(folder: Path, rows: Sequence[Prediction], reader: ReadingOnce) 
         writer.writerow(COLUMNS)
         writer.writerows(_lines(rows, reader))
     return path
+
+
+def write_read_labels(path: Path, rows: Sequence[Prediction]) -> Counter[str]:
+    """Write the label that each output states, of rows without gold, by the rules; return how often each was read.
+
+    A label is counted as `DATASET: label`, one that is not read as `DATASET: none`.
+    """
+    reader = ReadingOnce(RULES)
+    counts: Counter[str] = Counter()
+    with atomic_open(path) as stream:
+        writer = csv.writer(stream, quoting=csv.QUOTE_ALL, lineterminator="\n")
+        writer.writerow(READ_COLUMNS)
+        for number, row in enumerate(rows, start=1):
+            label = label_of(row, reader)
+            counts[f"{row.dataset}: {label or 'none'}"] += 1
+            writer.writerow((_shown_id(row, number), row.dataset, row.aspect, label or "", reader.rule(row)))
+    return counts
 
 
 def first_unlike(folder: Path, rows: Sequence[Prediction]) -> str | None:

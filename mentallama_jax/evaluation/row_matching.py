@@ -71,6 +71,8 @@ def match_rows(systems: Sequence[System], matched_only: bool) -> Matched:
         differing = [key for key in shared if _gold(rows[key]) != _gold(by_id[0][key])]
         if differing:
             what = f"the gold of {_rows(len(differing))}, such as {shown_cell(differing[0])}, differs"
+            if all(rows[key].post_id != by_id[0][key].post_id for key in differing):
+                what += ", and so do their posts: one id stands for other rows there"
             raise UserError(f"{answers[0].file} and {seed.file} cannot be compared: {what}")
     posts = {key: by_id[0][key].post_id for key in shared}
     ordered = iter([tuple(replace(rows[key], post_id=posts[key]) for key in shared) for rows in by_id])

@@ -86,9 +86,9 @@ def _of_known(rows: str, covered: Sequence[Coverage]) -> str:
     """Rows, and of how many where some are known to be missing: `40/405`."""
     missing = any(each.is_part for each in covered) and all(each.of is not None for each in covered)
     scored = sum(each.rows for each in covered)
-    if not missing or rows != str(scored):  # seeds answer each row several times; the note tells of them
+    if not missing or rows != f"{scored:,}":  # seeds answer each row several times; the note tells of them
         return rows
-    return f"{rows}/{sum(each.of or 0 for each in covered)}"
+    return f"{rows}/{sum(each.of or 0 for each in covered):,}"
 
 
 def side_by_side_table(systems: Mapping[str, Scores], covered: Mapping[str, Covered]) -> "Table":
@@ -297,7 +297,7 @@ def _cells(summary: Summary, unread: object) -> list[str]:
     low, high = summary.weighted_f1_interval
     mark = "*" if summary.warning else ""
     return [
-        str(summary.n),
+        f"{summary.n:,}",
         _percent(summary.accuracy),
         _percent(summary.weighted_f1),
         f"{_percent(low)}-{_percent(high)}{mark}",

@@ -16,7 +16,7 @@ from importlib import resources
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.files import regular_file
-from mentallama_jax.foreign import shown_cell
+from mentallama_jax.foreign import shown, shown_cell
 from mentallama_jax.imhi.task_files.kept_tasks import kept_tasks
 from mentallama_jax.imhi.task_files.task import Task
 from mentallama_jax.imhi.task_files.task_reading import parse_task
@@ -119,7 +119,7 @@ def read_task_file(path: str | AnyPath) -> Task:
     """
     place = as_path(path)
     if not place.is_file():
-        raise UserError(f"{place}: no such task file; `mentallama data new-task` writes one")
+        raise UserError(f"{place}: no such task file, nor a run that keeps one{_near_place(place)}")
     if place.suffix.lower() not in (".yaml", ".yml"):
         raise UserError(f"{place}: a task file ends in .yaml; options of one value stop a list of files")
     return parse_task(regular_file(place).read_bytes(), place)
@@ -174,3 +174,15 @@ def _joined(known: tuple[Task, ...], before: Sequence[Task], task: Task, place: 
             )
         raise UserError(f"{place}: {min(taken)} is a name of {other.name} too; two tasks cannot share one")
     return (*known, task)
+
+
+def _near_place(place: AnyPath) -> str:
+    """What stands beside a path where nothing is, as a hint."""
+    try:
+        beside = sorted(each.name for each in place.parent.iterdir())
+    except OSError:
+        return f"; there is no folder {place.parent}"
+    near = get_close_matches(place.name, beside, n=1)
+    if not near:
+        return "; `mentallama data new-task` writes one"
+    return f"; did you mean {shown(near[0])[1:-1]}?"

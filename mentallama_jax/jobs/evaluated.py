@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from mentallama_jax.evaluation.foreign_outputs.read_as import ReadAs
     from mentallama_jax.evaluation.reading import Predictions
 
-_INTERVALS = ("accuracy", "weighted_f1", "macro_f1")
-_COUNTS = ("n", "posts", "unparsed")
+_INTERVALS = ("weighted_f1", "accuracy", "macro_f1")
 POOLED = "pooled"
 
 
@@ -50,11 +49,11 @@ class Evaluation:
         summaries = {**self.scores["datasets"], POOLED: self.scores["pooled"]}
         found: dict[str, dict[str, Any]] = {}
         for name, of in summaries.items():
-            row = {count: of[count] for count in _COUNTS}
+            row = {"n": of["n"]}  # a frame that is too wide is printed without its middle
             for figure in _INTERVALS:
                 low, high = of[f"{figure}_interval"]
                 row |= {figure: of[figure], f"{figure}_low": low, f"{figure}_high": high}
-            found[name] = row | {"majority_weighted_f1": of["majority_weighted_f1"]}
+            found[name] = row | {key: of[key] for key in ("majority_weighted_f1", "posts", "unparsed")}
         return found
 
     def __repr__(self) -> str:

@@ -1,8 +1,11 @@
 """The shapes of models that are planned or measured: no weights are read, and published ones need no download."""
 
+from pathlib import Path
+
 from mentallama_jax.config import ClassificationSection, RunConfig, SequenceSection
 from mentallama_jax.errors import UserError
 from mentallama_jax.formats.load import load_model_config
+from mentallama_jax.formats.locate import looks_like_path
 from mentallama_jax.jobs.open_encoder import encoder_shape
 from mentallama_jax.jobs.open_model import open_model
 from mentallama_jax.jobs.open_sequence import sequence_shape
@@ -47,7 +50,15 @@ def trained_shape(config: RunConfig) -> TrainedConfig:
         return shape
     if isinstance(config.objective, SequenceSection):
         return sequence_shape(source, config.model.revision)
-    return PRESETS[source] if source in PRESETS else open_model(source, revision=config.model.revision).config
+    if source in PRESETS:
+        return PRESETS[source]
+    try:
+        return open_model(source, revision=config.model.revision).config
+    except UserError as error:
+        if looks_like_path(source) and not Path(source).expanduser().exists():
+            shapes = ", ".join(PRESETS)
+            raise UserError(f"{error}; train it first, or give a shape: model.source of {shapes}") from None
+        raise
 
 
 def scorer_shape(source: str) -> BartConfig | T5Config:

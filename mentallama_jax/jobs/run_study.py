@@ -8,7 +8,9 @@ from types import FrameType
 from typing import NamedTuple
 
 from mentallama_jax.config.study_config import StudyConfig
+from mentallama_jax.errors import UserError
 from mentallama_jax.imhi.tasks import own_tasks
+from mentallama_jax.study.needed_packages import check_packages
 from mentallama_jax.study.step_estimates import Planner, StepEstimate, estimates, plan_by_command
 from mentallama_jax.study.study_graph import StudyGraph, study_graph
 from mentallama_jax.study.study_pages import write_study_pages
@@ -54,11 +56,12 @@ def run_study(
         start: starts a step; by default a process.
 
     Raises:
-        UserError: another process runs the study, or a config of a row cannot be read.
+        UserError: another process runs the study, a config of a row cannot be read, or a package that is missing.
         KeyboardInterrupt: it was stopped, by SIGTERM or SIGHUP too; what was under way has saved itself.
     """
     with own_tasks(study.evaluation.tasks):
         graph = study_graph(study)
+        check_packages(study)
         with only_runner(graph.folder), _signals_as_interrupts():
             runner = StudyRunner(
                 graph,
@@ -85,6 +88,10 @@ def plan_study(
     """
     with own_tasks(study.evaluation.tasks):
         graph = study_graph(study)
+        try:
+            check_packages(study)
+        except UserError as error:
+            say(f"warning: {error}")
         return graph, estimates(graph, any_code=any_code, planner=planner, say=say)
 
 

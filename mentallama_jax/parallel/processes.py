@@ -28,6 +28,7 @@ LOST = 76
 """Exit status of a process that ends because of another one (run the command again)."""
 
 _BEAT_SECONDS = 1.0
+_QUIET_SECONDS = 5.0
 _NO_PROXY = "NO_GRPC_PROXY".lower()  # gRPC reads the small letters only
 _KEPT: list[Any] = []  # what C calls must outlive the call that handed it over
 _ALIVE, _ERRORS = "mentallama/alive", "mentallama/errors"
@@ -51,7 +52,8 @@ def joined(coordinator: str | None = None, processes: int | None = None, process
     coordinator, processes, process, devices = _place(coordinator, processes, process)
     _reach_directly(coordinator)
     try:
-        hosts = call(coordinator, processes, process, START_SECONDS)
+        with _said_while_waiting(f"process {process} of {processes}", coordinator):
+            hosts = call(coordinator, processes, process, START_SECONDS)
     except AbsentError as absent:
         print(f"error: {one_line(absent)}", file=sys.stderr, flush=True)
         sys.exit(LOST)
@@ -77,6 +79,19 @@ def joined(coordinator: str | None = None, processes: int | None = None, process
         print("interrupted", file=sys.stderr, flush=True)
         os._exit(130)  # without waiting for the others, who miss it soon
     watch.stop()
+
+
+@contextmanager
+def _said_while_waiting(who: str, coordinator: str) -> Iterator[None]:
+    """Say, where it takes more than a moment, that this process waits for others, and how long it will."""
+    said = f"{who}: waiting for the others, at {coordinator} where process 0 listens, up to {START_SECONDS} s"
+    timer = threading.Timer(_QUIET_SECONDS, print, [said], {"file": sys.stderr, "flush": True})
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _place(coordinator: str | None, processes: int | None, process: int | None) -> tuple[str, int, int, Any]:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
@@ -163,7 +164,7 @@ def show(plan: AnswerPlan, console: Console, *, details: bool = False) -> None:
 
 def _show_details(plan: AnswerPlan, console: Console) -> None:
     topology, answers = plan.topology, plan.answers
-    table = Table(title=_title(plan))
+    table = Table(title=_title(plan), box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("what", style="bold")
     table.add_column("estimate")
     table.add_row(

@@ -1,7 +1,9 @@
 """The plans of a search beside each other: the cheapest and the fastest in words, then all in a table."""
 
+import math
 from collections.abc import Sequence
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from mentallama_jax.planning.plan import Plan
@@ -52,7 +54,7 @@ def _say(what: str, number: int, plan: Plan, command: Sequence[str], console: Co
 
 
 def _table(ranked: Sequence[Plan]) -> Table:
-    table = Table(title="by price, the cheapest first")
+    table = Table(title="by price, the cheapest first", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for column in _COLUMNS:
         table.add_column(column, no_wrap=True, justify="right" if column in _FIGURES else "left")
     for number, plan in enumerate(ranked[:_SHOWN], start=1):
@@ -72,8 +74,15 @@ def _cells(number: int, plan: Plan) -> dict[str, str]:
         "rows x n": f"{plan.config.training.micro_batch_rows} x {plan.micro_batches}",
         "remat": remat_name(plan.config.model.remat),
         "memory": size(plan.compiled.memory),
-        "s/update": "{:.2f}-{:.2f}".format(*plan.seconds),
+        "s/update": _range(plan.seconds),
         "MFU": "{:.0%}-{:.0%}".format(*plan.utilisation),
-        "hours": "{:.2f}-{:.2f}".format(*plan.rent.hours),
-        "dollars": "{:,.0f}-{:,.0f}".format(*plan.rent.dollars),
+        "hours": _range(plan.rent.hours),
+        "dollars": _range(plan.rent.dollars),
     }
+
+
+def _range(ends: Sequence[float]) -> str:
+    """Both ends with as many decimals as tell the lower one to two digits, four at most."""
+    low, high = ends
+    decimals = 0 if low >= 10 else min(max(1 - math.floor(math.log10(low)), 1), 4) if low > 0 else 2
+    return f"{low:,.{decimals}f}-{high:,.{decimals}f}"

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from mentallama_jax.planning.compilation import Compiled
@@ -232,7 +233,7 @@ def show(plan: Plan, console: Console, command: Sequence[str] = (), *, details: 
 
 def _show_details(plan: Plan, console: Console) -> None:
     topology, compiled, config = plan.topology, plan.compiled, plan.config
-    table = Table(title=_title(plan))
+    table = Table(title=_title(plan), box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("what", style="bold")
     table.add_column("estimate")
     table.add_row("mesh", ", ".join(f"{axis} {count}" for axis, count in plan.mesh.items()))

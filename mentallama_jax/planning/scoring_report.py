@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from mentallama_jax.models.presets import PRESETS
@@ -106,7 +107,7 @@ def show(plan: ScorePlan, console: Console, *, details: bool = False) -> None:
 
 def _show_details(plan: ScorePlan, console: Console) -> None:
     topology, work = plan.topology, plan.work
-    table = Table(title=_title(plan))
+    table = Table(title=_title(plan), box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("what", style="bold")
     table.add_column("estimate")
     table.add_row(

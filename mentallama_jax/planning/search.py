@@ -88,7 +88,8 @@ def search(
 ) -> list[Plan]:
     """Compile up to `limit` meshes and micro-batches a topology, those that compute least padding first.
 
-    Each is compiled with full recompute and, where that leaves memory, with the least recompute that fits.
+    Each is compiled with full recompute and, where that leaves memory, with the least recompute that fits. Ctrl-C ends
+    the search with what it has found.
 
     Args:
         model: shape of the model.
@@ -107,12 +108,18 @@ def search(
         here.sort(key=lambda one: (one.score, one.config.mesh.tensor, -one.config.training.micro_batch_rows))
         chosen += here[:limit]
     plans: list[Plan] = []
-    for number, one in enumerate(chosen):
-        rows = one.config.training.micro_batch_rows
-        progress(number, len(chosen), f"{one.topology.name} tensor {one.config.mesh.tensor} rows {rows}")
-        paid = chip_price(one.topology, price)
-        plans += plans_by_remat(model, one.config, one.topology, recipe, paid, cache_dir, kernel_efficiency)
-    progress(len(chosen), len(chosen), "done")
+    try:
+        for number, one in enumerate(chosen):
+            rows = one.config.training.micro_batch_rows
+            progress(number, len(chosen), f"{one.topology.name} tensor {one.config.mesh.tensor} rows {rows}")
+            paid = chip_price(one.topology, price)
+            plans += plans_by_remat(model, one.config, one.topology, recipe, paid, cache_dir, kernel_efficiency)
+    except KeyboardInterrupt:
+        if not plans:
+            raise
+        progress(number, len(chosen), "stopped; what follows is of those before")
+    else:
+        progress(len(chosen), len(chosen), "done")
     return plans
 
 

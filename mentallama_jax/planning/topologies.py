@@ -14,9 +14,10 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.planning.vendor_names import plain_name
+from mentallama_jax.planning.vendor_names import FAMILIES, plain_name
 
 GIB = 2**30
 
@@ -129,6 +130,10 @@ def parse_topology(name: str, slices: int = 1) -> Topology:
     """
     found = re.fullmatch(r"([a-z0-9]+)(?:-(\d{1,6})|:(\d{1,6}(?:x\d{1,6})*))", plain_name(name))
     if found is None or found[1] not in CHIPS:
+        near = re.fullmatch(r"([a-z0-9]+)[-_ ](\d{1,6})\D*|([a-z]+\d[a-z]+)(\d{1,6})\D*", name.strip().lower())
+        said, number = filter(None, near.groups()) if near else ("", "")
+        if meant := get_close_matches(said, [*CHIPS, *FAMILIES], n=1, cutoff=0.6):
+            raise UserError(f"--topology {name[:40]}: no such name; did you mean {meant[0]}-{number}?")
         raise UserError(
             f"--topology {name[:40]}: expected a name such as v5e-64, v5litepod-64, v5p-64, h100-8, H100x8 or "
             "a3-highgpu-8g, or a shape such as v5e:8x8"
@@ -164,7 +169,12 @@ def _shape(name: str, chips: int, chip: Chip) -> tuple[int, ...]:
     """The most compact shape whose sizes are powers of two, smaller ones first; a few chips lie in one plane."""
     power = chips.bit_length() - 1
     if chips != 2**power:
-        raise UserError(f"--topology {name}: {chips} chips are no power of two; give a shape such as v5p:4x4x12")
+        family = name.partition("-")[0]
+        near = " or ".join(f"{family}-{count * chip.cores_in_name}" for count in (2**power, 2 ** (power + 1)))
+        raise UserError(
+            f"--topology {name}: {chips} chips are no power of two; take {near}, or give a shape such as "
+            f"{'v5p:4x4x12' if chip.shape_dimensions == 3 else 'v5e:4x12'}"
+        )
     if chip.shape_dimensions == 3 and chips <= 4:
         return {1: (1, 1, 1), 2: (1, 2, 1), 4: (2, 2, 1)}[chips]
     each, more = divmod(power, chip.shape_dimensions)

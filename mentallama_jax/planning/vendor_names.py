@@ -44,7 +44,7 @@ _MACHINES: Mapping[str, str] = {
     "standard_nd96isr_h200_v5": "h200-8",
 }
 _OTHER_CARDS = ("a2-highgpu-", "a2-megagpu-", "p4d.", "standard_nd96asr_")
-_FAMILIES: Mapping[str, str] = {"v5litepod": "v5e", "v5lite": "v5e", "trillium": "v6e"}
+FAMILIES: Mapping[str, str] = {"v5litepod": "v5e", "v5lite": "v5e", "trillium": "v6e"}
 _GPUS = "a100|h100|h200"
 
 
@@ -65,5 +65,5 @@ def plain_name(name: str) -> str:
     if found := re.fullmatch(rf"(\d+)[x*]({_GPUS})", words):
         return f"{found[2]}-{found[1]}"
     if found := re.fullmatch(r"(\w+)([-:].*)", words):
-        return _FAMILIES.get(found[1], found[1]) + found[2]
+        return FAMILIES.get(found[1], found[1]) + found[2]
     return words

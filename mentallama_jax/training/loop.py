@@ -179,6 +179,8 @@ def train(
         early = EarlyStopping(config, run.metrics, checkpoints)
 
         progress.start_bar(data.steps, start)
+        # On a CPU nothing is gained by it, and who stops a run would wait for two updates.
+        ahead = jax.default_backend() != "cpu"
         done = start
         if due.evaluation(start) and not scored:  # it was interrupted
             scores = measure_all(evaluators, state, start, stop)
@@ -190,6 +192,8 @@ def train(
                 arrays = place_batch(batch.arrays, config.training.micro_batch_rows, mesh, objective.batch_spec)
                 state, figures = train_step(state, arrays)
             recorder.add(batch, figures)  # and read those of the update before, while this one is computed
+            if not ahead:
+                recorder.flush()
             done = batch.step + 1
             if due.checkpoint(done) or stop:
                 recorder.flush()  # refuses figures that are not finite, so no bad state is saved

@@ -71,7 +71,7 @@ def check_batch(model: TrainedConfig, config: RunConfig, mesh: Mesh) -> None:
     try:
         check_divides(mesh, ("batch", "length"), shape, "training.micro_batch_rows x data.max_length")
     except ValueError as error:
-        raise UserError(f"mesh: {error}; choose multiples") from None
+        raise UserError(f"mesh: {error}; choose multiples{_such_as(config, mesh)}") from None
     if isinstance(config.objective, SequenceSection) and config.objective.target_length % mesh.shape["sequence"]:
         raise UserError(
             f"mesh: objective.target_length {config.objective.target_length} does not divide along mesh axis sequence "
@@ -83,6 +83,12 @@ def check_batch(model: TrainedConfig, config: RunConfig, mesh: Mesh) -> None:
             f"mesh: the {model.num_kv_heads} key/value heads of {config.model.source} do not divide along mesh axes "
             f"tensor {mesh.shape['tensor']} x sequence {mesh.shape['sequence']}; lower mesh.sequence"
         )
+
+
+def _such_as(config: RunConfig, mesh: Mesh) -> str:
+    """The next number of rows that divides along the mesh; "" where the rows are not the trouble."""
+    rows, each = config.training.micro_batch_rows, mesh.shape["data"] * mesh.shape["fsdp"]
+    return f", such as training.micro_batch_rows={-(-rows // each) * each}" if rows % each else ""
 
 
 def held_rows(mesh: Mesh, rows: int) -> tuple[int, ...]:

@@ -179,3 +179,14 @@ def test_commands_work_in_folders_whose_names_look_like_markup(name, tmp_path, c
     (answers / "DR.csv").write_text("goldens,generated_text\nyes.,Yes.\nno.,No.\n", "utf-8")
     assert main(["evaluate", str(answers), "--out", str(folder / "scores")]) == 0
     assert str(folder / "scores") in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"), [("tarin", "; did you mean train?"), ("evalaute", "; did you mean evaluate?"), ("xyz", "")]
+)
+def test_a_command_that_is_nearly_one_is_named(word, hint, capsys):
+    with pytest.raises(SystemExit):
+        main([word])
+    told = capsys.readouterr().err
+    assert told.rstrip().endswith(hint or ")")
+    assert ("did you mean" in told) == bool(hint)

@@ -1,5 +1,6 @@
 """`mentallama generate` on posts without labels, which is what a user has."""
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -176,3 +177,21 @@ def test_what_cannot_be_asked_is_one_line(
     error = capsys.readouterr().err
     assert said in error
     assert len(error.splitlines()) == 1
+
+
+@pytest.mark.long
+def test_labels_of_answers_to_posts_without_gold_stand_in_a_table(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "answers.jsonl"
+    words = ["--data", posts_csv(tmp_path), "--task", "DR", "--score-labels", "--out", out]
+    assert generate(model, *words) == 0
+    said = capsys.readouterr().out
+    with (tmp_path / "answers.labels.csv").open(newline="", encoding="utf-8") as stream:
+        table = list(csv.DictReader(stream))
+    assert [row["id"] for row in table] == [row["id"] for row in rows_of(out)]
+    assert {row["read"] for row in table} <= {"yes", "no"}
+    assert all(row["rule"] for row in table)
+    for label in {row["read"] for row in table}:
+        assert f"DR: {label} {sum(row['read'] == label for row in table)}" in said
+    assert "answers.labels.csv has the label read from each answer" in said

@@ -202,8 +202,12 @@ def test_what_could_not_be_mapped_is_said(tmp_path: Path, capsys: pytest.Capture
     assert main(["data", "build", str(path), "--dataset", "DR", *options]) == 0
     shown = capsys.readouterr()
     assert "columns that are not used: who" in shown.out
-    assert "labels without a meaning, see --labels: '7' (3 rows), (a text of 27 characters) (1 rows)" in shown.out
+    assert (
+        "labels without a meaning, see --labels: '7' (3 rows), '1' (1 rows), (a text of 27 characters) (1 rows)"
+        in shown.out
+    )
     assert "  3 rows: '7' is not a label of DR" in shown.out
+    assert "row 1: '1' is no number that --labels gives a meaning to" in shown.out  # 1 is no yes where 2 is
     assert "zebra" not in shown.out + shown.err
 
 

@@ -1,11 +1,13 @@
 """Who is there: all, or the message says who is not."""
 
 import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from mentallama_jax.errors import UserError
+from mentallama_jax.parallel import processes
 from mentallama_jax.parallel.roll_call import AbsentError, call
 
 
@@ -73,3 +75,16 @@ def connect_when_open(port):
         except ConnectionRefusedError:
             pass
     raise AssertionError("nobody listens")
+
+
+def test_who_waits_says_so_after_a_moment(monkeypatch, capsys):
+    monkeypatch.setattr(processes, "_QUIET_SECONDS", 0.05)
+    with processes._said_while_waiting("process 1 of 2", "10.0.0.2:1234"):
+        time.sleep(0.5)
+    assert capsys.readouterr().err == (
+        "process 1 of 2: waiting for the others, at 10.0.0.2:1234 where process 0 listens, up to 300 s\n"
+    )
+    monkeypatch.setattr(processes, "_QUIET_SECONDS", 60)
+    with processes._said_while_waiting("process 1 of 2", "10.0.0.2:1234"):
+        pass
+    assert capsys.readouterr().err == ""

@@ -199,7 +199,7 @@ def test_the_command_tells_mistakes_in_one_line(tmp_path, capsys, arguments, sai
     assert main(["plan", str(path), *changes, "--topology", "v5e-4", "--generate", *options]) == 2
     error = capsys.readouterr().err
     assert said in error
-    assert error.count("\n") == 1
+    assert len([line for line in error.splitlines() if not line.startswith("asking the compiler about ")]) == 1
 
 
 def test_options_of_answering_want_generate(tmp_path, capsys):

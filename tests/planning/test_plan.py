@@ -3,6 +3,7 @@
 import importlib.util
 import io
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +16,7 @@ from mentallama_jax.errors import UserError
 from mentallama_jax.models.module import count_params
 from mentallama_jax.models.presets import PRESETS
 from mentallama_jax.parallel.mesh import mesh_sizes
-from mentallama_jax.planning import cost, plan, report, search
+from mentallama_jax.planning import cost, plan, ranking, report, search
 from mentallama_jax.planning.compilation import Compiled, read_out_of_memory
 from mentallama_jax.planning.figures_cache import FiguresCache
 from mentallama_jax.planning.hlo import Collective, Kernel, Program
@@ -373,3 +374,52 @@ def test_seven_billion_parameters_fit_a_v5e_64_with_full_recompute(tmp_path):
     tried = plan.make_plan(refused.model, refused.config, refused.topology, recipe, refused.price, str(tmp_path))
     assert not tried.fits
     assert tried.compiled.temporaries > refused.topology.device_memory
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("v5litepod64", "did you mean v5litepod-64?"),
+        ("v5litepod-4x", "did you mean v5litepod-4?"),
+        ("h100_8", "did you mean h100-8?"),
+        ("v5e-65", "take v5e-64 or v5e-128, or give a shape such as v5e:4x12"),
+        ("v5p-24", "take v5p-16 or v5p-32, or give a shape such as v5p:4x4x12"),
+    ],
+)
+def test_a_topology_that_is_nearly_one_is_named(name, said):
+    with pytest.raises(UserError, match=re.escape(said)):
+        parse_topology(name)
+
+
+def test_figures_of_a_ranking_have_two_digits():
+    assert [
+        ranking._range(ends) for ends in ((0.0012, 0.0018), (0.031, 0.2), (0.73, 1.03), (44.2, 6200.0), (0.0, 0.1))
+    ] == [
+        "0.0012-0.0018",
+        "0.031-0.200",
+        "0.73-1.03",
+        "44-6,200",
+        "0.00-0.10",
+    ]
+
+
+def test_a_search_that_is_stopped_keeps_what_it_found(monkeypatch):
+    config = parse_config(
+        {"model": {"source": "llama2-7b"}, "data": {"train": ["x"]}, "training": {"steps": 1}}, "test"
+    )
+    found = []
+
+    def one(*_):
+        if found:
+            raise KeyboardInterrupt
+        found.append("plan")
+        return ["plan"]
+
+    monkeypatch.setattr(search, "plans_by_remat", one)
+    said = []
+    given = {"limit": 3, "price": None, "cache_dir": None, "kernel_efficiency": 0.5}
+    recipe = assumed_recipe(config, Assumptions())
+    topologies = [parse_topology("v5e-64")]
+    progress = lambda done, total, what: said.append((done, what))  # noqa: E731
+    assert search.search(PRESETS["llama2-7b"], config, topologies, recipe, progress=progress, **given) == ["plan"]
+    assert said[-1] == (1, "stopped; what follows is of those before")

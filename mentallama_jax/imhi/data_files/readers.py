@@ -151,7 +151,8 @@ def _layout(table: Table, file: SourceFile) -> RowReader:
         raise UserError(f"{name}: holds posts without a data set; `mentallama generate --task NAME` answers them")
     raise UserError(
         f"{name}: needs the columns query,gpt-3.5-turbo or post,question,response or dataset,post,label"
-        f" (found: {shown_columns(sorted(columns))}); outputs of a model are for `mentallama evaluate`"
+        f" (found: {shown_columns(sorted(columns))}); `mentallama data build` reads tables of posts and labels, "
+        "`mentallama evaluate` outputs of a model"
     )
 
 

@@ -146,11 +146,11 @@ def test_evaluate_writes_both_sections_and_shows_no_text(files, capsys, monkeypa
     assert scores["grounding"]["pooled"]["absent_quotes"]["count"] == 1
     assert scores["care"]["pooled"]["ids"]["judgement"] == ["CLP/test/1"]
     shown = capsys.readouterr().out
-    assert "judgement: CLP/test/1" in shown
+    assert "judgement in: CLP/test/1" in shown
     assert "quotes not" in shown
     assert not any(word in shown + json.dumps(scores) for word in ("lazy", SECRET, "nobody loves"))
     tables = shown[: shown.index("written")]
-    assert max(map(len, tables[tables.index("Grounding of") : tables.index("judgement:")].splitlines())) <= 80
+    assert max(map(len, tables[tables.index("Grounding of") : tables.index("judgement in:")].splitlines())) <= 80
     first = (out / "scores.json").read_bytes()
     assert main([*command, "--show-posts"]) == 0
     assert "you are just lazy" in capsys.readouterr().out

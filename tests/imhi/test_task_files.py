@@ -181,10 +181,8 @@ def test_two_files_with_one_name_are_refused(tmp_path: Path) -> None:
         assert len(TASKS.own) == 1
     with own_tasks([one]), pytest.raises(UserError, match="is known already"), own_tasks([two]):
         pass
-    with pytest.raises(
-        UserError, match=r"no such task file, nor a run that keeps one; did you mean \S*three_1\.yaml\?"
-    ):
-        (tmp_path / "three_1.yaml").touch()
+    (tmp_path / "three_1.yaml").touch()
+    with pytest.raises(UserError, match=r"no such task file, nor a run that keeps one; did you mean three_1\.yaml\?"):
         read_task_file(tmp_path / "three.yaml")
     with pytest.raises(UserError, match="; `mentallama data new-task` writes one"):
         read_task_file(tmp_path / "zzz")

@@ -405,7 +405,7 @@ def test_figures_of_a_ranking_have_two_digits():
 
 def test_a_search_that_is_stopped_keeps_what_it_found(monkeypatch):
     config = parse_config(
-        {"model": {"source": "llama2-7b"}, "data": {"train": ["x"]}, "training": {"steps": 1}}, "test"
+        {"model": {"source": "llama2-7b"}, "data": {"train": ["x"]}, "training": {"steps": 1, "run_dir": "r"}}, "test"
     )
     found = []
 

@@ -10,6 +10,7 @@ from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.foreign_outputs.gold_rows import GoldRows
 from mentallama_jax.evaluation.foreign_outputs.read_as import ReadAs
 from mentallama_jax.evaluation.reading import read_predictions
+from mentallama_jax.imhi.labels.gold_response import read_gold
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.imhi.tasks import TASKS
 from mentallama_jax.imhi.wording import instruction_query
@@ -57,6 +58,17 @@ def test_a_name_and_sentences_of_another_data_set(tmp_path):
     assert odd(path, dataset=TASKS["dreaddit"]).endswith("3 rows read as dreaddit open with a label sentence of DR")
     few = table(tmp_path / "few.csv", "gold;output", f"yes;{of_dr}", *["no;No."] * 10)
     assert odd(few, dataset=TASKS["dreaddit"]) == ""  # a model may be wrong
+
+
+def test_a_gold_sentence_of_another_data_set_is_no_gold(tmp_path):
+    of_dr = "Yes, the poster suffers from depression. Reasoning: So."
+    path = table(tmp_path / "out.csv", "gold;output", f"{of_dr};Yes.", "yes, really;Yes.")
+    assert len(read_predictions(path, ReadAs(dataset=TASKS["DR"])).rows) == 2
+    found = read_predictions(path, ReadAs(dataset=TASKS["dreaddit"]))
+    assert [row.row for row in found.left_out] == [1]
+    with pytest.raises(UserError, match="begins with a label sentence of DR, not of dreaddit"):
+        read_gold(of_dr, TASKS["dreaddit"])
+    assert read_gold(of_dr, TASKS["CLP"])[0] == "yes"  # which has the same sentences
 
 
 @pytest.mark.parametrize(

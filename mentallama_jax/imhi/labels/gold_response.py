@@ -6,7 +6,7 @@ from mentallama_jax.errors import UserError
 from mentallama_jax.foreign import shown_cell
 from mentallama_jax.imhi.labels import read_label
 from mentallama_jax.imhi.labels.unwrapping import visible
-from mentallama_jax.imhi.tasks import Task
+from mentallama_jax.imhi.tasks import TASKS, Task
 
 REASONING = "Reasoning:"
 _FULL_STOPS = ".。।۔"
@@ -21,6 +21,8 @@ def read_gold(text: str, task: Task, aspect: str = "") -> tuple[str, str]:
     word (`yes.`) of `task`; only case, the full stop and white space around it are free. White space around the
     explanation is dropped; an absent explanation is "".
 
+    A whole label sentence of another data set is refused: its yes is none of this one.
+
     A few released golds are odd: the label sentence goes on, stands behind `Reasoning:`, or the marker is missing.
     There `read_label` reads the label: before the marker where one stands there, else in the whole response.
     Without the marker, the explanation is what stands after the label's own sentence or line.
@@ -30,6 +32,8 @@ def read_gold(text: str, task: Task, aspect: str = "") -> tuple[str, str]:
     """
     head, separator, explanation = text.partition(REASONING)
     label = _wordings(task).get(_fold(head))
+    if label is None and (other := _of_others(TASKS.all).get(_fold(head))):
+        raise UserError(f"the response begins with a label sentence of {other}, not of {task.name}")
     if label is None:
         label = read_label(head, task, aspect) if separator else None
         label = label or read_label(text, task, aspect)
@@ -77,6 +81,12 @@ def _bare(wording: str) -> str:
 @lru_cache(64)
 def _wordings(task: Task) -> dict[str, str]:
     return {_fold(text): label for table in (task.sentences, task.completion_words) for label, text in table.items()}
+
+
+@lru_cache(8)
+def _of_others(tasks: tuple[Task, ...]) -> dict[str, str]:
+    """The label sentences of all data sets, each with the first that has it."""
+    return {_fold(text): task.name for task in reversed(tasks) for text in task.sentences.values()}
 
 
 @lru_cache(64)

@@ -14,7 +14,6 @@ import numpy as np
 
 from mentallama_jax import __version__
 from mentallama_jax.evaluation.label_readers import AS_UPSTREAM, LabelReader, label_of, label_reader
-from mentallama_jax.evaluation.reading import Predictions
 from mentallama_jax.evaluation.schema import SCHEMA_VERSION
 from mentallama_jax.evaluation.statistics.f1 import (
     Tally,
@@ -27,6 +26,7 @@ from mentallama_jax.evaluation.statistics.f1 import (
     weighted_f1,
 )
 from mentallama_jax.evaluation.statistics.intervals import IntervalSettings, few_posts, metric_intervals
+from mentallama_jax.evaluation.system_predictions import Predictions
 from mentallama_jax.imhi.labels.upstream import read_as_upstream, upstream_crashes_on, upstream_leaves_out
 from mentallama_jax.imhi.predictions import Prediction
 from mentallama_jax.imhi.tasks import TASKS

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mentallama_jax.evaluation.reading import Predictions
+from mentallama_jax.evaluation.system_predictions import Predictions
 from mentallama_jax.imhi.data_files.sources import SPLITS
 from mentallama_jax.imhi.tasks import TASKS
 

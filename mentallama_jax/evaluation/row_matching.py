@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.evaluation.reading import Predictions
 from mentallama_jax.evaluation.score_store import ScoredRows
+from mentallama_jax.evaluation.system_predictions import Predictions
 from mentallama_jax.foreign import shown_cell
 from mentallama_jax.imhi.predictions import Prediction
 

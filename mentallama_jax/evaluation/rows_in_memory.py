@@ -11,7 +11,7 @@ from mentallama_jax.evaluation.foreign_outputs.output_table import OutputTable
 from mentallama_jax.evaluation.foreign_outputs.read_as import AS_THEY_SAY, ReadAs
 from mentallama_jax.evaluation.foreign_outputs.row_mapping import read_output_rows
 from mentallama_jax.evaluation.odd_rows import remarks
-from mentallama_jax.evaluation.reading import LeftOut, Predictions
+from mentallama_jax.evaluation.system_predictions import LeftOut, Predictions
 
 NAME = "rows in memory"
 

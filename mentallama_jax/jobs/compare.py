@@ -15,11 +15,12 @@ from mentallama_jax.evaluation.comparison_report import write_comparison
 from mentallama_jax.evaluation.explanations import Progress, no_progress, score_explanations
 from mentallama_jax.evaluation.foreign_outputs.read_as import AS_THEY_SAY, ReadAs, said_before
 from mentallama_jax.evaluation.label_readers import CLASSIFIER, RULES, LabelReader
-from mentallama_jax.evaluation.reading import pool, read_predictions, refuse_twice
+from mentallama_jax.evaluation.reading import read_predictions
 from mentallama_jax.evaluation.row_labels import first_unlike
 from mentallama_jax.evaluation.row_matching import SeedAnswers, System
 from mentallama_jax.evaluation.score_store import read_scores
 from mentallama_jax.evaluation.statistics.paired_tests import ExchangeSettings
+from mentallama_jax.evaluation.system_predictions import pool, refuse_twice
 from mentallama_jax.foreign import parse_json, reading, shown, shown_cell
 from mentallama_jax.jobs.metric_models import MetricModels
 from mentallama_jax.jobs.open_metrics import open_metrics

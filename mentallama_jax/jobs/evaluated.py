@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas
 
     from mentallama_jax.evaluation.foreign_outputs.read_as import ReadAs
-    from mentallama_jax.evaluation.reading import Predictions
+    from mentallama_jax.evaluation.system_predictions import Predictions
 
 _INTERVALS = ("weighted_f1", "accuracy", "macro_f1")
 POOLED = "pooled"

@@ -37,8 +37,9 @@ from mentallama_jax.evaluation.probes.robustness import (
     robustness,
     score_changed,
 )
-from mentallama_jax.evaluation.reading import Predictions, read_predictions
+from mentallama_jax.evaluation.reading import read_predictions
 from mentallama_jax.evaluation.statistics.intervals import IntervalSettings
+from mentallama_jax.evaluation.system_predictions import Predictions
 from mentallama_jax.files import write_json
 from mentallama_jax.foreign import shown
 from mentallama_jax.generation.answers import answer_batches

@@ -17,11 +17,12 @@ from mentallama_jax.evaluation.explanations import ExplanationScores, Progress, 
 from mentallama_jax.evaluation.foreign_outputs.read_as import AS_THEY_SAY, ReadAs
 from mentallama_jax.evaluation.label_readers import CLASSIFIER, RULES, LabelReader, ReadingOnce
 from mentallama_jax.evaluation.output_lengths import output_lengths
-from mentallama_jax.evaluation.reading import Predictions, pool, read_predictions, refuse_twice
+from mentallama_jax.evaluation.reading import read_predictions
 from mentallama_jax.evaluation.reports.shown_outputs import choose_examples, write_examples
 from mentallama_jax.evaluation.row_labels import write_labels
 from mentallama_jax.evaluation.score_report import write_report
 from mentallama_jax.evaluation.statistics.intervals import IntervalSettings
+from mentallama_jax.evaluation.system_predictions import Predictions, pool, refuse_twice
 from mentallama_jax.evaluation.trust.trust_sections import TrustSections, score_trust
 from mentallama_jax.files import write_jsonl
 from mentallama_jax.foreign import parse_json

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mentallama_jax.evaluation.reading import Predictions
+from mentallama_jax.evaluation.system_predictions import Predictions
 from mentallama_jax.imhi.predictions import Prediction
 from mentallama_jax.imhi.tasks import TASKS
 

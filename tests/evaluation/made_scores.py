@@ -4,9 +4,9 @@ import random
 from pathlib import Path
 
 from mentallama_jax.evaluation.correctness import evaluate
-from mentallama_jax.evaluation.reading import Predictions
 from mentallama_jax.evaluation.score_report import write_report
 from mentallama_jax.evaluation.statistics.intervals import IntervalSettings
+from mentallama_jax.evaluation.system_predictions import Predictions
 from mentallama_jax.imhi.predictions import Prediction
 from mentallama_jax.imhi.tasks import TASKS
 

@@ -15,11 +15,11 @@ from mentallama_jax.evaluation.comparison import compare_systems
 from mentallama_jax.evaluation.comparison_report import standing_tables
 from mentallama_jax.evaluation.correctness import evaluate
 from mentallama_jax.evaluation.pair_metrics import Figure
-from mentallama_jax.evaluation.reading import Predictions
 from mentallama_jax.evaluation.row_matching import SeedAnswers, System
 from mentallama_jax.evaluation.schema import COMPARISON_FIELDS
 from mentallama_jax.evaluation.score_store import ScoredRows
 from mentallama_jax.evaluation.statistics.paired_tests import ExchangeSettings, holm
+from mentallama_jax.evaluation.system_predictions import Predictions
 from mentallama_jax.imhi.predictions import Prediction
 from mentallama_jax.jobs.compare import compare
 from mentallama_jax.jobs.score import score

@@ -9,10 +9,10 @@ import pytest
 
 from mentallama_jax.evaluation.correctness import evaluate
 from mentallama_jax.evaluation.label_readers import READERS
-from mentallama_jax.evaluation.reading import LeftOut, Predictions
 from mentallama_jax.evaluation.schema import FIELDS, SCHEMA_VERSION
 from mentallama_jax.evaluation.score_report import notes, score_table, write_report
 from mentallama_jax.evaluation.statistics.intervals import IntervalSettings
+from mentallama_jax.evaluation.system_predictions import LeftOut, Predictions
 from mentallama_jax.evaluation.trust.trust_sections import score_trust
 from mentallama_jax.imhi.predictions import Prediction
 from mentallama_jax.imhi.tasks import TASKS

@@ -9,12 +9,12 @@ from made_scores import made_rows
 from mentallama_jax.evaluation.correctness import evaluate, label_rows
 from mentallama_jax.evaluation.how_answered import answering, is_unusual, without_ids
 from mentallama_jax.evaluation.label_readers import AS_UPSTREAM, RULES, ReadingOnce, label_of
-from mentallama_jax.evaluation.reading import Predictions
 from mentallama_jax.evaluation.reports.composition import compose
 from mentallama_jax.evaluation.reports.markdown import markdown_text
 from mentallama_jax.evaluation.reports.systems import read_scores_folder
 from mentallama_jax.evaluation.score_report import score_table, write_report
 from mentallama_jax.evaluation.statistics.intervals import IntervalSettings
+from mentallama_jax.evaluation.system_predictions import Predictions
 from mentallama_jax.imhi.predictions import Prediction
 
 SHOTS = {"per_class": 2, "choice": "balanced", "seed": 3, "examples": ["DR/train/1", "DR/train/2"], "contents": "ab"}

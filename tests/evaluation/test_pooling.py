@@ -10,10 +10,10 @@ import pytest
 from mentallama_jax.cli import evaluate_command as command
 from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.correctness import evaluate
-from mentallama_jax.evaluation.reading import Predictions, pool
 from mentallama_jax.evaluation.row_labels import COLUMNS, LABELS_BY_ROW
 from mentallama_jax.evaluation.schema import FIELDS
 from mentallama_jax.evaluation.statistics.intervals import IntervalSettings
+from mentallama_jax.evaluation.system_predictions import Predictions, pool
 from mentallama_jax.imhi.predictions import Prediction
 from mentallama_jax.jobs.score import score
 from mentallama_jax.jobs.system_names import system_names

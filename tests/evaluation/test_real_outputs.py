@@ -8,8 +8,8 @@ import csv
 from collections import Counter
 
 from mentallama_jax.evaluation.correctness import evaluate
-from mentallama_jax.evaluation.reading import Predictions
 from mentallama_jax.evaluation.statistics.intervals import IntervalSettings
+from mentallama_jax.evaluation.system_predictions import Predictions
 from mentallama_jax.imhi.data_files.readers import read_records
 from mentallama_jax.imhi.labels import read_label
 from mentallama_jax.imhi.predictions import Prediction

@@ -10,10 +10,11 @@ from mentallama_jax.cli.main import main
 from mentallama_jax.config import load_config
 from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.correctness import evaluate
-from mentallama_jax.evaluation.reading import Predictions, read_predictions
+from mentallama_jax.evaluation.reading import read_predictions
 from mentallama_jax.evaluation.reports.markdown import markdown_text
 from mentallama_jax.evaluation.reports.sections_on_transfer import figures_table, transfer_document
 from mentallama_jax.evaluation.statistics.intervals import IntervalSettings
+from mentallama_jax.evaluation.system_predictions import Predictions
 from mentallama_jax.evaluation.transfer_matrix import transfer_matrix
 from mentallama_jax.files import write_jsonl
 from mentallama_jax.imhi.predictions import Prediction, answer_to

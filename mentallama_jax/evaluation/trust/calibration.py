@@ -7,8 +7,8 @@ from typing import Any
 from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.correctness import LabelledRow
 from mentallama_jax.evaluation.how_answered import answering
-from mentallama_jax.evaluation.reading import Predictions
 from mentallama_jax.evaluation.statistics.intervals import IntervalSettings, few_posts
+from mentallama_jax.evaluation.system_predictions import Predictions
 from mentallama_jax.evaluation.trust.conformal import Conformal, conformal_sets
 from mentallama_jax.evaluation.trust.label_probabilities import (
     LabelProbabilities,

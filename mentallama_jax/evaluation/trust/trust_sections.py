@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from mentallama_jax.evaluation.correctness import label_rows
 from mentallama_jax.evaluation.label_readers import LabelReader
-from mentallama_jax.evaluation.reading import Predictions
 from mentallama_jax.evaluation.statistics.intervals import IntervalSettings
+from mentallama_jax.evaluation.system_predictions import Predictions
 from mentallama_jax.evaluation.trust.calibration import Calibration, calibrate
 from mentallama_jax.evaluation.trust.care import Care, care
 from mentallama_jax.evaluation.trust.grounding import Grounding, grounding

@@ -244,11 +244,12 @@ def test_the_command_shows_rules_and_classifier_side_by_side(tmp_path: Path, cap
     assert found.keys() == FIELDS["classifiers"].keys()
     assert written["signature"]["reader"] == "classifier"
     assert found["signatures"]["SAD"]["classes_named_by"].startswith("the order of the published classifiers")
+    again = tmp_path / "again.jsonl"
+    again.write_text(path.read_text() + "\n")  # a copy is refused
     systems = [
         "compare",
         str(path),
-        "--system",
-        f"again={path}",
+        str(again),
         "--reader",
         "classifier",
         "--out",

@@ -59,10 +59,12 @@ def comparison_notes(comparison: Comparison) -> list[str]:
         said.append(f"* fewer than {FEW_POSTS} posts, so the interval may be too narrow: {named}")
     if any(seed["posts"] != "post_id" for seeds in comparison.systems.values() for seed in seeds):
         said.append("every row is taken for a post of its own, as some files have no post_id")
+    if any(seed.get("ids") == "row numbers" for seeds in comparison.systems.values() for seed in seeds):
+        said.append("rows are paired by their order, as some files have no ids")
     tests = "; ".join(_TESTS[each] for each in dict.fromkeys(each.test for each in comparison.differences))
     said += [
         f"= not distinguished from the best of the row. p: {tests}; corrected by Holm's procedure over data sets and "
-        "pairs of systems",
+        "pairs of systems. = goes by p, which near 0 may say otherwise than the interval",
         "least found: the smallest true difference that 4 of 5 such comparisons find. posts needed: on so many 4 of 5 "
         "would find the difference seen, with these seeds; none where no number would",
     ]

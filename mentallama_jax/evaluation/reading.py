@@ -6,7 +6,7 @@ rows whose gold states no label, requests that failed.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,24 +15,18 @@ from mentallama_jax.evaluation.foreign_outputs.delimited import header_of
 from mentallama_jax.evaluation.foreign_outputs.gold_rows import GoldRows
 from mentallama_jax.evaluation.foreign_outputs.output_forms import SUFFIXES
 from mentallama_jax.evaluation.foreign_outputs.read_as import AS_THEY_SAY, ReadAs, dataset_of_name
-from mentallama_jax.evaluation.foreign_outputs.row_mapping import gold_contradicted, gold_text, read_foreign
+from mentallama_jax.evaluation.foreign_outputs.row_mapping import gold_contradicted, read_foreign
 from mentallama_jax.evaluation.odd_rows import remarks
 from mentallama_jax.evaluation.system_predictions import LeftOut, Predictions
 from mentallama_jax.foreign import parse_json, reading, shown, shown_cell
-from mentallama_jax.imhi.data_files.table_rows import Table, shown_columns
-from mentallama_jax.imhi.data_files.tables import read_table
-from mentallama_jax.imhi.labels.gold_response import read_gold
-from mentallama_jax.imhi.predictions import Prediction, aspect_at, parse_prediction, prediction_lines, task_at
+from mentallama_jax.imhi.predictions import Prediction, parse_prediction, prediction_lines, task_at
 from mentallama_jax.imhi.tasks import Task, task_named
 from mentallama_jax.imhi.wording import instruction_response
 from mentallama_jax.storage import AnyPath
 
 _CSV_COLUMNS = ("goldens", "generated_text")
-_MORE_COLUMNS = frozenset({"post", "query", "prompt"})
-"""What a `DATASET.csv` may hold besides that says more of a row than its `aspect` and `post_id`."""
 _TABLES = (".csv", ".tsv")
 _OWN = "predictions that `mentallama generate` wrote"
-_DATASET_CSV = "DATASET.csv with the columns goldens,generated_text"
 _OWN_KEYS = frozenset({"dataset", "post_id", "generated_text"})
 
 
@@ -54,11 +48,12 @@ def read_predictions(path: AnyPath, read_as: ReadAs = AS_THEY_SAY) -> Prediction
     """
     if path.is_dir():
         files, passed_over = _files_of(path, read_as)
-        return replace(_together([_read_file(file, read_as) for file in files], passed_over), read_as=read_as.said())
+        together = _together([_read_file(file, read_as) for file in files], passed_over)
+        return replace(together, read_as=read_as.said(), given=(str(path),))
     if path.suffix.lower() == ".jsonl" or (path.is_file() and path.suffix.lower() in SUFFIXES):
         found = _read_file(path, read_as)
         _require_rows(path, found.rows, found.left_out)
-        return replace(found, read_as=read_as.said())
+        return replace(found, read_as=read_as.said(), given=(str(path),))
     what = "expected a .jsonl file or a folder of DATASET.csv files" if path.exists() else "no such file or folder"
     raise UserError(f"{path}: {what}")
 
@@ -72,18 +67,16 @@ def _read_file(path: AnyPath, read_as: ReadAs) -> Predictions:
 def _read_form(path: AnyPath, read_as: ReadAs) -> Predictions:
     if path.suffix.lower() == ".jsonl" and set(read_as.columns) <= {"first"} and _is_own(path):
         return _read_jsonl(path, read_as)
-    if path.suffix.lower() == ".csv" and not read_as.columns and read_as.gold is None:
-        columns = _columns_of_dataset_csv(path, read_as)
-        if columns:
-            task = read_as.dataset or dataset_of_name(path.stem) or task_at(path.stem, path)
-            if not _MORE_COLUMNS & {column.lower() for column in columns}:
-                return _read_csv(path, task)
-            read_as = replace(read_as, columns=dict(zip(("gold", "text"), _CSV_COLUMNS, strict=True)), dataset=task)
+    if _is_dataset_csv(path, read_as):
+        # Its columns of gold and output are known, and it is named after its data set.
+        task = read_as.dataset or dataset_of_name(path.stem) or task_at(path.stem, path)
+        read_as = replace(read_as, columns=dict(zip(("gold", "text"), _CSV_COLUMNS, strict=True)), dataset=task)
     outputs = read_foreign(path, read_as)
     left_out = tuple(LeftOut(str(path), number, why, dataset) for number, dataset, why in outputs.left_out)
-    known, form = outputs.posts_known, outputs.form
+    known, form, ids = outputs.posts_known, outputs.form, outputs.ids_known
     file, odd = (_file(path),), tuple(f"{path}: {remark}" for remark in outputs.remarks)
-    return Predictions(tuple(outputs.rows), file, None, outputs.gold, known, left_out, forms=(form,), remarks=odd)
+    found = Predictions(tuple(outputs.rows), file, None, outputs.gold, known, left_out, forms=(form,), remarks=odd)
+    return replace(found, ids_known=ids)
 
 
 def _is_own(path: AnyPath) -> bool:
@@ -98,12 +91,13 @@ def _is_own(path: AnyPath) -> bool:
     return not isinstance(first, dict) or first.keys() >= _OWN_KEYS
 
 
-def _columns_of_dataset_csv(path: AnyPath, read_as: ReadAs) -> list[str]:
-    """The columns of a `DATASET.csv`; none where the file is another."""
+def _is_dataset_csv(path: AnyPath, read_as: ReadAs) -> bool:
+    """Whether a file is one of the released layout, `DATASET.csv` with the columns `goldens,generated_text`."""
+    if path.suffix.lower() != ".csv" or read_as.columns or read_as.gold is not None:
+        return False
     columns = header_of(path, ",")
     names_itself = read_as.dataset is not None or dataset_of_name(path.stem) is not None
-    is_one = set(_CSV_COLUMNS) <= set(columns) and (names_itself or not {"dataset", "data_set"} & set(columns))
-    return columns if is_one else []
+    return set(_CSV_COLUMNS) <= set(columns) and (names_itself or not {"dataset", "data_set"} & set(columns))
 
 
 def _read_jsonl(path: AnyPath, read_as: ReadAs) -> Predictions:
@@ -258,63 +252,8 @@ def _together(parts: Sequence[Predictions], passed_over: Sequence[str]) -> Predi
     forms = tuple(form for part in parts for form in part.forms)
     known = all(part.posts_known for part in parts)
     odd = tuple(remark for part in parts for remark in part.remarks)
-    return Predictions(rows, files, None, gold, known, left_out, tuple(passed_over), forms, odd)
-
-
-def _read_csv(file: AnyPath, task: Task) -> Predictions:
-    table = _table(file)
-    rows, left_out = _csv_rows(table, task, file)
-    gold = "the label that `goldens` begins with"
-    known = "post_id" in table.columns
-    form = (f"{file}: {_DATASET_CSV}",)
-    return Predictions(tuple(rows), (_file(file),), None, gold, known, tuple(left_out), forms=form)
-
-
-def _table(file: AnyPath) -> Table:
-    with reading(file, "CSV", may_hold_posts=True):
-        table = read_table(file)
-    missing = [column for column in _CSV_COLUMNS if column not in table.columns]
-    if missing:
-        found = shown_columns(table.columns)
-        raise UserError(f"{file}: has no column {', '.join(missing)} (found: {found})")
-    if table.problems:
-        raise UserError(str(table.problems[0]))
-    return table
-
-
-def _csv_rows(table: Table, task: Task, file: AnyPath) -> tuple[list[Prediction], list[LeftOut]]:
-    rows = []
-    left_out = []
-    for number, row in table.rows:
-        cells = {column: str(cell) for column, cell in row.items() if cell is not None}
-        label = _gold_label(cells, task)
-        if label is None:
-            left_out.append(
-                LeftOut(str(file), number, f"its gold does not begin with a label of {task.name}", task.name)
-            )
-        else:
-            rows.append(_csv_row(cells, task, label, number, f"{file}, row {number}"))
-    return rows, left_out
-
-
-def _gold_label(cells: Mapping[str, str], task: Task) -> str | None:
-    try:
-        return read_gold(cells.get("goldens", ""), task)[0]
-    except UserError:
-        return None
-
-
-def _csv_row(cells: Mapping[str, str], task: Task, label: str, number: int, place: str) -> Prediction:
-    row_id = f"{task.name}/{number}"
-    return Prediction(
-        id=row_id,
-        dataset=task.name,
-        aspect=aspect_at(cells.get("aspect", ""), task, place),
-        post_id=cells.get("post_id") or row_id,
-        label=label,
-        goldens=gold_text(cells["goldens"], task),
-        generated_text=cells.get("generated_text", ""),
-    )
+    together = Predictions(rows, files, None, gold, known, left_out, tuple(passed_over), forms, odd)
+    return replace(together, ids_known=all(part.ids_known for part in parts))
 
 
 def _file(path: AnyPath) -> dict[str, str]:

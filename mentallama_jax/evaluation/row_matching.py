@@ -70,7 +70,9 @@ def match_rows(systems: Sequence[System], matched_only: bool) -> Matched:
     for seed, rows in zip(answers[1:], by_id[1:], strict=True):
         differing = [key for key in shared if _gold(rows[key]) != _gold(by_id[0][key])]
         if differing:
-            what = f"the gold of {_rows(len(differing))}, such as {shown_cell(differing[0])}, differs"
+            alike = all(rows[key].label == by_id[0][key].label for key in differing)
+            what = "data set or aspect" if alike else "gold"
+            what = f"the {what} of {_rows(len(differing))}, such as {shown_cell(differing[0])}, differs"
             if all(rows[key].post_id != by_id[0][key].post_id for key in differing):
                 what += ", and so do their posts: one id stands for other rows there"
             raise UserError(f"{answers[0].file} and {seed.file} cannot be compared: {what}")

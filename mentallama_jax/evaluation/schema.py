@@ -34,6 +34,7 @@ _DATASET = _SUMMARY | {
 }
 _SIGNATURE = {
     "predictions": "each file read: `file` and `sha256`",
+    "given": "the files and folders that were named, of which these were read",
     "forms": "in what form each file was read, and of other programs' files which column was taken for what",
     "read_as": "what the user said of the files: `columns` (role -> column), `dataset`, source of `gold`; or null",
     "passed_over": "what stood beside the files read and is no predictions",
@@ -41,6 +42,7 @@ _SIGNATURE = {
     "left_out": "each row that is not scored: `dataset`, `file`, `row`, `reason`",
     "generation": "how the predictions were made: the `.meta.json` beside them; null where there is none",
     "gold": "where the gold labels come from",
+    "ids": "where the ids of rows come from: the files, or row numbers",
     "posts": "how posts are known",
     "reader": "how labels were read from outputs",
     "confidence": "of the intervals",

@@ -6,6 +6,7 @@ from typing import Any
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.foreign_outputs.read_as import AS_THEY_SAY
+from mentallama_jax.foreign import shown_cell
 from mentallama_jax.imhi.data_files.table_rows import Problem
 from mentallama_jax.imhi.predictions import Prediction
 
@@ -35,6 +36,8 @@ class Predictions:
         passed_over: files and folders beside those read that are no predictions, each with the reason.
         forms: in what form each file was read; of other programs' files also which column was taken for what.
         remarks: what looks odd of the rows, as it may make figures wrong.
+        ids_known: whether rows have ids of their own; else they are numbered, and found again by their order.
+        given: the paths as they were given, of which `files` were read.
         read_as: what the user said of the files, see `ReadAs.said`.
     """
 
@@ -47,12 +50,15 @@ class Predictions:
     passed_over: tuple[str, ...] = ()
     forms: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
+    ids_known: bool = True
+    given: tuple[str, ...] = ()
     read_as: Mapping[str, Any] = field(default_factory=AS_THEY_SAY.said)
 
     def provenance(self) -> dict[str, Any]:
         """Return the part that belongs beside the scores, as plain JSON values."""
         return {
             "predictions": list(self.files),
+            "given": list(self.given),
             "forms": list(self.forms),
             "read_as": dict(self.read_as),
             "passed_over": list(self.passed_over),
@@ -60,6 +66,7 @@ class Predictions:
             "left_out": [asdict(row) for row in self.left_out],
             "generation": self.generation,
             "gold": self.gold,
+            "ids": "of the files" if self.ids_known else "row numbers",
             "posts": "post_id" if self.posts_known else "not known: every row counts as a post of its own",
         }
 
@@ -68,9 +75,13 @@ def pool(parts: Sequence[Predictions]) -> Predictions:
     """All rows of several predictions as one: seeds of a recipe, or parts of a benchmark. A post stays one post.
 
     Ids get the number of their part, as seeds answer the same rows. `generation` becomes `{"pooled": [...]}`.
+
+    Raises:
+        UserError: two have a row of one id with other gold: rows in another order, or other data.
     """
     if len(parts) == 1:
         return parts[0]
+    _refuse_other_gold(parts)
     return Predictions(
         rows=tuple(
             replace(row, id=f"{row.id} ({number})") for number, part in enumerate(parts, start=1) for row in part.rows
@@ -83,8 +94,21 @@ def pool(parts: Sequence[Predictions]) -> Predictions:
         passed_over=tuple(dict.fromkeys(name for part in parts for name in part.passed_over)),
         forms=tuple(form for part in parts for form in part.forms),
         remarks=tuple(remark for part in parts for remark in part.remarks),
+        ids_known=all(part.ids_known for part in parts),
+        given=tuple(path for part in parts for path in part.given),
         read_as=parts[0].read_as,
     )
+
+
+def _refuse_other_gold(parts: Sequence[Predictions]) -> None:
+    seen: dict[str, tuple[Prediction, Predictions]] = {}
+    for part in parts:
+        for row in part.rows:
+            first, of = seen.setdefault(row.id, (row, part))
+            if (first.dataset, first.aspect, first.label) != (row.dataset, row.aspect, row.label):
+                files = f"{of.files[0]['file']} and {part.files[0]['file']}"
+                how = "" if part.ids_known else "; without a column of ids rows are told apart by their order"
+                raise UserError(f"{files}: the gold of {shown_cell(row.id)} differs{how}")
 
 
 def refuse_twice(parts: Sequence[Predictions]) -> None:

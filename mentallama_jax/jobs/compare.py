@@ -118,7 +118,7 @@ def _answers(path: AnyPath, with_scores: bool, read_as: ReadAs) -> SeedAnswers:
         return SeedAnswers(str(path), read_predictions(path, read_as))
     folder = Path(str(path))
     signature = _signature(folder)
-    file = _scored_file(folder, signature)
+    file = _scored_place(folder, signature)
     # What a version before did not keep must be said again.
     own = said_before(signature["read_as"], read_as.gold) if "read_as" in signature else read_as
     predictions = read_predictions(file, own)
@@ -138,24 +138,31 @@ def _signature(folder: Path) -> Mapping[str, Any]:
     return signature if isinstance(signature, dict) else {}
 
 
-def _scored_file(folder: Path, signature: Mapping[str, Any]) -> AnyPath:
-    """The predictions that scores were made of, unchanged since."""
-    files = signature.get("predictions")
+def _scored_place(folder: Path, signature: Mapping[str, Any]) -> AnyPath:
+    """The predictions that scores were made of, a file or a folder of files, unchanged since."""
+    files, given = signature.get("predictions"), signature.get("given")
     if not isinstance(files, list) or not all(isinstance(each, dict) and "file" in each for each in files):
         raise UserError(f"{folder / _SCORES}: does not say which predictions were scored; give their file")
-    if len(files) != 1:
-        raise UserError(f"{folder}: holds the scores of {len(files)} files together; give each to NAME=FILE,FILE")
-    file, sha256 = as_path(str(files[0]["file"])), files[0].get("sha256")
-    if file.is_file() and _sha256(file) == sha256:
-        return file
-    for place in _moved(folder, file):
-        if place.is_file() and _sha256(place) == sha256:
-            return place
-    if not file.is_file():
+    given = given or [each["file"] for each in files]
+    if len(given) != 1:
+        raise UserError(f"{folder}: holds the scores of {len(given)} files together; give each to NAME=FILE,FILE")
+    place = as_path(str(given[0]))
+    sums = {as_path(str(each["file"])).name: each.get("sha256") for each in files}
+    for candidate in (place, *_moved(folder, place)):
+        if _is_unchanged(candidate, sums):
+            return candidate
+    if not place.exists():
         raise UserError(
-            f"{folder}: was made of {shown(file, _LONGEST_PLACE)}, which is not there; give that file instead"
+            f"{folder}: was made of {shown(place, _LONGEST_PLACE)}, which is not there; give that file instead"
         )
-    raise UserError(f"{file}: was changed after {folder} was made; run `mentallama evaluate` on it again")
+    raise UserError(f"{place}: was changed after {folder} was made; run `mentallama evaluate` on it again")
+
+
+def _is_unchanged(place: AnyPath, sums: Mapping[str, Any]) -> bool:
+    """Whether a file, or the files of a folder that were read, are those with these hashes by their names."""
+    if place.is_dir():
+        return all((place / name).is_file() and _sha256(place / name) == sha256 for name, sha256 in sums.items())
+    return place.is_file() and [_sha256(place)] == list(sums.values())
 
 
 def _sha256(file: AnyPath) -> str:
@@ -180,6 +187,8 @@ def _scored(
     """The systems with scores by row, which are kept in `out`."""
     answers = [seed for system in systems for seed in system.seeds]
     references = [row.goldens.strip() for seed in answers for row in seed.predictions.rows]
+    if not any(references):
+        raise UserError("--metrics: no row has a gold text to compare explanations with; --gold SOURCE takes it")
     opened = open_metrics(metrics, models, references)
     out.mkdir(parents=True, exist_ok=True)
     found = []

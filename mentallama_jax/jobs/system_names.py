@@ -24,7 +24,10 @@ def system_names(paths: Sequence[str | AnyPath]) -> list[str]:
     found = ["-".join(part[-depth:]) for part in parts]
     twice = next((place for place, name in enumerate(found) if name in found[:place]), None)
     if twice is not None:
-        raise UserError(f"{paths[twice]}: given twice; name each system once")
+        raise UserError(
+            f"{paths[twice]}: given twice; name each system once (two columns of one file: evaluate each by "
+            "--columns, then compare the two folders of scores)"
+        )
     return found
 
 

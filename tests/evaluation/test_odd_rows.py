@@ -1,6 +1,7 @@
 """Rows that can be scored and look odd: said, or refused where the figures would be wrong."""
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.foreign_outputs.gold_rows import GoldRows
 from mentallama_jax.evaluation.foreign_outputs.read_as import ReadAs
 from mentallama_jax.evaluation.reading import read_predictions
+from mentallama_jax.evaluation.system_predictions import pool
 from mentallama_jax.imhi.labels.gold_response import read_gold
 from mentallama_jax.imhi.records import Record
 from mentallama_jax.imhi.tasks import TASKS
@@ -199,3 +201,67 @@ def test_a_folder_of_scores_is_compared_as_it_was_scored(tmp_path, capsys):
     assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b"), *words[-2:]]) == 2
     assert "'DR/2' of" in (said := capsys.readouterr().err)
     assert "is not read as it was when it was scored; run `mentallama evaluate` on it again" in said
+
+
+def test_the_released_layout_keeps_its_ids_and_reads_numbers(tmp_path):
+    path = table(tmp_path / "DR.csv", "id,goldens,generated_text", "b,1,Yes.", "a,0.0,1.0", "c,No. Reasoning: x,0")
+    found = read_predictions(path)
+    assert [(row.id, row.label) for row in found.rows] == [("b", "yes"), ("a", "no"), ("c", "no")]
+    assert [row.generated_text for row in found.rows] == ["Yes.", "yes", "no"]
+    assert found.ids_known
+    assert not read_predictions(table(path, "goldens,generated_text", "1,Yes.")).ids_known
+    with pytest.raises(UserError, match="row 2: id 'b' is that of row 1 too"):
+        read_predictions(table(path, "id,goldens,generated_text", "b,1,Yes.", "b,0,No."))
+    with pytest.raises(UserError, match="'goldens' holds the numbers 1, 2"):
+        read_predictions(table(path, "goldens,generated_text", "1,Yes.", "2,No."))
+    with pytest.raises(UserError, match="or give each 'model' a file of its own"):
+        read_predictions(table(path, "id,model,gold,output", "b,x,1,Yes.", "b,y,1,No."))
+
+
+def test_seeds_with_other_gold_are_not_pooled(tmp_path):
+    one = read_predictions(table(tmp_path / "DR_1.csv", "goldens,generated_text", "yes,Yes.", "no,No."))
+    two = read_predictions(table(tmp_path / "DR_2.csv", "goldens,generated_text", "no,No.", "yes,Yes."))
+    with pytest.raises(UserError, match=r"the gold of 'DR/1' differs; without a column of ids .* by their order"):
+        pool([one, two])
+    assert len(pool([one, one]).rows) == 4
+
+
+@pytest.mark.parametrize("ending", [{}, {"finish_reason": "stop"}, {"finish_reason": "length"}])
+def test_how_an_output_ended_is_read_where_files_say_it(tmp_path, capsys, ending):
+    choice = {"message": {"content": "Yes."}} | ending
+    line = {"custom_id": "DR/test/1", "response": {"status_code": 200, "body": {"choices": [choice]}}}
+    batch = table(tmp_path / "batch.jsonl", json.dumps(line))
+    gold = table(tmp_path / "gold.jsonl", json.dumps({"id": "DR/test/1", "dataset": "DR", "post": "p", "label": "yes"}))
+    assert main(["evaluate", str(batch), "--gold", str(gold), "--out", str(tmp_path / "out")]) == 0
+    faults = json.loads((tmp_path / "out" / "scores.json").read_text())["output_faults"]["pooled"]["over_length"]
+    assert (faults["count"], faults["of"]) == (int(ending.get("finish_reason") == "length"), len(ending))
+    said = capsys.readouterr().out
+    assert ("the files do not say how they ended" in said) == (not ending)
+    assert ("No output is unparsed, empty, cut off" in said) == (ending.get("finish_reason") == "stop")
+    column = f"finish_reason\nDR/test/1,yes,Yes.,{ending.get('finish_reason', '')}"
+    path = table(tmp_path / "DR_x.csv", f"id,gold,output,{column}")
+    ended = {"stop": "eos", "length": "length"}.get(ending.get("finish_reason"), "")
+    assert read_predictions(path).rows[0].finish == ended
+
+
+def test_folders_of_the_released_layout_are_compared_by_their_scores(tmp_path, capsys):
+    for name, second in (("a", "No."), ("b", "Yes.")):
+        (tmp_path / name).mkdir()
+        for of in ("DR", "dreaddit"):
+            table(tmp_path / name / f"{of}.csv", "goldens,generated_text", *["yes,Yes.", f"no,{second}"] * 15)
+    assert main(["evaluate", str(tmp_path / "a"), str(tmp_path / "b"), "--out", str(tmp_path / "scores")]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("next: "))
+    words = [word if word != "COMPARISON" else str(tmp_path / "found") for word in shlex.split(line)[2:]]
+    assert main(words) == 0
+    assert "rows are paired by their order, as some files have no ids" in capsys.readouterr().out
+    standings = json.loads((tmp_path / "found" / "comparison.json").read_text())["standings"]
+    pooled = next(each for each in standings if (each["metric"], each["dataset"]) == ("accuracy", "pooled"))
+    assert pooled["values"] == {"a": [1.0], "b": [0.5]}
+    changed = tmp_path / "a" / "DR.csv"
+    changed.write_text(changed.read_text() + "yes,No.\n")
+    assert main(words) == 2
+    assert "was changed after" in capsys.readouterr().err
+    pytest.importorskip("rouge_score")
+    files = [str(tmp_path / name) for name in ("a", "b")]
+    assert main(["compare", *files, "--metrics", "rouge", "--out", str(tmp_path / "none")]) == 2
+    assert "--metrics: no row has a gold text to compare explanations with" in capsys.readouterr().err

@@ -72,7 +72,10 @@ def test_what_is_wrong_is_one_line(mentallama, config_file, override, message):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--coordinator", "host:1"], "--processes and --process missing: --coordinator, --processes and --process go together"),
+        (
+            ["--coordinator", "host:1"],
+            "--processes and --process missing: --coordinator, --processes and --process go together",
+        ),
         (["--distributed", "--process", "1"], "either --distributed alone"),
         (["--coordinator", "host:1", "--processes", "2", "--process", "2"], "must be from 0 to 1"),
         (["--coordinator", "host", "--processes", "2", "--process", "1"], "must be HOST:PORT"),

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from mentallama_jax.errors import UserError
-from mentallama_jax.evaluation.foreign_outputs.output_table import OutputTable, answer_in
+from mentallama_jax.evaluation.foreign_outputs.output_table import FINISH_REASON, OutputTable, answer_in
 from mentallama_jax.foreign import shown_cell
 
 KEYS = frozenset({"custom_id", "response"})
@@ -18,12 +18,13 @@ def batch_table(rows: Iterable[tuple[int, dict[str, Any]]], problems: dict[int, 
         try:
             if not line.keys() >= KEYS:
                 raise UserError("it is no line of a batch's output")
-            found.append((number, {"custom_id": line["custom_id"], "output": _answer(line)}))
+            answer = {"output": _answer(line), FINISH_REASON: _finish(line["response"]["body"])}
+            found.append((number, {"custom_id": line["custom_id"], **answer}))
         except UserError as error:
             problems[number] = str(error)
             lost.append({"custom_id": line.get("custom_id")})
     roles = {"id": "custom_id", "text": "output"}
-    return OutputTable("OpenAI batch output", ("custom_id", "output"), found, problems, roles, lost=lost)
+    return OutputTable("OpenAI batch output", ("custom_id", "output", FINISH_REASON), found, problems, roles, lost=lost)
 
 
 def _answer(line: dict[str, Any]) -> str:
@@ -47,6 +48,13 @@ def _answer(line: dict[str, Any]) -> str:
     if isinstance(message, dict) and message.get("content") is None and isinstance(message.get("refusal"), str):
         return str(message["refusal"])
     return answer_in(message)
+
+
+def _finish(body: dict[str, Any]) -> str:
+    """How the answer of a body that `_answer` has read ended; "" where it does not say."""
+    if isinstance(body.get("output"), list):
+        return {"completed": "stop", "incomplete": "length"}.get(str(body.get("status")), "")
+    return str(body["choices"][0].get(FINISH_REASON) or "")
 
 
 def _of_items(items: list[Any], *, whole: bool) -> str:

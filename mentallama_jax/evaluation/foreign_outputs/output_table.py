@@ -8,6 +8,9 @@ from mentallama_jax.errors import UserError
 from mentallama_jax.imhi.data_files.json_values import JsonRows
 from mentallama_jax.imhi.data_files.table_rows import MOST_COLUMNS
 
+FINISH_REASON = "finish_reason"
+"""The column that says how an output ended, as OpenAI, vLLM and others name it: `stop`, `length`, or something else."""
+
 
 @dataclass(frozen=True, slots=True)
 class OutputTable:

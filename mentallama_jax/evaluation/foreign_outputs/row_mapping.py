@@ -8,7 +8,7 @@ from typing import Any
 
 from mentallama_jax.errors import UserError
 from mentallama_jax.evaluation.foreign_outputs.output_forms import read_output_table
-from mentallama_jax.evaluation.foreign_outputs.output_table import OutputTable, answer_in
+from mentallama_jax.evaluation.foreign_outputs.output_table import FINISH_REASON, OutputTable, answer_in
 from mentallama_jax.evaluation.foreign_outputs.read_as import ReadAs, dataset_of_name
 from mentallama_jax.evaluation.foreign_outputs.roles import find_roles
 from mentallama_jax.foreign import holds_half_pair, shown, shown_cell
@@ -22,6 +22,7 @@ from mentallama_jax.imhi.records import post_id
 from mentallama_jax.imhi.tasks import Task, task_named
 from mentallama_jax.storage import AnyPath
 
+_FINISHES: Mapping[str, str] = {"stop": "eos", "length": "length"}
 _NUMBERS_SHOWN = 5
 _TRUTHS = frozenset({"0", "1", "0.0", "1.0", "true", "false"})
 
@@ -37,6 +38,7 @@ class ForeignRows:
         gold: where the gold comes from.
         posts_known: whether every row is known to be of a post.
         remarks: what looks odd of them.
+        ids_known: whether the file has ids, or rows those of the gold that they are joined to; else they are numbered.
     """
 
     rows: list[Prediction]
@@ -45,6 +47,7 @@ class ForeignRows:
     gold: str
     posts_known: bool
     remarks: tuple[str, ...] = ()
+    ids_known: bool = True
 
 
 def read_foreign(path: AnyPath, read_as: ReadAs) -> ForeignRows:
@@ -95,12 +98,15 @@ class _Mapping:
                 continue
             if row.id in seen:
                 what = f"row {number}: id {shown_cell(row.id)} is that of row {seen[row.id]} too; keep one of them"
-                raise UserError(f"{self.path}, {what}")
+                several = [name for name in self.table.columns if name.strip().lower() in ("model", "system")]
+                hint = f", or give each {shown(several[0])} a file of its own" if several else ""
+                raise UserError(f"{self.path}, {what}{hint}")
             seen[row.id] = number
             rows.append(row)
         gold = f"column {shown(self.roles['gold'])}" if self.read_as.gold is None else self._joined_gold()
         odd = tuple(gold_contradicted(self.unlike, self.roles.get("gold", "")))
-        return ForeignRows(rows, sorted(left_out), self._form(), gold, self.known_posts == len(rows), odd)
+        posts_known, ids_known = self.known_posts == len(rows), "id" in self.roles or self.read_as.gold is not None
+        return ForeignRows(rows, sorted(left_out), self._form(), gold, posts_known, odd, ids_known)
 
     def _refuse_other_numbers(self) -> None:
         """Refuse a column whose numbers are classes counted otherwise: with a 2 among them, 1 is no yes.
@@ -195,6 +201,7 @@ class _Mapping:
         self.known_posts += bool(given_post)
         return self._prediction(
             number,
+            cells,
             Prediction(
                 id=row_id,
                 dataset=task.name,
@@ -221,7 +228,7 @@ class _Mapping:
         with suppress(UserError):
             if self._gold(cells, record.task, record.aspect)[0] != record.label:
                 self.unlike.append(record.id)
-        return self._prediction(number, answer_to(record, self._answer(text, record.task, record.aspect)))
+        return self._prediction(number, cells, answer_to(record, self._answer(text, record.task, record.aspect)))
 
     def _about(self, cells: Mapping[str, Any], task: Task | None) -> tuple[str, list[tuple[Task, str]]]:
         """The post of a row without an id, and the data sets and aspects that it may be of."""
@@ -234,8 +241,9 @@ class _Mapping:
         aspects = [match_aspect(cell, task)] if cell or not task.aspects else list(task.aspects)
         return post_id(post), [(task, aspect) for aspect in aspects]
 
-    def _prediction(self, number: int, row: Prediction) -> Prediction:
-        """The row, with log-probabilities of its labels where choices of the form are exactly these labels."""
+    def _prediction(self, number: int, cells: Mapping[str, Any], row: Prediction) -> Prediction:
+        """The row with how it ended, and with log-probabilities of its labels where choices are exactly these."""
+        row = replace(row, finish=_FINISHES.get(str(cells.get(FINISH_REASON)), ""))
         choices = self.table.label_scores.get(number)
         if not choices:
             return row
@@ -267,7 +275,7 @@ class _Mapping:
         word = text.strip()
         if word and len(word) < 60 and read_label(word, task, aspect) is None:
             try:
-                label = match_label(word, task)
+                label = match_label(word.removesuffix(".0"), task)
             except UserError:
                 return text
             numeric = word.lower() in _TRUTHS
@@ -290,7 +298,7 @@ class _Mapping:
         try:
             return read_gold(cell, task, aspect)[0], gold_text(cell, task)
         except UserError:
-            if len(cell.split()) <= 3:
+            if len(cell.split()) <= 3 and REASONING not in cell:
                 raise refused from None
             raise UserError(f"its gold does not begin with a label of {task.name}") from None
 

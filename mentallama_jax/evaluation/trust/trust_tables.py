@@ -38,7 +38,12 @@ def show_trust(console: Console, trust: TrustSections) -> None:
     if trust.output_faults.pooled["any"].count:
         console.print(fault_table(trust.output_faults))
     else:
-        console.print("No output is unparsed, empty, cut off, looping, refused or still reasoning.", style="dim")
+        known = bool(trust.output_faults.pooled["over_length"].of)
+        said = "No output is unparsed, empty, cut off, looping, refused or still reasoning."
+        without = (
+            "No output is unparsed, empty, looping, refused or still reasoning; the files do not say how they ended."
+        )
+        console.print(said if known else without, style="dim", soft_wrap=True)
     show_grounding(console, trust.grounding)
     show_care(console, trust.care)
     if trust.calibration:

@@ -7,6 +7,7 @@ from functools import lru_cache
 from mentallama_jax.imhi.tasks import TASKS, Task
 
 _QUOTATION = re.compile(r'"([^"\n]*)"')
+_WHOLE_IN_BRACKETS = re.compile(r"\A\s*\(([^()\n]{1,120})\)[.\s]*\Z")
 _IN_BRACKETS = re.compile(r"\[([^\[\]\n]{1,120})\]( (?=\w))?")
 _SYMBOLS = re.compile("[\u2190-\u21ff]|=>|->")
 _PICTURES = re.compile("[\u2200-\u2bff\ufe0f\u200b-\u200d\U0001f000-\U0001faff]")
@@ -58,6 +59,7 @@ def fold(text: str) -> str:
             folded = short.sub(plain, folded)
     if '"' in folded:
         folded = _QUOTATION.sub(lambda match: match[1] if _is_label(match[1]) else "quotation", folded)
+    folded = _WHOLE_IN_BRACKETS.sub(lambda match: match[1] if _is_label(match[1]) else match[0], folded)
     if "[" in folded:
         folded = _IN_BRACKETS.sub(_out_of_brackets, folded)
     folded = _SYMBOLS.sub(":", folded)

@@ -1,6 +1,7 @@
 """`mentallama data build`: its help, what maps columns and labels, and what it says of the rest."""
 
 import argparse
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -122,6 +123,9 @@ def _divided(records: "Sequence[Record]", options: argparse.Namespace) -> "Seque
         raise UserError("--split and --shares are two ways to say the split of rows; give one")
     shares = {split_named(name): share for name, share in weights_of(options.shares, "--shares").items()}
     parts = split_by_post((record for record in records if not record.split), shares, options.seed)
+    for name, part in parts.items():
+        if shares[name] and not part:
+            print(f"warning: {name} gets no row, as a post is in one part only and there are too few", file=sys.stderr)
     split_of = {record.id: name for name, part in parts.items() for record in part}
     return [record if record.split else replace(record, split=split_of[record.id]) for record in records]
 

@@ -35,7 +35,7 @@ _EPILOG = """\
 examples:
   mentallama study toy                                     the whole machinery on the bundled sample, in a minute
   mentallama study configs/study/laptop.yaml --dry-run     what would be done, how long, for how much money
-  mentallama study configs/study/laptop.yaml               small models on real data, in about two hours on two cores
+  mentallama study configs/study/laptop.yaml               small models on real data, in about 2.5 hours on two cores
   mentallama study configs/study/paper.yaml --jobs 4       every system of the paper
   mentallama study toy --out studies/again --any-code      keep results although the program was updated
 
@@ -142,9 +142,17 @@ def _show_plan(options: argparse.Namespace, study: "StudyConfig") -> int:
         words = graph.steps[each.step].words
         said = shlex.join(["mentallama", *words]) if words else "joins the predictions of its classifiers"
         console.print(f"{each.step}: {said}", highlight=False, soft_wrap=True)
-    for what, ranges in (("hours", [each.hours for each in to_do]), ("dollars", [each.dollars for each in to_do])):
+    hours, dollars = [each.hours for each in to_do], [each.dollars for each in to_do]
+    for what, ranges in (
+        ("hours", hours),
+        *([("dollars", dollars)] if any(hours) or any(map(_costs, dollars)) else []),
+    ):
         console.print(_total(what, ranges), highlight=False, soft_wrap=True)
     return 0
+
+
+def _costs(dollars: "tuple[float, float] | None") -> bool:
+    return dollars != (0, 0)
 
 
 def _total(what: str, ranges: "Sequence[tuple[float, float] | None]") -> str:

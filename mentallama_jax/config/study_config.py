@@ -350,7 +350,10 @@ def parse_study(values: Any, origin: str) -> StudyConfig:
         UserError: as `load_study`.
     """
     if not isinstance(values, dict) or not isinstance(values.get("rows"), dict) or not values["rows"]:
-        raise UserError(f"{origin}: expected the sections study, evaluation and rows, with a row at least")
+        there = ", ".join(map(str, values)) if isinstance(values, dict) and values else "nothing"
+        raise UserError(
+            f"{origin}: expected the sections study, evaluation and rows, with a row at least; found {there}"
+        )
     head = validate(_StudyHead, {key: value for key, value in values.items() if key != "rows"}, origin)
     rows = {name: _row(name, row, origin) for name, row in values["rows"].items()}
     _check_places(head, origin)

@@ -22,8 +22,8 @@ _TENTH = 0.0005
 """Shares that would be 0.0 % with one decimal are shown with two."""
 _TESTS: Mapping[PairedTestName, str] = {
     "mcnemar": "McNemar's exact test",
-    "exchange, all": "exchanging the answers of posts in all ways",
-    "exchange, drawn": "exchanging the answers of posts in ways drawn by chance",
+    "exchange, all": "exchanging the answers of posts in all ways (mid-p)",
+    "exchange, drawn": "exchanging the answers of posts in ways drawn by chance (mid-p)",
     "t over posts and seeds": "Student's t over posts and seeds",
 }
 

@@ -226,10 +226,14 @@ def _with_interval(figure: MetricFigure, warning: str | None) -> str:
 
 
 def cautions(scores: Scores, covered: Covered | None = None) -> list[str]:
-    """What to know before the table is believed, a line each: rows that are not scored or look odd, too many rows."""
+    """What to know before the table is believed, a line each: rows that are odd, not scored, too many, of training."""
     said = list(scores.signature["remarks"])
     for name, of in (covered or {}).items():
         for each in of:
+            if each.split == "train":
+                said.append(
+                    f"{name}: {each.rows:,} of the rows are training rows, which flatter what was tuned on them"
+                )
             if each.is_more:
                 said.append(f"{name}: {each.rows:,} rows are more than the {each.of:,} of the benchmark's {each.split}")
     left_out = scores.signature["left_out"]

@@ -135,6 +135,7 @@ def task_named(name: str) -> Task:
     if known is None:
         near = get_close_matches(name.strip().lower(), TASKS.names, n=1, cutoff=0.6)
         hint = f"; did you mean {TASKS.named(near[0])}?" if near else ""
+        hint = "; name several with blanks between" if "," in name else hint
         raise UserError(
             f"unknown data set {shown_cell(name, TASKS.names)}{hint} (known: {', '.join(TASKS)}; --tasks FILE adds "
             "your own)"

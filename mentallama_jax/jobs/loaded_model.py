@@ -3,7 +3,7 @@
 Nothing heavy is imported before a model is opened.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -106,7 +106,9 @@ class LoadedModel:
         with self._knowing(task) as name:
             if isinstance(post, str):
                 return analyse(self._answerer, post, name, aspect=aspect, settings=settings)
-            posts = list(post)
+            posts = list(post) if isinstance(post, Iterable) else [post]
+            if not all(isinstance(each, str) for each in posts):
+                raise UserError("post: give a text, or a list of texts")
             with CountingBar(len(posts)) as bar:
                 return analyse_posts(self._answerer, posts, name, aspect=aspect, settings=settings, on_done=bar.add)
 

@@ -21,6 +21,23 @@ def records_by_id(sources: Sequence[str]) -> dict[str, Record]:
     return {record.id: record for record in read_records(list(sources), need_labels=False).records}
 
 
+def other_gold(rows: Sequence[Prediction], sources: Sequence[str]) -> list[str]:
+    """Ids of rows whose gold label, data set or aspect is another than that of the record with their id.
+
+    Raises:
+        UserError: a source cannot be read.
+    """
+    records = records_by_id(sources)
+
+    def differs(row: Prediction) -> bool:
+        record = records.get(row.id) or records.get(_PART_OF_POOL.sub("", row.id))
+        if record is None or not record.label:
+            return False
+        return (record.dataset, record.aspect, record.label) != (row.dataset, row.aspect, row.label)
+
+    return [row.id for row in rows if differs(row)]
+
+
 def posts_of(rows: Sequence[Prediction], sources: Sequence[str]) -> dict[str, str]:
     """Row id -> the text of its post. Rows that were pooled have the number of their part behind their id.
 

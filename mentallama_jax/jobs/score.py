@@ -4,7 +4,7 @@ jax is imported only for metrics and readers that need a model.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple, TypedDict, Unpack
@@ -25,12 +25,12 @@ from mentallama_jax.evaluation.statistics.intervals import IntervalSettings
 from mentallama_jax.evaluation.system_predictions import Predictions, pool, refuse_twice
 from mentallama_jax.evaluation.trust.trust_sections import TrustSections, score_trust
 from mentallama_jax.files import write_jsonl
-from mentallama_jax.foreign import parse_json
+from mentallama_jax.foreign import parse_json, shown_cell
 from mentallama_jax.imhi.predictions import Prediction
 from mentallama_jax.jobs.make_report import make_report
 from mentallama_jax.jobs.metric_models import MetricModels
 from mentallama_jax.jobs.open_metrics import open_metrics
-from mentallama_jax.jobs.posts_by_id import posts_of
+from mentallama_jax.jobs.posts_by_id import other_gold, posts_of
 from mentallama_jax.jobs.system_names import system_names
 from mentallama_jax.storage import AnyPath, as_path
 
@@ -187,6 +187,11 @@ def _score(parts: Sequence[Predictions], out: Path, how: _Options) -> Scored:
     settings = IntervalSettings()
     pooled = pool(parts)
     replaced = _others_scored(out, pooled)
+    data = how.metric_models.data if how.metric_models else ()
+    if data and (unlike := other_gold(pooled.rows, data)):
+        what = f"{len(unlike):,} rows, such as {shown_cell(unlike[0])}, have other gold than --data"
+        said = f"{what}; theirs counts, and --gold takes that of the data"
+        pooled = replace(pooled, remarks=(*pooled.remarks, said))
     read_by: str | LabelReader = how.reader
     found = None
     if how.classifiers is not None:
@@ -199,7 +204,6 @@ def _score(parts: Sequence[Predictions], out: Path, how: _Options) -> Scored:
     scores = evaluate(pooled, reader=read_by, settings=settings)
     calibrate_on = how.calibrate_on
     validation = pool([read_predictions(as_path(path)) for path in calibrate_on]) if calibrate_on else None
-    data = how.metric_models.data if how.metric_models else ()
     trust = score_trust(pooled, validation, read_by, settings, posts_of(pooled.rows, data) if data else None)
     explanations = None
     if how.metrics:

@@ -265,3 +265,24 @@ def test_folders_of_the_released_layout_are_compared_by_their_scores(tmp_path, c
     files = [str(tmp_path / name) for name in ("a", "b")]
     assert main(["compare", *files, "--metrics", "rouge", "--out", str(tmp_path / "none")]) == 2
     assert "--metrics: no row has a gold text to compare explanations with" in capsys.readouterr().err
+
+
+def test_gold_that_the_data_do_not_have_and_training_rows_are_said(tmp_path, capsys):
+    record = {"id": "DR/train/1", "dataset": "DR", "post": "p", "label": "no", "split": "train"}
+    data = table(tmp_path / "data.jsonl", json.dumps(record), json.dumps(record | {"id": "DR/train/2", "label": ""}))
+    row = {
+        "id": "DR/train/1",
+        "dataset": "DR",
+        "post_id": "p",
+        "label": "yes",
+        "generated_text": "Yes.",
+        "split": "train",
+    }
+    path = table(tmp_path / "own.jsonl", json.dumps(row), json.dumps(row | {"id": "DR/train/2"}))
+    words = ["evaluate", str(path), "--data", str(data)]
+    assert main([*words, "--out", str(tmp_path / "out")]) == 0
+    above, _, _ = capsys.readouterr().out.partition("High risk")
+    assert "1 rows, such as 'DR/train/1', have other gold than --data; theirs counts, and --gold takes" in above
+    assert "DR: 2 of the rows are training rows" in above
+    assert main([*words, "--gold", str(data), "--out", str(tmp_path / "joined")]) == 0
+    assert "have other gold" not in capsys.readouterr().out

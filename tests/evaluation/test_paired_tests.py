@@ -139,8 +139,13 @@ def test_power_is_that_of_the_textbook():
     # Cohen: 2.8 standard errors are found with a chance of 0.8 at a level of 0.05.
     assert minimum_detectable(1.0, np.inf, 0.95) == pytest.approx(norm.ppf(0.8) + norm.ppf(0.975))
     assert minimum_detectable(2.0, 19, 0.95) > 2 * 2.8016
-    assert posts_needed(0.05, 0.05, 100, 0.95) == 785  # 100 x 2.8016 squared
-    assert posts_needed(-0.05, 0.05, 100, 0.95) == 785
+    assert posts_needed(0.05, 0.05, 100, 0.95) == 787  # 100 x 2.8016 squared is 784.9, and Student's t a little wider
+    assert posts_needed(-0.05, 0.05, 100, 0.95) == 787
+    for difference, error, posts in ((0.181, 0.0555, 4), (0.3, 0.05, 5), (0.01, 0.002, 50)):
+        number = posts_needed(difference, error, posts, 0.95)
+        least = [minimum_detectable(error * (posts / n) ** 0.5, n - 1, 0.95) for n in (number, number - 1) if n > 1]
+        assert least[0] <= difference
+        assert len(least) == 1 or least[1] > difference
     assert posts_needed(0.0, 0.05, 100, 0.95) is None
 
 

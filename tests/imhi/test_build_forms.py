@@ -269,3 +269,16 @@ def test_a_conversation_may_be_an_object_of_lists(tmp_path: Path) -> None:
     turns = sharegpt(ROWS[0])["conversations"]
     row = {"conversations": {key: [turn[key] for turn in turns] for key in ("from", "value")}}
     assert content(build_records(as_jsonl(tmp_path / "rows.jsonl", [row]), "DR").records) == content(ROWS[:1])
+
+
+def test_numbers_of_data_frames_are_mapped_as_they_are_meant(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "raw.csv"
+    path.write_text("post,label\na,1.0\nb,0.0\n", "utf-8")
+    out = tmp_path / "out.jsonl"
+    words = ["data", "build", str(path), "--dataset", "DR", "--out", str(out)]
+    shares = ["--shares", "train=0.9", "val=0.05", "test=0.05"]
+    assert main([*words, "--labels", "1=no,0=yes", *shares]) == 0
+    assert [record.label for record in read_records([out]).records] == ["no", "yes"]
+    assert "gets no row, as a post is in one part only" in capsys.readouterr().err

@@ -68,8 +68,12 @@ def posts_needed(
         return None
     of_one = error**2 * posts
     if not seed_variance:
+        # That of the normal distribution is too few by a little, and by much where it is small.
         quantiles = float(ndtri(POWER) - ndtri((1 - confidence) / 2))
-        return max(2, math.ceil(of_one * (quantiles / difference) ** 2))
+        number = max(2, math.ceil(of_one * (quantiles / difference) ** 2))
+        while minimum_detectable(math.sqrt(of_one / number), number - 1, confidence) > abs(difference):
+            number += 1
+        return number
 
     def shows(number_N: NDArray[np.float64]) -> NDArray[np.bool_]:
         variance_N = of_one / number_N + seed_variance

@@ -105,7 +105,7 @@ class LabelMapping:
 
 
 def _is_number(cell: str) -> bool:
-    return _key(cell).removesuffix(".0").lstrip("-").isdecimal()
+    return _key(cell).lstrip("-").isdecimal()
 
 
 def _head(cell: str) -> str:
@@ -113,4 +113,6 @@ def _head(cell: str) -> str:
 
 
 def _key(cell: str) -> str:
-    return cell.strip().removesuffix(".").casefold()
+    """A cell as it is looked up: case, blanks and a full stop do not count, and 1.0 is 1, as data frames write it."""
+    key = cell.strip().removesuffix(".").casefold()
+    return key.removesuffix(".0") if key.removesuffix(".0").lstrip("-").isdecimal() else key

@@ -144,16 +144,14 @@ def _value(seeds: Sequence[float], unit: str) -> str:
     return f"{_shown(mean, unit)} ±{_shown(deviation, unit)}"
 
 
-def _shown(value: float, unit: str) -> str:
+def _shown(value: float, unit: str, sign: str = "") -> str:
     if unit != "share":
-        return f"{value:z.2f}"
-    return f"{100 * value:z.1f}" if abs(value) >= _TENTH or not value else f"{100 * value:z.2f}"
+        return f"{value:{sign}z.2f}"
+    return f"{100 * value:{sign}z.{1 if abs(value) >= _TENTH or not value else 2}f}"
 
 
 def _signed(value: float, unit: str) -> str:
-    if unit != "share":
-        return f"{value:+z.2f}"
-    return f"{100 * value:+z.1f}" if abs(value) >= _TENTH or not value else f"{100 * value:+z.2f}"
+    return _shown(value, unit, "+")
 
 
 def _p(p: float) -> str:

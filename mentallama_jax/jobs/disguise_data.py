@@ -27,7 +27,7 @@ from mentallama_jax.imhi.disguise.pseudonyms import Scope
 from mentallama_jax.imhi.disguise.searchability import RUN_WORDS, longest_run
 from mentallama_jax.imhi.predictions import Prediction, parse_prediction, prediction_lines
 from mentallama_jax.imhi.records import Record
-from mentallama_jax.jobs.posts_by_id import posts_of
+from mentallama_jax.jobs.posts_by_id import posts_of, records_by_id
 from mentallama_jax.storage import AnyPath, as_path
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ def _disguise_predictions(
     old_rows = [parse_prediction(line, f"{path}, line {number}") for number, line in prediction_lines(path)]
     if not old_rows:
         raise UserError(f"{path}: holds no rows")
-    known = posts_of(old_rows, posts) if posts else {}
+    known = posts_of(old_rows, records_by_id(posts)) if posts else {}
     rows = []
     for old in track(old_rows):
         new, counts = disguise_prediction(old, key, post=known.get(old.id, ""), scope=settings.scope)

@@ -30,7 +30,7 @@ from mentallama_jax.imhi.predictions import Prediction
 from mentallama_jax.jobs.make_report import make_report
 from mentallama_jax.jobs.metric_models import MetricModels
 from mentallama_jax.jobs.open_metrics import open_metrics
-from mentallama_jax.jobs.posts_by_id import other_gold, posts_of
+from mentallama_jax.jobs.posts_by_id import other_gold, posts_of, records_by_id
 from mentallama_jax.jobs.system_names import system_names
 from mentallama_jax.storage import AnyPath, as_path
 
@@ -188,7 +188,8 @@ def _score(parts: Sequence[Predictions], out: Path, how: _Options) -> Scored:
     pooled = pool(parts)
     replaced = _others_scored(out, pooled)
     data = how.metric_models.data if how.metric_models else ()
-    if data and (unlike := other_gold(pooled.rows, data)):
+    records = records_by_id(data) if data else None
+    if records is not None and (unlike := other_gold(pooled.rows, records)):
         what = f"{len(unlike):,} rows, such as {shown_cell(unlike[0])}, have other gold than --data"
         said = f"{what}; theirs counts, and --gold takes that of the data"
         pooled = replace(pooled, remarks=(*pooled.remarks, said))
@@ -204,7 +205,8 @@ def _score(parts: Sequence[Predictions], out: Path, how: _Options) -> Scored:
     scores = evaluate(pooled, reader=read_by, settings=settings)
     calibrate_on = how.calibrate_on
     validation = pool([read_predictions(as_path(path)) for path in calibrate_on]) if calibrate_on else None
-    trust = score_trust(pooled, validation, read_by, settings, posts_of(pooled.rows, data) if data else None)
+    posts = None if records is None else posts_of(pooled.rows, records)
+    trust = score_trust(pooled, validation, read_by, settings, posts)
     explanations = None
     if how.metrics:
         references = [row.goldens.strip() for row in pooled.rows]

@@ -133,6 +133,8 @@ def test_a_file_without_ids_is_joined_by_its_posts(tmp_path):
     assert [(row.id, row.label) for row in found.rows] == [("DR/test/3", "yes"), ("DR/test/1", "yes")]
     assert [row.reason for row in found.left_out] == ["it asks about a post that no row with gold is about"]
     assert found.gold == "gold, joined by post (column 'query')"
+    with pytest.raises(UserError, match=r"its question is that of DR.*, not of SAD"):
+        read_predictions(tmp_path / "out.csv", ReadAs(gold=GOLD, dataset=TASKS["SAD"]))
     posts = table(tmp_path / "posts.csv", "post,output", "Day 2 without sleep.,No.")
     assert [row.id for row in read_predictions(posts, ReadAs(gold=GOLD)).rows] == ["DR/test/2"]
     with pytest.raises(UserError, match="it asks about a post that no row with gold is about"):

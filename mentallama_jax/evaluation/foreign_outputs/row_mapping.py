@@ -190,9 +190,7 @@ class _Mapping:
             task = asked[0][0]
         if task is None:
             raise UserError("nothing says its data set; give --dataset NAME, or --columns dataset=COLUMN")
-        aspects = [aspect for of, aspect in asked if of.name == task.name]
-        if asked and not aspects:
-            raise UserError(f"its question is that of {' or '.join(of.name for of, _ in asked)}, not of {task.name}")
+        aspects = _aspects_asked(asked, task)
         cell = self._cell(cells, "aspect") or (aspects[0] if aspects else "")
         aspect = match_aspect(cell, task) if cell else ""
         label, goldens = self._gold(cells, task, aspect)
@@ -235,10 +233,12 @@ class _Mapping:
         post, asked = self._post(cells)
         if not post:
             raise UserError("it has no post")
-        if asked or task is None:
-            return post_id(post), [(of, aspect) for of, aspect in asked if task is None or of.name == task.name]
-        cell = self._cell(cells, "aspect")
-        aspects = [match_aspect(cell, task)] if cell or not task.aspects else list(task.aspects)
+        if task is None:
+            return post_id(post), asked
+        aspects: Sequence[str] = _aspects_asked(asked, task)
+        if not asked:
+            cell = self._cell(cells, "aspect")
+            aspects = [match_aspect(cell, task)] if cell or not task.aspects else task.aspects
         return post_id(post), [(task, aspect) for aspect in aspects]
 
     def _prediction(self, number: int, cells: Mapping[str, Any], row: Prediction) -> Prediction:
@@ -322,6 +322,18 @@ class _Mapping:
         except UserError:
             return ("", []) if column is not None and column.endswith("query") else (value, [])
         return post, question_of(question)
+
+
+def _aspects_asked(asked: Sequence[tuple[Task, str]], task: Task) -> list[str]:
+    """The aspects of a data set that a question may be about; none where no question is known.
+
+    Raises:
+        UserError: the question is that of other data sets.
+    """
+    aspects = [aspect for of, aspect in asked if of.name == task.name]
+    if asked and not aspects:
+        raise UserError(f"its question is that of {' or '.join(of.name for of, _ in asked)}, not of {task.name}")
+    return aspects
 
 
 def gold_contradicted(ids: Sequence[str], column: str) -> Iterator[str]:

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from mentallama_jax.evaluation.foreign_outputs.read_as import dataset_of_name
+from mentallama_jax.foreign import shown, shown_cell
 from mentallama_jax.imhi.predictions import Prediction
 from mentallama_jax.imhi.tasks import TASKS, Task
 from mentallama_jax.storage import AnyPath
@@ -27,6 +28,13 @@ def remarks(path: AnyPath, rows: Sequence[Prediction], dataset: Task | None, pos
     yield from _sentences_of_others(path, rows)
     if posts_known:
         yield from _asked_again(path, rows)
+
+
+def gold_contradicted(ids: Sequence[str], column: str) -> Iterator[str]:
+    """That rows hold another gold label than the gold that they are joined to; nothing where none does."""
+    if ids:
+        what = f"column {shown(column)} of {_rows(len(ids))}, such as {shown_cell(ids[0])}"
+        yield f"{what}, says another label than --gold, which counts"
 
 
 def _sentences_of_others(path: AnyPath, rows: Sequence[Prediction]) -> Iterator[str]:

@@ -15,8 +15,8 @@ from mentallama_jax.evaluation.foreign_outputs.delimited import header_of
 from mentallama_jax.evaluation.foreign_outputs.gold_rows import GoldRows
 from mentallama_jax.evaluation.foreign_outputs.output_forms import SUFFIXES
 from mentallama_jax.evaluation.foreign_outputs.read_as import AS_THEY_SAY, ReadAs, dataset_of_name
-from mentallama_jax.evaluation.foreign_outputs.row_mapping import gold_contradicted, read_foreign
-from mentallama_jax.evaluation.odd_rows import remarks
+from mentallama_jax.evaluation.foreign_outputs.row_mapping import read_foreign
+from mentallama_jax.evaluation.odd_rows import gold_contradicted, remarks
 from mentallama_jax.evaluation.system_predictions import LeftOut, Predictions
 from mentallama_jax.foreign import parse_json, reading, shown, shown_cell
 from mentallama_jax.imhi.predictions import Prediction, parse_prediction, prediction_lines, task_at

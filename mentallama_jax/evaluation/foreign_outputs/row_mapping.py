@@ -1,7 +1,7 @@
 """From rows of columns to predictions: data set, gold label and post of each row, or the reason why it has none."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -11,6 +11,7 @@ from mentallama_jax.evaluation.foreign_outputs.output_forms import read_output_t
 from mentallama_jax.evaluation.foreign_outputs.output_table import FINISH_REASON, OutputTable, answer_in
 from mentallama_jax.evaluation.foreign_outputs.read_as import ReadAs, dataset_of_name
 from mentallama_jax.evaluation.foreign_outputs.roles import find_roles
+from mentallama_jax.evaluation.odd_rows import gold_contradicted
 from mentallama_jax.foreign import holds_half_pair, shown, shown_cell
 from mentallama_jax.imhi.data_files.build import match_aspect, match_label
 from mentallama_jax.imhi.data_files.readers import question_of, split_query
@@ -334,14 +335,6 @@ def _aspects_asked(asked: Sequence[tuple[Task, str]], task: Task) -> list[str]:
     if asked and not aspects:
         raise UserError(f"its question is that of {' or '.join(of.name for of, _ in asked)}, not of {task.name}")
     return aspects
-
-
-def gold_contradicted(ids: Sequence[str], column: str) -> Iterator[str]:
-    """That rows hold another gold label than the gold that they are joined to; nothing where none does."""
-    if ids:
-        rows = "1 row" if len(ids) == 1 else f"{len(ids):,} rows"
-        what = f"column {shown(column)} of {rows}, such as {shown_cell(ids[0])}"
-        yield f"{what}, says another label than --gold, which counts"
 
 
 def gold_text(cell: str, task: Task) -> str:

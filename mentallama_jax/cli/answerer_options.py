@@ -22,6 +22,13 @@ def add_answerer_options(parser: argparse.ArgumentParser) -> None:
     add("--checkpoint", choices=("best", "last"), help="of a run: best by its metric, or the last one (default: best)")
     add("--revision", help="of a hub id: branch, tag or commit (default: its main branch)")
     add("--adapter", type=local_path, metavar="FOLDER", help="a PEFT adapter (LoRA, DoRA) to merge into MODEL")
+    add(
+        "--drafts",
+        type=int,
+        metavar="N",
+        help="guess N tokens a step from what was read and written before, and keep those that are right; changes "
+        "speed only, 0 guesses none (default: 3 on CPU, 0 elsewhere)",
+    )
 
 
 def answerer_of(options: argparse.Namespace) -> "Answerer":
@@ -36,4 +43,5 @@ def answerer_of(options: argparse.Namespace) -> "Answerer":
         style=options.style,
         max_length=options.max_length,
         dtype=options.dtype,
+        drafts=options.drafts,
     )

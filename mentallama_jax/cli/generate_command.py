@@ -249,14 +249,17 @@ def _answerer(options: argparse.Namespace) -> "Answerer | SequenceAnswerer":
     if (opened := open_sequence(options.model, **where, adapter=options.adapter)) is not None:
         if are_several(options):
             raise UserError(f"{options.model}: an encoder-decoder answers on one host; leave the other processes out")
-        if any(int8.values()):
-            raise UserError(f"{options.model}: --cache-dtype and --weights go with a LLaMA; this is an encoder-decoder")
+        if any(int8.values()) or options.drafts is not None:
+            raise UserError(
+                f"{options.model}: --cache-dtype, --weights and --drafts go with a LLaMA; this is an encoder-decoder"
+            )
         return open_sequence_answerer(opened, **how, mesh=mesh_of(options.mesh), writing=writing)
     if writing != Writing():
         raise UserError(
             f"{options.model}: --beams, --length-penalty and --no-repeat-ngram are for encoder-decoders (bart, t5)"
         )
-    return open_answerer(options.model, **where, **how, adapter=options.adapter, mesh=mesh_of(options.mesh), **int8)
+    how |= {"adapter": options.adapter, "drafts": options.drafts}
+    return open_answerer(options.model, **where, **how, mesh=mesh_of(options.mesh), **int8)
 
 
 def _questions(options: argparse.Namespace) -> "Questions":

@@ -118,6 +118,12 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--new-tokens", type=int, metavar="N", help="--generate: tokens of every answer (256)")
     add_int8_options(parser, "--generate: ")
     parser.add_argument(
+        "--drafts",
+        type=int,
+        metavar="N",
+        help="--generate: tokens that a step guesses (0); none is counted as right, so see what the step costs",
+    )
+    parser.add_argument(
         "--cache-dir", type=expanded, default=".cache/plan", metavar="DIR", help="where compiled figures are kept"
     )
     parser.add_argument("--details", action="store_true", help="print every figure behind the verdict as well")
@@ -204,6 +210,7 @@ def _command(options: argparse.Namespace, plan: "Plan") -> list[str]:
 
 def _answering(options: argparse.Namespace, topologies: "list[Topology]") -> "list[AnswerPlan]":
     from mentallama_jax.config import load_config, with_tasks
+    from mentallama_jax.generation.drafts import check_drafts
     from mentallama_jax.jobs.open_shape import trained_shape
     from mentallama_jax.models.registry import language_model
     from mentallama_jax.planning.answering import TEST_POSTS, make_answer_plan
@@ -213,7 +220,9 @@ def _answering(options: argparse.Namespace, topologies: "list[Topology]") -> "li
     config = with_tasks(load_config(options.config, options.overrides), options.tasks)
     model = language_model(trained_shape(config), config.model.source)
     rows, prompt, new_tokens = (getattr(options, name) or default for name, default in _ANSWERS.items())
-    answers, posts = Answers(rows, prompt, new_tokens, **int8_of(options)), options.rows or TEST_POSTS
+    check_drafts(options.drafts or 0)
+    answers = Answers(rows, prompt, new_tokens, **int8_of(options), drafts=options.drafts or 0)
+    posts = options.rows or TEST_POSTS
     given = (options.cache_dir, options.kernel_efficiency)
     plans = []
     for topology in topologies:
@@ -268,7 +277,7 @@ def _check(options: argparse.Namespace) -> None:
             raise UserError(f"--{name.replace('_', '-')}: must be above 0")
         if value is not None and name in _ANSWERS and not options.generate:
             raise UserError(f"--{name.replace('_', '-')} goes with --generate")
-    for name in INT8_OPTIONS:
+    for name in (*INT8_OPTIONS, "drafts"):
         if getattr(options, name) is not None and not options.generate:
             raise UserError(f"--{name.replace('_', '-')} goes with --generate")
     if options.score and (options.config or options.generate or options.search or options.data):

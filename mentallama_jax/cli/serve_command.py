@@ -29,9 +29,11 @@ Answer requests over HTTP with MODEL: a run directory, a Hugging Face folder, a 
   GET  /health               200 once the programs are compiled; GET /metrics in the form of Prometheus
 
 Requests join and leave one running batch. What is asked is not logged and not stored, neither posts nor prompts nor
-answers. The server listens to this machine alone, unless --host says otherwise; then it wants a key, which it reads
-from the environment variable {KEY_VARIABLE}. It speaks HTTP without encryption: for other machines put it behind a
-proxy with TLS. Ctrl-C or SIGTERM lets running answers finish and refuses new ones with 503.
+answers. To be faster, the tokens of an answer are guessed from answers before it, of which memory holds what followed
+each three tokens; by its speed a client could tell that others were told the same, which --drafts 0 rules out. The
+server listens to this machine alone, unless --host says otherwise; then it wants a key, which it reads from the
+environment variable {KEY_VARIABLE}. It speaks HTTP without encryption: for other machines put it behind a proxy with
+TLS. Ctrl-C or SIGTERM lets running answers finish and refuses new ones with 503.
 """
 
 _EPILOG = f"""\

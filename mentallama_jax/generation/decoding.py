@@ -16,6 +16,7 @@ import numpy as np
 
 from mentallama_jax.generation.cache_moves import STEPS, append, places_for, resized, sized_for
 from mentallama_jax.generation.decoder import UnrolledLlama
+from mentallama_jax.generation.drafts import CONTEXT, Drafts
 from mentallama_jax.generation.key_value_cache import KeyValueCache, slots_of
 from mentallama_jax.generation.label_trie import FREE, Constraint
 from mentallama_jax.generation.packs import FULL, PROMPTS, WIDTHS, Past, pack, read, read_past, width_of
@@ -102,6 +103,11 @@ class _Active:
     def request(self) -> Request:
         return self.waiting.request
 
+    def last(self, count: int) -> list[int]:
+        """The last tokens of the prompt and the answer."""
+        missing = max(0, count - len(self.tokens))
+        return [*self.request.tokens[len(self.request.tokens) - missing :], *self.tokens[-count:]]
+
 
 class Decoding:
     """Answers to requests, a few steps at a time: submit, step, cancel. Use it on the mesh of the engine.
@@ -111,6 +117,7 @@ class Decoding:
 
     Attributes:
         sizes: the numbers of slots that it takes, from the least to the most.
+        drafts: what is guessed, and from what.
         busy_seconds: of all calls of `step` for which nothing was compiled, the time of each times the share of steps
             in its slots that wrote a token.
     """
@@ -125,6 +132,8 @@ class Decoding:
         text_of: Callable[[Sequence[int]], str] | None = None,
         patience: bool = True,
         places: Callable[[int], int] = places_for,
+        drafts: int = 0,
+        learns_prompts: bool = True,
     ) -> None:
         """Begin with nothing to do.
 
@@ -137,8 +146,10 @@ class Decoding:
             text_of: decodes tokens; needed for stop strings.
             patience: whether finished answers may wait for a few others, so that the device is visited less often.
             places: the places of the cache for slots that hold so many tokens; programs are compiled for each size.
+            drafts: tokens that a step guesses besides the one it chooses, while that is worth its time, see `drafts`.
+            learns_prompts: whether drafts for one request may come from the prompts of others, besides their answers.
         """
-        self._places = places
+        self._places, self._learns_prompts, self.drafts = places, learns_prompts, Drafts(drafts)
         self._model, self._constraint, self._text_of, self._patience = model, constraint, text_of, patience
         self._parts = batch_parts()
         self.sizes = sorted({whole_batch(size) for size in (*fewer, slots) if size <= slots})
@@ -194,6 +205,7 @@ class Decoding:
         running = sum(one is not None for one in self._active)
         enough = running if not left else max(1, len(self._active) // 8) if self._patience else 1
         rows, allowed_BW = self._rows(), self._allowed()
+        drafts = self.drafts.now if allowed_BW is None else 0
         recent, logits_BV, seen_BV, written = decode(
             self._model.weights,
             slots.cache,
@@ -207,12 +219,14 @@ class Decoding:
             uses=self._uses_now(),
             alternatives=any(one.request.settings.alternatives for one in self._active if one),
             allowed_BW=allowed_BW,
+            drafts=drafts,
+            table=self.drafts.table if drafts else None,
         )
         room = bool(rows.lengths_B.max() + STEPS <= slots_of(slots.cache))
         self._slots = Slots(append(slots.cache, recent, rows.lengths_B, room=room), logits_BV, seen_BV)
         host: WrittenSteps = jax.device_get(written)
         if compiled == _compiled():
-            self.busy_seconds += (time.monotonic() - began) * float(host.taken_B.mean() / host.taken_B.max())
+            self.busy_seconds += (time.monotonic() - began) * float(host.steps_B.mean() / host.steps_B.max())
         return [self._note(place, one, host) for place, one in enumerate(self._active) if one is not None]
 
     def run(self) -> Iterator[list[Event]]:
@@ -293,6 +307,8 @@ class Decoding:
             text_of, stops = request.text_of or self._text_of, request.settings.stop_strings
             search = StopSearch(text_of, stops) if text_of and stops else None
             self._active[place] = _Active(waiting, waiting.next_sample, len(request.tokens), request.root, mask, search)
+            if self._learns_prompts and not waiting.next_sample:
+                self.drafts.read(request.tokens)
             waiting.next_sample += 1
             if not one.samples_left:
                 self._read[part].remove(one)
@@ -413,6 +429,8 @@ class Decoding:
                 rows.keys_B2[place] = key_words(request.settings.seed, request.name, one.sample)
                 rows.ends_BE[place, : len(request.end_ids)] = request.end_ids
                 rows.nodes_B[place] = one.node
+                before = one.last(CONTEXT)
+                rows.before_BC[place, CONTEXT - len(before) :] = before
                 rows.running_B[place] = True
         return rows._replace(sampling=SamplingRows.of(sampling))
 
@@ -422,6 +440,7 @@ class Decoding:
         one.tokens += written.tokens_BR[place, :count].tolist()
         one.logs += written.log_probabilities_BR[place, :count].tolist()
         one.length += count
+        self.drafts.wrote(one.last(count + CONTEXT), count)
         one.node = int(written.nodes_B[place])
         if one.mask is not None:
             for token in one.tokens[before:]:

@@ -15,6 +15,7 @@ from mentallama_jax.generation.cache_moves import places_for
 from mentallama_jax.generation.candidates import pad_candidates, score_candidates
 from mentallama_jax.generation.decoder import UnrolledLlama, unroll
 from mentallama_jax.generation.decoding import Decoding, Model
+from mentallama_jax.generation.drafts import usual_drafts
 from mentallama_jax.generation.label_trie import FREE, Constraint
 from mentallama_jax.generation.placement import whole_batch
 from mentallama_jax.generation.requests import Answer, Request, Settings
@@ -31,11 +32,18 @@ class Engine:
     Attributes:
         config: of the model.
         dtype: of weights and activations.
+        drafts: tokens that a step guesses besides the one it chooses, see `drafts`.
         busy_seconds: see `Decoding.busy_seconds`, of all answers so far.
     """
 
     def __init__(
-        self, config: LlamaConfig, dtype: Any = jnp.float32, *, int8_cache: bool = False, int8_weights: bool = False
+        self,
+        config: LlamaConfig,
+        dtype: Any = jnp.float32,
+        *,
+        int8_cache: bool = False,
+        int8_weights: bool = False,
+        drafts: int | None = None,
     ) -> None:
         """Make an engine without weights.
 
@@ -44,10 +52,12 @@ class Engine:
             dtype: of weights and activations.
             int8_cache: keep keys and values in int8.
             int8_weights: keep the projections in int8.
+            drafts: see `Engine.drafts`; None for `usual_drafts`.
         """
         self.config, self.dtype = config, jnp.dtype(dtype)
         self._cache_dtype = jnp.dtype(jnp.int8) if int8_cache else None
         self._int8_weights = int8_weights
+        self.drafts = usual_drafts() if drafts is None else drafts
         self.busy_seconds = 0.0
         self._model: UnrolledLlama | None = None
 
@@ -74,11 +84,20 @@ class Engine:
         text_of: Callable[[Sequence[int]], str] | None = None,
         patience: bool = True,
         places: Callable[[int], int] = places_for,
+        learns_prompts: bool = True,
     ) -> Decoding:
         """Answer requests step by step with the present weights; see `Decoding` for the arguments."""
         model = Model(self.config, self.weights, self.dtype, self._cache_dtype)
         return Decoding(
-            model, slots, fewer=fewer, constraint=constraint, text_of=text_of, patience=patience, places=places
+            model,
+            slots,
+            fewer=fewer,
+            constraint=constraint,
+            text_of=text_of,
+            patience=patience,
+            places=places,
+            drafts=self.drafts,
+            learns_prompts=learns_prompts,
         )
 
     def answers(

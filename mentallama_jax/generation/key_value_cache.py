@@ -111,6 +111,19 @@ def write(cache: LayerCache, k_BTKH: jax.Array, v_BTKH: jax.Array, slot: jax.Arr
     return each_array(written, cache, laid_out(k_BTKH, v_BTKH, dtype=cache.keys_BKHS.dtype))
 
 
+def write_each(cache: LayerCache, k_BTKH: jax.Array, v_BTKH: jax.Array, slots_B: jax.Array) -> LayerCache:
+    """The cache with a few keys and values from a slot of its own on in each row; all of it is passed over."""
+
+    def written(axis: int, old: jax.Array, new: jax.Array) -> jax.Array:
+        offsets_BS = jnp.arange(old.shape[axis]) - slots_B[:, None]
+        offsets = jnp.expand_dims(offsets_BS, (1, 5 - axis))
+        for place in range(new.shape[axis]):
+            old = jnp.where(offsets == place, jax.lax.slice_in_dim(new, place, place + 1, axis=axis), old)
+        return constrain(old, *CACHE)
+
+    return each_array(written, cache, laid_out(k_BTKH, v_BTKH, dtype=cache.keys_BKHS.dtype))
+
+
 def cached_attention(
     q_BTNH: jax.Array, cache: LayerCache, visible_BTS: jax.Array, bias_BNTS: jax.Array | None = None
 ) -> jax.Array:
@@ -130,39 +143,50 @@ def cached_attention(
     return constrain(out_BTNH, "batch", None, "heads", None)
 
 
-def joint_attention(q_B1NH: jax.Array, caches: Sequence[LayerCache], visible: Sequence[jax.Array]) -> jax.Array:
-    """Attention of one query of each row to several caches as if they were one; [B, 1, N, H].
+def joint_attention(q_BTNH: jax.Array, caches: Sequence[LayerCache], visible: Sequence[jax.Array]) -> jax.Array:
+    """Attention of a few queries of each row to several caches as if they were one; [B, T, N, H].
 
     Args:
-        q_B1NH: queries.
+        q_BTNH: queries.
         caches: whose slots differ.
-        visible: for each cache [B or 1, S] bool, which of its slots a row sees.
+        visible: for each cache [B or 1, T or 1, S] bool, which of its slots a query sees.
     """
-    B, _, N, H = q_B1NH.shape
-    K, dtype = caches[0].keys_BKHS.shape[1], q_B1NH.dtype
-    J = _heads_together(K, N // K)
-    q_BMRJH = _apart(q_B1NH.reshape(B, K // J, J, N // K, H))
+    B, T, N, H = q_BTNH.shape
+    K, dtype = caches[0].keys_BKHS.shape[1], q_BTNH.dtype
+    G = N // K
+    J = _heads_together(K, T * G)
+    q_BKTGH = q_BTNH.reshape(B, T, K, G, H).swapaxes(1, 2)
+    q_BMRJH = _apart(q_BKTGH.reshape(B, K // J, J, T * G, H))
     joined = [_heads_joined(cache, J) for cache in caches]
     scores = [
-        jnp.where(visible_BS[:, None, None], _scores(q_BMRJH, cache), MASKED)
-        for cache, visible_BS in zip(joined, visible, strict=True)
+        jnp.where(_of_each_head(visible_BTS, J, G)[:, None], _scores(q_BMRJH, cache), MASKED)
+        for cache, visible_BTS in zip(joined, visible, strict=True)
     ]
     # The sums of the softmax divide at the end: so no array of all scores is put together and cut again.
     highest_BMR1 = reduce(jnp.maximum, (jnp.max(one, axis=-1, keepdims=True) for one in scores))
     weights = [jnp.exp(one - highest_BMR1) for one in scores]
     total_BMR1 = reduce(jnp.add, (jnp.sum(one, axis=-1, keepdims=True) for one in weights))
     out_BMRJH = reduce(jnp.add, (_mixed(*pair, dtype) for pair in zip(weights, joined, strict=True)))
-    out_BMJGH = _of_own_head(out_BMRJH / total_BMR1[..., None], N // K).astype(dtype)
-    return constrain(out_BMJGH.reshape(B, 1, N, H), "batch", None, "heads", None)
+    out_BMJRH = _of_own_head(out_BMRJH / total_BMR1[..., None], T * G).astype(dtype)
+    out_BTKGH = out_BMJRH.reshape(B, K, T, G, H).swapaxes(1, 2)
+    return constrain(out_BTKGH.reshape(B, T, N, H), "batch", None, "heads", None)
+
+
+def _of_each_head(visible_BTS: jax.Array, J: int, G: int) -> jax.Array:
+    """[B or 1, J * T * G or 1, S]: the same for each of the heads that share a product, in the order of its rows."""
+    B, T, S = visible_BTS.shape
+    if T == 1:
+        return visible_BTS
+    return jnp.broadcast_to(visible_BTS[:, None, :, None], (B, J, T, G, S)).reshape(B, J * T * G, S)
 
 
 def _heads_together(K: int, G: int) -> int:
     """How many key/value heads on a device share a product: as many as fill the rows of the matrix unit of a TPU.
 
-    The query of a head then stands beside zeros in the place of the other heads. That costs the matrix unit nothing, as
-    it takes eight rows at once whether they are there or not, and it is what makes the compiler use it: the product of
-    a single query becomes sums of the vector unit, at six times the cycles, more than the memory takes to deliver keys
-    and values. Scores of several heads in the rows of one array also cost the softmax an eighth of what they cost
+    The queries of a head then stand beside zeros in the place of the other heads. That costs the matrix unit nothing,
+    as it takes eight rows at once whether they are there or not, and it is what makes the compiler use it: the product
+    of a single query becomes sums of the vector unit, at six times the cycles, more than the memory takes to deliver
+    keys and values. Scores of several heads in the rows of one array also cost the softmax an eighth of what they cost
     filled up with rows of nothing.
     """
     if platform() != "tpu":

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 
 from mentallama_jax.generation.cache_moves import STEPS, append, places_for, sized_for
+from mentallama_jax.generation.drafts import Drafts
 from mentallama_jax.generation.key_value_cache import CACHE, empty
 from mentallama_jax.generation.packs import FULL, WIDTHS, pack, read, width_of
 from mentallama_jax.generation.placement import abstract_model, batch_parts
@@ -38,6 +39,7 @@ def lower_answers(
     dtype: Any,
     int8_cache: bool = False,
     int8_weights: bool = False,
+    drafts: int = 0,
 ) -> LoweredParts:
     """The greedy programs of `Decoding`, lowered as if the model lay on the mesh; inside `use_mesh(mesh)`.
 
@@ -50,6 +52,7 @@ def lower_answers(
         dtype: of weights and activations.
         int8_cache: keep keys and values in int8.
         int8_weights: keep the projections in int8.
+        drafts: tokens that a step guesses, see `drafts`.
 
     Raises:
         UserError: see `param_shardings`.
@@ -61,7 +64,8 @@ def lower_answers(
     longest = prompt + (new_tokens - 2) // STEPS * STEPS  # when the last loop begins
     places = places_for(sized_for(longest, prompt + new_tokens - 1))
     # What the host sends has no place of its own.
-    sent = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (arrays, idle_rows(rows)))
+    table = Drafts(drafts).table if drafts else None
+    sent = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (arrays, idle_rows(rows), table))
 
     def placed(x: Any, *names: str | None) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(mesh, spec(*names)))
@@ -74,7 +78,7 @@ def lower_answers(
         None,
     )
     recent = jax.tree.map(lambda x: placed(x, *CACHE), jax.eval_shape(lambda: empty(config, rows, STEPS, held)))
-    fixed = {"config": config, "uses": Uses(), "alternatives": False}
+    fixed = {"config": config, "uses": Uses(), "alternatives": False, "drafts": drafts, "table": sent[2]}
     count = jax.ShapeDtypeStruct((), jnp.int32)
     return LoweredParts(
         read.lower(model, sent[0], None, config=config, cache_dtype=cache_dtype),

@@ -3,10 +3,12 @@
 A slot holds one answer in the making. What it has read and written lies in the cache by its position, so that a slot
 knows nothing of its neighbours. A loop of steps writes the keys and values of all slots at one place of a small block
 (`recent`), which is a single update for each layer; when the loop ends, each slot's part of the block is appended at
-the slot's own length. The cache itself is not changed within the loop, so that nothing copies it.
+the slot's own length. The cache itself is not changed within the loop, so that nothing copies it. With drafts slots
+advance unevenly: each then writes at a place of its own, over what the step before drafted in vain.
 
-Shape suffixes: B slots, S places of the cache, R places of a block, V vocabulary, K key/value heads, G query heads a
-key/value head, H head width, E end tokens, P parts of the mesh that slots are shared among, M prompts of a pack.
+Shape suffixes: B slots, S places of the cache, R places of a block, T tokens of a step, V vocabulary, K key/value
+heads, G query heads a key/value head, H head width, E end tokens, C tokens before, P parts of the mesh that slots are
+shared among, M prompts of a pack.
 """
 
 from functools import partial
@@ -19,6 +21,7 @@ import numpy as np
 from mentallama_jax.generation.cache_moves import STEPS, copied, on_each_part
 from mentallama_jax.generation.constrained import allowed_logits, next_nodes, unpacked
 from mentallama_jax.generation.decoder import UnrolledLlama, embed_tokens, logits
+from mentallama_jax.generation.drafts import CONTEXT, DraftTable, drafted
 from mentallama_jax.generation.key_value_cache import (
     KeyValueCache,
     LayerCache,
@@ -27,6 +30,7 @@ from mentallama_jax.generation.key_value_cache import (
     rows_of,
     slots_of,
     write,
+    write_each,
 )
 from mentallama_jax.generation.label_trie import FREE, Constraint
 from mentallama_jax.generation.sampling import Sampling, SamplingRows, Uses, choose, penalised
@@ -63,6 +67,7 @@ class Rows(NamedTuple):
         keys_B2: uint32, see `sampling.key_words`.
         ends_BE: int32 end tokens, -1 for none.
         nodes_B: int32, the node of the constraint, or -1.
+        before_BC: int32, the last tokens of the prompt and the answer, -1 for none.
         sampling: see `SamplingRows`.
     """
 
@@ -73,6 +78,7 @@ class Rows(NamedTuple):
     keys_B2: Any
     ends_BE: Any
     nodes_B: Any
+    before_BC: Any
     sampling: SamplingRows
 
 
@@ -86,6 +92,7 @@ def idle_rows(slots: int, ends: int = 4) -> Rows:
         keys_B2=np.zeros((slots, 2), np.uint32),
         ends_BE=np.full((slots, ends), -1, np.int32),
         nodes_B=np.full(slots, FREE, np.int32),
+        before_BC=np.full((slots, CONTEXT), -1, np.int32),
         sampling=SamplingRows.of([Sampling()] * slots),
     )
 
@@ -94,10 +101,11 @@ class WrittenSteps(NamedTuple):
     """What a loop of steps wrote.
 
     Attributes:
-        tokens_BR: int32; of a slot those of its first `taken_B` steps.
+        tokens_BR: int32; of a slot its first `taken_B`.
         log_probabilities_BR: fp32, nats, of each token under the model itself, before penalty, temperature, filters
             and constraint.
         taken_B: int32.
+        steps_B: int32, in how many steps they were written.
         ended_B: bool, whether the last one is an end token.
         nodes_B: int32, where each slot stands in the constraint now.
         likeliest_BRA: int32, the `ALTERNATIVES` likeliest tokens; None where they are not asked for.
@@ -107,6 +115,7 @@ class WrittenSteps(NamedTuple):
     tokens_BR: jax.Array
     log_probabilities_BR: jax.Array
     taken_B: jax.Array
+    steps_B: jax.Array
     ended_B: jax.Array
     nodes_B: jax.Array
     likeliest_BRA: jax.Array | None = None
@@ -137,6 +146,7 @@ class _Loop(NamedTuple):
     logits_BV: jax.Array
     seen_BV: jax.Array | None
     running_B: jax.Array
+    before_BC: jax.Array
     written: WrittenSteps
 
 
@@ -168,7 +178,9 @@ def rearranged(slots: Slots, sources_PQ: Any) -> Slots:
     return Slots(cache, logits_BV, None if slots.seen_BV is None else moved(slots.seen_BV))
 
 
-@partial(jax.jit, static_argnames=("config", "uses", "alternatives"), donate_argnames=("logits_BV", "seen_BV"))
+@partial(
+    jax.jit, static_argnames=("config", "uses", "alternatives", "drafts"), donate_argnames=("logits_BV", "seen_BV")
+)
 def decode(
     model: UnrolledLlama,
     cache: KeyValueCache,
@@ -183,6 +195,8 @@ def decode(
     uses: Uses,
     alternatives: bool,
     allowed_BW: Any = None,
+    drafts: int = 0,
+    table: DraftTable | None = None,
 ) -> tuple[KeyValueCache, jax.Array, jax.Array | None, WrittenSteps]:
     """Write tokens in all running slots until enough of them have ended, or for a number of steps.
 
@@ -191,12 +205,14 @@ def decode(
         cache: see `Slots`, as for `logits_BV` and `seen_BV`, which are given up; it is only read.
         rows: what the host says of them.
         constraint: trees of the tokens that answers may begin with; None where all are free.
-        at_most: steps, not above `STEPS`.
+        at_most: tokens of a slot, not above `STEPS`; with drafts the loop stops where a slot has about as many.
         enough: the number of answers that end; the loop stops after the step in which it is reached.
         config: of the model.
         uses: what any row's sampling asks for.
         alternatives: whether the likeliest tokens are given too.
         allowed_BW: int32, the tokens that may be written, 32 bits a word; None where all may. Goes with one step.
+        drafts: tokens that each step guesses and computes besides the chosen one; without `allowed_BW`.
+        table: what they are guessed from.
 
     Returns:
         The block of keys and values, for `append`; the other arrays of the slots; and what was written.
@@ -206,13 +222,29 @@ def decode(
     begun = jnp.sum(rows.running_B)
 
     def unfinished(loop: _Loop) -> jax.Array:
-        return (loop.step < at_most) & (begun - jnp.sum(loop.running_B) < enough) & jnp.any(loop.running_B)
+        most = jnp.max(loop.written.taken_B)
+        goes_on = (most < at_most) & (most + drafts < STEPS) & jnp.any(loop.running_B)
+        return goes_on & (begun - jnp.sum(loop.running_B) < enough)
 
     def advance(loop: _Loop) -> _Loop:
-        token_B, seen_BV, running_B, written = _choose(loop, rows, constraint, uses, allowed_BW)
-        hidden_BD, recent = _step(model, config, cache, loop.recent, token_B, rows.lengths_B, loop.step)
-        scores_BV = constrain(logits(model, hidden_BD), "batch", "vocabulary")
-        return _Loop(loop.step + 1, recent, scores_BV, seen_BV, running_B, written)
+        offsets_B = loop.written.taken_B if drafts else jnp.full(B, loop.step)  # alike, while a slot runs
+        loop, token_B, going_B = _choose(loop, rows, constraint, uses, allowed_BW)
+        tokens = [token_B]
+        before_BC = loop.before_BC
+        if table is not None:
+            for _ in range(drafts):
+                tokens.append(drafted(table, before_BC))
+                before_BC = jnp.concatenate([before_BC[:, 1:], tokens[-1][:, None]], axis=1)
+        tokens_BT = jnp.stack(tokens, axis=1)
+        hidden_BTD, recent = _step(model, config, cache, loop.recent, tokens_BT, rows.lengths_B, offsets_B)
+        scores_BTV = logits(model, hidden_BTD.reshape(B * len(tokens), -1)).reshape(B, len(tokens), -1)
+        scores_BTV = constrain(scores_BTV, "batch", None, "vocabulary")
+        loop = loop._replace(step=loop.step + 1, recent=recent, logits_BV=scores_BTV[:, 0])
+        for place, draft_B in enumerate(tokens[1:], start=1):
+            wanted_B = jnp.where(going_B & (loop.written.taken_B < at_most), draft_B, -1)
+            loop, _, going_B = _choose(loop, rows, constraint, uses, None, wanted_B)
+            loop = loop._replace(logits_BV=jnp.where(going_B[:, None], scores_BTV[:, place], loop.logits_BV))
+        return loop
 
     def noted(*shape: int, dtype: Any = jnp.int32) -> jax.Array:
         return jnp.zeros((B, STEPS, *shape), dtype)
@@ -221,23 +253,34 @@ def decode(
         noted(),
         noted(dtype=jnp.float32),
         jnp.zeros(B, jnp.int32),
+        jnp.zeros(B, jnp.int32),
         jnp.zeros(B, bool),
         jnp.asarray(rows.nodes_B),
         noted(ALTERNATIVES) if alternatives else None,
         noted(ALTERNATIVES, dtype=jnp.float32) if alternatives else None,
     )
     recent = empty(config, B, STEPS, cache[0].keys_BKHS.dtype)
-    start = _Loop(jnp.int32(0), recent, logits_BV, seen_BV, jnp.asarray(rows.running_B), nothing)
+    start = _Loop(jnp.int32(0), recent, logits_BV, seen_BV, rows.running_B, rows.before_BC, nothing)
     end = jax.lax.while_loop(unfinished, advance, start)
     written = jax.tree.map(lambda x: constrain(x, *(None,) * x.ndim), end.written)  # whole: each host reads all
     return end.recent, end.logits_BV, end.seen_BV, written
 
 
 def _choose(
-    loop: _Loop, rows: Rows, constraint: Constraint | None, uses: Uses, allowed_BW: Any
-) -> tuple[jax.Array, jax.Array | None, jax.Array, WrittenSteps]:
-    """Choose each slot's next token: (tokens, tokens seen, which slots still run, what is written)."""
-    written, counts_B = loop.written, rows.counts_B + loop.step
+    loop: _Loop,
+    rows: Rows,
+    constraint: Constraint | None,
+    uses: Uses,
+    allowed_BW: Any,
+    wanted_B: jax.Array | None = None,
+) -> tuple[_Loop, jax.Array, jax.Array]:
+    """Choose each slot's next token, and write it where the slot runs; with `wanted_B` only where it is that one.
+
+    Returns:
+        The loop, the tokens, and which slots have written theirs and still run.
+    """
+    written = loop.written
+    counts_B = rows.counts_B + written.taken_B
     scores_BV = loop.logits_BV
     if loop.seen_BV is not None:
         scores_BV = penalised(scores_BV, loop.seen_BV, rows.sampling.penalty_B)
@@ -247,21 +290,25 @@ def _choose(
         scores_BV = jnp.where(unpacked(jnp.asarray(allowed_BW), scores_BV.shape[1]), scores_BV, -jnp.inf)
     keys_B = jax.random.wrap_key_data(jnp.asarray(rows.keys_B2), impl="threefry2x32")
     token_B = choose(scores_BV, keys_B, counts_B, rows.sampling, uses)
+    writes_B = loop.running_B if wanted_B is None else loop.running_B & (token_B == wanted_B)
     total_B = jax.nn.logsumexp(loop.logits_BV, axis=1)
     log_B = jnp.take_along_axis(loop.logits_BV, token_B[:, None], axis=1)[:, 0] - total_B
+    here_BR = (jnp.arange(STEPS) == written.taken_B[:, None]) & writes_B[:, None]
 
     def note(all_BR: jax.Array, now_B: jax.Array) -> jax.Array:
-        return jax.lax.dynamic_update_slice_in_dim(all_BR, now_B[:, None], loop.step, axis=1)
+        return jnp.where(here_BR.reshape(*here_BR.shape, *(1,) * (all_BR.ndim - 2)), now_B[:, None], all_BR)
 
-    ended_B = loop.running_B & jnp.any(token_B[:, None] == jnp.asarray(rows.ends_BE), axis=1)
+    ended_B = writes_B & jnp.any(token_B[:, None] == rows.ends_BE, axis=1)
     written = written._replace(
         tokens_BR=note(written.tokens_BR, token_B),
         log_probabilities_BR=note(written.log_probabilities_BR, log_B),
-        taken_B=written.taken_B + loop.running_B,
+        taken_B=written.taken_B + writes_B,
+        steps_B=written.steps_B + (writes_B if wanted_B is None else 0),
         ended_B=written.ended_B | ended_B,
     )
     if constraint is not None:
-        written = written._replace(nodes_B=next_nodes(constraint, written.nodes_B, token_B))
+        nodes_B = next_nodes(constraint, written.nodes_B, token_B)
+        written = written._replace(nodes_B=jnp.where(writes_B, nodes_B, written.nodes_B))
     if written.likeliest_BRA is not None and written.likeliest_logs_BRA is not None:
         best_BA, ids_BA = jax.lax.top_k(loop.logits_BV, ALTERNATIVES)
         written = written._replace(
@@ -270,9 +317,13 @@ def _choose(
         )
     seen_BV = loop.seen_BV
     if seen_BV is not None:
-        seen_BV = seen_BV.at[jnp.arange(len(token_B)), token_B].set(True)
-    running_B = loop.running_B & ~ended_B & (counts_B + 1 < rows.limits_B)
-    return token_B, seen_BV, running_B, written
+        seen_BV = seen_BV.at[jnp.arange(len(token_B)), token_B].max(writes_B)
+    is_last_B = writes_B & (ended_B | (counts_B + 1 >= rows.limits_B))
+    running_B = loop.running_B & ~is_last_B
+    before_BC = jnp.concatenate([loop.before_BC[:, 1:], token_B[:, None]], axis=1)
+    before_BC = jnp.where(writes_B[:, None], before_BC, loop.before_BC)
+    loop = loop._replace(seen_BV=seen_BV, running_B=running_B, before_BC=before_BC, written=written)
+    return loop, token_B, writes_B & running_B
 
 
 def _step(
@@ -280,30 +331,36 @@ def _step(
     config: LlamaConfig,
     cache: KeyValueCache,
     recent: KeyValueCache,
-    token_B: jax.Array,
+    tokens_BT: jax.Array,
     lengths_B: jax.Array,
-    step: jax.Array,
+    offsets_B: jax.Array,
 ) -> tuple[jax.Array, KeyValueCache]:
-    """One token of each slot through the decoder: its hidden state [B, D], and the block with the token in it."""
-    rotary = rotary_tables((lengths_B + step)[:, None], config.head_dim, config.rope_theta, config.rope_scaling)
-    before_BS = jnp.arange(slots_of(cache)) < jnp.asarray(lengths_B)[:, None]
-    now_R = jnp.arange(STEPS) <= step
-    x_B1D = embed_tokens(model, token_B[:, None])
+    """A few tokens of each slot through the decoder: their hidden states [B, T, D], and the block with them in it.
+
+    Of one token, `offsets_B` are alike; of several, each slot has its own.
+    """
+    T = tokens_BT.shape[1]
+    places_BT = offsets_B[:, None] + jnp.arange(T)
+    rotary = rotary_tables(lengths_B[:, None] + places_BT, config.head_dim, config.rope_theta, config.rope_scaling)
+    before_B1S = jnp.arange(slots_of(cache)) < lengths_B[:, None, None]
+    now_BTR = jnp.arange(STEPS) <= (places_BT if T > 1 else places_BT[:1])[:, :, None]
+    x_BTD = embed_tokens(model, jnp.maximum(tokens_BT, 0))  # any token where nothing was guessed
     blocks = []
     for layer, own, block in zip(model.layers, cache, recent, strict=True):
 
         def attend(
-            q_B1NH: jax.Array,
-            k_B1KH: jax.Array,
-            v_B1KH: jax.Array,
+            q_BTNH: jax.Array,
+            k_BTKH: jax.Array,
+            v_BTKH: jax.Array,
             own: LayerCache = own,
             block: LayerCache = block,
         ) -> jax.Array:
-            blocks.append(write(block, k_B1KH, v_B1KH, step))
-            return joint_attention(q_B1NH, (own, blocks[-1]), (before_BS, now_R[None]))
+            put = write(block, k_BTKH, v_BTKH, offsets_B[0]) if T == 1 else write_each(block, k_BTKH, v_BTKH, offsets_B)
+            blocks.append(put)
+            return joint_attention(q_BTNH, (own, put), (before_B1S, now_BTR))
 
-        x_B1D = constrain(layer(x_B1D, rotary, attend), "batch", None, None)
-    return model.final_norm(x_B1D[:, 0]), tuple(blocks)
+        x_BTD = constrain(layer(x_BTD, rotary, attend), "batch", None, None)
+    return model.final_norm(x_BTD), tuple(blocks)
 
 
 @partial(jax.jit, donate_argnames="slots")

@@ -16,6 +16,7 @@ from mentallama_jax.errors import UserError
 from mentallama_jax.formats.tokenizers.tokenizer import Tokenizer
 from mentallama_jax.generation import label_first
 from mentallama_jax.generation.answers import answer_batches, score_batches
+from mentallama_jax.generation.drafts import check_drafts
 from mentallama_jax.generation.engine import Engine, Settings
 from mentallama_jax.generation.placement import mesh_of_hosts, param_shardings
 from mentallama_jax.generation.resumable import (
@@ -292,6 +293,7 @@ def open_answerer(
     mesh: Mesh | None = None,
     int8_cache: bool = False,
     int8_weights: bool = False,
+    drafts: int | None = None,
 ) -> Answerer:
     """Read a model onto the devices, ready to answer.
 
@@ -306,10 +308,12 @@ def open_answerer(
             `placement.mesh_of_hosts`.
         int8_cache: keep keys and values in int8.
         int8_weights: keep the weights of projections in int8.
+        drafts: tokens that a step guesses, see `generation.drafts`; by default as `usual_drafts`.
 
     Raises:
-        UserError: no such model, one that does not divide along the mesh, or too few positions.
+        UserError: no such model, too many drafts, one that does not divide along the mesh, or too few positions.
     """
+    check_drafts(drafts or 0)
     opened = open_model(model, revision=revision, checkpoint=checkpoint, adapter=adapter)
     if max_length and max_length > opened.config.max_positions:
         raise UserError(
@@ -325,7 +329,7 @@ def open_answerer(
     weights = params_fingerprint(params)
     answerer = Answerer(
         opened,
-        Engine(opened.config, dtype, int8_cache=int8_cache, int8_weights=int8_weights),
+        Engine(opened.config, dtype, int8_cache=int8_cache, int8_weights=int8_weights, drafts=drafts),
         tokenizer,
         *usual,
         min(max_length or trained, opened.config.max_positions),

@@ -170,7 +170,12 @@ def _work(answerer: Answerer, limits: ServeLimits, analyser: ServedAnalyser) -> 
     longest = min(limits.warm_up, limits.max_length - 2)
     return EngineWork(
         decoding=lambda: answerer.engine.decoding(
-            limits.slots, fewer=FEW_SLOTS, text_of=answerer.tokenizer.decode, patience=False, places=places
+            limits.slots,
+            fewer=FEW_SLOTS,
+            text_of=answerer.tokenizer.decode,
+            patience=False,
+            places=places,
+            learns_prompts=False,
         ),
         context=answerer.on_mesh,
         warm_up=lambda decoding: chain(warm_up(decoding, longest, token), analyser.warm_up(longest)),

@@ -72,6 +72,7 @@ def as_json(plan: AnswerPlan) -> dict[str, Any]:
         "batch_size": plan.answers.rows,
         "prompt": plan.answers.prompt,
         "new_tokens": plan.answers.new_tokens,
+        "drafts": plan.answers.drafts,
         "posts": plan.posts,
         "fits": plan.fits,
         **compiled_json(compiled, topology),
@@ -131,6 +132,7 @@ def command(plan: AnswerPlan) -> list[str]:
         *numbers,
         *([] if plan.topology.is_one_host else ["--distributed"]),
         *(word for option, asked in _int8(plan).items() if asked for word in option.split()),
+        *(["--drafts", str(plan.answers.drafts)] if plan.answers.drafts else []),
     ]
 
 
@@ -172,6 +174,8 @@ def _show_details(plan: AnswerPlan, console: Console) -> None:
         f"{answers.rows} prompts of {answers.prompt} tokens, {answers.new_tokens} new ones each; weights and cache in "
         f"{plan.config.model.compute_dtype}{''.join(f', {name}' for name, asked in _int8(plan).items() if asked)}",
     )
+    if answers.drafts:
+        table.add_row("drafts", f"{answers.drafts} tokens of each row a step, none of which is counted as right")
     add_memory(table, plan.compiled, topology, plan.fits)
     table.add_row("of it", f"weights {size(plan.bytes.weights)}, in the cache {size(plan.bytes.cache)} of full answers")
     if plan.prefill is not None and plan.token is not None:

@@ -90,7 +90,7 @@ class AnswerPlan:
 
     @property
     def seconds(self) -> tuple[float, float]:
-        """Seconds of a batch whose answers are all of full length, its prompts read in packs."""
+        """Seconds of a batch whose answers are all of full length, its prompts read in packs; no draft is right."""
         if self.prefill is None or self.token is None:
             return math.inf, math.inf
         steps, packs = self.answers.new_tokens, self.answers.rows * self.answers.prompt / self.pack
@@ -220,11 +220,12 @@ def _estimate(model: LlamaConfig, topology: Topology, mesh: dict[str, int], answ
     sizes = 4 * model.hidden_size + 3 * (model.intermediate_size + model.num_heads * model.head_dim) // mesh["tensor"]
     packed = 2 * (model.num_layers * 2 * model.num_kv_heads * model.head_dim // mesh["tensor"] + sizes) * width
     cache = held.cache * places_for(answers.prompt + answers.new_tokens - 1) // (answers.prompt + answers.new_tokens)
-    temporaries = packed + 4 * rows * model.vocab_size + gathered
+    temporaries = packed + 4 * rows * (1 + answers.drafts) * model.vocab_size + gathered
+    each = decode_flops_per_token(model, answers.prompt, answers.new_tokens)
     return Compiled(
         fits=held.weights + cache + temporaries <= topology.device_memory,
         arguments=held.weights + cache,
         temporaries=temporaries,
         program=prefill,
-        loop=part(rows, decode_flops_per_token(model, answers.prompt, answers.new_tokens), held.read),
+        loop=part(rows * (1 + answers.drafts), each, held.read),
     )

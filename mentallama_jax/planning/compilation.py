@@ -46,7 +46,7 @@ _UNITS = {"": 1, "B": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 class Answers:
     """A batch that `generate` answers: `rows` prompts of `prompt` tokens, up to `new_tokens` tokens each.
 
-    Keys and values, and the weights of projections, may be kept in int8.
+    Keys and values, and the weights of projections, may be kept in int8. A step guesses `drafts` tokens of each row.
     """
 
     rows: int
@@ -54,6 +54,7 @@ class Answers:
     new_tokens: int
     int8_cache: bool = False
     int8_weights: bool = False
+    drafts: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ def few_places(longest: int) -> Callable[[int], int]:
 
 
 def warm_up(decoding: Decoding, longest: int, token: int) -> Iterator[None]:
-    """Answer prompts of every width in every number of slots, and forget the answers.
+    """Answer prompts of every width in every number of slots, with drafts and without, and forget the answers.
 
     Args:
         decoding: to compile for.
@@ -41,9 +41,12 @@ def warm_up(decoding: Decoding, longest: int, token: int) -> Iterator[None]:
         token: that prompts consist of.
     """
     lengths = sorted({min(width, longest) for width in WIDTHS})
+    worth = decoding.drafts.worth
     for sampling in (Sampling(), Sampling(1.0)):
-        for length, size in product(lengths, decoding.sizes):
+        for length, size, is_worth in product(lengths, decoding.sizes, {False, decoding.drafts.most > 0}):
+            decoding.drafts.worth = 0.0 if is_worth else float("inf")
             decoding.submit(Request([token] * length, "", Settings(2, sampling), samples=size))
             while not decoding.is_idle:
                 decoding.step()
                 yield
+    decoding.drafts.worth = worth

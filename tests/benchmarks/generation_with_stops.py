@@ -1,13 +1,14 @@
-"""Answers of a tuned model to real questions, each as long as the model makes it: three ways to generate them.
+"""Answers of a tuned model to real questions, each as long as the model makes it: four ways to generate them.
 
     python tests/benchmarks/generation_with_stops.py MODEL DATA --style chatml --rows 400
     python tests/benchmarks/generation_with_stops.py MODEL DATA --style chatml --static ../earlier --torch
 
 MODEL is what `mentallama generate` takes, DATA a source of IMHI such as data/imhi:test. Greedy decoding in fp32 on two
-cores, 16 rows at once. `--static` names a checkout of this project whose batches wait for their longest answer (before
-slots were refilled); `--torch` adds transformers' `generate` on torch, prompts sorted by length, padded on the left
-(needs the extra `parity`, and MODEL a Hugging Face folder). Each way is a process of its own that answers all rows once
-to compile, and then again for its figure; torch compiles nothing and answers once. No post and no answer is printed.
+cores, 16 rows at once. `--undrafted` adds the same without drafts. `--static` names a checkout of this project whose
+batches wait for their longest answer (before slots were refilled); `--torch` adds transformers' `generate` on torch,
+prompts sorted by length, padded on the left (needs the extra `parity`, and MODEL a Hugging Face folder). Each way is a
+process of its own that answers all rows once to compile, and then again for its figure; torch compiles nothing and
+answers once. No post and no answer is printed.
 """
 
 import argparse
@@ -21,7 +22,12 @@ from pathlib import Path
 
 THREADS = 2
 ROOT = Path(__file__).resolve().parents[2]
-WAYS = {"ours": "slots that are refilled", "static": "static batches", "torch": "transformers"}
+WAYS = {
+    "ours": "slots that are refilled, drafts",
+    "undrafted": "the same without drafts",
+    "static": "static batches",
+    "torch": "transformers",
+}
 
 
 def questions(options: argparse.Namespace):
@@ -39,6 +45,8 @@ def with_jax(options: argparse.Namespace):
 
     records = questions(options)
     answerer = open_answerer(options.model, style=options.style, max_length=options.max_length, dtype=options.dtype)
+    if options.way == "undrafted":
+        answerer.engine.drafts = 0
     settings = Settings(options.max_new_tokens, batch_size=options.batch)
 
     def answer() -> tuple[int, str]:
@@ -121,6 +129,7 @@ def main() -> None:
     parser.add_argument("--max-length", type=int, default=1024)
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--rounds", type=int, default=1, help="timed ones, after the one that compiles")
+    parser.add_argument("--undrafted", action="store_true", help="the same without drafts too")
     parser.add_argument("--static", type=Path, help="a checkout with static batches")
     parser.add_argument("--torch", action="store_true", help="transformers too")
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
@@ -128,7 +137,7 @@ def main() -> None:
     if options.way:
         measure(options)
         return
-    checkouts = {"ours": ROOT}
+    checkouts = {"ours": ROOT} | ({"undrafted": ROOT} if options.undrafted else {})
     if options.static:
         checkouts["static"] = options.static.resolve()
     if options.torch:

@@ -5,8 +5,10 @@
     python tests/benchmarks/serve.py --soak 10                              (ten minutes at 32 clients)
 
 Server and clients share two cores. Speed: prompts of 128 random tokens, 64 new tokens at most, greedy, by stream; one
-client sends its requests one after the other, then all clients at once; a round does both, and each server takes its
-turn. Tokens are those that the servers count. Answers of all clients are compared with those of one client. The peer is
+client sends its requests one after the other, then all clients others at once; a round does both, and each server takes
+its turn. Each prompt is asked once while the clock runs, as a server that guesses from earlier answers would know the
+second one. Tokens are those that the servers count. Some answers of all clients are compared with those that one client
+gets afterwards. The peer is
 any server that knows `/v1/completions` with token ids, such as llama.cpp's (`llama-server -m MODEL.gguf -np 16 -t 2`),
 with the same weights; its own cache of prompts is switched off.
 
@@ -42,22 +44,25 @@ class Round:
     Attributes:
         alone: answers of one client after the other.
         together: answers of all clients at once.
+        again: the first of these, asked once more by one client.
         rate_alone: new tokens a second.
         rate_together: the same.
     """
 
     alone: list[Answer] = field(default_factory=list)
     together: list[Answer] = field(default_factory=list)
+    again: list[Answer] = field(default_factory=list)
     rate_alone: float = 0.0
     rate_together: float = 0.0
 
 
 async def timed_round(client: Client, asked: Sequence[list[int]], one_by_one: int, clients: int, new: int) -> Round:
-    """Send some of the prompts one by one, then all of them from so many clients."""
+    """Send some of the prompts one by one, then the others from so many clients."""
     found, start = Round(), time.perf_counter()
     for prompt in asked[:one_by_one]:
         found.alone.append(await client.complete(prompt, new))
     found.rate_alone = sum(answer.tokens for answer in found.alone) / (time.perf_counter() - start)
+    asked = asked[one_by_one:]
     left = list(enumerate(asked))[::-1]
     answers: dict[int, Answer] = {}
 
@@ -70,6 +75,7 @@ async def timed_round(client: Client, asked: Sequence[list[int]], one_by_one: in
     await asyncio.gather(*(work() for _ in range(clients)))
     found.rate_together = sum(answer.tokens for answer in answers.values()) / (time.perf_counter() - start)
     found.together = [answers[place] for place in range(len(asked))]
+    found.again = [await client.complete(prompt, new) for prompt in asked[:one_by_one]]
     return found
 
 
@@ -77,9 +83,9 @@ async def measure(servers: dict[str, Client], options: argparse.Namespace) -> di
     """Rounds of all servers in turns; the figures of each."""
     rounds: dict[str, list[Round]] = {name: [] for name in servers}
     for client in servers.values():  # what compiles, or is read from disk, does so here
-        await timed_round(client, prompts(options.clients, 99), 2, options.clients, options.new)
+        await timed_round(client, prompts(options.clients + 2, 99), 2, options.clients, options.new)
     for number in range(options.rounds):
-        asked = prompts(options.requests, number)
+        asked = prompts(options.requests + options.one_by_one, number)
         for name in list(servers)[:: 1 if number % 2 else -1]:
             made = await timed_round(servers[name], asked, options.one_by_one, options.clients, options.new)
             rounds[name].append(made)
@@ -94,7 +100,7 @@ async def measure(servers: dict[str, Client], options: argparse.Namespace) -> di
 def figures(rounds: Sequence[Round], options: argparse.Namespace) -> dict:
     """The figures of a server's rounds."""
     every = [answer for made in rounds for answer in (*made.alone, *made.together)]
-    pairs = [pair for made in rounds for pair in zip(made.alone, made.together, strict=False)]
+    pairs = [pair for made in rounds for pair in zip(made.again, made.together, strict=False)]
 
     def first(answers: Sequence[Answer]) -> dict[str, float]:
         seconds = [answer.first for answer in answers if not failed(answer)]

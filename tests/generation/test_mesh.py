@@ -60,6 +60,7 @@ def outcome(mesh):
                 found |= batch
             out.append([list(found[row].tokens) for row in range(len(prompts))])
         decoding, found, sizes = engine.decoding(8, fewer=(1, 4)), {}, []
+        decoding.drafts.worth = 0.0
         for row, prompt in enumerate(prompts):
             decoding.submit(Request(prompt, str(row), Settings(8), (5, 9)))
             if row in (0, 1, 6):
@@ -115,7 +116,9 @@ from mentallama_jax.parallel.mesh import make_mesh, use_mesh
 devices = topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x2").devices
 mesh = make_mesh(MeshSection(**json.loads(sys.argv[1])), devices)
 with use_mesh(mesh):
-    lowered = lower_answers(PRESETS["toy"], mesh, rows=8, prompt=128, new_tokens=32, dtype=jnp.bfloat16)
+    work = {"rows": 8, "prompt": 128, "new_tokens": 32, "dtype": jnp.bfloat16}
+    lowered = [*lower_answers(PRESETS["toy"], mesh, **work)]
+    lowered.append(lower_answers(PRESETS["toy"], mesh, **work, drafts=3).decode)
 print(min(one.compile().memory_analysis().argument_size_in_bytes for one in lowered))
 """
 
@@ -153,15 +156,16 @@ for tied in (True, False):
         mesh = make_mesh(MeshSection(**sizes))
         with use_mesh(mesh):
             params = jax.tree.map(lambda x: x.astype(jnp.bfloat16), random_params(config))  # as they are loaded
-            int8 = {"int8_cache": tied, "int8_weights": tied}
-            engine = Engine(config, jnp.bfloat16, **int8)
+            how = {"int8_cache": tied, "int8_weights": tied, "drafts": 0 if tied else 3}
+            engine = Engine(config, jnp.bfloat16, **how)
             engine.update(jax.device_put(params, param_shardings(config, mesh)))
             decoding = engine.decoding(8)
+            decoding.drafts.worth = 0.0
             for row, prompt in enumerate(random_prompts([60] * 9)):
                 decoding.submit(Request(prompt, str(row), Settings(8)))
             decoding.step(2)
             decoding.step(2)
-            absent = lower_answers(config, mesh, rows=8, prompt=60, new_tokens=8, dtype=jnp.bfloat16, **int8)
+            absent = lower_answers(config, mesh, rows=8, prompt=60, new_tokens=8, dtype=jnp.bfloat16, **how)
         for name, text in texts.items():
             assert cut(text, mesh) == cut(getattr(absent, name).as_text(), mesh), (name, sizes)
 print("equal")

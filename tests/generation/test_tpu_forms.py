@@ -13,6 +13,8 @@ from mentallama_jax.generation.key_value_cache import (
     each_array,
     joint_attention,
     laid_out,
+    write,
+    write_each,
 )
 
 SHAPES = {"8 heads": (8, 8), "1 head": (1, 1), "6 heads": (6, 6), "groups of 2": (8, 4), "groups of 9": (9, 1)}
@@ -28,18 +30,35 @@ def on_tpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache_moves, "platform", lambda: "tpu")
 
 
+@pytest.mark.parametrize("queries", [1, 3], ids=["a query", "three queries"])
 @pytest.mark.parametrize("dtype", [None, jnp.int8], ids=["float", "int8"])
 @pytest.mark.parametrize("name", SHAPES)
-def test_heads_that_share_products_attend_as_alone(name: str, dtype, on_tpu: None) -> None:
-    (N, K), B, H, sizes = SHAPES[name], 3, 4, (16, 8)
+def test_heads_that_share_products_attend_as_alone(name: str, dtype, queries: int, on_tpu: None) -> None:
+    (N, K), B, H, T, sizes = SHAPES[name], 3, 4, queries, (16, 8)
     parts = [laid_out(random((B, S, K, H), S), random((B, S, K, H), S + 1), dtype=dtype) for S in sizes]
-    q_B1NH = random((B, 1, N, H), 0)
-    lengths_B1 = jnp.array([[0], [5], [16]])
-    visible = (jnp.arange(16) < lengths_B1, (jnp.arange(8) <= 3)[None])
+    q_BTNH = random((B, T, N, H), 0)
+    lengths_B11 = jnp.array([0, 5, 16])[:, None, None]
+    offsets_BT1 = (jnp.array([3, 0, 4])[:, None] + jnp.arange(T))[..., None]
+    visible = (jnp.arange(16) < lengths_B11, jnp.arange(8) <= offsets_BT1)
     whole = each_array(lambda axis, one, other: jnp.concatenate([one, other], axis), *parts)
-    seen_BS = jnp.concatenate([visible[0], jnp.broadcast_to(visible[1], (B, 8))], 1)
-    expected = cached_attention(q_B1NH, whole, seen_BS[:, None])
-    np.testing.assert_allclose(joint_attention(q_B1NH, parts, visible), expected, atol=2e-6)
+    seen_BTS = jnp.concatenate([jnp.broadcast_to(visible[0], (B, T, 16)), visible[1]], 2)
+    expected = cached_attention(q_BTNH, whole, seen_BTS)
+    np.testing.assert_allclose(joint_attention(q_BTNH, parts, visible), expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+def test_rows_are_written_at_places_of_their_own_as_one_by_one(dtype: str) -> None:
+    def cache(places: int, seed: int) -> LayerCache:
+        layer = laid_out(random((3, places, 2, 4), seed), random((3, places, 2, 4), seed + 1), dtype=dtype)
+        return layer if dtype == "int8" else each_array(lambda _, x: x.astype(dtype), layer)
+
+    held, places_B = cache(12, 0), [0, 9, 4]
+    k_BTKH, v_BTKH = (random((3, 3, 2, 4), seed).astype("float32" if dtype == "int8" else dtype) for seed in (7, 8))
+    found = write_each(held, k_BTKH, v_BTKH, jnp.array(places_B))
+    for row, place in enumerate(places_B):
+        alone = write(held, k_BTKH, v_BTKH, place)
+        for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(alone), strict=True):
+            np.testing.assert_array_equal(one[row], other[row])
 
 
 def test_as_many_heads_share_a_product_as_the_matrix_unit_takes_rows(on_tpu: None) -> None:

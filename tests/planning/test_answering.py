@@ -87,6 +87,19 @@ def test_int8_is_counted_by_its_bytes_and_named_in_the_command(monkeypatch):
     assert "--cache-dtype int8" not in answer_report.remedies(made)
 
 
+def test_drafts_are_named_and_cost_operations_of_a_step(monkeypatch):
+    plain, drafted = (answer_plan("h100-8", answers=replace(BATCH, drafts=drafts)) for drafts in (0, 3))
+    assert drafted.compiled.loop.matmul_flops == 4 * plain.compiled.loop.matmul_flops
+    assert drafted.bytes == plain.bytes
+    assert answer_report.command(drafted)[-2:] == ["--drafts", "3"]
+    assert "--drafts" not in answer_report.command(plain)
+    assert [answer_report.as_json(one)["drafts"] for one in (plain, drafted)] == [0, 3]
+    jobs = []
+    monkeypatch.setattr("mentallama_jax.planning.answering.compile_job", lambda job: jobs.append(job) or compiled())
+    answer_plan(answers=replace(BATCH, drafts=3))
+    assert jobs[0].work.drafts == 3
+
+
 def test_a_range_is_from_all_hidden_to_none_and_memory_bounds_a_step(monkeypatch):
     monkeypatch.setattr("mentallama_jax.planning.answering.compile_job", lambda job: compiled())
     made = answer_plan()

@@ -4,8 +4,8 @@ A step reads all weights whether it computes one token of a slot or four. So beh
 tokens that followed the same tokens before, in a prompt or an answer, and the step computes the scores behind them too.
 A drafted token is kept only where it is the one that is chosen anyway, the likeliest or by the row's own random
 numbers; behind the first that is not, all is dropped. Answers are what they were, only sooner: speculative decoding
-(Leviathan et al. 2023) with n-grams in place of a second model (Ou et al. 2024, "Lossless acceleration of large
-language model via adaptive n-gram parallel decoding").
+(Leviathan et al. 2023, arXiv:2211.17192) with n-grams in place of a second model (Ou et al. 2024,
+arXiv:2404.08698).
 
 Shape suffixes: B slots, C tokens of a context, O orders of n-grams, P places of a table.
 """
@@ -23,7 +23,7 @@ from mentallama_jax.models.attention.dispatch import platform
 CONTEXT = 3
 """Tokens that a guess looks back at."""
 _PLACES = 2**16
-"""Of each table, a power of two. What shares a place with an older entry replaces it."""
+"""Places of each table. What shares one with an older entry replaces it."""
 _FACTOR = np.uint32(0x9E3779B1)
 _ON_CPU, _MOST = 3, 8
 WORTH = 1.6

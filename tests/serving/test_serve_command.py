@@ -12,6 +12,7 @@ from paced import PacedDecoding, paced_service
 from mentallama_jax.cli import serve_command
 from mentallama_jax.cli.main import main, parse
 from mentallama_jax.errors import UserError
+from mentallama_jax.generation.drafts import Drafts
 from mentallama_jax.generation.engine import Request, Settings
 from mentallama_jax.generation.sampling import Sampling
 from mentallama_jax.generation.slots import decode
@@ -130,9 +131,18 @@ def test_few_sizes_of_the_cache_hold_every_length() -> None:
         assert sizes[-1] <= longest + 32 + 127
 
 
-def test_warming_up_asks_for_every_width_few_and_many_greedy_and_sampled() -> None:
+@pytest.mark.parametrize("drafts", [0, 3])
+def test_warming_up_asks_for_every_width_few_and_many_greedy_and_sampled_with_drafts_and_without(drafts: int) -> None:
     class Counted(PacedDecoding):
         sizes = (1, 3)
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.drafts, self.drafted = Drafts(drafts), list[int]()
+
+        def submit(self, request: Request) -> int:
+            self.drafted.append(self.drafts.now)
+            return super().submit(request)
 
         def step(self, at_most: int = 32) -> Any:
             return super().step(at_most)
@@ -140,9 +150,12 @@ def test_warming_up_asks_for_every_width_few_and_many_greedy_and_sampled() -> No
     decoding = Counted()
     for _ in warm_up(decoding, 298, 7):  # type: ignore[arg-type]
         pass
-    asked = [(len(request.tokens), request.samples) for request in decoding.requests]
-    assert asked == [(length, samples) for length in (64, 128, 256, 298) for samples in (1, 3)] * 2
-    assert [request.settings.sampling.temperature for request in decoding.requests] == [0.0] * 8 + [1.0] * 8
+    asked = [(len(one.tokens), one.samples, now) for one, now in zip(decoding.requests, decoding.drafted, strict=True)]
+    sizes = [(length, samples) for length in (64, 128, 256, 298) for samples in (1, 3)]
+    assert sorted(asked) == sorted([(*size, now) for size in sizes for now in {0, drafts}] * 2)
+    half = len(asked) // 2
+    assert [one.settings.sampling.temperature for one in decoding.requests] == [0.0] * half + [1.0] * half
+    assert decoding.drafts.worth == Drafts(drafts).worth
 
 
 @pytest.mark.long

@@ -26,8 +26,8 @@ def add_answerer_options(parser: argparse.ArgumentParser) -> None:
         "--drafts",
         type=int,
         metavar="N",
-        help="guess N tokens a step from what was read and written before, and keep those that are right; changes "
-        "speed only, 0 guesses none (default: 3 on CPU, 0 elsewhere)",
+        help="at temperature 0 guess N tokens a step from what was read and written before, and keep those that are "
+        "right; changes speed only, 0 guesses none (default: 3 on CPU, 0 elsewhere)",
     )
 
 

@@ -146,7 +146,8 @@ class Decoding:
             text_of: decodes tokens; needed for stop strings.
             patience: whether finished answers may wait for a few others, so that the device is visited less often.
             places: the places of the cache for slots that hold so many tokens; programs are compiled for each size.
-            drafts: tokens that a step guesses besides the one it chooses, while that is worth its time, see `drafts`.
+            drafts: tokens that a step guesses besides the one it chooses, while that is worth its time, see `drafts`;
+                none while any answer is drawn at random, which is guessed too seldom.
             learns_prompts: whether drafts for one request may come from the prompts of others, besides their answers.
         """
         self._places, self._learns_prompts, self.drafts = places, learns_prompts, Drafts(drafts)
@@ -205,7 +206,8 @@ class Decoding:
         running = sum(one is not None for one in self._active)
         enough = running if not left else max(1, len(self._active) // 8) if self._patience else 1
         rows, allowed_BW = self._rows(), self._allowed()
-        drafts = self.drafts.now if allowed_BW is None else 0
+        uses = self._uses_now()
+        drafts = 0 if uses.sampled or allowed_BW is not None else self.drafts.now
         recent, logits_BV, seen_BV, written = decode(
             self._model.weights,
             slots.cache,
@@ -216,7 +218,7 @@ class Decoding:
             np.int32(min(at_most, STEPS) if allowed_BW is None else 1),
             np.int32(enough),
             config=self._model.config,
-            uses=self._uses_now(),
+            uses=uses,
             alternatives=any(one.request.settings.alternatives for one in self._active if one),
             allowed_BW=allowed_BW,
             drafts=drafts,

@@ -2,10 +2,9 @@
 
 A step reads all weights whether it computes one token of a slot or four. So behind each token that is chosen stand
 tokens that followed the same tokens before, in a prompt or an answer, and the step computes the scores behind them too.
-A drafted token is kept only where it is the one that is chosen anyway, the likeliest or by the row's own random
-numbers; behind the first that is not, all is dropped. Answers are what they were, only sooner: speculative decoding
-(Leviathan et al. 2023, arXiv:2211.17192) with n-grams in place of a second model (Ou et al. 2024,
-arXiv:2404.08698).
+A drafted token is kept only where it is the one that is chosen anyway; behind the first that is not, all is dropped.
+Answers are what they were, only sooner: speculative decoding (Leviathan et al. 2023, arXiv:2211.17192) with n-grams in
+place of a second model (Ou et al. 2024, arXiv:2404.08698).
 
 Shape suffixes: B slots, C tokens of a context, O orders of n-grams, P places of a table.
 """

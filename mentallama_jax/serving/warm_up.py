@@ -42,11 +42,11 @@ def warm_up(decoding: Decoding, longest: int, token: int) -> Iterator[None]:
     """
     lengths = sorted({min(width, longest) for width in WIDTHS})
     worth = decoding.drafts.worth
-    for sampling in (Sampling(), Sampling(1.0)):
-        for length, size, is_worth in product(lengths, decoding.sizes, {False, decoding.drafts.most > 0}):
-            decoding.drafts.worth = 0.0 if is_worth else float("inf")
-            decoding.submit(Request([token] * length, "", Settings(2, sampling), samples=size))
-            while not decoding.is_idle:
-                decoding.step()
-                yield
+    ways = [(Sampling(), False), (Sampling(1.0), False)] + [(Sampling(), True)] * (decoding.drafts.most > 0)
+    for (sampling, drafted), length, size in product(ways, lengths, decoding.sizes):
+        decoding.drafts.worth = 0.0 if drafted else float("inf")
+        decoding.submit(Request([token] * length, "", Settings(2, sampling), samples=size))
+        while not decoding.is_idle:
+            decoding.step()
+            yield
     decoding.drafts.worth = worth

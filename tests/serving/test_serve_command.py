@@ -150,11 +150,14 @@ def test_warming_up_asks_for_every_width_few_and_many_greedy_and_sampled_with_dr
     decoding = Counted()
     for _ in warm_up(decoding, 298, 7):  # type: ignore[arg-type]
         pass
-    asked = [(len(one.tokens), one.samples, now) for one, now in zip(decoding.requests, decoding.drafted, strict=True)]
-    sizes = [(length, samples) for length in (64, 128, 256, 298) for samples in (1, 3)]
-    assert sorted(asked) == sorted([(*size, now) for size in sizes for now in {0, drafts}] * 2)
-    half = len(asked) // 2
-    assert [one.settings.sampling.temperature for one in decoding.requests] == [0.0] * half + [1.0] * half
+    asked = [(len(request.tokens), request.samples) for request in decoding.requests]
+    ways = [
+        (request.settings.sampling.temperature, now)
+        for request, now in zip(decoding.requests, decoding.drafted, strict=True)
+    ]
+    expected = [(0.0, 0), (1.0, 0), *([(0.0, drafts)] if drafts else [])]
+    assert asked == [(length, samples) for length in (64, 128, 256, 298) for samples in (1, 3)] * len(expected)
+    assert ways == [way for way in expected for _ in range(8)]
     assert decoding.drafts.worth == Drafts(drafts).worth
 
 

@@ -110,13 +110,16 @@ class Drafts:
         """
         if not (self.most and new):
             return
-        ids = np.asarray(tokens).astype(np.uint32)
-        context_XC = np.lib.stride_tricks.sliding_window_view(np.pad(ids, (CONTEXT, 0)), CONTEXT)[-new - 1 : -1]
-        right = (self._known(context_XC) == ids[-new:]).tolist()
         kept = 0.5 ** (new / _HALF)
         self._tokens = kept * self._tokens + new
-        self._steps = kept * self._steps + _steps(right, self.most)
-        self._learn(ids, new)
+        self._steps = kept * self._steps + self.steps(tokens, new)
+        self._learn(np.asarray(tokens).astype(np.uint32), new)
+
+    def steps(self, tokens: Sequence[int], new: int) -> int:
+        """In how many steps the last `new` tokens would be written, with drafts from what is known."""
+        ids = np.asarray(tokens).astype(np.uint32)
+        context_XC = np.lib.stride_tricks.sliding_window_view(np.pad(ids, (CONTEXT, 0)), CONTEXT)[-new - 1 : -1]
+        return _steps((self._known(context_XC) == ids[-new:]).tolist(), self.most)
 
     def _known(self, context_XC: Any) -> Any:
         """As `drafted`, by numpy."""

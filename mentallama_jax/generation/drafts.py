@@ -9,7 +9,7 @@ place of a second model (Ou et al. 2024, arXiv:2404.08698).
 Shape suffixes: B slots, C tokens of a context, O orders of n-grams, P places of a table.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -60,13 +60,17 @@ class DraftTable(NamedTuple):
 
 def drafted(table: DraftTable, context_BC: jax.Array) -> jax.Array:
     """A token that may follow, by the longest n-gram that is known; -1 where none is; [B] int32."""
-    token_B = jnp.full(context_BC.shape[0], -1, jnp.int32)
+    return _known(DraftTable(*map(jnp.asarray, table)), context_BC.astype(jnp.uint32), jnp.where)
+
+
+def _known(table: DraftTable, context_XC: Any, where: Callable[..., Any]) -> Any:
+    """What `drafted` finds, by numpy or by jax, of a uint32 context."""
+    token_X: Any = np.int32(-1)
     for row in reversed(range(CONTEXT)):
-        hash_B = _hashed(context_BC.astype(jnp.uint32)[:, row:])
-        places_B = hash_B % _PLACES
-        is_known_B = jnp.asarray(table.hashes_OP)[row, places_B] == hash_B
-        token_B = jnp.where(is_known_B, jnp.asarray(table.tokens_OP)[row, places_B], token_B)
-    return token_B
+        hash_X = _hashed(context_XC[:, row:])
+        places_X = hash_X % _PLACES
+        token_X = where(table.hashes_OP[row, places_X] == hash_X, table.tokens_OP[row, places_X], token_X)
+    return token_X
 
 
 def _hashed(context_XC: Any) -> Any:
@@ -119,17 +123,7 @@ class Drafts:
         """In how many steps the last `new` tokens would be written, with drafts from what is known."""
         ids = np.asarray(tokens).astype(np.uint32)
         context_XC = np.lib.stride_tricks.sliding_window_view(np.pad(ids, (CONTEXT, 0)), CONTEXT)[-new - 1 : -1]
-        return _steps((self._known(context_XC) == ids[-new:]).tolist(), self.most)
-
-    def _known(self, context_XC: Any) -> Any:
-        """As `drafted`, by numpy."""
-        token_X = np.full(len(context_XC), -1, np.int64)
-        for row in reversed(range(CONTEXT)):
-            hash_X = _hashed(context_XC[:, row:])
-            places_X = hash_X % _PLACES
-            is_known_X = self.table.hashes_OP[row, places_X] == hash_X
-            token_X = np.where(is_known_X, self.table.tokens_OP[row, places_X], token_X)
-        return token_X
+        return _steps((_known(self.table, context_XC, np.where) == ids[-new:]).tolist(), self.most)
 
     def _learn(self, ids: Any, new: int) -> None:
         for row in range(CONTEXT):

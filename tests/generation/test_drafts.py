@@ -35,7 +35,7 @@ class Counted:
     """Counts the tokens and the steps that loops with drafts wrote."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.tokens = self.steps = self.loops = 0
+        self.tokens = self.steps = 0
         monkeypatch.setattr(decoding_module, "decode", self.decode)
         monkeypatch.setattr(Drafts, "now", property(lambda drafts: drafts.most))  # whether it pays or not
 
@@ -43,7 +43,6 @@ class Counted:
         done = decode(*arguments, **fixed)
         written: WrittenSteps = done[3]
         if fixed["drafts"]:
-            self.loops += 1
             self.tokens += int(written.taken_B.sum())
             self.steps += int(written.steps_B.sum())
         return done
@@ -193,7 +192,7 @@ def test_what_would_have_been_right_is_what_is_right(counted: Counted) -> None:
     assert estimated == pytest.approx(counted.tokens / counted.steps, rel=0.3)
 
 
-def test_answers_cost_two_programs_at_most_whatever_is_drafted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_answers_cost_two_programs_at_most_whatever_is_drafted() -> None:
     decode.clear_cache()
     all_samples(engine_with(3), Settings(60))
     assert decode._cache_size() <= 2
